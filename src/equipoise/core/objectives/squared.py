@@ -1,0 +1,105 @@
+"""Squared losses that regress a log-ratio margin on a constant: IPO, its per-token form, and INPO.
+
+A constant target on labelled pairs is a regression on win rates without estimating any: if y, y' are
+drawn i.i.d. from one policy q and labelled by P, then over functions f
+
+    E[(f(y_w) - f(y_l) - c/2)^2] = E[(f(y) - f(y') - c (P(y > y') - 1/2))^2] + const,
+
+and the minimiser is f(y) = c P(y > q) + const on the support of q.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from equipoise.core.objectives.base import positive
+from equipoise.core.scores import Losses, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpo:
+    """Iterative Nash policy optimisation: one no-regret step towards the regularised Nash policy.
+
+        L = ( h - 1/(2 eta) )^2
+        h = gap(pi) - (tau/eta) gap(pi_ref) - (1 - tau/eta) gap(pi_t),    gap(q) = log q(y0) - log q(y1)
+
+    y0, y1   winner and loser of a pair sampled from pi_t; log-probs are sums over response tokens.
+    pi_t     the policy at the start of the round (anchor "previous"), pi_ref the anchor "reference".
+    eta      INVERSE step: the update is proportional to exp(P(y > pi_t)/eta). Papers clash on this name.
+    tau      KL weight of the game, 0 <= tau <= eta.
+
+    Gradient through pi only. For i.i.d. pairs from pi_t with Bernoulli labels the unique population minimiser
+    is pi(y) ~ exp(P(y > pi_t)/eta) pi_ref(y)^(tau/eta) pi_t(y)^(1 - tau/eta), whose fixed point is the
+    regularised Nash policy for every eta. `eta = tau` is online IPO, `tau = 0` is multiplicative weights.
+    Raises ValueError unless 0 <= tau <= eta and eta > 0.
+
+    Source: Zhang et al. 2024 (2407.00617), the loss of Algorithm 1.
+    """
+
+    eta: float = 0.005
+    tau: float = 0.005 / 3
+    anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(eta=self.eta)
+        if not 0 <= self.tau <= self.eta:
+            raise ValueError(f"INPO needs 0 <= tau <= eta, got tau={self.tau!r}, eta={self.eta!r}")
+
+    def __call__(self, scores: Scores) -> Losses:
+        share = self.tau / self.eta
+        h = scores.gap() - share * scores.gap("reference") - (1 - share) * scores.gap("previous")
+        return Losses((h - 0.5 / self.eta).square(), margin=h)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ipo:
+    """Identity preference optimisation on summed log-probs.
+
+        L = ( [log pi(y0) - log pi_ref(y0)] - [log pi(y1) - log pi_ref(y1)] - 1/(2 tau) )^2
+
+    y0, y1   preferred and dispreferred response; log-probs are sums over response tokens, as in the paper.
+    tau      regularisation strength, > 0; no beta multiplies the ratios.
+
+    Gradient through pi only. With label probability p the minimiser is log-ratio(y0) - log-ratio(y1) =
+    (p - 1/2)/tau, bounded even for p = 1; at pi = pi_ref the loss is 1/(4 tau^2). Raises ValueError unless
+    tau > 0.
+
+    Source: Azar et al. 2023 (2310.12036), eq. 17. Some libraries divide each ratio by its own length under
+    the same name; that is `IpoMean` here.
+    """
+
+    tau: float = 0.1
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(tau=self.tau)
+
+    def __call__(self, scores: Scores) -> Losses:
+        h = scores.gap() - scores.gap("reference")
+        return Losses((h - 0.5 / self.tau).square(), margin=h)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IpoMean:
+    """IPO on mean token log-probs: every log-ratio is divided by the length of its own response.
+
+        L = ( log-ratio(y0)/|y0| - log-ratio(y1)/|y1| - 1/(2 tau) )^2
+
+    |y| counts the scored tokens, so the target margin is 1/(2 tau) nats PER TOKEN and tau is not comparable
+    with that of `Ipo`. Everything else is `Ipo`. Raises ValueError if the batch carries no lengths.
+
+    Source: the length-averaged form of TRL and HALOs, by their account confirmed with IPO's authors.
+    """
+
+    tau: float = 0.1
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(tau=self.tau)
+
+    def __call__(self, scores: Scores) -> Losses:
+        return Ipo(tau=self.tau)(scores.per_token())

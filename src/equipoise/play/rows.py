@@ -1,0 +1,66 @@
+"""Rows: what the loop passes from stage to stage, the same for a table and for text.
+
+A row is one prompt, the responses written for it so far, and a judgement once there is one. Prompts and
+responses are arrays of whatever the world writes: integers in an exact game, `Prompt` and `Response` objects
+for text. The loop only ever selects, appends and weighs; it never looks inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """N rows with K responses each.
+
+    prompts    [N]    responses  [N, K]
+    weight     [N]    probability (exact game) or importance (text) of the row
+    writers    K names: who wrote each column ("recorded", "current", "previous", "reference")
+    prob       [N]    probability that column 0 beats column 1; None before judging
+    """
+
+    prompts: Array
+    responses: Array
+    weight: npt.NDArray[np.float64]
+    writers: tuple[str, ...]
+    prob: npt.NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.prompts)
+        if self.responses.shape != (n, len(self.writers)) or self.weight.shape != (n,):
+            raise ValueError(
+                f"{n} prompts with responses {self.responses.shape}, weight {self.weight.shape}, "
+                f"{len(self.writers)} writers: these do not fit"
+            )
+        if self.prob is not None and self.prob.shape != (n,):
+            raise ValueError(f"prob has shape {self.prob.shape}, expected ({n},)")
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def take(self, rows: Array) -> Rows:
+        """The rows at the given indices (or boolean mask)."""
+        return replace(
+            self,
+            prompts=self.prompts[rows],
+            responses=self.responses[rows],
+            weight=self.weight[rows],
+            prob=None if self.prob is None else self.prob[rows],
+        )
+
+    def pair(self, first: Array, second: Array, prob: npt.NDArray[np.float64]) -> Rows:
+        """One pair per row: the responses at column indices first[i] and second[i], with P(first beats second)."""
+        every = np.arange(len(self))
+        return replace(
+            self,
+            responses=np.stack([self.responses[every, first], self.responses[every, second]], axis=1),
+            writers=(self.writers[0], self.writers[0]) if len(set(self.writers)) == 1 else ("mixed", "mixed"),
+            prob=prob,
+        )
