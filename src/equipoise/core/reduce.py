@@ -1,4 +1,4 @@
-"""Per-comparison losses to one scalar: the sole owner of labels, weights, denominators, accumulation, ranks."""
+"""Per-comparison losses to one scalar: sole owner of labels, weights, denominators, accumulation, ranks."""
 
 from __future__ import annotations
 

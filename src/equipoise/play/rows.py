@@ -7,6 +7,7 @@ for text. The loop only ever selects, appends and weighs; it never looks inside.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,4 +64,21 @@ class Rows:
             responses=np.stack([self.responses[every, first], self.responses[every, second]], axis=1),
             writers=(self.writers[0], self.writers[0]) if len(set(self.writers)) == 1 else ("mixed", "mixed"),
             prob=prob,
+        )
+
+    def append(self, responses: Array, writer: str) -> Rows:
+        """Further columns [N, k], all by one writer."""
+        writers = (*self.writers, *[writer] * responses.shape[1])
+        return replace(self, responses=np.concatenate([self.responses, responses], axis=1), writers=writers)
+
+    @staticmethod
+    def join(parts: Sequence[Rows]) -> Rows:
+        """The rows of several parts of the same shape, one after the other."""
+        probs = [part.prob for part in parts if part.prob is not None]
+        return replace(
+            parts[0],
+            prompts=np.concatenate([part.prompts for part in parts]),
+            responses=np.concatenate([part.responses for part in parts]),
+            weight=np.concatenate([part.weight for part in parts]),
+            prob=np.concatenate(probs) if len(probs) == len(parts) else None,
         )

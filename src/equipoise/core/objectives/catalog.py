@@ -5,7 +5,7 @@ Explicit on purpose: one row per objective, no registration by import.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,8 @@ class Row:
     """One objective and what is claimed of it.
 
     build           makes the objective; its keywords are the paper's parameters.
-    at_anchor       loss of one comparison where the policy equals all its anchors, for the defaults.
+    variants        further legal settings, beside the defaults, under which every claim must hold too.
+    at_anchor       loss of one comparison where the policy equals all its anchors.
     antisymmetric   the margin changes sign when the pair is swapped.
     shift_invariant adding c(x) to all scores of a prompt (policy or anchor) changes nothing.
     first_order     the sign of the gradient at the anchors is (<= 0 on chosen, >= 0 on rejected).
@@ -33,6 +34,7 @@ class Row:
     paper: str
     confidence: Confidence
     at_anchor: Callable[[Objective], float]
+    variants: tuple[Mapping[str, object], ...] = ()
     antisymmetric: bool = True
     shift_invariant: bool = True
     first_order: bool = True
@@ -91,5 +93,6 @@ CATALOG: dict[str, Row] = {
         paper="2406.04274",
         confidence="derived",
         at_anchor=_spac_at_anchor,
+        variants=({"mode": "linear"},),
     ),
 }

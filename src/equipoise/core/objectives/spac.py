@@ -28,9 +28,9 @@ class Spac:
     clip     mode "linear" only: |l| <= clip in nats, the box that keeps the critic bounded. Without it the
              linear term has no lower bound: mass may flow to any response outside the data.
 
-    Gradient through pi only; y2 is a constant. Both data responses form the baseline, so a constant added to l
-    changes nothing and swapping the label leaves the pessimism as it is. 2 softplus has slope 1 at 0, so both
-    modes agree to first order at pi = pi_t; smooth pessimism is bounded below by 0.
+    Gradient through pi only; y2 is a constant. Both data responses form the baseline, so a constant added to
+    l changes nothing (inside the box) and swapping the label leaves the pessimism as it is. 2 softplus has
+    slope 1 at 0, so both modes agree to first order at pi = pi_t; smooth pessimism is bounded below by 0.
     Raises ValueError for parameters out of range.
 
     Source: Ji et al. 2024 (2406.04274). Structure from the abstract and a public summary; the explicit
@@ -49,8 +49,10 @@ class Spac:
         positive(b=self.b)
         if self.mode not in ("smooth", "linear"):
             raise ValueError(f"mode must be 'smooth' or 'linear', got {self.mode!r}")
-        if self.w_pref < 0 or self.w_pess < 0 or self.w_pref + self.w_pess == 0:
-            raise ValueError(f"weights must be >= 0 and not both 0, got {self.w_pref!r}, {self.w_pess!r}")
+        if not (self.w_pref >= 0 and self.w_pess >= 0 and 0 < self.w_pref + self.w_pess < float("inf")):
+            raise ValueError(
+                f"weights must be finite, >= 0 and not both 0, got {self.w_pref!r}, {self.w_pess!r}"
+            )
         if not self.clip > 0:
             raise ValueError(f"clip must be positive (inf for none), got {self.clip!r}")
 
@@ -59,7 +61,7 @@ class Spac:
         margin = self.b * (ratio[:, 0] - ratio[:, 1])
         if self.mode == "linear":
             ratio = ratio.clamp(-self.clip, self.clip)
-        own, data = ratio[:, 2:], ratio[:, :2]
+        own, data = ratio[:, 2, None], ratio[:, :2]
         u = self.b * (own - data)
         pessimism = (2 * softplus(u) if self.mode == "smooth" else u).mean(dim=1)
         loss = self.w_pref * softplus(-margin) + self.w_pess * pessimism

@@ -1,0 +1,202 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Align language models with preferences by games, with evidence.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at preference data before training on it.")
+app.add_typer(data_app, name="data")
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE ...", help="settings by dotted or short name, several at a time"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+
+
+@app.command()
+def align(
+    method: Annotated[str, typer.Argument(help="see `equipoise methods`")],
+    model: Annotated[str | None, typer.Option(help="checkpoint folder or hub name")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")] = None,
+    oracle: Annotated[
+        str | None, typer.Option(help="module:function, file.py:function, or a reward model's folder")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of the game")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; an existing one is resumed")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    set: Settings = None,
+) -> None:
+    """Align a language model; without model and data, the built-in language game is played."""
+    from equipoise.align import align as call
+    from equipoise.config import parse_settings
+
+    run = call(
+        method,
+        model=model,
+        data=list(data) if data else None,
+        oracle=oracle,
+        rounds=rounds,
+        out=out,
+        seed=seed,
+        config=config,
+        settings=parse_settings(set or []),
+    )
+    from equipoise.report.compare import compare, print_table
+
+    print_table(compare([run.folder]))
+    print(f"report   {run.report}\nmodel    {run.checkpoint}")
+
+
+@app.command()
+def play(
+    game: Annotated[str, typer.Option(help="a zoo game (rps, brps, random:10, ...) or a .json/.npz file")],
+    method: Annotated[list[str], typer.Option(help="see `equipoise methods` (several at a time)")],
+    rounds: Annotated[int, typer.Option(min=0, help="rounds to play")] = 100,
+    set: Settings = None,
+    exact: Annotated[bool, typer.Option("--exact", help="the method's closed-form step")] = False,
+    gradient: Annotated[
+        bool, typer.Option("--gradient", help="minimise the objective that language models train on")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="draw gap against round to a PNG")] = None,
+    as_json: Json = False,
+) -> None:
+    """Play methods on an exact game and print gaps, distance to the equilibrium and the final policy."""
+    from equipoise import commands
+    from equipoise.config import parse_settings
+
+    if exact and gradient:
+        raise ValueError("--exact and --gradient exclude each other")
+    result = commands.play(
+        game, method, rounds, parse_settings(set or []), exact or (False if gradient else None)
+    )
+    if plot:
+        from equipoise.report.games import write_game_figure
+
+        write_game_figure(result, plot)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        commands.print_play(result, Console())
+        if plot:
+            print(f"picture  {plot}")
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="one method, in full")] = None, as_json: Json = False
+) -> None:
+    """List the methods, or describe one: its four choices, its defaults, its formula and how sure we are of it."""
+    from equipoise import commands
+    from equipoise.methods.index import METHODS, describe, get
+
+    if as_json:
+        listed = [describe(m) for m in ([get(name)] if name else METHODS.values())]
+        print(json.dumps(listed[0] if name else listed))
+    elif name:
+        commands.print_method(get(name), Console())
+    else:
+        commands.print_methods(Console())
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+    """Write report.html of a run folder again."""
+    from equipoise.report.page import write_report
+
+    print(write_report(folder))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the three runs")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="seed of everything random")] = 0,
+) -> None:
+    """Align the built-in model with DPO, SPAC and INPO and compare them; a few minutes on two cores."""
+    from equipoise.align import align as call
+    from equipoise.report.compare import compare, print_table, write_comparison
+
+    runs = [call(name, out=out / name, seed=seed).folder for name in ("dpo", "spac", "inpo")]
+    print_table(compare(runs))
+    page = write_comparison(runs, out / "comparison.html")
+    print(f"comparison  {page}")
+    for folder in runs:
+        print(f"report      {folder / 'report.html'}")
+
+
+@data_app.command("check")
+def data_check(
+    file: Annotated[list[str], typer.Argument(help="data files")],
+    model: Annotated[
+        str | None, typer.Option(help="show tokens as this model's tokenizer makes them")
+    ] = None,
+    set: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Read data as a run would: the ledger, and with a model which tokens are scored."""
+    from equipoise.config import parse_settings
+    from equipoise.data.inspect import check, check_json, print_check
+
+    found = check(file, model=model, **parse_settings(set or []))
+    if as_json:
+        print(json.dumps(check_json(found)))
+    else:
+        print_check(found, Console())
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """Let `--set a=1 b=2` and `--method x y` take several values: repeat the option before each."""
+    spread_out: list[str] = []
+    option: str | None = None
+    for argument in arguments:
+        if argument in ("--set", "--method"):
+            option = argument
+            continue
+        takes = option is not None and not argument.startswith("-")
+        if takes and (option == "--method" or "=" in argument):
+            spread_out += [option, argument]  # type: ignore[list-item]
+            continue
+        option = None
+        spread_out.append(argument)
+    return spread_out
+
+
+def expected_errors() -> tuple[type[BaseException], ...]:
+    """Errors that say themselves what went wrong: printed as one message, without a traceback."""
+    from equipoise.play.fit import TrainingError
+    from equipoise.report.load import RunFolderError
+
+    return (ValueError, KeyError, TrainingError, RunFolderError, OSError)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    try:
+        return app(spread(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if "--traceback" in sys.argv or not isinstance(error, expected_errors()):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Typed configuration: defaults, a method's own values, a file, the command line; printed, hashed, compared.
+
+Settings have dotted names (`train.lr`); the last part alone will do where it is unambiguous (`lr`). An unknown
+name is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from equipoise.methods.index import get
+from equipoise.play.method import Method
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or illegal; the message names it, its place and what is known."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    path: str | None = Field(None, description="checkpoint folder or hub name; none: the playground's model")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the matrix products; weights stay fp32"
+    )
+    lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
+    lora_alpha: float | None = Field(None, gt=0, description="LoRA scale; none: twice the rank")
+    lora_targets: list[str] | None = Field(None, description="module names; none: every linear layer")
+
+
+class DataSettings(_Section):
+    path: list[str] | None = Field(None, description="files; none: the playground's generated pairs")
+    format: str = Field("auto", description="a format's name, or decided from the columns of all rows")
+    mapping: dict[str, str] = Field(default_factory=dict, description="known field -> your column")
+    template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
+    max_length: int = Field(
+        1024, gt=1, description="tokens of prompt and response; the model's limit if less"
+    )
+    max_prompt_length: int | None = Field(None, gt=0, description="tokens of the prompt alone")
+    long_prompt: Literal["drop", "keep_end"] = Field("drop", description="what to do with longer prompts")
+    prompt_words: int | None = Field(
+        None, gt=0, description="cut plain texts: the first words are the prompt"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
+    limit: int | None = Field(None, gt=0, description="read so many rows only")
+    strict: bool = Field(False, description="any refused row ends the run")
+    allow_template_divergence: bool = Field(False, description="keep rows whose template rewrites the prompt")
+    pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
+    coverage: str = Field("reference", description="playground only: who wrote the recorded pairs")
+    noise: float = Field(0.0, ge=0, lt=0.5, description="playground only: share of flipped labels")
+
+
+class PlaySettings(_Section):
+    rounds: int = Field(1, gt=0, description="rounds of the game")
+    samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's own number")
+    prompts: int | None = Field(None, gt=0, description="prompts per online round; none: all")
+    pairing: Literal["method", "tournament", "iid", "iid_bernoulli"] = Field(
+        "method", description="how responses become comparisons; method: its own way"
+    )
+    panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
+
+
+class TrainSettings(_Section):
+    epochs: int = Field(1, gt=0, description="passes over a round's comparisons")
+    batch: int = Field(64, gt=0, description="comparisons per optimizer step")
+    micro_batch: int = Field(8, gt=0, description="comparisons through the model at a time")
+    lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of a round's steps")
+    weight_decay: float = Field(0.0, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    save_every: int = Field(200, gt=0, description="optimizer steps between saved positions")
+
+
+class SamplingSettings(_Section):
+    temperature: float = Field(1.0, ge=0)
+    top_k: int = Field(0, ge=0, description="0: off")
+    top_p: float = Field(1.0, gt=0, le=1, description="1: off")
+    max_new_tokens: int = Field(128, gt=0)
+    batch: int = Field(32, gt=0, description="prompts at a time")
+
+
+class EvaluateSettings(_Section):
+    prompts: int = Field(64, gt=0, description="held-out prompts on which policies play each other")
+    samples: int = Field(4, gt=0, description="responses per prompt")
+    pairs: int = Field(1000, gt=0, description="held-out pairs for preference accuracy")
+    shown: int = Field(4, gt=0, description="prompts whose samples the report shows")
+
+
+class RunConfig(_Section):
+    method: str
+    seed: int = 0
+    oracle: str | None = Field(
+        None, description="module:function, file.py:function, or a reward model's folder"
+    )
+    objective: dict[str, Any] = Field(default_factory=dict, description="the objective's parameters")
+    model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
+    data: DataSettings = DataSettings()  # type: ignore[call-arg]
+    play: PlaySettings = PlaySettings()  # type: ignore[call-arg]
+    train: TrainSettings = TrainSettings()  # type: ignore[call-arg]
+    sampling: SamplingSettings = SamplingSettings()  # type: ignore[call-arg]
+    evaluate: EvaluateSettings = EvaluateSettings()  # type: ignore[call-arg]
+
+    @property
+    def playground(self) -> bool:
+        """Neither model nor data: the built-in language game."""
+        return self.model.path is None and self.data.path is None
+
+    def plain(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+    def hash(self) -> str:
+        """Of every setting; two runs with the same hash, data and seed are the same run."""
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
+    """Package defaults, then the method's, then (with neither model nor data) its playground's, then the layers.
+
+    Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
+    """
+    try:
+        method = get(method_name)
+    except KeyError as error:
+        raise ConfigError(error.args[0]) from error
+    known = _known(method)
+    given: dict[str, Any] = {}
+    for layer in layers:
+        given |= {_full_name(name, known): value for name, value in _flatten(layer) if value is not None}
+    chosen: dict[str, Any] = {"play.rounds": method.rounds}
+    chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
+    chosen |= {f"train.{k}": v for k, v in method.train.items()}
+    if not given.get("model.path") and not given.get("data.path"):
+        chosen |= dict(method.playground)
+    config = _build(method_name, chosen | given)
+    try:
+        method.with_parameters(config.objective)
+    except ValueError as error:
+        raise ConfigError(f"objective: {error}") from error
+    return config
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A YAML configuration. Raises ConfigError with the file, line and reason."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of settings, found {type(content).__name__}")
+    content.pop("hash", None)
+    return content
+
+
+def parse_settings(items: Iterable[str]) -> dict[str, Any]:
+    """`["lr=1e-4", "play.rounds=3"]` as a layer; values are read as YAML, with 1e-4 a number."""
+    settings: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"a setting is written name=value, got {item!r}")
+        settings[name] = parse_value(text)
+    return settings
+
+
+def parse_value(text: str) -> Any:
+    try:
+        return float(text) if not text.lstrip("+-").isdigit() else int(text)
+    except ValueError:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read the value {text!r}: {error}") from error
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The settings in which two plain configurations differ, one line each."""
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    return [
+        f"{name}: {before.get(name, '(unset)')} -> {after.get(name, '(unset)')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _known(method: Method) -> list[str]:
+    names = ["seed", "oracle", "method", *(f"objective.{name}" for name in method.parameters())]
+    for section, field in RunConfig.model_fields.items():
+        if isinstance(field.default, _Section):
+            names += [f"{section}.{name}" for name in type(field.default).model_fields]
+    return names
+
+
+def _full_name(name: str, known: list[str]) -> str:
+    if name in known:
+        return name
+    matches = [full for full in known if full.rpartition(".")[2] == name]
+    if len(matches) == 1:
+        return matches[0]
+    # a bare name means the method before the machinery: its parameters, then the game, then training
+    for section in ("objective.", "play.", "train."):
+        own = [full for full in matches if full.startswith(section)]
+        if own:
+            return own[0]
+    if matches:
+        raise ConfigError(f"setting {name!r} is ambiguous: {', '.join(matches)}")
+    short = {full.rpartition(".")[2]: full for full in known}
+    near = get_close_matches(name, [*known, *short], n=1)
+    hint = f"; did you mean {short.get(near[0], near[0])!r}?" if near else ""
+    raise ConfigError(f"unknown setting {name!r}{hint}")
+
+
+def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and name != "mapping":
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + str(name), value
+
+
+def _build(method: str, flat: Mapping[str, Any]) -> RunConfig:
+    nested: dict[str, Any] = {"method": method}
+    for name, value in flat.items():
+        section, _, leaf = name.rpartition(".")
+        if section:
+            nested.setdefault(section, {})[leaf] = value
+        else:
+            nested[leaf] = value
+    try:
+        return RunConfig.model_validate(nested)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        ]
+        raise ConfigError("; ".join(problems)) from error

@@ -1,0 +1,200 @@
+"""A look at the data before any compute is spent: the ledger, the decisions, and which tokens are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from equipoise.data.read import Dataset, read
+from equipoise.data.records import Record, oracle_context
+from equipoise.data.render import SIDES, Rendered, Renderer, load_tokenizer
+
+COLOURS = {"chosen": "green", "rejected": "red", "completion": "green"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Mean, 95th percentile and largest of a list of lengths, in the report's unit."""
+
+    mean: float
+    p95: float
+    max: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Lengths:
+        return cls(
+            mean=round(float(np.mean(lengths)), 2),
+            p95=round(float(np.percentile(lengths, 95)), 2),
+            max=int(np.max(lengths)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `equipoise data check` found.
+
+    unit                 "tokens" with a model, else "characters"
+    lengths              "prompt" and each side -> Lengths
+    chosen_longer        share of pairs whose chosen answer is the longer one; ties count half
+    median_gap           median of length(chosen) - length(rejected)
+    views                per shown row: where, and (part, [(token text, scored)]) for prompt and answers
+    """
+
+    dataset: Dataset
+    unit: str
+    lengths: Mapping[str, Lengths]
+    chosen_longer: float | None = None
+    median_gap: float | None = None
+    views: Sequence[tuple[str, list[tuple[str, list[tuple[str, bool]]]]]] = field(default_factory=list)
+
+
+def check(
+    paths: str | Path | Sequence[str | Path],
+    model: str | Path | None = None,
+    rows: int = 3,
+    *,
+    format: str = "auto",
+    mapping: Mapping[str, str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+    prompt_words: int | None = None,
+    template: str = "auto",
+    max_length: int = 1024,
+    max_prompt_length: int | None = None,
+) -> Report:
+    """Reads the files as training would and, with a model's tokenizer, renders them as training would.
+
+    Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
+    """
+    renderer = model and Renderer(
+        load_tokenizer(model), template=template, max_length=max_length, max_prompt_length=max_prompt_length
+    )
+    dataset = read(
+        paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words
+    )
+    sides = SIDES.get(dataset.kind, ())
+    if not renderer:
+        lengths = _lengths(dataset.records, _characters, sides)
+        views = [_text_view(record, sides) for record in dataset.records[:rows]]
+        return _report(dataset, "characters", lengths, views)
+    rendered = renderer.render(dataset)
+    views = [_token_view(row, sides, renderer) for row in rendered[:rows]]
+    return _report(dataset, "tokens", _lengths(rendered, _tokens, sides), views)
+
+
+def _characters(record: Record) -> list[int]:
+    turns = [record.context] if isinstance(record.context, str) else [turn.content for turn in record.context]
+    return [sum(map(len, turns)), *(len(candidate.text) for candidate in record.candidates)]
+
+
+def _tokens(row: Rendered) -> list[int]:
+    return [len(row.prompt_ids), *map(len, row.response_ids)]
+
+
+def _lengths(
+    rows: Sequence[Any], measure: Callable[[Any], list[int]], sides: Sequence[str]
+) -> dict[str, list[int]]:
+    columns = zip(*map(measure, rows), strict=True)
+    return dict(zip(("prompt", *sides), map(list, columns), strict=True))
+
+
+def _report(dataset: Dataset, unit: str, lengths: Mapping[str, list[int]], views: Any) -> Report:
+    longer = gap = None
+    if "rejected" in lengths:
+        gaps = np.subtract(lengths["chosen"], lengths["rejected"])
+        longer = round(float(np.mean((np.sign(gaps) + 1) / 2)), 4)
+        gap = float(np.median(gaps))
+    summary = {part: Lengths.of(values) for part, values in lengths.items()}
+    return Report(
+        dataset=dataset, unit=unit, lengths=summary, chosen_longer=longer, median_gap=gap, views=views
+    )
+
+
+def _text_view(record: Record, sides: Sequence[str]) -> Any:
+    context = oracle_context(record.context)
+    shown = (
+        context
+        if isinstance(context, str)
+        else "\n".join(f"[{turn['role']}] {turn['content']}" for turn in context)
+    )
+    answers = [(side, [(c.text, True)]) for side, c in zip(sides, record.candidates, strict=True)]
+    return f"{record.file}:{record.line}", [("prompt", [(shown, False)]), *answers]
+
+
+def _token_view(row: Rendered, sides: Sequence[str], renderer: Renderer) -> Any:
+    shown = renderer.codec.shown
+    parts = [("prompt", [(token, False) for token in shown(row.prompt_ids)])]
+    for side, ids, finished in zip(sides, row.response_ids, row.finished, strict=True):
+        name = side if finished else f"{side} (cut)"
+        parts.append((name, [(token, True) for token in shown(ids)]))
+    return f"{row.record.file}:{row.record.line}", parts
+
+
+def check_json(report: Report) -> dict[str, Any]:
+    """The report as plain data, for `--json`."""
+    dataset = report.dataset
+    return {
+        "format": dataset.format,
+        "kind": dataset.kind,
+        "space": dataset.space,
+        "ledger": dataset.ledger.as_json(),
+        "unit": report.unit,
+        "lengths": {part: vars(lengths) for part, lengths in report.lengths.items()},
+        "chosen_longer": report.chosen_longer,
+        "median_gap": report.median_gap,
+        "rows": [
+            {
+                "at": where,
+                "parts": [
+                    {"part": part, "pieces": [text for text, _ in pieces], "scored": part != "prompt"}
+                    for part, pieces in parts
+                ],
+            }
+            for where, parts in report.views
+        ],
+    }
+
+
+def print_check(report: Report, console: Console) -> None:
+    """The report for a person: scored tokens are coloured and underlined, others dim."""
+    dataset = report.dataset
+    console.print(dataset.ledger.table())
+    for note in dataset.notes:
+        console.print(f"- {escape(note)}", highlight=False)
+    console.print(_length_table(report))
+    if report.chosen_longer is not None:
+        console.print(
+            f"the chosen answer is the longer one in {report.chosen_longer:.1%} of pairs (ties half); "
+            f"median length chosen - rejected: {report.median_gap:+g} {report.unit}"
+        )
+    for where, parts in report.views:
+        console.print(f"\n[bold]{escape(where)}[/bold]", highlight=False)
+        for part, pieces in parts:
+            console.print(_coloured(part, pieces), highlight=False, soft_wrap=True)
+
+
+def _length_table(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, title=f"Lengths in {report.unit}", title_justify="left")
+    for name in ("part", "mean", "p95", "max"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for part, lengths in report.lengths.items():
+        table.add_row(part, f"{lengths.mean:,.1f}", f"{lengths.p95:,.1f}", f"{lengths.max:,}")
+    return table
+
+
+def _coloured(part: str, pieces: Sequence[tuple[str, bool]]) -> Text:
+    """One part as rich Text: alternate shades show where tokens end, [brackets] of the data stay literal."""
+    text = Text(f"{part}: ", style="bold")
+    colour = COLOURS.get(part.split(" ")[0], "yellow")
+    for index, (piece, scored) in enumerate(pieces):
+        style = f"{'bold ' if index % 2 else ''}underline {colour}" if scored else "dim"
+        text.append(piece, style=style)
+    return text

@@ -1,0 +1,174 @@
+"""Files in, records and a ledger out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from equipoise.data.detect import decide
+from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats import MEDIA, OPTIONAL, Format
+from equipoise.data.ledger import Ledger, Place, say
+from equipoise.data.records import Kind, Record, Space, digest, plain
+from equipoise.data.sources import rows_of
+from equipoise.data.values import Reading, bad_text, common_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Records of one kind in one space, with the ledger that accounts for every row they came from.
+
+    The ledger goes on counting when the records are rendered; parts made by `split` share it.
+    """
+
+    records: tuple[Record, ...]
+    ledger: Ledger
+    format: str
+    space: Space
+    kind: Kind
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the reader: the format decision, what was wrapped, warned or cut."""
+        return self.ledger.notes
+
+    def with_records(self, records: Sequence[Record]) -> Dataset:
+        """The same data set with some of its records."""
+        return replace(self, records=tuple(records))
+
+
+def read(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    format: str = "auto",
+    mapping: Mapping[str, str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+    max_errors_shown: int = 3,
+    prompt_words: int | None = None,
+    allow_empty_rejected: bool = False,
+) -> Dataset:
+    """Reads preference data, prompts or thumbs from JSON, JSON lines or Parquet files.
+
+    format                a name of formats.FORMATS; "auto" decides from the columns of all rows
+    mapping               our column -> theirs, e.g. {"prompt": "instruction"}
+    strict                the first refused row is an error
+    limit                 read at most so many rows
+    prompt_words          language-modelling text: the first so many words become the prompt
+    allow_empty_rejected  an empty `rejected` means "say nothing"
+
+    Raises DataError for a file that cannot be trusted, an uncertain format or no usable row. Rows that cannot
+    be used are refused into the ledger with file, line and reason; duplicates are counted and left out.
+    """
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
+    rows = _raw_rows(files, mapping or {}, ledger, limit)
+    names = ", ".join(str(file) for file in files)
+    if not rows:
+        raise DataError(f"no rows to use\n{ledger}", file=names)
+    entry, decision = decide([row for _, row in rows], format, file=names)
+    ledger.note(decision)
+    reading = Reading(prompt_words=prompt_words, allow_empty_rejected=allow_empty_rejected)
+    records = _records(rows, entry, reading, ledger)
+    if not records:
+        raise DataError(f"every row was refused\n{ledger}", file=names, hint=decision)
+    ledger.repaired.update(reading.repaired)
+    for sentence, count in reading.notes.items():
+        ledger.note(f"{sentence} ({count:,} times)")
+    _note_labels(records, ledger)
+    ledger.balance()
+    return Dataset(
+        records=tuple(records), ledger=ledger, format=entry.name, space=entry.space, kind=entry.kind
+    )
+
+
+def _raw_rows(
+    files: Sequence[str | Path], mapping: Mapping[str, str], ledger: Ledger, limit: int | None
+) -> list[tuple[Place, dict[str, Any]]]:
+    """The rows of all files that are objects with clean text, renamed by the mapping."""
+    stream = (((str(file), line), row) for file in files for line, row in rows_of(file))
+    rows = []
+    for place, row in islice(stream, limit):
+        if not isinstance(row, Mapping):
+            ledger.refuse(place, Refusal("row is not an object", type(row).__name__))
+        elif why := bad_text(row):
+            ledger.refuse(place, Refusal("not clean text", why))
+        else:
+            rows.append((place, _renamed(row, mapping)))
+    if limit is not None and ledger.read + len(rows) == limit:
+        ledger.note(f"limit {limit}: later rows were not read")
+    for ours, theirs in mapping.items():
+        if rows and not any(ours in row for _, row in rows):
+            raise DataError(f"mapping: no row has the column `{theirs}` (for `{ours}`)")
+    return rows
+
+
+def _renamed(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+    theirs = {theirs: ours for ours, theirs in mapping.items()}
+    kept = {name: value for name, value in row.items() if name not in mapping or name in theirs}
+    return {theirs.get(name, name): value for name, value in kept.items()}
+
+
+def _records(
+    rows: Sequence[tuple[Place, dict[str, Any]]], entry: Format, reading: Reading, ledger: Ledger
+) -> list[Record]:
+    records = []
+    seen: dict[str, Place] = {}
+    for place, row in rows:
+        try:
+            record = _record(row, entry, reading, place)
+        except Refusal as refusal:
+            ledger.refuse(place, refusal)
+            continue
+        first = seen.setdefault(record.identity(), place)
+        if first == place:
+            ledger.use(place)
+            records.append(record)
+        else:
+            ledger.repeat(place, first)
+    return records
+
+
+def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) -> Record:
+    missing = next((name for name in entry.columns if name not in row), None)
+    if missing:
+        raise Refusal(f"no column `{missing}`")
+    common = common_of(row, reading)
+    fields = entry.parse(row, reading)
+    named = {*entry.columns, *OPTIONAL, *MEDIA}
+    extra = {name: value for name, value in row.items() if name not in named}
+    fields["extra"] = extra | fields.get("extra", {})
+    return Record(kind=entry.kind, file=place[0], line=place[1], **common, **fields)
+
+
+def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
+    """Notes on labels that contradict each other or do not vary."""
+    if records[0].kind == "unary":
+        up = sum(record.desirable is True for record in records)
+        ledger.note(f"labels: {up:,} desirable, {len(records) - up:,} undesirable")
+        if up in (0, len(records)):
+            ledger.note("all labels are equal: losses with a KL or baseline term are degenerate here")
+    against = contradictions(records)
+    if against:
+        lines = "; ".join(say((r.file, r.line)) for r in against[: ledger.max_errors_shown])
+        ledger.note(f"{len(against):,} rows contradict an earlier label on the same answers; kept ({lines})")
+
+
+def contradictions(records: Sequence[Record]) -> list[Record]:
+    """Pairs seen before in the opposite order, and answers seen before with the opposite thumb."""
+    seen: set[tuple[str, ...]] = set()
+    found = []
+    for record in records:
+        answers = [digest(plain(candidate.content)) for candidate in record.candidates]
+        label = [str(record.desirable)] if record.kind == "unary" else []
+        turned = [str(not record.desirable)] if record.kind == "unary" else []
+        if record.candidates and (record.group, *reversed(answers), *turned) in seen:
+            found.append(record)
+        seen.add((record.group, *answers, *label))
+    return found

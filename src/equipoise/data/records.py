@@ -1,0 +1,134 @@
+"""The one internal record: a context, the answers written for it, and what is known about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["pair", "unary", "prompt", "rank", "scores"]
+Space: TypeAlias = Literal["text", "chat"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One chat turn. `extra` keeps the other fields of the turn (tool_calls, name, ...) for the template."""
+
+    role: str
+    content: str
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The turn as a chat template reads it."""
+        return {"role": self.role, "content": self.content, **self.extra}
+
+
+# What comes before the answer: plain text, or chat turns. The two spaces never mix within a data set.
+Context: TypeAlias = "str | tuple[Message, ...]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One answer: plain text in text space, assistant (and tool) turns in chat space.
+
+    score   scalar judgement, higher is better, when the data carry one
+    source  who wrote it, when the data say so
+    """
+
+    content: Context
+    score: float | None = None
+    source: str | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The turns of a chat answer; a text answer has none."""
+        return () if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """What an oracle reads: the text itself, or the assistant's turns joined by a newline."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(turn.content for turn in self.content if turn.role == "assistant")
+
+
+def oracle_context(context: Context) -> str | list[dict[str, str]]:
+    """A context as an oracle sees it: plain text, or a list of {"role", "content"}."""
+    if isinstance(context, str):
+        return context
+    return [{"role": turn.role, "content": turn.content} for turn in context]
+
+
+def plain(context: Context) -> Any:
+    """A context (or an answer) as JSON-serialisable data, every field kept."""
+    return context if isinstance(context, str) else [turn.as_dict() for turn in context]
+
+
+def digest(value: Any) -> str:
+    """Stable 16-digit hash of JSON-serialisable data; the same in every process and on every machine."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One row of preference data, immutable.
+
+    kind        "pair": candidates (preferred, other); "unary": one candidate and `desirable`;
+                "prompt": no candidate. ("rank" and "scores" are reserved for lists of answers.)
+    prob        P(candidate 0 beats candidate 1), in [0, 1]
+    margin      how much better, in the units of the source; None when the source does not say
+    group       hash of the context: splits and resampling go by group, never by row
+    file, line  where the row came from; every message about it names them
+    extra       columns nobody asked for: kept, never used
+    """
+
+    context: Context
+    candidates: tuple[Candidate, ...] = ()
+    kind: Kind = "pair"
+    prob: float = 1.0
+    weight: float = 1.0
+    margin: float | None = None
+    desirable: bool | None = None
+    tools: tuple[Any, ...] = ()
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+    line: int = 0
+    id: str = ""
+    group: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", f"{Path(self.file).name}:{self.line}")
+        if not self.group:
+            object.__setattr__(self, "group", digest(plain(self.context)))
+
+    @property
+    def space(self) -> Space:
+        """ "text" (plain strings, no chat template) or "chat" (messages)."""
+        return "text" if isinstance(self.context, str) else "chat"
+
+    def identity(self) -> str:
+        """Hash of all that training reads; equal for duplicate rows."""
+        answers = [plain(candidate.content) for candidate in self.candidates]
+        label = [self.prob, self.weight, self.margin, self.desirable]
+        return digest([plain(self.context), answers, label, self.tools, dict(self.template_kwargs)])
+
+    def as_row(self) -> dict[str, Any]:
+        """The record in the shape that `read` accepts: write it as one JSON line and read it back."""
+        row: dict[str, Any] = {"id": self.id, "prompt": plain(self.context)}
+        answers = [plain(candidate.content) for candidate in self.candidates]
+        if self.kind == "pair":
+            row |= {"chosen": answers[0], "rejected": answers[1]}
+            row |= {} if self.prob == 1.0 else {"prob": self.prob}
+        elif self.kind == "unary":
+            row |= {"completion": answers[0], "label": self.desirable}
+        row |= {} if self.margin is None else {"margin": self.margin}
+        row |= {} if self.weight == 1.0 else {"weight": self.weight}
+        row |= {"tools": list(self.tools)} if self.tools else {}
+        row |= {"chat_template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {}
+        return dict(self.extra) | row

@@ -1,0 +1,123 @@
+"""A tokenizer's habits, found out once: BOS, EOS, dummy spaces, special tokens. Loads no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from equipoise.data.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Text that some model family reads as control, whether or not this tokenizer does.
+CONTROL_TEXT = ("[INST]", "[/INST]", "<image>")
+# Texts to stand in front of a continuation; the first whose tokens do not merge with it serves.
+SENTINELS = ("\n", ":", "|", "0", "a", "é")
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name, without running any code that comes with it.
+
+    Raises DataError when there is none. A local folder needs no network.
+    """
+    from transformers import AutoTokenizer
+
+    local = Path(path).is_dir()
+    if local and not any(
+        (Path(path) / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+    ):
+        raise DataError(
+            "no tokenizer in this folder", file=str(path), hint="expected tokenizer.json beside the model"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=local)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise DataError(
+            f"cannot load a tokenizer: {error}",
+            file=str(path),
+            hint="give a folder with tokenizer.json, or a hub name",
+        ) from None
+
+
+class Codec:
+    """Text to ids and back, as generation sees them.
+
+    bos       id the tokenizer itself puts before a text, or None when it has no such habit
+    eos       id that ends an answer, or None
+    specials  ids of the tokenizer's special tokens
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        habit = list(tokenizer("a", add_special_tokens=True)["input_ids"])
+        self.bos: int | None = habit[0] if habit and habit[0] == tokenizer.bos_token_id else None
+        self.eos: int | None = tokenizer.eos_token_id
+        self.specials = frozenset(tokenizer.all_special_ids) | {
+            index for index, token in tokenizer.added_tokens_decoder.items() if token.special
+        }
+        texts = {
+            str(tokenizer.added_tokens_decoder[i].content)
+            for i in tokenizer.added_tokens_decoder
+            if i in self.specials
+        }
+        marks = sorted(texts | set(CONTROL_TEXT), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, marks)))
+        self._heads = {text: self.ids(text) for text in SENTINELS}
+        alone = self.ids("x")
+        self._adds_space = self._after_sentinel("x") not in (None, alone)
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text by itself, nothing added in front or behind."""
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def opening(self, text: str) -> list[int]:
+        """The tokens of a text that begins a sequence: BOS once, if that is the tokenizer's habit."""
+        ids = self.ids(text)
+        return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
+
+    def continuation(self, text: str) -> list[int]:
+        """The tokens of a text that continues a sequence.
+
+        Tokenizers of the SentencePiece family put a dummy space before every text. They get the text behind a
+        sentinel whose own tokens are then taken off: as no token spans the join, the rest is how the text
+        alone is cut, without the dummy space.
+        """
+        if not self._adds_space:
+            return self.ids(text)
+        after = self._after_sentinel(text)
+        return self.ids(text) if after is None else after
+
+    def _after_sentinel(self, text: str) -> list[int] | None:
+        for sentinel, head in self._heads.items():
+            whole = self.ids(sentinel + text)
+            if whole[: len(head)] == head:
+                return whole[len(head) :]
+        return None
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a continuation, special tokens left out, its own leading space kept."""
+        if not self._adds_space:
+            return self._decode(ids)
+        head = self._heads["a"]
+        before, whole = self._decode(head), self._decode([*head, *ids])
+        return whole[len(before) :] if whole.startswith(before) else self._decode(ids)
+
+    def _decode(self, ids: Iterable[int]) -> str:
+        return str(
+            self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+    def shown(self, ids: Sequence[int]) -> list[str]:
+        """Each token as text by itself, special tokens included, for messages and the inspector."""
+        return [self.tokenizer.decode([i], clean_up_tokenization_spaces=False) or self._raw(i) for i in ids]
+
+    def _raw(self, index: int) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(index)).replace("▁", " ")
+
+    def controls(self, text: str) -> list[str]:
+        """Special-token text inside a plain text: it may end a turn early, or begin one."""
+        return list(dict.fromkeys(self._control.findall(text)))

@@ -1,0 +1,71 @@
+"""Exact evaluation of a language model on a game whose responses can all be written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipoise.data.collate import Prompt, Response
+from equipoise.games import gaps
+from equipoise.games.preference import PreferenceGame
+from equipoise.games.tabular import TabularPolicy
+from equipoise.play.rows import Rows
+from equipoise.play.state import objects
+from equipoise.play.text import TextWorld
+from equipoise.play.world import INITIAL, START, State
+
+LEAST_MASS = 1e-12  # a policy that never leaves the grammar still needs full support as a reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiniteGame:
+    """X prompts with the same A responses each, and one more "response" that stands for all other text.
+
+    preference  [X, A + 1, A + 1]; the last row and column are any text outside the list.
+    held_out    indices of the prompts on which nothing is trained; the headline figures are theirs.
+    """
+
+    prompts: Sequence[Prompt]
+    responses: Sequence[Response]
+    preference: Tensor
+    held_out: Sequence[int]
+
+    def policy(self, world: TextWorld, state: State, name: str) -> TabularPolicy:
+        """The transformer's exact policy: the probability of each listed response, and of everything else."""
+        rows = Rows(
+            prompts=objects(list(self.prompts)),
+            responses=objects([list(self.responses)] * len(self.prompts), width=len(self.responses)),
+            weight=np.ones(len(self.prompts)),
+            writers=("listed",) * len(self.responses),
+        )
+        listed = world.score(state.round - 1, rows, state.policies[name], phase="evaluating").exp()
+        other = (1 - listed.sum(dim=1, keepdim=True)).clamp(min=LEAST_MASS)
+        probs = torch.cat([listed, other], dim=1)
+        return TabularPolicy.from_probs(probs / probs.sum(dim=1, keepdim=True))
+
+    def measure(self, world: TextWorld, state: State, tau: float | None) -> dict[str, Any]:
+        """Exact win rate against the reference, exploitability (gap0), regularised gap, KL, mass outside."""
+        policy, reference = self.policy(world, state, START), self.policy(world, state, INITIAL)
+        unseen = torch.tensor(list(self.held_out))
+        seen = torch.tensor([i for i in range(len(self.prompts)) if i not in set(self.held_out)])
+        figures = self._figures(policy, reference, unseen, tau)
+        figures["exploitability_train"] = self._figures(policy, reference, seen, tau)["exploitability"]
+        return figures
+
+    def _figures(
+        self, policy: TabularPolicy, reference: TabularPolicy, prompts: Tensor, tau: float | None
+    ) -> dict[str, Any]:
+        game = PreferenceGame(self.preference[prompts], reference.probs()[prompts])
+        pi, ref = TabularPolicy(policy.logits[prompts]), TabularPolicy(reference.logits[prompts])
+        return {
+            "exact_win_rate": game.mean(gaps.win_rate(game, pi, ref)),
+            "exploitability": game.mean(gaps.gap0(game, pi)),
+            "gap_tau": game.mean(gaps.gap_tau(game, pi, tau)) if tau else None,
+            "exact_kl": game.mean(gaps.kl(pi, ref)),
+            "outside": float(pi.probs()[:, -1].mean()),
+        }

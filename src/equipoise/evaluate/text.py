@@ -1,0 +1,106 @@
+"""What a round changed: win rate against the reference, KL, accuracy on held-out pairs, lengths, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from equipoise.data.collate import Prompt
+from equipoise.evaluate.exact import FiniteGame
+from equipoise.evaluate.intervals import clustered_mean, clustered_share
+from equipoise.play.rows import Rows
+from equipoise.play.state import load_rows, objects, save_rows
+from equipoise.play.text import TextWorld
+from equipoise.play.world import INITIAL, START, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Measures the policy at a round boundary against the policy the run started from.
+
+    prompts   held-out prompts on which both write `samples` responses each.
+    pairs     held-out recorded pairs, or None.
+    finite    the game whose responses are enumerable, or None.
+    tau       KL weight of the method's game, for the regularised gap.
+    """
+
+    world: TextWorld
+    prompts: Sequence[Prompt]
+    samples: int
+    pairs: Rows | None = None
+    finite: FiniteGame | None = None
+    tau: float | None = None
+
+    def measure(self, state: State) -> tuple[dict[str, Any], Rows]:
+        """One line of evaluation.jsonl, and the responses that were sampled for it."""
+        done = state.round - 1
+        own = self._sampled(state, START, "policy")
+        reference = self._sampled(state, INITIAL, "reference")
+        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(own, reference)}
+        line |= dict.fromkeys(
+            ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
+        )
+        if self.finite:
+            line |= self.finite.measure(self.world, state, self.tau)
+        line |= self._drift(state, own)
+        line |= self._pairs(state)
+        return line, own
+
+    def _sampled(self, state: State, by: str, name: str) -> Rows:
+        """Responses of a policy to the evaluation prompts; the reference's are written once per run."""
+        done = state.round - 1 if name == "policy" else 0
+        path = self.world.journal.stage(done, f"evaluation-{name}")
+        if not path.exists():
+            empty = Rows(
+                prompts=objects(list(self.prompts)),
+                responses=np.empty((len(self.prompts), 0), dtype=object),
+                weight=np.ones(len(self.prompts)),
+                writers=(),
+            )
+            save_rows(path, self.world.write(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
+        return load_rows(path)
+
+    def _win_rate(self, own: Rows, reference: Rows) -> dict[str, Any] | None:
+        """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
+        if self.world.oracle is None:
+            return None
+        both = own.append(reference.responses, "reference")
+        wins = [
+            self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
+            for k in range(self.samples)
+        ]
+        return clustered_share(np.concatenate(wins), np.tile(np.arange(len(own)), self.samples))
+
+    def _drift(self, state: State, own: Rows) -> dict[str, Any]:
+        """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share."""
+        logp = np.array([[r.logp for r in group] for group in own.responses])
+        anchor = self.world.score(state.round - 1, own, state.policies[INITIAL], phase="evaluating").numpy()
+        length = np.array([[len(r.ids) for r in group] for group in own.responses], dtype=float)
+        finished = np.array([[r.finished for r in group] for group in own.responses], dtype=float)
+        prompts = np.repeat(np.arange(len(own)), self.samples)
+        return {
+            "kl": clustered_mean((logp - anchor).ravel(), prompts),
+            "length": clustered_mean(length.ravel(), prompts),
+            "finished": float(finished.mean()),
+        }
+
+    def _pairs(self, state: State) -> dict[str, Any]:
+        """Accuracy of the implicit reward on held-out pairs (ties count half), and where both sides moved."""
+        if self.pairs is None:
+            return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
+        policy, reference = (
+            self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating")
+            for name in (START, INITIAL)
+        )
+        ratio = (policy - reference).numpy()
+        margin = ratio[:, 0] - ratio[:, 1]
+        prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
+        right = (margin > 0) + 0.5 * (margin == 0)
+        return {
+            "accuracy": clustered_share(right, prompts),
+            "chosen_log_ratio": float(ratio[:, 0].mean()),
+            "rejected_log_ratio": float(ratio[:, 1].mean()),
+        }

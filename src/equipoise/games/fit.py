@@ -1,0 +1,174 @@
+"""Minimise the exact expected loss of any core objective over tabular policies, to float64 precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from equipoise.core import reduce
+from equipoise.core.dims import Payoff, PerCandidate, PerComparison, PerPrompt, Strategy
+from equipoise.core.objectives.base import Objective
+from equipoise.games.expectation import Comparisons, scores
+from equipoise.games.tabular import PromptIndex, ResponseIndex
+
+LONGEST_STEP = 4.0  # nats per Newton step: keeps a nearly flat direction from overflowing
+FLAT = 1e-12  # curvature below which a direction counts as flat, relative to that of its own responses
+ROUNDING = 1e-14  # relative noise of a loss value
+
+
+class NotConverged(RuntimeError):
+    """An exact solver stopped short. `residual` says how far, `best` is what it had reached."""
+
+    def __init__(self, message: str, *, residual: float, best: Tensor) -> None:
+        super().__init__(f"{message} (residual {residual:.3g})")
+        self.residual = residual
+        self.best = best
+
+
+def minimise(
+    objective: Objective,
+    prompts: PromptIndex,
+    responses: ResponseIndex,
+    weight: PerComparison,
+    prob: PerComparison | None = None,
+    *,
+    start: Strategy,
+    anchors: Mapping[str, Strategy],
+    tolerance: float = 1e-10,
+    steps: int = 200,
+) -> Strategy:
+    """argmin over logits [X, A] of sum_n w_n L_n / sum_n w_n, prompt by prompt; returns its log-probs.
+
+    prompts .. prob   the comparisons, as in `Comparisons` (`minimise(objective, *rows, start=...,
+    anchors=...)`). start             [X, A] finite logits to start from.
+    anchors           name -> [X, A] log-probs of the frozen policies.
+    tolerance         on the gradient of each prompt's mean loss with respect to its logits (largest entry).
+
+    Damped Newton, batched over prompts: exact second derivatives, absolute curvature in concave directions,
+    none in flat ones (a response that no comparison mentions keeps its logit), Armijo backtracking per
+    prompt. The loss of a row may depend on the log-probs of that row only, and must be smooth where it ends.
+    Raises NotConverged for anything else, in particular for a loss without a minimum.
+    """
+    rows = Comparisons(prompts, responses, weight, prob)
+    logits = start.detach().to(torch.float64).clone()
+    if not bool(logits.isfinite().all()):
+        raise ValueError("the start needs finite logits: a response of probability 0 has no gradient")
+    total = logits.new_zeros(len(logits)).index_add(0, prompts, weight)
+    rows = rows._replace(weight=weight / total[prompts])
+
+    residual = float("inf")
+    for _ in range(steps):
+        value, gradient, hessian = _derivatives(objective, rows, anchors, logits)
+        residual = float(gradient.abs().max())
+        direction = -_solve(hessian, gradient)
+        if residual < tolerance and float(direction.abs().max()) < 1e3 * tolerance:
+            # here one full step is exact to rounding
+            return (logits + direction).log_softmax(dim=1)
+        direction = direction * (LONGEST_STEP / direction.abs().amax(dim=1, keepdim=True)).clamp(max=1)
+        slope = (gradient * direction).sum(dim=1)
+        length = backtrack(
+            lambda candidate: _value(objective, rows, anchors, candidate), logits, direction, value, slope
+        )
+        if not bool((length > 0).any()):
+            break
+        logits = logits + length.unsqueeze(1) * direction
+    best = logits.log_softmax(dim=1)
+    if residual < tolerance:
+        return best
+    name = type(objective).__name__
+    raise NotConverged(f"{name}: no smooth minimum within reach of the start", residual=residual, best=best)
+
+
+def backtrack(
+    value_at: Callable[[Strategy], PerPrompt],
+    point: Strategy,
+    direction: Strategy,
+    value: PerPrompt,
+    slope: PerPrompt,
+    *,
+    armijo: float = 1e-4,
+    halvings: int = 40,
+) -> PerPrompt:
+    """Step length per prompt t in {1, 1/2, ...} with value(point + t d) <= value + armijo t slope; 0 if none.
+
+    An increase within rounding of the value counts as no increase, so the last Newton steps are not refused.
+    """
+    length = torch.ones_like(value)
+    slack = ROUNDING * (1 + value.abs())
+    for _ in range(halvings):
+        reached = value_at(point + length.unsqueeze(1) * direction)
+        refused = ~(reached <= value + armijo * length * slope + slack)
+        if not bool(refused.any()):
+            return length
+        length = torch.where(refused, length / 2, length)
+    return torch.where(refused, torch.zeros_like(length), length)
+
+
+def _value(
+    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy
+) -> PerPrompt:
+    with torch.no_grad():
+        found = scores(logits.log_softmax(dim=1), anchors, rows.prompts, rows.responses, rows.prob)
+        losses = rows.weight * reduce.expected(objective, found).value
+    return logits.new_zeros(len(logits)).index_add(0, rows.prompts, losses)
+
+
+def _derivatives(
+    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy
+) -> tuple[PerPrompt, Strategy, Payoff]:
+    """Value [X], gradient [X, A] and Hessian [X, A, A] of each prompt's mean loss in the logits.
+
+    Derivatives of a row are taken in its own K log-probs (K small backward passes, whatever A is), scattered
+    to the table, and carried through log-softmax: with J = I - 1 p^T, gradient J^T g and Hessian
+    J^T H J - (sum g)(diag p - p p^T).
+    """
+    prompts, actions = logits.shape
+    log_probs, probs = logits.log_softmax(dim=1), logits.softmax(dim=1)
+    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob)
+    found.logp.requires_grad_(True)
+    losses = rows.weight * reduce.expected(objective, found).value
+    first, second = _row_derivatives(losses, found.logp)
+
+    value = logits.new_zeros(prompts).index_add(0, rows.prompts, losses.detach())
+    cell = rows.prompts.unsqueeze(1) * actions + rows.responses
+    g = logits.new_zeros(prompts * actions).index_add(0, cell.flatten(), first.flatten()).view_as(logits)
+    square = cell.unsqueeze(2) * actions + rows.responses.unsqueeze(1)
+    h = logits.new_zeros(prompts * actions**2).index_add(0, square.flatten(), second.flatten())
+    h = h.view(prompts, actions, actions)
+
+    mass = g.sum(dim=1, keepdim=True)
+    inner = h - probs.unsqueeze(2) * h.sum(dim=1, keepdim=True)
+    inner = inner - inner.sum(dim=2, keepdim=True) * probs.unsqueeze(1)
+    spread = torch.diag_embed(probs) - probs.unsqueeze(2) * probs.unsqueeze(1)
+    return value, g - mass * probs, inner - mass.unsqueeze(2) * spread
+
+
+def _row_derivatives(
+    losses: PerComparison, logp: PerCandidate
+) -> tuple[PerCandidate, Float[Tensor, "B K K"]]:
+    (first,) = torch.autograd.grad(losses.sum(), logp, create_graph=True)
+    columns = []
+    for k in range(logp.shape[1]):
+        # a loss linear in its log-probs leaves a gradient without a graph: no curvature
+        column = None
+        if first.requires_grad:
+            (column,) = torch.autograd.grad(first[:, k].sum(), logp, retain_graph=True, allow_unused=True)
+        columns.append(torch.zeros_like(logp) if column is None else column)
+    return first.detach(), torch.stack(columns, dim=2)
+
+
+def _solve(hessian: Payoff, gradient: Strategy) -> Strategy:
+    """|H|^+ g: absolute eigenvalues, flat directions dropped, each response first scaled to curvature one.
+
+    Without the scaling the curvature of a response that is sampled once in 10^9 draws would look flat.
+    """
+    scale = hessian.diagonal(dim1=1, dim2=2).abs().sqrt()
+    scale = torch.where(scale > 0, 1 / scale, torch.ones_like(scale))
+    values, vectors = torch.linalg.eigh(hessian * scale.unsqueeze(2) * scale.unsqueeze(1))
+    size = values.abs()
+    inverse = torch.where(size > FLAT * size.amax(dim=1, keepdim=True), 1 / size, torch.zeros_like(size))
+    along = torch.einsum("xai,xa->xi", vectors, gradient * scale)
+    return scale * torch.einsum("xai,xi->xa", vectors, inverse * along)

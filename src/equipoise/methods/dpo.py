@@ -1,0 +1,23 @@
+"""DPO (2305.18290): recorded pairs, the logistic loss against the initial policy, one round."""
+
+from equipoise.core.objectives import Dpo
+from equipoise.play.method import Method
+from equipoise.play.pairing import AsRecorded
+from equipoise.play.players import Recorded
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL
+
+DPO = Method(
+    name="dpo",
+    title="Direct Preference Optimization",
+    paper="2305.18290",
+    confidence="verified in code",
+    needs="pairs",
+    players=Recorded(),
+    pairing=AsRecorded(),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Refit(),
+    rounds=1,
+    train={"batch": 64, "schedule": "linear", "warmup": 0.1},
+)

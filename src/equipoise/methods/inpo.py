@@ -1,0 +1,27 @@
+"""INPO (2407.00617): no-regret self-play towards the Nash policy of a general preference."""
+
+from equipoise.core.objectives import Inpo
+from equipoise.games.closed_form import inpo_step
+from equipoise.play.method import Method
+from equipoise.play.pairing import Iid, Tournament
+from equipoise.play.players import Self
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL, START
+
+INPO = Method(
+    name="inpo",
+    title="Iterative Nash Policy Optimization",
+    paper="2407.00617",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=8),
+    pairing=Tournament(),
+    objective=Inpo(eta=0.005, tau=0.005 / 3),
+    anchors={"reference": INITIAL, "previous": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
+    exact={"eta": 0.5, "tau": 0.1},
+    closed_form=lambda game, policy, objective: inpo_step(game, policy, eta=objective.eta, tau=objective.tau),
+    in_theory=(Self(samples=2), Iid(labels="soft")),
+)

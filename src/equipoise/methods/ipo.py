@@ -1,0 +1,24 @@
+"""IPO (2310.12036): recorded pairs, a bounded target for the margin; on sums, and on token means."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Ipo, IpoMean
+from equipoise.games.closed_form import best_response
+from equipoise.methods.dpo import DPO
+
+IPO = replace(
+    DPO,
+    name="ipo",
+    title="Identity Preference Optimization",
+    paper="2310.12036",
+    objective=Ipo(tau=0.1),
+    closed_form=lambda game, _, objective: best_response(game, game.initial(), objective.tau),
+)
+
+IPO_MEAN = replace(
+    IPO,
+    name="ipo_mean",
+    title="Identity Preference Optimization, per token",
+    objective=IpoMean(tau=0.1),
+    closed_form=None,
+)

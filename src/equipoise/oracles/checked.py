@@ -1,0 +1,68 @@
+"""The contract of every oracle, checked where it is called: range on every answer, antisymmetry on a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.oracles.protocol import Context, Oracle, OracleError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An oracle whose answers are checked before anybody trains on them.
+
+    Every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
+    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError naming the first question that fails.
+    """
+
+    inner: Oracle
+    tolerance: float = 1e-6
+    probe: int = 4
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
+        outside = ((prob < 0) | (prob > 1)).nonzero().flatten().tolist()
+        if outside:
+            i = outside[0]
+            raise OracleError(
+                f"oracle {self.name} answered {float(prob[i])!r} for {_short(a[i])} against {_short(b[i])}; "
+                "compare must return a probability in [0, 1]"
+            )
+        n = min(self.probe, len(prompts))
+        back = self._finite(self.inner.compare(prompts[:n], b[:n], a[:n]), n, "compare")
+        off = (prob[:n] + back - 1).abs()
+        if n and float(off.max()) > self.tolerance:
+            i = int(off.argmax())
+            raise OracleError(
+                f"oracle {self.name} is not antisymmetric: P(a > b) = {float(prob[i]):.4f} and "
+                f"P(b > a) = {float(back[i]):.4f} for a = {_short(a[i])}, b = {_short(b[i])}; "
+                "ask in both orders and average"
+            )
+        return prob
+
+    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+        return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
+
+    def _finite(self, answer: Tensor, count: int, call: str) -> Tensor:
+        if answer.shape != (count,):
+            raise OracleError(
+                f"oracle {self.name}: {call} of {count} questions returned shape {tuple(answer.shape)}"
+            )
+        bad = (~torch.isfinite(answer)).nonzero().flatten().tolist()
+        if bad:
+            raise OracleError(
+                f"oracle {self.name}: {call} returned {float(answer[bad[0]])} for question {bad[0]}"
+            )
+        return answer.double()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

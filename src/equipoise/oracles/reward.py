@@ -1,0 +1,82 @@
+"""A Bradley-Terry reward model from a Hugging Face sequence-classification checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.core.links import bradley_terry
+from equipoise.oracles.protocol import Context, OracleError
+
+
+class RewardOracle:
+    """r(x, y): one scalar from the head on the last real token; P(a > b) = sigma(r(a) - r(b)).
+
+    Rewards are right-padded and read at the last token that is not padding, so padding changes nothing. Text
+    longer than the model takes is refused, not cut: a cut response is another response.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, batch: int = 16) -> None:
+        if getattr(model.config, "num_labels", 1) != 1:
+            raise OracleError(
+                f"{name} has {model.config.num_labels} classes; a Bradley-Terry reward model has one output"
+            )
+        self.model, self.tokenizer, self.name, self.batch = model.eval(), tokenizer, name, batch
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.model.config.pad_token_id = self.pad
+
+    @classmethod
+    def load(cls, path: str | Path, batch: int = 16) -> RewardOracle:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                str(path), use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except (OSError, ValueError) as error:
+            raise OracleError(f"cannot load a reward model from {path}: {error}") from error
+        return cls(model, tokenizer, str(path), batch)
+
+    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        return bradley_terry(self.score(prompts, a), self.score(prompts, b))
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+        ids = [self._ids(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        device = next(self.model.parameters()).device
+        scores = torch.empty(len(ids), dtype=torch.float64)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for begin in range(0, len(order), self.batch):
+            chosen = order[begin : begin + self.batch]
+            width = len(ids[chosen[-1]])
+            batch = torch.full((len(chosen), width), self.pad, dtype=torch.long)
+            mask = torch.zeros((len(chosen), width), dtype=torch.long)
+            for row, i in enumerate(chosen):
+                batch[row, : len(ids[i])] = torch.tensor(ids[i])
+                mask[row, : len(ids[i])] = 1
+            hidden = getattr(self.model, self.model.base_model_prefix)(
+                input_ids=batch.to(device), attention_mask=mask.to(device)
+            ).last_hidden_state
+            # the head is read here, at the position we know: a pad id that also occurs in text cannot mislead it
+            last = hidden[torch.arange(len(chosen)), mask.sum(1) - 1]
+            head = getattr(self.model, "score", None) or self.model.classifier
+            scores[chosen] = head(last)[:, 0].double().cpu()
+        return scores
+
+    def _ids(self, prompt: Context, response: str) -> list[int]:
+        if isinstance(prompt, str):
+            ids = self.tokenizer(prompt + response).input_ids
+        elif self.tokenizer.chat_template:
+            messages = [*prompt, {"role": "assistant", "content": response}]
+            ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+        else:
+            raise OracleError(f"{self.name} has no chat template, but the prompts are chat messages")
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit and len(ids) > limit:
+            raise OracleError(f"{self.name} takes {limit} tokens; a prompt with its response has {len(ids)}")
+        return list(ids)

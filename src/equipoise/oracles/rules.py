@@ -1,0 +1,84 @@
+"""Rules in Python: a user's own function as the oracle."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.core.links import bradley_terry
+from equipoise.oracles.protocol import Context, OracleError
+
+
+class RuleOracle:
+    """A function of (prompt, response) -> score, or of (prompt, a, b) -> P(a beats b).
+
+    A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
+    a list of {"role", "content"} messages. The function must be deterministic.
+    """
+
+    def __init__(self, function: Callable[..., float], name: str) -> None:
+        self.function = function
+        self.name = name
+        self.scores = len(inspect.signature(function).parameters) == 2
+
+    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        if self.scores:
+            return bradley_terry(self.score(prompts, a), self.score(prompts, b))
+        return self._call(prompts, a, b)
+
+    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+        if not self.scores:
+            raise OracleError(f"{self.name} compares two responses; it has no scalar score")
+        return self._call(prompts, responses)
+
+    def _call(self, *columns: Sequence[Any]) -> Tensor:
+        answers = []
+        for question in zip(*columns, strict=True):
+            try:
+                answers.append(float(self.function(*question)))
+            except Exception as error:  # the user's code may raise anything; say whose it is
+                raise OracleError(f"rule {self.name} failed: {type(error).__name__}: {error}") from error
+        return torch.tensor(answers, dtype=torch.float64)
+
+
+def load_rule(spec: str) -> RuleOracle:
+    """`package.module:function` or `path/to/file.py:function`, imported as the user's own code.
+
+    Raises OracleError if it cannot be imported or does not take two or three arguments.
+    """
+    where, _, function_name = spec.rpartition(":")
+    if not where or not function_name.isidentifier():
+        raise OracleError(f"a rule is written module:function or file.py:function, got {spec!r}")
+    try:
+        module = _module(where)
+    except Exception as error:
+        raise OracleError(f"cannot import {where!r}: {type(error).__name__}: {error}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        offered = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        raise OracleError(
+            f"{where} has no function {function_name!r} (it has: {', '.join(offered) or 'none'})"
+        )
+    if len(inspect.signature(function).parameters) not in (2, 3):
+        raise OracleError(f"{spec}: a rule takes (prompt, response) or (prompt, a, b)")
+    return RuleOracle(function, spec)
+
+
+def _module(where: str) -> Any:
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    path = Path(where)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

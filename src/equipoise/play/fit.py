@@ -1,0 +1,178 @@
+"""Fit: epochs of gradient steps on one round's comparisons, for any objective, through Accelerate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from equipoise.core import reduce
+from equipoise.core.objectives import Objective
+from equipoise.core.scores import Losses, Scores
+from equipoise.data.collate import collate
+from equipoise.play.rows import Rows
+from equipoise.policy.causal import CausalPolicy
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a round's objective is minimised.
+
+    batch        comparisons per optimizer step; micro_batch of them go through the model at a time.
+    lr           peak learning rate of AdamW; warmup is the share of a round's steps spent rising to it.
+    clip         largest global gradient norm.
+    save_every   optimizer steps between saved positions inside a round.
+    """
+
+    epochs: int = 1
+    batch: int = 64
+    micro_batch: int = 8
+    lr: float = 5e-7
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip: float = 1.0
+    save_every: int = 200
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate at optimizer step `step` (0-based) of `steps`."""
+        rising = max(1, math.ceil(self.warmup * steps)) if self.warmup else 0
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - rising) / max(1, steps - rising)
+        return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Fit:
+    """One round's fit. `position` counts finished optimizer steps, so that it can start anywhere.
+
+    Losses are weighted means over each optimizer step, whatever the micro-batches and ranks.
+    """
+
+    def __init__(
+        self,
+        policy: CausalPolicy,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        training: Training,
+        accelerator: Accelerator,
+        permutation: Callable[[int], np.ndarray],
+    ) -> None:
+        if rows.responses.shape[1] != objective.candidates:
+            raise TrainingError(
+                f"{type(objective).__name__} reads {objective.candidates} responses per prompt, "
+                f"the comparisons hold {rows.responses.shape[1]}"
+            )
+        self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
+        self.training, self.accelerator, self.permutation = training, accelerator, permutation
+        self.parameters = [p for _, p in policy.parameters()]
+        optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=training.lr,
+            betas=(training.beta1, training.beta2),
+            weight_decay=training.weight_decay,
+        )
+        self.scorer: nn.Module
+        self.scorer, self.optimizer = accelerator.prepare(policy.scorer, optimizer)
+        self.per_epoch = math.ceil(len(rows) / training.batch)
+        self.steps = self.per_epoch * training.epochs
+        self.position = 0
+
+    def scores(self, chosen: np.ndarray) -> Scores:
+        """Scores of some comparisons under the policy as it stands, with their cached anchors."""
+        prompts = [p.ids for p in self.rows.prompts[chosen]]
+        responses = [[r.ids for r in group] for group in self.rows.responses[chosen]]
+        logp, length = self.policy.logprobs(collate(prompts, responses, self.policy.pad), self.scorer)
+        index = torch.from_numpy(chosen)
+        prob = None if self.rows.prob is None else torch.from_numpy(self.rows.prob[chosen]).to(logp)
+        anchors = {name: anchor[index].to(logp) for name, anchor in self.anchors.items()}
+        return Scores(logp=logp, anchors=anchors, prob=prob, length=length.to(logp))
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step on the next batch; returns its figures."""
+        t, ranks = self.training, self.accelerator.num_processes
+        epoch, within = divmod(self.position, self.per_epoch)
+        chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
+        total = float(self.rows.weight[chosen].sum())
+        mine = chosen[self.accelerator.process_index :: ranks]
+        if len(chosen) < ranks:
+            raise TrainingError(f"a step of {len(chosen)} comparisons cannot be shared by {ranks} processes")
+        sums = _Sums()
+        for begin in range(0, len(mine), t.micro_batch):
+            share = mine[begin : begin + t.micro_batch]
+            last = begin + t.micro_batch >= len(mine)
+            with nullcontext() if last else self.accelerator.no_sync(self.scorer):
+                scores = self.scores(share)
+                scores.logp.retain_grad()
+                losses = reduce.expected(self.objective, scores)
+                weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
+                loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
+                self.accelerator.backward(loss)
+            sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
+        figures = sums.reduced(self.accelerator)
+        if not math.isfinite(figures["loss"]):
+            raise TrainingError(
+                f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
+                "lower train.lr, or look at the comparisons of this step"
+            )
+        norm = self.accelerator.clip_grad_norm_(self.parameters, t.clip)
+        rate = t.rate(self.position, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.position += 1
+        return {"epoch": epoch, **figures, "grad_norm": float(norm), "lr": rate}
+
+
+class _Sums:
+    """Weighted sums of a step's figures over micro-batches, then over ranks."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, scores: Scores, losses: Losses, share: Tensor, scale: Tensor, objective: Objective) -> None:
+        """`share` sums to one over the step; `scale` is what the gradients were multiplied by."""
+        drift = scores.log_ratio(objective.anchors[0]).detach()
+        assert scores.logp.grad is not None
+        pull = scores.logp.grad.abs().amax(dim=1) / scale
+        figures: dict[str, Any] = {
+            "loss": losses.value.detach(),
+            **losses.metrics,
+            "chosen_log_ratio": drift[:, 0],
+            "rejected_log_ratio": drift[:, 1],
+            "saturated": (pull < 0.01 * _pull_at_anchor(objective)).to(share),
+        }
+        for name, value in figures.items():
+            self.values[name] = self.values.get(name, 0.0) + float((share * value).sum())
+
+    def reduced(self, accelerator: Accelerator) -> dict[str, float]:
+        if accelerator.num_processes == 1:
+            return self.values
+        total = accelerator.reduce(torch.tensor(list(self.values.values())), "sum")
+        return dict(zip(self.values, total.tolist(), strict=True))
+
+
+def _pull_at_anchor(objective: Objective) -> float:
+    """How strongly the objective pulls on a log-prob where the policy equals its anchors."""
+    zeros = torch.zeros(1, objective.candidates, dtype=torch.float64)
+    logp = zeros.clone().requires_grad_()
+    anchors = dict.fromkeys(objective.anchors, zeros)
+    value = objective(Scores(logp=logp, anchors=anchors, length=torch.ones_like(zeros))).value
+    return float(torch.autograd.grad(value.sum(), logp)[0].abs().amax())

@@ -1,0 +1,67 @@
+"""Progress on the terminal: where a phase stands, its rate, and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Tick = Callable[[int], None]
+
+
+class Progress:
+    """One line per phase. On a terminal it is redrawn in place; in a log it is printed now and then.
+
+    Finished phases are handed to `record(round, phase, seconds, tokens)`.
+    """
+
+    def __init__(
+        self, record: Callable[[int, str, float, int], None] | None = None, *, quiet: bool = False
+    ) -> None:
+        self.record = record
+        self.quiet = quiet
+        self.live = sys.stderr.isatty()
+
+    @contextmanager
+    def phase(self, round: int, name: str, total: int, unit: str) -> Iterator[Phase]:
+        phase = Phase(self, f"round {round}  {name}", total, unit)
+        yield phase
+        phase.show(last=True)
+        if self.record:
+            self.record(round, name, time.perf_counter() - phase.started, phase.tokens)
+
+
+class Phase:
+    """`tick(n)` advances by n units; `tokens` may be added to by the caller."""
+
+    def __init__(self, owner: Progress, title: str, total: int, unit: str) -> None:
+        self.owner, self.title, self.total, self.unit = owner, title, total, unit
+        self.started = self.shown = time.perf_counter()
+        self.done = 0
+        self.tokens = 0
+
+    def tick(self, count: int = 1) -> None:
+        self.done += count
+        pause = 0.2 if self.owner.live else 20.0
+        if time.perf_counter() - self.shown > pause:
+            self.show()
+
+    def show(self, last: bool = False) -> None:
+        if self.owner.quiet:
+            return
+        self.shown = time.perf_counter()
+        seconds = self.shown - self.started
+        rate = self.done / seconds if seconds > 0 else 0.0
+        line = f"{self.title:<22} {self.done}/{self.total} {self.unit}  {rate:.1f}/s"
+        line += f"  {seconds:.1f} s" if last else f"  {self._left(rate)} left"
+        if self.owner.live:
+            print(f"\r{line:<78}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _left(self, rate: float) -> str:
+        if rate == 0:
+            return "?"
+        left = round((self.total - self.done) / rate)
+        return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"

@@ -1,0 +1,153 @@
+"""Everything a resume needs: named randomness, and the run folder's journal of finished stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from equipoise.data.collate import Prompt, Response
+from equipoise.play.rows import Rows
+from equipoise.policy.files import whole, write_text
+
+
+class Seeds:
+    """Every draw of a run, addressed by name. There is no generator whose state could be lost.
+
+    `seeds(...)` is a 63-bit integer that depends on the run's seed and the names given, and on nothing else.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, *names: str | int) -> int:
+        digest = hashlib.blake2b(json.dumps([self.seed, *names]).encode(), digest_size=8)
+        return int.from_bytes(digest.digest(), "little") >> 1
+
+    def generator(self, *names: str | int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(self(*names)))
+
+
+class Journal:
+    """The run folder, seen as a journal: what is there has happened, whole; what is not has not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics = folder / "metrics.jsonl"
+
+    def stage(self, round: int, name: str) -> Path:
+        return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
+
+    def checkpoint(self, round: int) -> Path:
+        return self.folder / "checkpoints" / (f"round-{round:03d}" if round else "initial")
+
+    @property
+    def progress(self) -> Path:
+        """Weights and optimizer in the middle of a fit."""
+        return self.folder / "progress.safetensors"
+
+    def rounds_done(self) -> int:
+        done = 0
+        while self.checkpoint(done + 1).exists():
+            done += 1
+        return done
+
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Whole lines only: a line cut by a crash is not there."""
+        path = self.folder / name
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    def rewind(self, name: str, round: int, step: int | None = None) -> None:
+        """Drop the lines after (round, step), which a resumed run will write again."""
+        position = (round, step if step is not None else -1)
+        kept = [line for line in self.lines(name) if (line["round"], line.get("step", -1)) <= position]
+        if (self.folder / name).exists():
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+            write_text(self.folder / name, text)
+
+
+def save_rows(path: Path, rows: Rows) -> None:
+    """Comparisons of text as parquet, with who wrote what and how it was judged."""
+    columns: dict[str, Any] = {
+        "prompt_ids": [list(p.ids) for p in rows.prompts],
+        "prompt": [p.text for p in rows.prompts],
+        "context": [json.dumps(p.context, ensure_ascii=False) for p in rows.prompts],
+        "weight": rows.weight.tolist(),
+        "prob": [None] * len(rows) if rows.prob is None else rows.prob.tolist(),
+        "responses": [[_plain(response) for response in group] for group in rows.responses],
+    }
+    schema = pa.schema(
+        [
+            ("prompt_ids", pa.list_(pa.int64())),
+            ("prompt", pa.string()),
+            ("context", pa.string()),
+            ("weight", pa.float64()),
+            ("prob", pa.float64()),
+            ("responses", pa.list_(_RESPONSE)),
+        ],
+        metadata={"writers": json.dumps(rows.writers)},
+    )
+    with whole(path) as draft:
+        pq.write_table(pa.Table.from_pydict(columns, schema=schema), draft)
+
+
+def load_rows(path: Path) -> Rows:
+    """The inverse of `save_rows`."""
+    table = pq.read_table(path)
+    writers = tuple(json.loads(table.schema.metadata[b"writers"]))
+    columns = table.to_pydict()
+    prompts = [
+        Prompt(tuple(ids), json.loads(context), text)
+        for ids, context, text in zip(
+            columns["prompt_ids"], columns["context"], columns["prompt"], strict=True
+        )
+    ]
+    responses = [[Response(**{**r, "ids": tuple(r["ids"])}) for r in group] for group in columns["responses"]]
+    judged = all(prob is not None for prob in columns["prob"])
+    return Rows(
+        prompts=objects(prompts),
+        responses=objects(responses, width=len(writers)),
+        weight=np.array(columns["weight"], dtype=np.float64),
+        writers=writers,
+        prob=np.array(columns["prob"], dtype=np.float64) if judged else None,
+    )
+
+
+def objects(values: list[Any], width: int | None = None) -> np.ndarray:
+    """An object array [N] or [N, width] (numpy would otherwise look inside the values)."""
+    array = np.empty(len(values) if width is None else (len(values), width), dtype=object)
+    for row, value in enumerate(values):
+        array[row] = value if width is None else [*value]
+    return array
+
+
+_RESPONSE = pa.struct(
+    [
+        ("ids", pa.list_(pa.int64())),
+        ("text", pa.string()),
+        ("finished", pa.bool_()),
+        ("logp", pa.float64()),
+    ]
+)
+
+
+def _plain(response: Response) -> dict[str, Any]:
+    return {
+        "ids": list(response.ids),
+        "text": response.text,
+        "finished": response.finished,
+        "logp": response.logp,
+    }

@@ -1,0 +1,174 @@
+"""The language game: requests to a tea house, answers, and a known oracle that says which answer is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from equipoise.oracles.protocol import Context, OracleError
+from equipoise.playground import panel
+from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
+
+if TYPE_CHECKING:
+    from equipoise.games.preference import PreferenceGame
+
+Variant = Literal["intransitive", "transitive"]
+
+# How surely an answer inside the grammar beats a text outside it.
+INSIDE_WINS = 0.99
+
+
+@dataclass(frozen=True)
+class LanguageGame:
+    """X = 96 requests, each with the same A = 24 answers, and P(a beats b | request) known exactly.
+
+    variant      "intransitive": the majority of three judges, with Condorcet cycles over the style;
+                 "transitive": the host alone, exactly Bradley-Terry, P = sigma(reward(a) - reward(b)).
+    prompts      X request texts; responses: the A answer texts, the same for every prompt.
+    train        indices of the 64 training prompts; held_out: of the 32 new combinations of the same words.
+
+    Raises ValueError for an unknown variant.
+    """
+
+    variant: Variant = "intransitive"
+
+    def __post_init__(self) -> None:
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"variant must be one of {get_args(Variant)}, got {self.variant!r}")
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(request.text for request in REQUESTS)
+
+    @cached_property
+    def responses(self) -> tuple[str, ...]:
+        return tuple(answer.text for answer in ANSWERS)
+
+    @cached_property
+    def train(self) -> list[int]:
+        return [index for index, request in enumerate(REQUESTS) if not is_held_out(request)]
+
+    @cached_property
+    def held_out(self) -> list[int]:
+        return [index for index, request in enumerate(REQUESTS) if is_held_out(request)]
+
+    @property
+    def judges(self) -> tuple[panel.Judge, ...]:
+        return panel.PANEL if self.variant == "intransitive" else (panel.HOST,)
+
+    @cached_property
+    def preference(self) -> Float[Tensor, "X A A"]:
+        """P[x, a, b], the probability that answer a beats answer b to request x; float64, P + P^T = 1."""
+        return panel.preference(self.judges)
+
+    @cached_property
+    def preference_with_outside(self) -> Float[Tensor, "X A1 A1"]:
+        """`preference` with one more row and column, last, that stand for every text outside the grammar."""
+        return _with_outside(self)
+
+    @cached_property
+    def reward(self) -> Float[Tensor, "X A"]:
+        """The host's score of each answer. Raises OracleError for the panel, which has none."""
+        if self.variant == "intransitive":
+            raise OracleError(
+                "a panel with cycles has no scalar reward; compare pairs, or use LanguageGame('transitive')"
+            )
+        return panel.scores(self.judges)[0]
+
+    def oracle(self) -> GameOracle:
+        """The judges as an oracle on strings."""
+        return GameOracle(self)
+
+    def as_preference_game(self, reference: Float[Tensor, "X A"]) -> PreferenceGame:
+        """The same game for the exact solvers, with the given policy as its reference."""
+        from equipoise.games.preference import PreferenceGame
+
+        return PreferenceGame(preference=self.preference, reference=reference)
+
+    def describe(self) -> str:
+        """What is asked, what is answered and who judges, in plain words."""
+        judging = {
+            "intransitive": f"{len(self.judges)} judges vote. They agree on courtesy, size and temperature; on "
+            "the style their majority runs in a circle (black > green > mint > black in the morning, the other "
+            "way round in the evening), so the best play is a mixture.",
+            "transitive": "The host alone judges, by a score (Bradley-Terry), so one answer is best.",
+        }[self.variant]
+        return (
+            f"A tea house with {len(self.prompts)} requests ({len(self.train)} to train on, "
+            f"{len(self.held_out)} held out) and {len(self.responses)} answers to each.\n"
+            f"  request: {self.prompts[0]}\n  answer:  {self.responses[0]}\n"
+            f"The weather asks for a temperature, the guest for a size, the mood favours a style. {judging}"
+        )
+
+
+class GameOracle:
+    """The judges of a language game on strings: exact, deterministic, blind to extra whitespace.
+
+    A text outside the grammar loses to any answer inside it: with probability 0.99 before the panel; before the
+    host as if its reward lay log(0.99/0.01) below the worst answer's, so with at least 0.99, which keeps the
+    transitive variant exactly Bradley-Terry. Two texts outside tie.
+    """
+
+    def __init__(self, game: LanguageGame) -> None:
+        self.game = game
+        self._preference = game.preference_with_outside
+
+    @property
+    def name(self) -> str:
+        return f"tea-house-{self.game.variant}"
+
+    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Float[Tensor, "N"]:
+        """P(a[i] beats b[i] | prompts[i]), float64. Raises OracleError for a prompt outside the game."""
+        if not len(prompts) == len(a) == len(b):
+            raise OracleError(f"compare got {len(prompts)} prompts, {len(a)} and {len(b)} responses")
+        return self._preference[_rows(prompts), _columns(a), _columns(b)]
+
+    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Float[Tensor, "N"]:
+        """The host's reward, float64. Raises OracleError for the panel, and for a prompt outside the game."""
+        if len(prompts) != len(responses):
+            raise OracleError(f"score got {len(prompts)} prompts and {len(responses)} responses")
+        return _reward_with_outside(self.game)[_rows(prompts), _columns(responses)]
+
+
+def _reward_with_outside(game: LanguageGame) -> Float[Tensor, "X A1"]:
+    floor = game.reward.min(1, keepdim=True).values - log(INSIDE_WINS / (1 - INSIDE_WINS))
+    return torch.cat([game.reward, floor], dim=1)
+
+
+def _with_outside(game: LanguageGame) -> Float[Tensor, "X A1 A1"]:
+    """The preference table with one more row and column, last, for every text outside the grammar."""
+    if game.variant == "transitive":
+        reward = _reward_with_outside(game)
+        return torch.sigmoid(reward[:, :, None] - reward[:, None, :])
+    table = torch.full((len(game.prompts), len(game.responses) + 1, len(game.responses) + 1), 0.5).double()
+    table[:, :-1, :-1] = game.preference
+    table[:, :-1, -1] = INSIDE_WINS
+    table[:, -1, :-1] = 1 - INSIDE_WINS
+    return table
+
+
+def _columns(responses: Sequence[str]) -> Tensor:
+    found = (answer_index(text) for text in responses)
+    return torch.tensor([len(ANSWERS) if index is None else index for index in found], dtype=torch.long)
+
+
+def _rows(prompts: Sequence[Context]) -> Tensor:
+    return torch.tensor([_row(prompt) for prompt in prompts], dtype=torch.long)
+
+
+def _row(prompt: Context) -> int:
+    """The request's index; of a chat, the last message is the request."""
+    text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
+    index = request_index(text)
+    if index is None:
+        raise OracleError(
+            f"the tea house knows no request {text!r}; use the prompts of LanguageGame().prompts"
+        )
+    return index

@@ -1,0 +1,135 @@
+"""Recorded preference pairs from the language game, with chosen coverage and label noise."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from equipoise.playground.grammar import ANSWERS, STYLES
+from equipoise.playground.language import LanguageGame
+
+Coverage = Literal["reference", "uniform", "narrow", "lucky"]
+
+NARROW = 6  # answers per prompt that "narrow" data contain
+LUCKY_SHARE = 0.02  # share of pairs with the lucky style
+
+
+def pairs(
+    game: LanguageGame,
+    n: int,
+    *,
+    coverage: Coverage = "reference",
+    noise: float = 0.0,
+    seed: int = 0,
+    reference: Float[Tensor, "X A"],
+) -> list[dict[str, Any]]:
+    """n rows {"prompt", "chosen", "rejected", "meta"} on the training prompts, the same for the same arguments.
+
+    A prompt is drawn uniformly, then two different answers i.i.d. from the coverage's distribution (a tie is
+    drawn again), then the label: the first is chosen with probability P(first beats second | prompt); at last
+    the label is turned round with probability `noise`.
+
+    coverage   "reference": the reference policy, [X, A] probabilities.
+               "uniform": every answer alike.
+               "narrow": the reference restricted to its 6 likeliest answers to each prompt.
+               "lucky": the style that does worst against the reference for that prompt is missing, but for 2 % of
+               the pairs (at least one), where an answer of that style meets one of the others and wins whatever P
+               says: luck, that a learner without pessimism takes for merit.
+    noise      in [0, 1/2].
+    meta       "prob": P(chosen beats rejected), before any noise; "flipped": the noise turned it; "lucky";
+               "coverage".
+
+    Raises ValueError for an unknown coverage, noise out of range, n < 1 or a reference of the wrong shape.
+    """
+    _check(game, n, coverage, noise, reference)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.tensor(game.train)[torch.randint(len(game.train), (n,), generator=draw)]
+    weight, lucky = _coverage(game, coverage, reference.double())
+    a, b = _two_answers(weight[x], draw)
+    forced = torch.zeros(n, dtype=torch.bool)
+    if coverage == "lucky":
+        forced[: max(1, round(LUCKY_SHARE * n))] = True
+        forced = forced[torch.randperm(n, generator=draw)]
+        a[forced] = torch.multinomial(lucky[x[forced]], 1, generator=draw)[:, 0]
+    wins = (torch.rand(n, generator=draw, dtype=torch.float64) < game.preference[x, a, b]) | forced
+    flipped = torch.rand(n, generator=draw, dtype=torch.float64) < noise
+    first = wins ^ flipped
+    chosen, rejected = torch.where(first, a, b), torch.where(first, b, a)
+    prob = game.preference[x, chosen, rejected]
+    return [
+        {
+            "prompt": game.prompts[x[i]],
+            "chosen": game.responses[chosen[i]],
+            "rejected": game.responses[rejected[i]],
+            "meta": {
+                "prob": float(prob[i]),
+                "flipped": bool(flipped[i]),
+                "lucky": bool(forced[i]),
+                "coverage": coverage,
+            },
+        }
+        for i in range(n)
+    ]
+
+
+def write_pairs(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
+    """`pairs(game, n, **options)` as JSON lines, UTF-8; the file is written whole or not at all."""
+    path = Path(path)
+    rows = pairs(game, n, **options)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def lucky_style(game: LanguageGame, reference: Float[Tensor, "X A"]) -> list[str]:
+    """For each prompt the style whose answers, averaged, do worst against the reference."""
+    win = torch.einsum("xab,xb->xa", game.preference, reference.double())
+    by_style = torch.stack([win[:, _with_style(style)].mean(1) for style in STYLES], dim=1)
+    return [STYLES[index] for index in by_style.argmin(1)]
+
+
+def _with_style(style: str) -> Tensor:
+    return torch.tensor([answer.style == style for answer in ANSWERS])
+
+
+def _coverage(game: LanguageGame, coverage: Coverage, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Unnormalised weights [X, A] of the ordinary answers, and of the lucky ones."""
+    nothing = torch.zeros_like(reference)
+    if coverage == "uniform":
+        return torch.ones_like(reference), nothing
+    if coverage == "narrow":
+        top = reference.topk(NARROW, dim=1).indices
+        return nothing.scatter(1, top, reference.gather(1, top)), nothing
+    if coverage == "lucky":
+        lucky = torch.stack([_with_style(style) for style in lucky_style(game, reference)])
+        return reference * ~lucky, reference * lucky
+    return reference, nothing
+
+
+def _two_answers(weight: Float[Tensor, "N A"], draw: Generator) -> tuple[Tensor, Tensor]:
+    """Two i.i.d. draws per row given that they differ."""
+    a, b = torch.multinomial(weight, 2, replacement=True, generator=draw).unbind(1)
+    while bool((same := a == b).any()):
+        again = torch.multinomial(weight[same], 2, replacement=True, generator=draw)
+        a, b = a.clone(), b.clone()
+        a[same], b[same] = again.unbind(1)
+    return a, b
+
+
+def _check(game: LanguageGame, n: int, coverage: str, noise: float, reference: Tensor) -> None:
+    if coverage not in get_args(Coverage):
+        raise ValueError(f"coverage must be one of {get_args(Coverage)}, got {coverage!r}")
+    if not 0 <= noise <= 0.5:
+        raise ValueError(f"noise must lie in [0, 0.5], got {noise!r}")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n!r}")
+    shape = (len(game.prompts), len(game.responses))
+    if reference.shape != shape:
+        raise ValueError(f"the reference must have shape {shape}, got {tuple(reference.shape)}")

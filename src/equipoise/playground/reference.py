@@ -1,0 +1,67 @@
+"""The tiny pretrained transformer that ships with the package, and its exact policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+POLICY_FILE = "reference_policy.safetensors"
+
+
+def model_path() -> Path:
+    """The folder of the shipped model and tokenizer, in Hugging Face format."""
+    with as_file(files("equipoise.playground") / "model") as path:
+        return path
+
+
+def load_model(path: str | Path | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) by transformers, from the given folder or the shipped one; float32, no remote code."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = model_path() if path is None else path
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+    return model.eval(), AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def reference_policy() -> Float[Tensor, "X A"]:
+    """pi_ref(a | x) of the shipped model, given that it stays in the grammar; float64, rows sum to 1.
+
+    Read from a small table that `python -m equipoise.playground.train` writes by exact enumeration.
+    """
+    return load_file(model_path() / POLICY_FILE)["policy"]
+
+
+@torch.no_grad()
+def response_logprob(
+    model: Any, tokenizer: Any, prompts: Sequence[str], responses: Sequence[str]
+) -> Float[Tensor, "X A"]:
+    """log pi(response, end of sequence | prompt) for every prompt and every response, by enumeration, in nats.
+
+    Exponentials of a row sum to the mass inside the grammar, at most 1. The prompt is encoded with its BOS, the
+    response apart without special tokens, EOS appended. float64 (from the model's float32 logits).
+    Raises ValueError unless all prompts have one length in tokens, and all responses one: the grammar's have, so
+    nothing needs padding.
+    """
+    prompt_ids = _ids(tokenizer(list(prompts))["input_ids"], "prompts")
+    plain = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+    answer_ids = _ids([[*ids, tokenizer.eos_token_id] for ids in plain], "responses")
+    start = prompt_ids.shape[1] - 1  # the logits here predict the first answer token
+    table = []
+    for prompt in prompt_ids:
+        ids = torch.cat([prompt.expand(len(answer_ids), -1), answer_ids], dim=1)
+        logp = model(ids.to(model.device)).logits[:, start:-1].double().log_softmax(-1).cpu()
+        table.append(logp.gather(2, answer_ids[:, :, None])[:, :, 0].sum(1))
+    return torch.stack(table)
+
+
+def _ids(rows: Sequence[Sequence[int]], what: str) -> Tensor:
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"exact enumeration needs {what} of one length in tokens")
+    return torch.tensor(rows, dtype=torch.long)

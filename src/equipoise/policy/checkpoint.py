@@ -1,0 +1,110 @@
+"""Checkpoints: Hugging Face folders (safetensors only), written whole, read back into the one model in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.files import read_tensors, whole, write_tensors
+from equipoise.policy.protocol import ModelError
+
+FINGERPRINT = "fingerprint.txt"
+
+
+def save(policy: CausalPolicy, folder: Path) -> None:
+    """Write the policy as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
+
+    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it.
+    """
+    with whole(folder) as draft:
+        policy.model.save_pretrained(str(draft), safe_serialization=True)
+        policy.tokenizer.save_pretrained(str(draft))
+        (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
+        foreign = [f.name for f in draft.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl")]
+        if foreign:
+            raise ModelError(f"refusing a checkpoint with pickled files: {', '.join(foreign)}")
+
+
+def load_into(policy: CausalPolicy, folder: Path) -> None:
+    """Overwrite the policy's trained weights with a checkpoint's; everything trained must be found there.
+
+    Raises ModelError naming the first weight that is missing or of another shape.
+    """
+    stored = _stored(folder)
+    with torch.no_grad():
+        for name, parameter in policy.parameters():
+            value = stored.get(_stored_name(name))
+            if value is None or value.shape != parameter.shape:
+                what = "missing" if value is None else f"of shape {tuple(value.shape)}"
+                raise ModelError(f"{folder}: weight {name} is {what}; the model has {tuple(parameter.shape)}")
+            parameter.copy_(value)
+
+
+@contextmanager
+def weights_of(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[None]:
+    """The policy with another checkpoint's weights, for a while: one model in memory, two in turn.
+
+    `current` is the checkpoint of the weights it holds now, from which they come back.
+    """
+    if folder == current:
+        yield
+        return
+    load_into(policy, folder)
+    try:
+        yield
+    finally:
+        load_into(policy, current)
+
+
+def fingerprint(policy: CausalPolicy) -> str:
+    """A hash of everything the policy's log-probs depend on: trained and frozen weights, precision, path."""
+    digest = hashlib.sha256(f"{policy.precision} linear-head={policy.scorer.linear_head}".encode())
+    for name, parameter in sorted(policy.model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def save_progress(
+    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int]
+) -> None:
+    """Weights and optimizer state in the middle of a fit, one file."""
+    tensors = {f"weight/{name}": p for name, p in policy.parameters()}
+    names = [name for name, _ in policy.parameters()]
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"{key}/{names[index]}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, about=json.dumps(dict(about)))
+
+
+def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, int]:
+    """The inverse of `save_progress`; returns `about`."""
+    tensors, metadata = read_tensors(path)
+    state: dict[int, dict[str, Tensor]] = {}
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(policy.parameters()):
+            parameter.copy_(tensors.pop(f"weight/{name}"))
+            found = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
+            if found:
+                state[index] = found
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return json.loads(metadata["about"])
+
+
+def _stored(folder: Path) -> dict[str, Tensor]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} holds no .safetensors file")
+    return {name: value for file in files for name, value in read_tensors(file)[0].items()}
+
+
+def _stored_name(name: str) -> str:
+    """PEFT stores adapters without the adapter's own name ("default")."""
+    return name.replace(".default.", ".") if ".lora_" in name else name

@@ -1,0 +1,74 @@
+"""Files written whole or not at all: a reader, or a resumed run, never meets half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary neighbour to write (a file or a folder); it takes the name `path` only on success."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.partial")
+    _remove(draft)
+    try:
+        yield draft
+        _sync(draft)
+        _remove(path) if draft.is_dir() else None  # a folder cannot replace a folder in one step
+        draft.replace(path)
+    finally:
+        _remove(draft)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], **about: str) -> None:
+    with whole(path) as draft:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft, metadata=about)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and the text beside them. Raises ValueError if the file is not intact."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except Exception as error:  # the library raises its own, undocumented types
+        raise ValueError(f"{path} is not an intact safetensors file: {error}") from error
+
+
+def read_or_make(path: Path, read: Callable[[Path], Any], make: Callable[[Path], Any]) -> Any:
+    """What the file holds; `make` writes it first if it is not there."""
+    if not path.exists():
+        make(path)
+    return read(path)
+
+
+def _sync(path: Path) -> None:
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""A policy, as the game sees it: something that writes responses and says how probable they are.
+
+`CausalPolicy` (a transformer) and a table of an exact game (`games.tabular`) are the two we have; they share
+no code, and meet in `play`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from equipoise.data.collate import Prompt, Response, TokenBatch
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded or used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """temperature 0 is greedy; top_k 0 and top_p 1 switch truncation off; batch counts prompts."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                "sampling needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1, got "
+                f"temperature={self.temperature}, top_k={self.top_k}, top_p={self.top_p}"
+            )
+        if self.max_new_tokens < 1 or self.batch < 1:
+            raise ValueError("max_new_tokens and batch must be at least 1")
+
+
+class Policy(Protocol):
+    """sample: `count` responses per prompt, reproducible from the seed and the prompt's place (offset + i).
+    logprobs: differentiable sums of token log-probs [B, K] and token counts [B, K]."""
+
+    def sample(
+        self, prompts: Sequence[Prompt], count: int, *, seed: int, decoding: Decoding, offset: int = 0
+    ) -> list[list[Response]]: ...
+
+    def logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]: ...

@@ -1,0 +1,293 @@
+"""Read a run folder into one typed record. All of it is untrusted; what is missing is noted, not guessed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class RunFolderError(ValueError):
+    """A run folder that cannot be read; the message names file, line and reason."""
+
+
+class Record(BaseModel):
+    """Fields of the wrong type are refused, unknown ones ignored, missing ones null."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Estimate(Record):
+    """A value with its interval; `low` and `high` are null where there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Round(Record):
+    """One line of evaluation.jsonl; round 0 is the reference. Formulas and units: report/metrics.py."""
+
+    round: int
+    win_rate: Estimate | None = None
+    exact_win_rate: float | None = None
+    exploitability: float | None = None
+    gap_tau: float | None = None
+    kl: Estimate | None = None
+    accuracy: Estimate | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+    length: Estimate | None = None
+    finished: float | None = None
+    outside: float | None = None
+
+
+class Step(Record):
+    """One line of metrics.jsonl: one optimizer step. Here a number may be NaN: that is a finding."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    round: int
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    margin: float | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+    grad_norm: float | None = None
+    lr: float | None = None
+    pessimism: float | None = None
+    saturated: float | None = None
+
+
+class Timing(Record):
+    """One line of timings.jsonl: seconds and tokens that one phase of one round took."""
+
+    round: int
+    phase: str
+    seconds: float
+    tokens: float | None = None
+
+
+class Sample(Record):
+    """One line of samples.jsonl: what the policy of one round wrote for one prompt."""
+
+    round: int
+    prompt_index: int
+    prompt: str
+    response: str
+    finished: bool | None = None
+
+
+class Ledger(Record):
+    """ledger.json: a row that was read is used, refused for a reason, or a duplicate.
+
+    truncated   used rows with an answer cut, as one count or as {"chosen": n, "rejected": n}.
+    """
+
+    read: int
+    used: int
+    refused: dict[str, int] = {}
+    truncated: int | dict[str, int] = 0
+    duplicate: int = 0
+    repaired: dict[str, int] = {}
+    first_lines: dict[str, list[str]] = {}
+    notes: list[str] = []
+
+    @property
+    def unaccounted(self) -> int:
+        return self.read - self.used - self.duplicate - sum(self.refused.values())
+
+
+class Summary(Record):
+    """summary.json: who was trained on what, and what it cost."""
+
+    method: str | None = None
+    title: str | None = None
+    paper: str | None = None
+    confidence: str | None = None
+    rounds: int | None = None
+    seed: int | None = None
+    model: Any = None
+    data: Any = None
+    oracle: Any = None
+    status: str | None = None
+    seconds: dict[str, float] = {}
+    tokens: dict[str, float] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder as read. Sequences are in file order, rounds and samples sorted by round.
+
+    notes   what was missing, half-written or repeated, in sentences for the reader of the report.
+    """
+
+    folder: Path
+    summary: Summary = field(default_factory=Summary)
+    rounds: tuple[Round, ...] = ()
+    steps: tuple[Step, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    ledger: Ledger | None = None
+    config_text: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.summary.method or self.folder.resolve().name
+
+    @property
+    def reference(self) -> Round | None:
+        """Round 0, if it was evaluated."""
+        return self.rounds[0] if self.rounds and self.rounds[0].round == 0 else None
+
+    @property
+    def final(self) -> Round | None:
+        """The last evaluated round after the reference."""
+        return self.rounds[-1] if self.rounds and self.rounds[-1].round > 0 else None
+
+    def by_phase(self, what: str) -> dict[str, float]:
+        """Total "seconds" or "tokens" per phase, from timings.jsonl or else from the summary."""
+        if not self.timings:
+            return dict(getattr(self.summary, what))
+        total: dict[str, float] = {}
+        for timing in self.timings:
+            total[timing.phase] = total.get(timing.phase, 0.0) + (getattr(timing, what) or 0.0)
+        return total
+
+
+R = TypeVar("R", bound=Record)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    A missing file, a last line cut short by an interruption and a number that is not finite become notes.
+    Raises RunFolderError for a folder that holds no run, a broken line elsewhere, text that is not UTF-8, or
+    a field of the wrong type.
+    """
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in ("summary.json", "config.yaml", "evaluation.jsonl")):
+        raise RunFolderError(
+            f"{folder} is not a run folder: it holds none of summary.json, config.yaml, evaluation.jsonl"
+        )
+    notes: list[str] = []
+    text, config = _config(folder / "config.yaml", notes)
+    environment = _document(folder / "environment.json", notes)
+    return Run(
+        folder=folder,
+        summary=_object(folder / "summary.json", Summary, notes) or Summary(),
+        rounds=_latest(_lines(folder / "evaluation.jsonl", Round, notes), lambda r: (r.round,), notes),
+        steps=tuple(_lines(folder / "metrics.jsonl", Step, notes)),
+        timings=tuple(_lines(folder / "timings.jsonl", Timing, notes)),
+        samples=_latest(
+            _lines(folder / "samples.jsonl", Sample, notes), lambda s: (s.prompt_index, s.round), notes
+        ),
+        # Online runs on a playground read no data, so a missing ledger is nothing to note.
+        ledger=_object(folder / "ledger.json", Ledger, []),
+        config_text=text,
+        config=config,
+        environment=environment if isinstance(environment, dict) else {},
+        notes=tuple(notes),
+    )
+
+
+def _read(path: Path, notes: list[str]) -> str | None:
+    if not path.is_file():
+        notes.append(f"{path.name} is missing; what it holds is left out of this report.")
+        return None
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RunFolderError(f"{path}: not UTF-8 text ({error})") from None
+
+
+def _document(path: Path, notes: list[str]) -> Any:
+    text = _read(path, notes)
+    if text is None:
+        return None
+    try:
+        return json.loads(text, parse_constant=_null(path, notes))
+    except (ValueError, RecursionError):
+        notes.append(f"{path.name} is not readable JSON; what it holds is left out of this report.")
+        return None
+
+
+def _object(path: Path, record: type[R], notes: list[str]) -> R | None:
+    value = _document(path, notes)
+    return None if value is None else _typed(record, value, str(path))
+
+
+def _lines(path: Path, record: type[R], notes: list[str]) -> Iterator[R]:
+    text = _read(path, notes)
+    lines = text.split("\n") if text else []
+    constant = float if record is Step else _null(path, notes)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, parse_constant=constant)
+        except (ValueError, RecursionError) as error:
+            # Every whole line ends in a newline, so an unfinished last line is an interrupted write.
+            if number == len(lines):
+                notes.append(
+                    f"{path.name}: the last line is cut short and was left out (an interrupted run)."
+                )
+                return
+            raise RunFolderError(f"{path}, line {number}: not JSON ({error})") from None
+        yield _typed(record, value, f"{path}, line {number}")
+
+
+def _null(path: Path, notes: list[str]) -> Callable[[str], None]:
+    def constant(name: str) -> None:
+        note = f"{path.name}: a value is {name}, not a number; it is shown as missing."
+        if note not in notes:
+            notes.append(note)
+
+    return constant
+
+
+def _typed(record: type[R], value: Any, where: str) -> R:
+    try:
+        return record.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "value"
+        raise RunFolderError(f"{where}: {place}: {first['msg']}") from None
+
+
+def _latest(records: Iterator[R], key: Callable[[R], tuple[int, ...]], notes: list[str]) -> tuple[R, ...]:
+    """Records sorted by key; of repeated keys (a resumed run) the last one written counts."""
+    latest: dict[tuple[int, ...], R] = {}
+    repeated = 0
+    for one in records:
+        repeated += key(one) in latest
+        latest[key(one)] = one
+    if repeated:
+        kind = type(next(iter(latest.values()))).__name__.lower()
+        notes.append(f"{repeated} repeated {kind} line(s): the last one written counts.")
+    return tuple(latest[k] for k in sorted(latest))
+
+
+def _config(path: Path, notes: list[str]) -> tuple[str, dict[str, Any]]:
+    """The file's text and its mapping. Aliases are refused: nested ones expand without bound."""
+    text = _read(path, notes)
+    if text is None:
+        return "", {}
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise yaml.YAMLError("aliases are not read")
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        notes.append("config.yaml is not readable; its text is shown as it stands.")
+        return text, {}
+    return text, value if isinstance(value, dict) else {}

@@ -1,0 +1,41 @@
+"""Shared by every test: shape types enforced in `core`, fixed seeds, few threads, real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import config, install_import_hook
+
+# before the first import of the package: every annotated shape in `core` is checked while testing
+install_import_hook("equipoise.core", "beartype.beartype")
+
+import torch  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_shape_types() -> Iterator[None]:
+    """As in production: shape types off, so that a test meets the package's own refusals."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets, $EQUIPOISE_DATA or ../shared/data; without one the test is skipped."""
+    folder = Path(os.environ.get("EQUIPOISE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set EQUIPOISE_DATA to the folder that holds it")
+    return folder

@@ -1,0 +1,341 @@
+"""Rows to records: each format's good rows, and each edge case with what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.data.errors import DataError
+from equipoise.data.read import Dataset, read
+from equipoise.data.records import Message, oracle_context
+
+Rows = Callable[..., Path]
+
+GOOD = {"prompt": "Water boils at", "chosen": " 100 °C.", "rejected": " 40 °C."}
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return turn("user", content)
+
+
+def bot(content: Any) -> dict[str, Any]:
+    return turn("assistant", content)
+
+
+def only(data: Dataset) -> tuple[Any, list[str]]:
+    """Context and answers of the first record, as an oracle sees them."""
+    record = data.records[0]
+    return oracle_context(record.context), [candidate.text for candidate in record.candidates]
+
+
+def refusals(data: Dataset) -> dict[str, int]:
+    return data.ledger.refused
+
+
+# -- good rows ---------------------------------------------------------------------------------------------------
+
+ACCEPTED = {
+    "pair-text": (GOOD, "Water boils at", [" 100 °C.", " 40 °C."]),
+    "pair-chat": (
+        {"prompt": [user("Capital of Peru?")], "chosen": [bot("Lima.")], "rejected": [bot("Quito.")]},
+        [user("Capital of Peru?")],
+        ["Lima.", "Quito."],
+    ),
+    "pair-chat-implicit": (
+        {"chosen": [user("Hi"), bot("Hello!")], "rejected": [user("Hi"), bot("What.")]},
+        [user("Hi")],
+        ["Hello!", "What."],
+    ),
+    "pair-chat-hybrid": (
+        {"prompt": "Hi", "chosen": [user("Hi"), bot("Hello!")], "rejected": [user("Hi"), bot("What.")]},
+        [user("Hi")],
+        ["Hello!", "What."],
+    ),
+    "pair-text-implicit": (
+        {"chosen": "Q: colour of grass?\nA: green", "rejected": "Q: colour of grass?\nA: grey"},
+        "Q: colour of grass?\nA:",
+        [" green", " grey"],
+    ),
+    "pair-transcript": (
+        {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What."},
+        [user("Hi")],
+        ["Hello!", "What."],
+    ),
+    "unpaired-text": ({"prompt": "2+2=", "completion": " 4", "label": True}, "2+2=", [" 4"]),
+    "unpaired-chat": (
+        {"prompt": [user("2+2?")], "completion": [bot("4")], "label": False},
+        [user("2+2?")],
+        ["4"],
+    ),
+    "prompt-text": ({"prompt": "Sing"}, "Sing", []),
+    "prompt-chat": ({"prompt": [user("Sing")]}, [user("Sing")], []),
+    "input-text": ({"input": "Sing", "label": "7", "datasource": "x"}, "Sing", []),
+    "input-chat": ({"input": [user("Sing")]}, [user("Sing")], []),
+    "messages": (
+        {"messages": [user("a"), bot("b"), user("c"), bot("d")]},
+        [user("a"), bot("b"), user("c")],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_each_format_is_recognised_and_read(name: str, rows: Rows) -> None:
+    row, context, answers = ACCEPTED[name]
+    data = read(rows(row))
+    assert data.format == name
+    assert only(data) == (context, answers)
+    assert (data.ledger.read, data.ledger.used) == (1, 1)
+
+
+def test_the_normalised_shape_keeps_its_id_and_extras_unused(rows: Rows) -> None:
+    row = {
+        "id": "x-7",
+        "prompt": [user("q")],
+        "chosen": [bot("a")],
+        "rejected": [bot("b")],
+        "prob_chosen": 0.8,
+    }
+    (record,) = read(rows(row)).records
+    assert (record.id, record.prob, dict(record.extra)) == ("x-7", 1.0, {"prob_chosen": 0.8})
+
+
+def test_from_and_value_are_chat_and_tool_fields_are_kept(rows: Rows) -> None:
+    call = {"id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    row = {
+        "prompt": [
+            {"from": "human", "value": "add"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "2", "name": "add", "score": None},
+        ],
+        "chosen": {"from": "gpt", "value": "two"},
+        "rejected": {"from": "gpt", "value": "three"},
+        "tools": '[{"name": "add", "default": null}]',
+    }
+    (record,) = read(rows(row)).records
+    asked, called, answered = record.context
+    assert asked == Message(role="user", content="add")
+    assert called.extra["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    assert dict(answered.extra) == {"name": "add"}
+    assert record.tools == ({"name": "add"},)
+
+
+def test_content_parts_are_joined(rows: Rows) -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    assert only(read(rows({"prompt": [user(parts)]})))[0] == [user("one two")]
+
+
+def test_language_modelling_text_is_cut_after_whole_words(rows: Rows) -> None:
+    data = read(rows({"text": " Once  upon\na time, there"}, {"text": "too short"}), prompt_words=4)
+    assert data.records[0].context == " Once  upon\na time,"
+    assert data.records[0].extra["continuation"] == " there"
+    assert refusals(data) == {"fewer than 4 words": 1}
+    assert any("first 4 whole words" in note for note in data.notes)
+
+
+def test_language_modelling_text_without_prompt_words_says_what_to_add(rows: Rows) -> None:
+    with pytest.raises(DataError, match="prompt_words: 8"):
+        read(rows({"text": "Once upon a time"}))
+
+
+def test_wrapped_strings_are_said_once(rows: Rows) -> None:
+    data = read(
+        rows(
+            {"prompt": "Hi", "chosen": [bot("a")], "rejected": [bot("b")]},
+            {"prompt": [user("Ho")], "chosen": "a", "rejected": "b"},
+        )
+    )
+    assert [oracle_context(r.context) for r in data.records] == [[user("Hi")], [user("Ho")]]
+    assert sum("string prompt wrapped as user turn" in note for note in data.notes) == 1
+    assert sum("string answer wrapped as assistant turn" in note for note in data.notes) == 1
+
+
+# -- the implicit text prompt --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ("The sky, A: green", "The sky, A: grey", "The sky, A:"),
+        ("The answer is 1234", "The answer is 1299", "The answer is"),
+        ("Say: yes please", "Say: yes", "Say:"),
+        ("Say: x y", "Say: x\nz", "Say: x"),
+        ("天空是什么颜色？蓝色", "天空是什么颜色？蓝天", "天空是什么颜色？"),
+        ("问\n答蓝色", "问\n答红色", "问\n"),
+        ("Do it\n### Response: the red", "Do it\n### Response: the blue", "Do it\n### Response:"),
+        ("a b\n\nAssistant: I say a", "a b\n\nAssistant: I say b", "a b\n\nAssistant:"),
+    ],
+)
+def test_the_implicit_prompt_ends_before_a_word_never_inside(
+    chosen: str, rejected: str, prompt: str, rows: Rows
+) -> None:
+    data = read(rows({"chosen": chosen, "rejected": rejected}))
+    assert only(data) == (prompt, [chosen[len(prompt) :], rejected[len(prompt) :]])
+    assert any("KTO, SPPO and SFT" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        ("green", "grey", "no common prompt; give `prompt`"),
+        ("Hello", "Hello world", "no common prompt; give `prompt`"),
+        ("X ### Response: yes", "X ### Response:", "rejected adds nothing after the prompt"),
+        ("X ### Response:  ", "X ### Response: no", "chosen adds nothing after the prompt"),
+    ],
+)
+def test_an_implicit_prompt_that_cannot_be_found_is_refused(
+    chosen: str, rejected: str, reason: str, rows: Rows
+) -> None:
+    good = {"chosen": "Q: a b", "rejected": "Q: a c"}
+    assert refusals(read(rows(good, {"chosen": chosen, "rejected": rejected}))) == {reason: 1}
+
+
+# -- rows that are refused -----------------------------------------------------------------------------------------
+
+_CHAT = {"prompt": [user("q")], "chosen": [bot("a")], "rejected": [bot("b")]}
+_WHOLE = {"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("b")]}
+_HH = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
+_HYBRID = {"prompt": "q", **_WHOLE}
+_UNARY = {"prompt": "q", "completion": "a", "label": True}
+
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    (GOOD, {"chosen": ""}, "chosen is empty", ""),
+    (GOOD, {"rejected": "  \n"}, "rejected is empty", ""),
+    (GOOD, {"chosen": None}, "chosen is null", ""),
+    (GOOD, {"prompt": ""}, "prompt is empty", ""),
+    (GOOD, {"rejected": 7}, "rejected is not text", "int"),
+    (GOOD, {"chosen": " 40 °C."}, "chosen equals rejected", ""),
+    (GOOD, {"prompt": "NUL \x00"}, "not clean text", "NUL"),
+    (GOOD, {"prompt": "half \ud800 pair"}, "not clean text", "U+D800"),
+    (GOOD, {"prob": float("nan")}, "prob is not a finite number", "nan"),
+    (GOOD, {"prob": 1.2}, "prob is outside [0, 1]", "1.2"),
+    (GOOD, {"margin": "wide"}, "margin is not a number", "'wide'"),
+    (GOOD, {"margin": True}, "margin is not a finite number", "True"),
+    (GOOD, {"weight": -1}, "weight is negative", "-1"),
+    (GOOD, {"images": ["a.png"], "prompt": "<image> what"}, "not text only", "1 file(s), 1 placeholder(s)"),
+    (GOOD, {"tools": "[{"}, "broken JSON inside a field", "position 2"),
+    (_CHAT, {"chosen": []}, "chosen is an empty list", ""),
+    (_CHAT, {"chosen": None}, "chosen is null", ""),
+    (_CHAT, {"chosen": [bot(" ")]}, "chosen is empty", ""),
+    (_CHAT, {"chosen": [bot("a"), user("x")]}, "last turn is not the assistant's", "ends with user"),
+    (_CHAT, {"chosen": [user("other"), bot("a")]}, "the answer repeats another prompt", "user"),
+    (_CHAT, {"chosen": [user("q")]}, "chosen adds nothing after the prompt", ""),
+    (_CHAT, {"chosen": [{"content": "a", "role": None}]}, "a message has no role", "chosen[0]"),
+    (_CHAT, {"prompt": [user([{"type": "image"}])]}, "not text only", "prompt[0] holds image"),
+    (
+        _WHOLE,
+        {"chosen": [turn("system", "s"), user("q"), bot("a")]},
+        "the two sides answer different questions",
+        "message 0: system in chosen, user in rejected",
+    ),
+    (
+        _WHOLE,
+        {"rejected": [user("other"), bot("a")]},
+        "the two sides answer different questions",
+        "message 0: user in chosen, user in rejected",
+    ),
+    (
+        _WHOLE,
+        {"rejected": [user("q")]},
+        "one side adds nothing after the shared turns",
+        "message 1: assistant in chosen, nothing in rejected",
+    ),
+    (_WHOLE, {"rejected": [user("q"), bot("a")]}, "chosen equals rejected", ""),
+    (_WHOLE, {"chosen": [bot("a")], "rejected": [bot("b")]}, "no common prompt; give `prompt`", ""),
+    (_HYBRID, {"prompt": "other"}, "the first user turn differs from `prompt`", "chosen"),
+    (
+        _HH,
+        {"chosen": "\n\nHuman: x\n\nAssistant: a"},
+        "the two transcripts differ before the last turn",
+        "turn 0",
+    ),
+    (_HH, {"chosen": "\n\nHuman: q\n\nHuman: r\n\nAssistant: a"}, "turns do not alternate", "turn 1 is user"),
+    (_HH, {"chosen": "\n\nHuman: q\n\nAssistant:"}, "empty turn", "turn 1"),
+    (_HH, {"chosen": "\n\nHuman: q\n\nAssistant: a\n\nHuman: r"}, "last turn is not the assistant's", "user"),
+    (_UNARY, {"label": float("nan")}, "label is neither true nor false", "nan"),
+    (_UNARY, {"label": "maybe"}, "label is neither true nor false", "'maybe'"),
+    (_UNARY, {"label": None}, "label is neither true nor false", "None"),
+    (_UNARY, {"label": 0.5}, "label is neither true nor false", "0.5"),
+    (_UNARY, {"completion": ""}, "completion is empty", ""),
+]
+
+
+@pytest.mark.parametrize(("good", "change", "reason", "detail"), REFUSED, ids=lambda value: None)
+def test_a_bad_row_is_refused_with_line_and_reason_and_strict_makes_it_fatal(
+    good: dict[str, Any], change: dict[str, Any], reason: str, detail: str, rows: Rows
+) -> None:
+    path = rows(good, good | change)
+    data = read(path)
+    assert refusals(data) == {reason: 1}
+    (shown,) = data.ledger.first_lines()[reason]
+    assert shown.startswith("data.jsonl:2") and detail in shown
+    with pytest.raises(DataError) as caught:
+        read(path, strict=True)
+    assert (caught.value.file, caught.value.line) == (str(path), 2)
+    assert reason in caught.value.reason
+
+
+def test_a_row_without_a_needed_column_is_refused_by_name(rows: Rows) -> None:
+    data = read(rows(GOOD, {"prompt": "q", "rejected": "b"}))
+    assert refusals(data) == {"no column `chosen`": 1}
+
+
+def test_a_row_that_is_no_object_is_refused(rows: Rows) -> None:
+    assert refusals(read(rows(GOOD, "[1, 2]"))) == {"row is not an object": 1}
+
+
+def test_an_empty_rejected_answer_is_allowed_by_option_only(rows: Rows) -> None:
+    path = rows(GOOD | {"rejected": ""})
+    with pytest.raises(DataError, match="rejected is empty"):
+        read(path)
+    assert only(read(path, allow_empty_rejected=True))[1] == [" 100 °C.", ""]
+    chat = rows(_CHAT | {"rejected": [bot("")]}, name="chat.jsonl")
+    assert only(read(chat, allow_empty_rejected=True))[1] == ["a", ""]
+
+
+# -- values that are mended or noted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.0, "true", "True", "1", "chosen"])
+@pytest.mark.parametrize("positive", [True, False])
+def test_known_words_for_labels_are_mapped(value: Any, positive: bool, rows: Rows) -> None:
+    opposite = {"true": "false", "True": "False", "1": "0", "chosen": "rejected"}
+    label = value if positive else (opposite[value] if isinstance(value, str) else type(value)(0))
+    data = read(rows(_UNARY | {"label": label}))
+    assert data.records[0].desirable is positive
+    assert any("all labels are equal" in note for note in data.notes)
+
+
+def test_numeric_strings_are_converted_and_counted(rows: Rows) -> None:
+    data = read(rows(GOOD | {"margin": "0.5", "prob": "0.75", "weight": 2}))
+    record = data.records[0]
+    assert (record.margin, record.prob, record.weight) == (0.5, 0.75, 2.0)
+    assert sum(data.ledger.repaired.values()) == 2
+
+
+def test_duplicates_are_counted_and_contradictions_are_kept_and_reported(rows: Rows) -> None:
+    turned = {"prompt": GOOD["prompt"], "chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}
+    data = read(rows(GOOD, GOOD | {"id": "again"}, turned))
+    assert (data.ledger.read, data.ledger.used, data.ledger.duplicate) == (3, 2, 1)
+    assert any("1 rows contradict" in note and "data.jsonl:3" in note for note in data.notes)
+
+
+def test_opposite_thumbs_on_the_same_answer_are_reported(rows: Rows) -> None:
+    data = read(rows(_UNARY, _UNARY | {"label": False}, _UNARY | {"completion": "b"}))
+    assert any("1 rows contradict" in note for note in data.notes)
+
+
+def test_template_kwargs_and_groups(rows: Rows) -> None:
+    data = read(
+        rows(_CHAT | {"chat_template_kwargs": '{"thinking": false}'}, _CHAT | {"rejected": [bot("other")]})
+    )
+    first, second = data.records
+    assert first.template_kwargs == {"thinking": False}
+    assert first.group == second.group and first.identity() != second.identity()

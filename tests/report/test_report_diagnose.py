@@ -1,0 +1,178 @@
+"""Each rule fires exactly on the case it was written for, and stays silent on a run that goes well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from equipoise.report.diagnose import RULES, diagnose, verdict
+from equipoise.report.explain import EXPLANATIONS
+from equipoise.report.load import load_run
+
+GOOD = {("good", "win-rate"), ("good", "exploitability"), ("good", "held-out-accuracy")}
+
+
+def estimate(value: float, half: float = 0.04) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": 400}
+
+
+def ledger(**changes: Any) -> dict[str, Any]:
+    return {"read": 1000, "used": 1000, "refused": {}, "truncated": 0, "duplicate": 0, "notes": []} | changes
+
+
+def after(value: Any, before: Any = None) -> Callable[[int], Any]:
+    """`before` at the reference, `value` in later rounds."""
+    return lambda r: value if r else before
+
+
+def test_a_run_that_goes_well(make_run) -> None:
+    findings = diagnose(load_run(make_run(3)))
+    assert {(f.level, f.anchor) for f in findings} == GOOD
+    assert verdict(load_run(make_run(3, name="b"))) == (
+        "After 3 rounds the policy beats its reference (win rate 71.8 %, 95 % interval 67.8 % to 75.8 %)"
+        " and is less exploitable than before (0.412 → 0.0296)."
+    )
+
+
+# What is changed in a good run; the finding it must cause, with words of its sentence; findings it removes.
+CASES: dict[str, tuple[dict[str, Any], tuple[str, str], str]] = {
+    "win rate includes one half": (
+        {"win_rate": after(estimate(0.52), estimate(0.5))},
+        ("note", "win-rate"),
+        "52.0 %",
+    ),
+    "win rate below": ({"win_rate": after(estimate(0.42))}, ("warning", "win-rate"), "below one half"),
+    "one cluster": ({"win_rate": after({"value": 0.6})}, ("note", "win-rate"), "too few prompts"),
+    "exact win rate alone": (
+        {"win_rate": after(None), "exact_win_rate": after(0.4)},
+        ("warning", "win-rate"),
+        "exact win rate against the reference is 40.0 %",
+    ),
+    "gap rose": (
+        {"exploitability": after(0.5, 0.4)},
+        ("warning", "exploitability"),
+        "rose from 0.400 to 0.500",
+    ),
+    "gap stayed": ({"exploitability": after(0.41, 0.4)}, ("note", "exploitability"), "hardly moved"),
+    "gap closed": ({"exploitability": after(0.0, 0.4)}, ("good", "exploitability"), "to 0 exactly"),
+    "displacement": (
+        {"chosen_log_ratio": after(-3.0, 0.0), "rejected_log_ratio": after(-8.0, 0.0)},
+        ("warning", "likelihood-displacement"),
+        "lost 3.00 nats of log-probability (held out), while the margin over rejected ones rose by 5.00",
+    ),
+    "longer": (
+        {"length": after(estimate(12.0), estimate(10.0))},
+        ("warning", "length-drift"),
+        "20.0 % longer",
+    ),
+    "shorter": (
+        {"length": after(estimate(8.0), estimate(10.0))},
+        ("warning", "length-drift"),
+        "20.0 % shorter",
+    ),
+    "far": (
+        {"kl": after(estimate(12.0)), "length": after(estimate(100), estimate(99))},
+        ("note", "large-kl"),
+        "0.120 per",
+    ),
+    "far per token": (
+        {"kl": after(estimate(8.0)), "length": after(estimate(10), estimate(10))},
+        ("warning", "large-kl"),
+        "8.00 nats per response",
+    ),
+    "accuracy": ({"accuracy": after(estimate(0.52))}, ("note", "held-out-accuracy"), "includes one half"),
+    "accuracy below": (
+        {"accuracy": after(estimate(0.4))},
+        ("warning", "held-out-accuracy"),
+        "worse than chance",
+    ),
+    "unfinished": (
+        {"finished": after(0.8, 0.97)},
+        ("warning", "unfinished-responses"),
+        "from 3.0 % to 20.0 %",
+    ),
+    "outside": ({"outside": after(0.3, 0.01)}, ("warning", "outside-the-game"), "from 1.0 % to 30.0 %"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rules_on_rounds(make_run, lines, case: str) -> None:
+    changes, (level, anchor), words = CASES[case]
+    findings = diagnose(load_run(make_run(3, evaluation=lines["evaluation"](3, **changes))))
+    (found,) = [f for f in findings if f.anchor == anchor]
+    assert found.level == level
+    assert words in found.sentence
+    assert {(f.level, f.anchor) for f in findings} - {(level, anchor)} <= GOOD
+
+
+STEP_CASES: dict[str, tuple[dict[str, Any], tuple[str, str], str]] = {
+    "saturated": ({"saturated": lambda r, i: 0.9}, ("note", "saturated-pairs"), "90.0 % of pairs"),
+    "loss": ({"loss": lambda r, i: 0.7 + 0.001 * i}, ("warning", "loss-did-not-fall"), "In 3 of 3 rounds"),
+    "clipped": (
+        {"grad_norm": lambda r, i: 5.0 if i % 4 else 0.5},
+        ("note", "gradient-clipping"),
+        "75.0 % of 180",
+    ),
+    "not finite": (
+        {"grad_norm": lambda r, i: float("inf") if i == 7 else 0.5},
+        ("warning", "not-finite"),
+        "3 of 180 steps are affected; the first is step 8, by its gradient norm",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STEP_CASES)
+def test_rules_on_steps(make_run, lines, case: str) -> None:
+    changes, (level, anchor), words = STEP_CASES[case]
+    findings = diagnose(load_run(make_run(3, metrics=lines["metrics"](3, **changes))))
+    (found,) = [f for f in findings if f.anchor == anchor]
+    assert found.level == level
+    assert words in found.sentence
+    assert {(f.level, f.anchor) for f in findings} - {(level, anchor)} == GOOD
+
+
+def test_displacement_is_read_off_training_where_nothing_was_held_out(make_run, lines) -> None:
+    evaluation = lines["evaluation"](1, chosen_log_ratio=after(None), rejected_log_ratio=after(None))
+    metrics = lines["metrics"](1, chosen_log_ratio=lambda r, i: -2.0, rejected_log_ratio=lambda r, i: -4.0)
+    findings = diagnose(load_run(make_run(1, evaluation=evaluation, metrics=metrics)))
+    (found,) = [f for f in findings if f.anchor == "likelihood-displacement"]
+    assert "lost 2.00 nats of log-probability (on training pairs)" in found.sentence
+
+
+LEDGERS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "refused": (ledger(used=900, refused={"empty response": 70, "no prompt": 30}), "refused-rows"),
+    "few refused": (ledger(used=960, refused={"empty response": 40}), None),
+    "by side": (ledger(truncated={"chosen": 100, "rejected": 20}), "truncation-by-side"),
+    "same on both sides": (ledger(truncated={"chosen": 100, "rejected": 95}), None),
+    "one count": (ledger(truncated=500), None),
+}
+
+
+@pytest.mark.parametrize("case", LEDGERS)
+def test_rules_on_the_ledger(make_run, case: str) -> None:
+    content, anchor = LEDGERS[case]
+    findings = diagnose(load_run(make_run(3, ledger=content)))
+    assert {f.anchor for f in findings if (f.level, f.anchor) not in GOOD} == ({anchor} if anchor else set())
+
+
+def test_an_interrupted_run_says_so_first(make_run) -> None:
+    for name, summary in (("a", None), ("b", {"status": "running"})):
+        findings = diagnose(load_run(make_run(3, name=name, summary=summary)))
+        assert (findings[0].level, findings[0].anchor) == ("warning", "run-incomplete")
+
+
+def test_nothing_measured_nothing_claimed(make_run) -> None:
+    empty = [{"round": r} for r in range(3)]
+    run = load_run(make_run(2, evaluation=empty, metrics=[], ledger=None))
+    assert diagnose(run) == []
+    assert verdict(run) == "After 2 rounds: no win rate was measured."
+    assert verdict(load_run(make_run(0, name="zero"))).startswith("Nothing has been trained yet")
+
+
+def test_every_rule_and_every_explanation_is_exercised_above() -> None:
+    anchors = {expected[1][1] for expected in (*CASES.values(), *STEP_CASES.values())}
+    anchors |= {anchor for _, anchor in LEDGERS.values() if anchor} | {"run-incomplete"}
+    assert anchors == {one.anchor for one in EXPLANATIONS}
+    assert len(RULES) == len(EXPLANATIONS)
