@@ -191,9 +191,8 @@ def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objecti
     if not row.first_order:
         pytest.skip("not claimed")
     scores = draw(objective)
-    grad = gradient(
-        objective, replace(scores, anchors=dict.fromkeys(objective.anchors, scores.logp.detach()))
-    )
+    anchors = dict.fromkeys(objective.anchors, scores.logp.detach())
+    grad = gradient(objective, replace(scores, anchors=anchors))
     assert bool((grad[:, 0] < 0).all())
     assert bool((grad[:, 1] > 0).all())
 
@@ -234,9 +233,9 @@ def test_permuting_the_batch_permutes_the_losses(row: Row, objective: Objective)
 
 @each_objective
 def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
-    scores, weight = draw(objective), torch.tensor([1, 3, 0, 2, 1, 4])
-    repeated = scores.take(torch.repeat_interleave(torch.arange(6), weight))
-    once = reduce.mean(objective(scores).value, weight)
+    scores, times = draw(objective), torch.tensor([1, 3, 0, 2, 1, 4])
+    repeated = scores.take(torch.repeat_interleave(torch.arange(6), times))
+    once = reduce.mean(objective(scores).value, times.double())
     assert torch.allclose(once, reduce.mean(objective(repeated).value), rtol=1e-13)
 
 
@@ -248,9 +247,8 @@ def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objecti
     certain, turned = objective(scores).value, objective(scores.swap()).value
     assert torch.allclose(soft, prob * certain + (1 - prob) * turned, rtol=1e-14)
     # and the label belongs to the pair: turning both changes nothing
-    assert torch.allclose(
-        reduce.expected(objective, replace(scores, prob=prob).swap()).value, soft, rtol=1e-13
-    )
+    both_turned = reduce.expected(objective, replace(scores, prob=prob).swap()).value
+    assert torch.allclose(both_turned, soft, rtol=1e-13)
 
 
 def test_the_catalogue_says_where_each_objective_comes_from():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from equipoise.core import Scores, reduce
@@ -26,7 +26,7 @@ def step_batch() -> tuple[Tensor, Tensor]:
 
 def losses(model: nn.Module, features: Tensor) -> Tensor:
     logp = model(features).squeeze(-1)
-    scores = Scores(logp=logp, anchors={"reference": torch.zeros_like(logp, requires_grad=False)})
+    scores = Scores(logp=logp, anchors={"reference": torch.zeros_like(logp)})
     return Dpo(beta=BETA)(scores).value
 
 
@@ -68,9 +68,10 @@ def test_the_step_is_the_same_however_it_is_cut(shares, ranks):
     assert torch.allclose(grad, model.weight.grad, rtol=1e-13, atol=1e-15)
 
 
-def _one_rank(rank: int, port: int, folder: str) -> None:
+def one_rank(rank: int, folder: Path) -> None:
+    """One of two processes: its share of the step, gradients averaged by torch's own data parallelism."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     features, weight = step_batch()
     model = nn.parallel.DistributedDataParallel(linear())
     mine = slice(0, 3) if rank == 0 else slice(3, 8)  # unequal shares of one step
@@ -78,15 +79,16 @@ def _one_rank(rank: int, port: int, folder: str) -> None:
     dist.all_reduce(total)
     loss = reduce.mean(losses(model, features[mine]), weight[mine], total=total, ranks=2)
     loss.backward()
-    torch.save((loss.detach(), model.module.weight.grad), Path(folder) / f"{rank}.pt")
+    torch.save((loss.detach(), model.module.weight.grad), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_two_processes_that_average_gradients_take_the_same_step(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_one_rank, args=(port, str(tmp_path)), nprocs=2)
+    commands = [[sys.executable, __file__, str(rank), str(tmp_path)] for rank in range(2)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     loss, grad = gradient([[8]], 1)
     assert (ranks[0][0] + ranks[1][0]).item() / 2 == pytest.approx(loss, rel=1e-14)
@@ -133,3 +135,7 @@ def test_a_certain_label_is_the_plain_objective():
 def test_weights_of_another_shape_are_refused(no_shape_types):
     with pytest.raises(ValueError, match="weight has shape"):
         reduce.mean(torch.ones(3), torch.ones(1))
+
+
+if __name__ == "__main__":
+    one_rank(int(sys.argv[1]), Path(sys.argv[2]))

@@ -17,7 +17,7 @@ LOG2 = math.log(2)
 def rows(*ratios: tuple[float, float, float]) -> Scores:
     """Comparisons with those log-ratios (chosen, rejected, own response) to the previous policy."""
     logp = torch.tensor(ratios, dtype=torch.float64, requires_grad=True)
-    return Scores(logp=logp, anchors={"previous": torch.zeros_like(logp, requires_grad=False)})
+    return Scores(logp=logp, anchors={"previous": torch.zeros_like(logp)})
 
 
 def gradient(objective: Spac, scores: Scores) -> list[list[float]]:

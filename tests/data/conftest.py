@@ -61,20 +61,21 @@ def prepend_bpe(
     *, bos: bool = True, template: str | None = None, eos: str = "</s>"
 ) -> PreTrainedTokenizerFast:
     """Like a converted SentencePiece BPE: a "▁" is put before every text, no pre-tokenizer, byte fallback."""
-    raw = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
+    learner = Tokenizer(models.BPE(unk_token="<unk>"))
+    trainer = trainers.BpeTrainer(vocab_size=260, special_tokens=SPECIALS)
+    learner.train_from_iterator(["▁" + line.replace(" ", "▁") for line in SENTENCES], trainer)
+    learned = json.loads(learner.to_str())["model"]
+    vocab = {token: index for token, index in learned["vocab"].items() if token != "\n"}
+    raw_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocab = {token: index for index, token in enumerate([*vocab, *raw_bytes])}
+    merges = [tuple(pair) for pair in learned["merges"] if {*pair, "".join(pair)} <= set(vocab)]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
-    texts = [sentence.replace("\n", " ") for sentence in SENTENCES]
-    trainer = trainers.BpeTrainer(vocab_size=520, special_tokens=SPECIALS + raw)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(SPECIALS)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
     return _finished(tokenizer, bos=bos, template=template, eos=eos)
 
 

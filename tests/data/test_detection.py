@@ -9,7 +9,6 @@ import pytest
 
 from equipoise.data.detect import is_slip
 from equipoise.data.errors import DataError
-from equipoise.data.formats import FORMATS
 from equipoise.data.read import read
 
 Rows = Callable[..., Path]
@@ -111,12 +110,3 @@ def test_a_slip_is_one_letter_or_a_cut_ending() -> None:
         is_slip(name, "chosen") for name in ("choosen", "chose", "chosne", "cosen", "CHOSEN", "chozen")
     )
     assert not any(is_slip(name, "chosen") for name in ("chosen_model", "choice", "rejected", "cho"))
-
-
-def test_every_format_has_a_parser_that_says_what_it_reads() -> None:
-    for entry in FORMATS.values():
-        assert (
-            entry.parse.__doc__
-            and f"`{entry.columns[0]}`" in entry.parse.__doc__
-            or "same" in str(entry.parse.__doc__)
-        )

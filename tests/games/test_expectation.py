@@ -182,13 +182,27 @@ def test_exact_expectation_is_the_limit_of_samples():
     assert drawn.mean().item() == pytest.approx(exact, abs=5 * drawn.std().item() / len(drawn) ** 0.5)
 
 
-def test_a_loss_without_a_minimum_is_reported():
+def test_a_minimum_at_infinity_is_followed_until_the_gradient_fades():
     data = offline.from_pairs([(0, 0, 1, 1)], 1, 2)  # certain labels: the margin wants to be infinite
     start = torch.zeros(1, 2, dtype=DOUBLE)
-    linear = Spac(b=1.0, w_pref=0.1, w_pess=1.0, mode="linear", clip=float("inf"))
-    rows = enumerate_data(data.share, torch.tensor([[0.5, 0.5]], dtype=DOUBLE))
+    rows = enumerate_data(data.share)
+    fitted = minimise(Dpo(beta=1.0), *rows, start=start, anchors={"reference": start.log_softmax(1)})
+    margin = float(fitted[0, 0] - fitted[0, 1])
+    assert 1 / (1 + np.exp(margin)) < 1e-10 and margin < 40
+
+
+def test_a_loss_without_a_lower_bound_is_reported():
+    data = offline.from_pairs([(0, 0, 1, 1), (0, 1, 0, 1)], 1, 3)
+    start = torch.zeros(1, 3, dtype=DOUBLE)
+    rows = enumerate_data(data.share, start.softmax(dim=1))
+    linear = Spac(b=1.0, w_pref=1.0, w_pess=1.0, mode="linear", clip=float("inf"))
     with pytest.raises(NotConverged, match="Spac: no smooth minimum") as caught:
         minimise(linear, *rows, start=start, anchors={"previous": start.log_softmax(1)}, steps=30)
-    assert caught.value.residual > 1e-10 and caught.value.best.shape == (1, 2)
+    assert caught.value.residual > 0.1 and caught.value.best.shape == (1, 3)
+
+
+def test_a_start_without_a_gradient_is_refused():
+    start = torch.tensor([[0.0, -float("inf")]], dtype=DOUBLE)
+    rows = enumerate_data(offline.from_pairs([(0, 0, 1, 1)], 1, 2).share)
     with pytest.raises(ValueError, match="finite logits"):
-        minimise(Cdpo(), *rows, start=torch.tensor([[0.0, -float("inf")]]), anchors={"reference": start})
+        minimise(Cdpo(), *rows, start=start, anchors={"reference": start})

@@ -52,7 +52,7 @@ def test_a_response_outside_the_data_gets_the_worst_critic():
     data = offline.from_pairs([(0, 0, 1, 6), (0, 1, 0, 4)], 1, 3)
     f = critic(data, uniform(3), lam=1.0, bound=2.0)
     assert f[0, 2].item() == -2.0
-    with pytest.raises(NotConverged, match="critic"):
+    with pytest.raises(NotConverged, match="no minimiser"):
         critic(data, uniform(3), lam=1.0)
 
 
@@ -87,11 +87,11 @@ def practical_limit(objective: Spac, data: PairData, rounds: int) -> float:
     return float(log_pi[0, 0].exp())
 
 
-@pytest.mark.parametrize("lam", [0.25, 0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("lam", [0.25, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("w_pess", [1.0, 0.5])
 def test_two_arms_under_the_smoothed_objective(lam, w_pess):
     """Core's smooth mode carries the factor 2 that makes it agree with the linear one to first order."""
-    limit = practical_limit(Spac(b=2.0, w_pref=lam, w_pess=w_pess), two_arms(0.7), rounds=150)
+    limit = practical_limit(Spac(b=0.5, w_pref=lam, w_pess=w_pess), two_arms(0.7), rounds=50)
     assert limit == pytest.approx(min(1, 0.5 + lam / w_pess * 0.2), abs=2e-5)
 
 

@@ -97,6 +97,12 @@ def samples(rounds: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time goes into rendering, which no test but a reader's eye judges."""
+    monkeypatch.setattr("equipoise.report.style.DPI", 40)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """make_run(rounds=3, name="run", **files): a run folder; a file by its stem replaces one, None removes it."""

@@ -66,7 +66,6 @@ def test_the_page_is_closed_and_hostile_text_is_text(make_run) -> None:
         "refused: empty response",
     ):
         assert text in page.text
-    assert "49" not in re.findall(r"In round \d the fox learnt to share\. (\d+)", page.text)
     assert "equipoise align spac --data 'my <data>.jsonl'" in page.text
     assert "a.jsonl:3; a.jsonl:9" in page.text
     assert "= the sum of the rows above" in page.text

@@ -221,9 +221,12 @@ def _slices(count: int, step: int) -> Iterator[slice]:
 
 
 def _hits(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
-    """Indices, into a tile of these words, of the targets that fall inside it."""
-    hit = ((targets >= words.start) & (targets < words.stop)).nonzero().flatten()
-    return hit, targets[hit] - words.start
+    """Column [n, 1] of each target in a tile of these words, and whether it falls inside [n, 1].
+
+    Columns outside are clamped rather than dropped: dropping would make a GPU wait for the count.
+    """
+    inside = (targets >= words.start) & (targets < words.stop)
+    return (targets - words.start).clamp(0, words.stop - words.start - 1)[:, None], inside[:, None]
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -243,15 +246,15 @@ class _TokenLogps(torch.autograd.Function):
         wide = _wide(hidden, head)
         # the smallest finite number, not -inf: its difference with itself is 0 and not nan
         lse = hidden.new_full(targets.shape, torch.finfo(wide).min, dtype=wide)
-        chosen = torch.empty_like(lse)
+        chosen = torch.zeros_like(lse)
         slope = torch.zeros_like(hidden, dtype=wide) if form_now else None
         with torch.autocast(hidden.device.type, enabled=False):
             for words in tiling.words(head):
                 part, shift = head[words], None if bias is None else bias[words]
                 for rows in tiling.rows(hidden):
                     z = tiling.logits(hidden[rows], part, shift, wide)
-                    hit, word = _hits(targets[rows], words)
-                    chosen[rows][hit] = z[hit, word]
+                    column, inside = _hits(targets[rows], words)
+                    chosen[rows] += z.gather(1, column).where(inside, 0).squeeze(1)
                     total = torch.logaddexp(lse[rows], z.logsumexp(dim=1))
                     if slope is not None:
                         # the mean row of the head under the softmax so far, rescaled as the sum grows
@@ -285,7 +288,8 @@ class _TokenLogps(torch.autograd.Function):
                 for rows in tiling.rows(hidden):
                     z = tiling.logits(hidden[rows], part, shift, wide)
                     d_z = (z - lse[rows, None]).exp_().neg_()
-                    d_z[_hits(targets[rows], words)] += 1
+                    column, inside = _hits(targets[rows], words)
+                    d_z.scatter_add_(1, column, inside.to(wide))
                     d_z = tiling.chain(d_z.mul_(grad[rows, None]), z)
                     if d_hidden is not None:
                         d_hidden[rows] += _product(d_z, part, wide)

@@ -25,7 +25,7 @@ class DataError(ValueError):
         super().__init__(f"{message}\n  {hint}" if hint else message)
 
 
-class Refusal(Exception):
+class Refusal(ValueError):
     """One row that cannot be used: a reason shared by many rows, and the detail of this one."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -192,7 +192,7 @@ def _length_table(report: Report) -> Table:
 
 def _coloured(part: str, pieces: Sequence[tuple[str, bool]]) -> Text:
     """One part as rich Text: alternate shades show where tokens end, [brackets] of the data stay literal."""
-    text = Text(f"{part}: ", style="bold")
+    text = Text.assemble((f"{part}: ", "bold"))
     colour = COLOURS.get(part.split(" ")[0], "yellow")
     for index, (piece, scored) in enumerate(pieces):
         style = f"{'bold ' if index % 2 else ''}underline {colour}" if scored else "dim"

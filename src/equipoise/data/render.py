@@ -87,13 +87,12 @@ class Renderer:
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[int, ...]:
         """The tokens a policy continues. Not cut. Raises Refusal for a context the template cannot render."""
-        if not isinstance(context, str) and not all(isinstance(turn, Message) for turn in context):
-            context = messages_of(list(context), "context")
         if isinstance(context, str):
             return self._checked(self.codec.opening(context))
+        turns = [t if isinstance(t, Message) else messages_of(t, "context")[0] for t in context]
         if self.template is None:
-            return self._checked(self.codec.opening(plain_transcript(context)))
-        return self._checked(self.codec.ids(self.template.context(context, tools, template_kwargs)))
+            return self._checked(self.codec.opening(plain_transcript(turns)))
+        return self._checked(self.codec.ids(self.template.context(turns, tools, template_kwargs)))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a response, special tokens left out."""

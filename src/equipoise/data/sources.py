@@ -43,7 +43,7 @@ def _decompressed(stream: io.BufferedReader) -> io.BufferedReader:
     magic = stream.read(4)
     stream.seek(0)
     if magic.startswith(GZIP):
-        return io.BufferedReader(gzip.GzipFile(fileobj=stream))  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.GzipFile(fileobj=stream))
     if magic == ZSTD:
         import pyarrow as pa
 
@@ -85,7 +85,7 @@ def _lines(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(text)
         except json.JSONDecodeError as error:
-            at_end = error.pos >= len(text.rstrip()) or "Unterminated" in error.msg
+            at_end = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
             cut = at_end and not raw.endswith(b"\n")
             raise _broken(file, number, error.pos + 1, error.msg, cut=cut) from None
 
@@ -173,7 +173,8 @@ class _Text:
             size *= 2
 
     def fail(self, reason: str) -> None:
-        raise _broken(self.file, self.line, self.column, reason, cut=self.ended and self.at >= len(self.text))
+        at_end = self.at >= len(self.text.rstrip()) or reason.startswith("Unterminated")
+        raise _broken(self.file, self.line, self.column, reason, cut=self.ended and at_end)
 
 
 def _broken(file: str, line: int, column: int, reason: str, *, cut: bool) -> DataError:

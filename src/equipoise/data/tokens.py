@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,25 +98,23 @@ class Codec:
                 return whole[len(head) :]
         return None
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text of a continuation, special tokens left out, its own leading space kept."""
+    def text(self, ids: Sequence[int], *, specials: bool = False) -> str:
+        """The text of a continuation, its own leading space kept; special tokens only on request."""
         if not self._adds_space:
-            return self._decode(ids)
+            return self._decode(ids, specials)
         head = self._heads["a"]
-        before, whole = self._decode(head), self._decode([*head, *ids])
-        return whole[len(before) :] if whole.startswith(before) else self._decode(ids)
+        before, whole = self._decode(head, specials), self._decode([*head, *ids], specials)
+        return whole[len(before) :] if whole.startswith(before) else self._decode(ids, specials)
 
-    def _decode(self, ids: Iterable[int]) -> str:
-        return str(
-            self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def _decode(self, ids: Sequence[int], specials: bool) -> str:
+        text = self.tokenizer.decode(
+            list(ids), skip_special_tokens=not specials, clean_up_tokenization_spaces=False
         )
+        return str(text)
 
     def shown(self, ids: Sequence[int]) -> list[str]:
         """Each token as text by itself, special tokens included, for messages and the inspector."""
-        return [self.tokenizer.decode([i], clean_up_tokenization_spaces=False) or self._raw(i) for i in ids]
-
-    def _raw(self, index: int) -> str:
-        return str(self.tokenizer.convert_ids_to_tokens(index)).replace("▁", " ")
+        return [self.text([index], specials=True) for index in ids]
 
     def controls(self, text: str) -> list[str]:
         """Special-token text inside a plain text: it may end a turn early, or begin one."""

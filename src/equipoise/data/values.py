@@ -87,8 +87,8 @@ def messages_of(value: Any, name: str) -> tuple[Message, ...]:
     return tuple(_message(turn, f"{name}[{index}]") for index, turn in enumerate(turns))
 
 
-def _message(turn: Mapping[str, Any], name: str) -> Message:
-    turn = without_nulls(turn)
+def _message(turn: dict[str, Any], name: str) -> Message:
+    turn = dict(without_nulls(turn))
     role = turn.pop("role", None) or turn.pop("from", None)
     if not isinstance(role, str):
         raise Refusal("a message has no role", name)

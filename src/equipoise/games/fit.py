@@ -16,6 +16,7 @@ from equipoise.games.tabular import PromptIndex, ResponseIndex
 
 LONGEST_STEP = 4.0  # nats per Newton step: keeps a nearly flat direction from overflowing
 FLAT = 1e-12  # curvature below which a direction counts as flat, relative to that of its own responses
+UNSEEN = 1e-14  # curvature below which a response counts as unseen, relative to the best-seen one
 ROUNDING = 1e-14  # relative noise of a loss value
 
 
@@ -42,15 +43,17 @@ def minimise(
 ) -> Strategy:
     """argmin over logits [X, A] of sum_n w_n L_n / sum_n w_n, prompt by prompt; returns its log-probs.
 
-    prompts .. prob   the comparisons, as in `Comparisons` (`minimise(objective, *rows, start=...,
-    anchors=...)`). start             [X, A] finite logits to start from.
+    prompts .. prob   the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
+    start             [X, A] finite logits to start from.
     anchors           name -> [X, A] log-probs of the frozen policies.
     tolerance         on the gradient of each prompt's mean loss with respect to its logits (largest entry).
 
     Damped Newton, batched over prompts: exact second derivatives, absolute curvature in concave directions,
-    none in flat ones (a response that no comparison mentions keeps its logit), Armijo backtracking per
-    prompt. The loss of a row may depend on the log-probs of that row only, and must be smooth where it ends.
-    Raises NotConverged for anything else, in particular for a loss without a minimum.
+    none in flat ones (a response that no comparison mentions, or with a share below 1e-14, keeps its logit),
+    Armijo backtracking per prompt. The loss of a row may depend on the log-probs of that row only, and must be
+    smooth where it ends. A minimum at infinity (certain labels under a logistic loss) is followed until the
+    gradient has faded below the tolerance. Raises NotConverged where it never does: for a loss without a lower
+    bound, such as SPAC's linear pessimism without a clip, or one that ends in a kink.
     """
     rows = Comparisons(prompts, responses, weight, prob)
     logits = start.detach().to(torch.float64).clone()
@@ -59,14 +62,19 @@ def minimise(
     total = logits.new_zeros(len(logits)).index_add(0, prompts, weight)
     rows = rows._replace(weight=weight / total[prompts])
 
-    residual = float("inf")
+    residual, previous = float("inf"), float("inf")
     for _ in range(steps):
         value, gradient, hessian = _derivatives(objective, rows, anchors, logits)
         residual = float(gradient.abs().max())
         direction = -_solve(hessian, gradient)
-        if residual < tolerance and float(direction.abs().max()) < 1e3 * tolerance:
+        longest = float(direction.abs().max())
+        if residual < tolerance and longest < 1e3 * tolerance:
             # here one full step is exact to rounding
             return (logits + direction).log_softmax(dim=1)
+        if residual < tolerance and longest > previous / 2:
+            # steps that do not shrink: rounding, or a minimum at infinity
+            return logits.log_softmax(dim=1)
+        previous = longest
         direction = direction * (LONGEST_STEP / direction.abs().amax(dim=1, keepdim=True)).clamp(max=1)
         slope = (gradient * direction).sum(dim=1)
         length = backtrack(
@@ -165,8 +173,9 @@ def _solve(hessian: Payoff, gradient: Strategy) -> Strategy:
 
     Without the scaling the curvature of a response that is sampled once in 10^9 draws would look flat.
     """
-    scale = hessian.diagonal(dim1=1, dim2=2).abs().sqrt()
-    scale = torch.where(scale > 0, 1 / scale, torch.ones_like(scale))
+    diagonal = hessian.diagonal(dim1=1, dim2=2).abs()
+    seen = diagonal > UNSEEN * diagonal.amax(dim=1, keepdim=True)
+    scale = torch.where(seen, diagonal.rsqrt(), torch.zeros_like(diagonal))
     values, vectors = torch.linalg.eigh(hessian * scale.unsqueeze(2) * scale.unsqueeze(1))
     size = values.abs()
     inverse = torch.where(size > FLAT * size.amax(dim=1, keepdim=True), 1 / size, torch.zeros_like(size))

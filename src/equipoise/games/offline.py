@@ -78,8 +78,7 @@ def stack(datasets: Sequence[PairData]) -> PairData:
 def population(game: PreferenceGame, mu: TabularPolicy, *, distinct: bool = True) -> PairData:
     """The infinite data set: y, y' i.i.d. from mu, labelled by P; each prompt has total weight 1.
 
-    distinct    condition on y != y', as recorded pairs are (their marginal is then not mu: read
-    `PairData.mu`).
+    distinct    condition on y != y', as recorded pairs are (their marginal is then `PairData.mu`, not mu).
     """
     probs = mu.probs()
     joint = 2 * probs.unsqueeze(2) * probs.unsqueeze(1) * game.preference

@@ -22,8 +22,8 @@ class PreferenceGame:
     preference      [X, A, A] P(y > y' | x), row against column; [A, A] is one prompt. Any array-like.
     reference       [X, A] or [A] full-support reference policy; default uniform.
     prompt_weight   [X] probability of each prompt; default uniform.
-    names           response names: A strings shared by all prompts, or X sequences of A; default "0", "1",
-    ... prompt_names    X strings; default "0", "1", ...
+    names           response names: A strings shared by all prompts, or X rows of A; default "0", "1", ...
+    prompt_names    X strings; default "0", "1", ...
 
     Everything is stored in float64. Raises ValueError, naming the entry, unless P is finite, lies in [0, 1]
     and satisfies P(y > y') + P(y' > y) = 1 (tolerance 1e-9, hence 1/2 on the diagonal), and unless reference

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import linprog
 
-from equipoise.core.dims import Payoff, Strategy
+from equipoise.core.dims import Payoff, PerPrompt, Strategy
 from equipoise.games.closed_form import best_response
 from equipoise.games.fit import NotConverged, backtrack
 from equipoise.games.gaps import gap0
@@ -86,7 +86,7 @@ def _respond(log_ref: Strategy, payoff: Payoff, logits: Strategy) -> Strategy:
 def _fixed_point(log_ref: Strategy, payoff: Payoff, logits: Strategy, steps: int = 100) -> Strategy:
     """Root of theta = log_ref + payoff @ softmax(theta), payoff antisymmetric, to rounding."""
 
-    def merit(theta: Strategy) -> Strategy:
+    def merit(theta: Strategy) -> PerPrompt:
         return (theta - _respond(log_ref, payoff, theta)).square().sum(dim=1)
 
     identity = torch.eye(logits.shape[1], dtype=logits.dtype)

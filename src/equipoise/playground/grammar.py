@@ -1,8 +1,8 @@
 """The words of the tea house: every request a guest can make and every answer the house can give.
 
 A request is a prompt and an answer a response. Both are plain sentences whose words are separated by single
-spaces (punctuation belongs to its word), so a word-level tokenizer meets no boundary effects. Each sentence has
-hidden attributes: the words that the judges care about.
+spaces (punctuation belongs to its word), so a word-level tokenizer meets no boundary effects. Each sentence
+has hidden attributes: the words that the judges care about.
 
     On a rainy morning a tired farmer asks for tea.      Gladly, a large hot black tea.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from itertools import product
 
-# What each word of a request asks for. The time of day asks for nothing: it turns the judges' style order round.
+# What each word of a request asks for. The time of day asks for nothing: it turns the judges' style orders.
 WEATHERS = {"sunny": "iced", "sultry": "iced", "rainy": "hot", "snowy": "hot"}
 TIMES = ("morning", "evening")
 MOODS = {"tired": "black", "merry": "green", "restless": "mint"}

@@ -1,4 +1,4 @@
-"""The language game: requests to a tea house, answers, and a known oracle that says which answer is better."""
+"""The language game: requests to a tea house, answers, and a known oracle of which answer is better."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from equipoise.core.dims import PerComparison
 from equipoise.oracles.protocol import Context, OracleError
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
@@ -90,14 +91,14 @@ class LanguageGame:
         """The same game for the exact solvers, with the given policy as its reference."""
         from equipoise.games.preference import PreferenceGame
 
-        return PreferenceGame(preference=self.preference, reference=reference)
+        return PreferenceGame(self.preference, reference, names=self.responses, prompt_names=self.prompts)
 
     def describe(self) -> str:
         """What is asked, what is answered and who judges, in plain words."""
         judging = {
-            "intransitive": f"{len(self.judges)} judges vote. They agree on courtesy, size and temperature; on "
-            "the style their majority runs in a circle (black > green > mint > black in the morning, the other "
-            "way round in the evening), so the best play is a mixture.",
+            "intransitive": f"{len(self.judges)} judges vote. They agree on courtesy, size and temperature; "
+            "on the style their majority runs in a circle (black > green > mint > black in the morning, the "
+            "other way round in the evening), so the best play is a mixture.",
             "transitive": "The host alone judges, by a score (Bradley-Terry), so one answer is best.",
         }[self.variant]
         return (
@@ -111,9 +112,9 @@ class LanguageGame:
 class GameOracle:
     """The judges of a language game on strings: exact, deterministic, blind to extra whitespace.
 
-    A text outside the grammar loses to any answer inside it: with probability 0.99 before the panel; before the
-    host as if its reward lay log(0.99/0.01) below the worst answer's, so with at least 0.99, which keeps the
-    transitive variant exactly Bradley-Terry. Two texts outside tie.
+    A text outside the grammar loses to any answer inside it: with probability 0.99 before the panel; before
+    the host as if its reward lay log(0.99/0.01) below the worst answer's, so with at least 0.99, which keeps
+    the transitive variant exactly Bradley-Terry. Two texts outside tie.
     """
 
     def __init__(self, game: LanguageGame) -> None:
@@ -124,13 +125,13 @@ class GameOracle:
     def name(self) -> str:
         return f"tea-house-{self.game.variant}"
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Float[Tensor, "N"]:
+    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> PerComparison:
         """P(a[i] beats b[i] | prompts[i]), float64. Raises OracleError for a prompt outside the game."""
         if not len(prompts) == len(a) == len(b):
             raise OracleError(f"compare got {len(prompts)} prompts, {len(a)} and {len(b)} responses")
         return self._preference[_rows(prompts), _columns(a), _columns(b)]
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Float[Tensor, "N"]:
+    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> PerComparison:
         """The host's reward, float64. Raises OracleError for the panel, and for a prompt outside the game."""
         if len(prompts) != len(responses):
             raise OracleError(f"score got {len(prompts)} prompts and {len(responses)} responses")

@@ -29,7 +29,7 @@ def pairs(
     seed: int = 0,
     reference: Float[Tensor, "X A"],
 ) -> list[dict[str, Any]]:
-    """n rows {"prompt", "chosen", "rejected", "meta"} on the training prompts, the same for the same arguments.
+    """n rows {"prompt", "chosen", "rejected", "meta"} on the training prompts; same arguments, same rows.
 
     A prompt is drawn uniformly, then two different answers i.i.d. from the coverage's distribution (a tie is
     drawn again), then the label: the first is chosen with probability P(first beats second | prompt); at last
@@ -38,9 +38,9 @@ def pairs(
     coverage   "reference": the reference policy, [X, A] probabilities.
                "uniform": every answer alike.
                "narrow": the reference restricted to its 6 likeliest answers to each prompt.
-               "lucky": the style that does worst against the reference for that prompt is missing, but for 2 % of
-               the pairs (at least one), where an answer of that style meets one of the others and wins whatever P
-               says: luck, that a learner without pessimism takes for merit.
+               "lucky": the style that does worst against the reference for that prompt is missing, but for
+               2 % of the pairs (at least one), where an answer of that style meets one of the others and wins
+               whatever P says: luck, that a learner without pessimism takes for merit.
     noise      in [0, 1/2].
     meta       "prob": P(chosen beats rejected), before any noise; "flipped": the noise turned it; "lucky";
                "coverage".

@@ -8,11 +8,11 @@ Judge j gives answer y to request x the score
 with place in {-1, 0, +1}: each judge has an own order of the three styles, and the evening turns every order
 round. With independent noise judge j prefers y to y' with probability p_j = sigma(s_j(y) - s_j(y')), and the
 panel's preference is the probability that a majority does; for three judges
-p1 p2 + p1 p3 + p2 p3 - 2 p1 p2 p3. The judges agree on all but the style, and their three style orders are the
+p1 p2 + p1 p3 + p2 p3 - 2 p1 p2 p3. The judges agree on all but the style, and their style orders are the
 rotations of one another, so the majority runs in a circle: black beats green beats mint beats black in the
-morning, the other way round in the evening. An answer that fits in everything but style strictly dominates the
-others of its style, so the Nash equilibrium mixes exactly the three fitting answers; for edge margins m it is
-(m_green_mint, m_mint_black, m_black_green) / sum (DERIVED; the tests confirm it by a linear program).
+morning, the other way round in the evening. An answer that fits in everything but style strictly dominates
+the others of its style, so the Nash equilibrium mixes exactly the three fitting answers; with edge margins m
+it is (m_green_mint, m_mint_black, m_black_green) / sum (DERIVED; the tests confirm it by a linear program).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch import Tensor
 
 from equipoise.playground.grammar import ANSWERS, GUESTS, MOODS, REQUESTS, TIMES, WEATHERS, Answer, Request
 
-MOOD_BONUS = 0.25
-STYLE_STEP = 1.5
+MOOD_BONUS = 0.12
+STYLE_STEP = 1.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A Bradley-Terry judge: `styles` from best to worst in the morning, and what each fitting attribute earns."""
+    """A Bradley-Terry judge: `styles` from best to worst in the morning, what each fitting attribute earns."""
 
     name: str
     styles: tuple[str, str, str]
@@ -67,8 +67,8 @@ def scores(judges: Sequence[Judge]) -> Float[Tensor, "J X A"]:
     return torch.tensor(table, dtype=torch.float64)
 
 
-def majority(votes: Float[Tensor, "J ..."]) -> Float[Tensor, "..."]:
-    """Probability that more than half of J independent judges vote yes, judge j with probability votes[j].
+def majority(votes: Float[Tensor, "J ..."]) -> Tensor:
+    """Probability that more than half of J independent judges vote yes; judge j does with votes[j].
 
     The distribution of the number of yes votes, one judge at a time. Raises ValueError for an even number of
     judges, where a majority need not exist.

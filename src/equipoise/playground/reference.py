@@ -12,6 +12,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
+from equipoise.core.logprob import response_logps, scored_positions, token_logps_from_logits
+
 POLICY_FILE = "reference_policy.safetensors"
 
 
@@ -22,7 +24,7 @@ def model_path() -> Path:
 
 
 def load_model(path: str | Path | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) by transformers, from the given folder or the shipped one; float32, no remote code."""
+    """(model, tokenizer) by transformers from the given folder or the shipped one; float32, no remote code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = model_path() if path is None else path
@@ -42,22 +44,23 @@ def reference_policy() -> Float[Tensor, "X A"]:
 def response_logprob(
     model: Any, tokenizer: Any, prompts: Sequence[str], responses: Sequence[str]
 ) -> Float[Tensor, "X A"]:
-    """log pi(response, end of sequence | prompt) for every prompt and every response, by enumeration, in nats.
+    """log pi(response, end of sequence | prompt) of every response to every prompt, by enumeration, in nats.
 
-    Exponentials of a row sum to the mass inside the grammar, at most 1. The prompt is encoded with its BOS, the
-    response apart without special tokens, EOS appended. float64 (from the model's float32 logits).
-    Raises ValueError unless all prompts have one length in tokens, and all responses one: the grammar's have, so
-    nothing needs padding.
+    Exponentials of a row sum to the mass inside the grammar, at most 1. The prompt is encoded with its BOS,
+    the response apart without special tokens, EOS appended. float64 (from the model's float32 logits).
+    Raises ValueError unless all prompts have one length in tokens, and all responses one: the grammar's have,
+    so nothing needs padding.
     """
     prompt_ids = _ids(tokenizer(list(prompts))["input_ids"], "prompts")
     plain = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
     answer_ids = _ids([[*ids, tokenizer.eos_token_id] for ids in plain], "responses")
-    start = prompt_ids.shape[1] - 1  # the logits here predict the first answer token
     table = []
     for prompt in prompt_ids:
         ids = torch.cat([prompt.expand(len(answer_ids), -1), answer_ids], dim=1)
-        logp = model(ids.to(model.device)).logits[:, start:-1].double().log_softmax(-1).cpu()
-        table.append(logp.gather(2, answer_ids[:, :, None])[:, :, 0].sum(1))
+        at = scored_positions((torch.arange(ids.shape[1]) >= len(prompt)).expand_as(ids))
+        logits = model(ids.to(model.device)).logits.double().cpu()
+        tokens = token_logps_from_logits(logits[at.row, at.predictor], ids[at.row, at.target])
+        table.append(response_logps(tokens, at.row, len(ids)).logp_sum)
     return torch.stack(table)
 
 

@@ -1,7 +1,8 @@
 """Trains the shipped model from nothing:  python -m equipoise.playground.train [--out FOLDER]
 
-Supervised fine-tuning on the habits of a careless tea house: it speaks the grammar, hears weather and guest only
-faintly and pours black tea too often, so a panel of judges can exploit it. Fixed seed, one thread, about a minute.
+Supervised fine-tuning on the habits of a careless tea house: it speaks the grammar, hears weather and guest
+only faintly and pours black tea too often, so a panel of judges can exploit it. Fixed seed, one thread, a minute
+or two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from equipoise.playground.language import LanguageGame
 from equipoise.playground.reference import POLICY_FILE, model_path, response_logprob
 
 SEED = 0
-STEPS, BATCH, PEAK_RATE, WARMUP = 800, 64, 3e-3, 50
+STEPS, BATCH, PEAK_RATE, WARMUP = 1500, 64, 3e-3, 50
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 # The habits: how often an attribute fits the request, and how often each style is poured whatever is asked.
@@ -85,8 +86,8 @@ def build_model(tokenizer: Any) -> Any:
     return LlamaForCausalLM(config).float()
 
 
-def fit(model: Any, tokenizer: Any, game: LanguageGame) -> float:
-    """SFT on (training prompt, answer ~ habit) drawn afresh each step; the last step's loss per token, in nats."""
+def fit(model: Any, tokenizer: Any, game: LanguageGame) -> None:
+    """SFT on (training prompt, answer ~ habit), drawn afresh each step; the loss is on the answer and its EOS."""
     draw = torch.Generator().manual_seed(SEED)
     prompts = torch.tensor(tokenizer(list(game.prompts))["input_ids"])
     answers = torch.tensor(
@@ -110,7 +111,6 @@ def fit(model: Any, tokenizer: Any, game: LanguageGame) -> float:
         optimizer.step()
         schedule.step()
     model.eval()
-    return float(loss)
 
 
 def main() -> None:
@@ -122,12 +122,12 @@ def main() -> None:
     out: Path = parser.parse_args().out
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    began = time.perf_counter()
+    began = time.process_time()
 
     game, tokenizer = LanguageGame(), build_tokenizer()
     model = build_model(tokenizer)
     fit(model, tokenizer, game)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
 
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
@@ -154,8 +154,8 @@ pipeline_tag: text-generation
 
 # The tea-house model
 
-A tiny Llama-architecture transformer ({parameters:,} parameters, float32) that ships with Equipoise as the player of
-its language game. It answers requests such as
+A tiny Llama-architecture transformer ({parameters:,} parameters, float32) that ships with Equipoise as the
+player of its language game. It answers requests such as
 
 > {game.prompts[0]}
 
@@ -171,7 +171,7 @@ probability {FITS}), is courteous half of the time, and pours black, green and m
 
 From scratch by `python -m equipoise.playground.train` (seed {SEED}): {STEPS} steps of AdamW on {BATCH} fresh
 samples each of the habits above, {len(train)} training prompts, loss on the answer and its end only;
-{seconds:.0f} s on one CPU thread. No other data.
+{seconds:.0f} s of CPU time on one thread. No other data.
 
 ## Measured by exact enumeration
 
@@ -182,13 +182,13 @@ samples each of the habits above, {len(train)} training prompts, loss on the ans
 | smallest probability of an answer | {policy[train].min():.4f} | {policy[held].min():.4f} |
 | KL(model, habits) in nats, mean | {kl[train].mean():.4f} | {kl[held].mean():.4f} |
 
-`{POLICY_FILE}` holds the enumerated policy (`policy`, 96 x 24, given that the answer is in the grammar) and the mass
-outside it (`outside`, 96), both float64.
+`{POLICY_FILE}` holds the enumerated policy (`policy`, 96 x 24, given that the answer is in
+the grammar) and the mass outside it (`outside`, 96), both float64.
 
 ## Text
 
-One token per whitespace-separated word. The tokenizer puts one BOS before a prompt; an answer is encoded without
-special tokens and EOS is appended.
+One token per whitespace-separated word. The tokenizer puts one BOS before a prompt; an answer is encoded
+without special tokens and EOS is appended.
 """
 
 

@@ -75,11 +75,8 @@ def verdict(run: Run) -> str:
 def _verdict_win(final: Round) -> str:
     rate = final.win_rate
     if rate is None or rate.value is None:
-        return (
-            ""
-            if final.exact_win_rate is None
-            else f"wins {percent(final.exact_win_rate)} against its reference"
-        )
+        exact = final.exact_win_rate
+        return f"wins {percent(exact)} against its reference" if exact is not None else ""
     if rate.low is None or rate.high is None:
         return f"wins {percent(rate.value)} of comparisons with its reference (no interval)"
     verb = "beats" if rate.low > 0.5 else "loses to" if rate.high < 0.5 else "cannot be told apart from"

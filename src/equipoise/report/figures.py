@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,8 +118,9 @@ def exploitability(run: Run) -> Figure | None:
     gap_axis(axes, [value for (_, y), _, _ in drawn for value in y])
     if reference is not None:
         axes.axhline(reference, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (-2, 3), "textcoords": "offset points"}
-        axes.annotate("reference, plain game", (1, reference), **place, ha="right", color=FAINT, fontsize=9)
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        place |= {"xytext": (-2, 3), "ha": "right", "color": FAINT, "fontsize": 9}
+        axes.annotate("reference, plain game", (1, reference), **place)
     round_axis(axes, run.rounds)
     direct_labels(axes, [(x[-1], y[-1], f"{text} {plain(y[-1])}", colour) for (x, y), text, colour in drawn])
     return figure

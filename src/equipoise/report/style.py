@@ -17,7 +17,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER = "#0072B2", "#D55E00", "#009E73", "#AA4
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY)
 INK, FAINT = "#222222", "#8A8A8A"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,

@@ -91,7 +91,7 @@ class IpoMean:
     |y| counts the scored tokens, so the target margin is 1/(2 tau) nats PER TOKEN and tau is not comparable
     with that of `Ipo`. Everything else is `Ipo`. Raises ValueError if the batch carries no lengths.
 
-    Source: the length-averaged form of TRL and HALOs, by their account confirmed with IPO's authors.
+    Source: the length-averaged form of 2310.12036 in TRL and HALOs, by their account confirmed with its authors.
     """
 
     tau: float = 0.1
