@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from transformers.utils.logging import disable_progress_bar
 
 from equipoise.config import ConfigError, RunConfig, difference, read_file, resolve
 from equipoise.evaluate.text import Evaluator
@@ -27,7 +28,7 @@ from equipoise.play.text import TextWorld
 from equipoise.play.world import State
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
-from equipoise.setup import Materials, build, describe, gather
+from equipoise.setup import PLAYGROUND_PAIRS, Materials, build, describe, gather, launch
 
 VERSIONED = ("equipoise", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
 
@@ -71,9 +72,11 @@ def align(
     TrainingError if training cannot go on. A folder that holds another configuration is refused.
     """
     paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
+    stored = read_file(Path(config)) if config else {}
+    stored.pop("inputs", None)  # of a run folder's own config.yaml
     resolved = resolve(
         method,
-        read_file(Path(config)) if config else {},
+        stored,
         {
             "model.path": str(model) if model else None,
             "data.path": paths or None,
@@ -89,41 +92,55 @@ def align(
 
 def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
     """Play a resolved configuration in a folder, from wherever that folder stands."""
-    claim(config, folder)
+    accelerator = launch()
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        if main:
+            claim(config, folder)
     with locked(folder):
+        disable_progress_bar()
         torch.set_flush_denormal(True)  # saturated pairs make denormal gradients, which slow a CPU manyfold
-        materials = gather(config, folder)
+        with accelerator.main_process_first():
+            materials = gather(config, folder)
         journal = Journal(folder)
-        if materials.dataset is not None:
+        if main and materials.dataset is not None:
             write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
-        write_json(folder / "environment.json", _environment())
-        progress = Progress(_timer(journal), quiet=quiet)
-        world, evaluator = build(config, materials, folder, progress)
-        if not quiet:
+        if main:
+            write_json(folder / "environment.json", _environment())
+        progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
+        world, evaluator = build(config, materials, folder, progress, accelerator)
+        if main and not quiet:
             _announce(materials, world, folder)
         state = world.begin()
-        state = play(materials.method, world, state, lambda s: _measure(s, journal, evaluator, config))
-        summary = _summary(config, materials.method, journal, world)
-        write_json(folder / "summary.json", summary)
-        return Run(folder, summary, write_report(folder))
+        play(materials.method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        accelerator.wait_for_everyone()
+        summary = _summary(config, materials.method, journal)
+        if main:
+            write_json(folder / "summary.json", summary)
+            write_report(folder)
+        return Run(folder, summary, folder / "report.html")
 
 
 def claim(config: RunConfig, folder: Path) -> None:
     """Write the configuration into a new folder, or make sure that an existing one holds the same.
 
-    Raises ConfigError with the difference if it holds another, or something that is not a run.
+    A folder whose run was refused before its policy was written is taken over. Raises ConfigError with the
+    difference if it holds another, or something that is not a run.
     """
     stored = folder / "config.yaml"
     plain = config.plain() | {"inputs": _inputs(config)}
     if stored.exists():
         changed = difference(read_file(stored), plain)
-        if changed:
+        if not changed:
+            return
+        if Journal(folder).checkpoint(0).exists():
             lines = "\n  ".join(changed)
             raise ConfigError(
-                f"{folder} holds a run with other settings:\n  {lines}\nresume it with its own, or choose another folder"
+                f"{folder} holds a run with other settings:\n  {lines}\n"
+                "resume it with its own settings, or choose another folder"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+        (folder / PLAYGROUND_PAIRS).unlink(missing_ok=True)
+    elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and is not a run folder; choose another")
     write_text(stored, yaml.safe_dump(plain | {"hash": config.hash()}, sort_keys=False, allow_unicode=True))
 
@@ -161,7 +178,7 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     journal.append("evaluation.jsonl", line)
 
 
-def _summary(config: RunConfig, method: Method, journal: Journal, world: TextWorld) -> dict[str, Any]:
+def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
     first, last = lines[0], lines[method.rounds]
     phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
@@ -183,7 +200,9 @@ def _summary(config: RunConfig, method: Method, journal: Journal, world: TextWor
         "exact_kl": last["exact_kl"],
         "accuracy": last["accuracy"],
         "length": last["length"],
-        "step_zero_log_ratio_per_token": world.step_zero,
+        "step_zero_log_ratio_per_token": max(
+            (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None
+        ),
         **phases,
         "model": config.model.path or "playground",
         "data": config.data.path or "playground",

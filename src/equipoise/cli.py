@@ -149,10 +149,11 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Read data as a run would: the ledger, and with a model which tokens are scored."""
+    from equipoise import commands
     from equipoise.config import parse_settings
-    from equipoise.data.inspect import check, check_json, print_check
+    from equipoise.data.inspect import check_json, print_check
 
-    found = check(file, model=model, **parse_settings(set or []))
+    found = commands.check_data(file, model, parse_settings(set or []))
     if as_json:
         print(json.dumps(check_json(found)))
     else:
@@ -178,20 +179,21 @@ def spread(arguments: list[str]) -> list[str]:
 
 def expected_errors() -> tuple[type[BaseException], ...]:
     """Errors that say themselves what went wrong: printed as one message, without a traceback."""
+    from equipoise.games.fit import NotConverged
     from equipoise.play.fit import TrainingError
-    from equipoise.report.load import RunFolderError
 
-    return (ValueError, KeyError, TrainingError, RunFolderError, OSError)
+    return (ValueError, KeyError, TrainingError, NotConverged, OSError)
 
 
 def main(arguments: list[str] | None = None) -> Any:
+    given = spread(sys.argv[1:] if arguments is None else arguments)
     try:
-        return app(spread(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
+        return app([a for a in given if a != "--traceback"], standalone_mode=True)
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        if "--traceback" in sys.argv or not isinstance(error, expected_errors()):
+        if "--traceback" in given or not isinstance(error, expected_errors()):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"error: {message}", file=sys.stderr)

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from equipoise.config import ConfigError
+from equipoise.config import ConfigError, resolve
+from equipoise.data.inspect import Report, check
 from equipoise.games import zoo
 from equipoise.games.load import load_game
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import METHODS, describe, get
 from equipoise.play.method import Method
-from equipoise.play.table import play_game
+from equipoise.play.table import equilibrium, play_game
 
 SHOWN_ROUNDS = 12
 
@@ -44,10 +45,13 @@ def play(
     configured = [_configured(method, settings) for method in methods]
     own = [m.parameters().get("tau") for m in configured]
     tau = settings.get("tau", next((t for t in own if t), None))
+    if tau is not None and not isinstance(tau, int | float):
+        raise ConfigError(f"tau must be a number, got {tau!r}")
     return {
         "game": game_spec,
         "tau": tau,
         "names": list(game.names[0]),
+        "nash": equilibrium(game, tau).probs().tolist(),
         "methods": {m.name: play_game(game, m, rounds=rounds, exact=exact, tau=tau) for m in configured},
     }
 
@@ -57,6 +61,17 @@ def _configured(method: Method, settings: Mapping[str, Any]) -> Method:
     return method.with_parameters(
         dict(method.exact) | {name: value for name, value in settings.items() if name in known}
     )
+
+
+def check_data(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
+    """`equipoise data check`: the files read with the settings that a run would take."""
+    named = {f"data.{name.removeprefix('data.')}": value for name, value in settings.items()}
+    data = resolve("dpo", named).data
+    taken = {name.removeprefix("data."): getattr(data, name.removeprefix("data.")) for name in named}
+    unused = sorted(taken.keys() - inspect.signature(check).parameters.keys())
+    if unused:
+        raise ConfigError(f"data check makes no use of {', '.join(unused)}")
+    return check(files, model=model, **taken)
 
 
 def print_play(result: Mapping[str, Any], console: Console) -> None:

@@ -64,8 +64,8 @@ class PlaySettings(_Section):
     rounds: int = Field(1, gt=0, description="rounds of the game")
     samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's own number")
     prompts: int | None = Field(None, gt=0, description="prompts per online round; none: all")
-    pairing: Literal["method", "tournament", "iid", "iid_bernoulli"] = Field(
-        "method", description="how responses become comparisons; method: its own way"
+    pairing: Literal["method", "tournament", "disjoint", "all", "disjoint_bernoulli", "all_bernoulli"] = (
+        Field("method", description="how responses become comparisons; method: its own way")
     )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 
@@ -139,6 +139,10 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     given: dict[str, Any] = {}
     for layer in layers:
         given |= {_full_name(name, known): value for name, value in _flatten(layer) if value is not None}
+    if given.get("method", method_name) != method_name:
+        raise ConfigError(f"these are settings of {given['method']!r}, not of {method_name!r}")
+    for name in (name for name in given if name.startswith("objective.")):
+        given[name] = parse_value(given[name]) if isinstance(given[name], str) else given[name]
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
@@ -224,7 +228,7 @@ def _full_name(name: str, known: list[str]) -> str:
 
 def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in layer.items():
-        if isinstance(value, Mapping) and name != "mapping":
+        if isinstance(value, Mapping) and name.rpartition(".")[2] != "mapping":
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + str(name), value

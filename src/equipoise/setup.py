@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -30,7 +31,7 @@ from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.fit import Training
 from equipoise.play.method import Method
-from equipoise.play.pairing import Iid, Tournament
+from equipoise.play.pairing import Pairs, Tournament
 from equipoise.play.players import Written
 from equipoise.play.progress import Progress
 from equipoise.play.rows import Rows
@@ -41,7 +42,14 @@ from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 
-PAIRINGS = {"tournament": Tournament(), "iid": Iid(labels="soft"), "iid_bernoulli": Iid(labels="bernoulli")}
+PLAYGROUND_PAIRS = "playground_pairs.jsonl"
+PAIRINGS = {
+    "tournament": Tournament(),
+    "disjoint": Pairs(),
+    "all": Pairs(every=True),
+    "disjoint_bernoulli": Pairs(labels="bernoulli"),
+    "all_bernoulli": Pairs(labels="bernoulli", every=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +71,19 @@ def method_of(config: RunConfig) -> Method:
     """The method with the configuration's parameters, rounds, players and pairing."""
     method = get(config.method).with_parameters(config.objective)
     method = replace(method, rounds=config.play.rounds)
-    if config.play.pairing != "method":
+    changed = {"pairing": config.play.pairing != "method", "samples": config.play.samples is not None}
+    if not isinstance(method.players, Written):
+        for name in (name for name, given in changed.items() if given):
+            raise ConfigError(f"play.{name}: {method.name} plays {method.players.describe()}")
+        return method
+    if changed["pairing"]:
         method = replace(method, pairing=PAIRINGS[config.play.pairing])
-    if config.play.samples is not None:
-        if not isinstance(method.players, Written):
-            raise ConfigError(f"play.samples: {method.name} plays {method.players.describe()}")
-        method = replace(method, players=replace(method.players, samples=config.play.samples))
-    return method
+    players = replace(method.players, samples=config.play.samples or method.players.samples)
+    try:
+        method.pairing.check(players.samples)
+    except ValueError as error:
+        raise ConfigError(f"play.samples: {error}") from error
+    return replace(method, players=players)
 
 
 def gather(config: RunConfig, out: Path) -> Materials:
@@ -109,7 +123,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
         texts = _game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     limit = renderer.max_length
-    if method.needs == "oracle" and any(len(p.ids) >= limit for p in pool):
+    if any(len(p.ids) >= limit for p in (*pool, *unseen)):
         raise ConfigError(f"a prompt leaves no room for a response within {limit} tokens")
     return Materials(
         method=method,
@@ -124,11 +138,16 @@ def gather(config: RunConfig, out: Path) -> Materials:
     )
 
 
+def launch() -> Accelerator:
+    """The processes of this run. Precision is the policy's own business, not Accelerate's."""
+    cpu = bool(os.environ.get("ACCELERATE_USE_CPU")) or not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="no")
+
+
 def build(
-    config: RunConfig, materials: Materials, out: Path, progress: Progress
+    config: RunConfig, materials: Materials, out: Path, progress: Progress, accelerator: Accelerator
 ) -> tuple[TextWorld, Evaluator]:
     """Load the model and put the world together."""
-    device = "cpu" if os.environ.get("ACCELERATE_USE_CPU") else None
     set_seed(config.seed)
     policy = CausalPolicy.load(
         config.model.path or model_path(),
@@ -138,7 +157,7 @@ def build(
         lora_alpha=config.model.lora_alpha,
         lora_targets=config.model.lora_targets,
         seed=config.seed,
-        device=device,
+        device=accelerator.device,
     )
     train = config.train.model_dump()
     if train["lr"] == "auto":
@@ -155,7 +174,7 @@ def build(
         pairs=materials.pairs,
         oracle=materials.oracle,
         progress=progress,
-        accelerator=Accelerator(cpu=policy.device.type == "cpu"),
+        accelerator=accelerator,
     )
     evaluator = Evaluator(
         world=world,
@@ -197,7 +216,7 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
     if game is not None:
         if method.needs != "pairs":
             return None
-        path = out / "playground_pairs.jsonl"
+        path = out / PLAYGROUND_PAIRS
         if not path.exists():
             write_pairs(
                 path,

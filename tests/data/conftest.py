@@ -107,7 +107,7 @@ def family(request: pytest.FixtureRequest) -> Callable[..., PreTrainedTokenizerF
     return FAMILIES[request.param]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def makers() -> dict[str, Callable[..., PreTrainedTokenizerFast]]:
     return FAMILIES
 

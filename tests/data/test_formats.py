@@ -167,6 +167,7 @@ def test_wrapped_strings_are_said_once(rows: Rows) -> None:
         ("The answer is 1234", "The answer is 1299", "The answer is"),
         ("Say: yes please", "Say: yes", "Say:"),
         ("Say: x y", "Say: x\nz", "Say: x"),
+        ("Say:  green", "Say:  grey", "Say:"),
         ("天空是什么颜色？蓝色", "天空是什么颜色？蓝天", "天空是什么颜色？"),
         ("问\n答蓝色", "问\n答红色", "问\n"),
         ("Do it\n### Response: the red", "Do it\n### Response: the blue", "Do it\n### Response:"),

@@ -106,6 +106,17 @@ def test_invalid_utf8_is_refused_with_its_byte_offset(start: bytes, tmp_path: Pa
         list(rows_of(path))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 64])
+def test_the_byte_offset_in_an_array_does_not_depend_on_the_window(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CHUNK", chunk)
+    path = tmp_path / "f.json"
+    path.write_bytes(b'["\xe2\x82' + b'"]')  # the third byte of a three-byte character is missing
+    with pytest.raises(DataError, match=r"byte offset 2\n"):
+        list(rows_of(path))
+
+
 def test_cut_compressed_files_missing_files_and_folders_are_errors(tmp_path: Path) -> None:
     for name in ("gzip", "zstd", "parquet"):
         path = tmp_path / name.replace(" ", "_")

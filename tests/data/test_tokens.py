@@ -19,10 +19,8 @@ TEXTS = ["yes", " yes", "  yes", "\nyes", "dragon songs", "7", ": no", "é", "\n
 
 
 @pytest.fixture(scope="module")
-def codecs(request: pytest.FixtureRequest) -> dict[str, Codec]:
-    from conftest import FAMILIES
-
-    return {name: Codec(make()) for name, make in FAMILIES.items()}
+def codecs(makers: dict[str, Maker]) -> dict[str, Codec]:
+    return {name: Codec(make()) for name, make in makers.items()}
 
 
 @pytest.mark.parametrize("name", LOSSLESS)

@@ -83,7 +83,7 @@ def test_preference_is_a_skew_symmetric_table(game: LanguageGame) -> None:
     p = game.preference
     assert p.shape == (96, 24, 24) and p.dtype == torch.float64
     assert torch.allclose(p + p.mT, torch.ones_like(p), atol=1e-14, rtol=0)
-    assert 0 < p.min() and p.max() < 1
+    assert p.min() > 0 and p.max() < 1
 
 
 def test_three_judges_vote_by_the_closed_form() -> None:
@@ -163,9 +163,7 @@ def test_texts_outside_the_grammar_lose_and_tie() -> None:
         assert win.min() >= 0.99 - 1e-12
         assert torch.allclose(oracle.compare([prompt] * 24, outside, inside), 1 - win, atol=1e-14)
         assert oracle.compare([prompt], [OUTSIDE], ["tea. tea."]).item() == 0.5
-    assert torch.equal(
-        GAME.oracle().compare([prompt] * 24, inside, outside), torch.full((24,), 0.99).double()
-    )
+    assert GAME.oracle().compare([prompt] * 24, inside, outside).tolist() == [0.99] * 24
     score = HOST_ONLY.oracle().score([prompt] * 2, [HOST_ONLY.responses[3], OUTSIDE])
     asked = HOST_ONLY.oracle().compare([prompt], [HOST_ONLY.responses[3]], [OUTSIDE])
     assert torch.sigmoid(score[0] - score[1]).item() == pytest.approx(asked.item(), abs=1e-15)

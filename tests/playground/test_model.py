@@ -62,7 +62,7 @@ def test_model_is_tiny_and_speaks_the_grammar(shipped: tuple[Any, Any], inside: 
     assert 100_000 <= shipped[0].num_parameters() <= 400_000
     assert sum(file.stat().st_size for file in model_path().iterdir()) <= 4 * 2**20
     outside = 1 - inside.sum(1)
-    assert 0 <= outside.min() and outside.max() < 0.01
+    assert outside.min() >= 0 and outside.max() < 0.01
 
 
 def test_enumeration_agrees_with_greedy_generation(shipped: tuple[Any, Any], inside: torch.Tensor) -> None:
@@ -102,7 +102,7 @@ def test_reference_is_exploitable_and_inpo_mends_it() -> None:
         gaps.append(game.mean(gap0(game, policy)))
     assert 0.35 < gaps[0] < 0.7
     assert gaps[8] < gaps[0] / 8
-    assert all(later < earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert gaps == sorted(gaps, reverse=True)
 
 
 def test_enumeration_refuses_texts_of_unequal_length(shipped: tuple[Any, Any]) -> None:

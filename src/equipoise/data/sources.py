@@ -121,7 +121,7 @@ class _Text:
         self.text, self.at, self.line, self.column = "", 0, 1, 1
         self.offset, self.ended = 0, False
 
-    def more(self, size: int = CHUNK) -> None:
+    def more(self, size: int) -> None:
         raw = self.stream.read(size)
         pending = len(self.decoder.getstate()[0])
         try:
@@ -149,7 +149,7 @@ class _Text:
             self.advance(end)
             if end < len(self.text) or self.ended:
                 return self.text[end : end + 1]
-            self.more()
+            self.more(CHUNK)
 
     def expect(self, char: str) -> None:
         if self.peek() != char:

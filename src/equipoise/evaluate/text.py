@@ -88,8 +88,11 @@ class Evaluator:
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
-        """Accuracy of the implicit reward on held-out pairs (ties count half), and where both sides moved."""
-        if self.pairs is None:
+        """Accuracy of the implicit reward on held-out pairs (ties count half), and where both sides moved.
+
+        Before training every margin is 0: there is no accuracy to report.
+        """
+        if self.pairs is None or state.round == 1:
             return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
         policy, reference = (
             self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating")

@@ -3,7 +3,7 @@
 from equipoise.core.objectives import Inpo
 from equipoise.games.closed_form import inpo_step
 from equipoise.play.method import Method
-from equipoise.play.pairing import Iid, Tournament
+from equipoise.play.pairing import Pairs, Tournament
 from equipoise.play.players import Self
 from equipoise.play.updates import Refit
 from equipoise.play.world import INITIAL, START
@@ -23,5 +23,5 @@ INPO = Method(
     train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, policy, objective: inpo_step(game, policy, eta=objective.eta, tau=objective.tau),
-    in_theory=(Self(samples=2), Iid(labels="soft")),
+    in_theory=(Self(samples=2), Pairs()),
 )

@@ -14,10 +14,11 @@ from equipoise.oracles.protocol import Context, OracleError
 
 
 class RewardOracle:
-    """r(x, y): one scalar from the head on the last real token; P(a > b) = sigma(r(a) - r(b)).
+    """r(x, y): one scalar from the model's head; P(a > b) = sigma(r(a) - r(b)).
 
-    Rewards are right-padded and read at the last token that is not padding, so padding changes nothing. Text
-    longer than the model takes is refused, not cut: a cut response is another response.
+    Rows are right-padded. A decoder's head (`score`) is read at the last token that is not padding, so padding
+    changes nothing; any other model gives its own logit. Text longer than the model takes is refused, not cut:
+    a cut response is another response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, batch: int = 16) -> None:
@@ -35,11 +36,18 @@ class RewardOracle:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                str(path), use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                str(path),
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
         except (OSError, ValueError) as error:
             raise OracleError(f"cannot load a reward model from {path}: {error}") from error
+        if found["missing_keys"]:  # transformers would draw them at random
+            missing = ", ".join(sorted(found["missing_keys"])[:3])
+            raise OracleError(f"{path} is no trained reward model: it lacks {missing}")
         return cls(model, tokenizer, str(path), batch)
 
     def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
@@ -59,14 +67,16 @@ class RewardOracle:
             for row, i in enumerate(chosen):
                 batch[row, : len(ids[i])] = torch.tensor(ids[i])
                 mask[row, : len(ids[i])] = 1
-            hidden = getattr(self.model, self.model.base_model_prefix)(
-                input_ids=batch.to(device), attention_mask=mask.to(device)
-            ).last_hidden_state
-            # the head is read here, at the position we know: a pad id that also occurs in text cannot mislead it
-            last = hidden[torch.arange(len(chosen)), mask.sum(1) - 1]
-            head = getattr(self.model, "score", None) or self.model.classifier
-            scores[chosen] = head(last)[:, 0].double().cpu()
+            scores[chosen] = self._rewards(batch.to(device), mask.to(device)).double().cpu()
         return scores
+
+    def _rewards(self, ids: Tensor, mask: Tensor) -> Tensor:
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if not hasattr(self.model, "score"):  # an encoder pools in its own way
+            return self.model(**inputs).logits[:, 0]
+        hidden = getattr(self.model, self.model.base_model_prefix)(**inputs).last_hidden_state
+        # the head is read here, at the position we know: a pad id that also occurs in text cannot mislead it
+        return self.model.score(hidden[torch.arange(len(ids)), mask.sum(1) - 1])[:, 0]
 
     def _ids(self, prompt: Context, response: str) -> list[int]:
         if isinstance(prompt, str):

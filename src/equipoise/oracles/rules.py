@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class RuleOracle:
     def __init__(self, function: Callable[..., float], name: str) -> None:
         self.function = function
         self.name = name
-        self.scores = len(inspect.signature(function).parameters) == 2
+        self.scores = _arity(function) == 2
 
     def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.scores:
@@ -66,9 +67,20 @@ def load_rule(spec: str) -> RuleOracle:
         raise OracleError(
             f"{where} has no function {function_name!r} (it has: {', '.join(offered) or 'none'})"
         )
-    if len(inspect.signature(function).parameters) not in (2, 3):
+    if _arity(function) not in (2, 3):
         raise OracleError(f"{spec}: a rule takes (prompt, response) or (prompt, a, b)")
     return RuleOracle(function, spec)
+
+
+def _arity(function: Callable[..., Any]) -> int:
+    """How many arguments must be given; 0 where Python cannot tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return 0
+    return sum(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
+    )
 
 
 def _module(where: str) -> Any:
@@ -77,8 +89,10 @@ def _module(where: str) -> Any:
     path = Path(where)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # under a name of its own, so that a rule in json.py does not pass for the library's
+    spec = importlib.util.spec_from_file_location(f"equipoise_rule_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses in the file look themselves up there
     spec.loader.exec_module(module)
     return module

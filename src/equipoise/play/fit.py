@@ -131,14 +131,18 @@ class Fit:
                 f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
                 "lower train.lr, or look at the comparisons of this step"
             )
-        norm = self.accelerator.clip_grad_norm_(self.parameters, t.clip)
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, t.clip))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"the gradient became {norm} at step {self.position + 1} of {self.steps}; lower train.lr"
+            )
         rate = t.rate(self.position, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.position += 1
-        return {"epoch": epoch, **figures, "grad_norm": float(norm), "lr": rate}
+        return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
 
 
 class _Sums:

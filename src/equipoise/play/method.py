@@ -65,14 +65,18 @@ class Method:
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
         """The same method with some objective parameters changed.
 
-        Raises KeyError for an unknown name (naming the nearest) and ValueError for an illegal value.
+        Raises KeyError for an unknown name (naming the nearest) and ValueError for a value that is illegal or no
+        number where one is needed.
         """
         known = self.parameters()
-        for name in values:
+        for name, value in values.items():
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise KeyError(f"{self.name} has no parameter {name!r}{hint} (known: {', '.join(known)})")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if isinstance(known[name], float) and not number:
+                raise ValueError(f"{name} must be a number, got {value!r}")
         return replace(self, objective=replace(self.objective, **values))  # type: ignore[type-var]
 
     def on_exact_games(self, rounds: int) -> Method:

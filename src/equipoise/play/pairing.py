@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,10 @@ Columns = npt.NDArray[np.intp]
 
 
 class Pairing(Protocol):
+    def check(self, samples: int) -> None:
+        """Raise ValueError if `samples` responses per prompt cannot be paired this way."""
+        ...
+
     def form(self, world: World, state: State, rows: Rows) -> Rows: ...
 
     def describe(self) -> str: ...
@@ -25,6 +30,9 @@ class Pairing(Protocol):
 class AsRecorded:
     """The data's own pairs and labels; nothing is asked of an oracle."""
 
+    def check(self, samples: int) -> None:
+        pass
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return rows
 
@@ -33,31 +41,34 @@ class AsRecorded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Iid:
-    """Disjoint pairs of i.i.d. responses: columns (0, 1), (2, 3), ...
+class Pairs:
+    """Pairs of i.i.d. responses: disjoint ones (0, 1), (2, 3), ..., or all K (K - 1)/2 of them.
 
-    labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Both have the same
-    expected gradient; this is the pairing under which the squared losses are exact regressions on win rates.
+    labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Every choice has the
+    same expected gradient, that of one i.i.d. pair, under which the squared losses are exact regressions on win
+    rates; all pairs have the smallest variance and the largest cost. Pairs of equal responses are left out: they
+    carry no gradient.
     """
 
     labels: Literal["soft", "bernoulli"] = "soft"
+    every: bool = False
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        responses = rows.responses.shape[1]
-        if responses % 2:
-            raise ValueError(f"pairs need an even number of responses per prompt, got {responses}")
-        pairs = []
-        for column in range(0, responses, 2):
-            first, second = np.full(len(rows), column), np.full(len(rows), column + 1)
+        count = rows.responses.shape[1]
+        if count < 2 or (count % 2 and not self.every):
+            raise ValueError(f"disjoint pairs need an even number of responses per prompt, got {count}")
+        disjoint = ((a, a + 1) for a in range(0, count, 2))
+        parts = []
+        for a, b in combinations(range(count), 2) if self.every else disjoint:
+            first, second = np.full(len(rows), a), np.full(len(rows), b)
             prob = world.compare(rows, first, second)
             if self.labels == "bernoulli":
-                draws = world.uniforms(state, f"label-{column}", len(rows))
-                prob = (draws < prob).astype(np.float64)
-            pairs.append(rows.pair(first, second, prob))
-        return Rows.join(pairs)
+                prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
+            parts.append(_distinct(rows.pair(first, second, prob)))
+        return Rows.join(parts)
 
     def describe(self) -> str:
-        return f"disjoint i.i.d. pairs, {self.labels} labels"
+        return f"{'all' if self.every else 'disjoint'} i.i.d. pairs, {self.labels} labels"
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,13 @@ class Tournament:
     This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
     """
 
+    def check(self, samples: int) -> None:
+        if samples < 4 or samples & (samples - 1):
+            raise ValueError(f"a tournament needs 4, 8, 16, ... responses per prompt, got {samples}")
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
-        if count < 4 or count & (count - 1):
-            raise ValueError(f"a tournament needs 4, 8, 16, ... responses per prompt, got {count}")
+        self.check(count)
 
         def match(a: Columns, b: Columns) -> tuple[Columns, Columns]:
             wins = world.compare(rows, a, b) >= 0.5
@@ -85,12 +99,15 @@ class Tournament:
         best = _bracket([won for won, _ in matches], lambda a, b: match(a, b)[0])
         worst = _bracket([lost for _, lost in matches], lambda a, b: match(a, b)[1])
         prob = world.compare(rows, best, worst)
-        pair = rows.pair(best, worst, np.ones(len(rows)))
-        distinct = np.array([a != b for a, b in pair.responses], dtype=bool)
-        return pair.take(distinct & (prob >= 0.5))
+        return _distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob >= 0.5))
 
     def describe(self) -> str:
         return "tournament: best against worst"
+
+
+def _distinct(pairs: Rows) -> Rows:
+    """The pairs of two different responses."""
+    return pairs.take(np.array([a != b for a, b in pairs.responses], dtype=bool))
 
 
 def _bracket(field: list[Columns], play: Callable[[Columns, Columns], Columns]) -> Columns:

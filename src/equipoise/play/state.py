@@ -59,16 +59,20 @@ class Journal:
         return done
 
     def append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        with (self.folder / name).open("ab+") as file:
+            size = file.tell()
+            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # cut by a crash
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """Whole lines only: a line cut by a crash is not there."""
         path = self.folder / name
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+            # not splitlines: it would also cut inside a text, at U+2028 and its like
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                yield json.loads(line)
 
     def rewind(self, name: str, round: int, step: int | None = None) -> None:
         """Drop the lines after (round, step), which a resumed run will write again."""

@@ -91,6 +91,11 @@ class TableWorld:
         raise ValueError("an exact game enumerates labels; use soft labels, not draws")
 
 
+def equilibrium(game: PreferenceGame, tau: float | None) -> TabularPolicy:
+    """The Nash policy: of the tau-regularised game, or of the plain one."""
+    return regularised_nash(game, tau) if tau else nash(game)
+
+
 def play_game(
     game: PreferenceGame,
     method: Method,
@@ -108,12 +113,13 @@ def play_game(
 
     Keys: round, gap0, gap_tau, kl_to_nash (KL from the Nash policy, regularised if tau is given, to the
     iterate; null where infinite), policy, average_policy (arithmetic mean of all iterates, [X][A]).
-    Every round is listed up to 1,000 rounds, then about 1,000 of them.
+    Every round is listed up to 1,000 rounds, then about 1,000 of them. Games of three responses add trajectory:
+    the listed strategies of the first prompt.
     """
     if exact and method.closed_form is None:
         raise ValueError(f"{method.name} has no closed-form step; run it with --gradient")
     world = TableWorld(game, data)
-    target = regularised_nash(game, tau) if tau else nash(game)
+    target = equilibrium(game, tau)
     listed = set(np.unique(np.linspace(0, rounds, min(rounds, 1000) + 1).round().astype(int)).tolist())
     trace: dict[str, list[Any]] = {"round": [], "gap0": [], "gap_tau": [], "kl_to_nash": []}
     iterates: list[TabularPolicy] = []
@@ -128,6 +134,8 @@ def play_game(
             trace["gap_tau"].append(game.mean(gaps.gap_tau(game, policy, tau)) if tau else None)
             distance = game.mean(gaps.kl_to(policy, target))
             trace["kl_to_nash"].append(distance if np.isfinite(distance) else None)
+            if game.actions == 3:
+                trace.setdefault("trajectory", []).append(policy.probs()[0].tolist())
 
     state = State.begin(game.initial())
     if exact or (exact is None and method.closed_form):

@@ -57,13 +57,11 @@ class TextWorld:
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     held: Path | None = None
-    step_zero: float = 0.0  # largest |log-ratio| per token to its own anchor met before a first step
 
     def begin(self) -> State:
         """Where the run folder says the run stands; its policy is loaded."""
         initial = self.journal.checkpoint(0)
-        if not initial.exists():
-            self._once(lambda: checkpoint.save(self.policy, initial))
+        self._once(lambda: initial.exists() or checkpoint.save(self.policy, initial))
         state = State.begin(initial)
         for round in range(1, self.journal.rounds_done() + 1):
             state = state.advance(self.journal.checkpoint(round))
@@ -103,9 +101,11 @@ class TextWorld:
     def write(self, state: State, rows: Rows, by: str, count: int, purpose: str = "sampling") -> Rows:
         seed = self.seeds(purpose, state.round, by)
         sampled = []
+        evaluating = purpose.startswith("evaluation")
+        label = (state.round - 1, "evaluating") if evaluating else (state.round, purpose)
         with (
             self.playing(state.policies[by]) as policy,
-            self.progress.phase(state.round, _phase(purpose), len(rows), "prompts") as phase,
+            self.progress.phase(*label, len(rows), "prompts") as phase,
         ):
             for begin in range(0, len(rows), 8 * self.decoding.batch):
                 part = list(rows.prompts[begin : begin + 8 * self.decoding.batch])
@@ -132,12 +132,17 @@ class TextWorld:
 
         Before training, the live policy must give its own anchors: see `_check_step_zero`.
         """
-        found = {
-            name: self.score(state.round, rows, state.policies[policy]) for name, policy in names.items()
-        }
-        for name, policy in names.items():
-            if state.policies[policy] == state.policies[START]:
-                self._check_step_zero(rows, found[name])
+        if not len(rows):
+            raise TrainingError(f"round {state.round} has no comparisons: nothing to train on")
+
+        def scored() -> dict[str, Tensor]:
+            return {name: self.score(state.round, rows, state.policies[p]) for name, p in names.items()}
+
+        self._once(scored)  # one process writes the store, then all read it
+        found = scored()
+        own = [name for name, policy in names.items() if state.policies[policy] == state.policies[START]]
+        if own:
+            self._check_step_zero(state.round, rows, found[own[0]])
         return found
 
     def score(self, round: int, rows: Rows, folder: Path, phase: str = "anchors") -> Tensor:
@@ -158,8 +163,6 @@ class TextWorld:
     def fit(self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective) -> Path:
         """Minimise the objective from the round's starting policy; the result is a checkpoint."""
         folder = self.journal.checkpoint(state.round)
-        if not len(rows):
-            raise TrainingError(f"round {state.round} has no comparisons: nothing to train on")
         self.hold(state.policies[START])
         fit = Fit(
             self.policy,
@@ -191,14 +194,15 @@ class TextWorld:
             self._once(lambda: checkpoint.save(self.policy, folder))
             phase.tick()
         self._once(lambda: self.journal.progress.unlink(missing_ok=True))
+        self.accelerator.free_memory()  # it would keep every round's optimizer state
         self.held = folder
         return folder
 
-    def _check_step_zero(self, rows: Rows, cached: Tensor) -> None:
+    def _check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
         """The live policy, scored one row at a time, against its own cached anchors on some of the rows.
 
-        Raises TrainingError above the bound for the precision: then the anchors are not those of the policy
-        about to be trained.
+        The largest difference, in nats per token, is a line of checks.jsonl. Raises TrainingError above the bound
+        for the precision: then the anchors are not those of the policy about to be trained.
         """
         few = rows.take(np.arange(min(len(rows), self.training.micro_batch)))
         live, length = anchors.score(self.policy, _pairs(few), 1)
@@ -209,12 +213,13 @@ class TextWorld:
                 f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
                 f"(bound {bound:.0e}): the anchor log-probs are not those of this policy"
             )
-        self.step_zero = max(worst, self.step_zero)
+        if self.accelerator.is_main_process:
+            self.journal.rewind("checks.jsonl", round - 1)
+            self.journal.append("checks.jsonl", {"round": round, "step_zero_log_ratio_per_token": worst})
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         path = self.journal.stage(state.round, name)
-        if not path.exists():
-            self._once(lambda: save_rows(path, make()))
+        self._once(lambda: path.exists() or save_rows(path, make()))
         return load_rows(path)
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
@@ -245,10 +250,6 @@ class TextWorld:
 
 def _pairs(rows: Rows) -> list[anchors.Pair]:
     return [(p.ids, [r.ids for r in group]) for p, group in zip(rows.prompts, rows.responses, strict=True)]
-
-
-def _phase(purpose: str) -> str:
-    return "evaluating" if purpose.startswith("evaluation") else purpose
 
 
 def _tokens(rows: Rows) -> int:

@@ -148,7 +148,8 @@ def _with_outside(game: LanguageGame) -> Float[Tensor, "X A1 A1"]:
     if game.variant == "transitive":
         reward = _reward_with_outside(game)
         return torch.sigmoid(reward[:, :, None] - reward[:, None, :])
-    table = torch.full((len(game.prompts), len(game.responses) + 1, len(game.responses) + 1), 0.5).double()
+    size = len(game.responses) + 1
+    table = torch.full((len(game.prompts), size, size), 0.5, dtype=torch.float64)
     table[:, :-1, :-1] = game.preference
     table[:, :-1, -1] = INSIDE_WINS
     table[:, -1, :-1] = 1 - INSIDE_WINS

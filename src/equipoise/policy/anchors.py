@@ -55,7 +55,7 @@ def score(
 ) -> tuple[Tensor, Tensor]:
     """Log-probs [N, K] and lengths [N, K] of every response under the policy, `batch` comparisons at a time.
 
-    Similar lengths share a batch. `tick(n)` is told of every n comparisons done.
+    Similar lengths share a batch. `tick(n)` is told of every n comparisons done. Needs N >= 1.
     """
     order = sorted(range(len(comparisons)), key=lambda i: _longest(comparisons[i]))
     parts: list[tuple[Tensor, Tensor]] = []

@@ -90,11 +90,19 @@ class CausalPolicy:
         from transformers import AutoModelForCausalLM
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(path), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            model, found = AutoModelForCausalLM.from_pretrained(
+                str(path),
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot load a causal language model from {path}: {error}") from error
+        if found["missing_keys"]:  # transformers would draw them at random
+            raise ModelError(
+                f"{path} lacks weights of the model: {', '.join(sorted(found['missing_keys'])[:3])}"
+            )
         if lora_rank:
             model = _with_lora(model, lora_rank, lora_alpha or 2.0 * lora_rank, lora_targets, seed)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -177,8 +185,7 @@ def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, s
         target_modules=targets or "all-linear",
         task_type="CAUSAL_LM",
     )
+    # the adapter's A matrices are random; B starts at 0, so the policy is unchanged
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            seed
-        )  # the adapter's A matrices are random; B starts at 0, so the policy is unchanged
+        torch.manual_seed(seed)
         return get_peft_model(model, config)

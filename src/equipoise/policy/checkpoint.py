@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.causal import CausalPolicy, causal_lm
 from equipoise.policy.files import read_tensors, whole, write_tensors
 from equipoise.policy.protocol import ModelError
 
@@ -64,11 +65,12 @@ def weights_of(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[No
 
 
 def fingerprint(policy: CausalPolicy) -> str:
-    """A hash of everything the policy's log-probs depend on: trained and frozen weights, precision, path."""
-    digest = hashlib.sha256(f"{policy.precision} linear-head={policy.scorer.linear_head}".encode())
+    """A hash of everything the policy's log-probs depend on: weights, architecture, precision, path."""
+    about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 
@@ -98,6 +100,16 @@ def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optim
     return json.loads(metadata["about"])
 
 
+def _settings(policy: CausalPolicy) -> dict[str, Any]:
+    """What the weights do not say: the architecture's settings (RoPE base, caps), and LoRA's rank and scale."""
+    settings = causal_lm(policy.model).config.to_dict()
+    volatile = ("_name_or_path", "transformers_version", "dtype")
+    adapters = getattr(policy.model, "peft_config", {})
+    return {k: v for k, v in settings.items() if k not in volatile} | {
+        f"lora {name}": [adapter.r, adapter.lora_alpha] for name, adapter in adapters.items()
+    }
+
+
 def _stored(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -107,4 +119,4 @@ def _stored(folder: Path) -> dict[str, Tensor]:
 
 def _stored_name(name: str) -> str:
     """PEFT stores adapters without the adapter's own name ("default")."""
-    return name.replace(".default.", ".") if ".lora_" in name else name
+    return name.removesuffix(".default").replace(".default.", ".") if ".lora_" in name else name

@@ -63,9 +63,9 @@ def sample(
 
 def _uniforms(seed: int, prompt: int, index: int, count: int) -> np.ndarray:
     """One stream per response, addressed by prompt and sample."""
-    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), (prompt << 32) | index])).random(
-        count
-    )
+    # uint64 said aloud: numpy makes a list with one large integer floats, and streams would collide
+    key = np.array([seed & (2**64 - 1), (prompt << 32) | index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 def _decode(
@@ -111,7 +111,8 @@ def _decode(
             out = policy.model(
                 input_ids=token[:, None],
                 attention_mask=mask,
-                position_ids=_positions(mask)[:, -1:],
+                # a row that is done goes on with its neighbours: its positions must stay in the table
+                position_ids=_positions(mask)[:, -1:].clamp(max=policy.max_positions - 1),
                 past_key_values=cache,
                 use_cache=True,
             )

@@ -1,0 +1,36 @@
+# One command, the same everywhere. `demo` and `test` do all the set-up on a fresh machine.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DONE := $(VENV)/.installed
+
+.PHONY: demo test test-fast check format clean
+
+demo: $(DONE)
+	$(BIN)/equipoise demo
+
+test: $(DONE)
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: $(DONE)
+	$(BIN)/pytest -n 2 -m "not slow"
+
+# Checking never edits; `make format` does.
+check: $(DONE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DONE)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(DONE)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

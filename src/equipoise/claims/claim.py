@@ -1,0 +1,136 @@
+"""A claim, and the evidence that a run of it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+Scale: TypeAlias = Literal["quick", "full"]
+Verdict: TypeAlias = Literal["holds", "fails", "mixed"]
+Array: TypeAlias = npt.NDArray[np.float64]
+Cell: TypeAlias = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures under one title; a row has one cell for each column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{self.title!r}: {len(row)} cells for {len(self.columns)} columns: {row}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; `low` and `high` bound its 95 % interval. A `guide` is theory, drawn faint and dashed."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+    guide: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves over one pair of axes."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    lines: tuple[Line, ...]
+    log_x: bool = True
+    log_y: bool = True
+    bottom: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run found. The verdict follows from the figures by the claim's rule, never by hand.
+
+    verdict    holds: every condition of the rule is met; fails: its first, the heart of the claim, is not;
+               mixed: only others are not. `verdict` computes it.
+    summary    one or two sentences with the deciding numbers.
+    """
+
+    verdict: Verdict
+    summary: str
+    tables: tuple[Table, ...]
+    panels: tuple[Panel, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper and the program that reproduces it, or fails to.
+
+    rule    how the verdict follows from the figures, in words.
+    run     scale -> evidence; "quick" takes seconds, "full" minutes. The same scale gives the same figures.
+    """
+
+    name: str
+    sentence: str
+    paper: str
+    rule: str
+    run: Callable[[Scale], Evidence]
+
+
+def verdict(heart: bool, others: Sequence[bool] = ()) -> Verdict:
+    """"fails" unless the heart of the claim stands; then "holds" if all the others do, else "mixed"."""
+    if not heart:
+        return "fails"
+    return "holds" if all(others) else "mixed"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A fitted power of x with its standard error."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.error:.2f}"
+
+
+def log_slope(x: Sequence[float], values: Array) -> Slope:
+    """Least-squares slope of log mean(values) on log x, with the standard error of a jackknife over seeds.
+
+    values    [seeds, len(x)], non-negative, with positive means. Raises ValueError otherwise.
+
+    The error says how much other data sets would move the slope; it does not say whether a power law fits.
+    """
+    seeds = len(values)
+    if seeds < 2 or values.shape[1] != len(x) or len(x) < 2:
+        raise ValueError(f"need two seeds and two points: values {values.shape}, {len(x)} points")
+    centred = np.log(x) - np.mean(np.log(x))
+
+    def fit(mean: Array) -> Array:
+        if not (mean > 0).all():
+            raise ValueError("a mean is not positive: a power law has no zeros")
+        return np.log(mean) @ centred / (centred @ centred)
+
+    left_out = fit((values.sum(axis=0) - values) / (seeds - 1))
+    error = float(np.sqrt((seeds - 1) * left_out.var()))
+    return Slope(float(fit(values.mean(axis=0))), error)
+
+
+def interval(values: Array) -> tuple[Array, Array, Array]:
+    """Mean over axis 0 (independent seeds) with its 95 % t-interval: (mean, low, high)."""
+    mean = values.mean(axis=0)
+    half = student.ppf(0.975, len(values) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return mean, mean - half, mean + half

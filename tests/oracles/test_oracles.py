@@ -1,0 +1,177 @@
+"""Oracles: contracts refused by name, users' rules, tables, recorded labels."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from equipoise import oracles
+from equipoise.oracles.checked import Checked
+from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.rules import RuleOracle, load_rule
+from equipoise.oracles.table import RecordedOracle, TableOracle
+
+P = ["p"] * 3
+A, B = ["a", "bb", "ccc"], ["ccc", "a", "bb"]
+
+
+def rule(function):
+    return Checked(RuleOracle(function, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda p, a, b: 1.5, r"mine answered 1\.5 for 'a' against 'ccc'.*\[0, 1\]"),
+        (lambda p, a, b: -0.1, r"mine answered -0\.1"),
+        (lambda p, a, b: 0.7, r"mine is not antisymmetric: P\(a > b\) = 0\.7000 and P\(b > a\) = 0\.7000"),
+        (lambda p, a, b: math.nan, "mine: compare returned nan for question 0"),
+        (lambda p, a: math.inf if a == "bb" else 0.0, "mine: score returned inf for question 1"),
+    ],
+)
+def test_broken_contracts_are_refused_by_name(function, says):
+    oracle = rule(function)
+    with pytest.raises(OracleError, match=says):
+        oracle.score(P, A) if oracle.inner.scores else oracle.compare(P, A, B)
+
+
+def test_wrong_shape_is_refused():
+    class Short:
+        name = "short"
+
+        def compare(self, prompts, a, b):
+            return torch.full((1,), 0.5)
+
+    with pytest.raises(OracleError, match=r"short: compare of 3 questions returned shape \(1,\)"):
+        Checked(Short()).compare(P, A, B)
+
+
+def test_antisymmetry_is_probed_on_the_first_questions_only():
+    asked = []
+
+    def function(prompt, a, b):
+        asked.append((a, b))
+        return 0.5
+
+    rule(function).compare(["p"] * 10, ["a"] * 10, ["b"] * 10)
+    assert asked == [("a", "b")] * 10 + [("b", "a")] * 4
+
+
+def test_long_texts_are_shortened_in_messages():
+    with pytest.raises(OracleError) as error:
+        rule(lambda p, a, b: 2.0).compare(["p"], ["x" * 500], ["y"])
+    assert "x" * 57 + "..." in str(error.value)
+    assert "x" * 60 not in str(error.value)
+
+
+def test_rule_of_two_arguments_scores_and_compares_by_bradley_terry():
+    oracle = rule(lambda prompt, response: float(len(response)))
+    assert oracle.score(P, A).tolist() == [1, 2, 3]
+    expected = [1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-1))]
+    assert oracle.compare(P, A, B).tolist() == pytest.approx(expected, abs=1e-12)
+    assert oracle.compare(P, A, B).dtype == torch.float64
+    assert isinstance(oracle, Oracle)
+
+
+def test_rule_of_three_arguments_has_no_score():
+    oracle = rule(lambda prompt, a, b: 0.25 if a < b else 0.75 if a > b else 0.5)
+    assert oracle.compare(P, A, B).tolist() == [0.25, 0.75, 0.75]
+    with pytest.raises(OracleError, match="no scalar score"):
+        oracle.score(P, A)
+
+
+RULES = '''
+from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass
+class Weight:
+    value: float = 2.0
+
+def score(prompt, response, weight=Weight()):
+    return weight.value * len(response)
+
+def win(prompt, a, b):
+    return 0.5
+
+def broken(prompt, response):
+    return {}["missing"]
+
+def one(prompt):
+    return 0
+
+CONSTANT = 3
+'''
+
+
+@pytest.fixture
+def rules(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text(RULES)  # a name of the standard library
+    (tmp_path / "my_equipoise_rules.py").write_text(RULES)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_rules_from_file_and_module(rules):
+    import json
+
+    for where in (str(rules / "json.py"), "my_equipoise_rules"):
+        assert oracles.load(f"{where}:score").score(["p"], ["abc"]).tolist() == [6]
+        assert oracles.load(f"{where}:win").compare(["p"], ["a"], ["b"]).tolist() == [0.5]
+    assert json.dumps(1) == "1"
+
+
+def test_an_error_in_the_users_function_is_said_to_be_theirs(rules):
+    with pytest.raises(OracleError, match=r"rule .*json\.py:broken failed: KeyError: 'missing'"):
+        oracles.load(f"{rules / 'json.py'}:broken").score(["p"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("nonsense", "neither a rule .* nor a folder"),
+        ("{}/json.py:", "a rule is written module:function"),
+        (":f", "a rule is written module:function"),
+        ("{}/none.py:f", "cannot import .*no file"),
+        ("no_such_module_here:f", "cannot import 'no_such_module_here'"),
+        ("{}/json.py:absent", r"no function 'absent' \(it has: .*score, win, broken, one"),
+        ("{}/json.py:CONSTANT", "no function 'CONSTANT'"),
+        ("{}/json.py:one", r"takes \(prompt, response\) or \(prompt, a, b\)"),
+        ("builtins:max", r"takes \(prompt, response\)"),
+    ],
+)
+def test_wrong_specs_say_what_to_write(rules, spec, says):
+    with pytest.raises(OracleError, match=says):
+        oracles.load(spec.format(rules))
+
+
+def test_a_file_with_an_error_is_named(tmp_path):
+    (tmp_path / "bad.py").write_text("def f(:")
+    with pytest.raises(OracleError, match=r"cannot import .*bad\.py.*SyntaxError"):
+        load_rule(f"{tmp_path / 'bad.py'}:f")
+
+
+def test_table_oracle():
+    table = torch.tensor([[[0.5, 0.8], [0.2, 0.5]], [[0.5, 0.1], [0.9, 0.5]]])
+    oracle = Checked(TableOracle({"p": 0, "q": 1}, [{"x": 0, "y": 1}] * 2, table.double()), tolerance=1e-6)
+    assert oracle.compare(["p", "q"], ["x", "x"], ["y", "y"]).tolist() == pytest.approx([0.8, 0.1])
+    with pytest.raises(OracleError, match="knows no prompt 'r'"):
+        oracle.compare(["r"], ["x"], ["y"])
+    with pytest.raises(OracleError, match="knows no response 'z' to prompt 0"):
+        oracle.compare(["p"], ["x"], ["z"])
+    with pytest.raises(OracleError, match="no scalar score"):
+        oracle.score(["p"], ["x"])
+
+
+def test_recorded_oracle_averages_votes_in_both_orders():
+    chat = [{"role": "user", "content": "p"}]
+    oracle = Checked(RecordedOracle([("p", "a", "b", 1.0), ("p", "b", "a", 1.0), ("p", "a", "b", 1.0), (chat, "a", "b", 0.25)]))
+    assert oracle.compare(["p", "p", chat], ["a", "b", "b"], ["b", "a", "a"]).tolist() == pytest.approx(
+        [2 / 3, 1 / 3, 0.75]
+    )
+    with pytest.raises(OracleError, match="nobody judged 'a' against 'c'"):
+        oracle.compare(["p"], ["a"], ["c"])
+    with pytest.raises(OracleError, match="no scalar score"):
+        oracle.score(["p"], ["a"])
