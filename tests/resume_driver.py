@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import equipoise.align
+from equipoise.data.render import load_tokenizer
 from equipoise.play.fit import Fit
 from equipoise.play.state import Journal
 from equipoise.play.text import TextWorld
@@ -54,12 +55,13 @@ def half_a_folder(policy: CausalPolicy) -> str:
     return ""  # inside `save`: the weights are in the draft, its rename has not happened
 
 
-# name -> (where, function, share of all its calls, what happens instead of the last call; None: after it)
-POINTS: dict[str, tuple[Any, str, float, Callable[..., Any] | None]] = {
+# name -> (where, function, when, what happens instead of the last call; None: after it). When is a share of all its
+# calls, or for steps, which are alike in both rounds, a step of round 2 (5: a position was saved at 4).
+POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "sampling": (CausalPolicy, "sample", 0.7, None),
     "judging": (TextWorld, "compare", 0.45, None),
     "anchors": (anchors, "collate", 0.6, None),
-    "mid_epoch": (TextWorld, "_record", 0.65, None),
+    "mid_epoch": (TextWorld, "_record", 5, None),
     "inside_a_step": (Fit, "scores", 0.3, None),
     "progress": (files, "save_file", 0.5, None),
     "checkpoint": (checkpoint, "fingerprint", 0.66, half_a_folder),
@@ -81,7 +83,9 @@ def play(method: str, folder: Path, out: str) -> None:
     )
 
 
-def watch(where: Any, name: str, at: int | None, instead: Callable[..., Any] | None, count: list[int]) -> None:
+def watch(
+    where: Any, name: str, at: int | None, instead: Callable[..., Any] | None, count: list[int]
+) -> None:
     real = getattr(where, name)
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -111,6 +115,9 @@ def child(act: Callable[[], None]) -> int:
 
 def main(method: str, folder: Path) -> None:
     torch.set_num_threads(1)
+    CausalPolicy.load(
+        model_path(), load_tokenizer(str(model_path()))
+    )  # the children find everything imported
     write_pairs(folder / "pairs.jsonl", LanguageGame(), 44, seed=3, reference=reference_policy())
     (folder / "rule.py").write_text(RULE)
 
@@ -123,10 +130,12 @@ def main(method: str, folder: Path) -> None:
 
     codes: dict[str, list[int]] = {"whole": [child(whole)]}
     counts = json.loads((folder / "counts.json").read_text())
-    for name, (where, function, share, instead) in POINTS.items():
+    for name, (where, function, when, instead) in POINTS.items():
+        total = counts[name]
+        at = total // 2 + when if isinstance(when, int) else max(1, round(when * total))
 
-        def killed(name=name, where=where, function=function, share=share, instead=instead) -> None:
-            watch(where, function, max(1, round(share * counts[name])), instead, [0])
+        def killed(name=name, where=where, function=function, at=at, instead=instead) -> None:
+            watch(where, function, at, instead, [0])
             play(method, folder, name)
 
         codes[name] = [child(killed), child(lambda name=name: play(method, folder, name))]

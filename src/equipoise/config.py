@@ -75,20 +75,23 @@ class TrainSettings(_Section):
     batch: int = Field(64, gt=0, description="comparisons per optimizer step")
     micro_batch: int = Field(8, gt=0, description="comparisons through the model at a time")
     lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="of the learning rate after the warm-up, within a round"
+    )
     warmup: float = Field(0.03, ge=0, lt=1, description="share of a round's steps")
-    weight_decay: float = Field(0.0, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW, for the mean of the gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW, for the mean of its square")
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon: smaller gradients are not amplified")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     save_every: int = Field(200, gt=0, description="optimizer steps between saved positions")
 
 
 class SamplingSettings(_Section):
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(1.0, ge=0, description="of sampling; 0: the likeliest token")
     top_k: int = Field(0, ge=0, description="0: off")
     top_p: float = Field(1.0, gt=0, le=1, description="1: off")
-    max_new_tokens: int = Field(128, gt=0)
+    max_new_tokens: int = Field(128, gt=0, description="tokens of a sampled response, at most")
     batch: int = Field(32, gt=0, description="prompts at a time")
 
 
@@ -100,8 +103,8 @@ class EvaluateSettings(_Section):
 
 
 class RunConfig(_Section):
-    method: str
-    seed: int = 0
+    method: str = Field(description="a name of `equipoise methods`")
+    seed: int = Field(0, description="of everything random")
     oracle: str | None = Field(
         None, description="module:function, file.py:function, or a reward model's folder"
     )
@@ -119,7 +122,7 @@ class RunConfig(_Section):
         return self.model.path is None and self.data.path is None
 
     def plain(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        return self.model_dump()  # not mode="json", which would turn an infinite clip into null
 
     def hash(self) -> str:
         """Of every setting; two runs with the same hash, data and seed are the same run."""
@@ -141,8 +144,10 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
         given |= {_full_name(name, known): value for name, value in _flatten(layer) if value is not None}
     if given.get("method", method_name) != method_name:
         raise ConfigError(f"these are settings of {given['method']!r}, not of {method_name!r}")
-    for name in (name for name in given if name.startswith("objective.")):
-        given[name] = parse_value(given[name]) if isinstance(given[name], str) else given[name]
+    for name, default in method.parameters().items():
+        full = f"objective.{name}"
+        if full in given:
+            given[full] = _like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
@@ -232,6 +237,13 @@ def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + str(name), value
+
+
+def _like(default: Any, value: Any) -> Any:
+    """A parameter's value, as YAML left it (1e-4 is text to YAML): a number where the default is one."""
+    value = parse_value(value) if isinstance(value, str) else value
+    number = isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float)
+    return float(value) if number else value
 
 
 def _build(method: str, flat: Mapping[str, Any]) -> RunConfig:

@@ -82,7 +82,7 @@ def test_rule_of_three_arguments_has_no_score():
         oracle.score(P, A)
 
 
-RULES = '''
+RULES = """
 from __future__ import annotations
 from dataclasses import dataclass
 
@@ -103,7 +103,7 @@ def one(prompt):
     return 0
 
 CONSTANT = 3
-'''
+"""
 
 
 @pytest.fixture
@@ -167,7 +167,11 @@ def test_table_oracle():
 
 def test_recorded_oracle_averages_votes_in_both_orders():
     chat = [{"role": "user", "content": "p"}]
-    oracle = Checked(RecordedOracle([("p", "a", "b", 1.0), ("p", "b", "a", 1.0), ("p", "a", "b", 1.0), (chat, "a", "b", 0.25)]))
+    oracle = Checked(
+        RecordedOracle(
+            [("p", "a", "b", 1.0), ("p", "b", "a", 1.0), ("p", "a", "b", 1.0), (chat, "a", "b", 0.25)]
+        )
+    )
     assert oracle.compare(["p", "p", chat], ["a", "b", "b"], ["b", "a", "a"]).tolist() == pytest.approx(
         [2 / 3, 1 / 3, 0.75]
     )

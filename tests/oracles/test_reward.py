@@ -21,7 +21,13 @@ from equipoise.playground import LanguageGame, model_path
 GAME = LanguageGame()
 PROMPTS = list(GAME.prompts[:4])
 ANSWERS = ["Gladly", *GAME.responses[:2], "Gladly, a small iced black tea. a small iced tea."]
-SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64}
+SHAPE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "vocab_size": 64,
+}
 
 
 def saved(folder, kind=LlamaForSequenceClassification, **changes):

@@ -165,5 +165,7 @@ def test_progress_keeps_weights_and_optimizer_bit_for_bit(tiny, tmp_path):
     for _ in range(2):
         step(again, fresh)
     assert same(weights(policy), weights(again))
-    for a, b in zip(optimizer.state_dict()["state"].values(), fresh.state_dict()["state"].values(), strict=True):
+    for a, b in zip(
+        optimizer.state_dict()["state"].values(), fresh.state_dict()["state"].values(), strict=True
+    ):
         assert same(a, b)

@@ -37,9 +37,18 @@ def test_padded_batch_equals_plain_log_softmax_with_gradients(tiny, family):
     ours = torch.autograd.grad((weight * logp).sum(), parameters)
     theirs = torch.autograd.grad((weight * plain).sum(), parameters)
     for (name, _), a, b in zip(policy.parameters(), ours, theirs, strict=True):
-        assert_close(a, b, rtol=1e-8 if wide else 1e-3, atol=1e-9 if wide else 1e-3, msg=lambda m, name=name: f"{name}: {m}")
-    assert all(float(g.abs().max()) > 0 for (name, _), g in zip(policy.parameters(), ours, strict=True)
-               if "k_proj.bias" not in name)  # a key's bias shifts all scores of a query alike
+        assert_close(
+            a,
+            b,
+            rtol=1e-8 if wide else 1e-3,
+            atol=1e-9 if wide else 1e-3,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )
+    assert all(
+        float(g.abs().max()) > 0
+        for (name, _), g in zip(policy.parameters(), ours, strict=True)
+        if "k_proj.bias" not in name
+    )  # a key's bias shifts all scores of a query alike
 
 
 def test_capped_head_takes_the_full_logits(tiny, family):

@@ -108,8 +108,10 @@ def test_choose_at_the_ends_of_the_interval():
         assert choose(edge, torch.tensor([uniform], dtype=torch.float64), Decoding()).item() == 1
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5},
-                                 {"max_new_tokens": 0}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}, {"max_new_tokens": 0}, {"batch": 0}],
+)
 def test_decoding_refuses_nonsense(bad):
     with pytest.raises(ValueError, match="sampling needs|at least 1"):
         Decoding(**bad)
@@ -118,7 +120,9 @@ def test_decoding_refuses_nonsense(bad):
 def test_stop_token_ends_and_a_cut_is_not_finished(tiny):
     policy = tiny("llama", eos_token_id=[2, 3, 4, 5, 6, 7, 8])
     assert policy.stops == (2, 3, 4, 5, 6, 7, 8)
-    responses = [r for g in policy.sample(PROMPTS, 40, seed=1, decoding=Decoding(max_new_tokens=5)) for r in g]
+    responses = [
+        r for g in policy.sample(PROMPTS, 40, seed=1, decoding=Decoding(max_new_tokens=5)) for r in g
+    ]
     for response in responses:
         stops = [t in policy.stops for t in response.ids]
         assert not any(stops[:-1])
@@ -127,7 +131,9 @@ def test_stop_token_ends_and_a_cut_is_not_finished(tiny):
     assert {r.finished for r in responses} == {True, False}
 
 
-@pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=8), Decoding(max_new_tokens=8, temperature=0.3, top_k=5)])
+@pytest.mark.parametrize(
+    "decoding", [Decoding(max_new_tokens=8), Decoding(max_new_tokens=8, temperature=0.3, top_k=5)]
+)
 def test_returned_logp_is_the_recomputed_one(tiny, family, decoding):
     """Also with truncated sampling it is the log-prob under the policy itself."""
     policy = tiny(family)

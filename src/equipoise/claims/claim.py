@@ -90,7 +90,7 @@ class Claim:
 
 
 def verdict(heart: bool, others: Sequence[bool] = ()) -> Verdict:
-    """"fails" unless the heart of the claim stands; then "holds" if all the others do, else "mixed"."""
+    """ "fails" unless the heart of the claim stands; then "holds" if all the others do, else "mixed"."""
     if not heart:
         return "fails"
     return "holds" if all(others) else "mixed"

@@ -25,7 +25,9 @@ AGREE = 1e-6
 def last_iterate(scale: Scale) -> Evidence:
     rounds = {"quick": 200, "full": 2000}[scale]
     runs = {
-        (name, eta): distances(zoo.make(name), eta, rounds) for name in ("rps", "brps") for eta in (*STEPS, None)
+        (name, eta): distances(zoo.make(name), eta, rounds)
+        for name in ("rps", "brps")
+        for eta in (*STEPS, None)
     }
     return judge_last_iterate(runs)
 
@@ -36,15 +38,19 @@ def judge_last_iterate(runs: Mapping[tuple[str, float | None], list[float]]) -> 
     bounded = all(kl <= bound(t) for kls in scheduled.values() for t, kl in enumerate(kls[1:], 1))
     fast = all(tail_slope(kls) <= -0.9 for kls in scheduled.values())
     decides = verdict(bounded, (fast,))
-    rows = tuple((game, spoken(eta), kls[len(kls) // 20], kls[-1], outcome(kls)) for (game, eta), kls in runs.items())
-    cycling = ", ".join(f"eta = {eta:g} on {g}" for (g, eta), kls in runs.items() if eta and kls[-1] > CONVERGED)
+    rows = tuple(
+        (game, spoken(eta), kls[len(kls) // 20], kls[-1], outcome(kls)) for (game, eta), kls in runs.items()
+    )
+    cycling = ", ".join(
+        f"eta = {eta:g} on {g}" for (g, eta), kls in runs.items() if eta and kls[-1] > CONVERGED
+    )
     rounds = len(next(iter(runs.values()))) - 1
     worst = max(kls[-1] for kls in scheduled.values())
     powers = ", ".join(f"{tail_slope(kls):.2f} ({game})" for game, kls in scheduled.items())
     return Evidence(
         verdict=decides,
         summary=f"With the schedule the KL after {rounds} rounds is at most {worst:.2g} and "
-        f"{'never exceeds' if bounded else 'exceeds'} the bound; its power of t over the second half is {powers}, "
+        f"{'never exceeds' if bounded else 'exceeds'} the bound; its power of t from round sqrt(T) on is {powers}, "
         f"against -1 in theory. Constant steps that do not converge: {cycling or 'none'}.",
         tables=(
             Table(
@@ -73,7 +79,7 @@ def distances(game: PreferenceGame, eta: float | None, rounds: int) -> list[floa
 
 
 def tail_slope(kls: list[float]) -> float:
-    """Power of t in the second half of a curve (on the log axis: from sqrt(rounds) on); zeros left out."""
+    """Power of t from round sqrt(T) on, the second half of a log axis; values at rounding left out."""
     t = np.arange(len(kls))
     use = (t >= math.sqrt(len(kls))) & (np.array(kls) > 1e-15)
     return float(np.polyfit(np.log(t[use]), np.log(np.array(kls)[use]), 1)[0]) if use.sum() > 2 else -math.inf
@@ -91,14 +97,17 @@ def panel(game: str, runs: Mapping[tuple[str, float | None], list[float]]) -> Pa
     lines = []
     for (name, eta), kls in runs.items():
         if name == game:
-            shown = sorted({round(t) for t in np.geomspace(1, len(kls) - 1, 200)})
+            shown = sorted({round(t) for t in np.geomspace(1, len(kls) - 1, 120)})
             label = "schedule" if eta is None else f"eta {eta:g}"
             lines.append(Line(label, tuple(map(float, shown)), tuple(max(kls[t], 1e-16) for t in shown)))
     return Panel(game, "round", "KL to the regularised Nash, nats", tuple(lines), bottom=1e-16)
 
 
 def fixed_point(scale: Scale) -> Evidence:
-    names = {"quick": ("rps", "brps"), "full": ("rps", "brps", "cyclic:5:0.8", "random:6:1", "prompts:6:3:2")}[scale]
+    names = {
+        "quick": ("rps", "brps"),
+        "full": ("rps", "brps", "cyclic:5:0.8", "random:6:1", "prompts:6:3:2"),
+    }[scale]
     return judge_fixed_point([fixed_point_row(name, eta) for name in names for eta in (TAU, 0.2, 0.5, 2.0)])
 
 

@@ -119,6 +119,7 @@ LUCKY_ARM = Claim(
     "reward chooses it; as lambda grows the greedy choice returns.",
     paper="2406.04274",
     rule="Heart: the maximum-likelihood reward ranks the lucky arm c first, and SPAC-T at lambda about sqrt(n) writes "
-    "the well-covered best arm a with probability above 0.8. Also: at lambda = 1000 it writes c with probability above 0.8.",
+    "the well-covered best arm a with probability above 0.8. Also: at lambda = 1000 it writes c with probability "
+    "above 0.8.",
     run=lucky_arm,
 )

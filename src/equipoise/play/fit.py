@@ -31,6 +31,8 @@ class Training:
 
     batch        comparisons per optimizer step; micro_batch of them go through the model at a time.
     lr           peak learning rate of AdamW; warmup is the share of a round's steps spent rising to it.
+    eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
+                 along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         largest global gradient norm.
     save_every   optimizer steps between saved positions inside a round.
     """
@@ -44,6 +46,7 @@ class Training:
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
+    eps: float = 1e-8
     clip: float = 1.0
     save_every: int = 200
 
@@ -86,6 +89,7 @@ class Fit:
             self.parameters,
             lr=training.lr,
             betas=(training.beta1, training.beta2),
+            eps=training.eps,
             weight_decay=training.weight_decay,
         )
         self.scorer: nn.Module

@@ -53,10 +53,14 @@ class Pairs:
     labels: Literal["soft", "bernoulli"] = "soft"
     every: bool = False
 
+    def check(self, samples: int) -> None:
+        if samples < 2 or (samples % 2 and not self.every):
+            need = "at least two responses" if self.every else "an even number of responses"
+            raise ValueError(f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {samples}")
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
-        if count < 2 or (count % 2 and not self.every):
-            raise ValueError(f"disjoint pairs need an even number of responses per prompt, got {count}")
+        self.check(count)
         disjoint = ((a, a + 1) for a in range(0, count, 2))
         parts = []
         for a, b in combinations(range(count), 2) if self.every else disjoint:

@@ -65,6 +65,7 @@ class TextWorld:
         state = State.begin(initial)
         for round in range(1, self.journal.rounds_done() + 1):
             state = state.advance(self.journal.checkpoint(round))
+        self._once(lambda: self._forget_finished(state.round))
         self.hold(state.policies[START])
         return state
 
@@ -235,16 +236,17 @@ class TextWorld:
         if self.accelerator.is_main_process:
             self.journal.append("metrics.jsonl", {"round": round, "step": step, **figures})
 
+    def _forget_finished(self, round: int) -> None:
+        """Remove a saved position whose round's checkpoint was written since."""
+        saved = self.journal.progress
+        if saved.exists() and checkpoint.progress_round(saved) < round:
+            saved.unlink()
+
     def _resume(self, fit: Fit, state: State) -> None:
         """Take up a saved position of this round, and forget what was logged after it."""
         if self.journal.progress.exists():
             about = checkpoint.load_progress(self.journal.progress, self.policy, fit.optimizer)
-            if about["round"] == state.round:
-                fit.position = about["step"]
-            else:  # left over from a round whose checkpoint was written since
-                self.held = None
-                self.hold(state.policies[START])
-                fit.optimizer.state.clear()
+            fit.position = about["step"]
         self._once(lambda: self.journal.rewind("metrics.jsonl", state.round, fit.position))
 
 

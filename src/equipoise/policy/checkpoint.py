@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.policy.causal import CausalPolicy, causal_lm
-from equipoise.policy.files import read_tensors, whole, write_tensors
+from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
 from equipoise.policy.protocol import ModelError
 
 FINGERPRINT = "fingerprint.txt"
@@ -98,6 +98,11 @@ def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optim
                 state[index] = found
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return json.loads(metadata["about"])
+
+
+def progress_round(path: Path) -> int:
+    """The round that a saved position belongs to."""
+    return json.loads(read_about(path)["about"])["round"]
 
 
 def _settings(policy: CausalPolicy) -> dict[str, Any]:

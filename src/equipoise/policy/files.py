@@ -53,6 +53,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} is not an intact safetensors file: {error}") from error
 
 
+def read_about(path: Path) -> dict[str, str]:
+    """The text beside the tensors of a file, without reading them."""
+    with safe_open(str(path), framework="pt") as file:
+        return file.metadata() or {}
+
+
 def read_or_make(path: Path, read: Callable[[Path], Any], make: Callable[[Path], Any]) -> Any:
     """What the file holds; `make` writes it first if it is not there."""
     if not path.exists():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 from rich.markup import escape
@@ -70,43 +71,66 @@ def picture(evidence: Evidence) -> bytes:
     with styled():
         figure, all_axes = panels(len(evidence.panels), height=3.4)
         figure.set_size_inches(PANEL_WIDTH * len(evidence.panels), 3.4)
+        names = [line.name for panel in evidence.panels for line in panel.lines if not line.guide]
+        bases = list(dict.fromkeys(map(base, names)))
+        colours = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(bases)}
         for axes, panel in zip(all_axes, evidence.panels, strict=True):
-            draw_panel(axes, panel)
+            draw_panel(axes, panel, colours)
         return render(figure)
 
 
-def draw_panel(axes: Axes, panel: Panel) -> None:
-    ends, colours = [], iter(CYCLE * (1 + len(panel.lines) // len(CYCLE)))
+def base(name: str) -> str:
+    """A line's name without its settings: lines that share it share a colour across panels."""
+    return name.split(",")[0]
+
+
+def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
+    ends = []
+    right = max(line.x[-1] for line in panel.lines)
     for line in panel.lines:
-        colour = FAINT if line.guide else next(colours)
+        colour = FAINT if line.guide else colours[base(line.name)]
         if line.guide:
             axes.plot(line.x, line.y, color=colour, linewidth=1, linestyle=(0, (4, 3)))
         else:
             axes.plot(line.x, line.y, color=colour, marker="o" if len(line.x) < 30 else None, markersize=3)
         if line.low and line.high:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.13, linewidth=0)
-        ends.append((line.x[-1], line.y[-1], line.name, colour))
-    for axis, log, set_scale in (
-        (axes.xaxis, panel.log_x, axes.set_xscale),
-        (axes.yaxis, panel.log_y, axes.set_yscale),
-    ):
-        if log:
-            set_scale("log")
-            axis.set_major_locator(LogLocator(numticks=9))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_locator(NullLocator())
-    if panel.bottom is not None:
+        if line.x[-1] == right:
+            ends.append((line.x[-1], line.y[-1], line.name, colour))
+        else:
+            axes.annotate(
+                line.name,
+                (line.x[-1], line.y[-1]),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+                fontsize=9,
+            )
+    if panel.log_x:
+        axes.set_xscale("log")
+        log_ticks(axes.xaxis, axes.get_xlim())
+    if panel.log_y:
+        axes.set_yscale("log")
         axes.set_ylim(bottom=panel.bottom)
+        log_ticks(axes.yaxis, axes.get_ylim())
     axes.set_title(panel.title, loc="left", fontsize=10)
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
     direct_labels(axes, ends, gap=0.065)
 
 
+def log_ticks(axis: Axis, limits: tuple[float, float]) -> None:
+    few = limits[1] < 300 * limits[0]
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def cell(value: Cell) -> str:
     if value is None:
         return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def markdown(found: Mapping[str, Evidence], figures: str = "figures") -> str:
@@ -123,7 +147,9 @@ def markdown(found: Mapping[str, Evidence], figures: str = "figures") -> str:
     ]
     for name in found:
         claim = get(name)
-        lines.append(f"| [`{name}`](#{name}) | {bars(claim.sentence)} | {arxiv(claim.paper)} | {found[name].verdict} |")
+        lines.append(
+            f"| [`{name}`](#{name}) | {bars(claim.sentence)} | {arxiv(claim.paper)} | {found[name].verdict} |"
+        )
     for name, evidence in found.items():
         lines += [
             "",
@@ -145,7 +171,10 @@ def markdown(found: Mapping[str, Evidence], figures: str = "figures") -> str:
 
 
 def markdown_table(table: Table) -> list[str]:
-    rule = ["---" if any(isinstance(row[i], str) for row in table.rows) else "---:" for i in range(len(table.columns))]
+    rule = [
+        "---" if any(isinstance(row[i], str) for row in table.rows) else "---:"
+        for i in range(len(table.columns))
+    ]
     rows = [[bars(cell(value)) for value in row] for row in table.rows]
     return [
         table.title[:1].upper() + table.title[1:] + ".",

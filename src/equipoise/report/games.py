@@ -93,8 +93,12 @@ def draw_simplex(
         axes.plot(*points[0], "o", color=colour, markerfacecolor="white", zorder=4)
         axes.plot(*points[-1], "o", color=colour, zorder=4)
     if nash is not None:
-        axes.plot(*in_plane(np.atleast_2d(nash)[0]), "x", color=INK, markersize=7, markeredgewidth=1.6, zorder=5)
-    axes.set_title("start ○   end ●" + ("   Nash ×" if nash is not None else ""), loc="left", fontsize=9, pad=16)
+        axes.plot(
+            *in_plane(np.atleast_2d(nash)[0]), "x", color=INK, markersize=7, markeredgewidth=1.6, zorder=5
+        )
+    axes.set_title(
+        "start ○   end ●" + ("   Nash ×" if nash is not None else ""), loc="left", fontsize=9, pad=16
+    )
     axes.set_aspect("equal")
     axes.set_axis_off()
 

@@ -1,0 +1,102 @@
+"""The frame: verdicts, fitted powers, intervals, the index, and evidence as text, files and pages."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from equipoise.claims.claim import Evidence, Line, Panel, Table, interval, log_slope, verdict
+from equipoise.claims.index import CLAIMS, get
+from equipoise.report import claims as report
+
+EVIDENCE = Evidence(
+    verdict="holds",
+    summary="a [b] c",
+    tables=(Table("t|itle", ("name|", "value"), (("x|y", 0.123456), ("z", None))),),
+    panels=(
+        Panel(
+            "p",
+            "n",
+            "y",
+            (
+                Line("one, T = 3", (1.0, 10.0), (1.0, 0.1), (0.9, 0.05), (1.1, 0.2)),
+                Line("$short", (1.0, 5.0), (0.5, 0.2)),
+                Line("guide", (1.0, 10.0), (2.0, 0.5), guide=True),
+            ),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("heart", "others", "expected"),
+    [
+        (True, (True,), "holds"),
+        (True, (), "holds"),
+        (True, (True, False), "mixed"),
+        (False, (True,), "fails"),
+        (False, (False,), "fails"),
+    ],
+)
+def test_verdict(heart, others, expected):
+    assert verdict(heart, others) == expected
+
+
+def test_a_power_law_is_recovered_with_an_honest_error():
+    x, rng = np.array([10.0, 30.0, 100.0, 300.0, 1000.0]), np.random.default_rng(0)
+    exact = np.tile(3 * x**-0.5, (5, 1))
+    assert log_slope(list(x), exact).value == pytest.approx(-0.5)
+    assert log_slope(list(x), exact).error == pytest.approx(0, abs=1e-12)
+    fits = [log_slope(list(x), exact[0] * rng.lognormal(0, 0.3, (40, 5))) for _ in range(200)]
+    spread = np.std([fit.value for fit in fits])
+    assert np.mean([fit.error for fit in fits]) == pytest.approx(spread, rel=0.15)
+
+
+@pytest.mark.parametrize("values", [np.ones((1, 2)), np.ones((3, 3)), np.array([[0.0, 1], [0, 1], [0, 1]])])
+def test_a_power_that_cannot_be_fitted_is_refused(values):
+    with pytest.raises(ValueError):
+        log_slope([1.0, 2.0], values)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    draws = rng.normal(2.0, 1.0, (8, 4000))
+    _, low, high = interval(draws)
+    assert np.mean((low <= 2) & (high >= 2)) == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_ragged_table_is_refused():
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Table("t", ("a", "b"), ((1,),))
+
+
+def test_the_index_names_the_nearest():
+    assert all(name == claim.name and claim.rule.startswith("Heart: ") for name, claim in CLAIMS.items())
+    with pytest.raises(KeyError, match="did you mean 'spac_saddle'"):
+        get("spac_sadle")
+
+
+def test_evidence_is_written_and_printed(tmp_path):
+    paths = report.write_evidence("spac_saddle", EVIDENCE, tmp_path)
+    assert [path.name for path in paths] == ["spac_saddle.json", "spac_saddle.png"]
+    found = json.loads(paths[0].read_text())
+    assert found["verdict"] == "holds" and found["tables"][0]["rows"] == [["x|y", 0.123456], ["z", None]]
+    assert found["rule"] == get("spac_saddle").rule
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    assert report.picture(EVIDENCE) == paths[1].read_bytes()
+    console = Console(record=True, width=100)
+    report.print_evidence(EVIDENCE, console)
+    text = console.export_text()
+    assert "a [b] c" in text and "0.123" in text and "verdict  holds" in text
+    report.print_claims(console)
+    assert all(name in console.export_text(clear=False) for name in CLAIMS)
+
+
+def test_the_page_escapes_bars_and_links_pictures():
+    page = report.markdown({"spac_saddle": EVIDENCE})
+    assert "| name\\| | value |\n| --- | ---: |\n| x\\|y | 0.1235 |\n| z | - |" in page
+    assert "(figures/spac_saddle.png)" in page and "**holds.**" in page
+    assert "[2406.04274](https://arxiv.org/abs/2406.04274)" in page

@@ -1,0 +1,203 @@
+"""The fit: one step is one weighted mean, however it is cut up; failures stop loudly."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from equipoise.core import reduce
+from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac
+from equipoise.play.fit import Fit, Training, TrainingError
+from equipoise.play.rows import Rows
+from equipoise.policy.anchors import score
+
+
+def anchors_of(policy, rows, names=("reference",)):
+    pairs = [(p.ids, [r.ids for r in g]) for p, g in zip(rows.prompts, rows.responses, strict=True)]
+    return dict.fromkeys(names, score(policy, pairs, 4)[0])
+
+
+def fit_of(policy, rows, objective=None, anchors=None, **training):
+    settings = {"lr": 1e-3, "batch": 8, "micro_batch": 8, "schedule": "constant", "warmup": 0.0} | training
+    return Fit(
+        policy,
+        rows,
+        anchors if anchors is not None else anchors_of(policy, rows),
+        objective or Dpo(beta=0.5),
+        Training(**settings),
+        Accelerator(cpu=True),
+        permutation=lambda epoch: np.random.default_rng(epoch).permutation(len(rows)),
+    )
+
+
+def trained(policy, rows, steps=4, **training):
+    fit = fit_of(policy, rows, **training)
+    start = {n: p.detach().clone() for n, p in policy.parameters()}
+    figures = [fit.step() for _ in range(steps)]
+    after = {n: p.detach().clone() for n, p in policy.parameters()}
+    with torch.no_grad():
+        for n, p in policy.parameters():
+            p.copy_(start[n])
+    return after, figures
+
+
+def test_one_times_eight_is_eight_times_one(policy, pairs):
+    """Same steps with 8, 3 (uneven), and 1 comparisons at a time: equal to float64's rounding."""
+    policy.model.double()
+    whole, figures = trained(policy, pairs, micro_batch=8, lr=1e-4)
+    for micro in (3, 1):
+        again, others = trained(policy, pairs, micro_batch=micro, lr=1e-4)
+        assert max(float((whole[n] - again[n]).abs().max()) for n in whole) < 1e-9
+        for a, b in zip(figures, others, strict=True):
+            assert a == pytest.approx(b, rel=1e-7, abs=1e-9)
+    assert max(float((whole[n] - p).detach().abs().max()) for n, p in policy.parameters()) > 1e-4
+
+
+@pytest.mark.parametrize("objective", [Dpo(beta=0.3), Ipo(tau=0.2)])
+def test_a_steps_loss_is_the_weighted_mean_by_hand(policy, pairs, objective):
+    figures = fit_of(policy, pairs, objective=objective, micro_batch=3).step()
+    # at the anchors every margin is 0, whatever the label
+    expected = math.log(2) if isinstance(objective, type(Dpo())) else 0.25 / objective.tau**2
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+    assert figures["chosen_log_ratio"] == pytest.approx(0, abs=1e-4)
+    tie = pairs.weight[2] / pairs.weight.sum()  # a label of one half pulls nowhere
+    assert figures["saturated"] == pytest.approx(tie)
+
+
+def test_the_gradient_is_that_of_the_weighted_mean_with_soft_labels(policy, pairs):
+    """The accumulated gradient against the loss written out here."""
+    policy.model.double()
+    anchors = anchors_of(policy, pairs)
+    anchors["reference"] = anchors["reference"] + torch.linspace(-1, 1, 16, dtype=torch.float64).view(8, 2)
+    beta = 0.5
+    fit = fit_of(policy, pairs, anchors=anchors, micro_batch=3, clip=1e9)
+    seen = {}
+    fit.optimizer.step = lambda: seen.update({n: p.grad.clone() for n, p in policy.parameters()})
+    fit.step()
+
+    logp = fit.scores(np.arange(8)).logp
+    m = beta * ((logp - anchors["reference"])[:, 0] - (logp - anchors["reference"])[:, 1])
+    p, w = torch.from_numpy(pairs.prob), torch.from_numpy(pairs.weight)
+    loss = -(w * (p * torch.sigmoid(m).log() + (1 - p) * torch.sigmoid(-m).log())).sum() / w.sum()
+    by_hand = torch.autograd.grad(loss, [q for _, q in policy.parameters()])
+    for (name, _), g in zip(policy.parameters(), by_hand, strict=True):
+        assert torch.allclose(seen[name], g, rtol=1e-6, atol=1e-9), name
+
+
+def test_saturation_counts_pairs_that_pull_a_hundredth(policy, pairs):
+    anchors = anchors_of(policy, pairs)
+    anchors["reference"][:, 1] += torch.tensor([100.0] * 4 + [0.0] * 4, dtype=torch.float64)
+    certain = Rows(**(vars(pairs) | {"prob": np.ones(8), "weight": np.ones(8)}))
+    assert fit_of(policy, certain, anchors=anchors).step()["saturated"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"schedule": "constant", "warmup": 0.0}, [1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"schedule": "linear", "warmup": 0.0}, [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        ({"schedule": "linear", "warmup": 0.25}, [0.5, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        (
+            {"schedule": "cosine", "warmup": 0.5},
+            [0.25, 0.5, 0.75, 1, 1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5],
+        ),
+        ({"schedule": "constant", "warmup": 0.01}, [1] * 8),
+    ],
+)
+def test_learning_rate_by_hand(settings, expected):
+    training = Training(lr=2.0, **settings)
+    assert [training.rate(i, 8) / 2 for i in range(8)] == pytest.approx(expected)
+
+
+def test_the_rate_is_applied(policy, pairs):
+    fit = fit_of(policy, pairs, schedule="linear", epochs=2, batch=4)
+    rates = [fit.step()["lr"] for _ in range(fit.steps)]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+    assert fit.optimizer.param_groups[0]["lr"] == rates[-1]
+
+
+def test_nan_loss_stops_before_the_weights_are_touched(policy, pairs):
+    anchors = anchors_of(policy, pairs)
+    anchors["reference"][5, 0] = float("nan")
+    before = [p.detach().clone() for _, p in policy.parameters()]
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1 of 1; lower train\.lr"):
+        fit_of(policy, pairs, anchors=anchors).step()
+    assert all(torch.equal(a, p) for a, (_, p) in zip(before, policy.parameters(), strict=True))
+
+
+def test_infinite_gradient_stops_before_the_weights_are_touched(policy, pairs):
+    before = [p.detach().clone() for _, p in policy.parameters()]
+    hook = next(p for _, p in policy.parameters()).register_hook(lambda g: g * float("inf"))
+    with pytest.raises(TrainingError, match="the gradient became"):
+        fit_of(policy, pairs).step()
+    hook.remove()
+    assert all(torch.equal(a, p) for a, (_, p) in zip(before, policy.parameters(), strict=True))
+
+
+def test_wrong_number_of_responses(policy, pairs):
+    with pytest.raises(TrainingError, match="Spac reads 3 responses per prompt, the comparisons hold 2"):
+        fit_of(policy, pairs, objective=Spac())
+
+
+def test_clipping(policy, pairs):
+    """AdamW does not see the gradient's size, so the norm is read where it is clipped."""
+    fit = fit_of(
+        policy,
+        pairs,
+        objective=Inpo(),
+        anchors=anchors_of(policy, pairs, ("reference", "previous")),
+        clip=0.5,
+    )
+    norms = []
+    fit.optimizer.step = lambda: norms.append(
+        math.sqrt(sum(float(p.grad.square().sum()) for _, p in policy.parameters()))
+    )
+    assert fit.step()["grad_norm"] > 0.5
+    assert norms == pytest.approx([0.5], rel=1e-4)
+
+
+def test_zero_weight_rows_do_not_count(policy, pairs):
+    weight = pairs.weight * [1, 1, 1, 1, 0, 0, 0, 0]
+    muted = Rows(**(vars(pairs) | {"weight": weight}))
+    anchors = anchors_of(policy, pairs)
+    anchors["reference"][:, 0] += torch.arange(8.0, dtype=torch.float64)
+    a = fit_of(policy, muted, anchors=anchors, lr=0.0).step()
+    b = fit_of(
+        policy, muted.take(np.arange(4)), anchors={"reference": anchors["reference"][:4]}, lr=0.0
+    ).step()
+    assert a == pytest.approx(b, rel=1e-6, abs=1e-6)
+    with pytest.raises(ValueError, match="sum to zero"):
+        reduce.mean(torch.zeros(2), torch.zeros(2))
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """The same steps by one process and by two (gloo, CPU): equal to float64's rounding."""
+    script = Path(__file__).with_name("two_processes.py")
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for count, how in (("1", []), ("2", launch)):
+        done = subprocess.run(
+            [sys.executable, *how, str(script), str(tmp_path / count)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
+    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
+    worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
+    moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
+    assert worst < 1e-9 < 1e-4 < moved

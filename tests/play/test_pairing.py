@@ -1,0 +1,113 @@
+"""Which responses meet: the tournament's bracket and the i.i.d. pairs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from equipoise.play.pairing import AsRecorded, Pairs, Tournament
+from equipoise.play.rows import Rows
+from equipoise.play.world import State
+
+STATE = State.begin("initial")
+
+
+class Arena:
+    """Responses are numbers; `win` says P(a > b)."""
+
+    def __init__(self, win):
+        self.win, self.asked = win, 0
+
+    def compare(self, rows, first, second):
+        every = np.arange(len(rows))
+        self.asked += 1
+        pairs = zip(rows.responses[every, first], rows.responses[every, second], strict=True)
+        return np.array([self.win(a, b) for a, b in pairs])
+
+    def uniforms(self, state, name, count):
+        return np.random.default_rng(list(name.encode())).random(count)
+
+
+def rows(responses):
+    array = np.array(responses)
+    return Rows(
+        prompts=np.arange(len(array)),
+        responses=array,
+        weight=np.ones(len(array)),
+        writers=("start",) * array.shape[1],
+    )
+
+
+def by_score(a, b):
+    return 1 / (1 + math.exp(b - a))
+
+
+@pytest.mark.parametrize(("count", "matches"), [(4, 2 + 1 + 1 + 1), (8, 4 + 3 + 3 + 1), (16, 8 + 7 + 7 + 1)])
+def test_best_and_worst_are_found_in_so_many_comparisons(count, matches):
+    arena = Arena(by_score)
+    draw = np.random.default_rng(0)
+    scores = np.stack([draw.permutation(count) for _ in range(50)]).astype(float)
+    pairs = Tournament().form(arena, STATE, rows(scores))
+    assert arena.asked == matches
+    assert pairs.responses.tolist() == [[count - 1.0, 0.0]] * 50
+    assert pairs.prob.tolist() == [1.0] * 50
+    assert pairs.writers == ("start", "start")
+
+
+def test_ties_go_to_the_first():
+    """Everybody is even: first of the first pair wins its bracket, second of the first pair loses the other."""
+    pairs = Tournament().form(Arena(lambda a, b: 0.5), STATE, rows([[10, 11, 12, 13, 14, 15, 16, 17]]))
+    # winners 10 12 14 16 -> 10; losers 11 13 15 17, the side that loses a tie is the second: 17
+    assert pairs.responses.tolist() == [[10, 17]]
+
+
+def test_identical_responses_give_no_pair():
+    pairs = Tournament().form(Arena(by_score), STATE, rows([[5, 5, 5, 5], [5, 5, 6, 5]]))
+    assert pairs.prompts.tolist() == [1]
+    assert pairs.responses.tolist() == [[6, 5]]
+
+
+def test_in_a_cycle_a_pair_is_kept_only_if_the_winner_beats_the_loser():
+    beats = {(0, 1), (2, 3), (0, 2), (1, 3), (3, 0)}  # best 0, worst 3, yet 3 beats 0
+    win = lambda a, b: 1.0 if (a, b) in beats else 0.0  # noqa: E731
+    assert len(Tournament().form(Arena(win), STATE, rows([[0, 1, 2, 3]]))) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 12])
+def test_tournament_needs_a_power_of_two(count):
+    with pytest.raises(ValueError, match=f"needs 4, 8, 16, ... responses per prompt, got {count}"):
+        Tournament().form(Arena(by_score), STATE, rows([list(range(count))]))
+
+
+def test_iid_pairs_are_disjoint_with_soft_labels():
+    pairs = Pairs().form(Arena(by_score), STATE, rows([[1, 2, 3, 4], [5, 6, 8, 7]]))
+    assert pairs.responses.tolist() == [[1, 2], [5, 6], [3, 4], [8, 7]]
+    assert pairs.prompts.tolist() == [0, 1, 0, 1]
+    assert pairs.prob.tolist() == pytest.approx([by_score(0, 1)] * 3 + [by_score(1, 0)])
+    every = Pairs(every=True).form(Arena(by_score), STATE, rows([[1, 2, 4]]))
+    assert every.responses.tolist() == [[1, 2], [1, 4], [2, 4]]
+    assert every.prob.tolist() == pytest.approx([by_score(0, 1), by_score(0, 3), by_score(0, 2)])
+    same = Pairs().form(Arena(by_score), STATE, rows([[3, 3, 3, 4]]))
+    assert same.responses.tolist() == [[3, 4]], "equal responses carry no gradient"
+    with pytest.raises(ValueError, match="at least two responses per prompt, got 1"):
+        Pairs(every=True).form(Arena(by_score), STATE, rows([[1]]))
+    with pytest.raises(ValueError, match="even number of responses per prompt, got 3"):
+        Pairs().form(Arena(by_score), STATE, rows([[1, 2, 3]]))
+
+
+def test_bernoulli_labels_have_the_soft_labels_frequency():
+    n = 4000
+    for p in (0.0, 0.2, 0.7, 1.0):
+        pairs = Pairs(labels="bernoulli").form(Arena(lambda a, b, p=p: p), STATE, rows([[0, 1, 2, 3]] * n))
+        assert set(pairs.prob) <= {0.0, 1.0}
+        assert abs(pairs.prob.mean() - p) <= 4 * math.sqrt(p * (1 - p) / (2 * n))
+    drawn = Pairs(labels="bernoulli").form(Arena(lambda a, b: 0.5), STATE, rows([[0, 1, 2, 3]] * n)).prob
+    first, second = drawn[:n], drawn[n:]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.07, "two pairs of one prompt share no draw"
+
+
+def test_as_recorded_changes_nothing_and_asks_nobody():
+    data = rows([[1, 2]])
+    assert AsRecorded().form(None, STATE, data) is data
