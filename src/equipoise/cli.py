@@ -115,6 +115,21 @@ def methods(
 
 
 @app.command()
+def claims(
+    name: Annotated[str | None, typer.Argument(help="run one claim")] = None,
+    scale: Annotated[str, typer.Option(help="quick (seconds) or full (minutes)")] = "quick",
+    out: Annotated[Path | None, typer.Option(help="folder for the figures and the evidence")] = None,
+) -> None:
+    """List what the papers claim, or run one claim's program and print its evidence."""
+    from equipoise.report.claims import print_claims, print_evidence, run_claim
+
+    if name is None:
+        print_claims(Console())
+    else:
+        print_evidence(run_claim(name, scale, out), Console())
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
     """Write report.html of a run folder again."""
     from equipoise.report.page import write_report

@@ -1,6 +1,7 @@
 """DPO (2305.18290): recorded pairs, the logistic loss against the initial policy, one round."""
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
 from equipoise.play.players import Recorded
@@ -20,4 +21,5 @@ DPO = Method(
     update=Refit(),
     rounds=1,
     train={"batch": 64, "schedule": "linear", "warmup": 0.1},
+    playground={**TINY, "objective.beta": 0.5, "train.epochs": 4},
 )

@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Inpo
 from equipoise.games.closed_form import inpo_step
+from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs, Tournament
 from equipoise.play.players import Self
@@ -21,6 +22,15 @@ INPO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
+    playground={
+        **TINY,
+        "objective.eta": 0.2,
+        "objective.tau": 0.05,
+        "play.rounds": 6,
+        "play.samples": 24,
+        "play.pairing": "disjoint",
+        "train.epochs": 5,
+    },
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, policy, objective: inpo_step(game, policy, eta=objective.eta, tau=objective.tau),
     in_theory=(Self(samples=2), Pairs()),

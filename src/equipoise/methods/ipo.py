@@ -5,6 +5,7 @@ from dataclasses import replace
 from equipoise.core.objectives import Ipo, IpoMean
 from equipoise.games.closed_form import best_response
 from equipoise.methods.dpo import DPO
+from equipoise.methods.tiny import TINY
 
 IPO = replace(
     DPO,
@@ -12,6 +13,7 @@ IPO = replace(
     title="Identity Preference Optimization",
     paper="2310.12036",
     objective=Ipo(tau=0.1),
+    playground={**TINY, "objective.tau": 0.5, "train.epochs": 4},
     closed_form=lambda game, _, objective: best_response(game, game.initial(), objective.tau),
 )
 
@@ -20,5 +22,6 @@ IPO_MEAN = replace(
     name="ipo_mean",
     title="Identity Preference Optimization, per token",
     objective=IpoMean(tau=0.1),
+    playground={**TINY, "objective.tau": 2.0, "train.epochs": 4},
     closed_form=None,
 )

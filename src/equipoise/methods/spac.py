@@ -9,6 +9,7 @@ from equipoise.games.offline import population
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.spac_t import spac_step_exact
 from equipoise.games.tabular import TabularPolicy
+from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
 from equipoise.play.players import Recorded
@@ -44,6 +45,7 @@ SPAC = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64, "schedule": "cosine", "warmup": 0.1},
+    playground={**TINY, "objective.b": 0.5, "objective.w_pess": 0.1, "train.epochs": 3},
     exact={"b": 1.0, "w_pref": 1.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
     closed_form=exact_step,
 )

@@ -56,7 +56,9 @@ class Pairs:
     def check(self, samples: int) -> None:
         if samples < 2 or (samples % 2 and not self.every):
             need = "at least two responses" if self.every else "an even number of responses"
-            raise ValueError(f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {samples}")
+            raise ValueError(
+                f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {samples}"
+            )
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]

@@ -1,0 +1,14 @@
+"""What every method shares on the playground, whose model is a hundred-thousandth of the papers'.
+
+Pair losses are flat along the total mass of the responses they compare. There the gradient is noise, Adam makes
+full steps of it, and mass leaks out of the grammar; an epsilon near the size of a real gradient entry stops that.
+"""
+
+TINY = {
+    "train.lr": 1e-3,
+    "train.eps": 1e-3,
+    "train.batch": 128,
+    "train.micro_batch": 128,
+    "sampling.max_new_tokens": 12,
+    "sampling.batch": 64,
+}
