@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -117,7 +117,7 @@ def methods(
 @app.command()
 def claims(
     name: Annotated[str | None, typer.Argument(help="run one claim")] = None,
-    scale: Annotated[str, typer.Option(help="quick (seconds) or full (minutes)")] = "quick",
+    scale: Annotated[Literal["quick", "full"], typer.Option(help="seconds or minutes")] = "quick",
     out: Annotated[Path | None, typer.Option(help="folder for the figures and the evidence")] = None,
 ) -> None:
     """List what the papers claim, or run one claim's program and print its evidence."""
@@ -200,13 +200,15 @@ def expected_errors() -> tuple[type[BaseException], ...]:
     return (ValueError, KeyError, TrainingError, NotConverged, OSError)
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. Exit codes: 0 done, 2 refused with one message, 130 interrupted."""
     given = spread(sys.argv[1:] if arguments is None else arguments)
     try:
-        return app([a for a in given if a != "--traceback"], standalone_mode=True)
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes", file=sys.stderr)
-        raise SystemExit(130) from None
+        app([a for a in given if a != "--traceback"])
+    except SystemExit as end:
+        if end.code == 130:
+            print("stopped; the same command resumes", file=sys.stderr)
+        raise
     except Exception as error:
         if "--traceback" in given or not isinstance(error, expected_errors()):
             raise

@@ -56,7 +56,9 @@ class DataSettings(_Section):
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(False, description="keep rows whose template rewrites the prompt")
     pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
-    coverage: str = Field("reference", description="playground only: who wrote the recorded pairs")
+    coverage: Literal["reference", "uniform", "narrow", "lucky"] = Field(
+        "reference", description="playground only: who wrote the recorded pairs"
+    )
     noise: float = Field(0.0, ge=0, lt=0.5, description="playground only: share of flipped labels")
 
 

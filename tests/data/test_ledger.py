@@ -74,6 +74,7 @@ def test_refusing_twice_counts_once_and_keeps_the_first_reason() -> None:
         "used": 0,
         "refused": {"too long": 1},
         "truncated": 0,
+        "truncated_by_side": {},
         "duplicate": 0,
         "repaired": {},
         "first_lines": 0,

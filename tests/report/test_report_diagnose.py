@@ -144,9 +144,9 @@ def test_displacement_is_read_off_training_where_nothing_was_held_out(make_run, 
 LEDGERS: dict[str, tuple[dict[str, Any], str | None]] = {
     "refused": (ledger(used=900, refused={"empty response": 70, "no prompt": 30}), "refused-rows"),
     "few refused": (ledger(used=960, refused={"empty response": 40}), None),
-    "by side": (ledger(truncated={"chosen": 100, "rejected": 20}), "truncation-by-side"),
-    "same on both sides": (ledger(truncated={"chosen": 100, "rejected": 95}), None),
-    "one count": (ledger(truncated=500), None),
+    "by side": (ledger(truncated_by_side={"chosen": 100, "rejected": 20}), "truncation-by-side"),
+    "same on both sides": (ledger(truncated_by_side={"chosen": 100, "rejected": 95}), None),
+    "no sides known": (ledger(truncated=500), None),
 }
 
 

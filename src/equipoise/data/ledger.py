@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Ledger:
         self._used: set[Place] = set()
         self._refused: dict[Place, Refusal] = {}
         self._duplicate: dict[Place, Place] = {}
-        self._truncated: set[Place] = set()
+        self._truncated: dict[Place, tuple[str, ...]] = {}
 
     def use(self, place: Place) -> None:
         """The row is good so far; rendering may still refuse it."""
@@ -54,7 +55,7 @@ class Ledger:
             )
         self._read.add(place)
         self._used.discard(place)
-        self._truncated.discard(place)
+        self._truncated.pop(place, None)
         self._refused.setdefault(place, refusal)
 
     def repeat(self, place: Place, first: Place) -> None:
@@ -62,9 +63,9 @@ class Ledger:
         self._read.add(place)
         self._duplicate[place] = first
 
-    def truncate(self, place: Place) -> None:
-        """An answer of this (used) row was cut."""
-        self._truncated.add(place)
+    def truncate(self, place: Place, sides: Sequence[str] = ()) -> None:
+        """Answers of this (used) row were cut; `sides` names them ("chosen", "rejected")."""
+        self._truncated[place] = tuple(sides)
 
     def note(self, sentence: str) -> None:
         """A sentence for the reader, said once."""
@@ -88,6 +89,11 @@ class Ledger:
         return len(self._truncated)
 
     @property
+    def truncated_by_side(self) -> dict[str, int]:
+        """How often each side was cut: unequal rates bias what is learned."""
+        return dict(sorted(Counter(side for sides in self._truncated.values() for side in sides).items()))
+
+    @property
     def refused(self) -> dict[str, int]:
         """Reason -> number of rows, most frequent first."""
         return dict(Counter(refusal.reason for refusal in self._refused.values()).most_common())
@@ -107,7 +113,7 @@ class Ledger:
     def balance(self) -> None:
         """Raises AssertionError unless every row is accounted for exactly once."""
         total = self.used + len(self._refused) + self.duplicate
-        if self.read != total or not self._truncated <= self._used:
+        if self.read != total or not self._truncated.keys() <= self._used:
             raise AssertionError(f"ledger does not balance: {self.read} rows read, {total} accounted for")
 
     def merge(self, other: Ledger) -> Ledger:
@@ -130,6 +136,7 @@ class Ledger:
             "used": self.used,
             "refused": self.refused,
             "truncated": self.truncated,
+            "truncated_by_side": self.truncated_by_side,
             "duplicate": self.duplicate,
             "repaired": dict(self.repaired),
             "first_lines": self.first_lines(),

@@ -206,7 +206,8 @@ class _Run:
         self.done += 1
         self.chats += record.space == "chat"
         if not all(rendered.finished):
-            self.ledger.truncate(place)
+            sides = zip(SIDES.get(record.kind, ()), rendered.finished, strict=True)
+            self.ledger.truncate(place, [side for side, whole in sides if not whole])
         return rendered
 
     def _tokens(self, record: Record) -> Rendered:

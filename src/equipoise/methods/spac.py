@@ -46,6 +46,6 @@ SPAC = Method(
     rounds=3,
     train={"batch": 64, "schedule": "cosine", "warmup": 0.1},
     playground={**TINY, "objective.b": 0.5, "objective.w_pess": 0.1, "train.epochs": 3},
-    exact={"b": 1.0, "w_pref": 1.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
+    exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
     closed_form=exact_step,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -165,7 +165,7 @@ class _Sums:
             **losses.metrics,
             "chosen_log_ratio": drift[:, 0],
             "rejected_log_ratio": drift[:, 1],
-            "saturated": (pull < 0.01 * _pull_at_anchor(objective)).to(share),
+            "saturated": (pull < 0.01 * _pull_at_anchor(objective, scores)).to(share),
         }
         for name, value in figures.items():
             self.values[name] = self.values.get(name, 0.0) + float((share * value).sum())
@@ -177,10 +177,10 @@ class _Sums:
         return dict(zip(self.values, total.tolist(), strict=True))
 
 
-def _pull_at_anchor(objective: Objective) -> float:
-    """How strongly the objective pulls on a log-prob where the policy equals its anchors."""
-    zeros = torch.zeros(1, objective.candidates, dtype=torch.float64)
+def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
+    """How strongly each comparison's label would pull on a log-prob where the policy equals its anchors, [B]."""
+    zeros = torch.zeros_like(scores.logp, requires_grad=False)
     logp = zeros.clone().requires_grad_()
-    anchors = dict.fromkeys(objective.anchors, zeros)
-    value = objective(Scores(logp=logp, anchors=anchors, length=torch.ones_like(zeros))).value
-    return float(torch.autograd.grad(value.sum(), logp)[0].abs().amax())
+    start = replace(scores, logp=logp, anchors=dict.fromkeys(objective.anchors, zeros))
+    value = reduce.expected(objective, start).value
+    return torch.autograd.grad(value.sum(), logp)[0].abs().amax(dim=1)

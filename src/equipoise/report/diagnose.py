@@ -233,9 +233,9 @@ def refused_rows(run: Run) -> Finding | None:
 
 
 def truncation_by_side(run: Run) -> Finding | None:
-    if run.ledger is None or run.ledger.used <= 0 or not isinstance(run.ledger.truncated, dict):
+    if run.ledger is None or run.ledger.used <= 0 or not run.ledger.truncated_by_side:
         return None
-    cut, used = run.ledger.truncated, run.ledger.used
+    cut, used = run.ledger.truncated_by_side, run.ledger.used
     chosen, rejected = cut.get("chosen", 0) / used, cut.get("rejected", 0) / used
     if abs(chosen - rejected) <= TRUNCATION_DIFFERENCE:
         return None

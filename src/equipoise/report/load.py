@@ -88,13 +88,14 @@ class Sample(Record):
 class Ledger(Record):
     """ledger.json: a row that was read is used, refused for a reason, or a duplicate.
 
-    truncated   used rows with an answer cut, as one count or as {"chosen": n, "rejected": n}.
+    truncated   used rows with an answer cut; truncated_by_side counts the chosen and the rejected ones.
     """
 
     read: int
     used: int
     refused: dict[str, int] = {}
-    truncated: int | dict[str, int] = 0
+    truncated: int = 0
+    truncated_by_side: dict[str, int] = {}
     duplicate: int = 0
     repaired: dict[str, int] = {}
     first_lines: dict[str, list[str]] = {}

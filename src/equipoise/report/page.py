@@ -161,8 +161,8 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
     ]
     if ledger.duplicate:
         parts.append(("duplicate", ledger.duplicate, _first(ledger, "duplicate")))
-    truncated = ledger.truncated if isinstance(ledger.truncated, dict) else {"": ledger.truncated}
-    besides = [(f"of the used: truncated {side}".rstrip(), n) for side, n in truncated.items() if n]
+    besides = [("of the used: truncated", ledger.truncated)] if ledger.truncated else []
+    besides += [(f"truncated {side}", n) for side, n in ledger.truncated_by_side.items()]
     besides += [(f"repaired: {what}", n) for what, n in ledger.repaired.items()]
     balance = "= the sum of the rows above"
     if ledger.unaccounted:
