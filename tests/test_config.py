@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from equipoise.config import ConfigError, difference, parse_settings, parse_value, read_file, resolve
+from equipoise.materials import method_of
 from equipoise.methods.index import METHODS
-from equipoise.setup import method_of
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from equipoise.config import ConfigError, RunConfig, difference, read_file, resolve
 from equipoise.evaluate.text import Evaluator
+from equipoise.materials import PLAYGROUND_PAIRS, Materials, gather
 from equipoise.play.loop import play
 from equipoise.play.method import Method
 from equipoise.play.progress import Progress
@@ -28,7 +29,7 @@ from equipoise.play.text import TextWorld
 from equipoise.play.world import State
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
-from equipoise.setup import PLAYGROUND_PAIRS, Materials, build, describe, gather, launch
+from equipoise.setup import build, describe, launch
 
 VERSIONED = ("equipoise", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
 

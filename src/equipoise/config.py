@@ -192,8 +192,8 @@ def parse_value(text: str) -> Any:
     except ValueError:
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read the value {text!r}: {error}") from error
+        except yaml.YAMLError:  # such as a Jinja template: text, which the setting's type accepts or not
+            return text
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

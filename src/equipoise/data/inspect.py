@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.text import Text
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Record, oracle_context
 from equipoise.data.render import SIDES, Rendered, Renderer, load_tokenizer
+from equipoise.data.tokens import longest_sequence
 
 COLOURS = {"chosen": "green", "rejected": "red", "completion": "green"}
 
@@ -69,13 +70,20 @@ def check(
     template: str = "auto",
     max_length: int = 1024,
     max_prompt_length: int | None = None,
+    long_prompt: Literal["drop", "keep_end"] = "drop",
+    allow_template_divergence: bool = False,
 ) -> Report:
     """Reads the files as training would and, with a model's tokenizer, renders them as training would.
 
     Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
     """
     renderer = model and Renderer(
-        load_tokenizer(model), template=template, max_length=max_length, max_prompt_length=max_prompt_length
+        load_tokenizer(model),
+        template=template,
+        max_length=min(max_length, longest_sequence(model)),
+        max_prompt_length=max_prompt_length,
+        long_prompt=long_prompt,
+        allow_template_divergence=allow_template_divergence,
     )
     dataset = read(
         paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words

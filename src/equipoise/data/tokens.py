@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Text that some model family reads as control, whether or not this tokenizer does.
 CONTROL_TEXT = ("[INST]", "[/INST]", "<image>")
+NO_LIMIT = 2**20  # positions of a model that names no limit
 # Texts to stand in front of a continuation; the first whose tokens do not merge with it serves.
 SENTINELS = ("\n", ":", "|", "0", "a", "é")
 
@@ -41,6 +42,16 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             file=str(path),
             hint="give a folder with tokenizer.json, or a hub name",
         ) from None
+
+
+def longest_sequence(path: str | Path) -> int:
+    """Most positions of the model beside the tokenizer, read from its configuration alone; no limit if it says none."""
+    from transformers import AutoConfig
+
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        return NO_LIMIT
+    settings = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
+    return int(getattr(settings, "max_position_embeddings", None) or NO_LIMIT)
 
 
 class Codec:

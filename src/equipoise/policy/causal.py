@@ -18,6 +18,7 @@ from equipoise.core.logprob import (
     token_logps_from_logits,
 )
 from equipoise.data.collate import Prompt, Response, TokenBatch
+from equipoise.data.tokens import NO_LIMIT
 from equipoise.policy.protocol import Decoding, ModelError
 from equipoise.policy.sample import sample
 
@@ -130,7 +131,7 @@ class CausalPolicy:
     @property
     def max_positions(self) -> int:
         """Longest sequence the model was built for."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 2**20)
+        return int(getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT)
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and values of what is trained."""

@@ -1,0 +1,196 @@
+"""What a run is made of before a model is in memory: method, data, tokenizer, prompts, pairs, oracle.
+
+Everything that can be refused without a model is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from equipoise import oracles
+from equipoise.config import ConfigError, RunConfig
+from equipoise.data.collate import Prompt, Response
+from equipoise.data.read import Dataset, read
+from equipoise.data.records import oracle_context
+from equipoise.data.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.split import split
+from equipoise.data.tokens import longest_sequence
+from equipoise.methods.index import get
+from equipoise.oracles.checked import Checked
+from equipoise.oracles.protocol import Oracle
+from equipoise.play.method import Method
+from equipoise.play.pairing import Pairs, Tournament
+from equipoise.play.players import Written
+from equipoise.play.rows import Rows
+from equipoise.play.state import Seeds, objects
+from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
+
+PLAYGROUND_PAIRS = "playground_pairs.jsonl"
+PAIRINGS = {
+    "tournament": Tournament(),
+    "disjoint": Pairs(),
+    "all": Pairs(every=True),
+    "disjoint_bernoulli": Pairs(labels="bernoulli"),
+    "all_bernoulli": Pairs(labels="bernoulli", every=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What a run is made of before any model is in memory."""
+
+    method: Method
+    dataset: Dataset | None
+    pairs: Rows | None
+    held_out: Rows | None
+    pool: Sequence[Prompt]
+    unseen: Sequence[Prompt]
+    renderer: Renderer
+    oracle: Oracle | None
+    game: LanguageGame | None
+
+
+def method_of(config: RunConfig) -> Method:
+    """The method with the configuration's parameters, rounds, players and pairing."""
+    method = get(config.method).with_parameters(config.objective)
+    method = replace(method, rounds=config.play.rounds)
+    changed = {"pairing": config.play.pairing != "method", "samples": config.play.samples is not None}
+    if not isinstance(method.players, Written):
+        for name in (name for name, given in changed.items() if given):
+            raise ConfigError(f"play.{name}: {method.name} plays {method.players.describe()}")
+        return method
+    if changed["pairing"]:
+        method = replace(method, pairing=PAIRINGS[config.play.pairing])
+    players = replace(method.players, samples=config.play.samples or method.players.samples)
+    try:
+        method.pairing.check(players.samples)
+    except ValueError as error:
+        raise ConfigError(f"play.samples: {error}") from error
+    return replace(method, players=players)
+
+
+def gather(config: RunConfig, out: Path) -> Materials:
+    """Read, check, render and split the data; load tokenizer and oracle. No model yet.
+
+    Raises ConfigError, DataError or OracleError, each saying what to do.
+    """
+    method = method_of(config)
+    game = LanguageGame(config.play.panel) if config.playground else None
+    model = config.model.path or str(model_path())
+    if method.needs == "pairs" and not config.playground and not config.data.path:
+        raise ConfigError(f"{method.name} learns from recorded pairs: give --data")
+    if method.needs == "oracle" and not config.playground and not config.data.path:
+        raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
+    dataset = _dataset(config, method, game, out)
+    renderer = Renderer(
+        load_tokenizer(model),
+        template=config.data.template,
+        max_length=min(config.data.max_length, longest_sequence(model)),
+        max_prompt_length=config.data.max_prompt_length,
+        long_prompt=config.data.long_prompt,
+        allow_template_divergence=config.data.allow_template_divergence,
+    )
+    pairs = held_out = None
+    pool: list[Prompt] = []
+    unseen: list[Prompt] = []
+    if dataset is not None:
+        train, held = split(renderer.render(dataset), config.data.held_out, config.seed)
+        if dataset.kind == "pair":
+            pairs = _pair_rows(train, renderer)
+            held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
+        elif method.needs == "pairs":
+            raise ConfigError(f"{method.name} needs preference pairs; the data hold {dataset.kind} rows")
+        pool, unseen = _prompts(train, renderer), _prompts(held, renderer)
+    if game is not None:
+        texts = game_prompts(game, renderer)
+        pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
+    limit = renderer.max_length
+    if any(len(p.ids) >= limit for p in (*pool, *unseen)):
+        raise ConfigError(f"a prompt leaves no room for a response within {limit} tokens")
+    return Materials(
+        method=method,
+        dataset=dataset,
+        pairs=pairs,
+        held_out=held_out,
+        pool=pool,
+        unseen=unseen[: config.evaluate.prompts],
+        renderer=renderer,
+        oracle=_oracle(config, method, game),
+        game=game,
+    )
+
+
+def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Oracle | None:
+    if config.oracle:
+        return oracles.load(config.oracle)
+    if game is not None:
+        return Checked(game.oracle())
+    if method.needs == "oracle":
+        raise ConfigError(
+            f"{method.name} asks who wins: give --oracle (module:function, file.py:function or a reward model)"
+        )
+    return None
+
+
+def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
+    data = config.data
+    if game is not None:
+        if method.needs != "pairs":
+            return None
+        path = out / PLAYGROUND_PAIRS
+        if not path.exists():
+            write_pairs(
+                path,
+                game,
+                data.pairs,
+                coverage=data.coverage,
+                noise=data.noise,
+                seed=Seeds(config.seed)("pairs"),
+                reference=reference_policy(),
+            )
+        return read(path, format="auto")
+    return read(
+        data.path or [],
+        format=data.format,
+        mapping=data.mapping,
+        strict=data.strict,
+        limit=data.limit,
+        prompt_words=data.prompt_words,
+    )
+
+
+def _prompt(item: Rendered, renderer: Renderer) -> Prompt:
+    return Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
+
+
+def _prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
+    """Every distinct prompt once, in the data's order."""
+    return list({item.prompt_ids: _prompt(item, renderer) for item in items}.values())
+
+
+def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
+    responses = [
+        [
+            Response(ids, candidate.text, finished)
+            for ids, candidate, finished in zip(
+                item.response_ids, item.record.candidates, item.finished, strict=True
+            )
+        ]
+        for item in items
+    ]
+    return Rows(
+        prompts=objects([_prompt(item, renderer) for item in items]),
+        responses=objects(responses, width=2),
+        weight=np.array([item.record.weight for item in items], dtype=np.float64),
+        writers=("recorded", "recorded"),
+        prob=np.array([item.record.prob for item in items], dtype=np.float64),
+    )
+
+
+def game_prompts(game: LanguageGame, renderer: Renderer) -> list[Prompt]:
+    """The language game's prompts as the policy reads them."""
+    return [Prompt(renderer.prompt(text), text, text) for text in game.prompts]
