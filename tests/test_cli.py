@@ -111,7 +111,10 @@ def test_data_check_schema(capsys, tmp_path):
         ),
         (["play", "--game", "rps", "--method", "dpo", "--set", "tau=abc"], "tau must be a number"),
         (["play", "--game", "rps", "--method", "inpo", "--set", "b=1"], "none of inpo has a parameter 'b'"),
-        (["play", "--game", "random:5", "--method", "spac", "--rounds", "50"], "critic has no minimiser"),
+        (
+            ["play", "--game", "random:5", "--method", "spac", "--rounds", "9", "--set", "w_pref=1"],
+            "critic has no minimiser",
+        ),
         (["methods", "nothing"], "no method 'nothing'"),
         (["report", "/no/such/folder"], "/no/such/folder"),
         (["data", "check", "/no/such/file.jsonl"], "/no/such/file.jsonl"),

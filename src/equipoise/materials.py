@@ -81,6 +81,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
+    oracle = _oracle(config, method, game)
     if method.needs == "pairs" and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} learns from recorded pairs: give --data")
     if method.needs == "oracle" and not config.playground and not config.data.path:
@@ -119,7 +120,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
         pool=pool,
         unseen=unseen[: config.evaluate.prompts],
         renderer=renderer,
-        oracle=_oracle(config, method, game),
+        oracle=oracle,
         game=game,
     )
 

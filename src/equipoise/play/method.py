@@ -68,7 +68,7 @@ class Method:
         Raises KeyError for an unknown name (naming the nearest) and ValueError for a value that is illegal or no
         number where one is needed.
         """
-        known = self.parameters()
+        known, given = self.parameters(), dict(values)
         for name, value in values.items():
             if name not in known:
                 near = get_close_matches(name, known, n=1)
@@ -77,7 +77,8 @@ class Method:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if isinstance(known[name], float) and not number:
                 raise ValueError(f"{name} must be a number, got {value!r}")
-        return replace(self, objective=replace(self.objective, **values))  # type: ignore[type-var]
+            given[name] = float(value) if isinstance(known[name], float) else value
+        return replace(self, objective=replace(self.objective, **given))  # type: ignore[type-var]
 
     def on_exact_games(self, rounds: int) -> Method:
         """The form that an exact game enumerates: the theory's players and pairing, for so many rounds."""
