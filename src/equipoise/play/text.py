@@ -7,7 +7,7 @@ iterate) is met by reading its weights into the same model, for as long as it is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,7 +220,18 @@ class TextWorld:
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         path = self.journal.stage(state.round, name)
-        self._once(lambda: path.exists() or save_rows(path, make()))
+
+        def run() -> None:
+            # sampling shows its own progress, prompt by prompt
+            quiet = (
+                nullcontext() if name == "sampling" else self.progress.phase(state.round, name, 1, "stage")
+            )
+            with quiet as phase:
+                save_rows(path, make())
+                if phase:
+                    phase.tick()
+
+        self._once(lambda: path.exists() or run())
         return load_rows(path)
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
