@@ -97,6 +97,12 @@ class Fit:
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
+        self.longest = np.array(
+            [
+                len(p.ids) + max(len(r.ids) for r in group)
+                for p, group in zip(rows.prompts, rows.responses, strict=True)
+            ]
+        )
 
     def scores(self, chosen: np.ndarray) -> Scores:
         """Scores of some comparisons under the policy as it stands, with their cached anchors."""
@@ -115,6 +121,7 @@ class Fit:
         chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
         total = float(self.rows.weight[chosen].sum())
         mine = chosen[self.accelerator.process_index :: ranks]
+        mine = mine[np.argsort(self.longest[mine], kind="stable")]  # similar lengths waste little on padding
         if len(chosen) < ranks:
             raise TrainingError(f"a step of {len(chosen)} comparisons cannot be shared by {ranks} processes")
         sums = _Sums()
