@@ -68,8 +68,16 @@ def test_a_steps_loss_is_the_weighted_mean_by_hand(policy, pairs, objective):
     expected = math.log(2) if isinstance(objective, type(Dpo())) else 0.25 / objective.tau**2
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
     assert figures["chosen_log_ratio"] == pytest.approx(0, abs=1e-4)
-    tie = pairs.weight[2] / pairs.weight.sum()  # a label of one half pulls nowhere
-    assert figures["saturated"] == pytest.approx(tie)
+    assert figures["saturated"] == 0  # not even the tie, which never pulled in the first place
+
+
+def test_saturated_is_the_weight_of_pairs_that_have_stopped_pulling(policy, pairs):
+    anchors = anchors_of(policy, pairs)
+    anchors["reference"] = anchors["reference"].clone()
+    anchors["reference"][0] += torch.tensor([-200.0, 200.0])  # its margin is far beyond what a label asks for
+    figures = fit_of(policy, pairs, anchors=anchors, objective=Dpo(beta=0.3)).step()
+    assert pairs.prob[0] == 1
+    assert figures["saturated"] == pytest.approx(pairs.weight[0] / pairs.weight.sum())
 
 
 def test_the_gradient_is_that_of_the_weighted_mean_with_soft_labels(policy, pairs):
