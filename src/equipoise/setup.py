@@ -80,9 +80,9 @@ def build(
 def automatic_rate(policy: CausalPolicy) -> float:
     """Peak learning rate by the number of trained-model parameters N: 5e-7 (8e9 / N)^0.62, at most 3e-4.
 
-    A straight line on log axes between the papers' 5e-7 at 8B and 3e-4 at a quarter of a million, where SPAC
-    lowers its loss on real dialogue pairs (at 1e-3 it does not); tenfold for LoRA, whose few weights move further.
-    A starting point for a first run, not a recommendation of any paper.
+    A straight line on log axes between the papers' 5e-7 at 8B and 3e-4 at a quarter of a million, where one
+    round of SPAC lowers its loss on short dialogue pairs (docs/log.md has the figures, and the long rows where it
+    does not); tenfold for LoRA, whose few weights move further. A starting point, not any paper's advice.
     """
     size = sum(p.numel() for p in policy.model.parameters())
     lora = any(not p.requires_grad for p in policy.model.parameters())
