@@ -85,6 +85,10 @@ def _arity(function: Callable[..., Any]) -> int:
 
 def _module(where: str) -> Any:
     if not where.endswith(".py"):
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(
+                str(Path.cwd())
+            )  # a console script does not look beside the user, `python -m` does
         return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():

@@ -23,7 +23,7 @@ class Rows:
 
     prompts    [N]    responses  [N, K]
     weight     [N]    probability (exact game) or importance (text) of the row
-    writers    K names: who wrote each column ("recorded", "current", "previous", "reference")
+    writers    K names: who wrote each column: "recorded", or a policy's name ("initial", "start", "before")
     prob       [N]    probability that column 0 beats column 1; None before judging
     """
 

@@ -30,8 +30,8 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "A loss or gradient is not finite",
         "NaN or infinity reached the loss or the gradient norm. Steps after that train on nothing useful,"
         " and the weights may already be spoilt.",
-        "Look at the first such step. Lower the learning rate, train in bfloat16 or float32 instead of"
-        " float16, and check for empty responses. Start again from the last checkpoint before it.",
+        "Look at the first such step. Lower the learning rate, train in fp32 instead of bf16,"
+        " and look at that step's comparisons. Start again from the last checkpoint before it.",
     ),
     Explanation(
         "win-rate",
@@ -101,8 +101,8 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "More responses without an end",
         "More sampled responses than before reach the length limit without an end-of-sequence token."
         " Either they became longer, or the model has unlearnt to stop. Judges then see cut text.",
-        "Check that the end-of-sequence token is part of every training response and not masked, and that"
-        " truncated responses are dropped. Raise the sampling limit if the responses are simply long.",
+        "Check that the end-of-sequence token is part of every training response and not masked, and keep"
+        " data.max_length above the longest answer. Raise the sampling limit if the responses are simply long.",
     ),
     Explanation(
         "refused-rows",

@@ -120,8 +120,8 @@ METRICS: tuple[Metric, ...] = (
         "accuracy",
         "Held-out preference accuracy",
         "share of held-out pairs with [log π(y_w) - log π_ref(y_w)] - [log π(y_l) - log π_ref(y_l)] > 0, "
-        "the implicit-reward margin; not the share with π(y_w) > π(y_l). At π = π_ref every margin is 0, "
-        "so it is 0 or not given",
+        "the implicit-reward margin (a margin of 0 counts half); not the share with π(y_w) > π(y_l). "
+        "At π = π_ref every margin is 0 and it is not given",
         "share",
         "higher",
     ),
