@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.policy.files import read_or_make, read_tensors, whole, write_json, write_tensors, write_text
+from equipoise.policy.files import read_tensors, whole, write_json, write_tensors, write_text
 
 
 def names(folder):
@@ -72,15 +72,3 @@ def test_tensors_roundtrip_and_a_cut_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="not an intact safetensors file"):
         read_tensors(path)
-
-
-def test_read_or_make_makes_once(tmp_path):
-    made = []
-
-    def make(path):
-        made.append(path)
-        path.write_text("x")
-
-    for _ in range(2):
-        assert read_or_make(tmp_path / "a", lambda p: p.read_text(), make) == "x"
-    assert len(made) == 1

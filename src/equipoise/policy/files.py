@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,6 @@ def read_about(path: Path) -> dict[str, str]:
     """The text beside the tensors of a file, without reading them."""
     with safe_open(str(path), framework="pt") as file:
         return file.metadata() or {}
-
-
-def read_or_make(path: Path, read: Callable[[Path], Any], make: Callable[[Path], Any]) -> Any:
-    """What the file holds; `make` writes it first if it is not there."""
-    if not path.exists():
-        make(path)
-    return read(path)
 
 
 def _sync(path: Path) -> None:
