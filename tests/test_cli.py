@@ -7,6 +7,7 @@ import json
 import pytest
 
 from equipoise.cli import main, spread
+from equipoise.methods.index import METHODS
 
 
 def run(capsys, *arguments):
@@ -35,8 +36,8 @@ def test_play_schema(capsys):
     )
     assert code == 0
     found = json.loads(out)
-    assert found.keys() == {"game", "tau", "names", "nash", "methods"}
-    assert (found["game"], found["tau"]) == ("brps", 0.1)
+    assert found.keys() == {"game", "tau", "names", "nash", "methods", "errors"}
+    assert (found["game"], found["tau"], found["errors"]) == ("brps", 0.1, {})
     assert found["methods"].keys() == {"inpo", "dpo"}
     for trace in found["methods"].values():
         assert trace.keys() == {
@@ -47,10 +48,88 @@ def test_play_schema(capsys):
             "policy",
             "average_policy",
             "trajectory",
+            "by_prompt",
         }
         assert trace["round"] == [0, 1, 2, 3]
         assert all(len(trace[key]) == 4 for key in ("gap0", "gap_tau", "kl_to_nash"))
         assert sum(trace["policy"][0]) == pytest.approx(1)
+        assert trace["by_prompt"].keys() == {"gap0", "gap_tau", "kl_to_nash"}
+        assert trace["by_prompt"]["gap0"] == pytest.approx([trace["gap0"][-1]])
+
+
+def play(capsys, game, *arguments):
+    code, out, err = run(capsys, "play", "--game", game, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "tau"),
+    [
+        (["egpo", "onpo"], [], 0.1),  # egpo's own beta on exact games
+        (["onpo", "egpo"], ["beta=0.02"], 0.02),  # the first that has a KL weight, as set
+        (["egpo", "inpo"], ["beta=0.02", "tau=0.3"], 0.3),
+        (["inpo", "egpo"], ["beta=0.02"], 0.1),
+        (["onpo", "sppo"], [], None),
+    ],
+)
+def test_the_reported_kl_weight(capsys, methods, settings, tau):
+    found = play(capsys, "brps", "--method", *methods, "--rounds", "1", "--set", *settings)
+    assert found["tau"] == (None if tau is None else pytest.approx(tau))
+    assert (found["methods"][methods[0]]["gap_tau"][0] is None) == (tau is None)
+
+
+def test_tau_is_the_kl_weight_of_every_method_whatever_it_calls_it(capsys):
+    found = play(capsys, "brps", "--method", "egpo", "inpo", "--rounds", "200", "--set", "tau=0.2")
+    assert all(abs(trace["gap_tau"][-1]) < 1e-8 for trace in found["methods"].values())
+
+
+def test_a_file_with_several_methods(capsys, tmp_path):
+    payoff = [[0, 0.8, -0.4], [-0.8, 0, 0.6], [0.4, -0.6, 0]]
+    (tmp_path / "g.json").write_text(json.dumps({"payoff": payoff, "names": ["a", "b", "c"]}))
+    settings = ["eta=0.8", "beta=0.01", "tau=0.01"]
+    found = play(
+        capsys,
+        str(tmp_path / "g.json"),
+        *("--method", "egpo", "omd", "nash_md", "--rounds", "150", "--set", *settings),
+    )
+    assert found["tau"] == 0.01 and found["methods"].keys() == {"egpo", "omd", "nash_md"}
+    ends = {name: trace["gap_tau"][-1] for name, trace in found["methods"].items()}
+    assert ends["egpo"] < 0.1 * min(ends["omd"], ends["nash_md"])
+
+
+def test_a_batch_is_played_as_its_single_games(capsys):
+    batch = play(capsys, "random:4:5x3", "--method", "inpo", "--rounds", "4")["methods"]["inpo"]
+    alone = [
+        play(capsys, f"random:4:{seed}", "--method", "inpo", "--rounds", "4")["methods"]["inpo"]
+        for seed in (5, 6, 7)
+    ]
+    for key in ("gap0", "gap_tau", "kl_to_nash"):
+        ends = [trace[key][-1] for trace in alone]
+        assert batch["by_prompt"][key] == pytest.approx(ends, abs=1e-12)
+        assert batch[key][-1] == pytest.approx(sum(ends) / 3, abs=1e-12)
+
+
+def test_a_method_that_cannot_be_played_does_not_stop_the_others(capsys):
+    found = play(capsys, "rps", "--method", "gpo", "inpo", "ipo_mean", "--rounds", "2")
+    assert found["methods"].keys() == {"inpo"}
+    assert "certain preference" in found["errors"]["gpo"] and "lengths" in found["errors"]["ipo_mean"]
+    code, out, _ = run(capsys, "play", "--game", "rps", "--method", "gpo", "inpo", "--rounds", "2")
+    assert code == 0 and "gpo was not played: logit(P) is infinite" in out
+
+
+def test_all_methods_are_played_or_said_not_to_be(capsys):
+    found = play(capsys, "rps", "--method", "all", "--rounds", "1")
+    assert sorted([*found["methods"], *found["errors"]]) == sorted(METHODS)
+    assert {"ipo_mean", "gpo"} <= found["errors"].keys() and len(found["errors"]) < 5
+
+
+def test_many_games_are_printed_as_quantiles(capsys):
+    code, out, _ = run(capsys, "play", "--game", "random:3:0x20", "--method", "inpo", "--rounds", "2")
+    assert code == 0 and "random:3:0x20 (tau 0.1, 20 prompts)" in out
+    assert "the last round over 20 prompts" in out and "median" in out and "average" not in out
+    code, out, _ = run(capsys, "play", "--game", "brps", "--method", "inpo", "--rounds", "2")
+    assert "average" in out and "Nash" in out and "median" not in out
 
 
 METHOD_KEYS = {
@@ -65,6 +144,17 @@ METHOD_KEYS = {
     "status",
     "confidence",
 }
+
+
+def test_methods_are_grouped_by_where_they_go(capsys):
+    code, out, _ = run(capsys, "methods")
+    assert code == 0
+    places = [
+        out.index(word)
+        for word in ("recorded pairs are enough", "dpo ", "regularised Nash", "inpo ", "plain Nash", "onpo ")
+    ]
+    assert places == sorted(places)
+    assert all(f"\n{name} " in out for name in METHODS)
 
 
 def test_methods_schema(capsys):
@@ -110,6 +200,8 @@ def test_data_check_schema(capsys, tmp_path):
             "eta must be a number, got 'abc'",
         ),
         (["play", "--game", "rps", "--method", "dpo", "--set", "tau=abc"], "tau must be a number"),
+        (["play", "--game", "rps", "--method", "gpo"], "certain preference"),
+        (["play", "--game", "rps", "--method", "ipo_mean", "gpo"], "no lengths"),
         (["play", "--game", "rps", "--method", "inpo", "--set", "b=1"], "none of inpo has a parameter 'b'"),
         (
             ["play", "--game", "random:5", "--method", "spac", "--rounds", "9", "--set", "w_pref=1"],

@@ -112,8 +112,9 @@ def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
         world, evaluator = build(config, materials, folder, progress, accelerator)
         if main and not quiet:
             _announce(materials, world, folder)
-        state = world.begin()
-        play(materials.method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        method = materials.method
+        state = world.begin(method.update.memory, keep_past=method.asks_the_past)
+        play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
         if main:
@@ -161,6 +162,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
     """Evaluate a round boundary once; its line in evaluation.jsonl, written last, says that it is done."""
     done = state.round - 1
+    if done % config.evaluate.every and done != config.play.rounds:
+        return
     if any(line["round"] == done for line in journal.lines("evaluation.jsonl")):
         return
     if not evaluator.world.accelerator.is_main_process:

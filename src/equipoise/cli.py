@@ -65,8 +65,13 @@ def align(
 
 @app.command()
 def play(
-    game: Annotated[str, typer.Option(help="a zoo game (rps, brps, random:10, ...) or a .json/.npz file")],
-    method: Annotated[list[str], typer.Option(help="see `equipoise methods` (several at a time)")],
+    game: Annotated[
+        str,
+        typer.Option(
+            help="a zoo game (rps, brps, random:10, 64 at once: random:10:0x64) or a .json/.npz file"
+        ),
+    ],
+    method: Annotated[list[str], typer.Option(help="see `equipoise methods` (several at a time; or all)")],
     rounds: Annotated[int, typer.Option(min=0, help="rounds to play")] = 100,
     set: Settings = None,
     exact: Annotated[bool, typer.Option("--exact", help="the method's closed-form step")] = False,
@@ -76,7 +81,7 @@ def play(
     plot: Annotated[Path | None, typer.Option(help="draw gap against round to a PNG")] = None,
     as_json: Json = False,
 ) -> None:
-    """Play methods on an exact game and print gaps, distance to the equilibrium and the final policy."""
+    """Play methods on an exact game, or on a batch of them: gaps, distance to the equilibrium, final policies."""
     from equipoise import commands
     from equipoise.config import parse_settings
 
@@ -92,7 +97,38 @@ def play(
     if as_json:
         print(json.dumps(result))
     else:
-        commands.print_play(result, Console())
+        from equipoise.report.play_text import print_play
+
+        print_play(result, Console())
+        if plot:
+            print(f"picture  {plot}")
+
+
+@app.command()
+def game(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="a .json or .npz file, or a zoo game (brps, ...)")
+    ],
+    part: Annotated[
+        str | None, typer.Option(help="one prompt, season or table of a file that holds several")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the resamples")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="draw who beats whom to a PNG")] = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse who beats whom: cycles, the best reward model and its error, Nash policies."""
+    from equipoise.report.game import game_report
+    from equipoise.report.game_picture import write_game_picture
+    from equipoise.report.game_text import print_game
+
+    found = game_report(source, part, bootstrap, seed)
+    if plot:
+        write_game_picture(found, plot)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_game(found, Console())
         if plot:
             print(f"picture  {plot}")
 
@@ -102,16 +138,16 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="one method, in full")] = None, as_json: Json = False
 ) -> None:
     """List the methods, or describe one: its four choices, its defaults, its formula and how sure we are of it."""
-    from equipoise import commands
     from equipoise.methods.index import METHODS, describe, get
+    from equipoise.report.methods import print_method, print_methods
 
     if as_json:
         listed = [describe(m) for m in ([get(name)] if name else METHODS.values())]
         print(json.dumps(listed[0] if name else listed))
     elif name:
-        commands.print_method(get(name), Console())
+        print_method(get(name), Console())
     else:
-        commands.print_methods(Console())
+        print_methods(Console())
 
 
 @app.command()

@@ -1,26 +1,26 @@
-"""What the commands do beyond one call: exact games and the guide to methods, as data and as tables."""
+"""What the commands do beyond one call: playing exact games and checking data."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import torch
 
 from equipoise.config import ConfigError, resolve
 from equipoise.data.inspect import Report, check
 from equipoise.games import zoo
+from equipoise.games.fit import NotConverged
 from equipoise.games.load import load_game
 from equipoise.games.preference import PreferenceGame
-from equipoise.methods.index import METHODS, describe, get
+from equipoise.methods.index import METHODS, get
 from equipoise.play.method import Method
 from equipoise.play.table import equilibrium, play_game
 
-SHOWN_ROUNDS = 12
+EVERY = "all"
 
 
 def game_of(spec: str) -> PreferenceGame:
@@ -31,36 +31,71 @@ def game_of(spec: str) -> PreferenceGame:
 def play(
     game_spec: str, names: Sequence[str], rounds: int, settings: Mapping[str, Any], exact: bool | None
 ) -> dict[str, Any]:
-    """Play methods on one game; the object that `equipoise play --json` prints.
+    """Play methods on one game; the object that `equipoise play --json` prints. The name "all" means every method.
 
-    A setting goes to every method that has a parameter of that name; one that no method has is an error. `tau`
-    is also the KL weight of the reported gap: as set, or the first method's own.
+    A setting goes to every method that has a parameter of that name; one that no method has is an error. `tau` is also
+    the KL weight of every method that calls it otherwise, unless that name is set too, and the KL weight of the
+    reported gap: as set, or that of the first method that has one.
+
+    A method that cannot be played (parameters out of its range, an objective that needs lengths) is listed under
+    "errors" with the reason, and the others are played. Where nothing is left to play this is the error raised.
     """
     game = game_of(game_spec)
-    methods = [get(name) for name in names]
+    methods = list(METHODS.values()) if EVERY in names else [get(name) for name in dict.fromkeys(names)]
     for name in settings:
         if name != "tau" and not any(name in m.parameters() for m in methods):
             known = ", ".join(sorted({p for m in methods for p in m.parameters()}))
             raise ConfigError(f"none of {', '.join(names)} has a parameter {name!r} (known: {known})")
-    configured = [_configured(method, settings) for method in methods]
-    own = [m.parameters().get("tau") for m in configured]
-    tau = settings.get("tau", next((t for t in own if t), None))
+    tau = settings.get("tau")
     if tau is not None and not isinstance(tau, int | float):
         raise ConfigError(f"tau must be a number, got {tau!r}")
+
+    errors: dict[str, Exception] = {}
+    configured: list[Method] = []
+    for method in methods:
+        try:
+            configured.append(_configured(method, settings))
+        except ValueError as error:
+            errors[method.name] = error
+    tau = next((m.tau for m in configured if m.tau), None) if tau is None else tau
+    played = {}
+    with one_thread():
+        target = equilibrium(game, tau)
+        for method in configured:
+            try:
+                played[method.name] = play_game(
+                    game, method, rounds=rounds, exact=exact, tau=tau, target=target
+                )
+            except (ValueError, NotConverged) as error:
+                errors[method.name] = error
+    if not played:
+        raise next(iter(errors.values()))
     return {
         "game": game_spec,
         "tau": tau,
         "names": list(game.names[0]),
-        "nash": equilibrium(game, tau).probs().tolist(),
-        "methods": {m.name: play_game(game, m, rounds=rounds, exact=exact, tau=tau) for m in configured},
+        "nash": target.probs().tolist(),
+        "methods": played,
+        "errors": {name: str(error) for name, error in errors.items()},
     }
 
 
 def _configured(method: Method, settings: Mapping[str, Any]) -> Method:
-    known = method.parameters()
-    return method.with_parameters(
-        dict(method.exact) | {name: value for name, value in settings.items() if name in known}
-    )
+    given = {name: value for name, value in settings.items() if name in method.parameters()}
+    if method.kl_weight and "tau" in settings:
+        given = {method.kl_weight: settings["tau"]} | given
+    return method.with_parameters({**method.exact, **given})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensors of exact games are small: threads would mostly wait for each other. The old number comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_data(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
@@ -72,46 +107,3 @@ def check_data(files: Sequence[str], model: str | None, settings: Mapping[str, A
     if unused:
         raise ConfigError(f"data check makes no use of {', '.join(unused)}")
     return check(files, model=model, **taken)
-
-
-def print_play(result: Mapping[str, Any], console: Console) -> None:
-    for name, trace in result["methods"].items():
-        table = Table(title=f"{name} on {escape(result['game'])}", title_justify="left")
-        for column in ("round", "gap0", "gap_tau", "KL(Nash || policy)"):
-            table.add_column(column, justify="right")
-        count = len(trace["round"])
-        step = max(1, -(-count // SHOWN_ROUNDS))
-        for i in sorted({*range(0, count, step), count - 1}):
-            figures = [trace[key][i] for key in ("gap0", "gap_tau", "kl_to_nash")]
-            table.add_row(str(trace["round"][i]), *["-" if f is None else f"{f:.6g}" for f in figures])
-        console.print(table)
-        for prompt, (policy, average) in enumerate(
-            zip(trace["policy"], trace["average_policy"], strict=True)
-        ):
-            console.print(f"  prompt {prompt}   policy  {_strategy(policy)}", highlight=False)
-            console.print(f"  prompt {prompt}   average {_strategy(average)}", highlight=False)
-
-
-def _strategy(probs: Sequence[float]) -> str:
-    return " ".join(f"{p:.6f}" for p in probs)
-
-
-def print_methods(console: Console) -> None:
-    table = Table()
-    for column in ("name", "title", "paper", "needs", "players", "formula", "status"):
-        table.add_column(column)
-    for method in METHODS.values():
-        d = describe(method)
-        table.add_row(
-            *[
-                escape(str(d[k]))
-                for k in ("name", "title", "paper", "needs", "players", "confidence", "status")
-            ]
-        )
-    console.print(table)
-
-
-def print_method(method: Method, console: Console) -> None:
-    for key, value in describe(method).items():
-        console.print(f"[bold]{key:<11}[/bold] {escape(str(value))}", highlight=False)
-    console.print(f"\n{escape(inspect.getdoc(type(method.objective)) or '')}", highlight=False)

@@ -66,9 +66,17 @@ class PlaySettings(_Section):
     rounds: int = Field(1, gt=0, description="rounds of the game")
     samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's own number")
     prompts: int | None = Field(None, gt=0, description="prompts per online round; none: all")
-    pairing: Literal["method", "tournament", "disjoint", "all", "disjoint_bernoulli", "all_bernoulli"] = (
-        Field("method", description="how responses become comparisons; method: its own way")
-    )
+    pairing: Literal[
+        "method",
+        "tournament",
+        "disjoint",
+        "all",
+        "disjoint_bernoulli",
+        "all_bernoulli",
+        "matches",
+        "scored",
+        "best_worst",
+    ] = Field("method", description="how responses become comparisons; method: its own way")
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 
 
@@ -101,6 +109,9 @@ class EvaluateSettings(_Section):
     prompts: int = Field(64, gt=0, description="held-out prompts on which policies play each other")
     samples: int = Field(4, gt=0, description="responses per prompt")
     pairs: int = Field(1000, gt=0, description="held-out pairs for preference accuracy")
+    every: int = Field(
+        1, gt=0, description="rounds between evaluations; the first and last are always evaluated"
+    )
     shown: int = Field(4, gt=0, description="prompts whose samples the report shows")
 
 
@@ -110,7 +121,7 @@ class RunConfig(_Section):
     oracle: str | None = Field(
         None, description="module:function, file.py:function, or a reward model's folder"
     )
-    objective: dict[str, Any] = Field(default_factory=dict, description="the objective's parameters")
+    objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
     data: DataSettings = DataSettings()  # type: ignore[call-arg]
     play: PlaySettings = PlaySettings()  # type: ignore[call-arg]

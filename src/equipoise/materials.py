@@ -23,11 +23,12 @@ from equipoise.methods.index import get
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs, Tournament
-from equipoise.play.players import Written
+from equipoise.play.pairing import BestWorst, Pairs, Scored, Tournament
+from equipoise.play.players import Mixed, Written
 from equipoise.play.rows import Rows
 from equipoise.play.state import Seeds, objects
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
+from equipoise.playground.grammar import TIMES
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PAIRINGS = {
@@ -36,6 +37,9 @@ PAIRINGS = {
     "all": Pairs(every=True),
     "disjoint_bernoulli": Pairs(labels="bernoulli"),
     "all_bernoulli": Pairs(labels="bernoulli", every=True),
+    "matches": Pairs(rewards=True, equal=True),
+    "scored": Scored(),
+    "best_worst": BestWorst(),
 }
 
 
@@ -58,19 +62,19 @@ def method_of(config: RunConfig) -> Method:
     """The method with the configuration's parameters, rounds, players and pairing."""
     method = get(config.method).with_parameters(config.objective)
     method = replace(method, rounds=config.play.rounds)
-    changed = {"pairing": config.play.pairing != "method", "samples": config.play.samples is not None}
-    if not isinstance(method.players, Written):
-        for name in (name for name, given in changed.items() if given):
-            raise ConfigError(f"play.{name}: {method.name} plays {method.players.describe()}")
-        return method
-    if changed["pairing"]:
+    written = isinstance(method.players, Written | Mixed)
+    if config.play.pairing != "method":
+        if not written:
+            raise ConfigError(f"play.pairing: {method.name} plays {method.players.describe()}")
         method = replace(method, pairing=PAIRINGS[config.play.pairing])
-    players = replace(method.players, samples=config.play.samples or method.players.samples)
     try:
-        method.pairing.check(players.samples)
+        if config.play.samples is not None:
+            method = replace(method, players=method.players.writing(config.play.samples))
+        if written:
+            method.pairing.check(method.players.samples)  # type: ignore[attr-defined]
     except ValueError as error:
         raise ConfigError(f"play.samples: {error}") from error
-    return replace(method, players=players)
+    return method
 
 
 def gather(config: RunConfig, out: Path) -> Materials:
@@ -82,9 +86,9 @@ def gather(config: RunConfig, out: Path) -> Materials:
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
-    if method.needs == "pairs" and not config.playground and not config.data.path:
+    if "pairs" in method.needs and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} learns from recorded pairs: give --data")
-    if method.needs == "oracle" and not config.playground and not config.data.path:
+    if "pairs" not in method.needs and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
     dataset = _dataset(config, method, game, out)
     renderer = Renderer(
@@ -101,9 +105,9 @@ def gather(config: RunConfig, out: Path) -> Materials:
     if dataset is not None:
         train, held = split(renderer.render(dataset), config.data.held_out, config.seed)
         if dataset.kind == "pair":
-            pairs = _pair_rows(train, renderer)
+            pairs = replace(_pair_rows(train, renderer), domain=_domains(train, game))
             held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
-        elif method.needs == "pairs":
+        elif "pairs" in method.needs:
             raise ConfigError(f"{method.name} needs preference pairs; the data hold {dataset.kind} rows")
         pool, unseen = _prompts(train, renderer), _prompts(held, renderer)
     if game is not None:
@@ -130,7 +134,7 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
         return oracles.load(config.oracle)
     if game is not None:
         return Checked(game.oracle())
-    if method.needs == "oracle":
+    if "oracle" in method.needs:
         raise ConfigError(
             f"{method.name} asks who wins: give --oracle (module:function, file.py:function or a reward model)"
         )
@@ -140,7 +144,7 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
     data = config.data
     if game is not None:
-        if method.needs != "pairs":
+        if "pairs" not in method.needs:
             return None
         path = out / PLAYGROUND_PAIRS
         if not path.exists():
@@ -190,6 +194,15 @@ def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
         writers=("recorded", "recorded"),
         prob=np.array([item.record.prob for item in items], dtype=np.float64),
     )
+
+
+def _domains(items: Sequence[Rendered], game: LanguageGame | None) -> np.ndarray:
+    """Each row's domain by number: its file; in the language game the time of day, which turns the style orders."""
+    records = [item.record for item in items]
+    if game is not None:
+        return np.array([TIMES[1] in str(record.context) for record in records], dtype=np.intp)
+    numbers = {file: number for number, file in enumerate(dict.fromkeys(r.file for r in records))}
+    return np.array([numbers[record.file] for record in records], dtype=np.intp)
 
 
 def game_prompts(game: LanguageGame, renderer: Renderer) -> list[Prompt]:

@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from equipoise.config import RunConfig
-from equipoise.data.collate import Response, collate
+from equipoise.data.collate import Response, collate, row_length
+from equipoise.data.revise import INSTRUCTION, Leads, Revision
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
 from equipoise.materials import Materials, game_prompts
@@ -63,6 +64,7 @@ def build(
         prompts_per_round=config.play.prompts,
         pairs=materials.pairs,
         oracle=materials.oracle,
+        lead=lead_of(materials),
         progress=progress,
         accelerator=accelerator,
     )
@@ -72,9 +74,19 @@ def build(
         samples=config.evaluate.samples,
         pairs=materials.held_out,
         finite=_finite(materials),
-        tau=getattr(materials.method.objective, "tau", None) if materials.method.needs == "oracle" else None,
+        tau=materials.method.tau,
     )
     return world, evaluator
+
+
+def lead_of(materials: Materials) -> Leads:
+    """How an answer is put before the one that improves it; the playground's model knows no instructions, so its
+    prompt is asked once more."""
+    kinds = {
+        chat: Revision(materials.renderer, chat=chat, instruction=None if materials.game else INSTRUCTION)
+        for chat in {not isinstance(prompt.context, str) for prompt in materials.pool}
+    }
+    return lambda prompt, previous: kinds[not isinstance(prompt.context, str)](prompt, previous)
 
 
 def automatic_rate(policy: CausalPolicy) -> float:
@@ -107,11 +119,7 @@ def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
     """What is about to be trained on, and what it will cost: rows, tokens, sizes, memory, a probe's time."""
     rows = materials.pairs if materials.method.needs == "pairs" else None
     lengths = (
-        [
-            len(p.ids) + len(r.ids)
-            for p, group in zip(rows.prompts, rows.responses, strict=True)
-            for r in group
-        ]
+        [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
         if rows is not None
         else [len(p.ids) for p in materials.pool]
     )
@@ -138,9 +146,7 @@ def _probe(world: TextWorld, rows: Rows) -> float:
     """Seconds of training a round, from the forward and backward of one micro-batch (the second of two)."""
     t = world.training
     few = rows.take(np.arange(min(len(rows), t.micro_batch)))
-    tokens = collate(
-        [p.ids for p in few.prompts], [[r.ids for r in g] for g in few.responses], world.policy.pad
-    )
+    tokens = collate([p.ids for p in few.prompts], [list(g) for g in few.responses], world.policy.pad)
     for _ in range(2):
         begin = time.perf_counter()
         world.policy.logprobs(tokens)[0].sum().backward()

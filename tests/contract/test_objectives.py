@@ -13,10 +13,12 @@ from torch import Tensor
 
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
-from equipoise.core.objectives.catalog import Row
+from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward
+from equipoise.core.objectives.catalog import Claim, Row
+from equipoise.core.objectives.estimates import Arms
 
 CASES = {
-    name + "".join(f"-{value}" for value in variant.values()): (row, row.build(**variant))
+    "-".join([name, *(f"{key}={value}" for key, value in variant.items())]): (row, row.build(**variant))
     for name, row in CATALOG.items()
     for variant in ({}, *row.variants)
 }
@@ -24,23 +26,49 @@ each_objective = pytest.mark.parametrize("row, objective", CASES.values(), ids=C
 each_row = pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG.keys())
 
 
+def width(objective: Objective) -> int:
+    """How many candidates to draw: more than the least where the objective reads a group."""
+    return objective.candidates + 2 * is_group(objective)
+
+
 def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Scores:
     """Random scores with everything the objective declares: log-probs of a few nats, near their anchors."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal() -> Tensor:
-        return torch.randn(rows, objective.candidates, generator=generator, dtype=torch.float64)
+        return torch.randn(rows, width(objective), generator=generator, dtype=torch.float64)
 
     centre = 3 * normal() - 10
     return Scores(
         logp=(centre + normal()).to(dtype).requires_grad_(),
         anchors={name: (centre + normal()).to(dtype) for name in objective.anchors},
-        length=torch.randint(1, 20, (rows, objective.candidates), generator=generator).to(dtype),
+        length=torch.randint(1, 20, (rows, width(objective)), generator=generator).to(dtype),
+        reward=normal().sigmoid().to(dtype) if reads_reward(objective) else None,
     )
 
 
 def gradient(objective: Objective, scores: Scores) -> Tensor:
     return torch.autograd.grad(objective(scores).value.sum(), scores.logp)[0]
+
+
+def meaning(objective: Objective, scores: Scores) -> Tensor:
+    """What of the objective means something: its value, or a surrogate's gradient."""
+    return gradient(objective, scores) if is_surrogate(objective) else objective(scores).value
+
+
+def columns(scores: Scores, which: Tensor | slice) -> Scores:
+    """The given candidates only, in the given order."""
+    return Scores(
+        logp=scores.logp[:, which],
+        anchors={name: x[:, which] for name, x in scores.anchors.items()},
+        length=None if scores.length is None else scores.length[:, which],
+        reward=None if scores.reward is None else scores.reward[:, which],
+    )
+
+
+def skip_if_exempt(row: Row, claim: Claim) -> None:
+    if claim in row.exempt:
+        pytest.skip(row.exempt[claim])
 
 
 # the interface ----------------------------------------------------------------------------------
@@ -105,7 +133,7 @@ def test_reads_the_anchors_it_declares_and_no_other(row: Row, objective: Objecti
         rest = {key: value for key, value in scores.anchors.items() if key != name}
         with pytest.raises(KeyError, match=name):
             objective(replace(scores, anchors=rest))
-        moved = {**scores.anchors, name: scores.of(name) + torch.arange(objective.candidates)}
+        moved = {**scores.anchors, name: scores.of(name) + torch.arange(width(objective))}
         assert not objective(replace(scores, anchors=moved)).value.equal(objective(scores).value)
 
 
@@ -113,25 +141,44 @@ def test_reads_the_anchors_it_declares_and_no_other(row: Row, objective: Objecti
 def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Objective):
     scores = draw(objective)
     assert bool((gradient(objective, scores) != 0).any(dim=0).all())
-    extra = torch.full((len(scores), 1), math.nan, dtype=torch.float64)
+    if not is_group(objective):
+        extra = torch.full((len(scores), 1), math.nan, dtype=torch.float64)
 
-    def widen(x: Tensor) -> Tensor:
-        return torch.cat([x, extra], dim=1)
+        def widen(x: Tensor) -> Tensor:
+            return torch.cat([x, extra], dim=1)
 
-    wide = Scores(
-        logp=widen(scores.logp),
-        anchors={name: widen(x) for name, x in scores.anchors.items()},
-        length=widen(scores.length),
-    )
-    assert objective(wide).value.equal(objective(scores).value)
-    narrow = slice(0, objective.candidates - 1)
-    short = Scores(
-        logp=scores.logp[:, narrow],
-        anchors={name: x[:, narrow] for name, x in scores.anchors.items()},
-        length=scores.length[:, narrow],
-    )
-    with pytest.raises((IndexError, ValueError)):
-        objective(short)
+        wide = Scores(
+            logp=widen(scores.logp),
+            anchors={name: widen(x) for name, x in scores.anchors.items()},
+            length=widen(scores.length),
+            reward=None if scores.reward is None else widen(scores.reward),
+        )
+        assert objective(wide).value.equal(objective(scores).value)
+    if objective.candidates > 1:
+        with pytest.raises((IndexError, ValueError)):
+            objective(columns(scores, slice(0, objective.candidates - 1)))
+
+
+@each_objective
+def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
+    scores = draw(objective)
+    if not reads_reward(objective):
+        poisoned = replace(scores, reward=torch.full_like(scores.logp, math.nan))
+        assert objective(poisoned).value.equal(objective(scores).value)
+        return
+    with pytest.raises(ValueError, match="reward"):
+        objective(replace(scores, reward=None))
+    moved = replace(scores, reward=scores.rewards() + torch.arange(width(objective)))
+    assert not meaning(objective, moved).equal(meaning(objective, scores))
+
+
+@each_objective
+def test_rewarded_responses_are_exchangeable(row: Row, objective: Objective):
+    if not reads_reward(objective):
+        pytest.skip("reads labels: the order of the candidates is the label")
+    scores = draw(objective)
+    order = torch.arange(width(objective)).roll(1)
+    assert torch.allclose(objective(columns(scores, order)).value, objective(scores).value, rtol=1e-12)
 
 
 # numbers ----------------------------------------------------------------------------------------
@@ -139,24 +186,88 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
 
 @each_objective
 def test_gradient_against_finite_differences(row: Row, objective: Objective):
+    if is_surrogate(objective):
+        pytest.skip("the value means nothing; the gradient is compared with that of what it estimates")
     scores = draw(objective)
     assert torch.autograd.gradcheck(lambda logp: objective(replace(scores, logp=logp)).value, scores.logp)
 
 
 @each_objective
+def test_gradient_of_a_surrogate_is_that_of_what_it_estimates(row: Row, objective: Objective):
+    if not is_surrogate(objective):
+        assert row.estimates is None
+        pytest.skip("a loss proper; its gradient is compared with finite differences")
+    assert row.estimates is not None
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    logits, skew = normal(3).requires_grad_(), normal(3, 3)
+    logp, prefer = logits.log_softmax(0), torch.sigmoid(skew - skew.T)
+    arms = Arms(
+        logp=logp,
+        reward=normal(3).sigmoid(),
+        prefer=prefer,
+        anchors={name: normal(3).log_softmax(0) for name in objective.anchors},
+    )
+    # every tuple of responses with its probability, and both labels of the pair where there are labels
+    tuples = torch.cartesian_prod(*[torch.arange(3)] * width(objective))
+    sampled = logp.detach()[tuples[:, row.own :]].sum(dim=1).exp() / 3**row.own
+    labelled = not reads_reward(objective)
+    scores = Scores(
+        logp=logp[tuples],
+        anchors={name: x[tuples] for name, x in arms.anchors.items()},
+        reward=None if labelled else arms.reward[tuples],
+        prob=prefer[tuples[:, 0], tuples[:, 1]] if labelled else None,
+    )
+    expected = (sampled * reduce.expected(objective, scores).value).sum()
+    (got,) = torch.autograd.grad(expected, logits, retain_graph=True)
+    (want,) = torch.autograd.grad(row.estimates(objective, arms), logits)
+    assert torch.allclose(got, want, rtol=0, atol=1e-14 * float(want.abs().max() + 1))
+    assert bool((want.abs() > 1e-6).all())
+
+
+@each_objective
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e4])
 def test_extreme_scores_stay_finite_in_float32(row: Row, objective: Objective, size: float):
-    # every sign pattern of +-size for policy and anchors, on the columns that are read
-    columns = objective.candidates * (1 + len(objective.anchors))
-    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * columns).reshape(-1, columns)
-    policy, *anchors = (size * signs).split(objective.candidates, dim=1)
+    # every sign pattern of +-size for policy, anchors and rewards, on the columns that are read
+    tables = 1 + len(objective.anchors) + reads_reward(objective)
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * (tables * objective.candidates))
+    policy, *rest = (size * signs).split(objective.candidates, dim=1)
     scores = Scores(
         logp=policy.clone().requires_grad_(),
-        anchors=dict(zip(objective.anchors, anchors, strict=True)),
+        anchors=dict(zip(objective.anchors, rest, strict=False)),
         length=torch.ones_like(policy),
+        reward=rest[-1] if reads_reward(objective) else None,
     )
     assert bool(objective(scores).value.isfinite().all())
     assert bool(gradient(objective, scores).isfinite().all())
+
+
+def condition(objective: Objective, scores: Scores) -> Tensor:
+    """|L| + sum over every number read of |dL/ds| |s|, by central differences: detached parts count as well."""
+    total, step = objective(scores).value.abs(), 1e-6
+
+    def scaled(table: Tensor, column: int, factor: float) -> Tensor:
+        table = table.clone()
+        table[:, column] *= factor
+        return table
+
+    def moved(name: str, column: int, factor: float) -> Tensor:
+        if name in ("logp", "reward"):
+            table = scaled(getattr(scores, name), column, factor)
+            return objective(replace(scores, **{name: table})).value
+        anchors = {**scores.anchors, name: scaled(scores.of(name), column, factor)}
+        return objective(replace(scores, anchors=anchors)).value
+
+    names = ["logp", *objective.anchors, *(["reward"] if reads_reward(objective) else [])]
+    with torch.no_grad():
+        for name in names:
+            for column in range(width(objective)):
+                up, down = (moved(name, column, 1 + sign * step) for sign in (1, -1))
+                total = total + (up - down).abs() / (2 * step)
+    return total
 
 
 @each_objective
@@ -166,13 +277,13 @@ def test_bfloat16_is_as_good_as_its_inputs(row: Row, objective: Objective):
         logp=coarse.logp.detach().double().requires_grad_(),
         anchors={name: x.double() for name, x in coarse.anchors.items()},
         length=coarse.length.double(),
+        reward=None if coarse.reward is None else coarse.reward.double(),
     )
-    # to first order each rounding (half a unit, 2^-9) of a score or of the result moves the loss by its
-    # condition: |L| + sum |dL/ds||s|, where no anchor weighs more than the policy; six such roundings
-    sizes = sum(fine.of(name).abs() for name in (None, *objective.anchors))
-    condition = objective(fine).value.abs() + (gradient(objective, fine).abs() * sizes).sum(dim=1)
+    # to first order each rounding (half a unit, 2^-9) of an input or of the result moves the loss by its
+    # condition; six such roundings
     error = (objective(coarse).value.double() - objective(fine).value).abs()
-    assert bool((error <= 6 * 2**-9 * condition).all()), (error / condition).max()
+    limit = condition(objective, fine)
+    assert bool((error <= 6 * 2**-9 * limit).all()), (error / limit).max()
 
 
 # the claims of the row --------------------------------------------------------------------------
@@ -180,6 +291,8 @@ def test_bfloat16_is_as_good_as_its_inputs(row: Row, objective: Objective):
 
 @each_objective
 def test_value_where_the_policy_is_its_own_anchor(row: Row, objective: Objective):
+    skip_if_exempt(row, "at_anchor")
+    assert row.at_anchor is not None
     scores = draw(objective)
     anchors = dict.fromkeys(objective.anchors, scores.logp.detach())
     value = objective(replace(scores, anchors=anchors)).value
@@ -188,8 +301,7 @@ def test_value_where_the_policy_is_its_own_anchor(row: Row, objective: Objective
 
 @each_objective
 def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objective: Objective):
-    if not row.first_order:
-        pytest.skip("not claimed")
+    skip_if_exempt(row, "first_order")
     scores = draw(objective)
     anchors = dict.fromkeys(objective.anchors, scores.logp.detach())
     grad = gradient(objective, replace(scores, anchors=anchors))
@@ -199,10 +311,12 @@ def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objecti
 
 @each_objective
 def test_margin_changes_sign_with_the_order(row: Row, objective: Objective):
-    if not row.antisymmetric:
-        pytest.skip("not claimed")
+    skip_if_exempt(row, "margin")
     scores = draw(objective)
-    here, turned = objective(scores).metrics["margin"], objective(scores.swap()).metrics["margin"]
+    here, turned = (
+        objective(scores).metrics["margin"],
+        objective(reduce.swap(objective, scores)).metrics["margin"],
+    )
     assert torch.allclose(here, -turned, rtol=0, atol=1e-12)
     assert bool((here != 0).all())
 
@@ -210,15 +324,25 @@ def test_margin_changes_sign_with_the_order(row: Row, objective: Objective):
 @each_objective
 def test_a_shift_of_all_scores_of_a_prompt_changes_nothing(row: Row, objective: Objective):
     scores = draw(objective)
-    for name in (None, *objective.anchors):
-        shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
-        shifted = (
-            replace(scores, logp=scores.logp + shift)
-            if name is None
-            else replace(scores, anchors={**scores.anchors, name: scores.of(name) + shift})
-        )
-        same = torch.allclose(objective(shifted).value, objective(scores).value, rtol=1e-11)
-        assert same == row.shift_invariant  # a claim of "not invariant" is checked as well
+    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
+    shifted = [
+        replace(scores, logp=scores.logp + shift),
+        *(replace(scores, anchors={**scores.anchors, a: scores.of(a) + shift}) for a in objective.anchors),
+    ]
+    here = meaning(objective, scores)
+    same = all(torch.allclose(meaning(objective, there), here, rtol=1e-11) for there in shifted)
+    assert same == row.shift_invariant(objective)  # a claim of "not invariant" is checked as well
+
+
+@each_objective
+def test_a_shift_of_all_rewards_of_a_prompt_changes_nothing(row: Row, objective: Objective):
+    if not reads_reward(objective):
+        assert row.reward_shift_invariant is None
+        pytest.skip("reads no rewards")
+    scores = draw(objective)
+    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
+    there = meaning(objective, replace(scores, reward=scores.rewards() + shift))
+    assert torch.allclose(there, meaning(objective, scores), rtol=1e-11) == row.reward_shift_invariant
 
 
 # the batch --------------------------------------------------------------------------------------
@@ -244,10 +368,10 @@ def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objecti
     scores = draw(objective)
     prob = torch.tensor([0.0, 0.25, 0.5, 0.7, 0.9, 1.0], dtype=torch.float64)
     soft = reduce.expected(objective, replace(scores, prob=prob)).value
-    certain, turned = objective(scores).value, objective(scores.swap()).value
+    certain, turned = objective(scores).value, objective(reduce.swap(objective, scores)).value
     assert torch.allclose(soft, prob * certain + (1 - prob) * turned, rtol=1e-14)
     # and the label belongs to the pair: turning both changes nothing
-    both_turned = reduce.expected(objective, replace(scores, prob=prob).swap()).value
+    both_turned = reduce.expected(objective, reduce.swap(objective, replace(scores, prob=prob))).value
     assert torch.allclose(both_turned, soft, rtol=1e-13)
 
 

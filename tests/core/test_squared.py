@@ -1,4 +1,4 @@
-"""IPO, its per-token form and INPO against the arithmetic of their papers."""
+"""IPO, its per-token form, INPO and ONPO against the arithmetic of their papers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from equipoise.core import Scores, reduce
-from equipoise.core.objectives import Inpo, Ipo, IpoMean
+from equipoise.core.objectives import Inpo, Ipo, IpoMean, Onpo
+from equipoise.games import TabularPolicy, enumerate_pairs, regularised_nash, zoo
+from equipoise.games import closed_form as step
+from equipoise.games.fit import gradient
+
+GAMES = {"rps": zoo.rps(), "brps": zoo.brps(), "random": zoo.random(6, 2), "prompts": zoo.prompts(4, 3)}
+each_game = pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
 
 
 def pairs(*gaps: float, prob: float | None = None, **anchors: float) -> Scores:
@@ -122,3 +128,70 @@ def test_inpo_gradient_vanishes_at_the_closed_form():
 def test_inpo_refuses(eta, tau):
     with pytest.raises(ValueError, match="eta"):
         Inpo(eta=eta, tau=tau)
+
+
+def test_onpo_by_hand():
+    # eta = 4: target 2; 5 - 1 = 4; (4 - 2)^2, gradient 4
+    scores = pairs(5.0, previous=1.0)
+    losses = Onpo(eta=4.0)(scores)
+    losses.value.sum().backward()
+    assert losses.value.item() == 4.0
+    assert losses.metrics["margin"].item() == 4.0
+    assert scores.logp.grad.tolist() == [[4.0, -4.0]]
+
+
+def test_onpo_is_inpo_without_tau_at_the_inverse_step():
+    scores = pairs(5.0, -1.0, reference=3.0, previous=2.0)
+    assert torch.allclose(Onpo(eta=4.0)(scores).value, Inpo(eta=0.25, tau=0.0)(scores).value, rtol=1e-15)
+
+
+# The label trick: pairs i.i.d. from one policy, every pair and both labels enumerated, put the minimum of a
+# constant target exactly at the update written with win rates.
+
+
+def pull(objective, game, sampler: TabularPolicy, at: TabularPolicy, **anchors: TabularPolicy) -> float:
+    rows = enumerate_pairs(game, sampler.probs())
+    frozen = {name: policy.log_probs() for name, policy in anchors.items()}
+    return float(gradient(objective, rows, start=at.log_probs(), anchors=frozen).abs().max())
+
+
+@each_game
+def test_label_trick_for_inpo(game):
+    eta, tau, policy = 0.5, 0.1, game.initial()
+    for _ in range(3):
+        new = step.inpo_step(game, policy, eta=eta, tau=tau)
+        anchors = {"reference": game.initial(), "previous": policy}
+        assert pull(Inpo(eta=eta, tau=tau), game, policy, new, **anchors) < 1e-8
+        assert pull(Inpo(eta=eta, tau=tau), game, policy, policy, **anchors) > 1e-3
+        policy = new
+
+
+@each_game
+def test_label_trick_for_both_fits_of_onpo(game):
+    eta, lazy, policy = 0.5, game.initial(), game.initial()
+    for _ in range(3):
+        next_lazy, new = step.onpo_step(game, lazy, policy, eta=eta)
+        assert pull(Onpo(eta=eta), game, policy, next_lazy, previous=lazy) < 1e-8
+        assert pull(Onpo(eta=eta), game, policy, new, previous=next_lazy) < 1e-8
+        assert pull(Onpo(eta=eta), game, policy, new, previous=lazy) > 1e-3
+        lazy, policy = next_lazy, new
+
+
+@each_game
+def test_label_trick_for_online_ipo(game):
+    tau, reference = 0.2, game.initial()
+    for policy in (reference, step.inpo_step(game, reference, eta=0.5, tau=0.1)):
+        best = step.best_response(game, policy, tau)
+        assert pull(Ipo(tau=tau), game, policy, best, reference=reference) < 1e-8
+        assert pull(Ipo(tau=tau), game, policy, policy, reference=reference) > 1e-3
+    nash = regularised_nash(game, tau)
+    assert pull(Ipo(tau=tau), game, nash, nash, reference=reference) < 1e-8
+
+
+@each_game
+def test_label_trick_needs_both_responses_from_one_policy(game):
+    eta, policy = 0.5, game.initial()
+    rows = enumerate_pairs(game, policy.probs(), step.inpo_step(game, policy, eta=0.5, tau=0.1).probs())
+    target = step.dno_step(game, policy, eta=eta).log_probs()
+    here = {"start": target, "anchors": {"previous": policy.log_probs()}}
+    assert gradient(Onpo(eta=1 / eta), rows, **here).abs().max() > 1e-3

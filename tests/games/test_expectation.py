@@ -118,7 +118,7 @@ def test_minimising_treats_prompts_apart():
     fitted = minimise(objective, *rows, start=previous.logits, anchors=anchors)
     assert (fitted - answer.log_probs()).abs().max() < 1e-9
     kept = rows.prompts != 2
-    part = Comparisons(*(column[kept] for column in rows))
+    part = Comparisons(*(None if column is None else column[kept] for column in rows))
     fitted = minimise(objective, *part, start=previous.logits, anchors=anchors)
     assert torch.allclose(fitted[2], previous.log_probs()[2])  # no rows, no movement
     assert (fitted - answer.log_probs())[[0, 1, 3]].abs().max() < 1e-9

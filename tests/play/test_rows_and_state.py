@@ -12,7 +12,8 @@ import pytest
 from equipoise.data.collate import Prompt, Response
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, Seeds, load_rows, objects, save_rows
-from equipoise.play.world import BEFORE, INITIAL, START, State
+from equipoise.play.world import BEFORE, INITIAL, OPPONENT, START, State
+from equipoise.policy.files import write_json
 
 
 def make(n=3, k=2, prob=None):
@@ -146,18 +147,20 @@ def test_rewind_drops_later_and_half_written_lines(tmp_path):
     assert not (tmp_path / "never.jsonl").exists()
 
 
-def test_journal_counts_rounds_by_their_checkpoints(tmp_path):
+def test_journal_counts_rounds_that_were_settled(tmp_path):
     journal = Journal(tmp_path)
     assert journal.rounds_done() == 0
     for round in (1, 2, 4):
         journal.checkpoint(round).mkdir(parents=True)
+        assert journal.rounds_done() == (0 if round == 1 else 1 if round == 2 else 2)
+        write_json(journal.settled(round), {})
     assert journal.rounds_done() == 2
     assert journal.checkpoint(0).name == "initial"
 
 
 def test_state_moves_the_names():
     state = State.begin("p0")
-    assert state.policies == {INITIAL: "p0", START: "p0", BEFORE: "p0"}
-    state = state.advance("p1").advance("p2")
+    assert state.policies == {INITIAL: "p0", START: "p0", BEFORE: "p0", OPPONENT: "p0"}
+    state = state.advance({START: "p1"}).advance({START: "p2"})
     assert state.round == 3
-    assert state.policies == {INITIAL: "p0", START: "p2", BEFORE: "p1"}
+    assert state.policies == {INITIAL: "p0", START: "p2", BEFORE: "p1", OPPONENT: "p2"}

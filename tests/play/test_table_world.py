@@ -51,10 +51,10 @@ def test_minimised_objective_is_the_closed_form(game, name):
     method = get(name)
     # without a bound SPAC's critic needs a preference weight that outweighs how far the policy left the data
     method = method.with_parameters(dict(method.exact) | ({"w_pref": 20.0} if name == "spac" else {}))
-    policy = game.initial()
+    state = State.begin(game.initial())
     for _ in range(3):
-        policy = method.closed_form(game, policy, method.objective)
-    assert torch.allclose(trained(game, method), policy.probs(), rtol=0, atol=1e-6)
+        state = state.advance({START: method.closed_form(game, state, method)})
+    assert torch.allclose(trained(game, method), state.policies[START].probs(), rtol=0, atol=1e-6)
     exact, gradient = (play_game(game, method, rounds=3, exact=e, tau=0.1) for e in (True, False))
     for key in ("gap0", "gap_tau"):
         assert exact[key] == pytest.approx(gradient[key], abs=1e-6)

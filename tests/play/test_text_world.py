@@ -107,7 +107,7 @@ def test_prompts_are_dealt_out_without_repeats(make_world):
     dealt = []
     for _ in range(3):
         dealt += [p.ids for p in world.prompts(state).prompts]
-        state = state.advance("x")
+        state = state.advance({START: "x"})
     assert len(dealt) == 15
     assert len(set(dealt[:12])) == 12
 

@@ -149,7 +149,7 @@ def test_samples_depend_on_the_place_not_on_the_batch(tiny, family):
     whole = ids(policy.sample(PROMPTS, 3, seed=4, decoding=Decoding(**settings)))
     for batch in (1, 3):
         assert ids(policy.sample(PROMPTS, 3, seed=4, decoding=Decoding(**settings, batch=batch))) == whole
-    tail = policy.sample(PROMPTS[2:], 3, seed=4, decoding=Decoding(**settings), offset=2)
+    tail = policy.sample(PROMPTS[2:], 3, seed=4, decoding=Decoding(**settings), places=range(2, len(PROMPTS)))
     assert ids(tail) == whole[2:]
     fewer = policy.sample(PROMPTS, 2, seed=4, decoding=Decoding(**settings))
     assert ids(fewer) == [group[:2] for group in whole]
@@ -168,7 +168,7 @@ def test_room_ends_at_the_models_last_position(tiny):
     decoding = Decoding(max_new_tokens=9)
     (cut,), (other,) = policy.sample([long, short], 1, seed=3, decoding=decoding)
     assert len(cut.ids) <= 2
-    assert policy.sample([short], 1, seed=3, decoding=decoding, offset=1)[0][0].ids == other.ids
+    assert policy.sample([short], 1, seed=3, decoding=decoding, places=[1])[0][0].ids == other.ids
     with pytest.raises(ModelError, match="64 tokens, the model takes 64"):
         policy.sample([Prompt((1,) * 64, "", "")], 1, seed=0, decoding=decoding)
 

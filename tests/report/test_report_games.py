@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from equipoise.commands import play
-from equipoise.report.games import CORNERS, FLOOR, game_figure, in_plane, write_game_figure
+from equipoise.report.games import CORNERS, FLOOR, OTHERS, game_figure, in_plane, write_game_figure
 
 
 def trace(gaps, tau_gaps=None, **more):
@@ -32,6 +32,33 @@ def test_all_methods_stand_side_by_side_with_their_names():
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 2, 2]
     assert sorted(texts(axes)) == ["one", "two"]
     assert len({line.get_color() for line in axes.lines}) == 2
+
+
+def test_of_many_methods_each_has_a_panel_before_the_others():
+    many = {f"m{i}": trace([0.5, 0.1 * (i + 1)], [0.4, 0.01]) for i in range(7)}
+    figure = game_figure(result(**many) | {"tau": 0.1, "names": list("abcd")})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(many)
+    for axes, name in zip(figure.axes, many, strict=True):
+        *others, plain, regularised = axes.lines
+        assert {line.get_color() for line in others} == {OTHERS} and len(others) == 7
+        assert list(plain.get_ydata()) == many[name]["gap0"]
+        assert list(regularised.get_ydata()) == many[name]["gap_tau"]
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0.01 and high > 0.7
+
+
+def test_of_many_methods_each_has_its_path_beneath():
+    many = {f"m{i}": trace([0.5], trajectory=[[0.2, 0.3, 0.5]]) for i in range(6)}
+    figure = game_figure(result(**many) | {"nash": [[0.3, 0.2, 0.5]]})
+    assert len(figure.axes) == 12
+    rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
+    assert rows == [0, 1] * 3 + [2, 3] * 3
+
+
+def test_a_batch_says_that_its_gaps_are_means():
+    batch = result(m=trace([0.5])) | {"nash": [[1, 0, 0]] * 64}
+    assert game_figure(batch).axes[0].get_title(loc="left") == "g, mean of 64 prompts"
 
 
 @pytest.mark.parametrize("gaps", [[0.5, 0.0, -1e-17], [0.0], [0.0, 0.0]])

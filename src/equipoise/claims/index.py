@@ -5,12 +5,13 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from equipoise.claims.claim import Claim
+from equipoise.claims.gpm import CYCLES
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
 
 CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (COVERAGE, LUCKY_ARM, SADDLE, LAST_ITERATE, FIXED_POINT)
+    claim.name: claim for claim in (COVERAGE, LUCKY_ARM, SADDLE, LAST_ITERATE, FIXED_POINT, CYCLES)
 }
 
 

@@ -2,6 +2,7 @@
 
     B   comparisons in a batch          N   scored tokens (packed)
     K   responses of one comparison     D   hidden width
+    T   tokens of a response (padded)
     X   prompts of a finite game        V   vocabulary
     A   actions (responses) per prompt
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 PerComparison: TypeAlias = Float[Tensor, "B"]
 PerCandidate: TypeAlias = Float[Tensor, "B K"]
+PerPlace: TypeAlias = Float[Tensor, "B K T"]
 PerToken: TypeAlias = Float[Tensor, "N"]
 Hidden: TypeAlias = Float[Tensor, "N D"]
 Head: TypeAlias = Float[Tensor, "V D"]

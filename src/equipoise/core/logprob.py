@@ -147,6 +147,31 @@ def response_logps(token_logps: PerToken, segment: Index, count: int) -> Respons
     return ResponseLogps(wide.new_zeros(count).index_add(0, segment, wide), length)
 
 
+def by_response(
+    values: Tensor, segment: Index, count: int
+) -> tuple[Tensor, Bool[Tensor, "responses T"]]:
+    """What is known of each scored token, laid out response by response: (values, True where a token is).
+
+    values    [N, ...] in the order of the tokens; a response's tokens are consecutive, as `scored_positions` gives.
+    segment   [N] response each token belongs to, in [0, count), not decreasing.
+
+    T is the longest response; places without a token are 0. Differentiable: the sum over T is that of
+    `response_logps`. Log-probs (one dimension) become float64, anything else keeps its type. Raises ValueError if
+    the segments decrease or a response has no token.
+    """
+    if segment.shape != values.shape[:1]:
+        raise ValueError(f"segment has shape {tuple(segment.shape)}, values {tuple(values.shape)}")
+    if bool((segment.diff() < 0).any()):
+        raise ValueError("the tokens of a response must be consecutive: segment decreases")
+    length = torch.bincount(segment, minlength=count)
+    if len(length) != count or not bool((length > 0).all()):
+        raise ValueError(f"each of {count} responses needs a token, the lengths are {length.tolist()[:8]}")
+    place = torch.arange(len(segment), device=segment.device) - (length.cumsum(0) - length)[segment]
+    wide = values.double() if values.ndim == 1 else values
+    laid = wide.new_zeros(count, int(length.max()), *values.shape[1:]).index_put((segment, place), wide)
+    return laid, torch.arange(laid.shape[1], device=length.device) < length[:, None]
+
+
 def _check_targets(targets: Tensor, logits_shape: torch.Size) -> None:
     count, vocabulary = logits_shape
     if targets.shape != (count,):

@@ -26,9 +26,18 @@ def expected(objective: Objective, scores: Scores) -> Losses:
     forward = objective(certain)
     if scores.prob is None or bool((scores.prob == 1).all()):
         return forward
-    backward = objective(certain.swap())
+    backward = objective(swap(objective, certain))
     value = scores.prob * forward.value + (1 - scores.prob) * backward.value
     return Losses(value, **forward.metrics)
+
+
+def swap(objective: Objective, scores: Scores) -> Scores:
+    """The comparison turned round, in the columns as the objective orders them.
+
+    An objective whose further columns speak of the pair too (SRPO) has the class attribute `swapped`: column k of
+    the turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
+    """
+    return scores.swap(getattr(objective, "swapped", (1, 0)))
 
 
 def mean(

@@ -2,19 +2,72 @@
 
 An objective reads *scores* of K candidate responses per prompt, under the trained policy and under
 frozen anchors. For text a score is the log-probability of the response given the prompt, summed over
-its tokens; nothing here assumes tokens.
+its tokens; nothing here assumes tokens. An objective that reads single tokens finds them in `Scores.tokens`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from equipoise.core.dims import PerCandidate, PerComparison
+from equipoise.core.dims import PerCandidate, PerComparison, PerPlace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScores:
+    """Scores of B comparisons of K candidates, token by token; T is the longest response of the batch.
+
+    logp      [B, K, T] log-prob of each scored token under the trained policy, in nats; carries the gradient.
+    mask      [B, K, T] True where the response has a token. Everything else here is 0 where it has none.
+    anchors   name -> [B, K, T] the same under a frozen policy; never carries a gradient (checked).
+    reward    [B, K, T] a number for each token, for objectives that ascend it: an advantage.
+
+    Raises ValueError if a shape disagrees, a token log-prob outside the mask is not 0, or an anchor requires a
+    gradient.
+    """
+
+    logp: PerPlace
+    mask: Bool[Tensor, "B K T"]
+    anchors: Mapping[str, PerPlace] = field(default_factory=dict)
+    reward: PerPlace | None = None
+
+    def __post_init__(self) -> None:
+        if self.logp.ndim != 3:
+            raise ValueError(
+                f"logp must be [comparisons, candidates, tokens], got shape {tuple(self.logp.shape)}"
+            )
+        for name, values in (("mask", self.mask), ("reward", self.reward)):
+            if values is not None and values.shape != self.logp.shape:
+                raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
+        _check_anchors(self.anchors, self.logp)
+        if bool((self.logp.detach() != 0)[~self.mask].any()):
+            raise ValueError("a log-prob outside the mask is not 0: it would count as a token")
+
+    def of(self, anchor: str) -> PerPlace:
+        """Token log-probs under the named anchor. Raises KeyError naming what is there."""
+        return _named(self.anchors, anchor)
+
+    def log_ratio(self, anchor: str) -> PerPlace:
+        """log pi(y_k|y_<k) - log pi_anchor(y_k|y_<k) for every token."""
+        return self.logp - self.of(anchor)
+
+    def rewards(self) -> PerPlace:
+        """The tokens' rewards. Raises ValueError where the batch carries none."""
+        return _rewards(self.reward, "token")
+
+    def at(self, index: Any) -> TokenScores:
+        """The comparisons, or candidates of them, at an index of the first two dimensions."""
+        return TokenScores(
+            logp=self.logp[index],
+            mask=self.mask[index],
+            anchors={name: anchor[index] for name, anchor in self.anchors.items()},
+            reward=None if self.reward is None else self.reward[index],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +81,9 @@ class Scores:
     anchors   name -> [B, K] score under a frozen policy; never carries a gradient (checked).
     prob      [B] probability that candidate 0 beats candidate 1; None means certainty (1).
     length    [B, K] number of scored tokens, for objectives on per-token means.
+    reward    [B, K] a number for each candidate, for objectives that regress on it or ascend it: a win rate
+              against some opponent, or a reward model's score. Such objectives need no label.
+    tokens    the same token by token, for objectives that say `tokens = True`; see `Scores.of_tokens`.
 
     Raises ValueError if a shape disagrees, an anchor requires a gradient or a probability leaves [0, 1].
     """
@@ -36,21 +92,20 @@ class Scores:
     anchors: Mapping[str, PerCandidate] = field(default_factory=dict)
     prob: PerComparison | None = None
     length: Float[Tensor, "B K"] | None = None
+    reward: PerCandidate | None = None
+    tokens: TokenScores | None = None
 
     def __post_init__(self) -> None:
         if self.logp.ndim != 2:
             raise ValueError(f"logp must be [comparisons, candidates], got shape {tuple(self.logp.shape)}")
-        for name, anchor in self.anchors.items():
-            if anchor.shape != self.logp.shape:
-                raise ValueError(
-                    f"anchor {name!r} has shape {tuple(anchor.shape)}, the policy {tuple(self.logp.shape)}"
-                )
-            if anchor.requires_grad:
-                raise ValueError(f"anchor {name!r} requires a gradient; anchors are frozen, detach it")
-        if self.length is not None and self.length.shape != self.logp.shape:
+        _check_anchors(self.anchors, self.logp)
+        if self.tokens is not None and self.tokens.logp.shape[:2] != self.logp.shape:
             raise ValueError(
-                f"length has shape {tuple(self.length.shape)}, logp has {tuple(self.logp.shape)}"
+                f"tokens have shape {tuple(self.tokens.logp.shape)}, logp has {tuple(self.logp.shape)}"
             )
+        for name, values in (("length", self.length), ("reward", self.reward)):
+            if values is not None and values.shape != self.logp.shape:
+                raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
         if self.prob is not None:
             if self.prob.shape != self.logp.shape[:1]:
                 raise ValueError(
@@ -59,16 +114,35 @@ class Scores:
             if not bool(((self.prob >= 0) & (self.prob <= 1)).all()):
                 raise ValueError("prob must lie in [0, 1]")
 
+    @classmethod
+    def of_tokens(cls, tokens: TokenScores, prob: PerComparison | None = None) -> Scores:
+        """The scores of responses whose tokens are known: every sum over a response's tokens, and the tokens."""
+        return cls(
+            logp=tokens.logp.sum(dim=2),
+            anchors={name: anchor.sum(dim=2) for name, anchor in tokens.anchors.items()},
+            prob=prob,
+            length=tokens.mask.sum(dim=2).to(tokens.logp),
+            reward=None if tokens.reward is None else tokens.reward.sum(dim=2),
+            tokens=tokens,
+        )
+
+    def by_token(self) -> TokenScores:
+        """The scores token by token. Where the batch knows no tokens, a response counts as a single one."""
+        if self.tokens is not None:
+            return self.tokens
+        return TokenScores(
+            logp=self.logp[..., None],
+            mask=torch.ones_like(self.logp[..., None], dtype=torch.bool),
+            anchors={name: anchor[..., None] for name, anchor in self.anchors.items()},
+            reward=None if self.reward is None else self.reward[..., None],
+        )
+
     def __len__(self) -> int:
         return self.logp.shape[0]
 
     def of(self, anchor: str | None = None) -> PerCandidate:
         """Scores under the policy (None) or under the named anchor. Raises KeyError naming what is there."""
-        if anchor is None:
-            return self.logp
-        if anchor not in self.anchors:
-            raise KeyError(f"no anchor {anchor!r}; this batch carries {sorted(self.anchors) or 'none'}")
-        return self.anchors[anchor]
+        return self.logp if anchor is None else _named(self.anchors, anchor)
 
     def gap(self, anchor: str | None = None) -> PerComparison:
         """logp(chosen) - logp(rejected), under the policy or under an anchor."""
@@ -79,6 +153,10 @@ class Scores:
         """log pi(y) - log pi_anchor(y) for every candidate."""
         return self.logp - self.of(anchor)
 
+    def rewards(self) -> PerCandidate:
+        """The candidates' rewards. Raises ValueError where the batch carries none."""
+        return _rewards(self.reward, "response")
+
     def per_token(self) -> Scores:
         """The same batch with every score divided by its own length: mean token log-probs."""
         if self.length is None:
@@ -86,16 +164,22 @@ class Scores:
         anchors = {name: anchor / self.length for name, anchor in self.anchors.items()}
         return replace(self, logp=self.logp / self.length, anchors=anchors)
 
-    def swap(self) -> Scores:
-        """The comparison turned round: candidates 0 and 1 exchanged together with their label."""
+    def swap(self, columns: tuple[int, ...] = (1, 0)) -> Scores:
+        """The comparison turned round: candidates 0 and 1 exchanged together with their label.
+
+        columns    column k of the result is column columns[k] of this batch; those beyond the list stay where
+                   they are. Needed where further columns speak of the pair too; see `reduce.swap`.
+        """
         order = torch.arange(self.logp.shape[1], device=self.logp.device)
-        order[:2] = order[:2].flip(0)
+        order[: len(columns)] = torch.tensor(columns, device=order.device)
         return replace(
             self,
             logp=self.logp[:, order],
             anchors={name: anchor[:, order] for name, anchor in self.anchors.items()},
             prob=None if self.prob is None else 1 - self.prob,
             length=None if self.length is None else self.length[:, order],
+            reward=None if self.reward is None else self.reward[:, order],
+            tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
         )
 
     def take(self, rows: Tensor) -> Scores:
@@ -106,7 +190,31 @@ class Scores:
             anchors={name: anchor[rows] for name, anchor in self.anchors.items()},
             prob=None if self.prob is None else self.prob[rows],
             length=None if self.length is None else self.length[rows],
+            reward=None if self.reward is None else self.reward[rows],
+            tokens=None if self.tokens is None else self.tokens.at(rows),
         )
+
+
+def _check_anchors(anchors: Mapping[str, Tensor], logp: Tensor) -> None:
+    for name, anchor in anchors.items():
+        if anchor.shape != logp.shape:
+            raise ValueError(
+                f"anchor {name!r} has shape {tuple(anchor.shape)}, the policy {tuple(logp.shape)}"
+            )
+        if anchor.requires_grad:
+            raise ValueError(f"anchor {name!r} requires a gradient; anchors are frozen, detach it")
+
+
+def _named(anchors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in anchors:
+        raise KeyError(f"no anchor {name!r}; this batch carries {sorted(anchors) or 'none'}")
+    return anchors[name]
+
+
+def _rewards(reward: Tensor | None, what: str) -> Tensor:
+    if reward is None:
+        raise ValueError(f"this objective reads a reward for every {what}, but the batch carries none")
+    return reward
 
 
 class Losses:

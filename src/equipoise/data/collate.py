@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,12 +24,20 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """A response: its scored token ids (with the end-of-turn token unless it was cut), and its text."""
+    """A response: its scored token ids (with the end-of-turn token unless it was cut), and its text.
+
+    lead    what it follows beyond the prompt, never scored: an earlier answer and the request for a better one
+    logp    log-prob under the policy that sampled it, after prompt and lead, in nats
+    """
 
     ids: Ids
     text: str = field(compare=False)
     finished: bool = True
-    logp: float | None = field(compare=False, default=None)  # under the policy that sampled it, nats
+    logp: float | None = field(compare=False, default=None)
+    lead: Ids = ()
+
+
+Scored: TypeAlias = Ids | Response  # a response, or the ids of one that follows the prompt at once
 
 
 @dataclass(frozen=True)
@@ -53,25 +61,41 @@ class TokenBatch:
         return int(self.attention.sum())
 
 
-def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Ids]], pad: int) -> TokenBatch:
-    """Pad to the longest row. Raises ValueError for an empty prompt, an empty response or uneven K."""
+def lead_and_ids(response: Scored) -> tuple[Ids, Ids]:
+    """(lead, scored ids) of a response."""
+    return (response.lead, response.ids) if isinstance(response, Response) else ((), response)
+
+
+def row_length(prompt: Ids, response: Scored) -> int:
+    """Tokens of a row: prompt, lead and response."""
+    return len(prompt) + sum(map(len, lead_and_ids(response)))
+
+
+def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: int) -> TokenBatch:
+    """Rows of prompt, lead and response, padded to the longest; only the response is scored.
+
+    Raises ValueError for an empty prompt, an empty response or uneven K.
+    """
     widths = {len(candidates) for candidates in responses}
     if len(widths) != 1:
         raise ValueError(
             f"every comparison of a batch needs the same number of responses, got {sorted(widths)}"
         )
     rows = [
-        (prompt, response) for prompt, group in zip(prompts, responses, strict=True) for response in group
+        (prompt, *lead_and_ids(response))
+        for prompt, group in zip(prompts, responses, strict=True)
+        for response in group
     ]
-    if any(not prompt or not response for prompt, response in rows):
+    if any(not prompt or not response for prompt, _, response in rows):
         raise ValueError("every row needs at least one prompt token (BOS will do) and one response token")
-    longest = max(len(prompt) + len(response) for prompt, response in rows)
+    longest = max(sum(map(len, row)) for row in rows)
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     attention = torch.zeros((len(rows), longest), dtype=torch.long)
     scored = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for row, (prompt, response) in enumerate(rows):
-        end = len(prompt) + len(response)
-        ids[row, :end] = torch.tensor(prompt + response)
+    for row, (prompt, lead, response) in enumerate(rows):
+        start = len(prompt) + len(lead)
+        end = start + len(response)
+        ids[row, :end] = torch.tensor(prompt + lead + response)
         attention[row, :end] = 1
-        scored[row, len(prompt) : end] = True
+        scored[row, start:end] = True
     return TokenBatch(ids, attention, scored, (len(prompts), widths.pop()))

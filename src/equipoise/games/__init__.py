@@ -9,13 +9,18 @@ from equipoise.games.offline import PairData
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.solve import best_response, nash, regularised_nash
 from equipoise.games.tabular import TabularPolicy, mixture
+from equipoise.games.token_mdp import SoftOptimum, rto_reward, soft_optimum, terminal_reward
+from equipoise.games.tokens import TokenPolicy, TokenTree
 
 __all__ = [
     "Comparisons",
     "NotConverged",
     "PairData",
     "PreferenceGame",
+    "SoftOptimum",
     "TabularPolicy",
+    "TokenPolicy",
+    "TokenTree",
     "best_response",
     "enumerate_data",
     "enumerate_pairs",
@@ -29,7 +34,10 @@ __all__ = [
     "nash",
     "pairs",
     "regularised_nash",
+    "rto_reward",
     "scores",
+    "soft_optimum",
+    "terminal_reward",
     "triples",
     "win_rate",
     "zoo",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core import reduce
-from equipoise.core.dims import Payoff, PerComparison, Strategy
+from equipoise.core.dims import Payoff, PerCandidate, PerComparison, Strategy
 from equipoise.core.objectives.base import Objective
 from equipoise.core.scores import Scores
 from equipoise.games.preference import PreferenceGame
@@ -26,12 +26,14 @@ class Comparisons(NamedTuple):
 
     prompts   [B] prompt index       responses   [B, K] response indices, column 0 the preferred one
     weight    [B] probability        prob        [B] P(column 0 beats column 1); None means certainty
+    reward    [B, K] a number for each response; None where the objective reads none
     """
 
     prompts: PromptIndex
     responses: ResponseIndex
     weight: PerComparison
     prob: PerComparison | None = None
+    reward: PerCandidate | None = None
 
 
 def scores(
@@ -40,13 +42,15 @@ def scores(
     prompts: PromptIndex,
     responses: ResponseIndex,
     prob: PerComparison | None = None,
+    reward: PerCandidate | None = None,
 ) -> Scores:
     """Look up the scores of the given comparisons in tables of log-probs [X, A].
 
     The gradient flows through `log_probs`; anchors are detached.
     """
     at = (prompts.unsqueeze(1), responses)
-    return Scores(logp=log_probs[at], anchors={k: v.detach()[at] for k, v in anchors.items()}, prob=prob)
+    found = {k: v.detach()[at] for k, v in anchors.items()}
+    return Scores(logp=log_probs[at], anchors=found, prob=prob, reward=reward)
 
 
 def enumerate_pairs(game: PreferenceGame, sampler: Strategy, second: Strategy | None = None) -> Comparisons:
@@ -97,5 +101,5 @@ def loss(
     objective: Objective, log_probs: Strategy, anchors: Mapping[str, Strategy], rows: Comparisons
 ) -> Tensor:
     """The exact expected loss over the rows, a differentiable scalar."""
-    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob)
+    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
     return reduce.mean(reduce.expected(objective, found).value, rows.weight)

@@ -35,17 +35,22 @@ def minimise(
     responses: ResponseIndex,
     weight: PerComparison,
     prob: PerComparison | None = None,
+    reward: PerCandidate | None = None,
     *,
     start: Strategy,
     anchors: Mapping[str, Strategy],
+    contexts: int = 1,
     tolerance: float = 1e-10,
     steps: int = 200,
 ) -> Strategy:
     """argmin over logits [X, A] of sum_n w_n L_n / sum_n w_n, prompt by prompt; returns its log-probs.
 
-    prompts .. prob   the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
+    prompts .. reward the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
     start             [X, A] finite logits to start from.
     anchors           name -> [X, A] log-probs of the frozen policies.
+    contexts          C > 1 where a prompt's A columns are C contexts of A/C responses, each with a policy of its own
+                      (an answer that follows the prompt alone, or the prompt and an earlier answer): a row may read
+                      columns of several contexts, and each context's probabilities sum to 1.
     tolerance         on the gradient of each prompt's mean loss with respect to its logits (largest entry).
 
     Damped Newton, batched over prompts: exact second derivatives, absolute curvature in concave directions,
@@ -55,35 +60,41 @@ def minimise(
     gradient has faded below the tolerance. Raises NotConverged where it never does: for a loss without a lower
     bound, such as SPAC's linear pessimism without a clip, or one that ends in a kink.
     """
-    rows = Comparisons(prompts, responses, weight, prob)
+    rows = Comparisons(prompts, responses, weight, prob, reward)
     logits = start.detach().to(torch.float64).clone()
     if not bool(logits.isfinite().all()):
         raise ValueError("the start needs finite logits: a response of probability 0 has no gradient")
+    if contexts < 1 or logits.shape[1] % contexts:
+        raise ValueError(f"{logits.shape[1]} columns do not divide into {contexts} contexts")
     total = logits.new_zeros(len(logits)).index_add(0, prompts, weight)
     rows = rows._replace(weight=weight / total[prompts])
 
     residual, previous = float("inf"), float("inf")
     for _ in range(steps):
-        value, gradient, hessian = _derivatives(objective, rows, anchors, logits)
+        value, gradient, hessian = _derivatives(objective, rows, anchors, logits, contexts)
         residual = float(gradient.abs().max())
         direction = -_solve(hessian, gradient)
         longest = float(direction.abs().max())
         if residual < tolerance and longest < 1e3 * tolerance:
             # here one full step is exact to rounding
-            return (logits + direction).log_softmax(dim=1)
+            return _log_probs(logits + direction, contexts)
         if residual < tolerance and longest > previous / 2:
             # steps that do not shrink: rounding, or a minimum at infinity
-            return logits.log_softmax(dim=1)
+            return _log_probs(logits, contexts)
         previous = longest
         direction = direction * (LONGEST_STEP / direction.abs().amax(dim=1, keepdim=True)).clamp(max=1)
         slope = (gradient * direction).sum(dim=1)
         length = backtrack(
-            lambda candidate: _value(objective, rows, anchors, candidate), logits, direction, value, slope
+            lambda candidate: _value(objective, rows, anchors, candidate, contexts),
+            logits,
+            direction,
+            value,
+            slope,
         )
         if not bool((length > 0).any()):
             break
         logits = logits + length.unsqueeze(1) * direction
-    best = logits.log_softmax(dim=1)
+    best = _log_probs(logits, contexts)
     if residual < tolerance:
         return best
     name = type(objective).__name__
@@ -115,27 +126,47 @@ def backtrack(
     return torch.where(refused, torch.zeros_like(length), length)
 
 
+def _log_probs(logits: Strategy, contexts: int) -> Strategy:
+    """Log-softmax within each of a prompt's contexts."""
+    return logits.unflatten(1, (contexts, -1)).log_softmax(dim=2).flatten(1)
+
+
+def gradient(
+    objective: Objective, rows: Comparisons, *, start: Strategy, anchors: Mapping[str, Strategy]
+) -> Strategy:
+    """Exact gradient [X, A] of each prompt's mean loss in its logits, at the policy `start` (log-probs)."""
+    logits = start.detach().clone().requires_grad_(True)
+    total = logits.new_zeros(len(logits)).index_add(0, rows.prompts, rows.weight)
+    found = scores(logits.log_softmax(dim=1), anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    losses = reduce.expected(objective, found).value
+    (grad,) = torch.autograd.grad((rows.weight / total[rows.prompts] * losses).sum(), logits)
+    return grad
+
+
 def _value(
-    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy
+    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerPrompt:
     with torch.no_grad():
-        found = scores(logits.log_softmax(dim=1), anchors, rows.prompts, rows.responses, rows.prob)
+        found = scores(
+            _log_probs(logits, contexts), anchors, rows.prompts, rows.responses, rows.prob, rows.reward
+        )
         losses = rows.weight * reduce.expected(objective, found).value
     return logits.new_zeros(len(logits)).index_add(0, rows.prompts, losses)
 
 
 def _derivatives(
-    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy
+    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> tuple[PerPrompt, Strategy, Payoff]:
     """Value [X], gradient [X, A] and Hessian [X, A, A] of each prompt's mean loss in the logits.
 
     Derivatives of a row are taken in its own K log-probs (K small backward passes, whatever A is), scattered
     to the table, and carried through log-softmax: with J = I - 1 p^T, gradient J^T g and Hessian
-    J^T H J - (sum g)(diag p - p p^T).
+    J^T H J - (sum g)(diag p - p p^T), where 1 p^T, sum and p p^T stay within a context.
     """
     prompts, actions = logits.shape
-    log_probs, probs = logits.log_softmax(dim=1), logits.softmax(dim=1)
-    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob)
+    log_probs = _log_probs(logits, contexts)
+    probs = log_probs.exp()
+    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
     found.logp.requires_grad_(True)
     losses = rows.weight * reduce.expected(objective, found).value
     first, second = _row_derivatives(losses, found.logp)
@@ -147,11 +178,13 @@ def _derivatives(
     h = logits.new_zeros(prompts * actions**2).index_add(0, square.flatten(), second.flatten())
     h = h.view(prompts, actions, actions)
 
-    mass = g.sum(dim=1, keepdim=True)
-    inner = h - probs.unsqueeze(2) * h.sum(dim=1, keepdim=True)
-    inner = inner - inner.sum(dim=2, keepdim=True) * probs.unsqueeze(1)
-    spread = torch.diag_embed(probs) - probs.unsqueeze(2) * probs.unsqueeze(1)
-    return value, g - mass * probs, inner - mass.unsqueeze(2) * spread
+    same = torch.block_diag(*[logits.new_ones(actions // contexts, actions // contexts)] * contexts)
+    share = same * probs.unsqueeze(1)  # 1 p^T within each context
+    mass = g @ same
+    inner = h - share.mT @ h
+    inner = inner - inner @ share
+    spread = torch.diag_embed(mass * probs) - (mass * probs).unsqueeze(2) * share
+    return value, g - mass * probs, inner - spread
 
 
 def _row_derivatives(

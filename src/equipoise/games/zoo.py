@@ -1,4 +1,7 @@
-"""Named preference games with known equilibria: `zoo.make("brps")`, `zoo.parse("random:10:3")`."""
+"""Named preference games with known equilibria: `zoo.make("brps")`, `zoo.parse("random:10:3")`.
+
+A batch of games is one game whose prompts are the single games: `zoo.parse("random:10:0x64")` holds seeds 0 to 63.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +46,16 @@ def bradley_terry(rewards: Any, reference: Any = None) -> PreferenceGame:
     return PreferenceGame(torch.sigmoid(r.unsqueeze(2) - r.unsqueeze(1)), reference)
 
 
-def random(size: int = 10, seed: int = 0) -> PreferenceGame:
-    """P(i > j) ~ U(0, 1) for i > j, reference logits ~ N(0, 1): the random games of the EGPO simulations.
+def random(size: int = 10, seed: int = 0, spread: float = 1.0) -> PreferenceGame:
+    """P(i > j) ~ U(0, 1) for i > j, reference logits ~ N(0, spread^2), 0 being the uniform reference.
 
+    With spread 1 the random games of the EGPO simulations (2503.08942: ten of size 10, "random:10:0x10").
     Nash: by LP; almost surely unique, its support of odd size.
     """
     rng = np.random.default_rng(seed)
     lower = np.tril(rng.uniform(size=(size, size)), -1)
     table = lower + np.triu(1 - lower.T, 1) + 0.5 * np.eye(size)
-    return PreferenceGame(table, torch.as_tensor(rng.normal(size=size)).softmax(dim=0))
+    return PreferenceGame(table, torch.as_tensor(spread * rng.normal(size=size)).softmax(dim=0))
 
 
 def cyclic(size: int = 5, win: float = 1.0) -> PreferenceGame:
@@ -137,7 +141,10 @@ def make(name: str, **params: Any) -> PreferenceGame:
 
 
 def parse(text: str) -> PreferenceGame:
-    """`name[:value[:value]]`: values fill the parameters in order, as in "cyclic:5:0.8" or "random:10:3"."""
+    """`name[:value[:value]]`: values fill the parameters in order, as in "cyclic:5:0.8" or "random:10:3".
+
+    A seed may be FIRSTxCOUNT, as in "random:10:0x64": the games of COUNT seeds from FIRST on, `batch`ed.
+    """
     name, *values = text.split(":")
     if name not in _ZOO:
         raise ValueError(f"no game {name!r}{_nearest(name, names())}")
@@ -147,14 +154,44 @@ def parse(text: str) -> PreferenceGame:
     if len(values) > len(parameters):
         usage = ":".join([name, *(p.name for p in parameters)])
         raise ValueError(f"{text!r} has too many values; expected {usage}")
-    params: dict[str, Any] = {}
-    for parameter, value in zip(parameters, values, strict=False):
-        kind = type(parameter.default)
-        try:
-            params[parameter.name] = kind(value)
-        except ValueError:
-            raise ValueError(f"{text!r}: {parameter.name} must be {kind.__name__}, got {value!r}") from None
-    return make(name, **params)
+    given = {p.name: _value(text, p, value) for p, value in zip(parameters, values, strict=False)}
+    seeds = given.get("seed")
+    if not isinstance(seeds, range):
+        return make(name, **given)
+    games = [make(name, **(given | {"seed": seed})) for seed in seeds]
+    return batch(games, [f"seed {seed}" for seed in seeds])
+
+
+def _value(text: str, parameter: inspect.Parameter, value: str) -> int | float | range:
+    """One value as its parameter's type; several seeds as their range."""
+    kind, several = type(parameter.default), parameter.name == "seed"
+    try:
+        if several and "x" in value:
+            first, count = map(int, value.split("x"))
+            if count > 0:
+                return range(first, first + count)
+        return kind(value)
+    except ValueError:
+        wanted = f"{kind.__name__}, or FIRSTxCOUNT for several," if several else f"{kind.__name__},"
+        raise ValueError(f"{text!r}: {parameter.name} must be {wanted} got {value!r}") from None
+
+
+def batch(games: Sequence[PreferenceGame], titles: Sequence[str]) -> PreferenceGame:
+    """Games of one size as the prompts of one game, each game of equal weight.
+
+    titles    one for each game: the name of its prompt, or what stands before the names of its prompts.
+    """
+    return PreferenceGame(
+        torch.cat([game.preference for game in games]),
+        torch.cat([game.reference for game in games]),
+        prompt_weight=torch.cat([game.prompt_weight for game in games]) / len(games),
+        names=[names for game in games for names in game.names],
+        prompt_names=[
+            title if game.prompts == 1 else f"{title}, prompt {prompt}"
+            for game, title in zip(games, titles, strict=True)
+            for prompt in game.prompt_names
+        ],
+    )
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

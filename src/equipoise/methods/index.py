@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from equipoise.methods.apo import APO
 from equipoise.methods.cdpo import CDPO
+from equipoise.methods.copg import COPG
+from equipoise.methods.dno import DNO
 from equipoise.methods.dpo import DPO
+from equipoise.methods.egpo import EGPO, OMD
+from equipoise.methods.gpo import GPO
+from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
+from equipoise.methods.mpo import MPO
+from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
+from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
+from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
+from equipoise.methods.onpo import ONPO
+from equipoise.methods.p3o import P3O
+from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
+from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.spac import SPAC
+from equipoise.methods.spin import SPIN
+from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
+from equipoise.methods.srpo import SRPO
+from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
 from equipoise.play.method import Method
 
-METHODS: dict[str, Method] = {m.name: m for m in (SPAC, INPO, DPO, CDPO, IPO, IPO_MEAN)}
+OFFLINE = (SPAC, DPO, CDPO, IPO, IPO_MEAN, VPO_OFFLINE, SPIN, HYPO, SRPO)
+TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
+TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, GPO)
+TO_A_REWARD = (ITERATIVE_DPO, APO, ONLINE_DPO, XPO, VPO, SAIL, SAIL_DPP, SAIL_DDP, COPG, P3O, RLOO, REINFORCE)
+
+METHODS: dict[str, Method] = {
+    m.name: m for m in (*OFFLINE, *TO_REGULARISED_NASH, *TO_PLAIN_NASH, *TO_A_REWARD)
+}
 
 
 def get(name: str) -> Method:
@@ -34,13 +58,13 @@ def describe(method: Method) -> dict[str, Any]:
         "needs": method.needs,
         "players": method.players.describe(),
         "pairing": method.pairing.describe(),
-        "oracle": "recorded labels" if method.needs == "pairs" else "preference oracle",
+        "oracle": "preference oracle" if "oracle" in method.needs else "recorded labels",
         "objective": type(method.objective).__name__,
         "anchors": dict(method.anchors),
         "update": method.update.describe(),
         "rounds": method.rounds,
-        "defaults": {f.name: getattr(method.objective, f.name) for f in fields(method.objective)}  # type: ignore[arg-type]
-        | dict(method.train),
+        "defaults": method.parameters() | dict(method.train),
         "status": method.status,
         "confidence": method.confidence,
+        "notes": method.notes,
     }

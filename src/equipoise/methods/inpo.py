@@ -32,6 +32,9 @@ INPO = Method(
         "train.epochs": 5,
     },
     exact={"eta": 0.5, "tau": 0.1},
-    closed_form=lambda game, policy, objective: inpo_step(game, policy, eta=objective.eta, tau=objective.tau),
+    closed_form=lambda game, state, m: inpo_step(
+        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+    ),
+    kl_weight="tau",
     in_theory=(Self(samples=2), Pairs()),
 )

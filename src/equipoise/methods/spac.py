@@ -14,22 +14,24 @@ from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
 from equipoise.play.players import Recorded
 from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.world import START, State
 
 
-def exact_step(game: PreferenceGame, policy: TabularPolicy, objective: Spac) -> TabularPolicy:
+def exact_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:
     """Unbounded critic on the population of pairs from the reference, then the mirror step (mode "linear").
 
     The argmin of the practical linear objective without clip is exactly this. Raises ValueError in mode "smooth",
     which has no closed form.
     """
+    objective = method.objective
+    assert isinstance(objective, Spac)
     if objective.mode != "linear":
         raise ValueError(
             "SPAC's closed form is that of mode=linear without clip; run mode=smooth with --gradient"
         )
     data = population(game, game.initial())
     lam = objective.w_pref / objective.w_pess
-    return spac_step_exact(data, policy, lam=lam, eta=1 / objective.b)
+    return spac_step_exact(data, state.policies[START], lam=lam, eta=1 / objective.b)
 
 
 SPAC = Method(

@@ -1,4 +1,4 @@
-"""What every method shares on the playground, whose model is a hundred-thousandth of the papers'.
+"""What methods share on the playground, whose model is a hundred-thousandth of the papers'.
 
 Pair losses are flat along the total mass of the responses they compare. There the gradient is noise, Adam makes
 full steps of it, and mass leaks out of the grammar; an epsilon near the size of a real gradient entry stops that.
@@ -11,4 +11,13 @@ TINY = {
     "train.micro_batch": 128,
     "sampling.max_new_tokens": 12,
     "sampling.batch": 64,
+}
+
+# for methods whose rounds are a few gradient steps: many short rounds, evaluated now and then
+MANY_STEPS = TINY | {
+    "play.rounds": 30,
+    "train.batch": 36,
+    "train.schedule": "constant",
+    "train.warmup": 0.0,
+    "evaluate.every": 10,
 }

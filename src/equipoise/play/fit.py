@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.scores import Losses, Scores
-from equipoise.data.collate import collate
+from equipoise.core.objectives.base import is_group, reads_reward, reads_tokens
+from equipoise.core.scores import Losses, Scores, TokenScores
+from equipoise.data.collate import collate, row_length
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 
@@ -77,11 +78,14 @@ class Fit:
         accelerator: Accelerator,
         permutation: Callable[[int], np.ndarray],
     ) -> None:
-        if rows.responses.shape[1] != objective.candidates:
+        held, reads = rows.responses.shape[1], objective.candidates
+        if held < reads or (held > reads and not is_group(objective)):
             raise TrainingError(
-                f"{type(objective).__name__} reads {objective.candidates} responses per prompt, "
-                f"the comparisons hold {rows.responses.shape[1]}"
+                f"{type(objective).__name__} reads {reads}{' or more' if is_group(objective) else ''} responses "
+                f"per prompt, the comparisons hold {held}"
             )
+        if reads_reward(objective) and rows.reward is None:
+            raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
         self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
         self.parameters = [p for _, p in policy.parameters()]
@@ -99,20 +103,32 @@ class Fit:
         self.position = 0
         self.longest = np.array(
             [
-                len(p.ids) + max(len(r.ids) for r in group)
+                max(row_length(p.ids, r) for r in group)
                 for p, group in zip(rows.prompts, rows.responses, strict=True)
             ]
         )
 
     def scores(self, chosen: np.ndarray) -> Scores:
-        """Scores of some comparisons under the policy as it stands, with their cached anchors."""
+        """Scores of some comparisons under the policy as it stands, with their cached anchors.
+
+        For an objective that reads tokens, anchors and rewards are [N, K, T] with T the longest of all responses.
+        """
         prompts = [p.ids for p in self.rows.prompts[chosen]]
-        responses = [[r.ids for r in group] for group in self.rows.responses[chosen]]
-        logp, length = self.policy.logprobs(collate(prompts, responses, self.policy.pad), self.scorer)
-        index = torch.from_numpy(chosen)
+        responses = [list(group) for group in self.rows.responses[chosen]]
+        batch = collate(prompts, responses, self.policy.pad)
+        index, tokens = torch.from_numpy(chosen), reads_tokens(self.objective)
+        logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, self.scorer)
+
+        def frozen(values: Tensor) -> Tensor:
+            return values[index].to(logp)[..., : logp.shape[-1]]  # this batch may have no response of T tokens
+
+        reward = None if self.rows.reward is None else frozen(torch.from_numpy(self.rows.reward))
         prob = None if self.rows.prob is None else torch.from_numpy(self.rows.prob[chosen]).to(logp)
-        anchors = {name: anchor[index].to(logp) for name, anchor in self.anchors.items()}
-        return Scores(logp=logp, anchors=anchors, prob=prob, length=length.to(logp))
+        anchors = {name: frozen(anchor) for name, anchor in self.anchors.items()}
+        if tokens:
+            found = TokenScores(logp=logp, mask=length, anchors=anchors, reward=reward)
+            return Scores.of_tokens(found, prob=prob)
+        return Scores(logp=logp, anchors=anchors, prob=prob, length=length.to(logp), reward=reward)
 
     def step(self) -> dict[str, float]:
         """One optimizer step on the next batch; returns its figures."""
@@ -130,7 +146,7 @@ class Fit:
             last = begin + t.micro_batch >= len(mine)
             with nullcontext() if last else self.accelerator.no_sync(self.scorer):
                 scores = self.scores(share)
-                scores.logp.retain_grad()
+                _read(scores).retain_grad()
                 losses = reduce.expected(self.objective, scores)
                 weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
                 loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
@@ -164,14 +180,17 @@ class _Sums:
 
     def add(self, scores: Scores, losses: Losses, share: Tensor, scale: Tensor, objective: Objective) -> None:
         """`share` sums to one over the step; `scale` is what the gradients were multiplied by."""
-        drift = scores.log_ratio(objective.anchors[0]).detach()
-        assert scores.logp.grad is not None
-        pull = scores.logp.grad.abs().amax(dim=1) / scale
+        anchor = objective.anchors[0] if objective.anchors else None
+        drift = (scores.log_ratio(anchor) if anchor else scores.logp).detach()
+        best, worst = _sides(scores)
+        slope = _read(scores).grad
+        assert slope is not None
+        pull = slope.abs().flatten(1).amax(dim=1) / scale
         figures: dict[str, Any] = {
             "loss": losses.value.detach(),
             **losses.metrics,
-            "chosen_log_ratio": drift[:, 0],
-            "rejected_log_ratio": drift[:, 1],
+            "chosen_log_ratio": drift.gather(1, best)[:, 0],
+            "rejected_log_ratio": drift.gather(1, worst)[:, 0],
             "saturated": (pull < 0.01 * _pull_at_anchor(objective, scores)).to(share),
         }
         for name, value in figures.items():
@@ -184,10 +203,26 @@ class _Sums:
         return dict(zip(self.values, total.tolist(), strict=True))
 
 
+def _sides(scores: Scores) -> tuple[Tensor, Tensor]:
+    """Columns [B, 1] of the response preferred and the one not: by label, or where there is none by reward."""
+    if scores.reward is not None and scores.prob is None:
+        return scores.reward.argmax(1, keepdim=True), scores.reward.argmin(1, keepdim=True)
+    zeros = torch.zeros(len(scores), 1, dtype=torch.long, device=scores.logp.device)
+    return zeros, zeros + min(1, scores.logp.shape[1] - 1)
+
+
 def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
     """How strongly each comparison's label would pull on a log-prob where the policy equals its anchors, [B]."""
-    zeros = torch.zeros_like(scores.logp, requires_grad=False)
-    logp = zeros.clone().requires_grad_()
-    start = replace(scores, logp=logp, anchors=dict.fromkeys(objective.anchors, zeros))
+    zeros = torch.zeros_like(_read(scores), requires_grad=False)
+    logp, anchors = zeros.clone().requires_grad_(), dict.fromkeys(objective.anchors, zeros)
+    if scores.tokens is None:
+        start = replace(scores, logp=logp, anchors=anchors)
+    else:
+        start = Scores.of_tokens(replace(scores.tokens, logp=logp, anchors=anchors), prob=scores.prob)
     value = reduce.expected(objective, start).value
-    return torch.autograd.grad(value.sum(), logp)[0].abs().amax(dim=1)
+    return torch.autograd.grad(value.sum(), logp)[0].abs().flatten(1).amax(dim=1)
+
+
+def _read(scores: Scores) -> Tensor:
+    """The log-probs that the gradient of a loss enters by: of tokens where there are any, else of responses."""
+    return scores.logp if scores.tokens is None else scores.tokens.logp

@@ -11,26 +11,33 @@ from equipoise.core.objectives import Objective
 from equipoise.core.objectives.catalog import Confidence
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
-from equipoise.play.pairing import Pairing
+from equipoise.play.pairing import Pairing, Replayed
 from equipoise.play.players import Players
 from equipoise.play.updates import Update
+from equipoise.play.world import Past, State
 
-# (game, policy at the start of the round, objective) -> policy after one exact step
-ClosedForm = Callable[[PreferenceGame, TabularPolicy, Any], TabularPolicy]
+# (game, round's state, objective and update with their parameters) -> the policy that the round's fit would give
+ClosedForm = Callable[[PreferenceGame, State, "Method"], TabularPolicy]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """Four choices on four axes. The loop never asks which method it runs.
 
+    objective   None where the update minimises nothing and reads the comparisons itself.
     anchors     the objective's anchor names -> policies ("initial", "start").
-    needs       "pairs" (recorded preferences) or "oracle" (prompts and somebody who judges).
+    needs       "pairs" (recorded preferences), "oracle" (prompts and somebody who judges), "pairs and oracle", or
+                "prompts" (nobody is asked).
     train       settings of the run that differ from the package's, with the paper's values.
     playground  settings for the built-in language game, whose model is a hundred-thousandth of the papers'.
-    exact       parameters of the objective for exact games, whose payoffs are win rates in [0, 1].
-    closed_form one exact step on a finite game, where there is one.
+    exact       parameters for exact games, whose payoffs are win rates in [0, 1].
+    closed_form what the round's fit gives on a finite game, where there is a formula; everything around the fit (a
+                second fit, a magnet, an extrapolation) is played as ever.
     in_theory   players and pairing that the method's theory speaks of, where its practice samples otherwise;
                 exact games use them.
+    derived     parameters that follow from others unless they are set: name -> function of all parameters.
+    kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
+    notes       what a reader of the formula should know, such as which constants are recalled.
     """
 
     name: str
@@ -40,7 +47,7 @@ class Method:
     needs: str
     players: Players
     pairing: Pairing
-    objective: Objective
+    objective: Objective | None
     anchors: Mapping[str, str]
     update: Update
     rounds: int
@@ -49,26 +56,36 @@ class Method:
     exact: Mapping[str, Any] = field(default_factory=dict)
     closed_form: ClosedForm | None = None
     in_theory: tuple[Players, Pairing] | None = None
+    derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    kl_weight: str | None = None
     status: str = "stable"
+    notes: str = ""
 
     def __post_init__(self) -> None:
-        if set(self.anchors) != set(self.objective.anchors):
+        read = self.objective.anchors if self.objective else ()
+        if set(self.anchors) != set(read):
             raise ValueError(
-                f"method {self.name}: anchors {sorted(self.anchors)} are named, "
-                f"the objective reads {sorted(self.objective.anchors)}"
+                f"method {self.name}: anchors {sorted(self.anchors)} are named, the objective reads {sorted(read)}"
             )
 
     def parameters(self) -> dict[str, Any]:
-        """The objective's parameters by name."""
-        return {f.name: getattr(self.objective, f.name) for f in fields(self.objective)}  # type: ignore[arg-type]
+        """The method's parameters by name: the objective's, then those of its update, pairing and players.
+
+        Where two choices have a parameter of one name it is one parameter, and both follow it.
+        """
+        found: dict[str, Any] = {}
+        for choice in (self.objective, self.update, self.pairing, self.players):
+            for name, value in _parameters(choice).items():
+                found.setdefault(name, value)
+        return found
 
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
-        """The same method with some objective parameters changed.
+        """The same method with some parameters changed.
 
         Raises KeyError for an unknown name (naming the nearest) and ValueError for a value that is illegal or no
         number where one is needed.
         """
-        known, given = self.parameters(), dict(values)
+        known, given = self.parameters(), {}
         for name, value in values.items():
             if name not in known:
                 near = get_close_matches(name, known, n=1)
@@ -78,9 +95,62 @@ class Method:
             if isinstance(known[name], float) and not number:
                 raise ValueError(f"{name} must be a number, got {value!r}")
             given[name] = float(value) if isinstance(known[name], float) else value
-        return replace(self, objective=replace(self.objective, **given))  # type: ignore[type-var]
+        given |= {name: follows(known | given) for name, follows in self.derived.items() if name not in given}
+        changed = {
+            axis: _replaced(getattr(self, axis), given)
+            for axis in ("objective", "update", "pairing", "players")
+        }
+        return replace(self, **changed)
+
+    @property
+    def loss(self) -> Objective:
+        """The objective, for an update that minimises one. Raises ValueError where there is none."""
+        if self.objective is None:
+            raise ValueError(f"{self.name} has no objective to minimise")
+        return self.objective
+
+    @property
+    def tau(self) -> float | None:
+        """KL weight of the game that the method plays; None if it is the plain one or no game."""
+        return self.parameters()[self.kl_weight] if self.kl_weight else None
+
+    @property
+    def asks_the_past(self) -> bool:
+        """Whether a player or an opponent is drawn from past iterates."""
+        chosen = (
+            getattr(axis, "by", getattr(axis, "against", None)) for axis in (self.players, self.pairing)
+        )
+        return any(isinstance(who, Past) for who in chosen)
+
+    @property
+    def reach(self) -> int:
+        """How many rounds back the pairing replays comparisons from."""
+        if not isinstance(self.pairing, Replayed):
+            return 0
+        return self.rounds if self.pairing.shares is None else len(self.pairing.shares)
 
     def on_exact_games(self, rounds: int) -> Method:
         """The form that an exact game enumerates: the theory's players and pairing, for so many rounds."""
-        players, pairing = self.in_theory or (self.players, self.pairing)
+        known = self.parameters()
+        players, pairing = (_replaced(c, known) for c in self.in_theory or (self.players, self.pairing))
         return replace(self, players=players, pairing=pairing, rounds=rounds)
+
+
+def _names(choice: Any) -> tuple[str, ...]:
+    """A choice's own parameters: those it declares, or all fields of an objective."""
+    if choice is None:
+        return ()
+    own = getattr(choice, "parameters", None)
+    return tuple(own) if own is not None else tuple(f.name for f in fields(choice))
+
+
+def _parameters(choice: Any) -> dict[str, Any]:
+    inner = _parameters(choice.base) if hasattr(choice, "base") else {}
+    return {name: getattr(choice, name) for name in _names(choice)} | inner
+
+
+def _replaced(choice: Any, values: Mapping[str, Any]) -> Any:
+    changed = {name: values[name] for name in _names(choice) if name in values}
+    if hasattr(choice, "base"):
+        changed["base"] = _replaced(choice.base, values)
+    return replace(choice, **changed) if changed else choice

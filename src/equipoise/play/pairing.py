@@ -1,22 +1,27 @@
-"""Pairing: which of the written responses are compared, and how the oracle's answer becomes a label."""
+"""Pairing: which of the written responses are compared, and how the oracle's answer becomes a label or a reward."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from equipoise.play.rows import Rows
-from equipoise.play.world import State, World
+from equipoise.play.world import START, Floats, Geometric, State, Who, World
 
 Columns = npt.NDArray[np.intp]
 
 
 class Pairing(Protocol):
+    """parameters   names of its fields that are the method's parameters."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+
     def check(self, samples: int) -> None:
         """Raise ValueError if `samples` responses per prompt cannot be paired this way."""
         ...
@@ -29,6 +34,8 @@ class Pairing(Protocol):
 @dataclass(frozen=True)
 class AsRecorded:
     """The data's own pairs and labels; nothing is asked of an oracle."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
 
     def check(self, samples: int) -> None:
         pass
@@ -46,12 +53,19 @@ class Pairs:
 
     labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Every choice has the
     same expected gradient, that of one i.i.d. pair, under which the squared losses are exact regressions on win
-    rates; all pairs have the smallest variance and the largest cost. Pairs of equal responses are left out: they
-    carry no gradient.
+    rates; all pairs have the smallest variance and the largest cost. "own": nobody is asked, the objective labels
+    them itself.
+
+    equal      keep pairs of equal responses. They are ties and carry no gradient for an objective that reads only
+               the margin of a pair; for one that reads each response they do, and leaving them out is a bias.
+    rewards    give the label p also as rewards (p, 1 - p).
     """
 
-    labels: Literal["soft", "bernoulli"] = "soft"
+    labels: Literal["soft", "bernoulli", "own"] = "soft"
     every: bool = False
+    equal: bool = False
+    rewards: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
 
     def check(self, samples: int) -> None:
         if samples < 2 or (samples % 2 and not self.every):
@@ -67,10 +81,14 @@ class Pairs:
         parts = []
         for a, b in combinations(range(count), 2) if self.every else disjoint:
             first, second = np.full(len(rows), a), np.full(len(rows), b)
-            prob = world.compare(rows, first, second)
-            if self.labels == "bernoulli":
-                prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
-            parts.append(_distinct(rows.pair(first, second, prob)))
+            pairs = rows.columns([first, second])
+            if self.labels != "own":
+                prob = world.compare(rows, first, second)
+                if self.labels == "bernoulli":
+                    prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
+                reward = np.stack([prob, 1 - prob], axis=1) if self.rewards else None
+                pairs = replace(pairs, prob=prob, reward=reward)
+            parts.append(pairs if self.equal else _distinct(pairs))
         return Rows.join(parts)
 
     def describe(self) -> str:
@@ -87,6 +105,8 @@ class Tournament:
 
     This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
     """
+
+    parameters: ClassVar[tuple[str, ...]] = ()
 
     def check(self, samples: int) -> None:
         if samples < 4 or samples & (samples - 1):
@@ -111,9 +131,219 @@ class Tournament:
         return "tournament: best against worst"
 
 
+def _itself(wins: Floats) -> Floats:
+    return wins
+
+
+def logit(wins: Floats) -> Floats:
+    """The score s = log P/(1 - P) of a win, bounded at P = 10^-6 and 1 - 10^-6 so that a certain win stays finite."""
+    inside = np.clip(wins, 1e-6, 1 - 1e-6)
+    return np.log(inside / (1 - inside))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Every response with its win rate E P(y beats y'), y' by an opponent, as reward; nothing is selected.
+
+    against     the opponent; with `opponents` = 0 the responses of a prompt meet each other (leave one out), which
+                needs them all written by the opponent. Exact games take the exact expectation.
+    scores      "win rate", or "logit": the mean of log P/(1 - P).
+    with_itself each response also meets itself (P = 1/2), as SPPO's released pipeline counts: with K responses
+                this shrinks rates towards 1/2 by (K - 1)/K. Samples only.
+    """
+
+    against: Who = START
+    opponents: int = 0
+    scores: Literal["win rate", "logit"] = "win rate"
+    with_itself: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if not self.opponents and samples < 2:
+            raise ValueError(f"responses that meet each other must be two at least, got {samples} per prompt")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        of = logit if self.scores == "logit" else _itself
+        rates = world.win_rates(state, rows, self.against, self.opponents, of)
+        count = rows.responses.shape[1]
+        if self.with_itself:
+            rates = ((count - 1) * rates + of(np.array(0.5))) / count
+        return replace(rows, reward=rates)
+
+    def describe(self) -> str:
+        return f"every response with its {self.scores}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredByMixture:
+    """`Scored` against fresh responses of the geometric mixture pi_t^(1 - mixture) pi_ref^mixture (Nash-MD)."""
+
+    mixture: float = 0.125
+    opponents: int = 2
+    parameters: ClassVar[tuple[str, ...]] = ("mixture",)
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        scored = Scored(against=Geometric(share=self.mixture), opponents=self.opponents)
+        return scored.form(world, state, rows)
+
+    def describe(self) -> str:
+        return "every response with its win rate against a mixture of the policy and the reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestWorst:
+    """The responses with the best and the worst win rate among the K, as one pair.
+
+    keep     "label": the best one wins for certain; "match": the oracle's P(best beats worst) as a soft label and,
+             with 1 - P, as rewards; "rates": their win rates among the K as rewards.
+    Not i.i.d.: the identity behind constant targets does not hold for selected pairs.
+    """
+
+    keep: Literal["label", "match", "rates"] = "label"
+    with_itself: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples < 2:
+            raise ValueError(f"a best and a worst response need two at least, got {samples} per prompt")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
+        scored = Scored(with_itself=self.with_itself).form(world, state, rows)
+        assert scored.reward is not None
+        best, worst = scored.reward.argmax(axis=1), scored.reward.argmin(axis=1)
+        chosen = scored.columns([best, worst])
+        if self.keep == "rates":
+            return _distinct(chosen)
+        prob = np.ones(len(rows)) if self.keep == "label" else world.compare(rows, best, worst)
+        return _distinct(replace(chosen, prob=prob, reward=np.stack([prob, 1 - prob], axis=1)))
+
+    def describe(self) -> str:
+        return f"best against worst of all ({self.keep})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetBeatsOwn:
+    """Column 0 (the data's response) beats column 1 (the policy's own), for certain: nobody is asked (SPIN)."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return _distinct(replace(rows, prob=np.ones(len(rows))))
+
+    def describe(self) -> str:
+        return "the data's response beats the policy's own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithThird:
+    """Labelled pairs, each with a third response whose likelihood is to rise or fall.
+
+    The first half of the written columns meets the second half, column by column. `third` says which response is
+    the third: "second", the pair's own second one (an exploration sample in a pair of its own), or "last", the
+    last column, which then takes no part in the pairs.
+    """
+
+    third: Literal["second", "last"] = "second"
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples % 2 or samples < 2:
+            raise ValueError(f"pairs with a third response need an even number of samples, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        half = rows.responses.shape[1] // 2
+        last = np.full(len(rows), rows.responses.shape[1] - 1)
+        parts = []
+        for column in range(half):
+            first, second = np.full(len(rows), column), np.full(len(rows), half + column)
+            prob = world.compare(rows, first, second)
+            third = second if self.third == "second" else last
+            parts.append(replace(rows.columns([first, second, third]), prob=prob))
+        return Rows.join(parts)
+
+    def describe(self) -> str:
+        return "pairs by the oracle, with a third response"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithChosen:
+    """Recorded pairs, preferred response first, with that response once more as the third."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        prob = np.ones(len(rows)) if rows.prob is None else rows.prob
+        best = np.where(prob >= 0.5, 0, 1)
+        return replace(rows.columns([best, 1 - best, best]), prob=np.maximum(prob, 1 - prob))
+
+    def describe(self) -> str:
+        return "as recorded, with the preferred response once more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBothRoles:
+    """The pairs of any pairing, each response after the prompt and as an improvement of either (SRPO's six columns)."""
+
+    base: Pairing = field(default_factory=AsRecorded)
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        self.base.check(samples)
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return world.both_roles(self.base.form(world, state, rows))
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, in both roles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """Any pairing, with comparisons of earlier rounds beside the new ones.
+
+    shares   at most shares[0] of the new comparisons' number from the last round, shares[1] from the one before, and
+             so on, drawn without replacement; None: all comparisons of all earlier rounds.
+    """
+
+    base: Pairing = field(default_factory=Pairs)
+    shares: tuple[float, ...] | None = None
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        self.base.check(samples)
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        new = self.base.form(world, state, rows)
+        parts, reach = [new], state.round - 1 if self.shares is None else len(self.shares)
+        for back in range(1, reach + 1):
+            old = world.past(state, back)
+            if old is None:
+                break
+            old = old.take(np.arange(len(old) if old.fresh is None else old.fresh))
+            if self.shares is not None:
+                order = world.uniforms(state, f"replay-{back}", len(old)).argsort()
+                old = old.take(order[: int(self.shares[back - 1] * len(new))])
+            parts.append(old)
+        return replace(Rows.join(parts), fresh=len(new))
+
+    def describe(self) -> str:
+        old = "all" if self.shares is None else "some"
+        return f"{self.base.describe()}; {old} comparisons of earlier rounds again"
+
+
 def _distinct(pairs: Rows) -> Rows:
     """The pairs of two different responses."""
-    return pairs.take(np.array([a != b for a, b in pairs.responses], dtype=bool))
+    return pairs.take(np.array([group[0] != group[1] for group in pairs.responses], dtype=bool))
 
 
 def _bracket(field: list[Columns], play: Callable[[Columns, Columns], Columns]) -> Columns:

@@ -25,6 +25,10 @@ class Rows:
     weight     [N]    probability (exact game) or importance (text) of the row
     writers    K names: who wrote each column: "recorded", or a policy's name ("initial", "start", "before")
     prob       [N]    probability that column 0 beats column 1; None before judging
+    reward     [N, K] a number for each response (a win rate, a score), or [N, K, T] one for each of its tokens;
+               None where nothing asked for one
+    fresh      the first so many rows are of this round, the others replayed; None: all of them
+    domain     [N]    which domain of the recorded data the row is of, from 0 on; stages do not keep it
     """
 
     prompts: Array
@@ -32,6 +36,9 @@ class Rows:
     weight: npt.NDArray[np.float64]
     writers: tuple[str, ...]
     prob: npt.NDArray[np.float64] | None = None
+    reward: npt.NDArray[np.float64] | None = None
+    fresh: int | None = None
+    domain: npt.NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.prompts)
@@ -42,6 +49,8 @@ class Rows:
             )
         if self.prob is not None and self.prob.shape != (n,):
             raise ValueError(f"prob has shape {self.prob.shape}, expected ({n},)")
+        if self.reward is not None and self.reward.shape[:2] != self.responses.shape:
+            raise ValueError(f"reward has shape {self.reward.shape}, expected {self.responses.shape}")
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -54,31 +63,50 @@ class Rows:
             responses=self.responses[rows],
             weight=self.weight[rows],
             prob=None if self.prob is None else self.prob[rows],
+            reward=None if self.reward is None else self.reward[rows],
+            fresh=None,
+            domain=None if self.domain is None else self.domain[rows],
         )
+
+    def columns(self, chosen: Sequence[Array]) -> Rows:
+        """The responses at the given column indices (one [N] array for each new column), unjudged."""
+        at = (
+            np.arange(len(self))[:, None],
+            np.stack(chosen, axis=1) if len(chosen) else np.empty((len(self), 0), int),
+        )
+        return replace(
+            self,
+            responses=self.responses[at],
+            writers=tuple(self._writer(column) for column in chosen),
+            prob=None,
+            reward=None if self.reward is None else self.reward[at],
+        )
+
+    def _writer(self, column: Array) -> str:
+        names = {self.writers[c] for c in np.unique(column)}
+        return names.pop() if len(names) == 1 else "mixed"
 
     def pair(self, first: Array, second: Array, prob: npt.NDArray[np.float64]) -> Rows:
         """One pair per row: the responses at column indices first[i] and second[i], with P(first beats second)."""
-        every = np.arange(len(self))
-        return replace(
-            self,
-            responses=np.stack([self.responses[every, first], self.responses[every, second]], axis=1),
-            writers=(self.writers[0], self.writers[0]) if len(set(self.writers)) == 1 else ("mixed", "mixed"),
-            prob=prob,
-        )
+        return replace(self.columns([first, second]), prob=prob)
 
     def append(self, responses: Array, writer: str) -> Rows:
-        """Further columns [N, k], all by one writer."""
+        """Further columns [N, k], all by one writer; rewards were those of the columns before, and go."""
         writers = (*self.writers, *[writer] * responses.shape[1])
-        return replace(self, responses=np.concatenate([self.responses, responses], axis=1), writers=writers)
+        joined = np.concatenate([self.responses, responses], axis=1)
+        return replace(self, responses=joined, writers=writers, reward=None)
 
     @staticmethod
     def join(parts: Sequence[Rows]) -> Rows:
         """The rows of several parts of the same shape, one after the other."""
         probs = [part.prob for part in parts if part.prob is not None]
+        rewards = [part.reward for part in parts if part.reward is not None]
         return replace(
             parts[0],
             prompts=np.concatenate([part.prompts for part in parts]),
             responses=np.concatenate([part.responses for part in parts]),
             weight=np.concatenate([part.weight for part in parts]),
             prob=np.concatenate(probs) if len(probs) == len(parts) else None,
+            reward=np.concatenate(rewards) if len(rewards) == len(parts) else None,
+            domain=None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.play.rows import Rows
+from equipoise.play.world import POLICY
+from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.files import whole, write_text
 
 
@@ -44,8 +47,29 @@ class Journal:
     def stage(self, round: int, name: str) -> Path:
         return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
 
-    def checkpoint(self, round: int) -> Path:
-        return self.folder / "checkpoints" / (f"round-{round:03d}" if round else "initial")
+    def checkpoint(self, round: int, name: str = POLICY) -> Path:
+        """The policy that a round ended with, or another that it made on the way."""
+        own = f"round-{round:03d}" if round else "initial"
+        return self.checkpoints / (own if name == POLICY else f"{own}-{name}")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def tidy(self, round: int, used: set[str]) -> None:
+        """Drop the optimizer states of earlier rounds, and policies made on the way that nobody uses any more."""
+        for past in (round - 1, round):
+            for folder in self.checkpoints.glob(f"round-{past:03d}*"):
+                if folder.name in used:
+                    continue
+                if folder == self.checkpoint(past):
+                    (folder / MOMENTS).unlink(missing_ok=True)
+                else:
+                    shutil.rmtree(folder)
+
+    def settled(self, round: int) -> Path:
+        """Which checkpoint each policy's name means after a round; written last, it says that the round is done."""
+        return self.folder / "rounds" / f"{round:03d}" / "policies.json"
 
     @property
     def progress(self) -> Path:
@@ -54,7 +78,7 @@ class Journal:
 
     def rounds_done(self) -> int:
         done = 0
-        while self.checkpoint(done + 1).exists():
+        while self.settled(done + 1).exists():
             done += 1
         return done
 
@@ -91,6 +115,7 @@ def save_rows(path: Path, rows: Rows) -> None:
         "context": [json.dumps(p.context, ensure_ascii=False) for p in rows.prompts],
         "weight": rows.weight.tolist(),
         "prob": [None] * len(rows) if rows.prob is None else rows.prob.tolist(),
+        "reward": [None] * len(rows) if rows.reward is None else rows.reward.tolist(),
         "responses": [[_plain(response) for response in group] for group in rows.responses],
     }
     schema = pa.schema(
@@ -100,9 +125,10 @@ def save_rows(path: Path, rows: Rows) -> None:
             ("context", pa.string()),
             ("weight", pa.float64()),
             ("prob", pa.float64()),
+            ("reward", pa.list_(pa.float64())),
             ("responses", pa.list_(_RESPONSE)),
         ],
-        metadata={"writers": json.dumps(rows.writers)},
+        metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)},
     )
     with whole(path) as draft:
         pq.write_table(pa.Table.from_pydict(columns, schema=schema), draft)
@@ -119,14 +145,20 @@ def load_rows(path: Path) -> Rows:
             columns["prompt_ids"], columns["context"], columns["prompt"], strict=True
         )
     ]
-    responses = [[Response(**{**r, "ids": tuple(r["ids"])}) for r in group] for group in columns["responses"]]
+    responses = [
+        [Response(**{**r, "ids": tuple(r["ids"]), "lead": tuple(r["lead"])}) for r in group]
+        for group in columns["responses"]
+    ]
     judged = all(prob is not None for prob in columns["prob"])
+    scored = len(table) > 0 and all(reward is not None for reward in columns["reward"])
     return Rows(
         prompts=objects(prompts),
         responses=objects(responses, width=len(writers)),
         weight=np.array(columns["weight"], dtype=np.float64),
         writers=writers,
         prob=np.array(columns["prob"], dtype=np.float64) if judged else None,
+        reward=np.array(columns["reward"], dtype=np.float64) if scored else None,
+        fresh=json.loads(table.schema.metadata[b"fresh"]),
     )
 
 
@@ -144,6 +176,7 @@ _RESPONSE = pa.struct(
         ("text", pa.string()),
         ("finished", pa.bool_()),
         ("logp", pa.float64()),
+        ("lead", pa.list_(pa.int64())),
     ]
 )
 
@@ -154,4 +187,5 @@ def _plain(response: Response) -> dict[str, Any]:
         "text": response.text,
         "finished": response.finished,
         "logp": response.logp,
+        "lead": list(response.lead),
     }

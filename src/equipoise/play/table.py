@@ -7,7 +7,7 @@ language model estimates from samples is here a sum. The same rounds, players, p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,48 @@ import torch
 from torch import Tensor
 
 from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import is_surrogate
 from equipoise.games import gaps
-from equipoise.games.expectation import enumerate_data
-from equipoise.games.fit import minimise
+from equipoise.games.expectation import Comparisons, enumerate_data, loss
+from equipoise.games.fit import gradient, minimise
 from equipoise.games.offline import PairData, population
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.solve import nash, regularised_nash
 from equipoise.games.tabular import TabularPolicy, mixture
+from equipoise.play.directions import unit_direction
 from equipoise.play.loop import play
 from equipoise.play.method import Method
 from equipoise.play.rows import Rows
-from equipoise.play.world import START, Floats, State
+from equipoise.play.state import Seeds
+from equipoise.play.world import (
+    POLICY,
+    START,
+    UNIFORM,
+    Floats,
+    Geometric,
+    Nudged,
+    Past,
+    State,
+    Who,
+)
 
 
 @dataclass(frozen=True)
 class TableWorld:
-    """A preference game as a world. `data`: recorded pairs; by default the population of pairs drawn i.i.d. from
-    the reference policy and labelled by the game."""
+    """A preference game as a world.
+
+    data      recorded pairs; by default the population of pairs drawn i.i.d. from the reference policy and labelled
+              by the game.
+    seed      of random directions, the only thing here that is drawn.
+    remember  rounds whose comparisons are kept for replay.
+    """
 
     game: PreferenceGame
     data: PairData | None = None
+    seed: int = 0
+    remember: int = 0
+    judged: dict[int, Rows] = field(default_factory=dict, repr=False)
+    made: dict[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
 
     def prompts(self, state: State) -> Rows:
         return Rows(
@@ -53,42 +75,196 @@ class TableWorld:
             weight=found.weight.numpy(),
             writers=("recorded", "recorded"),
             prob=np.ones(len(found.prompts)),
+            domain=found.prompts.numpy(),
         )
 
-    def write(self, state: State, rows: Rows, by: str, count: int) -> Rows:
-        probs = state.policies[by].probs().numpy()
+    def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
+        return self.judged.get(state.round - back) if stage == "judging" else None
+
+    def who(self, state: State, who: Who) -> TabularPolicy:
+        """The policy of that name in this round."""
+        if isinstance(who, Geometric):
+            return self.who(state, who.base).geometric(self.who(state, who.other), who.share)
+        if isinstance(who, Nudged):
+            scale, block = who.scale, who.block
+            return self.nudge(state, who.start, scale=scale, direction=who.direction, block=block, name="")
+        if isinstance(who, Past):
+            return mixture([*state.past, state.policies[START]])
+        if who == UNIFORM:
+            return TabularPolicy(torch.zeros_like(self.game.reference))
+        return state.policies[who]
+
+    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
+        probs = self.who(state, by).probs().numpy()
         for _ in range(count):
-            rows = _every_response(rows, probs, by)
+            rows = _every_response(rows, probs, str(by))
         return rows
+
+    def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
+        return self.write(state, rows, by, 1)
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         every = np.arange(len(rows))
         a, b = rows.responses[every, first], rows.responses[every, second]
         return self.game.preference.numpy()[rows.prompts, a, b]
 
-    def anchors(self, state: State, rows: Rows, names: Mapping[str, str]) -> dict[str, Tensor]:
+    def win_rates(
+        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+    ) -> Floats:
+        scores = torch.from_numpy(of(self.game.preference.numpy()))
+        rates = torch.einsum("xab,xb->xa", scores, self.who(state, against).probs())
+        return rates.numpy()[rows.prompts[:, None], rows.responses]
+
+    def both_roles(self, rows: Rows) -> Rows:
+        raise ValueError(
+            "here a finite game's policy answers the prompt alone; both roles are fitted in games.srpo, and played "
+            "by the closed form"
+        )
+
+    def anchors(
+        self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
+    ) -> dict[str, Tensor]:
         """Whole tables [X, A]: in a finite game an anchor's every score is at hand."""
         return {name: state.policies[policy].log_probs() for name, policy in names.items()}
 
+    def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
+        found = state.policies[policy].log_probs()[rows.prompts[:, None], rows.responses][..., None]
+        return found, torch.ones_like(found, dtype=torch.bool)
+
+    def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
+        means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
+        return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)
+
+    def loss(
+        self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
+    ) -> float:
+        return float(loss(objective, state.policies[of].log_probs(), anchors, _comparisons(rows)))
+
     def fit(
-        self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
     ) -> TabularPolicy:
-        log_probs = minimise(
-            objective,
-            torch.from_numpy(rows.prompts),
-            torch.from_numpy(rows.responses),
-            torch.from_numpy(rows.weight),
-            None if rows.prob is None else torch.from_numpy(rows.prob),
-            start=state.policies[START].log_probs(),
-            anchors=anchors,
-        )
-        return TabularPolicy(log_probs)
+        if is_surrogate(objective):
+            raise ValueError(
+                f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+            )
+        begin = state.policies[start].log_probs()
+        return TabularPolicy(minimise(objective, *_comparisons(rows), start=begin, anchors=anchors))
+
+    def descend(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        rate: float,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
+    ) -> TabularPolicy:
+        begin = state.policies[start].log_probs()
+        step = gradient(objective, _comparisons(rows), start=begin, anchors=anchors)
+        return TabularPolicy((begin - speed * rate * self.game.actions * step).log_softmax(dim=1))
+
+    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> TabularPolicy:
+        parts = [weight * state.policies[policy].log_probs() for policy, weight in weights.items()]
+        return TabularPolicy(torch.stack(parts).sum(dim=0).log_softmax(dim=1))
+
+    def nudge(
+        self,
+        state: State,
+        start: str,
+        *,
+        scale: float | Floats,
+        direction: str,
+        block: int = 0,
+        name: str,
+    ) -> TabularPolicy:
+        """Every prompt is a game of its own, with its own direction in the space of its A logits."""
+        draw = Seeds(self.seed).generator("nudge", state.round, direction)
+        unit = np.stack([unit_direction(draw, self.game.actions, block) for _ in range(self.game.prompts)])
+        step = np.broadcast_to(scale, self.game.prompts)[:, None] * unit
+        return TabularPolicy(state.policies[start].logits + torch.from_numpy(step))
+
+    @property
+    def dimension(self) -> int:
+        return self.game.actions
+
+    def average(self, rows: Rows, values: Floats) -> Floats:
+        sums = [np.bincount(rows.prompts, w, self.game.prompts) for w in (rows.weight * values, rows.weight)]
+        return sums[0] / sums[1]
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        return [
+            [self.game.names[x][a] for a in group]
+            for x, group in zip(rows.prompts.tolist(), rows.responses.tolist(), strict=True)
+        ]
+
+    def features(self, state: State, rows: Rows) -> Tensor:
+        every = torch.eye(self.game.prompts * self.game.actions, dtype=torch.float64)
+        return every[torch.from_numpy(rows.prompts[:, None] * self.game.actions + rows.responses)]
+
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        if name not in self.made:
+            self.made[name] = make(Seeds(self.seed)("kept", name))
+        return self.made[name]
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
-        return make()
+        made = make()
+        if name == "judging" and self.remember:
+            self.judged[state.round] = made
+            self.judged.pop(state.round - self.remember - 1, None)
+        return made
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
-        raise ValueError("an exact game enumerates labels; use soft labels, not draws")
+        raise ValueError("an exact game enumerates labels and replays everything; it draws nothing")
+
+    def settle(self, state: State) -> State:
+        return state
+
+
+@dataclass(frozen=True)
+class ClosedWorld(TableWorld):
+    """A table world whose fits are the method's formula; nothing is enumerated.
+
+    Everything around a fit (a second one, a magnet, an extrapolation) is played as in any other world.
+    """
+
+    method: Method | None = None
+
+    def prompts(self, state: State) -> Rows:
+        return super().prompts(state).take(np.arange(0))
+
+    def recorded(self, state: State) -> Rows:
+        none = self.prompts(state)
+        return none.append(np.empty((0, 2), dtype=np.int64), "recorded")
+
+    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
+        return rows.append(np.empty((0, count), dtype=np.int64), str(by))
+
+    def win_rates(
+        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+    ) -> Floats:
+        return np.empty(rows.responses.shape)
+
+    def both_roles(self, rows: Rows) -> Rows:
+        return rows.append(np.empty((0, 4), dtype=np.int64), "lead")
+
+    def fit(self, state: State, *_: Any, **__: Any) -> TabularPolicy:
+        assert self.method is not None and self.method.closed_form is not None
+        return self.method.closed_form(self.game, state, self.method)
+
+    descend = fit
 
 
 def equilibrium(game: PreferenceGame, tau: float | None) -> TabularPolicy:
@@ -104,53 +280,74 @@ def play_game(
     exact: bool | None = None,
     tau: float | None = None,
     data: PairData | None = None,
+    target: TabularPolicy | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Play `rounds` rounds of a method on a finite game; returns what happened, as plain lists.
 
-    exact     True: the method's closed-form step (ValueError if it has none); False: minimise the core objective;
-              None: the closed form where there is one.
+    exact     True: the method's closed form in place of its fits (ValueError if it has none); False: fit the core
+              objective; None: the closed form where there is one.
     tau       KL weight whose regularised gap is reported; None: gap_tau is null.
+    target    the equilibrium, if it is known already.
 
     Keys: round, gap0, gap_tau, kl_to_nash (KL from the Nash policy, regularised if tau is given, to the
-    iterate; null where infinite), policy, average_policy (arithmetic mean of all iterates, [X][A]).
+    iterate; null where infinite), policy, average_policy (arithmetic mean of all iterates, [X][A]), and
+    by_prompt: the last round's gaps and distances for each prompt, which is each game of a batch.
     Every round is listed up to 1,000 rounds, then about 1,000 of them. Games of three responses add trajectory:
     the listed strategies of the first prompt.
     """
     if exact and method.closed_form is None:
         raise ValueError(f"{method.name} has no closed-form step; run it with --gradient")
-    world = TableWorld(game, data)
-    target = equilibrium(game, tau)
+    method = method.on_exact_games(rounds)
+    about: dict[str, Any] = {"game": game, "data": data, "seed": seed, "remember": method.reach}
+    closed = exact is not False and method.closed_form is not None
+    world = ClosedWorld(**about, method=method) if closed else TableWorld(**about)
+    reached = target or equilibrium(game, tau)
     listed = set(np.unique(np.linspace(0, rounds, min(rounds, 1000) + 1).round().astype(int)).tolist())
     trace: dict[str, list[Any]] = {"round": [], "gap0": [], "gap_tau": [], "kl_to_nash": []}
-    iterates: list[TabularPolicy] = []
+    total = torch.zeros_like(game.reference)
+
+    def distances(policy: TabularPolicy) -> dict[str, Tensor | None]:
+        return {
+            "gap0": gaps.gap0(game, policy),
+            "gap_tau": gaps.gap_tau(game, policy, tau) if tau else None,
+            "kl_to_nash": gaps.kl_to(policy, reached),
+        }
 
     def note(state: State) -> None:
         policy = state.policies[START]
-        iterates.append(policy)
+        total.add_(policy.probs())
         done = state.round - 1
         if done in listed:
             trace["round"].append(done)
-            trace["gap0"].append(game.mean(gaps.gap0(game, policy)))
-            trace["gap_tau"].append(game.mean(gaps.gap_tau(game, policy, tau)) if tau else None)
-            distance = game.mean(gaps.kl_to(policy, target))
-            trace["kl_to_nash"].append(distance if np.isfinite(distance) else None)
+            for name, values in distances(policy).items():
+                mean = None if values is None else game.mean(values)
+                trace[name].append(mean if mean is not None and np.isfinite(mean) else None)
             if game.actions == 3:
                 trace.setdefault("trajectory", []).append(policy.probs()[0].tolist())
 
-    state = State.begin(game.initial())
-    if exact or (exact is None and method.closed_form):
-        assert method.closed_form is not None
-        note(state)
-        while state.round <= rounds:
-            state = state.advance(method.closed_form(game, state.policies[START], method.objective))
-            note(state)
-    else:
-        state = play(method.on_exact_games(rounds), world, state, note)
+    begin = State.begin(game.initial(), method.update.memory, keep_past=method.asks_the_past)
+    last = play(method, world, begin, note).policies[START]
     return {
         **trace,
-        "policy": state.policies[START].probs().tolist(),
-        "average_policy": mixture(iterates).probs().tolist(),
+        "policy": last.probs().tolist(),
+        "average_policy": (total / (rounds + 1)).tolist(),
+        "by_prompt": {
+            name: None if values is None else [v if np.isfinite(v) else None for v in values.tolist()]
+            for name, values in distances(last).items()
+        },
     }
+
+
+def _comparisons(rows: Rows) -> Comparisons:
+    return Comparisons(
+        torch.from_numpy(rows.prompts),
+        torch.from_numpy(rows.responses),
+        torch.from_numpy(rows.weight),
+        None if rows.prob is None else torch.from_numpy(rows.prob),
+        # a response is one token: what is known of its tokens is known of it
+        None if rows.reward is None else torch.from_numpy(rows.reward.reshape(rows.responses.shape)),
+    )
 
 
 def _every_response(rows: Rows, probs: np.ndarray, by: str) -> Rows:
@@ -158,10 +355,4 @@ def _every_response(rows: Rows, probs: np.ndarray, by: str) -> Rows:
     share = probs[rows.prompts]  # [N, A]
     which, action = share.nonzero()
     expanded = rows.take(which).append(action[:, None], by)
-    return Rows(
-        prompts=expanded.prompts,
-        responses=expanded.responses,
-        weight=expanded.weight * share[which, action],
-        writers=expanded.writers,
-        prob=expanded.prob,
-    )
+    return replace(expanded, weight=expanded.weight * share[which, action])

@@ -16,10 +16,63 @@ from equipoise.play.rows import Rows
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 
-# The policies a round can speak of. A method's anchors and players refer to these names only.
+# The policies a round can speak of. A method's anchors, players and opponents refer to these names only.
 INITIAL = "initial"  # the policy the run started from
 START = "start"  # the policy at the start of this round (pi_t; "self")
 BEFORE = "before"  # the policy at the start of the round before (in round 1: the initial policy)
+OPPONENT = "opponent"  # whom responses are compared with: the policy itself, unless an update says otherwise
+UNIFORM = "uniform"  # every response alike; exact games only
+
+# Policies that an update keeps from round to round (`Update.memory`); all start as the initial policy.
+MAGNET = "magnet"  # what a magnetic method is pulled to
+LAZY = "lazy"  # the undecided sequence of an optimistic method (pi')
+FITTED = "fitted"  # the last fit before it was extrapolated
+AVERAGE = "average"  # a moving average of the policies
+SLOW = "slow"  # the slower of two chasing policies
+REACHED = "reached"  # where an update stood when it last began again
+TEACHER = "teacher"  # what rewards tokens; trained in round 1
+
+POLICY = "policy"  # the name of a round's main fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometric:
+    """The mixture base^(1 - share) * other^share, normalised.
+
+    Exact in a finite game. A language model mixes next-token log-probs and renormalises each token, which is
+    not the mixture of sequences (Munos et al. 2023 do the same).
+    """
+
+    share: float
+    base: str = START
+    other: str = INITIAL
+
+    def __str__(self) -> str:
+        return f"{self.base}^{1 - self.share:g} {self.other}^{self.share:g}"
+
+
+@dataclass(frozen=True)
+class Past:
+    """A policy drawn uniformly from the starting policies of this round and all before, anew for each prompt."""
+
+    def __str__(self) -> str:
+        return "past"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nudged:
+    """start + scale v, v the unit vector that `World.nudge` draws in this round."""
+
+    scale: float
+    block: int = 0
+    start: str = START
+    direction: str = "zeroth-order"
+
+    def __str__(self) -> str:
+        return f"{self.start} nudged"
+
+
+Who = str | Geometric | Past | Nudged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +81,34 @@ class State:
 
     A policy is whatever its world understands: a table, or the name of a checkpoint. There is no random
     state: every draw is addressed by name (`state.seeds`), so a resumed run draws what it would have drawn.
+
+    past    the starting policies of the rounds before this one, if anybody asks for them; else empty.
     """
 
     round: int
     policies: Mapping[str, Any]
+    past: tuple[Any, ...] = ()
+    keep_past: bool = False
 
     @classmethod
-    def begin(cls, initial: Any) -> State:
-        return cls(round=1, policies={INITIAL: initial, START: initial, BEFORE: initial})
+    def begin(cls, initial: Any, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
+        names = (INITIAL, START, BEFORE, OPPONENT, *memory)
+        return cls(round=1, policies=dict.fromkeys(names, initial), keep_past=keep_past)
 
-    def advance(self, policy: Any) -> State:
-        """The next round starts from `policy`."""
-        moved = {INITIAL: self.policies[INITIAL], BEFORE: self.policies[START], START: policy}
-        return replace(self, round=self.round + 1, policies=moved)
+    def advance(self, moved: Mapping[str, Any]) -> State:
+        """The next round, with the policies that `moved`: its starting policy, and what the update keeps."""
+        new = moved[START]
+        policies = {**self.policies, BEFORE: self.policies[START], OPPONENT: new, **moved}
+        past = (*self.past, self.policies[START]) if self.keep_past else ()
+        return replace(self, round=self.round + 1, policies=policies, past=past)
+
+    def meeting(self, **policies: Any) -> State:
+        """The same round with other policies under the given names."""
+        return replace(self, policies={**self.policies, **policies})
 
 
 class World(Protocol):
-    """The six things that differ between a finite table and a transformer."""
+    """What differs between a finite table and a transformer."""
 
     def prompts(self, state: State) -> Rows:
         """This round's prompts: rows without responses."""
@@ -54,20 +118,152 @@ class World(Protocol):
         """Recorded pairs with their labels."""
         ...
 
-    def write(self, state: State, rows: Rows, by: str, count: int) -> Rows:
+    def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
+        """The comparisons of `back` rounds ago, or what another stage gave; None before the first round."""
+        ...
+
+    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
         """Append `count` responses per row, written by the named policy."""
+        ...
+
+    def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
+        """Append one response: the first one with a segment of at most `longest` tokens written anew by the policy.
+
+        A response of an exact game is one token: all of it is written anew.
+        """
         ...
 
     def compare(self, rows: Rows, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> Floats:
         """P(response first[i] beats response second[i]) of every row, from the oracle."""
         ...
 
-    def anchors(self, state: State, rows: Rows, names: Mapping[str, str]) -> dict[str, Tensor]:
-        """Frozen scores [N, K] under each anchor; `names` maps the objective's anchors to policies."""
+    def win_rates(
+        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+    ) -> Floats:
+        """[N, K] mean of f(P(y_k beats y')) over y' ~ `against`: exactly, or from samples.
+
+        For text, `opponents` fresh responses of `against` are written for each prompt; with opponents = 0 each
+        response meets the others of its row, all by one policy (leave one out).
+        """
         ...
 
-    def fit(self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective) -> Any:
-        """Minimise the objective from the round's starting policy; returns the new policy."""
+    def both_roles(self, rows: Rows) -> Rows:
+        """Six columns for a pair: both responses after the prompt, then each after each, as SRPO reads them."""
+        ...
+
+    def anchors(
+        self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
+    ) -> dict[str, Tensor]:
+        """Frozen scores [N, K] under each anchor; `names` maps the objective's anchors to policies.
+
+        With `tokens`, for an objective that reads them, text gives [N, K, T], one for each token and 0 where a response
+        is over. In an exact game a response is one token: its tables stay as they are.
+        """
+        ...
+
+    def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
+        """([N, K, T] log-probs of the responses' tokens under the named policy, [N, K, T] True where there is one).
+
+        In an exact game T = 1.
+        """
+        ...
+
+    def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
+        """[N, K, T] value of the prefix before each token: what the policy that wrote the rows may expect.
+
+        returns    [N, K, T] what followed each prefix. In an exact game their mean over the prompt's rows; for text a
+                   regression on them, see `policy.critic`.
+        """
+        ...
+
+    def loss(
+        self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
+    ) -> float:
+        """The named policy's mean loss on the rows; nothing is trained."""
+        ...
+
+    def fit(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
+    ) -> Any:
+        """Minimise the objective from the named policy; returns the new one.
+
+        name     what to call the result where a round makes several policies.
+        speed    factor on the learning rate; an exact minimum does not depend on it.
+        """
+        ...
+
+    def descend(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        rate: float,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
+    ) -> Any:
+        """Gradient steps on the objective: in a table one step of `rate` times A times the exact gradient in the
+        logits (the A responses' probabilities make a gradient of order 1/A); for text the round's optimizer
+        steps, with the optimizer's moments taken over from the policy it starts at. `speed` is a factor on both."""
+        ...
+
+    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> Any:
+        """sum_k w_k theta_k over named policies' parameters (in a table: log-probs)."""
+        ...
+
+    def nudge(
+        self,
+        state: State,
+        start: str,
+        *,
+        scale: float | Floats,
+        direction: str,
+        block: int = 0,
+        name: str,
+    ) -> Any:
+        """theta + scale * v, v a random unit vector in `dimension` coordinates, addressed by round and `direction`.
+
+        scale   one number; in a table also [X], one for each prompt.
+        block   0: v is uniform on the sphere. K > 0: K coordinates are drawn without replacement, and
+                v = K^(-1/2) sum_j s_j e_j over them with fair signs s_j. Either way E v v' = I / dimension.
+        """
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of one policy's parameters: its trained weights; in a table, the A logits of a prompt."""
+        ...
+
+    def average(self, rows: Rows, values: Floats) -> float | Floats:
+        """Weighted mean of one number per row: over all rows; in a table [X], over each prompt's."""
+        ...
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The responses as an oracle reads them, [N][K]."""
+        ...
+
+    def features(self, state: State, rows: Rows) -> Tensor:
+        """[N, K, F] what a learned reward reads of each response, the same in every round: of text, the initial
+        policy's hidden states; in a table, one coordinate for each prompt and response."""
+        ...
+
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """Tensors made once, from a seed addressed by `name`, and kept with the run; later calls read them.
+
+        To be called inside a stage, where one process works and the others wait.
+        """
         ...
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
@@ -76,4 +272,8 @@ class World(Protocol):
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
         """`count` uniform draws on [0, 1), addressed by round and name."""
+        ...
+
+    def settle(self, state: State) -> State:
+        """Make a new round's state durable; what the round before left behind may go."""
         ...

@@ -1,25 +1,26 @@
 """The store of anchor log-probs: computed once per frozen policy and comparison set, then read from disk.
 
 An entry's key covers everything a log-prob depends on: the policy's weights, precision and scoring path, and
-the token ids scored (which carry tokenizer, template and truncation with them). Change any and the key
+the token ids scored and read (which carry tokenizer, template and truncation with them). Change any and the key
 changes, so a stale entry cannot be read; it is simply never asked for again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from equipoise.data.collate import Ids, collate
+from equipoise.data.collate import Ids, Scored, TokenBatch, collate, lead_and_ids, row_length
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_tensors
 
-Pair = tuple[Ids, Sequence[Ids]]  # one prompt's ids and its responses' ids
+Pair = tuple[Ids, Sequence[Scored]]  # one prompt's ids and its responses
 
 
 class AnchorStore:
@@ -31,7 +32,7 @@ class AnchorStore:
     def key(self, fingerprint: str, comparisons: Sequence[Pair]) -> str:
         digest = hashlib.sha256(fingerprint.encode())
         for prompt, responses in comparisons:
-            for ids in (prompt, *responses):
+            for ids in (prompt, *(part for response in responses for part in lead_and_ids(response))):
                 digest.update(len(ids).to_bytes(4, "little"))
                 digest.update(np.asarray(ids, dtype=np.int64).tobytes())
             digest.update(b"|")
@@ -40,7 +41,11 @@ class AnchorStore:
     def get(
         self, fingerprint: str, comparisons: Sequence[Pair], make: Callable[[], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """(log-probs [N, K], lengths [N, K]); `make` is called only if no entry has this key."""
+        """(log-probs [N, K], lengths [N, K]); `make` is called only if no entry has this key.
+
+        Anything else that is known of the comparisons' tokens, [N, K, T], is stored the same way under a fingerprint
+        that says what it is; see `tokenwise`.
+        """
         path = self.folder / f"{self.key(fingerprint, comparisons)}.safetensors"
         if not path.exists():
             logp, length = make()
@@ -49,28 +54,55 @@ class AnchorStore:
         return stored["logp"], stored["length"]
 
 
+def tokenwise(fingerprint: str) -> str:
+    """The fingerprint under which the same policy's log-probs are stored token by token."""
+    return f"{fingerprint}|tokens"
+
+
 @torch.no_grad()
 def score(
-    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int, tick: Callable[[int], None] | None = None
+    policy: CausalPolicy,
+    comparisons: Sequence[Pair],
+    batch: int,
+    tick: Callable[[int], None] | None = None,
+    *,
+    tokens: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs [N, K] and lengths [N, K] of every response under the policy, `batch` comparisons at a time.
 
-    Similar lengths share a batch. `tick(n)` is told of every n comparisons done. Needs N >= 1.
+    Similar lengths share a batch. `tick(n)` is told of every n comparisons done. Needs N >= 1. With `tokens` the
+    log-probs are [N, K, T], one for each token, 0 where a response is over.
     """
-    order = sorted(range(len(comparisons)), key=lambda i: _longest(comparisons[i]))
-    parts: list[tuple[Tensor, Tensor]] = []
-    for begin in range(0, len(order), batch):
-        chosen = [comparisons[i] for i in order[begin : begin + batch]]
-        tokens = collate([prompt for prompt, _ in chosen], [list(group) for _, group in chosen], policy.pad)
-        logp, length = policy.logprobs(tokens)
-        parts.append((logp.cpu(), length.cpu()))
+    parts, lengths, places = [], [], []
+    for chosen, rows in batches(policy, comparisons, batch):
+        if tokens:
+            logp, mask = policy.token_logprobs(rows)
+            length = mask.sum(dim=2).to(logp)
+        else:
+            logp, length = policy.logprobs(rows)
+        parts.append(logp.cpu())
+        lengths.append(length.cpu())
+        places += chosen
         if tick:
             tick(len(chosen))
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
-    return torch.cat([p[0] for p in parts])[back], torch.cat([p[1] for p in parts])[back]
+    back = torch.tensor(places).argsort()
+    if tokens:
+        longest = max(part.shape[2] for part in parts)
+        parts = [pad(part, (0, longest - part.shape[2])) for part in parts]
+    return torch.cat(parts)[back], torch.cat(lengths)[back]
+
+
+def batches(
+    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int
+) -> Iterator[tuple[list[int], TokenBatch]]:
+    """All comparisons, `batch` at a time, similar lengths together: their places, and their rows."""
+    order = sorted(range(len(comparisons)), key=lambda i: _longest(comparisons[i]))
+    for begin in range(0, len(order), batch):
+        chosen = order[begin : begin + batch]
+        prompts, groups = [comparisons[i][0] for i in chosen], [list(comparisons[i][1]) for i in chosen]
+        yield chosen, collate(prompts, groups, policy.pad)
 
 
 def _longest(comparison: Pair) -> int:
     prompt, responses = comparison
-    return len(prompt) + max(len(ids) for ids in responses)
+    return max(row_length(prompt, response) for response in responses)

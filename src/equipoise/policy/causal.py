@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.core.logprob import (
+    Scored,
+    by_response,
     response_logps,
     scored_positions,
     token_logps,
@@ -40,22 +42,34 @@ class Scorer(nn.Module):
         if not self.linear_head:
             log.warning("the model's head is not a plain linear map: scoring through its full logits")
 
-    def forward(self, ids: Tensor, attention: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, T] ids -> ([R] summed response log-probs in float64, [R] scored tokens)."""
+    def forward(
+        self, ids: Tensor, attention: Tensor, scored: Tensor, tokens: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """[R, S] ids -> ([R] summed response log-probs in float64, [R] scored tokens).
+
+        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one).
+        """
         where = scored_positions(scored)
         targets = ids[where.row, where.target]
-        bf16 = self.precision == "bf16"
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+        with self.autocast(ids.device):
             if self.linear_head:
-                hidden = backbone(self.model)(
-                    input_ids=ids, attention_mask=attention, use_cache=False
-                ).last_hidden_state[where.row, where.predictor]
+                hidden = self.hidden(ids, attention, where)
                 head = causal_lm(self.model).get_output_embeddings()
                 logps = token_logps(hidden, head.weight.to(hidden.dtype), targets, bias=head.bias)
             else:
                 logits = self.model(input_ids=ids, attention_mask=attention, use_cache=False).logits
                 logps = token_logps_from_logits(logits[where.row, where.predictor], targets)
-        return response_logps(logps, where.row, len(ids))
+        return (by_response if tokens else response_logps)(logps, where.row, len(ids))
+
+    def hidden(self, ids: Tensor, attention: Tensor, where: Scored) -> Tensor:
+        """[N, D] last hidden states from which the scored tokens are predicted."""
+        states = backbone(self.model)(input_ids=ids, attention_mask=attention, use_cache=False)
+        found: Tensor = states.last_hidden_state[where.row, where.predictor]
+        return found
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        bf16 = self.precision == "bf16"
+        return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
 
 class CausalPolicy:
@@ -146,11 +160,36 @@ class CausalPolicy:
         logp, length = (scorer or self.scorer)(on_device.ids, on_device.attention, on_device.scored)
         return logp.view(batch.shape), length.view(batch.shape)
 
+    def token_logprobs(self, batch: TokenBatch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """([B, K, T] log-probs of the responses' tokens, [B, K, T] True where there is one); differentiable."""
+        on_device = batch.to(self.device)
+        logp, mask = (scorer or self.scorer)(on_device.ids, on_device.attention, on_device.scored, True)
+        return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
+
+    @torch.no_grad()
+    def features(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """([B, K, T, D] last hidden states that predict the responses' tokens, [B, K, T] True where there is one)."""
+        on_device = batch.to(self.device)
+        where = scored_positions(on_device.scored)
+        with self.scorer.autocast(self.device):
+            hidden = self.scorer.hidden(on_device.ids, on_device.attention, where)
+        found, mask = by_response(hidden.float(), where.row, len(on_device.ids))
+        return found.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
+
     def sample(
-        self, prompts: Sequence[Prompt], count: int, *, seed: int, decoding: Decoding, offset: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        count: int,
+        *,
+        seed: int,
+        decoding: Decoding,
+        places: Sequence[int] | None = None,
+        mixed_with: tuple[Any, float] | None = None,
     ) -> list[list[Response]]:
         """`count` responses to every prompt; see `policy.sample`."""
-        return sample(self, prompts, count, seed=seed, decoding=decoding, offset=offset)
+        return sample(
+            self, prompts, count, seed=seed, decoding=decoding, places=places, mixed_with=mixed_with
+        )
 
 
 def causal_lm(model: nn.Module) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,21 @@ from equipoise.policy.files import read_about, read_tensors, whole, write_tensor
 from equipoise.policy.protocol import ModelError
 
 FINGERPRINT = "fingerprint.txt"
+MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
 
 
-def save(policy: CausalPolicy, folder: Path) -> None:
+def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Write the policy as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
 
-    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it.
+    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it; and the
+    optimizer's state, if one is given, for a fit that goes on from there.
     """
     with whole(folder) as draft:
         policy.model.save_pretrained(str(draft), safe_serialization=True)
         policy.tokenizer.save_pretrained(str(draft))
         (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
+        if optimizer is not None:
+            write_tensors(draft / MOMENTS, _moments(policy, optimizer))
         foreign = [f.name for f in draft.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl")]
         if foreign:
             raise ModelError(f"refusing a checkpoint with pickled files: {', '.join(foreign)}")
@@ -75,34 +79,61 @@ def fingerprint(policy: CausalPolicy) -> str:
 
 
 def save_progress(
-    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int]
+    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int | str]
 ) -> None:
     """Weights and optimizer state in the middle of a fit, one file."""
-    tensors = {f"weight/{name}": p for name, p in policy.parameters()}
-    names = [name for name, _ in policy.parameters()]
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            tensors[f"{key}/{names[index]}"] = torch.as_tensor(value)
-    write_tensors(path, tensors, about=json.dumps(dict(about)))
+    weights = {f"weight/{name}": p for name, p in policy.parameters()}
+    write_tensors(path, weights | _moments(policy, optimizer), about=json.dumps(dict(about)))
 
 
-def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, int]:
+def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The inverse of `save_progress`; returns `about`."""
     tensors, metadata = read_tensors(path)
-    state: dict[int, dict[str, Tensor]] = {}
     with torch.no_grad():
-        for index, (name, parameter) in enumerate(policy.parameters()):
+        for name, parameter in policy.parameters():
             parameter.copy_(tensors.pop(f"weight/{name}"))
-            found = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
-            if found:
-                state[index] = found
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    _take_moments(tensors, policy, optimizer)
     return json.loads(metadata["about"])
 
 
-def progress_round(path: Path) -> int:
-    """The round that a saved position belongs to."""
-    return json.loads(read_about(path)["about"])["round"]
+def load_moments(folder: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> None:
+    """The optimizer's state from beside a checkpoint; where there is none the optimizer stays new."""
+    if (folder / MOMENTS).exists():
+        _take_moments(read_tensors(folder / MOMENTS)[0], policy, optimizer)
+
+
+def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]]) -> None:
+    """Overwrite the trained weights with sum_k w_k theta_k over checkpoints, added up in float64."""
+    stored = [(weight, _stored(folder)) for folder, weight in weights]
+    with torch.no_grad():
+        for name, parameter in policy.parameters():
+            parts = [weight * tensors[_stored_name(name)].double() for weight, tensors in stored]
+            parameter.copy_(torch.stack(parts).sum(dim=0))
+
+
+def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    names = [name for name, _ in policy.parameters()]
+    return {
+        f"{key}/{names[index]}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def _take_moments(
+    tensors: Mapping[str, Tensor], policy: CausalPolicy, optimizer: torch.optim.Optimizer
+) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, (name, _) in enumerate(policy.parameters()):
+        found = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
+        if found:
+            state[index] = found
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def progress_of(path: Path) -> dict[str, Any]:
+    """The round, step and fit that a saved position belongs to."""
+    return json.loads(read_about(path)["about"])
 
 
 def _settings(policy: CausalPolicy) -> dict[str, Any]:

@@ -40,11 +40,17 @@ class Decoding:
 
 
 class Policy(Protocol):
-    """sample: `count` responses per prompt, reproducible from the seed and the prompt's place (offset + i).
+    """sample: `count` responses per prompt, reproducible from the seed and the prompt's place.
     logprobs: differentiable sums of token log-probs [B, K] and token counts [B, K]."""
 
     def sample(
-        self, prompts: Sequence[Prompt], count: int, *, seed: int, decoding: Decoding, offset: int = 0
+        self,
+        prompts: Sequence[Prompt],
+        count: int,
+        *,
+        seed: int,
+        decoding: Decoding,
+        places: Sequence[int] | None = None,
     ) -> list[list[Response]]: ...
 
     def logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]: ...

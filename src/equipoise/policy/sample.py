@@ -7,7 +7,7 @@ response depend on the seed and on which prompt and sample it is, never on the b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from equipoise.policy.protocol import Decoding, ModelError
 if TYPE_CHECKING:
     from equipoise.policy.causal import CausalPolicy
 
+Models = list[tuple[Any, float]]  # models and their shares of the next-token log-prob, which sum to 1
+
 
 @torch.no_grad()
 def sample(
@@ -28,13 +30,17 @@ def sample(
     *,
     seed: int,
     decoding: Decoding,
-    offset: int = 0,
+    places: Sequence[int] | None = None,
+    mixed_with: tuple[Any, float] | None = None,
 ) -> list[list[Response]]:
-    """`count` responses to every prompt; prompt i draws from the streams of place `offset + i`.
+    """`count` responses to every prompt; prompt i draws from the streams of place `places[i]` (default: i).
+
+    mixed_with   another model and its share b: each next-token distribution is then proportional to
+                 pi^(1 - b) other^b, renormalised token by token (an approximation of the mixture of sequences).
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's
-    last position (`finished` False). `Response.logp` is the exact log-prob under the policy at temperature 1
-    without truncation, whatever the sampling settings. Raises ModelError if a prompt leaves no room.
+    last position (`finished` False). `Response.logp` is the exact log-prob under the policy (or the mixture) at
+    temperature 1 without truncation, whatever the sampling settings. Raises ModelError if a prompt leaves no room.
     """
     longest = max((len(prompt.ids) for prompt in prompts), default=0)
     if longest >= policy.max_positions:
@@ -42,18 +48,19 @@ def sample(
     # batches of similar length waste little on padding; the answers go back in the caller's order
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     responses: list[list[Response]] = [[] for _ in prompts]
+    places = range(len(prompts)) if places is None else places
+    models = [(policy.model, 1.0)]
+    if mixed_with:
+        models = [(policy.model, 1 - mixed_with[1]), mixed_with]
     for begin in range(0, len(order), decoding.batch):
         chosen = order[begin : begin + decoding.batch]
         uniforms = torch.from_numpy(
             np.stack(
-                [
-                    _uniforms(seed, offset + i, j, decoding.max_new_tokens)
-                    for i in chosen
-                    for j in range(count)
-                ]
+                [_uniforms(seed, places[i], j, decoding.max_new_tokens) for i in chosen for j in range(count)]
             )
         )
-        ids, logps, finished = _decode(policy, [prompts[i].ids for i in chosen], count, uniforms, decoding)
+        batch = [prompts[i].ids for i in chosen]
+        ids, logps, finished = _decode(policy, models, batch, count, uniforms, decoding)
         texts = policy.tokenizer.batch_decode(ids, skip_special_tokens=True)
         for row, (tokens, text) in enumerate(zip(ids, texts, strict=True)):
             response = Response(tuple(tokens), text, finished[row], logps[row])
@@ -69,7 +76,12 @@ def _uniforms(seed: int, prompt: int, index: int, count: int) -> np.ndarray:
 
 
 def _decode(
-    policy: CausalPolicy, prompts: list[Ids], count: int, uniforms: Tensor, decoding: Decoding
+    policy: CausalPolicy,
+    models: Models,
+    prompts: list[Ids],
+    count: int,
+    uniforms: Tensor,
+    decoding: Decoding,
 ) -> tuple[list[list[int]], list[float], list[bool]]:
     """Prefill each prompt once, repeat its cache for the samples, then one token a step."""
     device, stops = policy.device, torch.tensor(policy.stops, device=policy.device)
@@ -80,25 +92,18 @@ def _decode(
     room = room.clamp(max=decoding.max_new_tokens).repeat_interleave(count)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=policy.precision == "bf16")
     with autocast:
-        out = policy.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=_positions(mask),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = out.past_key_values
-        cache.batch_repeat_interleave(count)
-        logits = out.logits[:, -1].repeat_interleave(count, 0)
+        caches: list[Any] = [None] * len(models)
+        log_probs = _next(models, caches, ids, mask, _positions(mask)).repeat_interleave(count, 0)
+        for cache in caches:
+            cache.batch_repeat_interleave(count)
         mask = mask.repeat_interleave(count, 0)
-        rows = len(logits)
+        rows = len(log_probs)
         tokens = torch.full((rows, int(room.max())), policy.pad, dtype=torch.long, device=device)
         logp = torch.zeros(rows, dtype=torch.float64, device=device)
         length = torch.zeros(rows, dtype=torch.long, device=device)
         running = torch.ones(rows, dtype=torch.bool, device=device)
         finished = torch.zeros_like(running)
         for step in range(tokens.shape[1]):
-            log_probs = logits.float().log_softmax(-1)
             token = choose(log_probs, uniforms[:, step], decoding)
             tokens[:, step] = torch.where(running, token, tokens[:, step])
             logp += torch.where(running, log_probs.gather(1, token[:, None])[:, 0].double(), 0.0)
@@ -108,17 +113,28 @@ def _decode(
             if not bool(running.any()):
                 break
             mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
-            out = policy.model(
-                input_ids=token[:, None],
-                attention_mask=mask,
-                # a row that is done goes on with its neighbours: its positions must stay in the table
-                position_ids=_positions(mask)[:, -1:].clamp(max=policy.max_positions - 1),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = out.logits[:, -1]
+            # a row that is done goes on with its neighbours: its positions must stay in the table
+            position = _positions(mask)[:, -1:].clamp(max=policy.max_positions - 1)
+            log_probs = _next(models, caches, token[:, None], mask, position)
     kept = [row[:n] for row, n in zip(tokens.tolist(), length.tolist(), strict=True)]
     return kept, logp.tolist(), finished.tolist()
+
+
+def _next(models: Models, caches: list[Any], ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    """Log-probs [R, V] of the next token; each model's cache is made or extended in `caches`."""
+    parts = []
+    for index, (model, share) in enumerate(models):
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=caches[index],
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        caches[index] = out.past_key_values
+        parts.append(share * out.logits[:, -1].float().log_softmax(-1))
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0).log_softmax(-1)
 
 
 def choose(log_probs: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:

@@ -204,6 +204,14 @@ METRICS: tuple[Metric, ...] = (
         "lower",
     ),
     Metric(
+        name="reward",
+        title="Reward",
+        formula="mean over the responses of a group of the reward that the loss reads, such as a win rate",
+        unit="share",
+        better="neutral",
+        per="step",
+    ),
+    Metric(
         name="seconds",
         title="Time",
         formula="wall-clock seconds of one phase of one round",

@@ -13,10 +13,16 @@ class Objective(Protocol):
 
     anchors      names of the frozen policies whose scores it reads; which policies they are is the
                  method's choice ("reference" = the initial policy, "previous" = the last round's).
-    candidates   how many responses per prompt it reads: 2 for a pair, 3 for SPAC's pair and own response.
+    candidates   how many responses per prompt it reads: 2 for a pair, 3 for SPAC's pair and own response. An
+                 objective with the class attribute `group = True` reads that many or more.
 
     Calling it gives the loss of each comparison under the label "candidate 0 beats candidate 1"; soft
-    labels are handled once for all objectives by `reduce.expected`.
+    labels are handled once for all objectives by `reduce.expected`. Objectives that read `scores.reward` take
+    no label and say so with the class attribute `rewarded = True`. Where the class attribute `surrogate = True`
+    stands, only the GRADIENT of the value means something (a score-function estimate: rewards and log-ratios
+    inside are detached); such an objective is descended step by step from fresh samples, never minimised. One
+    that reads single tokens, `scores.by_token()`, says `tokens = True`; where a batch knows no tokens, as in a
+    finite game, each response counts as one.
     """
 
     @property
@@ -28,8 +34,35 @@ class Objective(Protocol):
     def __call__(self, scores: Scores) -> Losses: ...
 
 
+def is_group(objective: Objective) -> bool:
+    """Whether the objective reads any number of candidates from `candidates` on."""
+    return bool(getattr(objective, "group", False))
+
+
+def is_surrogate(objective: Objective) -> bool:
+    """Whether only the gradient of the objective means something, not its value."""
+    return bool(getattr(objective, "surrogate", False))
+
+
+def reads_reward(objective: Objective) -> bool:
+    """Whether the objective reads a reward for every response instead of a label."""
+    return bool(getattr(objective, "rewarded", False))
+
+
+def reads_tokens(objective: Objective | None) -> bool:
+    """Whether the objective reads scores token by token."""
+    return bool(getattr(objective, "tokens", False))
+
+
 def positive(**values: float) -> None:
     """Raise ValueError unless every named value is a positive finite number."""
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def not_negative(**values: float) -> None:
+    """Raise ValueError unless every named value is a finite number >= 0."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a number >= 0, got {value!r}")

@@ -1,4 +1,4 @@
-"""Squared losses that regress a log-ratio margin on a constant: IPO, its per-token form, and INPO.
+"""Squared losses that regress a log-ratio margin on a constant: IPO, its per-token form, INPO and ONPO.
 
 A constant target on labelled pairs is a regression on win rates without estimating any: if y, y' are
 drawn i.i.d. from one policy q and labelled by P, then over functions f
@@ -13,8 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import positive
 from equipoise.core.scores import Losses, Scores
+
+
+def _regress(margin: PerComparison, target: float) -> Losses:
+    return Losses((margin - target).square(), margin=margin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,66 @@ class Inpo:
     def __call__(self, scores: Scores) -> Losses:
         share = self.tau / self.eta
         h = scores.gap() - share * scores.gap("reference") - (1 - share) * scores.gap("previous")
-        return Losses((h - 0.5 / self.eta).square(), margin=h)
+        return _regress(h, 0.5 / self.eta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onpo:
+    """Optimistic Nash policy optimisation: one fit towards the Nash policy of the plain game.
+
+        L = ( g - eta/2 )^2
+        g = [log pi(y0) - log pi_a(y0)] - [log pi(y1) - log pi_a(y1)]
+
+    y0, y1   winner and loser of a pair sampled from pi_t; log-probs are sums over response tokens.
+    pi_a     the policy this fit starts from (anchor "previous"). A round makes two fits of the same data: from
+             the lazy sequence pi'_t to pi'_{t+1}, then from pi'_{t+1} to pi_{t+1}.
+    eta      STEP, > 0: the minimiser is proportional to pi_a exp(eta P(y > pi_t)). (INPO's eta is its inverse.)
+
+    Gradient through pi only. The loss of `Inpo` with its eta set to 1/eta and tau = 0. Without the second fit it
+    is multiplicative weights. Raises ValueError unless eta > 0.
+
+    Source: Zhang et al. 2025 (2502.16852); no step size was recovered, the default is the inverse of INPO's.
+    """
+
+    eta: float = 200.0
+    anchors: ClassVar[tuple[str, ...]] = ("previous",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(eta=self.eta)
+
+    def __call__(self, scores: Scores) -> Losses:
+        return _regress(scores.gap() - scores.gap("previous"), self.eta / 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NashMd:
+    """The squared loss whose minimiser is a step of Nash-MD, mirror descent from a mixture with the reference.
+
+        L = ( h - eta/2 )^2
+        h = gap(pi) - eta tau gap(pi_ref) - (1 - eta tau) gap(pi_t),    gap(q) = log q(y0) - log q(y1)
+
+    y0, y1   winner and loser of a pair sampled from the mixture m ~ pi_t^(1 - eta tau) pi_ref^(eta tau).
+    eta      STEP, > 0;   tau   KL weight of the game, >= 0;   eta tau <= 1.
+
+    Gradient through pi only. The loss of `Inpo` with its eta set to 1/eta; what makes it Nash-MD is the sampler.
+    The minimiser is m exp(eta P(y > m)); with a constant step its limit differs from the regularised Nash policy.
+    Raises ValueError unless eta > 0 and 0 <= eta tau <= 1.
+
+    Source: Munos et al. 2023 (2312.00886), the tabular update; written as a regression it is DERIVED.
+    """
+
+    eta: float = 1.0
+    tau: float = 0.008
+    anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(eta=self.eta)
+        Inpo(eta=1 / self.eta, tau=self.tau)
+
+    def __call__(self, scores: Scores) -> Losses:
+        return Inpo(eta=1 / self.eta, tau=self.tau)(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +143,7 @@ class Ipo:
 
     def __call__(self, scores: Scores) -> Losses:
         h = scores.gap() - scores.gap("reference")
-        return Losses((h - 0.5 / self.tau).square(), margin=h)
+        return _regress(h, 0.5 / self.tau)
 
 
 @dataclass(frozen=True, kw_only=True)

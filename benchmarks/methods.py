@@ -1,0 +1,207 @@
+"""Every online method on a language model: the playground's transformer, or a small story model judged by a rule.
+
+    python benchmarks/methods.py playground [--seeds 3] [--jobs 2] [--only NAME ...]
+    python benchmarks/methods.py stories --model FOLDER --data FILE --oracle FILE.py:FUNCTION [--seeds 1]
+    python benchmarks/methods.py table playground          (print the table of finished runs again)
+
+Runs are made in runs/benchmark-methods and resumed there, so the command can be stopped and given again. The table goes
+to benchmarks/results/methods_WORLD.json with machine, versions and command.
+
+Each method plays with its own playground settings; those that refit play 10 rounds, those that take a few gradient
+steps a round 40. The intervals are means over seeds with Student's t; a single seed has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from equipoise.methods.index import METHODS
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/benchmark-methods")
+REFITS, STEPS = 10, 40
+STORIES = {
+    "data.prompt_words": 6,
+    "sampling.max_new_tokens": 40,
+    "sampling.batch": 64,
+    "play.prompts": 64,
+    "play.samples": 8,
+    "train.lr": 5e-4,
+    "evaluate.prompts": 48,
+    "evaluate.samples": 4,
+}
+
+
+def online() -> list[str]:
+    """Methods whose policies write responses that somebody judges, and those that play against their own."""
+    return [m.name for m in METHODS.values() if m.needs != "pairs" or "respons" in m.players.describe()]
+
+
+def settings(world: str, name: str) -> list[str]:
+    method = METHODS[name]
+    own = dict(method.playground) if world == "stories" else {}
+    many = method.playground.get("evaluate.every", 1) > 1
+    rounds = STEPS if many else REFITS
+    if world == "stories":
+        own |= STORIES | {"train.epochs": min(2, own.get("train.epochs", 1))}
+        rounds = 12 if many else 3
+        if not hasattr(method.players, "samples"):
+            own.pop("play.samples")
+    elif method.rounds == 1:
+        rounds = 1
+    own |= {"play.rounds": rounds, "evaluate.every": max(1, rounds // 4) if many else rounds}
+    return [f"{key}={value}" for key, value in own.items()]
+
+
+def run(world: str, name: str, seed: int, inputs: list[str]) -> None:
+    folder = RUNS / world / f"{name}-{seed}"
+    if (folder / "summary.json").exists():
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "equipoise.cli",
+        "align",
+        name,
+        "--seed",
+        str(seed),
+        "--out",
+        str(folder),
+    ]
+    command += [*inputs, "--set", *settings(world, name)]
+    begin = time.perf_counter()
+    log = folder.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    log.write_text(done.stdout + done.stderr)
+    last = (done.stderr.strip() or "?").splitlines()[-1]
+    said = "done" if done.returncode == 0 else f"FAILED: {last}"
+    print(f"{name:<16} seed {seed}  {time.perf_counter() - begin:5.0f} s  {said}", flush=True)
+
+
+def read(world: str, name: str) -> dict[str, Any] | None:
+    """Figures over the seeds: exact ones where the world can be enumerated, and who won against the reference."""
+    found: dict[str, list[float]] = {}
+    for folder in sorted((RUNS / world).glob(f"{name}-[0-9]*")):
+        if not (folder / "summary.json").exists():
+            continue
+        lines = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
+        last = lines[-1]
+        timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
+        spent = sum(line["seconds"] for line in timings if line["phase"] != "evaluating")
+        figures = {
+            "win_rate": last["exact_win_rate"] if world == "playground" else last["win_rate"]["value"],
+            "exploitability": last["exploitability"],
+            "kl": last["exact_kl"] if world == "playground" else last["kl"]["value"],
+            "outside": last["outside"],
+            "seconds": spent,
+        }
+        if world == "stories":
+            figures |= {"low": last["win_rate"]["low"], "high": last["win_rate"]["high"]}
+            figures["before"] = lines[0]["win_rate"]["value"]
+        for key, value in figures.items():
+            found.setdefault(key, []).append(value)
+    return {key: values for key, values in found.items() if values[0] is not None} if found else None
+
+
+def interval(values: list[float]) -> tuple[float, float | None]:
+    """Mean and half-width of its 95 % interval over seeds."""
+    if len(values) < 2:
+        return values[0], None
+    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values)), float(spread)
+
+
+def table(world: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    rows = []
+    for name in names:
+        found = read(world, name)
+        if found:
+            about = {"method": name, "seeds": len(found["win_rate"])}
+            rows.append(about | {key: interval(values) for key, values in found.items()})
+    key = "exploitability" if world == "playground" else "win_rate"
+    return sorted(rows, key=lambda row: row[key][0] * (1 if world == "playground" else -1))
+
+
+def show(world: str, rows: list[dict[str, Any]]) -> str:
+    def figure(pair: tuple[float, float | None], form: str) -> str:
+        mean, half = pair
+        return f"{mean:{form}}" if half is None else f"{mean:{form}} ± {half:{form}}"
+
+    if world == "playground":
+        lines = [
+            "| method | win rate | exploitability | KL | outside | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            cells = [
+                figure(row["win_rate"], ".1%"),
+                figure(row["exploitability"], ".3f"),
+                figure(row["kl"], ".2f"),
+                figure(row["outside"], ".1%"),
+                f"{row['seconds'][0]:.0f}",
+            ]
+            lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+    lines = ["| method | before | after | 95 % interval | KL | seconds |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        before, after, low, high = (row[key][0] for key in ("before", "win_rate", "low", "high"))
+        lines.append(
+            f"| {row['method']} | {before:.1%} | {after:.1%} | {low:.1%} to {high:.1%} | {row['kl'][0]:.1f} "
+            f"| {row['seconds'][0]:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("world", choices=("playground", "stories", "table"))
+    parser.add_argument("which", nargs="?", choices=("playground", "stories"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--model")
+    parser.add_argument("--data")
+    parser.add_argument("--oracle")
+    options = parser.parse_args()
+    world = options.which if options.world == "table" else options.world
+    names = options.only or online()
+    if options.world != "table":
+        given = (("--model", options.model), ("--data", options.data), ("--oracle", options.oracle))
+        inputs = [part for flag, value in given if value for part in (flag, value)]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for seed in range(options.seeds):
+                for name in names:
+                    pool.submit(run, world, name, seed, inputs)
+    rows = table(world, names)
+    print(show(world, rows))
+    about = {
+        "command": " ".join(["python", "benchmarks/methods.py", *sys.argv[1:]]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
+        "versions": {name: version(name) for name in ("equipoise", "torch", "transformers")},
+        "settings": {name: settings(world, name) for name in names},
+        "rows": rows,
+    }
+    out = HERE / "results" / f"methods_{world}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

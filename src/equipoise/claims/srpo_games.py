@@ -1,0 +1,168 @@
+"""What the claim on SRPO plays: random games with a usual and a shifted writer, and prompts that training never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipoise.claims.claim import Array
+from equipoise.claims.small_models import LinearSoftmax, always, descend
+from equipoise.core.dims import Strategy
+from equipoise.core.objectives import Dpo, Ipo
+from equipoise.core.objectives.base import Objective
+from equipoise.core.objectives.srpo import Srpo
+from equipoise.games import PreferenceGame, TabularPolicy, enumerate_data, enumerate_pairs, minimise, offline, srpo, zoo
+from equipoise.games.expectation import Comparisons
+from equipoise.games.srpo import Roles
+
+REVISIONS = 5
+ALPHA = 0.5  # of Srpo
+ARMS = 5
+METHODS = ("DPO", "IPO", "SRPO")
+
+
+def objective(method: str, beta: float) -> Objective:
+    """beta is the weight of the KL in each of them, called tau in IPO."""
+    return {"DPO": Dpo(beta=beta), "IPO": Ipo(tau=beta), "SRPO": Srpo(beta=beta, alpha=ALPHA)}[method]
+
+
+def revised(roles: Roles) -> list[Strategy]:
+    """pi, pi pid, pi pid pid, ...: the law of the answer after 0 .. REVISIONS revisions, [X, A] each."""
+    laws = [roles.generator.exp()]
+    for _ in range(REVISIONS):
+        laws.append(torch.einsum("xz,xzy->xy", laws[-1], roles.improver.exp()))
+    return laws
+
+
+# --- every prompt a game of its own
+
+
+def random_games(kind: str, count: int) -> PreferenceGame:
+    """`count` games as prompts: "general", P(i > j) ~ U(0, 1), or "Bradley-Terry" with standard normal rewards."""
+    games = [zoo.random(ARMS, seed) for seed in range(count)]
+    reference = torch.cat([game.reference for game in games])
+    if kind == "general":
+        return PreferenceGame(torch.cat([game.preference for game in games]), reference)
+    return zoo.bradley_terry(np.random.default_rng(5).normal(size=(count, ARMS)), reference)
+
+
+def writers(game: PreferenceGame) -> Mapping[str, TabularPolicy]:
+    """The reference, and one that prefers responses which lose to the reference: pi ~ pi_ref exp(-4 P(. > pi_ref))."""
+    usual = game.initial()
+    return {"usual": usual, "shifted": TabularPolicy(usual.log_probs() - 4 * game.win(usual))}
+
+
+def fitted(method: str, beta: float, game: PreferenceGame, rows: Comparisons) -> list[Strategy]:
+    """Laws of the answer after each revision; a method without an improver has one."""
+    reference = game.initial().log_probs()
+    if method == "SRPO":
+        return revised(srpo.fit(Srpo(beta=beta, alpha=ALPHA), rows, Roles.of(game)))
+    anchors = {"reference": reference}
+    return [minimise(objective(method, beta), *rows, start=reference, anchors=anchors).exp()]
+
+
+def population(game: PreferenceGame, writer: TabularPolicy) -> Comparisons:
+    return enumerate_pairs(game, writer.probs())
+
+
+def recorded(game: PreferenceGame, writer: TabularPolicy, n: int) -> Comparisons:
+    """n labelled pairs of each prompt."""
+    return enumerate_data(offline.sample_pairs(game, writer, n, seed=17).share)
+
+
+def win_rates(game: PreferenceGame, laws: list[Strategy]) -> Array:
+    """P(law > reference) by revision, [X, len(laws)]."""
+    against = game.win(game.initial())
+    return torch.stack([(law * against).sum(dim=1) for law in laws], dim=1).numpy()
+
+
+# --- prompts that share parameters
+
+SHAPE = 3  # of a response's features and of a prompt's
+ANSWERS = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompts:
+    """Copies side by side, [S, X, A, ...]: responses phi = c(x) + noise, whose preferences are
+
+        P(y > y') = sigma( 2 w . (phi - phi') + phi . M phi' ),   w random, M random and antisymmetric.
+
+    context [S, X, d] c(x), which every policy sees; phi [S, X, A, d]; preference [S, X, A, A].
+    """
+
+    context: Tensor
+    phi: Tensor
+    preference: Tensor
+
+    def generator(self) -> Tensor:
+        """Features of an answer to the prompt: phi and phi c(x)^T, [S, X, A, d + d^2]."""
+        mixed = torch.einsum("sxai,sxj->sxaij", self.phi, self.context).flatten(3)
+        return torch.cat([self.phi, mixed], dim=3)
+
+    def both(self) -> Tensor:
+        """Features in both roles, [S, X, A + A A, D]: the improver's add phi(y) phi(z)^T of the answer z to improve."""
+        own = self.generator()
+        seen = torch.einsum("sxyi,sxzj->sxzyij", self.phi, self.phi).flatten(4)
+        first = torch.nn.functional.pad(own, (0, own.shape[3] + seen.shape[4]))
+        given = own.unsqueeze(2).expand(*seen.shape[:4], -1)
+        second = torch.nn.functional.pad(torch.cat([given, seen], dim=4), (own.shape[3], 0))
+        return torch.cat([first, second.flatten(2, 3)], dim=2)
+
+    def win_rates(self, laws: list[Strategy]) -> Array:
+        """P(law > uniform) by revision, [S, len(laws)], mean over prompts."""
+        against = self.preference.mean(dim=3)
+        shape = against.shape
+        return torch.stack([(law.view(shape) * against).sum(dim=2).mean(dim=1) for law in laws], dim=1).numpy()
+
+
+def make_prompts(seeds: int, count: int, shift: float, stream: int) -> Prompts:
+    """c(x) ~ N(shift u, 1/4), u a random direction; w, M and u depend on the seed alone, prompts on the stream too."""
+    context, phi, preference = [], [], []
+    for seed in range(seeds):
+        world, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, stream])
+        w, m, u = world.normal(size=SHAPE), world.normal(size=(SHAPE, SHAPE)), world.normal(size=SHAPE)
+        c = shift * u / np.linalg.norm(u) + rng.normal(size=(count, SHAPE)) / 2
+        features = c[:, None] + rng.normal(size=(count, ANSWERS, SHAPE))
+        score = features @ w
+        cycle = np.einsum("xai,ij,xbj->xab", features, (m - m.T) / 2, features)
+        context.append(c)
+        phi.append(features)
+        preference.append(1 / (1 + np.exp(-(2 * (score[:, :, None] - score[:, None]) + cycle))))
+    return Prompts(
+        context=torch.as_tensor(np.stack(context)),
+        phi=torch.as_tensor(np.stack(phi)),
+        preference=torch.as_tensor(np.stack(preference)),
+    )
+
+
+def sampled(prompts: Prompts, pairs: int) -> Comparisons:
+    """`pairs` labelled pairs of distinct uniform responses for each prompt."""
+    game = PreferenceGame(prompts.preference.flatten(0, 1))
+    return enumerate_data(offline.sample_pairs(game, game.initial(), pairs, seed=19).counts)
+
+
+def trained(method: str, beta: float, train: Prompts, tests: Mapping[str, Prompts], pairs: int, steps: int) -> dict[str, Array]:
+    """Win rates on each set of test prompts, [S, revisions + 1 or 1], after training on `train`."""
+    rows = sampled(train, pairs)
+    rows = srpo.both_roles(rows, ANSWERS) if method == "SRPO" else rows
+    learner = small(method, train)
+    anchor = learner.log_probs(learner.start())
+    theta = descend(
+        objective(method, beta), learner, learner.start(), always(rows, reference=anchor), steps=steps, rate=0.02
+    )
+    found = {}
+    for name, test in tests.items():
+        table = small(method, test).log_probs(theta)
+        found[name] = test.win_rates(revised(Roles.of_table(table)) if method == "SRPO" else [table.exp()])
+    return found
+
+
+def small(method: str, prompts: Prompts) -> LinearSoftmax:
+    features = prompts.both() if method == "SRPO" else prompts.generator()
+    reference = torch.full(features.shape[:3], -np.log(ANSWERS), dtype=torch.float64)
+    return LinearSoftmax(reference=reference, features=features, contexts=ANSWERS + 1 if method == "SRPO" else 1)

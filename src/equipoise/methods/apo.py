@@ -1,0 +1,14 @@
+"""APO (2410.06293): iterative DPO with Nesterov's extrapolation of the parameters. The core is RECALLED."""
+
+from dataclasses import replace
+
+from equipoise.methods.online_dpo import ITERATIVE_DPO
+from equipoise.play.updates import Extrapolated
+
+APO = replace(
+    ITERATIVE_DPO,
+    name="apo",
+    title="Accelerated Preference Optimization",
+    paper="2410.06293",
+    update=Extrapolated(alpha=0.3),
+)

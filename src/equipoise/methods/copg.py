@@ -1,0 +1,31 @@
+"""CoPG (2406.19185): every response is the baseline of every other, from whatever policy it came."""
+
+from equipoise.core.objectives import Copg
+from equipoise.games.closed_form import mirror_step
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL
+
+COPG = Method(
+    name="copg",
+    title="Contrastive Policy Gradient",
+    paper="2406.19185",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Scored(against=INITIAL, opponents=2),
+    objective=Copg(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**TINY, "objective.beta": 0.1, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    exact={"beta": 0.1},
+    closed_form=lambda game, _, m: mirror_step(
+        game.initial(), game.win(game.initial()), step=1 / m.objective.beta
+    ),
+    in_theory=(Self(samples=2), Scored(against=INITIAL)),
+)

@@ -1,0 +1,29 @@
+"""DNO (2404.03715): soft cross-entropy towards pi_t exp(P(y > pi_t)/eta); eta an INVERSE step."""
+
+from equipoise.core.objectives import Dno
+from equipoise.games.closed_form import dno_step
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Refit
+from equipoise.play.world import START
+
+DNO = Method(
+    name="dno",
+    title="Direct Nash Optimization",
+    paper="2404.03715",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=5),
+    pairing=Scored(),
+    objective=Dno(eta=0.1),
+    anchors={"previous": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**TINY, "objective.eta": 0.2, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    exact={"eta": 0.5},
+    closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.objective.eta),
+    in_theory=(Self(samples=2), Scored()),
+)

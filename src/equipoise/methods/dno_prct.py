@@ -1,0 +1,33 @@
+"""DNO-Prct (2404.03715): a teacher's response among the policy's own; clear winners against clear losers, by DPO."""
+
+from equipoise.core.objectives import Dpo
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Replayed
+from equipoise.play.players import Targets
+from equipoise.play.thresholds import Thresholds
+from equipoise.play.updates import Refit
+from equipoise.play.world import START
+
+DNO_PRCT = Method(
+    name="dno_prct",
+    title="Direct Nash Optimization, practical",
+    paper="2404.03715",
+    confidence="paper's text",
+    needs="pairs and oracle",
+    players=Targets(own=5, parts=3),
+    pairing=Replayed(base=Thresholds(high=5.0, margin=2.0, own_margin=1.0), shares=(0.3, 0.15)),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**TINY, "objective.beta": 0.5, "train.epochs": 2},
+    exact={"beta": 0.5, "high": 3.0, "margin": 0.5, "own_margin": 0.25, "parts": 1},
+    in_theory=(Targets(own=2), Thresholds()),
+    notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
+    "scale; here they are six times the win rate among the prompt's six responses. The rule for repeated n-grams is "
+    "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. The paper samples at "
+    "temperature 0.7 and top_p 0.95. Exact games keep the thresholds, without replay; there a round's certain labels "
+    "have their minimum at infinity, and policies collapse on few responses.",
+)

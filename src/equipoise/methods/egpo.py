@@ -1,0 +1,45 @@
+"""EGPO (2503.08942): extragradient on the regularised game; and OMD, the same with one gradient ("online IPO 1")."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Egpo
+from equipoise.games.closed_form import mirror_step
+from equipoise.games.preference import PreferenceGame
+from equipoise.games.tabular import TabularPolicy
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self, Written
+from equipoise.play.updates import Extragradient, MirrorStep
+from equipoise.play.world import INITIAL, OPPONENT, START, UNIFORM, State
+
+
+def gradient_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:
+    """pi ~ pi_t^(1 - eta beta) pi_ref^(eta beta) exp(eta P(y > opponent)), from pi_t whoever the opponent is."""
+    eta, beta = (method.parameters()[name] for name in ("eta", "beta"))
+    win = game.win(state.policies[OPPONENT])
+    return mirror_step(state.policies[START], win, step=eta, magnet=game.initial(), pull=eta * beta)
+
+
+EGPO = Method(
+    name="egpo",
+    title="Extragradient Preference Optimization",
+    paper="2503.08942",
+    confidence="verified in code",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Scored(against=OPPONENT, opponents=1),
+    objective=Egpo(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Extragradient(eta=0.5),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.01},
+    playground={**MANY_STEPS, "objective.beta": 0.05, "play.samples": 8, "train.weight_decay": 0.0},
+    exact={"beta": 0.1, "eta": 0.5},
+    closed_form=gradient_step,
+    in_theory=(Written(by=UNIFORM, samples=2), Scored(against=OPPONENT)),
+    kl_weight="beta",
+    notes="Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by default.",
+)
+
+OMD = replace(EGPO, name="omd", title="Online mirror descent", update=MirrorStep(eta=0.5))

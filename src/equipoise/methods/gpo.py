@@ -1,0 +1,30 @@
+"""GPO (2410.02197): SPPO on a skew-symmetric score, here the log-odds. The loss is RECALLED."""
+
+from equipoise.core.objectives import Gpo
+from equipoise.games.closed_form import gpo_step
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Refit
+from equipoise.play.world import START
+
+GPO = Method(
+    name="gpo",
+    title="General Preference Optimization",
+    paper="2410.02197",
+    confidence="recalled",
+    needs="oracle",
+    players=Self(samples=5),
+    pairing=Scored(scores="logit"),
+    objective=Gpo(beta=0.001),
+    anchors={"previous": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**TINY, "objective.beta": 1.0, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    exact={"beta": 1.0},
+    closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.objective.beta),
+    in_theory=(Self(samples=1), Scored(scores="logit")),
+    notes="The closed form leaves the log-partition out, as SPPO's does; certain preferences (P = 0 or 1) are refused.",
+)

@@ -1,0 +1,27 @@
+"""HyPO (2406.01462): DPO on recorded pairs, and a reverse KL estimated from the policy's own responses."""
+
+from equipoise.core.objectives import Hypo
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import AsRecorded
+from equipoise.play.players import Recorded
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL
+
+HYPO = Method(
+    name="hypo",
+    title="Hybrid Preference Optimization",
+    paper="2406.01462",
+    confidence="derived",
+    needs="pairs",
+    players=Recorded(own=2, parts=20),
+    pairing=AsRecorded(),
+    objective=Hypo(),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=1.0),
+    rounds=60,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.beta": 0.5, "objective.lam": 0.02, "objective.parts": 12},
+    exact={"beta": 0.5, "lam": 0.1},
+    in_theory=(Recorded(own=1), AsRecorded()),
+)

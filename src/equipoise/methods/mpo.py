@@ -1,0 +1,32 @@
+"""MPO (2410.16714): policy gradient on the game regularised towards a magnet, which moves to the current policy."""
+
+from equipoise.core.objectives import Mpo
+from equipoise.games.closed_form import mmd_step
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Descend, Magnetic
+from equipoise.play.world import MAGNET, START
+
+MPO = Method(
+    name="mpo",
+    title="Magnetic Preference Optimization",
+    paper="2410.16714",
+    confidence="derived",
+    needs="oracle",
+    players=Self(samples=4),
+    pairing=Scored(),
+    objective=Mpo(alpha=0.1, eta=1.0),
+    anchors={"magnet": MAGNET, "previous": START},
+    update=Magnetic(base=Descend(rate=0.1), every=50),
+    rounds=150,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.alpha": 0.05, "objective.every": 10, "play.samples": 8},
+    exact={"alpha": 0.1, "eta": 1.0},
+    closed_form=lambda game, state, m: mmd_step(
+        game, state.policies[START], state.policies[MAGNET], eta=m.objective.eta, alpha=m.objective.alpha
+    ),
+    in_theory=(Self(samples=1), Scored()),
+    notes="The step is DERIVED from magnetic mirror descent; the language-model loss is RECALLED.",
+)

@@ -1,0 +1,75 @@
+"""Nash-MD (2312.00886): mirror descent from a mixture with the reference; its policy-gradient forms.
+
+The tabular update as a regression is DERIVED; the paper trains language models with the policy gradients.
+"""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import NashMd, Reinforce
+from equipoise.games.closed_form import nash_md_step
+from equipoise.methods.tiny import MANY_STEPS, TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Pairs, Scored, ScoredByMixture
+from equipoise.play.players import Mixed, Self
+from equipoise.play.updates import Averaged, Descend, Refit
+from equipoise.play.world import AVERAGE, INITIAL, START
+
+NASH_MD = Method(
+    name="nash_md",
+    title="Nash-MD",
+    paper="2312.00886",
+    confidence="paper's text",
+    needs="oracle",
+    players=Mixed(samples=8),
+    pairing=Pairs(),
+    objective=NashMd(eta=1.0, tau=0.008),
+    anchors={"reference": INITIAL, "previous": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 128},
+    playground={
+        **TINY,
+        "objective.eta": 5.0,
+        "objective.tau": 0.05,
+        "play.rounds": 6,
+        "play.samples": 24,
+        "train.epochs": 5,
+    },
+    exact={"eta": 0.5, "tau": 0.1},
+    closed_form=lambda game, state, m: nash_md_step(
+        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+    ),
+    in_theory=(Mixed(samples=2), Pairs()),
+    derived={"mixture": lambda p: p["eta"] * p["tau"]},
+    kl_weight="tau",
+).with_parameters({})
+
+NASH_MD_PG = Method(
+    name="nash_md_pg",
+    title="Nash-MD-PG",
+    paper="2312.00886",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=ScoredByMixture(mixture=0.125, opponents=2),
+    objective=Reinforce(tau=0.008),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=0.1),
+    rounds=100,
+    train={"batch": 32, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
+    exact={"tau": 0.1},
+    in_theory=(Self(samples=1), ScoredByMixture()),
+    kl_weight="tau",
+)
+
+NASH_EMA_PG = replace(
+    NASH_MD_PG,
+    name="nash_ema_pg",
+    title="Nash-EMA-PG",
+    pairing=Scored(against=AVERAGE, opponents=2),
+    update=Averaged(base=Descend(rate=0.1), decay=0.999),
+    playground={**NASH_MD_PG.playground, "objective.decay": 0.9},
+    exact={"tau": 0.1, "decay": 0.9},
+    in_theory=(Self(samples=1), Scored(against=AVERAGE)),
+)

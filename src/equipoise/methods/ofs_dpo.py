@@ -1,0 +1,51 @@
+"""OFS-DPO and COFS-DPO (2406.05534): a fast and a slow policy chase each other through a stream of recorded pairs."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Ofs
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.chasing import ByDomain, Chasing, Combined
+from equipoise.play.method import Method
+from equipoise.play.pairing import AsRecorded
+from equipoise.play.players import Recorded
+from equipoise.play.world import INITIAL, SLOW
+
+OFS_DPO = Method(
+    name="ofs_dpo",
+    title="Online Fast-Slow chasing DPO",
+    paper="2406.05534",
+    confidence="derived",
+    needs="pairs",
+    players=Recorded(parts=20),
+    pairing=AsRecorded(),
+    objective=Ofs(beta=0.1, chase=0.1),
+    anchors={"reference": INITIAL, "rival": SLOW},
+    update=Chasing(rate=1.0, speed=0.5),
+    rounds=20,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.beta": 0.5},
+    exact={"beta": 0.5, "parts": 1},
+    notes="The losses were read in a third party's code; beta, chase, the two learning rates and how often the roles "
+    "change were not recovered. Rival and reference are scored at the start of a round. Full weights or LoRA.",
+)
+
+COFS_DPO = replace(
+    OFS_DPO,
+    name="cofs_dpo",
+    title="Cross-domain Online Fast-Slow chasing DPO",
+    players=ByDomain(stay=20, parts=20),
+    update=Combined(base=Chasing(rate=1.0, speed=0.5), stay=20, recall=64),
+    rounds=40,
+    playground={
+        **MANY_STEPS,
+        "objective.beta": 0.5,
+        "objective.stay": 15,
+        "objective.parts": 15,
+        "play.rounds": 30,
+        "train.lr": 5e-4,
+    },
+    exact={"beta": 0.5, "stay": 10, "parts": 1, "recall": 1000},
+    notes=f"{OFS_DPO.notes} Domains are the data files in their order (--data a --data b); set rounds to stay times "
+    "their number. That weights are chosen on a small memory of earlier domains is recalled; choosing one weight per "
+    "domain and going on from the combination are ours. Of a LoRA adapter the factors are combined.",
+)

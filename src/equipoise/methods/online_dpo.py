@@ -1,0 +1,53 @@
+"""Online DPO, and iterative DPO: fresh pairs, labelled by the oracle, under the logistic loss.
+
+Online DPO keeps the initial policy as reference and takes gradient steps; iterative DPO refits from, and against,
+the last iterate. Neither seeks a Nash policy: with a general preference their fixed points are another.
+"""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Dpo
+from equipoise.methods.tiny import MANY_STEPS, TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import BestWorst, Pairs
+from equipoise.play.players import Self
+from equipoise.play.updates import Descend, Refit
+from equipoise.play.world import INITIAL, START
+
+ONLINE_DPO = Method(
+    name="online_dpo",
+    title="Online DPO",
+    paper="2402.04792",
+    confidence="recalled",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Pairs(labels="bernoulli"),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=1.0),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.beta": 0.1, "play.samples": 16, "play.pairing": "disjoint"},
+    in_theory=(Self(samples=2), Pairs()),
+)
+
+ITERATIVE_DPO = replace(
+    ONLINE_DPO,
+    name="iterative_dpo",
+    title="Iterative DPO",
+    paper="2312.11456",
+    players=Self(samples=8),
+    pairing=BestWorst(),
+    anchors={"reference": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
+    playground={
+        **TINY,
+        "objective.beta": 0.5,
+        "play.rounds": 6,
+        "play.samples": 24,
+        "play.pairing": "disjoint",
+        "train.epochs": 5,
+    },
+)

@@ -1,0 +1,39 @@
+"""Online IPO and IPO-MD (2403.08635): the IPO loss on pairs from the moving policy, or from its mixture with the
+reference. Gradient steps: refitting to the end would be best-response dynamics."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Ipo
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Pairs
+from equipoise.play.players import Mixed, Self
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL
+
+ONLINE_IPO = Method(
+    name="online_ipo",
+    title="Online IPO",
+    paper="2403.08635",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Pairs(labels="bernoulli"),
+    objective=Ipo(tau=1.0),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=0.01),
+    rounds=100,
+    train={"batch": 32, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 16, "play.pairing": "disjoint"},
+    exact={"tau": 0.1},
+    in_theory=(Self(samples=2), Pairs()),
+    kl_weight="tau",
+)
+
+IPO_MD = replace(
+    ONLINE_IPO,
+    name="ipo_md",
+    title="IPO-MD",
+    players=Mixed(samples=2, mixture=0.125),
+    in_theory=(Mixed(samples=2), Pairs()),
+)

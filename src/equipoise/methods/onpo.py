@@ -1,0 +1,40 @@
+"""ONPO (2502.16852): optimistic mirror descent, two fits of each round's data; towards the plain Nash policy."""
+
+from equipoise.core.objectives import Onpo
+from equipoise.games.closed_form import mirror_step
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Pairs
+from equipoise.play.players import Self
+from equipoise.play.updates import Optimistic
+from equipoise.play.world import LAZY, START
+
+ONPO = Method(
+    name="onpo",
+    title="Optimistic Nash Policy Optimization",
+    paper="2502.16852",
+    confidence="paper's text",
+    needs="oracle",
+    players=Self(samples=8),
+    pairing=Pairs(labels="bernoulli"),
+    objective=Onpo(eta=200.0),
+    anchors={"previous": LAZY},
+    update=Optimistic(),
+    rounds=3,
+    train={"batch": 128},
+    playground={
+        **TINY,
+        "train.lr": 5e-4,
+        "objective.eta": 2.5,
+        "play.rounds": 6,
+        "play.samples": 24,
+        "play.pairing": "disjoint",
+        "train.epochs": 3,
+    },
+    exact={"eta": 0.5},
+    closed_form=lambda game, state, m: mirror_step(
+        state.policies[LAZY], game.win(state.policies[START]), step=m.objective.eta
+    ),
+    in_theory=(Self(samples=2), Pairs()),
+    notes="The paper's hyperparameters were not recovered; eta is the inverse of INPO's.",
+)

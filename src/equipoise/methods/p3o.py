@@ -1,0 +1,27 @@
+"""P3O (2310.00212): pairs of fresh responses, the reward difference, and a clipped ratio. Clipping is DERIVED."""
+
+from equipoise.core.objectives import P3o
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL, START
+
+P3O = Method(
+    name="p3o",
+    title="Pairwise Proximal Policy Optimization",
+    paper="2310.00212",
+    confidence="derived",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Scored(against=INITIAL, opponents=2),
+    objective=P3o(),
+    anchors={"reference": INITIAL, "previous": START},
+    update=Descend(rate=0.1),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0, "epochs": 2},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "play.prompts": 72, "train.epochs": 2},
+    exact={"tau": 0.1},
+    in_theory=(Self(samples=2), Scored(against=INITIAL)),
+)

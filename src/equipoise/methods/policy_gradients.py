@@ -1,0 +1,53 @@
+"""REINFORCE, RLOO and SPO: policy gradients on win rates, the last against the policy's own samples."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Reinforce, Rloo
+from equipoise.games.closed_form import mwu_step
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL, START
+
+RLOO = Method(
+    name="rloo",
+    title="REINFORCE with a leave-one-out baseline",
+    paper="2402.14740",
+    confidence="recalled",
+    needs="oracle",
+    players=Self(samples=4),
+    pairing=Scored(against=INITIAL, opponents=2),
+    objective=Rloo(tau=0.05),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=0.1),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
+    exact={"tau": 0.1},
+    in_theory=(Self(samples=2), Scored(against=INITIAL)),
+    notes="The reward is the win rate against the initial policy, which is fixed: reinforcement learning, not a game.",
+)
+
+REINFORCE = replace(
+    RLOO,
+    name="reinforce",
+    title="REINFORCE",
+    objective=Reinforce(tau=0.05),
+    in_theory=(Self(samples=1), Scored(against=INITIAL)),
+)
+
+SPO = replace(
+    REINFORCE,
+    name="spo",
+    title="Self-Play Preference Optimization (minimax winner)",
+    paper="2401.04056",
+    pairing=Scored(),
+    objective=Reinforce(tau=0.0),
+    exact={"tau": 0.0},
+    playground={**MANY_STEPS, "play.samples": 8, "objective.tau": 0.0},
+    closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.parameters()["rate"]),
+    in_theory=(Self(samples=1), Scored()),
+    notes="Any no-regret learner will do in theory; the closed form is multiplicative weights with step `rate`.",
+)

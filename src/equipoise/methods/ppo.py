@@ -1,0 +1,30 @@
+"""PPO (1707.06347, for language models 2406.09279): clipped policy gradient, token by token, with a critic."""
+
+from equipoise.core.objectives.token_level import Ppo
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.advantages import Proximal
+from equipoise.play.method import Method
+from equipoise.play.pairing import Scored
+from equipoise.play.players import Self
+from equipoise.play.world import INITIAL, START
+
+PPO = Method(
+    name="ppo",
+    title="Proximal Policy Optimization",
+    paper="2406.09279",
+    confidence="recalled",
+    needs="oracle",
+    players=Self(samples=4),
+    pairing=Scored(against=INITIAL, opponents=2),
+    objective=Ppo(clip=0.2),
+    anchors={"previous": START},
+    update=Proximal(),
+    rounds=100,
+    train={"batch": 16, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
+    exact={"tau": 0.1, "whiten": False},
+    in_theory=(Self(samples=1), Scored(against=INITIAL)),
+    notes="The reward is the win rate against the initial policy, which is fixed. The critic is a linear function of "
+    "the policy's hidden states, fitted in every round, where PPO trains a value network. On a finite game a response "
+    "is one token.",
+)

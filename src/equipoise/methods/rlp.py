@@ -1,0 +1,42 @@
+"""RLP (2403.19279): policy gradient on a learned reward, which is learned again on the policy's own samples."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Rloo
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.players import Self
+from equipoise.play.relearn import ByLearnedReward, Restarted
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL
+
+RLP_UML = Method(
+    name="rlp_uml",
+    title="Reward Learning on Policy, unsupervised multi-view",
+    paper="2403.19279",
+    confidence="paper's text",
+    needs="pairs",
+    players=Self(samples=4),
+    pairing=ByLearnedReward(every=50, own=10, bottleneck=0.5),
+    objective=Rloo(tau=0.1),
+    anchors={"reference": INITIAL},
+    update=Restarted(base=Descend(rate=0.1), every=50),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={**MANY_STEPS, "objective.tau": 0.1, "objective.every": 15, "play.samples": 8},
+    exact={"tau": 0.2, "every": 25, "own": 2},
+    in_theory=(Self(samples=2), ByLearnedReward(bottleneck=0.5)),
+    notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "
+    "model, here a small network on the initial policy's hidden states.",
+)
+
+RLP_SPG = replace(
+    RLP_UML,
+    name="rlp_spg",
+    title="Reward Learning on Policy, synthetic preferences",
+    pairing=ByLearnedReward(every=50, own=10, confidence=0.5),
+    exact={"tau": 0.2, "every": 25, "own": 3},
+    in_theory=(Self(samples=2), ByLearnedReward(confidence=0.5)),
+    notes=RLP_UML.notes
+    + " Responses say the same where their texts are equal; the paper asks an entailment model.",
+)

@@ -1,0 +1,26 @@
+"""RTO (2404.18922): a policy trained by DPO on recorded pairs rewards every token, and PPO collects the rewards."""
+
+from dataclasses import replace
+
+from equipoise.methods.ppo import PPO
+from equipoise.play.advantages import Guided
+
+RTO = replace(
+    PPO,
+    name="rto",
+    title="Reinforced Token Optimization",
+    paper="2404.18922",
+    confidence="verified in code",
+    needs="pairs and oracle",
+    update=Guided(tau=0.01),
+    playground={
+        **PPO.playground,
+        "objective.beta": 0.5,
+        "objective.beta1": 0.05,
+        "objective.cap": 0.05,
+    },
+    exact={"tau": 0.1, "whiten": False, "beta": 0.5},
+    notes="Round 1 trains the teacher on all recorded pairs, with the learning rate, batch and epochs of the run. The "
+    "response's reward is the win rate against the initial policy, times `sentence`; the released code adds a reward "
+    "model's score. The critic is PPO's here. On a finite game a response is one token.",
+)

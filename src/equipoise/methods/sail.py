@@ -1,0 +1,65 @@
+"""SAIL (2406.15567): DPO whose gradient knows that the policy wrote the pairs. The designs are RECALLED.
+
+The letters say where prompt, responses and preference come from: D the data, P the policy, R a reward or oracle.
+"""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Sail
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.method import Method
+from equipoise.play.pairing import AsRecorded, Pairs
+from equipoise.play.players import Recorded, Self
+from equipoise.play.updates import Descend
+from equipoise.play.world import INITIAL
+
+SAIL = Method(
+    name="sail",
+    title="SAIL-DPR: own responses, an oracle's labels",
+    paper="2406.15567",
+    confidence="derived",
+    needs="oracle",
+    players=Self(samples=2),
+    pairing=Pairs(labels="bernoulli", equal=True),
+    objective=Sail(beta=0.1, generation=1.0, preference=0.0),
+    anchors={"reference": INITIAL},
+    update=Descend(rate=0.1),
+    rounds=100,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={
+        **MANY_STEPS,
+        "objective.beta": 0.5,
+        "objective.generation": 0.1,
+        "play.samples": 16,
+    },
+    exact={"beta": 0.5, "generation": 0.1},
+    in_theory=(Self(samples=2), Pairs(equal=True)),
+    notes="The paper mixes each design with offline DPO batches, in a proportion not recovered; here it is pure.",
+)
+
+SAIL_DPP = replace(
+    SAIL,
+    name="sail_dpp",
+    title="SAIL-DPP: own responses, own labels",
+    needs="prompts",
+    pairing=Pairs(labels="own", equal=True),
+    objective=Sail(beta=0.1, generation=1.0, preference=1.0),
+    playground={**MANY_STEPS, "objective.beta": 0.5, "play.samples": 16},
+    in_theory=(Self(samples=2), Pairs(labels="own", equal=True)),
+    status="experimental",
+    notes="From the reference itself every margin is 0 and nothing moves: start it from a policy that DPO has trained.",
+)
+
+SAIL_DDP = replace(
+    SAIL,
+    name="sail_ddp",
+    title="SAIL-DDP: the data's responses, own labels",
+    needs="pairs",
+    players=Recorded(parts=10),
+    pairing=AsRecorded(),
+    objective=Sail(beta=0.1, generation=0.0, preference=1.0),
+    playground={**MANY_STEPS, "objective.beta": 0.5},
+    in_theory=(Recorded(), AsRecorded()),
+    status="experimental",
+    notes=SAIL_DPP.notes,
+)

@@ -1,0 +1,41 @@
+"""SAPO (2405.20830): the data's response against itself with a segment by a moving average, which is the reference too."""
+
+from equipoise.core.objectives import Dpo
+from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.buffer import Buffered
+from equipoise.play.method import Method
+from equipoise.play.pairing import TargetBeatsOwn
+from equipoise.play.players import Segments
+from equipoise.play.updates import Averaged, Descend
+from equipoise.play.world import AVERAGE
+
+SAPO = Method(
+    name="sapo",
+    title="Self-Augmented Preference Optimization",
+    paper="2405.20830",
+    confidence="verified in code",
+    needs="pairs",
+    players=Segments(longest=256, parts=100),
+    pairing=Buffered(size=2000),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": AVERAGE},
+    update=Averaged(base=Descend(rate=1.0), decay=0.5),
+    rounds=400,
+    train={"batch": 64, "schedule": "constant", "warmup": 0.0},
+    playground={
+        **MANY_STEPS,
+        "objective.beta": 0.5,
+        "objective.longest": 3,
+        "objective.parts": 50,
+        "objective.size": 360,
+        "train.batch": 64,
+    },
+    exact={"beta": 0.5, "parts": 1},
+    in_theory=(Segments(), TargetBeatsOwn()),
+    notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used. A round generates for "
+    "`parts`-th of the data, and the average moves once a round: with train.batch at least that many pairs a round is "
+    "the paper's optimizer step, with fewer the average lags behind several steps. Default rounds are four passes. "
+    "AdamW stands for RMSprop; the reference is scored as it was when the pairs were drawn. The samples' truncation "
+    "(temperature 0.7, top_k 50, top_p 0.95) is a setting of sampling. The hinge and the odds-ratio form of the "
+    "loss are not here. Exact games have responses of one token and no buffer.",
+)

@@ -1,0 +1,27 @@
+"""SPIN (2401.01335): the data's response against the policy's own, refitted from and against the last iterate."""
+
+from equipoise.core.objectives import Dpo
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import TargetBeatsOwn
+from equipoise.play.players import Targets
+from equipoise.play.updates import Refit
+from equipoise.play.world import START
+
+SPIN = Method(
+    name="spin",
+    title="Self-Play Fine-Tuning",
+    paper="2401.01335",
+    confidence="verified in code",
+    needs="pairs",
+    players=Targets(own=1),
+    pairing=TargetBeatsOwn(),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": START},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64, "epochs": 3},
+    playground={**TINY, "objective.beta": 0.5, "train.epochs": 2},
+    exact={"beta": 0.5},
+    notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used.",
+)

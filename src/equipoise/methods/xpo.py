@@ -1,0 +1,58 @@
+"""XPO (2405.21046) and VPO (2405.19320): DPO on the run's growing data, paid for leaving the reference; VPO offline:
+paid for staying at the data."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Vpo, Xpo
+from equipoise.methods.dpo import DPO
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.pairing import Replayed, WithChosen, WithThird
+from equipoise.play.players import Several
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL, START
+
+XPO = Method(
+    name="xpo",
+    title="Exploratory Preference Optimization",
+    paper="2405.21046",
+    confidence="verified in code",
+    needs="oracle",
+    players=Several(by=((START, 1), (INITIAL, 1))),
+    pairing=Replayed(base=WithThird(), shares=None),
+    objective=Xpo(beta=0.1, alpha=1e-5),
+    anchors={"reference": INITIAL},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.005, "play.rounds": 4, "play.samples": 8},
+    exact={"beta": 0.5, "alpha": 0.01},
+    notes="alpha falls over the paper's three rounds (1e-5, 5e-6, 0); here it is constant.",
+)
+
+VPO = replace(
+    XPO,
+    name="vpo",
+    title="Value-incentivized Preference Optimization, online",
+    paper="2405.19320",
+    confidence="derived",
+    players=Several(by=((START, 2), (INITIAL, 1))),
+    pairing=Replayed(base=WithThird(third="last"), shares=None),
+    objective=Vpo(beta=0.1, alpha=1e-4),
+    playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.01, "play.rounds": 4, "play.samples": 8},
+    exact={"beta": 0.5, "alpha": 0.02},
+    notes="alpha was not recovered.",
+)
+
+VPO_OFFLINE = replace(
+    DPO,
+    name="vpo_offline",
+    title="Value-incentivized Preference Optimization, offline",
+    paper="2405.19320",
+    confidence="derived",
+    pairing=WithChosen(),
+    objective=Vpo(beta=0.1, alpha=1.0, optimistic=False),
+    playground={**DPO.playground, "objective.alpha": 0.1},
+    exact={"beta": 0.5, "alpha": 0.1},
+    notes="alpha was not recovered.",
+)

@@ -1,0 +1,35 @@
+"""ZPG and ZBCPG (2409.17401): the policy meets a nudged copy of itself; no gradient, no reward."""
+
+from dataclasses import replace
+
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.zeroth import Perturbed, Votes, ZerothOrder
+
+ZPG = Method(
+    name="zpg",
+    title="Zeroth-order policy gradient",
+    paper="2409.17401",
+    confidence="recalled",
+    needs="oracle",
+    players=Perturbed(samples=4),
+    pairing=Votes(votes=5),
+    objective=None,
+    anchors={},
+    update=ZerothOrder(alpha=0.01, mu=1.0),
+    rounds=100,
+    playground={**TINY},
+    exact={"alpha": 0.5, "mu": 0.1, "trim": 1e-6, "votes": 0},
+    in_theory=(Perturbed(samples=1), Votes()),
+    notes="D is a difference of values only where a reward explains the comparisons. Constants are RECALLED.",
+)
+
+ZBCPG = replace(
+    ZPG,
+    name="zbcpg",
+    title="Zeroth-order block-coordinate policy gradient",
+    players=Perturbed(samples=4, block=64),
+    update=ZerothOrder(alpha=0.01, mu=1.0, block=64),
+    exact={**ZPG.exact, "block": 1},
+    in_theory=(Perturbed(samples=1, block=1), Votes()),
+)

@@ -1,0 +1,142 @@
+"""A small reward learned on frozen features of responses, by Bradley-Terry on labelled pairs.
+
+Whoever has the responses makes the features; here they are vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from equipoise.oracles.bottleneck import Bottleneck
+
+Features: TypeAlias = Float[Tensor, "*batch F"]
+PerPair: TypeAlias = Float[Tensor, "N"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How a reward is fitted: AdamW on minibatches.
+
+    steps, batch, rate, decay   optimizer steps, pairs in each, learning rate, weight decay
+    width, code                 of the hidden layers, and of the bottleneck's codes
+    """
+
+    steps: int = 400
+    batch: int = 256
+    rate: float = 3e-3
+    decay: float = 1e-2
+    width: int = 64
+    code: int = 16
+
+
+@dataclass(frozen=True)
+class Views:
+    """Two responses to one prompt, M times: features [M, 2, F], drawn in proportion to weight [M]."""
+
+    features: Tensor
+    weight: Tensor
+
+
+class LearnedReward(nn.Module):
+    """r = w . h(features), h two hidden layers of a perceptron; features are standardised as they were in training."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(inputs, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(inputs, dtype=torch.float64))
+        self.trunk = nn.Sequential(
+            nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        ).double()
+        self.head = nn.Linear(width, 1, bias=False).double()
+
+    def hidden(self, features: Features) -> Tensor:
+        """[..., H], the last layer before the reward."""
+        return self.trunk((features - self.centre) / self.spread)
+
+    def forward(self, features: Features) -> Tensor:
+        """[...] rewards in logits; only differences mean something."""
+        return self.head(self.hidden(features)).squeeze(-1)
+
+    @torch.no_grad()
+    def rewards(self, features: Features) -> Tensor:
+        return self(features.double())
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> LearnedReward:
+        """The reward that `fit` gave as tensors."""
+        width, inputs = tensors["trunk.0.weight"].shape
+        reward = cls(inputs, width)
+        reward.load_state_dict(dict(tensors))
+        return reward
+
+
+def pair_loss(reward: LearnedReward, pairs: Tensor, prob: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of -p log sigma(r_1 - r_2) - (1 - p) log sigma(r_2 - r_1).
+
+    pairs [N, 2, F]   prob [N] probability that the first one wins   weight [N]
+    """
+    first, second = reward(pairs).unbind(dim=1)
+    margin = first - second
+    loss = -prob * logsigmoid(margin) - (1 - prob) * logsigmoid(-margin)
+    return (weight * loss).sum() / weight.sum()
+
+
+def fit(
+    pairs: Float[Tensor, "N 2 F"],
+    prob: PerPair,
+    weight: PerPair,
+    *,
+    seed: int,
+    views: Views | None = None,
+    bottleneck: float = 0.0,
+    fitting: Fitting | None = None,
+) -> dict[str, Tensor]:
+    """min E[Bradley-Terry loss] + bottleneck E[L_MIB] from a seeded start; the reward's tensors.
+
+    views        pairs of a policy's responses to one prompt, which nobody has labelled.
+    bottleneck   lambda of the paper. At 0, or without views, this is ordinary reward training.
+
+    The same arguments give the same tensors. Source: Lang et al. 2024 (2403.19279); the optimiser is ours.
+    """
+    settings = fitting or Fitting()
+    draw = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reward = LearnedReward(pairs.shape[-1], settings.width)
+        shared = Bottleneck(settings.width, settings.code).double()
+    seen = pairs.flatten(0, 1).double()
+    reward.centre.copy_(seen.mean(dim=0))
+    spread = seen.std(dim=0, correction=0)
+    reward.spread.copy_(torch.where(spread > 1e-6, spread, 1.0))
+    trained = [*reward.parameters(), *shared.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=settings.decay)
+    batches = _batches(len(pairs), settings.batch, seed)
+    for _ in range(settings.steps):
+        at = next(batches)
+        loss = pair_loss(reward, pairs[at].double(), prob[at].double(), weight[at].double())
+        if views is not None and bottleneck:
+            among = torch.multinomial(views.weight, settings.batch, replacement=True, generator=draw)
+            first, second = reward.hidden(views.features[among].double()).unbind(dim=1)
+            loss = loss + bottleneck * shared(first, second, draw)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {name: tensor.detach().clone() for name, tensor in reward.state_dict().items()}
+
+
+def _batches(size: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Indices of minibatches without end, each pass in a new order; the last of a pass may be short."""
+    draw = np.random.default_rng(seed)
+    while True:
+        yield from torch.from_numpy(draw.permutation(size)).split(batch)
