@@ -7,8 +7,9 @@
 Runs are made in runs/benchmark-methods and resumed there, so the command can be stopped and given again. The table goes
 to benchmarks/results/methods_WORLD.json with machine, versions and command.
 
-Each method plays with its own playground settings; those that refit play 10 rounds, those that take a few gradient
-steps a round 40. The intervals are means over seeds with Student's t; a single seed has none.
+Each method plays with its own playground settings; those that refit play 10 rounds of about a dozen optimizer steps,
+those that take a few gradient steps a round 40.
+Intervals are means over seeds with Student's t; a single seed has none.
 """
 
 from __future__ import annotations
@@ -36,19 +37,22 @@ RUNS = Path("runs/benchmark-methods")
 REFITS, STEPS = 10, 40
 STORIES = {
     "data.prompt_words": 6,
-    "sampling.max_new_tokens": 40,
+    "sampling.max_new_tokens": 24,
     "sampling.batch": 64,
-    "play.prompts": 64,
-    "play.samples": 8,
+    "play.prompts": 32,
+    "play.samples": 6,
     "train.lr": 5e-4,
-    "evaluate.prompts": 48,
+    "train.batch": 32,
+    "train.micro_batch": 32,
+    "evaluate.prompts": 64,
     "evaluate.samples": 4,
 }
 
 
 def online() -> list[str]:
-    """Methods whose policies write responses that somebody judges, and those that play against their own."""
-    return [m.name for m in METHODS.values() if m.needs != "pairs" or "respons" in m.players.describe()]
+    """Methods that are judged on what they write, the ones that are compared most first."""
+    first = ["inpo", "egpo", "onpo", "mpo", "iterative_dpo", "sppo", "nash_md", "online_dpo"]
+    return first + [m.name for m in METHODS.values() if m.needs != "pairs" and m.name not in first]
 
 
 def settings(world: str, name: str) -> list[str]:
@@ -56,9 +60,11 @@ def settings(world: str, name: str) -> list[str]:
     own = dict(method.playground) if world == "stories" else {}
     many = method.playground.get("evaluate.every", 1) > 1
     rounds = STEPS if many else REFITS
+    if name == "inpo":  # its own settings are the demo's: fewer rounds, a higher rate
+        own |= {"train.lr": 5e-4, "train.epochs": 3}
     if world == "stories":
         own |= STORIES | {"train.epochs": min(2, own.get("train.epochs", 1))}
-        rounds = 12 if many else 3
+        rounds = 10 if many else 3
         if not hasattr(method.players, "samples"):
             own.pop("play.samples")
     elif method.rounds == 1:

@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import FuncFormatter
+
 from equipoise.commands import one_thread
 from equipoise.games import nash, regularised_nash, zoo
 from equipoise.games.preference import PreferenceGame
@@ -104,7 +106,7 @@ def measure() -> dict[str, Any]:
         "machine": {
             "cpu": cpu(),
             "cores": os.cpu_count(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "load": os.getloadavg(),
         },
         "versions": {name: version(name) for name in ("equipoise", "torch", "numpy", "scipy")}
@@ -143,8 +145,8 @@ def section(found: dict[str, Any]) -> str:
         f"{found['repeats']} repeats, because other programs used the cores meanwhile (load average "
         f"{machine['load'][1]:.1f}): they cost caches and memory bandwidth, so a free machine is faster.",
         "",
-        f"`{whole['command']}` took {whole['processor']:.0f} s of processor time ({whole['seconds']:.0f} s by the clock "
-        "under that load), with Python's start, the equilibria and the JSON.",
+        f"`{whole['command']}` took {whole['processor']:.0f} s of processor time ({whole['seconds']:.0f} s by the "
+        "clock under that load), with Python's start, the equilibria and the JSON.",
         "",
         "Milliseconds a round on random games, with the two gaps and the distance to the equilibrium, which are "
         f"computed in each of the first 1,000 rounds. {', '.join(f'`{name}`' for name in CLOSED)} play a closed form; "
@@ -204,6 +206,7 @@ def draw(found: dict[str, Any]) -> bytes:
             panel.tick_params(labelleft=False)
         values = [milliseconds(r) for r in found["per_round"] if r["method"] in CLOSED]
         axes[0].set_ylim(min(values) / 1.5, max(values) * 1.5)
+        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes[0].set_ylabel("milliseconds a round")
         axes[0].set_xlabel("responses")
         direct_labels(axes[-1], ends)

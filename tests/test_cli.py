@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -132,6 +133,18 @@ def test_many_games_are_printed_as_quantiles(capsys):
     assert "average" in out and "Nash" in out and "median" not in out
 
 
+def test_of_many_responses_the_likeliest_are_printed_by_name(capsys, tmp_path):
+    wins = [[0.5 if i == j else float(i < j) for j in range(15)] for i in range(15)]
+    names = [f"[r{i}]:100:" for i in range(15)]
+    (tmp_path / "g.json").write_text(json.dumps({"preference": wins, "names": names}))
+    code, out, _ = run(
+        capsys, "play", "--game", str(tmp_path / "g.json"), "--method", "inpo", "--rounds", "9"
+    )
+    assert code == 0
+    shown = ", ".join(rf"\[r{i}\]:100: 0\.\d{{4}}" for i in range(6))  # the order of who beats whom
+    assert re.search(rf"Nash {shown}, \.\.\. policy {shown}, \.\.\. ", " ".join(out.split()))
+
+
 METHOD_KEYS = {
     "name",
     "title",
@@ -215,8 +228,6 @@ def test_data_check_schema(capsys, tmp_path):
     ],
 )
 def test_errors_are_one_message_with_code_2(capsys, arguments, says):
-    import re
-
     code, out, err = run(capsys, *arguments)
     assert code == 2
     assert re.search(says, err), err

@@ -34,9 +34,7 @@ def test_wrong_settings_say_what_is_right(settings, says):
 
 
 def test_unknown_method_names_the_nearest():
-    with pytest.raises(
-        ConfigError, match=r"no method 'inpoo'; did you mean 'inpo'\? \(known: spac, dpo"
-    ):
+    with pytest.raises(ConfigError, match=r"no method 'inpoo'; did you mean 'inpo'\? \(known: spac, dpo"):
         resolve("inpoo")
 
 

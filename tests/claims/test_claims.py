@@ -16,11 +16,14 @@ from equipoise.core.objectives import Dpo
 from equipoise.games import enumerate_data
 from equipoise.games.expectation import loss
 
+# What the papers say does not all come out; a part that fails is counted, not left out.
+MIXED = ("vpo_optimism_pessimism", "srpo_robustness")
+
 
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name != "spac_coverage"])
-def test_quick_scale_holds_and_repeats(name):
+def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
-    assert first.verdict == "holds", first.summary
+    assert first.verdict == ("mixed" if name in MIXED else "holds"), first.summary
     if name in ("spac_lucky_arm", "inpo_last_iterate"):
         assert CLAIMS[name].run("quick") == first
 

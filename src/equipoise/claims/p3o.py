@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.small_models import LinearSoftmax, choose, descend, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Copg, P3o, Ppo, Reinforce, Rloo
@@ -18,11 +18,18 @@ from equipoise.core.objectives.base import Objective
 from equipoise.games.expectation import Comparisons
 
 PROMPTS, ARMS, FEATURES, SAMPLES = 6, 5, 12, 2
-SHIFTS = (0.0, 1.0, 10.0)  # sizes of delta(x), which is that times an integer from -2 to 2; rewards lie in [0, 1]
+SHIFTS = (
+    0.0,
+    1.0,
+    10.0,
+)  # sizes of delta(x), which is that times an integer from -2 to 2; rewards lie in [0, 1]
 TAU = 0.05
 SAME, MOVED = 1e-9, 1e-2  # parameters, of size about 1
 PACE = 0.05  # of the critics
-Critic: TypeAlias = Callable[[Tensor], Tensor]  # rewards [seeds, shifts, X, K] -> baseline that broadcasts to them
+Rows: TypeAlias = tuple[tuple[Cell, ...], ...]
+Critic: TypeAlias = Callable[
+    [Tensor], Tensor
+]  # rewards [seeds, shifts, X, K] -> baseline that broadcasts to them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,9 @@ class Run:
 def invariance(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (10, 150), "full": (40, 1000)}[scale]
     found = {
-        (name, tau): run(learner, tau, seeds, steps) for name, learner in LEARNERS.items() for tau in (0.0, TAU)
+        (name, tau): run(learner, tau, seeds, steps)
+        for name, learner in LEARNERS.items()
+        for tau in (0.0, TAU)
     }
     return judge(found)
 
@@ -87,7 +96,9 @@ def run(learner: Learner, tau: float, seeds: int, steps: int) -> Run:
         written = torch.from_numpy(choose(probs.flatten(0, 2), uniforms))
         given = reward.expand(*sizes, ARMS).gather(3, written.view(*sizes, SAMPLES)) + delta.unsqueeze(3)
         given = given - critic(given)
-        rows = Comparisons(every, written, torch.ones(len(every), dtype=torch.float64), None, given.flatten(0, 2))
+        rows = Comparisons(
+            every, written, torch.ones(len(every), dtype=torch.float64), None, given.flatten(0, 2)
+        )
         return rows, {"reference": reference, "previous": table}
 
     theta = descend(learner.objective(tau), model, model.start(), feed, steps=steps, rate=0.02)
@@ -117,16 +128,20 @@ def judge(found: Mapping[tuple[str, float], Run]) -> Evidence:
     lost = {name: cost(found[name, TAU]) for name in LEARNERS}
     others = tuple(lost[name][2] < 0 for name in COUNTED)
     plain = {name: found[name, TAU].curve[0, :, -1].mean() for name in LEARNERS}
-    spoken = ", ".join(f"{name} {lost[name][0]:+.3f} [{lost[name][1]:+.3f}, {lost[name][2]:+.3f}]" for name in COUNTED)
+    spoken = ", ".join(
+        f"{name} {lost[name][0]:+.3f} [{lost[name][1]:+.3f}, {lost[name][2]:+.3f}]" for name in COUNTED
+    )
     return Evidence(
         verdict=verdict(exact <= SAME and rounded <= SAME and least > MOVED, others),
-        summary=f"Adding delta(x) moves no parameter of P3O, CoPG, RLOO and PPO with a leave-one-out baseline by more "
-        f"than {exact:.1g} without a KL term and {rounded:.1g} with one; with a constant baseline or a critic that "
-        f"does not know the prompt it moves some by {least:.2g} or more, and costs, at size {SHIFTS[-1]:g}, in true "
-        f"reward: {spoken}. Without a shift the constant baseline earns {plain['constant baseline']:.3f}, P3O "
-        f"{plain['P3O, joint ratio']:.3f}.",
+        summary="Adding delta(x) moves no parameter of P3O, CoPG, RLOO and PPO with a leave-one-out baseline by "
+        f"more than {exact:.1g} without a KL term and {rounded:.1g} with one; with a constant baseline or a "
+        f"critic that does not know the prompt it moves some by {least:.2g} or more, and costs, at size "
+        f"{SHIFTS[-1]:g}, in true reward: {spoken}. Without a shift the constant baseline earns "
+        f"{plain['constant baseline']:.3f}, P3O {plain['P3O, joint ratio']:.3f}.",
         tables=(moved_table(found), reward_table(found)),
-        panels=tuple(panel(shift, i, found) for i, shift in enumerate(SHIFTS) if shift in (SHIFTS[0], SHIFTS[-1])),
+        panels=tuple(
+            panel(shift, i, found) for i, shift in enumerate(SHIFTS) if shift in (SHIFTS[0], SHIFTS[-1])
+        ),
     )
 
 
@@ -137,7 +152,7 @@ def cost(run: Run) -> tuple[float, float, float]:
 
 
 def moved_table(found: Mapping[tuple[str, float], Run]) -> Table:
-    rows = tuple((name, tau, *map(float, run.moved[1:])) for (name, tau), run in found.items())
+    rows: Rows = tuple((name, tau, *map(float, run.moved[1:])) for (name, tau), run in found.items())
     return Table(
         "largest difference of a parameter from the run without a shift",
         ("learner", "KL weight", *(f"delta of size {shift:g}" for shift in SHIFTS[1:])),
@@ -146,14 +161,15 @@ def moved_table(found: Mapping[tuple[str, float], Run]) -> Table:
 
 
 def reward_table(found: Mapping[tuple[str, float], Run]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for (name, tau), run in found.items():
         if tau:
             means = run.curve[:, :, -1].mean(axis=1)
             rows.append((name, *map(float, means), *cost(run)[1:]))
     steps = next(iter(found.values())).curve.shape[2]
     return Table(
-        f"true reward E_pi R before the last of {steps} steps, KL weight {TAU:g}, and the interval of last less first",
+        f"true reward E_pi R before the last of {steps} steps, KL weight {TAU:g}, and the interval of last less "
+        "first",
         ("learner", *(f"delta of size {shift:g}" for shift in SHIFTS), "low", "high"),
         tuple(rows),
     )
@@ -175,13 +191,14 @@ def panel(shift: float, index: int, found: Mapping[tuple[str, float], Run]) -> P
 
 SHIFT_INVARIANCE = Claim(
     name="p3o_shift_invariance",
-    sentence="P3O's update does not change when delta(x) is added to the rewards of a prompt, nor do those of CoPG and "
-    "RLOO; a policy gradient with a constant baseline, or with a critic that is imperfect, changes and learns worse.",
+    sentence="P3O's update does not change when delta(x) is added to the rewards of a prompt, nor do those of "
+    "CoPG and RLOO; a policy gradient with a constant baseline, or with a critic that is imperfect, changes and "
+    "learns worse.",
     paper="2310.00212",
-    rule=f"Heart: after training on the same random numbers no parameter of the pairwise learners differs by more than "
-    f"{SAME:g} from the run without a shift, with and without a KL term, and with a constant baseline and with one "
-    f"critic for all prompts some parameter differs by more than {MOVED:g}. Also: at the largest shift both of these "
-    "end with less true reward, the 95 % interval of the difference below 0. A critic of each prompt, which learns the "
-    "shift in time, is shown beside them and does not count.",
+    rule="Heart: after training on the same random numbers no parameter of the pairwise learners differs by "
+    f"more than {SAME:g} from the run without a shift, with and without a KL term, and with a constant baseline "
+    f"and with one critic for all prompts some parameter differs by more than {MOVED:g}. Also: at the largest "
+    "shift both of these end with less true reward, the 95 % interval of the difference below 0. A critic of "
+    "each prompt, which learns the shift in time, is shown beside them and does not count.",
     run=invariance,
 )

@@ -16,7 +16,18 @@ from equipoise.core.objectives.base import Objective
 from equipoise.games.expectation import Comparisons
 
 GOOD, RARE = 0, 6  # the best arm, and how many arms are rare; the others are common
-REWARDS = (2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0)  # Bradley-Terry; of the rare arms only one is good
+REWARDS = (
+    2.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.0,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+)  # Bradley-Terry; of the rare arms only one is good
 ARMS = len(REWARDS)
 BETA = 0.1
 BOX = 2.0  # |beta log-ratio| <= BOX up to a constant: the bounded class of the theory; it holds the truth
@@ -62,7 +73,8 @@ def learn(objective: Objective, reference: Strategy, plan: Plan, design: Design)
     copies, rng = len(reference), np.random.default_rng(1)
     rewards, anchor = np.array(REWARDS), reference.log()
     model = LinearSoftmax(
-        reference=anchor.unsqueeze(1), features=torch.eye(ARMS, dtype=torch.float64).view(1, 1, ARMS, ARMS) / BETA
+        reference=anchor.unsqueeze(1),
+        features=torch.eye(ARMS, dtype=torch.float64).view(1, 1, ARMS, ARMS) / BETA,
     )
     theta, best = model.start(), optimum(reference)
     counts = torch.zeros(copies, ARMS, ARMS, ARMS, dtype=torch.float64)  # copy, winner, loser, third
@@ -94,4 +106,4 @@ def recorded(counts: torch.Tensor) -> Comparisons:
     """(winner, loser, third) triples with their shares of each copy's data."""
     share = counts / counts.sum(dim=(1, 2, 3), keepdim=True)
     copy, *columns = share.nonzero(as_tuple=True)
-    return Comparisons(copy, torch.stack(columns, dim=1), share[(copy, *columns)])
+    return Comparisons(copy, torch.stack(columns, dim=1), share[share > 0])

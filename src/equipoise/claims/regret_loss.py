@@ -46,7 +46,8 @@ from equipoise.games.regret import (
 )
 
 ACTIONS = 3
-ALTERNATING = "alternating"
+ALTERNATING, WALK = "alternating", "random walk"
+DRAWN = (ALTERNATING, WALK, "self-play on rps")
 TRAINED, FTRL, LEADER, UNTRAINED = "trained layer", "FTRL with L2", "follow the leader", "untrained layer"
 NEAR, SAME_PLAYS = 0.1, 0.03
 SHORT = 16  # horizon of what is trained at one horizon only
@@ -163,7 +164,7 @@ def unseen(rounds: int, sequences: int) -> dict[str, Losses]:
     return {
         ALTERNATING: alternating(rounds, ACTIONS),
         "coin flips": torch.from_numpy(rng.integers(0, 2, shape).astype(float)),
-        "random walk": torch.from_numpy(1 - np.abs(1 - walk % 2)),  # reflected at 0 and 1
+        WALK: torch.from_numpy(1 - np.abs(1 - walk % 2)),  # reflected at 0 and 1
         "best action switches": torch.from_numpy(switch),
     }
 
@@ -225,7 +226,7 @@ def judge_regret_loss(
             start_table(best, {"keys and query near a unit vector": near, "plain": plain}),
             *((transformer_table(transformers),) if transformers else ()),
         ),
-        panels=tuple(panel(layers, against) for against in ours),
+        panels=tuple(panel(layers, against) for against in ours if against in DRAWN),
     )
 
 

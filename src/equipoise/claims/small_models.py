@@ -20,7 +20,7 @@ from torch import Tensor
 
 from equipoise.claims.claim import Array, Line, interval
 from equipoise.core import reduce
-from equipoise.core.dims import Strategy
+from equipoise.core.dims import PerPrompt, Strategy
 from equipoise.core.objectives.base import Objective
 from equipoise.games.expectation import Comparisons, scores
 
@@ -110,13 +110,13 @@ def choose(probs: Strategy, uniforms: Array) -> npt.NDArray[np.int64]:
     return np.minimum((uniforms[:, :, None] > reached[:, None, :]).sum(axis=2), reached.shape[1] - 1)
 
 
-def kl_rows(first: Strategy, second: Strategy) -> Float[Tensor, "N"]:
+def kl_rows(first: Strategy, second: Strategy) -> PerPrompt:
     """KL of each row of log-probs from the other's, in nats."""
     return torch.where(first.isfinite(), first.exp() * (first - second), torch.zeros_like(first)).sum(dim=1)
 
 
 def difference(first: Array, second: Array) -> tuple[float, float, float]:
-    """mean(first) - mean(second) of independent samples, [seeds] each, with Welch's 95 % interval: (mean, low, high)."""
+    """mean(first) - mean(second) of independent samples, [seeds] each, and Welch's 95 % interval: (mean, low, high)."""
     found = ttest_ind(first, second, equal_var=False)
     low, high = found.confidence_interval(0.95)
     return float(first.mean() - second.mean()), float(low), float(high)
@@ -133,6 +133,6 @@ def line(name: str, x: Sequence[float], values: Array, *, log: bool = False) -> 
     return Line(name, tuple(map(float, x)), tuple(mean.tolist()), tuple(low.tolist()), tuple(high.tolist()))
 
 
-def by_copy(values: Float[Tensor, "N"], copies: int) -> Array:
+def by_copy(values: PerPrompt, copies: int) -> Array:
     """Mean over each copy's prompts, [S]."""
     return values.view(copies, -1).mean(dim=1).numpy()

@@ -15,19 +15,46 @@ from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Dpo, Ipo
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.srpo import Srpo
-from equipoise.games import PreferenceGame, TabularPolicy, enumerate_data, enumerate_pairs, minimise, offline, srpo, zoo
+from equipoise.games import (
+    PreferenceGame,
+    TabularPolicy,
+    enumerate_data,
+    enumerate_pairs,
+    minimise,
+    offline,
+    srpo,
+    zoo,
+)
 from equipoise.games.expectation import Comparisons
 from equipoise.games.srpo import Roles
 
 REVISIONS = 5
 ALPHA = 0.5  # of Srpo
 ARMS = 5
-METHODS = ("DPO", "IPO", "SRPO")
+TOLERANCE = 1e-6  # of gradients: recorded labels may have their minimum at infinity, where they only fade
+KEEPS = 0.5  # reference's probability of keeping the answer that it is asked to improve
+SRPO, AFRESH = (
+    "SRPO",
+    "SRPO afresh",
+)  # reference improvers: keeps the answer or writes a new one; writes a new one
+METHODS = ("DPO", "IPO", SRPO, AFRESH)
 
 
 def objective(method: str, beta: float) -> Objective:
     """beta is the weight of the KL in each of them, called tau in IPO."""
-    return {"DPO": Dpo(beta=beta), "IPO": Ipo(tau=beta), "SRPO": Srpo(beta=beta, alpha=ALPHA)}[method]
+    if has_improver(method):
+        return Srpo(beta=beta, alpha=ALPHA)
+    return Dpo(beta=beta) if method == "DPO" else Ipo(tau=beta)
+
+
+def has_improver(method: str) -> bool:
+    return method in (SRPO, AFRESH)
+
+
+def kernel(method: str, reference: Strategy) -> Tensor:
+    """What the reference writes, column, when asked to improve an answer, row; [X, A, A] probabilities."""
+    keeps = KEEPS if method == SRPO else 0.0
+    return keeps * torch.eye(reference.shape[1]) + (1 - keeps) * reference.unsqueeze(1)
 
 
 def revised(roles: Roles) -> list[Strategy]:
@@ -59,10 +86,12 @@ def writers(game: PreferenceGame) -> Mapping[str, TabularPolicy]:
 def fitted(method: str, beta: float, game: PreferenceGame, rows: Comparisons) -> list[Strategy]:
     """Laws of the answer after each revision; a method without an improver has one."""
     reference = game.initial().log_probs()
-    if method == "SRPO":
-        return revised(srpo.fit(Srpo(beta=beta, alpha=ALPHA), rows, Roles.of(game)))
+    if has_improver(method):
+        roles = Roles.of(game, kernel(method, game.reference))
+        return revised(srpo.fit(Srpo(beta=beta, alpha=ALPHA), rows, roles, tolerance=TOLERANCE))
     anchors = {"reference": reference}
-    return [minimise(objective(method, beta), *rows, start=reference, anchors=anchors).exp()]
+    fit = minimise(objective(method, beta), *rows, start=reference, anchors=anchors, tolerance=TOLERANCE)
+    return [fit.exp()]
 
 
 def population(game: PreferenceGame, writer: TabularPolicy) -> Comparisons:
@@ -117,7 +146,9 @@ class Prompts:
         """P(law > uniform) by revision, [S, len(laws)], mean over prompts."""
         against = self.preference.mean(dim=3)
         shape = against.shape
-        return torch.stack([(law.view(shape) * against).sum(dim=2).mean(dim=1) for law in laws], dim=1).numpy()
+        return torch.stack(
+            [(law.view(shape) * against).sum(dim=2).mean(dim=1) for law in laws], dim=1
+        ).numpy()
 
 
 def make_prompts(seeds: int, count: int, shift: float, stream: int) -> Prompts:
@@ -146,23 +177,37 @@ def sampled(prompts: Prompts, pairs: int) -> Comparisons:
     return enumerate_data(offline.sample_pairs(game, game.initial(), pairs, seed=19).counts)
 
 
-def trained(method: str, beta: float, train: Prompts, tests: Mapping[str, Prompts], pairs: int, steps: int) -> dict[str, Array]:
+def trained(
+    method: str, beta: float, train: Prompts, tests: Mapping[str, Prompts], pairs: int, steps: int
+) -> dict[str, Array]:
     """Win rates on each set of test prompts, [S, revisions + 1 or 1], after training on `train`."""
     rows = sampled(train, pairs)
-    rows = srpo.both_roles(rows, ANSWERS) if method == "SRPO" else rows
+    rows = srpo.both_roles(rows, ANSWERS) if has_improver(method) else rows
     learner = small(method, train)
     anchor = learner.log_probs(learner.start())
     theta = descend(
-        objective(method, beta), learner, learner.start(), always(rows, reference=anchor), steps=steps, rate=0.02
+        objective(method, beta),
+        learner,
+        learner.start(),
+        always(rows, reference=anchor),
+        steps=steps,
+        rate=0.02,
     )
     found = {}
     for name, test in tests.items():
         table = small(method, test).log_probs(theta)
-        found[name] = test.win_rates(revised(Roles.of_table(table)) if method == "SRPO" else [table.exp()])
+        found[name] = test.win_rates(
+            revised(Roles.of_table(table)) if has_improver(method) else [table.exp()]
+        )
     return found
 
 
 def small(method: str, prompts: Prompts) -> LinearSoftmax:
-    features = prompts.both() if method == "SRPO" else prompts.generator()
-    reference = torch.full(features.shape[:3], -np.log(ANSWERS), dtype=torch.float64)
-    return LinearSoftmax(reference=reference, features=features, contexts=ANSWERS + 1 if method == "SRPO" else 1)
+    """The policy of a method on these prompts; its reference is uniform."""
+    copies, count = prompts.phi.shape[:2]
+    uniform = torch.full((copies * count, ANSWERS), 1 / ANSWERS, dtype=torch.float64)
+    if not has_improver(method):
+        return LinearSoftmax(reference=uniform.log().view(copies, count, -1), features=prompts.generator())
+    table = torch.cat([uniform, kernel(method, uniform).flatten(1)], dim=1).log()
+    reference = table.view(copies, count, -1)
+    return LinearSoftmax(reference=reference, features=prompts.both(), contexts=ANSWERS + 1)

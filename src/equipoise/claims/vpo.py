@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from equipoise.claims import coverage_games as games
-from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.rare_arm import BETA, Design, Plan, learn, references
 from equipoise.claims.small_models import LinearSoftmax, always, descend, difference, line
 from equipoise.core.dims import Strategy
@@ -48,7 +48,8 @@ def both_signs(scale: Scale) -> Evidence:
     }
     batch = games.draw(games.LUCKY, NS[scale], SEEDS[scale])
     offline = {
-        key: batch.suboptimality(fit(objective, batch)) for key, objective in objectives(ALPHAS[scale]).items()
+        key: batch.suboptimality(fit(objective, batch))
+        for key, objective in objectives(ALPHAS[scale]).items()
     }
     return judge(online, offline, NS[scale], plan.pairs)
 
@@ -94,7 +95,9 @@ def judge(online: Online, offline: Offline, ns: tuple[int, ...], pairs: int) -> 
         paired(offline[DOWN], offline[UP])[2] < 0,
         gains["online with own pairs, optimistic"][2] < 0,
     )
-    spoken = "; ".join(f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (mean, low, high) in gains.items())
+    spoken = "; ".join(
+        f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (mean, low, high) in gains.items()
+    )
     alike = online[OWN][DPO][:, -1].mean() - online[OWN][DPO][:, 0].mean()
     return Evidence(
         verdict=verdict(heart, others),
@@ -113,7 +116,7 @@ def paired(first: Array, second: Array) -> Gain:
 
 
 def online_table(design: Design, online: Mapping[Key, Array], pairs: int) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for key, lost in online.items():
         mean, low, _ = interval(lost[:, -1])
         rows.append((*key, float(mean), float(mean - low), float(lost.mean())))
@@ -126,7 +129,7 @@ def online_table(design: Design, online: Mapping[Key, Array], pairs: int) -> Tab
 
 
 def offline_table(offline: Mapping[Key, Array], ns: tuple[int, ...]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for key, lost in offline.items():
         mean, low, _ = interval(lost)
         rows.append((*key, *map(float, mean), float(mean[-1] - low[-1])))
@@ -164,13 +167,13 @@ def panels(online: Online, offline: Offline, ns: tuple[int, ...], pairs: int) ->
 
 SIGNS_MATTER = Claim(
     name="vpo_optimism_pessimism",
-    sentence="The same term, the optimal value of the fitted reward, explores online with the sign of optimism and guards "
-    "offline against over-optimisation with the sign of pessimism; the other sign hurts in either place.",
+    sentence="The same term, the optimal value of the fitted reward, explores online with the sign of optimism "
+    "and guards offline against over-optimisation with the sign of pessimism; the other sign hurts in either place.",
     paper="2405.19320",
-    rule=f"Heart: at alpha = {ALPHA:g} optimism ends below DPO online (a best arm that the reference rarely writes; every "
-    "pair holds one response of the reference, which makes it XPO) and pessimism below DPO offline (poor arms seen "
-    "rarely, at the largest n): the 95 % intervals of both differences of sub-optimality lie below 0. Also: with the "
-    "signs flipped both differences lie above 0; in either place the right sign is below the wrong one; and optimism "
-    "is below DPO also where both responses of a pair are the policy's own.",
+    rule=f"Heart: at alpha = {ALPHA:g} optimism ends below DPO online (a best arm that the reference rarely "
+    "writes; every pair holds one response of the reference, which makes it XPO) and pessimism below DPO offline "
+    "(poor arms seen rarely, at the largest n): the 95 % intervals of both differences of sub-optimality lie "
+    "below 0. Also: with the signs flipped both differences lie above 0; in either place the right sign is below "
+    "the wrong one; and optimism is below DPO also where both responses of a pair are the policy's own.",
     run=both_signs,
 )

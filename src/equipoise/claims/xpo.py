@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from equipoise.claims.claim import Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.rare_arm import BETA, RARE, Design, Plan, Run, learn, references
 from equipoise.claims.small_models import difference, line
 from equipoise.core.objectives import Dpo, Vpo, Xpo
@@ -41,7 +41,9 @@ def explores(scale: Scale) -> Evidence:
             found[name, share] = Run(lost=run.lost[mine], good=run.good[mine])
     for alpha in ALPHAS[scale]:
         objective = Xpo(beta=BETA, alpha=alpha)
-        found[f"XPO alpha {alpha:g}", SHARE] = learn(objective, references((SHARE,), plan.seeds), plan, DESIGN)
+        found[f"XPO alpha {alpha:g}", SHARE] = learn(
+            objective, references((SHARE,), plan.seeds), plan, DESIGN
+        )
     return judge(found, plan.pairs)
 
 
@@ -75,11 +77,18 @@ def judge(found: Results, pairs: int) -> Evidence:
 
 
 def last_table(found: Results, total: int) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for (method, share), run in found.items():
         mean, low, _ = interval(run.lost[:, -1])
         rows.append(
-            (method, share, float(mean), float(mean - low), float(run.good[:, -1].mean()), float(run.lost.mean()))
+            (
+                method,
+                share,
+                float(mean),
+                float(mean - low),
+                float(run.good[:, -1].mean()),
+                float(run.lost.mean()),
+            )
         )
     return Table(
         f"after {total} pairs: regularised sub-optimality beta KL(pi||pi*), reward",
@@ -92,7 +101,9 @@ def course_table(found: Results, pairs: int) -> Table:
     runs = {method: run for (method, share), run in found.items() if share == SHARE}
     rounds = next(iter(runs.values())).lost.shape[1] - 1
     at = sorted({0, rounds // 20, rounds // 8, rounds // 4, rounds // 2, rounds})
-    rows = tuple((method, *(float(run.lost[:, t].mean()) for t in at)) for method, run in runs.items())
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (method, *(float(run.lost[:, t].mean()) for t in at)) for method, run in runs.items()
+    )
     return Table(
         f"mean sub-optimality by pairs seen, share {SHARE:g}", ("method", *(str(pairs * t) for t in at)), rows
     )
@@ -133,9 +144,9 @@ EXPLORES = Claim(
     sentence="Online DPO from a reference that rarely writes the best response does not find it; with XPO's term "
     "alpha log pi(y) on responses of the reference it does, in a number of pairs that does not blow up with rarity.",
     paper="2405.21046",
-    rule=f"Heart: with rare arms of share {SHARE:g} XPO's final sub-optimality (alpha = {ALPHA:g}) is below that of online "
-    "DPO, which is XPO with alpha = 0: the 95 % interval of their difference holds no zero. Also: it is below that of "
-    "the term with the wrong sign; the same holds against online DPO at the rarest share run; and the rarer the arm, the less online DPO "
-    "writes it. Other alphas are shown beside it and do not count.",
+    rule=f"Heart: with rare arms of share {SHARE:g} XPO's final sub-optimality (alpha = {ALPHA:g}) is below that "
+    "of online DPO, which is XPO with alpha = 0: the 95 % interval of their difference holds no zero. Also: it "
+    "is below that of the term with the wrong sign; the same holds against online DPO at the rarest share run; "
+    "and the rarer the arm, the less online DPO writes it. Other alphas are shown beside it and do not count.",
     run=explores,
 )

@@ -147,9 +147,7 @@ def response_logps(token_logps: PerToken, segment: Index, count: int) -> Respons
     return ResponseLogps(wide.new_zeros(count).index_add(0, segment, wide), length)
 
 
-def by_response(
-    values: Tensor, segment: Index, count: int
-) -> tuple[Tensor, Bool[Tensor, "responses T"]]:
+def by_response(values: Tensor, segment: Index, count: int) -> tuple[Tensor, Bool[Tensor, "responses T"]]:
     """What is known of each scored token, laid out response by response: (values, True where a token is).
 
     values    [N, ...] in the order of the tokens; a response's tokens are consecutive, as `scored_positions` gives.

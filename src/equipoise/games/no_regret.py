@@ -53,8 +53,8 @@ class LinearAttention(nn.Module):
 
     spread      standard deviation of the normal start of V, v, K, k and q.
     counting    add the first unit vector to k and q, so that the layer starts by weighing every round about
-                equally. Without it about half of the starts end in a poor local minimum of the regret-loss,
-                where k or V vanishes and v (K^T q)^T, of rank one, does the work (measured in `claims`).
+                equally. Without it about half of the starts end at a worse play of rank one, v (K^T q)^T,
+                with <k, q> V gone: measured by the claim `regret_loss`.
     """
 
     def __init__(self, actions: int, *, seed: int = 0, spread: float = 0.1, counting: bool = True) -> None:

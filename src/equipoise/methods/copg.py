@@ -2,7 +2,7 @@
 
 from equipoise.core.objectives import Copg
 from equipoise.games.closed_form import mirror_step
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
 from equipoise.play.players import Self
@@ -22,7 +22,7 @@ COPG = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**TINY, "objective.beta": 0.1, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    playground={**GROUP_ROUNDS, "objective.beta": 0.1, "train.eps": 3e-4, "play.pairing": "method"},
     exact={"beta": 0.1},
     closed_form=lambda game, _, m: mirror_step(
         game.initial(), game.win(game.initial()), step=1 / m.objective.beta

@@ -2,7 +2,7 @@
 
 from equipoise.core.objectives import Dno
 from equipoise.games.closed_form import dno_step
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
 from equipoise.play.players import Self
@@ -22,7 +22,7 @@ DNO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**TINY, "objective.eta": 0.2, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    playground={**GROUP_ROUNDS, "objective.eta": 0.2, "train.eps": 1e-4, "play.pairing": "method"},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.objective.eta),
     in_theory=(Self(samples=2), Scored()),

@@ -27,7 +27,7 @@ DNO_PRCT = Method(
     in_theory=(Targets(own=2), Thresholds()),
     notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
     "scale; here they are six times the win rate among the prompt's six responses. The rule for repeated n-grams is "
-    "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. The paper samples at "
+    "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. It samples at "
     "temperature 0.7 and top_p 0.95. Exact games keep the thresholds, without replay; there a round's certain labels "
     "have their minimum at infinity, and policies collapse on few responses.",
 )

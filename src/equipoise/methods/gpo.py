@@ -2,7 +2,7 @@
 
 from equipoise.core.objectives import Gpo
 from equipoise.games.closed_form import gpo_step
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
 from equipoise.play.players import Self
@@ -22,7 +22,7 @@ GPO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**TINY, "objective.beta": 1.0, "play.rounds": 6, "play.samples": 12, "train.epochs": 5},
+    playground={**GROUP_ROUNDS, "objective.beta": 1.0, "play.pairing": "method"},
     exact={"beta": 1.0},
     closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.objective.beta),
     in_theory=(Self(samples=1), Scored(scores="logit")),

@@ -22,6 +22,8 @@ from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
 from equipoise.methods.onpo import ONPO
 from equipoise.methods.p3o import P3O
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
+from equipoise.methods.ppo import PPO
+from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.spac import SPAC
 from equipoise.methods.spin import SPIN
@@ -33,7 +35,22 @@ from equipoise.play.method import Method
 OFFLINE = (SPAC, DPO, CDPO, IPO, IPO_MEAN, VPO_OFFLINE, SPIN, HYPO, SRPO)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, GPO)
-TO_A_REWARD = (ITERATIVE_DPO, APO, ONLINE_DPO, XPO, VPO, SAIL, SAIL_DPP, SAIL_DDP, COPG, P3O, RLOO, REINFORCE)
+TO_A_REWARD = (
+    ITERATIVE_DPO,
+    APO,
+    ONLINE_DPO,
+    XPO,
+    VPO,
+    SAIL,
+    SAIL_DPP,
+    SAIL_DDP,
+    COPG,
+    P3O,
+    PPO,
+    RTO,
+    RLOO,
+    REINFORCE,
+)
 
 METHODS: dict[str, Method] = {
     m.name: m for m in (*OFFLINE, *TO_REGULARISED_NASH, *TO_PLAIN_NASH, *TO_A_REWARD)

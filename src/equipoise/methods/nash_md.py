@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import NashMd, Reinforce
 from equipoise.games.closed_form import nash_md_step
-from equipoise.methods.tiny import MANY_STEPS, TINY
+from equipoise.methods.tiny import MANY_STEPS, PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs, Scored, ScoredByMixture
 from equipoise.play.players import Mixed, Self
@@ -27,14 +27,7 @@ NASH_MD = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 128},
-    playground={
-        **TINY,
-        "objective.eta": 5.0,
-        "objective.tau": 0.05,
-        "play.rounds": 6,
-        "play.samples": 24,
-        "train.epochs": 5,
-    },
+    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "objective.tau": 0.05},
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: nash_md_step(
         game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau

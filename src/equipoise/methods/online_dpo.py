@@ -7,7 +7,7 @@ the last iterate. Neither seeks a Nash policy: with a general preference their f
 from dataclasses import replace
 
 from equipoise.core.objectives import Dpo
-from equipoise.methods.tiny import MANY_STEPS, TINY
+from equipoise.methods.tiny import PAIR_ROUNDS, PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs
 from equipoise.play.players import Self
@@ -27,7 +27,7 @@ ONLINE_DPO = Method(
     update=Descend(rate=1.0),
     rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
-    playground={**MANY_STEPS, "objective.beta": 0.1, "play.samples": 16, "play.pairing": "disjoint"},
+    playground={**PAIR_STEPS, "objective.beta": 0.1},
     in_theory=(Self(samples=2), Pairs()),
 )
 
@@ -42,12 +42,5 @@ ITERATIVE_DPO = replace(
     update=Refit(),
     rounds=3,
     train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
-    playground={
-        **TINY,
-        "objective.beta": 0.5,
-        "play.rounds": 6,
-        "play.samples": 24,
-        "play.pairing": "disjoint",
-        "train.epochs": 5,
-    },
+    playground={**PAIR_ROUNDS, "objective.beta": 0.5},
 )

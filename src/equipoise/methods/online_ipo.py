@@ -4,7 +4,7 @@ reference. Gradient steps: refitting to the end would be best-response dynamics.
 from dataclasses import replace
 
 from equipoise.core.objectives import Ipo
-from equipoise.methods.tiny import MANY_STEPS
+from equipoise.methods.tiny import PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs
 from equipoise.play.players import Mixed, Self
@@ -24,7 +24,7 @@ ONLINE_IPO = Method(
     update=Descend(rate=0.01),
     rounds=100,
     train={"batch": 32, "schedule": "constant", "warmup": 0.0},
-    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 16, "play.pairing": "disjoint"},
+    playground={**PAIR_STEPS, "objective.tau": 0.05},
     exact={"tau": 0.1},
     in_theory=(Self(samples=2), Pairs()),
     kl_weight="tau",

@@ -2,7 +2,7 @@
 
 from equipoise.core.objectives import Onpo
 from equipoise.games.closed_form import mirror_step
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs
 from equipoise.play.players import Self
@@ -22,15 +22,7 @@ ONPO = Method(
     update=Optimistic(),
     rounds=3,
     train={"batch": 128},
-    playground={
-        **TINY,
-        "train.lr": 5e-4,
-        "objective.eta": 2.5,
-        "play.rounds": 6,
-        "play.samples": 24,
-        "play.pairing": "disjoint",
-        "train.epochs": 3,
-    },
+    playground={**PAIR_ROUNDS, "objective.eta": 2.5},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mirror_step(
         state.policies[LAZY], game.win(state.policies[START]), step=m.objective.eta

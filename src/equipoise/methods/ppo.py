@@ -1,6 +1,6 @@
 """PPO (1707.06347, for language models 2406.09279): clipped policy gradient, token by token, with a critic."""
 
-from equipoise.core.objectives.token_level import Ppo
+from equipoise.core.objectives import Ppo
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.advantages import Proximal
 from equipoise.play.method import Method

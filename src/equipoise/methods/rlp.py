@@ -23,7 +23,15 @@ RLP_UML = Method(
     update=Restarted(base=Descend(rate=0.1), every=50),
     rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
-    playground={**MANY_STEPS, "objective.tau": 0.1, "objective.every": 15, "play.samples": 8},
+    playground={
+        **MANY_STEPS,
+        "train.lr": 5e-4,
+        "train.eps": 1e-2,
+        "objective.tau": 1.0,
+        "objective.every": 15,
+        "play.rounds": 30,
+        "play.samples": 8,
+    },
     exact={"tau": 0.2, "every": 25, "own": 2},
     in_theory=(Self(samples=2), ByLearnedReward(bottleneck=0.5)),
     notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "

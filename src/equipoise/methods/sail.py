@@ -6,7 +6,7 @@ The letters say where prompt, responses and preference come from: D the data, P 
 from dataclasses import replace
 
 from equipoise.core.objectives import Sail
-from equipoise.methods.tiny import MANY_STEPS
+from equipoise.methods.tiny import MANY_STEPS, PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded, Pairs
 from equipoise.play.players import Recorded, Self
@@ -26,12 +26,7 @@ SAIL = Method(
     update=Descend(rate=0.1),
     rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
-    playground={
-        **MANY_STEPS,
-        "objective.beta": 0.5,
-        "objective.generation": 0.1,
-        "play.samples": 16,
-    },
+    playground={**PAIR_STEPS, "objective.beta": 0.5, "objective.generation": 0.1, "play.pairing": "method"},
     exact={"beta": 0.5, "generation": 0.1},
     in_theory=(Self(samples=2), Pairs(equal=True)),
     notes="The paper mixes each design with offline DPO batches, in a proportion not recovered; here it is pure.",
@@ -44,7 +39,7 @@ SAIL_DPP = replace(
     needs="prompts",
     pairing=Pairs(labels="own", equal=True),
     objective=Sail(beta=0.1, generation=1.0, preference=1.0),
-    playground={**MANY_STEPS, "objective.beta": 0.5, "play.samples": 16},
+    playground={**PAIR_STEPS, "objective.beta": 0.5, "play.pairing": "method"},
     in_theory=(Self(samples=2), Pairs(labels="own", equal=True)),
     status="experimental",
     notes="From the reference itself every margin is 0 and nothing moves: start it from a policy that DPO has trained.",
@@ -59,6 +54,7 @@ SAIL_DDP = replace(
     pairing=AsRecorded(),
     objective=Sail(beta=0.1, generation=0.0, preference=1.0),
     playground={**MANY_STEPS, "objective.beta": 0.5},
+    exact={"beta": 0.5, "generation": 0.0, "parts": 1},
     in_theory=(Recorded(), AsRecorded()),
     status="experimental",
     notes=SAIL_DPP.notes,

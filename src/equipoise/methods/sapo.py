@@ -1,4 +1,4 @@
-"""SAPO (2405.20830): the data's response against itself with a segment by a moving average, which is the reference too."""
+"""SAPO (2405.20830): the data's response against itself with a segment by the moving average, the reference too."""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.tiny import MANY_STEPS
@@ -15,12 +15,12 @@ SAPO = Method(
     paper="2405.20830",
     confidence="verified in code",
     needs="pairs",
-    players=Segments(longest=256, parts=100),
+    players=Segments(longest=256, parts=25),
     pairing=Buffered(size=2000),
     objective=Dpo(beta=0.1),
     anchors={"reference": AVERAGE},
     update=Averaged(base=Descend(rate=1.0), decay=0.5),
-    rounds=400,
+    rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
     playground={
         **MANY_STEPS,
@@ -32,10 +32,9 @@ SAPO = Method(
     },
     exact={"beta": 0.5, "parts": 1},
     in_theory=(Segments(), TargetBeatsOwn()),
-    notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used. A round generates for "
-    "`parts`-th of the data, and the average moves once a round: with train.batch at least that many pairs a round is "
-    "the paper's optimizer step, with fewer the average lags behind several steps. Default rounds are four passes. "
-    "AdamW stands for RMSprop; the reference is scored as it was when the pairs were drawn. The samples' truncation "
-    "(temperature 0.7, top_k 50, top_p 0.95) is a setting of sampling. The hinge and the odds-ratio form of the "
-    "loss are not here. Exact games have responses of one token and no buffer.",
+    notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used. A round writes for "
+    "one of `parts` parts of the data, and the average moves once a round: with train.batch at least that many pairs a "
+    "round is the paper's optimizer step; with fewer the average and the samples stand still for several steps. "
+    "AdamW stands for RMSprop. The paper samples at temperature 0.7, top_k 50 and top_p 0.95. The hinge and the "
+    "odds-ratio form of the loss are not here. Exact games have responses of one token and no buffer.",
 )

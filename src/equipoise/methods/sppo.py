@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Sppo, SppoHard
 from equipoise.games.closed_form import mwu_step
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import GROUP_ROUNDS, PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs, Scored
 from equipoise.play.players import Self
@@ -24,14 +24,7 @@ SPPO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64, "schedule": "linear", "warmup": 0.1},
-    playground={
-        **TINY,
-        "objective.eta": 5.0,
-        "play.rounds": 6,
-        "play.samples": 12,
-        "play.pairing": "scored",
-        "train.epochs": 5,
-    },
+    playground={**GROUP_ROUNDS, "objective.eta": 5.0},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
     in_theory=(Self(samples=1), Scored()),
@@ -43,7 +36,7 @@ SPPO_SINGLE = replace(
     name="sppo_single",
     title="SPPO, the match of the pair as its win rates",
     pairing=BestWorst(keep="match", with_itself=True),
-    playground={**SPPO.playground, "play.samples": 24, "play.pairing": "matches"},
+    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "play.pairing": "matches"},
     closed_form=None,
     in_theory=(Self(samples=2), Pairs(rewards=True, equal=True)),
     notes="On i.i.d. pairs the rewards average to win rates; on selected pairs, as the paper runs it, they do not.",
@@ -55,6 +48,6 @@ SPPO_HARD = replace(
     title="SPPO with hard labels",
     pairing=BestWorst(keep="label", with_itself=True),
     objective=SppoHard(eta=1000.0),
-    playground={**SPPO.playground, "play.samples": 24, "play.pairing": "matches"},
+    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "play.pairing": "matches"},
     in_theory=(Self(samples=2), Pairs(equal=True)),
 )

@@ -13,11 +13,28 @@ TINY = {
     "sampling.batch": 64,
 }
 
+# for online methods that refit: a dozen optimizer steps a round, on 12 pairs or one group of 12 for each prompt
+PAIR_ROUNDS = TINY | {
+    "play.rounds": 10,
+    "play.samples": 24,
+    "play.pairing": "disjoint",
+    "train.epochs": 3,
+    "train.lr": 5e-4,
+}
+GROUP_ROUNDS = TINY | {
+    "play.rounds": 10,
+    "play.samples": 12,
+    "play.pairing": "scored",
+    "train.epochs": 3,
+    "train.batch": 16,
+}
+
 # for methods whose rounds are a few gradient steps: many short rounds, evaluated now and then
 MANY_STEPS = TINY | {
-    "play.rounds": 30,
+    "play.rounds": 40,
     "train.batch": 36,
     "train.schedule": "constant",
     "train.warmup": 0.0,
     "evaluate.every": 10,
 }
+PAIR_STEPS = MANY_STEPS | {"play.samples": 4, "play.pairing": "disjoint", "train.batch": 64}

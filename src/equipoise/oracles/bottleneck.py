@@ -31,6 +31,11 @@ def shared_information(joint: PerPair, product: PerPair) -> Tensor:
     return -softplus(-joint).mean() - softplus(product).mean()
 
 
+def raised(done: float) -> float:
+    """Factor on the KL terms after a share `done` of the training: 10^-3 for a quarter, 1 from three quarters on."""
+    return min(1.0, max(1e-3, 2 * done - 0.5))
+
+
 class Bottleneck(nn.Module):
     """L_MIB = -I_JS(z1; z2) + (1/2) [ KL(p(z|v1)||p(z|v2)) + KL(p(z|v2)||p(z|v1)) ].
 
@@ -44,14 +49,20 @@ class Bottleneck(nn.Module):
         self.code = _three_layers(width, width, 2 * code)
         self.critic = _three_layers(2 * code, width, 1)
 
-    def forward(self, first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of M >= 2 pairs of views [M, H]."""
+    def forward(
+        self, first: Tensor, second: Tensor, generator: torch.Generator, *, divergence: float = 1.0
+    ) -> Tensor:
+        """The loss of M >= 2 pairs of views [M, H]; `divergence` is a factor on the KL terms.
+
+        At factor 1 from the start the codes say nothing before the critic has learned to read them, and stay so: the
+        loss then rests at 2 log 2. Raised to 1 slowly, as Federici et al. do, it finds what the views share.
+        """
         (m1, s1), (m2, s2) = (self.codes(view) for view in (first, second))
-        divergence = (gaussian_kl(m1, s1, m2, s2) + gaussian_kl(m2, s2, m1, s1)) / 2
+        kl = (gaussian_kl(m1, s1, m2, s2) + gaussian_kl(m2, s2, m1, s1)) / 2
         z1, z2 = (m + s.exp() * _noise(m, generator) for m, s in ((m1, s1), (m2, s2)))
         joint = self.critic(torch.cat([z1, z2], dim=1))[:, 0]
         product = self.critic(torch.cat([z1, z2.roll(1, dims=0)], dim=1))[:, 0]
-        return divergence.mean() - shared_information(joint, product)
+        return divergence * kl.mean() - shared_information(joint, product)
 
     def codes(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """(mean [M, Z], log standard deviation [M, Z], kept within [-5, 2])."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from equipoise.oracles.bottleneck import Bottleneck
+from equipoise.oracles.bottleneck import Bottleneck, raised
 
 Features: TypeAlias = Float[Tensor, "*batch F"]
 PerPair: TypeAlias = Float[Tensor, "N"]
@@ -26,7 +26,8 @@ class Fitting:
     """How a reward is fitted: AdamW on minibatches.
 
     steps, batch, rate, decay   optimizer steps, pairs in each, learning rate, weight decay
-    width, code                 of the hidden layers, and of the bottleneck's codes
+    width, code, code_rate      of the hidden layers; of the bottleneck's codes, and its own learning rate: at the
+                                reward's it does not learn to read its codes before they are gone
     """
 
     steps: int = 400
@@ -35,6 +36,7 @@ class Fitting:
     decay: float = 1e-2
     width: int = 64
     code: int = 16
+    code_rate: float = 1e-2
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Views:
 
 
 class LearnedReward(nn.Module):
-    """r = w . h(features), h two hidden layers of a perceptron; features are standardised as they were in training."""
+    """r = w . h(features), h two hidden layers of a perceptron; features are standardised as they were in training.
+
+    h is bounded (tanh), and so is the reward of responses unlike any it was trained on.
+    """
 
     centre: Tensor
     spread: Tensor
@@ -55,9 +60,8 @@ class LearnedReward(nn.Module):
         super().__init__()
         self.register_buffer("centre", torch.zeros(inputs, dtype=torch.float64))
         self.register_buffer("spread", torch.ones(inputs, dtype=torch.float64))
-        self.trunk = nn.Sequential(
-            nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
-        ).double()
+        layers = (nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+        self.trunk = nn.Sequential(*layers).double()
         self.head = nn.Linear(width, 1, bias=False).double()
 
     def hidden(self, features: Features) -> Tensor:
@@ -107,7 +111,8 @@ def fit(
     views        pairs of a policy's responses to one prompt, which nobody has labelled.
     bottleneck   lambda of the paper. At 0, or without views, this is ordinary reward training.
 
-    The same arguments give the same tensors. Source: Lang et al. 2024 (2403.19279); the optimiser is ours.
+    The bottleneck's KL terms come in slowly (`bottleneck.raised`). The same arguments give the same tensors.
+    Source: Lang et al. 2024 (2403.19279); optimiser and schedule are ours.
     """
     settings = fitting or Fitting()
     draw = torch.Generator().manual_seed(seed)
@@ -119,16 +124,19 @@ def fit(
     reward.centre.copy_(seen.mean(dim=0))
     spread = seen.std(dim=0, correction=0)
     reward.spread.copy_(torch.where(spread > 1e-6, spread, 1.0))
-    trained = [*reward.parameters(), *shared.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=settings.decay)
+    groups: list[dict[str, Any]] = [
+        {"params": reward.parameters()},
+        {"params": shared.parameters(), "lr": settings.code_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.decay)
     batches = _batches(len(pairs), settings.batch, seed)
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         at = next(batches)
         loss = pair_loss(reward, pairs[at].double(), prob[at].double(), weight[at].double())
         if views is not None and bottleneck:
             among = torch.multinomial(views.weight, settings.batch, replacement=True, generator=draw)
             first, second = reward.hidden(views.features[among].double()).unbind(dim=1)
-            loss = loss + bottleneck * shared(first, second, draw)
+            loss = loss + bottleneck * shared(first, second, draw, divergence=raised(step / settings.steps))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ class Buffered:
     Source: Yin et al. 2024 (2405.20830), as their code does it.
     """
 
-    base: Pairing = TargetBeatsOwn()
+    base: Pairing = field(default_factory=TargetBeatsOwn)
     size: int = 2000
     parameters: ClassVar[tuple[str, ...]] = ("size",)
 

@@ -120,7 +120,9 @@ class Fit:
         logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, self.scorer)
 
         def frozen(values: Tensor) -> Tensor:
-            return values[index].to(logp)[..., : logp.shape[-1]]  # this batch may have no response of T tokens
+            return values[index].to(logp)[
+                ..., : logp.shape[-1]
+            ]  # this batch may have no response of T tokens
 
         reward = None if self.rows.reward is None else frozen(torch.from_numpy(self.rows.reward))
         prob = None if self.rows.prob is None else torch.from_numpy(self.rows.prob[chosen]).to(logp)

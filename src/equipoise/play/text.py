@@ -171,13 +171,19 @@ class TextWorld:
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
         assert isinstance(by, str)
-        old, draws = list(rows.responses[:, 0]), self.uniforms(state, "segment", len(rows))
-        about = {"longest": longest, "seed": self.seeds("sampling", state.round, by), "decoding": self.decoding}
         with (
             self.playing(state.policies[by]) as policy,
             self.progress.phase(state.round, "sampling", len(rows), "prompts") as phase,
         ):
-            new = segments.rewrite(policy, list(rows.prompts), old, draws.tolist(), **about)
+            new = segments.rewrite(
+                policy,
+                list(rows.prompts),
+                list(rows.responses[:, 0]),
+                self.uniforms(state, "segment", len(rows)).tolist(),
+                longest=longest,
+                seed=self.seeds("sampling", state.round, by),
+                decoding=self.decoding,
+            )
             phase.tokens = sum(len(response.ids) for response in new)
             phase.tick(len(rows))
         return rows.append(objects([[response] for response in new], width=1), by)
@@ -258,7 +264,8 @@ class TextWorld:
     def anchors(
         self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
     ) -> dict[str, Tensor]:
-        """Log-probs [N, K], or [N, K, T] of tokens, of the round's responses under each frozen policy, read from the store if there.
+        """Log-probs of the round's responses, [N, K] or with `tokens` [N, K, T], under each frozen policy; read from
+        the store if there.
 
         Before training, the live policy must give its own anchors: see `_check_step_zero`.
         """

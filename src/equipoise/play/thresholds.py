@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import ClassVar
 
@@ -59,7 +59,7 @@ class Thresholds:
             chosen = scored.take(clear)
             columns = [np.full(len(chosen), column) for column in (winner, loser)]
             parts.append(chosen.pair(columns[0], columns[1], np.ones(len(chosen))))
-        return Rows.join(parts)
+        return replace(Rows.join(parts), writers=("mixed", "mixed"))
 
     def describe(self) -> str:
         return f"at least {self.high:g} of {POINTS} points against clearly fewer"

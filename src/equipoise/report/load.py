@@ -64,6 +64,7 @@ class Step(Record):
     lr: float | None = None
     pessimism: float | None = None
     saturated: float | None = None
+    clipped: float | None = None
     reward: float | None = None
 
 

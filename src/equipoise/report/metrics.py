@@ -203,6 +203,13 @@ METRICS: tuple[Metric, ...] = (
         "share",
         "lower",
     ),
+    _step(
+        "clipped",
+        "Clipped tokens",
+        "share of the tokens whose ratio has left the clip range in the direction of their advantage: no gradient",
+        "share",
+        "neutral",
+    ),
     Metric(
         name="reward",
         title="Reward",

@@ -11,6 +11,8 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from equipoise.report.style import label
+
 SHOWN_ROUNDS = 12
 FEW_PROMPTS = 8  # policies of more prompts are not printed: figures over all prompts are
 FEW_RESPONSES = 12  # of more responses the likeliest are printed, by name
@@ -77,22 +79,25 @@ def main_gap(methods: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _print_policies(x: int, result: Mapping[str, Any], console: Console) -> None:
-    prompt = f"  prompt {x}   " if len(result["nash"]) > 1 else "  "
+    one = len(result["nash"]) == 1  # of several prompts only the first one's names are known
+    names = result["names"] if one else [str(y) for y in range(len(result["names"]))]
     lines = {"Nash": result["nash"][x]}
     for name, trace in result["methods"].items():
-        one = len(result["methods"]) == 1
-        lines |= {"policy" if one else name: trace["policy"][x]}
-        lines |= {"average": trace["average_policy"][x]} if one else {}
+        if len(result["methods"]) == 1:
+            lines |= {"policy": trace["policy"][x], "average": trace["average_policy"][x]}
+        else:
+            lines[name] = trace["policy"][x]
     width = max(map(len, lines))
     for name, probs in lines.items():
-        console.print(f"{prompt}{name:<{width}} {_strategy(probs)}", highlight=False, emoji=False)
+        line = f"{'' if one else f'  prompt {x} '}  {name:<{width}} {_strategy(probs, names)}"
+        console.print(escape(line), highlight=False, emoji=False)
 
 
-def _strategy(probs: Sequence[float]) -> str:
+def _strategy(probs: Sequence[float], names: Sequence[str]) -> str:
     if len(probs) <= FEW_RESPONSES:
         return " ".join(f"{p:.6f}" for p in probs)
     likeliest = np.argsort(probs)[::-1][: FEW_RESPONSES // 2]
-    return " ".join(f"{i}:{probs[i]:.4f}" for i in likeliest) + " ..."
+    return ", ".join(f"{label(names[y], 16)} {probs[y]:.4f}" for y in likeliest) + ", ..."
 
 
 def _table(first: str, *figures: str) -> Table:

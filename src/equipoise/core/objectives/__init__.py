@@ -6,11 +6,12 @@ from equipoise.core.objectives.chasing import Ofs
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.logistic import Cdpo, Dpo
 from equipoise.core.objectives.optimism import Vpo, Xpo
-from equipoise.core.objectives.policy_gradient import Mpo, P3o, Ppo, Reinforce, Rloo
+from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.spac import Spac
-from equipoise.core.objectives.srpo import Srpo
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
+from equipoise.core.objectives.srpo import Srpo
+from equipoise.core.objectives.token_level import Ppo
 
 __all__ = [
     "CATALOG",

@@ -17,11 +17,12 @@ from equipoise.core.objectives.chasing import Ofs
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.logistic import Cdpo, Dpo
 from equipoise.core.objectives.optimism import Vpo, Xpo
-from equipoise.core.objectives.policy_gradient import Mpo, P3o, Ppo, Reinforce, Rloo
+from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.spac import Spac
-from equipoise.core.objectives.srpo import Srpo
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
+from equipoise.core.objectives.srpo import Srpo
+from equipoise.core.objectives.token_level import Ppo
 
 Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
 Claim = Literal["at_anchor", "margin", "first_order"]
@@ -278,11 +279,11 @@ CATALOG: dict[str, Row] = {
     ),
     "ppo": Row(
         build=Ppo,
-        title="Proximal policy optimisation, per response",
-        paper="1707.06347",
-        confidence="derived",
+        title="Proximal policy optimisation, token by token",
+        paper="2406.09279",
+        confidence="recalled",
         exempt=NO_LABEL,
         shift_invariant=_never,  # each ratio stands alone
-        reward_shift_invariant=True,
+        reward_shift_invariant=False,  # rewards are advantages already
     ),
 }

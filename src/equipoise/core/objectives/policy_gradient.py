@@ -2,8 +2,8 @@
 
 Two kinds. Score-function surrogates (`Reinforce`, `Rloo`, `Mpo`): responses are fresh samples of pi itself, the
 coefficient of log pi is a constant (detached), and only the gradient means something. Ratio surrogates
-(`P3o`, `Ppo`): responses are samples of pi_t, the gradient flows through the ratio pi/pi_t, and several steps
-may be taken before new samples are drawn.
+(`P3o`, and `Ppo` in `token_level`): responses are samples of pi_t, the gradient flows through the ratio
+pi/pi_t, and several steps may be taken before new samples are drawn.
 
 R_i is the reward of response i; log-probs are sums over response tokens.
 """
@@ -165,7 +165,8 @@ class P3o:
     forms have the gradient -(R_0 - R_1)/2 grad[log pi(y_0) - log pi(y_1)], the leave-one-out policy gradient of
     two samples; the sign between the log-probs is a minus, with a plus it would vanish in expectation. R_0 = R_1
     gives no update, adding c(x) to the rewards changes nothing (in the joint form nor to the log-probs).
-    `joint = False` is `Ppo` on a group of two. Raises ValueError for parameters out of range.
+    `joint = False` is `Ppo` on two whole responses with their leave-one-out advantages. Raises ValueError for
+    parameters out of range.
 
     Source: Wu et al. 2023 (2310.00212). The gradient from the paper's text, both clippings DERIVED; the joint
     form is written with the better response on top, so that the order of the pair does not matter.
@@ -190,39 +191,3 @@ class P3o:
         else:
             value = -clipped(ratio(moved), torch.stack([d, -d], dim=1), self.clip).sum(dim=1)
         return Losses(value, reward=scores.rewards()[:, :2].mean(dim=1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ppo:
-    """Proximal policy optimisation on whole responses, with the leave-one-out advantage of the group.
-
-        L = -mean_i min( A_i rho_i, A_i clip(rho_i) ),    rho_i = pi(y_i)/pi_t(y_i)
-        A_i = R(y_i) - mean_{j != i} R(y_j),    R = r - tau log(pi_t/pi_ref)
-
-    y_1..y_K   two or more samples of pi_t (anchor "previous"); r their rewards.
-    tau        KL weight of the reward, >= 0.
-    clip       epsilon of clip(u) = clamp(u, 1 - epsilon, 1 + epsilon), in (0, 1).
-
-    Gradient through pi in the ratios; A is constant. A log-ratio above 20 nats counts as 20. At pi = pi_t the
-    gradient is that of `Rloo`. One ratio per RESPONSE, the product over its tokens, and no critic; PPO as
-    commonly run clips one ratio per token and estimates the advantage of each token with a learned value. Raises
-    ValueError for parameters out of range and for fewer than two responses.
-
-    Source: Schulman et al. 2017 (1707.06347), the clipped surrogate; per response with this baseline DERIVED.
-    """
-
-    clip: float = 0.2
-    tau: float = 0.05
-    anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
-    candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_clip(self.clip)
-        not_negative(tau=self.tau)
-
-    def __call__(self, scores: Scores) -> Losses:
-        advantage = leave_one_out(_shaped(scores, self.tau))
-        value = -clipped(ratio(scores.log_ratio("previous")), advantage, self.clip).mean(dim=1)
-        return Losses(value, reward=scores.rewards().mean(dim=1))

@@ -1,0 +1,200 @@
+"""Updates on tables, where each has a formula, and on text, where a killed run must go on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from equipoise.games import zoo
+from equipoise.games.closed_form import mirror_step
+from equipoise.methods.index import METHODS, get
+from equipoise.play.pairing import Pairs, Replayed, Scored
+from equipoise.play.players import Self
+from equipoise.play.round import play_round
+from equipoise.play.table import ClosedWorld, TableWorld, play_game
+from equipoise.play.updates import Averaged, Extrapolated, Magnetic, Refit
+from equipoise.play.world import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET, OPPONENT, START, State
+
+# the loss meets these formulas only up to the log-partition, or on the way of a gradient
+APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo"}
+EXACT = [m.name for m in METHODS.values() if m.closed_form and m.name not in APPROXIMATE]
+
+
+def start(game, method):
+    return State.begin(game.initial(), method.update.memory, keep_past=method.asks_the_past)
+
+
+@pytest.mark.parametrize("spec", ["brps", "random:4"])
+@pytest.mark.parametrize("name", EXACT)
+def test_playing_the_objective_is_playing_the_formula(name, spec):
+    game, method = zoo.parse(spec), get(name)
+    method = method.with_parameters(dict(method.exact) | ({"w_pref": 20.0} if name == "spac" else {}))
+    formula, played = (play_game(game, method, rounds=3, exact=exact, tau=0.1) for exact in (True, False))
+    assert formula["policy"][0] == pytest.approx(played["policy"][0], abs=1e-6)
+    assert formula["policy"][0] != pytest.approx(game.reference[0].tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sppo", "gpo", "mpo"])
+def test_small_steps_of_the_approximate_methods_are_those_of_their_formula(name):
+    game, step = zoo.parse("brps"), 1e-3
+    small = {"sppo": {"eta": step}, "gpo": {"beta": 1 / step}, "mpo": {"rate": step, "alpha": 0.5}}[name]
+    method = get(name).with_parameters(dict(get(name).exact) | small)
+    played = play_game(game, method, rounds=1, exact=False)["policy"][0]
+    moved = torch.tensor(played).log() - game.initial().log_probs()[0]
+    payoff = game.win(game.initial())[0]
+    if name == "gpo":
+        payoff = (torch.logit(game.preference) @ game.initial().probs().unsqueeze(2))[0, :, 0]
+    if name == "mpo":  # a plain gradient step on the logits, not the mirror step: weighted by the policy
+        probs = game.reference[0]
+        payoff = game.actions * probs * (payoff - probs @ payoff)
+    expected = step * (payoff - payoff.mean())
+    assert torch.allclose(moved - moved.mean(), expected, atol=3 * step**2)
+
+
+def test_an_extrapolated_refit_is_nesterovs_step():
+    game = zoo.parse("transitive:4")
+    method = replace(get("apo"), in_theory=get("online_dpo").in_theory).with_parameters(
+        {"alpha": 0.4, "beta": 1.0}
+    )
+    world, state = TableWorld(game), start(game, method)
+    for _ in range(3):
+        before = state
+        state = play_round(method.on_exact_games(3), world, state)
+        plain = replace(method, update=Refit()).on_exact_games(3)
+        fitted = play_round(plain, world, before).policies[START]
+        ahead = 1.4 * fitted.log_probs() - 0.4 * before.policies[FITTED].log_probs()
+        assert torch.allclose(state.policies[START].log_probs(), ahead.log_softmax(1), atol=1e-9)
+        assert torch.allclose(state.policies[FITTED].probs(), fitted.probs(), atol=1e-12)
+    still = method.with_parameters({"alpha": 0.0})
+    assert isinstance(still.update, Extrapolated)
+    once = play_round(still.on_exact_games(1), world, start(game, method)).policies[START]
+    assert torch.allclose(once.probs(), play_round(plain, world, start(game, method)).policies[START].probs())
+
+
+def test_a_magnet_moves_every_so_many_rounds():
+    game, method = zoo.parse("rps"), get("mpo").with_parameters({"every": 3, "alpha": 0.1, "eta": 1.0})
+    assert isinstance(method.update, Magnetic)
+    world, state = ClosedWorld(game, method=method), start(game, method)
+    magnets = []
+    for _ in range(6):
+        state = play_round(method.on_exact_games(6), world, state)
+        magnets.append(state.policies[MAGNET])
+    assert magnets[0] is magnets[1] is state.policies[INITIAL]
+    assert magnets[2] is magnets[3] is magnets[4]
+    assert magnets[5] is state.policies[START]
+
+
+def test_an_average_follows_at_its_own_pace():
+    game, method = zoo.parse("rps"), get("nash_ema_pg").with_parameters({"decay": 0.75, "tau": 0.1})
+    assert isinstance(method.update, Averaged)
+    world, state = TableWorld(game), start(game, method)
+    average = game.initial().log_probs()
+    for _ in range(3):
+        state = play_round(method.on_exact_games(3), world, state)
+        average = (0.75 * average + 0.25 * state.policies[START].log_probs()).log_softmax(1)
+        assert torch.allclose(state.policies[AVERAGE].log_probs(), average)
+
+
+def test_optimism_without_the_second_fit_is_multiplicative_weights():
+    """The lazy sequence moves by the formula; the policy played is one more step from it."""
+    game, method = zoo.parse("brps"), get("onpo").with_parameters({"eta": 0.5})
+    world, state = TableWorld(game), start(game, method)
+    for _ in range(2):
+        lazy, win = state.policies[LAZY], game.win(state.policies[START])
+        state = play_round(method.on_exact_games(2), world, state)
+        lazy = mirror_step(lazy, win, step=0.5)
+        assert torch.allclose(state.policies[LAZY].probs(), lazy.probs(), atol=1e-9)
+        ahead = mirror_step(lazy, win, step=0.5)
+        assert torch.allclose(state.policies[START].probs(), ahead.probs(), atol=1e-9)
+
+
+def test_a_parameter_that_follows_another_moves_with_it_unless_it_is_set():
+    method = get("nash_md").with_parameters({"eta": 0.5, "tau": 0.1})
+    assert method.parameters()["mixture"] == pytest.approx(0.05)
+    assert method.with_parameters({"mixture": 0.3}).parameters()["mixture"] == 0.3
+
+
+def test_replay_brings_back_the_comparisons_of_earlier_rounds(make_world):
+    world = make_world()
+    pairing = Replayed(base=Pairs(equal=True), shares=(0.5, 0.25))
+    method = replace(get("iterative_dpo"), players=Self(samples=2), pairing=pairing, rounds=3)
+    state = world.begin()
+    counts = []
+    for round in range(1, 4):
+        state = play_round(method, world, state)
+        rows = world.past(state, 1)
+        counts.append((rows.fresh, len(rows)))
+        assert round == state.round - 1
+    assert counts == [(12, 12), (12, 18), (12, 21)]
+    everything = replace(pairing, shares=None)
+    assert everything.form is not None
+    with pytest.raises(ValueError, match="draws nothing"):
+        game = zoo.parse("rps")
+        play_game(game, replace(method, in_theory=None), rounds=2)
+
+
+ONLINE = ["egpo", "onpo", "mpo", "apo", "nash_ema_pg", "xpo"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONLINE)
+def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_path, name, monkeypatch):
+    """The second round is broken off before every checkpoint it writes, then played again by a new world."""
+    from equipoise.play.state import Journal
+    from equipoise.policy import checkpoint
+    from equipoise.policy.anchors import AnchorStore
+
+    method = replace(get(name), rounds=2)
+    method = replace(method, players=method.players.writing(2))
+    if isinstance(method.pairing, Scored) and method.pairing.opponents == 0:
+        method = replace(method, pairing=replace(method.pairing, opponents=1))
+
+    initial = tmp_path / "whole" / "checkpoints" / "initial"
+
+    class Broken(Exception):
+        pass
+
+    def played(folder, stops):
+        """Rounds 1 and 2, stopped before the given saves (counted over both rounds) and begun again each time."""
+        seen = [0]
+        real = checkpoint.save
+
+        def save(policy, path, *rest):
+            seen[0] += 1
+            if seen[0] in stops:
+                raise Broken
+            real(policy, path, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", save)
+            while True:
+                world = make_world(journal=Journal(folder), store=AnchorStore(folder / "anchors"))
+                if initial.exists():  # the fixture's model was trained by the run before
+                    checkpoint.load_into(world.policy, initial)
+                try:
+                    state = world.begin(method.update.memory)
+                    while state.round <= 2:
+                        state = play_round(method, world, state)
+                    return state, seen[0]
+                except Broken:
+                    continue
+
+    whole, saves = played(tmp_path / "whole", ())
+    stops = range(3, saves + 1)
+    resumed, _ = played(tmp_path / "resumed", {stops[0], stops[0] + 2, saves + 1})
+    for policy in (START, BEFORE, OPPONENT, *method.update.memory):
+        a, b = (state.policies[policy] for state in (whole, resumed))
+        assert a.name == b.name
+        one, other = (load_file(folder / "model.safetensors") for folder in (a, b))
+        assert all(torch.equal(one[key], other[key]) for key in one), policy
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "resumed")
+    ]
+    assert lines[0] == lines[1]
+    steps = [(line["round"], line["step"]) for line in lines[0]]
+    assert len(set(steps)) == len(steps)
