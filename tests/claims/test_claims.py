@@ -17,10 +17,11 @@ from equipoise.games import enumerate_data
 from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
+ELSEWHERE = ("spac_coverage", "rlp_on_distribution")  # below; and in test_rlp.py: it fails, in twenty seconds
 MIXED = ("vpo_optimism_pessimism", "srpo_robustness")
 
 
-@pytest.mark.parametrize("name", [name for name in CLAIMS if name != "spac_coverage"])
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in ELSEWHERE])
 def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
     assert first.verdict == ("mixed" if name in MIXED else "holds"), first.summary

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from equipoise.claims.apo import ACCELERATION
 from equipoise.claims.claim import Claim
+from equipoise.claims.classes import CLASSES
 from equipoise.claims.copg import OFF_POLICY_CLAIM
+from equipoise.claims.dno import MONOTONE
+from equipoise.claims.egpo import BASELINES
 from equipoise.claims.gpm import CYCLES
 from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
+from equipoise.claims.mpo import PLAIN_NASH
+from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
 from equipoise.claims.p3o import SHIFT_INVARIANCE
 from equipoise.claims.regret import SELF_PLAY
 from equipoise.claims.regret_loss import REGRET_LOSS
+from equipoise.claims.rlp import ON_DISTRIBUTION
 from equipoise.claims.rto import CREDIT
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
+from equipoise.claims.sppo import RAISES_CHOSEN
 from equipoise.claims.srpo import ROBUSTNESS
 from equipoise.claims.vpo import SIGNS_MATTER
 from equipoise.claims.xpo import EXPLORES
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS)
-EQUILIBRIA = (LAST_ITERATE, FIXED_POINT, SELF_PLAY, REGRET_LOSS)
-REWARDS = (EXPLORES, SIGNS_MATTER, SHIFT_INVARIANCE, OFF_POLICY_CLAIM, CYCLES, CREDIT)
+EQUILIBRIA = (
+    CLASSES,
+    LAST_ITERATE,
+    FIXED_POINT,
+    BASELINES,
+    ONPO_LAST_ITERATE,
+    PLAIN_NASH,
+    ACCELERATION,
+    MONOTONE,
+    RAISES_CHOSEN,
+    SELF_PLAY,
+    REGRET_LOSS,
+)
+REWARDS = (EXPLORES, SIGNS_MATTER, SHIFT_INVARIANCE, OFF_POLICY_CLAIM, CYCLES, CREDIT, ON_DISTRIBUTION)
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *EQUILIBRIA, *REWARDS)}
 

@@ -158,6 +158,6 @@ ON_DISTRIBUTION = Claim(
     rule="Heart: on pairs of the first policy's responses both RLP-UML and RLP-SPG rank more pairs as the true reward "
     "does than the first reward; the 95 % interval of the paired difference over seeds lies above 0. Also: so does "
     "that of the true value of the policy made with the new reward, and the first reward is less accurate on its own "
-    "policy's pairs than on the reference's. The policies move different KLs from the reference, shown beside their values.",
+    "policy's pairs than on the reference's. How far each policy moved, its KL, is shown beside.",
     run=on_distribution,
 )

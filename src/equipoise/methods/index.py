@@ -9,6 +9,7 @@ from equipoise.methods.apo import APO
 from equipoise.methods.cdpo import CDPO
 from equipoise.methods.copg import COPG
 from equipoise.methods.dno import DNO
+from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.gpo import GPO
@@ -17,24 +18,43 @@ from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
+from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
 from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
 from equipoise.methods.onpo import ONPO
 from equipoise.methods.p3o import P3O
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
+from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
+from equipoise.methods.sapo import SAPO
 from equipoise.methods.spac import SPAC
 from equipoise.methods.spin import SPIN
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
 from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
+from equipoise.methods.zpg import ZBCPG, ZPG
 from equipoise.play.method import Method
 
-OFFLINE = (SPAC, DPO, CDPO, IPO, IPO_MEAN, VPO_OFFLINE, SPIN, HYPO, SRPO)
+OFFLINE = (
+    SPAC,
+    DPO,
+    CDPO,
+    IPO,
+    IPO_MEAN,
+    VPO_OFFLINE,
+    SPIN,
+    HYPO,
+    SRPO,
+    RLP_UML,
+    RLP_SPG,
+    SAPO,
+    OFS_DPO,
+    COFS_DPO,
+)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
-TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, GPO)
+TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (
     ITERATIVE_DPO,
     APO,
@@ -50,6 +70,8 @@ TO_A_REWARD = (
     RTO,
     RLOO,
     REINFORCE,
+    ZPG,
+    ZBCPG,
 )
 
 METHODS: dict[str, Method] = {
@@ -76,7 +98,7 @@ def describe(method: Method) -> dict[str, Any]:
         "players": method.players.describe(),
         "pairing": method.pairing.describe(),
         "oracle": "preference oracle" if "oracle" in method.needs else "recorded labels",
-        "objective": type(method.objective).__name__,
+        "objective": type(method.objective).__name__ if method.objective else "none",
         "anchors": dict(method.anchors),
         "update": method.update.describe(),
         "rounds": method.rounds,

@@ -45,7 +45,7 @@ class Refit:
     parameters: ClassVar[tuple[str, ...]] = ()
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        return {START: world.fit(state, rows, anchors, method.objective)}
+        return {START: world.fit(state, rows, anchors, method.loss)}
 
     def describe(self) -> str:
         return "refit from the last iterate"
@@ -64,7 +64,7 @@ class Descend:
     parameters: ClassVar[tuple[str, ...]] = ("rate",)
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        return {START: world.descend(state, rows, anchors, method.objective, rate=self.rate)}
+        return {START: world.descend(state, rows, anchors, method.loss, rate=self.rate)}
 
     def describe(self) -> str:
         return "gradient steps"
@@ -83,7 +83,7 @@ class MirrorStep:
     parameters: ClassVar[tuple[str, ...]] = ("eta",)
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        return {START: world.descend(state, rows, anchors, method.objective, rate=_game_rate(method))}
+        return {START: world.descend(state, rows, anchors, method.loss, rate=_game_rate(method))}
 
     def describe(self) -> str:
         return "one gradient"
@@ -99,10 +99,10 @@ class Extragradient(MirrorStep):
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         rate = _game_rate(method)
-        half = world.descend(state, rows, anchors, method.objective, rate=rate, name="half")
+        half = world.descend(state, rows, anchors, method.loss, rate=rate, name="half")
         ahead = state.meeting(**{OPPONENT: half})
         again = world.stage(ahead, "judging-again", lambda: method.pairing.form(world, ahead, rows))
-        return {START: world.descend(ahead, again, anchors, method.objective, rate=rate)}
+        return {START: world.descend(ahead, again, anchors, method.loss, rate=rate)}
 
     def describe(self) -> str:
         return "extragradient: two gradients, one step"
@@ -124,10 +124,10 @@ class Optimistic:
     parameters: ClassVar[tuple[str, ...]] = ()
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        lazy = world.fit(state, rows, anchors, method.objective, start=LAZY, name=LAZY)
+        lazy = world.fit(state, rows, anchors, method.loss, start=LAZY, name=LAZY)
         ahead = state.meeting(**{LAZY: lazy})
         anchors = world.anchors(ahead, rows, method.anchors)
-        return {START: world.fit(ahead, rows, anchors, method.objective, start=LAZY), LAZY: lazy}
+        return {START: world.fit(ahead, rows, anchors, method.loss, start=LAZY), LAZY: lazy}
 
     def describe(self) -> str:
         return "optimistic: two fits of one dataset"
@@ -145,7 +145,7 @@ class Extrapolated:
     parameters: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        fitted = world.fit(state, rows, anchors, method.objective, name=FITTED)
+        fitted = world.fit(state, rows, anchors, method.loss, name=FITTED)
         after = state.meeting(latest=fitted)
         ahead = world.combine(after, {"latest": 1 + self.alpha, FITTED: -self.alpha}, name=POLICY)
         return {START: ahead, FITTED: fitted}

@@ -117,6 +117,7 @@ def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     axes.set_title(panel.title, loc="left", fontsize=10)
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
+    axes.autoscale_view()  # limits are lazy; labels are placed by them
     direct_labels(axes, ends, gap=0.065)
 
 

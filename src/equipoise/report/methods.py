@@ -47,4 +47,6 @@ def print_method(method: Method, console: Console) -> None:
     described["confidence"] += f": {CONFIDENCE[method.confidence]}"
     for key, value in described.items():
         console.print(f"[bold]{key:<11}[/bold] {escape(str(value))}", highlight=False)
-    console.print(f"\n{escape(inspect.getdoc(type(method.objective)) or '')}", highlight=False)
+    console.print(
+        f"\n{escape(inspect.getdoc(type(method.objective or method.update)) or '')}", highlight=False
+    )
