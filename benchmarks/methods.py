@@ -60,8 +60,8 @@ def settings(world: str, name: str) -> list[str]:
     own = dict(method.playground) if world == "stories" else {}
     many = method.playground.get("evaluate.every", 1) > 1
     rounds = STEPS if many else REFITS
-    if name == "inpo":  # its own settings are the demo's: fewer rounds, a higher rate
-        own |= {"train.lr": 5e-4, "train.epochs": 3}
+    if name == "inpo":  # its own settings are the demo's, whose rate is too high for 10 rounds
+        own |= {"train.lr": 5e-4, "train.eps": 3e-3, "train.epochs": 4}
     if world == "stories":
         own |= STORIES | {"train.epochs": min(2, own.get("train.epochs", 1))}
         rounds = 10 if many else 3

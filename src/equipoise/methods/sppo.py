@@ -50,4 +50,5 @@ SPPO_HARD = replace(
     objective=SppoHard(eta=1000.0),
     playground={**PAIR_ROUNDS, "objective.eta": 5.0, "play.pairing": "matches"},
     in_theory=(Self(samples=2), Pairs(equal=True)),
+    notes="On soft labels its gradient is twice that of sppo_single.",
 )
