@@ -65,7 +65,7 @@ def settings(world: str, name: str) -> list[str]:
     if world == "stories":
         own |= STORIES | {"train.epochs": min(2, own.get("train.epochs", 1))}
         rounds = 10 if many else 3
-        if not hasattr(method.players, "samples"):
+        if not hasattr(method.players, "samples") or name == "p3o":
             own.pop("play.samples")
     elif method.rounds == 1:
         rounds = 1

@@ -52,14 +52,14 @@ def section(method: Method, shown: dict[type, str]) -> list[str]:
     d = describe(method)
     paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else "no paper"
     status = "" if method.status == "stable" else f" Status: **{method.status}**."
-    objective = type(method.objective)
+    objective = type(method.objective or method.update)  # a method without a loss moves by its update alone
     lines = [f"### {method.name}", "", f"**{method.title}** ({paper}). Needs {method.needs}.{status}", ""]
     lines += _table(
         ("axis", "choice"),
         [
             ("players", d["players"]),
             ("oracle, pairing", f"{d['oracle']}; {d['pairing']}"),
-            ("objective", f"`{objective.__name__}`; anchors {_anchors(method)}"),
+            ("objective", f"`{objective.__name__}`; anchors {_anchors(method)}" if method.objective else "none"),
             ("update", f"{d['update']}; {method.rounds} round{'s' if method.rounds > 1 else ''}"),
             ("formula", f"{method.confidence}: {CONFIDENCE[method.confidence]}"),
         ],

@@ -10,6 +10,7 @@ from equipoise.claims.classes import CLASSES
 from equipoise.claims.copg import OFF_POLICY_CLAIM
 from equipoise.claims.dno import MONOTONE
 from equipoise.claims.egpo import BASELINES
+from equipoise.claims.forgetting import FORGETTING
 from equipoise.claims.gpm import CYCLES
 from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
@@ -20,6 +21,7 @@ from equipoise.claims.regret import SELF_PLAY
 from equipoise.claims.regret_loss import REGRET_LOSS
 from equipoise.claims.rlp import ON_DISTRIBUTION
 from equipoise.claims.rto import CREDIT
+from equipoise.claims.sapo import AGAINST_SPIN
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
 from equipoise.claims.sppo import RAISES_CHOSEN
@@ -27,7 +29,7 @@ from equipoise.claims.srpo import ROBUSTNESS
 from equipoise.claims.vpo import SIGNS_MATTER
 from equipoise.claims.xpo import EXPLORES
 
-OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS)
+OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN)
 EQUILIBRIA = (
     CLASSES,
     LAST_ITERATE,

@@ -40,6 +40,7 @@ class Ofs:
     slow: bool = False
     anchors: ClassVar[tuple[str, ...]] = ("reference", "rival")
     candidates: ClassVar[int] = 2
+    parameters: ClassVar[tuple[str, ...]] = ("beta", "chase")
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
