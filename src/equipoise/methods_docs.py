@@ -59,7 +59,10 @@ def section(method: Method, shown: dict[type, str]) -> list[str]:
         [
             ("players", d["players"]),
             ("oracle, pairing", f"{d['oracle']}; {d['pairing']}"),
-            ("objective", f"`{objective.__name__}`; anchors {_anchors(method)}" if method.objective else "none"),
+            (
+                "objective",
+                f"`{objective.__name__}`; anchors {_anchors(method)}" if method.objective else "none",
+            ),
             ("update", f"{d['update']}; {method.rounds} round{'s' if method.rounds > 1 else ''}"),
             ("formula", f"{method.confidence}: {CONFIDENCE[method.confidence]}"),
         ],
