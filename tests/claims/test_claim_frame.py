@@ -74,7 +74,7 @@ def test_a_ragged_table_is_refused():
 
 
 def test_the_index_names_the_nearest():
-    assert all(name == claim.name and claim.rule.startswith("Heart: ") for name, claim in CLAIMS.items())
+    assert all(name == claim.name and "Heart: " in claim.rule for name, claim in CLAIMS.items())
     with pytest.raises(KeyError, match="did you mean 'spac_saddle'"):
         get("spac_sadle")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.small_models import LinearSoftmax, choose, descend, line
 from equipoise.core.dims import Strategy
-from equipoise.core.objectives import Copg, P3o, Ppo, Reinforce, Rloo
+from equipoise.core.objectives import Copg, P3o, Reinforce, Rloo
 from equipoise.core.objectives.base import Objective
 from equipoise.games.expectation import Comparisons
 
@@ -46,7 +46,6 @@ LEARNERS: Mapping[str, Learner] = {
     "P3O, separate ratios": Learner(objective=lambda tau: P3o(tau=tau, joint=False)),
     "CoPG": Learner(objective=lambda tau: Copg(beta=tau)),
     "RLOO": Learner(objective=lambda tau: Rloo(tau=tau)),
-    "PPO, leave-one-out baseline": Learner(objective=lambda tau: Ppo(tau=tau)),
     "constant baseline": Learner(objective=lambda tau: Reinforce(tau=tau), pairwise=False),
     "critic of all prompts": Learner(objective=lambda tau: Reinforce(tau=tau), critic="all", pairwise=False),
     "critic of each prompt": Learner(objective=lambda tau: Reinforce(tau=tau), critic="each", pairwise=False),
@@ -133,7 +132,7 @@ def judge(found: Mapping[tuple[str, float], Run]) -> Evidence:
     )
     return Evidence(
         verdict=verdict(exact <= SAME and rounded <= SAME and least > MOVED, others),
-        summary="Adding delta(x) moves no parameter of P3O, CoPG, RLOO and PPO with a leave-one-out baseline by "
+        summary="Adding delta(x) moves no parameter of P3O, CoPG and RLOO by "
         f"more than {exact:.1g} without a KL term and {rounded:.1g} with one; with a constant baseline or a "
         f"critic that does not know the prompt it moves some by {least:.2g} or more, and costs, at size "
         f"{SHIFTS[-1]:g}, in true reward: {spoken}. Without a shift the constant baseline earns "
