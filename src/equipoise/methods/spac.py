@@ -1,7 +1,7 @@
 """SPAC (2406.04274): offline pairs, one own response per prompt, an adversarial critic folded into the policy.
 
 Structure from the abstract and a public summary; the explicit loss is DERIVED (see the docs page). The paper's
-hyperparameters were not recovered: b, the weights and T are the method card's suggestions.
+hyperparameters were not recovered: b, the weights and T are starting points of ours.
 """
 
 from equipoise.core.objectives import Spac
