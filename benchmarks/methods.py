@@ -9,7 +9,9 @@ to benchmarks/results/methods_WORLD.json with machine, versions and command.
 
 Each method plays with its own playground settings; those that refit play 10 rounds of about a dozen optimizer steps,
 those that take a few gradient steps a round 40.
-Intervals are means over seeds with Student's t; a single seed has none.
+Intervals are means over seeds with Student's t; a single seed has none. Seconds are processor time of the whole
+command, evaluation included, with one thread: what the clock shows on a core of its own. A run that was broken off and
+resumed counts its last part only.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from equipoise.methods.index import METHODS
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/benchmark-methods")
+CPU = "benchmark.cpu"  # processor seconds of the whole command, in its run folder
 REFITS, STEPS = 10, 40
 STORIES = {
     "data.prompt_words": 6,
@@ -92,11 +95,18 @@ def run(world: str, name: str, seed: int, inputs: list[str]) -> None:
     begin = time.perf_counter()
     log = folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    log.write_text(done.stdout + done.stderr)
-    last = (done.stderr.strip() or "?").splitlines()[-1]
-    said = "done" if done.returncode == 0 else f"FAILED: {last}"
-    print(f"{name:<16} seed {seed}  {time.perf_counter() - begin:5.0f} s  {said}", flush=True)
+    with log.open("w") as lines:
+        child = subprocess.Popen(
+            command, stdout=lines, stderr=lines, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        _, status, used = os.wait4(child.pid, 0)
+    spent = used.ru_utime + used.ru_stime
+    if status == 0:
+        (folder / CPU).write_text(f"{spent:.1f}\n")
+    last = (log.read_text().strip() or "?").splitlines()[-1]
+    said = "done" if status == 0 else f"FAILED: {last}"
+    wall = time.perf_counter() - begin
+    print(f"{name:<16} seed {seed}  {wall:5.0f} s by the clock, {spent:5.0f} s of a core  {said}", flush=True)
 
 
 def read(world: str, name: str) -> dict[str, Any] | None:
@@ -107,14 +117,12 @@ def read(world: str, name: str) -> dict[str, Any] | None:
             continue
         lines = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
         last = lines[-1]
-        timings = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()]
-        spent = sum(line["seconds"] for line in timings if line["phase"] != "evaluating")
         figures = {
             "win_rate": last["exact_win_rate"] if world == "playground" else last["win_rate"]["value"],
             "exploitability": last["exploitability"],
             "kl": last["exact_kl"] if world == "playground" else last["kl"]["value"],
             "outside": last["outside"],
-            "seconds": spent,
+            "seconds": float((folder / CPU).read_text()),
         }
         if world == "stories":
             figures |= {"low": last["win_rate"]["low"], "high": last["win_rate"]["high"]}

@@ -86,6 +86,8 @@ class Fit:
             )
         if reads_reward(objective) and rows.reward is None:
             raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
+        if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
+            raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
         self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
         self.parameters = [p for _, p in policy.parameters()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -117,10 +117,7 @@ class Method:
     @property
     def asks_the_past(self) -> bool:
         """Whether a player or an opponent is drawn from past iterates."""
-        chosen = (
-            getattr(axis, "by", getattr(axis, "against", None)) for axis in (self.players, self.pairing)
-        )
-        return any(isinstance(who, Past) for who in chosen)
+        return _mentions_past((self.players, self.pairing))
 
     @property
     def reach(self) -> int:
@@ -134,6 +131,15 @@ class Method:
         known = self.parameters()
         players, pairing = (_replaced(c, known) for c in self.in_theory or (self.players, self.pairing))
         return replace(self, players=players, pairing=pairing, rounds=rounds)
+
+
+def _mentions_past(choice: Any) -> bool:
+    """Whether a choice, or one inside it, names `Past` as a policy."""
+    if isinstance(choice, tuple):
+        return any(map(_mentions_past, choice))
+    if is_dataclass(choice) and not isinstance(choice, Past):
+        return any(_mentions_past(getattr(choice, f.name)) for f in fields(choice))
+    return isinstance(choice, Past)
 
 
 def _names(choice: Any) -> tuple[str, ...]:

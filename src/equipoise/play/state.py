@@ -56,16 +56,17 @@ class Journal:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def tidy(self, round: int, used: set[str]) -> None:
-        """Drop the optimizer states of earlier rounds, and policies made on the way that nobody uses any more."""
+    def tidy(self, round: int, used: set[str], started: set[str]) -> None:
+        """Drop policies made on the way that no name means any more, and optimizer states that no fit starts from.
+
+        used, started   checkpoints that a name means; those of them that a fit may start from.
+        """
         for past in (round - 1, round):
             for folder in self.checkpoints.glob(f"round-{past:03d}*"):
-                if folder.name in used:
-                    continue
-                if folder == self.checkpoint(past):
-                    (folder / MOMENTS).unlink(missing_ok=True)
-                else:
+                if folder.name not in used and folder != self.checkpoint(past):
                     shutil.rmtree(folder)
+                elif folder.name not in started:
+                    (folder / MOMENTS).unlink(missing_ok=True)
 
     def settled(self, round: int) -> Path:
         """Which checkpoint each policy's name means after a round; written last, it says that the round is done."""

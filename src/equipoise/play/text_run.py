@@ -18,7 +18,7 @@ from equipoise.play.fit import Training
 from equipoise.play.progress import Progress
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, Seeds, load_rows, save_rows
-from equipoise.play.world import START, Floats, State
+from equipoise.play.world import BEFORE, START, Floats, State
 from equipoise.policy import anchors, checkpoint
 from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
@@ -78,7 +78,8 @@ class TextRun:
         def write() -> None:
             named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path)}
             write_json(self.journal.settled(state.round - 1), named)
-            self.journal.tidy(state.round - 1, set(named.values()))
+            started = {folder for name, folder in named.items() if name != BEFORE}
+            self.journal.tidy(state.round - 1, set(named.values()), started)
 
         self._once(write)
         return state

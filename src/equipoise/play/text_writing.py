@@ -120,12 +120,10 @@ class TextWriting(TextRun):
         if not isinstance(by, Geometric) or not by.share:
             yield None
             return
-        here = self.held
-        assert here is not None
-        with checkpoint.weights_of(self.policy, state.policies[by.other], here):
-            other = copy.deepcopy(self.policy.model)
-        with checkpoint.weights_of(self.policy, state.policies[by.base], here):
-            yield other, by.share
+        checkpoint.load_into(self.policy, state.policies[by.other])
+        other = copy.deepcopy(self.policy.model)
+        checkpoint.load_into(self.policy, state.policies[by.base])  # whose weights were in memory
+        yield other, by.share
 
     @contextmanager
     def _nudging(self, state: State, by: Who) -> Iterator[None]:
