@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
 from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward
-from equipoise.core.objectives.catalog import Claim, Row
+from equipoise.core.objectives.catalog import FAMILIES, Claim, Row
 from equipoise.core.objectives.estimates import Arms
 
 CASES = {
@@ -373,6 +373,10 @@ def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objecti
     # and the label belongs to the pair: turning both changes nothing
     both_turned = reduce.expected(objective, reduce.swap(objective, replace(scores, prob=prob))).value
     assert torch.allclose(both_turned, soft, rtol=1e-13)
+
+
+def test_no_two_families_claim_one_name():
+    assert len(CATALOG) == sum(len(family.ROWS) for family in FAMILIES)
 
 
 def test_the_catalogue_says_where_each_objective_comes_from():

@@ -37,6 +37,7 @@ class Method:
                 exact games use them.
     derived     parameters that follow from others unless they are set: name -> function of all parameters.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
+    sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
     notes       what a reader of the formula should know, such as which constants are recalled.
     """
 
@@ -58,6 +59,7 @@ class Method:
     in_theory: tuple[Players, Pairing] | None = None
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     kl_weight: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     status: str = "stable"
     notes: str = ""
 

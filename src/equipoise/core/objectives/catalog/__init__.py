@@ -1,0 +1,15 @@
+"""The table of objectives: name -> callable, data need, claims that the contract suite checks, source.
+
+Explicit on purpose: one row per objective, one file of rows per family, no registration by import.
+"""
+
+from __future__ import annotations
+
+from equipoise.core.objectives.catalog import pairs, policy_gradients, self_play
+from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Row
+
+__all__ = ["CATALOG", "Claim", "Confidence", "Data", "Row"]
+
+FAMILIES = (pairs, self_play, policy_gradients)
+
+CATALOG: dict[str, Row] = {name: row for family in FAMILIES for name, row in family.ROWS.items()}

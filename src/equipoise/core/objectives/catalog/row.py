@@ -1,0 +1,74 @@
+"""One row of the catalogue: an objective, what it reads, and what is claimed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from equipoise.core.objectives.base import Objective
+from equipoise.core.objectives.estimates import Arms
+
+Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
+Claim = Literal["at_anchor", "margin", "first_order"]
+Data = Literal["pairs", "unary", "lists", "rewards"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One objective and what is claimed of it.
+
+    build       makes the objective; its keywords are the paper's parameters.
+    variants    further legal settings, beside the defaults, under which every claim must hold too.
+    at_anchor   loss of one comparison where the policy equals all its anchors.
+    exempt      claim -> why it is not made. The claims: "at_anchor"; "margin", the metric of that name changes sign
+                when the pair is swapped; "first_order", the gradient at the anchors raises the chosen response and
+                lowers the rejected one.
+    shift_invariant          whether adding c(x) to all scores of a prompt (policy or any anchor) changes nothing.
+    reward_shift_invariant   the same for adding c(x) to the rewards; for objectives that read them.
+    labels      whether the rewards are labels in [0, 1] (1: desirable) and not any numbers.
+    estimates   for surrogates: the function whose gradient the expected gradient is.
+    own         for surrogates: the first candidate that is a sample of the policy itself; those before are data.
+
+    For the guide (`equipoise methods`), sentences without a full stop:
+
+    data        what one comparison holds: "pairs" with a label, "unary" responses with a thumb up or down, ranked
+                "lists", or responses with "rewards" that somebody gives when they have been written.
+    bounded     what is bounded, and on which side.
+    limits      condition -> the objective that it then is.
+    deviations  where libraries differ from the formula here.
+    evidence    what proves it: tests, and claims by name.
+    """
+
+    build: Callable[..., Objective]
+    title: str
+    paper: str
+    confidence: Confidence
+    variants: tuple[Mapping[str, object], ...] = ()
+    at_anchor: Callable[[Any], float] | None = None
+    exempt: Mapping[Claim, str] = field(default_factory=dict)
+    shift_invariant: Callable[[Any], bool] = lambda _: True
+    reward_shift_invariant: bool | None = None
+    labels: bool = False
+    estimates: Callable[[Any, Arms], Tensor] | None = None
+    own: int = 0
+    data: Data = "pairs"
+    bounded: str = ""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+LOG2 = 0.6931471805599453
+
+NO_LABEL: Mapping[Claim, str] = {
+    "at_anchor": "the value there depends on the rewards",
+    "margin": "reads rewards: no pair has a label",
+    "first_order": "reads rewards: no response is the preferred one",
+}
+
+
+def never(_: Objective) -> bool:
+    return False
