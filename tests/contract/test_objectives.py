@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
 from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward
-from equipoise.core.objectives.catalog import FAMILIES, Claim, Row
+from equipoise.core.objectives.catalog import FAMILIES, Claim, Limit, Row
 from equipoise.core.objectives.estimates import Arms
 
 CASES = {
@@ -343,6 +343,32 @@ def test_a_shift_of_all_rewards_of_a_prompt_changes_nothing(row: Row, objective:
     shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
     there = meaning(objective, replace(scores, reward=scores.rewards() + shift))
     assert torch.allclose(there, meaning(objective, scores), rtol=1e-11) == row.reward_shift_invariant
+
+
+LIMITS = {f"{name}: {limit}": (row, limit) for name, row in CATALOG.items() for limit in row.limits}
+
+
+@pytest.mark.parametrize("row, limit", LIMITS.values(), ids=LIMITS.keys())
+def test_at_its_limit_an_objective_is_the_one_that_it_names(row: Row, limit: Limit):
+    assert limit.is_ in CATALOG, f"{limit.is_!r} is not in the catalogue"
+    here, there = row.build(**limit.parameters), CATALOG[limit.is_]
+    shared = {
+        name: getattr(here, name) for name in inspect.signature(there.build).parameters if hasattr(here, name)
+    }
+    other = there.build(**(shared | limit.other))
+    scores = limit.given(draw(here))
+    names = {name: limit.anchors.get(name, name) for name in other.anchors}
+    seen = replace(scores, anchors={name: scores.of(mine) for name, mine in names.items()})
+    assert close(gradient(here, scores), limit.factor * gradient(other, seen), limit.tolerance)
+    if not (is_surrogate(here) or is_surrogate(other)):
+        got, want = here(scores).value.detach(), limit.factor * other(seen).value.detach()
+        if limit.up_to_constant:
+            got, want = got - got.mean(), want - want.mean()
+        assert close(got, want, limit.tolerance)
+
+
+def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
+    return bool((got - want).abs().max() <= tolerance * float(want.abs().max()))
 
 
 # the batch --------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ Explicit on purpose: one row per objective, one file of rows per family, no regi
 from __future__ import annotations
 
 from equipoise.core.objectives.catalog import pairs, policy_gradients, self_play
-from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Row
+from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
-__all__ = ["CATALOG", "Claim", "Confidence", "Data", "Row"]
+__all__ = ["CATALOG", "Claim", "Confidence", "Data", "Limit", "Row"]
 
 FAMILIES = (pairs, self_play, policy_gradients)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.core.objectives.catalog.row import LOG2, Row, never
+from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, never
 from equipoise.core.objectives.logistic import Cdpo, Dpo
 from equipoise.core.objectives.squared import Ipo, IpoMean
 
@@ -20,6 +20,7 @@ ROWS: dict[str, Row] = {
         paper="",
         confidence="verified in code",
         at_anchor=lambda _: LOG2,
+        limits=(Limit(parameters={"smoothing": 0.0}, is_="dpo"),),
     ),
     "ipo": Row(
         build=Ipo,

@@ -10,10 +10,48 @@ from torch import Tensor
 
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.estimates import Arms
+from equipoise.core.scores import Scores
 
 Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
 Claim = Literal["at_anchor", "margin", "first_order"]
 Data = Literal["pairs", "unary", "lists", "rewards"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A setting under which the objective is another of the catalogue; the contract suite evaluates both.
+
+        loss here = factor * loss there (+ a constant, if `up_to_constant`),    the same for the gradient
+
+    parameters      what to set here. Where the limit itself is no legal value, one close to it, with a `tolerance`.
+    is_             the other objective's name in the catalogue.
+    other           its parameters; one that is not given, and has the name of a parameter here, takes its value.
+    anchors         the other's anchor -> the anchor here that stands for it; of the same name unless said.
+    words           how the guide says `parameters`, such as "tau = eta" or "beta -> 0".
+    where           what must hold of the scores, in words, and
+    given           how any scores are made to satisfy it.
+    tolerance       relative to the largest entry of what is compared.
+    """
+
+    parameters: Mapping[str, object]
+    is_: str
+    other: Mapping[str, object] = field(default_factory=dict)
+    anchors: Mapping[str, str] = field(default_factory=dict)
+    factor: float = 1.0
+    up_to_constant: bool = False
+    words: str = ""
+    where: str = ""
+    given: Callable[[Scores], Scores] = lambda scores: scores
+    tolerance: float = 1e-12
+
+    def __str__(self) -> str:
+        set_to = self.words or ", ".join(
+            f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+            for name, value in self.parameters.items()
+        )
+        condition = " and ".join(part for part in (set_to, self.where) if part)
+        times = f"{self.factor:g} times " if self.factor != 1 else ""
+        return f"with {condition} it is {times}{self.is_}{' up to a constant' if self.up_to_constant else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +75,9 @@ class Row:
     data        what one comparison holds: "pairs" with a label, "unary" responses with a thumb up or down, ranked
                 "lists", or responses with "rewards" that somebody gives when they have been written.
     bounded     what is bounded, and on which side.
-    limits      condition -> the objective that it then is.
+    limits      settings under which it is another objective of the catalogue.
     deviations  where libraries differ from the formula here.
-    evidence    what proves it: tests, and claims by name.
+    evidence    what proves it: tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
     """
 
     build: Callable[..., Objective]
@@ -56,7 +94,7 @@ class Row:
     own: int = 0
     data: Data = "pairs"
     bounded: str = ""
-    limits: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
     deviations: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
 
