@@ -6,16 +6,20 @@ import dataclasses
 import inspect
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from equipoise.claims.index import CLAIMS
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
 from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward
 from equipoise.core.objectives.catalog import FAMILIES, Claim, Limit, Row
 from equipoise.core.objectives.estimates import Arms
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CASES = {
     "-".join([name, *(f"{key}={value}" for key, value in variant.items())]): (row, row.build(**variant))
@@ -47,8 +51,10 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
     )
 
 
-def gradient(objective: Objective, scores: Scores) -> Tensor:
-    return torch.autograd.grad(objective(scores).value.sum(), scores.logp)[0]
+def gradient(objective: Objective, scores: Scores, of: Tensor | None = None) -> Tensor:
+    """In the policy's scores, or in what they were made from."""
+    value = objective(scores).value.sum()
+    return torch.autograd.grad(value, scores.logp if of is None else of, retain_graph=of is not None)[0]
 
 
 def meaning(objective: Objective, scores: Scores) -> Tensor:
@@ -356,10 +362,12 @@ def test_at_its_limit_an_objective_is_the_one_that_it_names(row: Row, limit: Lim
         name: getattr(here, name) for name in inspect.signature(there.build).parameters if hasattr(here, name)
     }
     other = there.build(**(shared | limit.other))
-    scores = limit.given(draw(here))
+    drawn = draw(here)
+    scores = limit.given(drawn)
     names = {name: limit.anchors.get(name, name) for name in other.anchors}
     seen = replace(scores, anchors={name: scores.of(mine) for name, mine in names.items()})
-    assert close(gradient(here, scores), limit.factor * gradient(other, seen), limit.tolerance)
+    want = limit.factor * gradient(other, seen, drawn.logp)
+    assert close(gradient(here, scores, drawn.logp), want, limit.tolerance)
     if not (is_surrogate(here) or is_surrogate(other)):
         got, want = here(scores).value.detach(), limit.factor * other(seen).value.detach()
         if limit.up_to_constant:
@@ -399,6 +407,24 @@ def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objecti
     # and the label belongs to the pair: turning both changes nothing
     both_turned = reduce.expected(objective, reduce.swap(objective, replace(scores, prob=prob))).value
     assert torch.allclose(both_turned, soft, rtol=1e-13)
+
+
+@each_row
+def test_the_guide_says_what_it_needs_what_is_bounded_and_what_proves_it(row: Row):
+    assert row.bounded and row.evidence
+    assert len(row.bounded) <= 50, "one line of a table"
+    objective = row.build()
+    assert (row.data == "pairs") <= (not reads_reward(objective)), "a pair has a label, not rewards"
+    assert (row.data == "rewards") <= reads_reward(objective)
+    for said in (row.bounded, *row.deviations):
+        assert not said.endswith("."), said
+    for named in row.evidence:
+        path, _, test = named.partition("::")
+        if "/" not in path:
+            assert path in CLAIMS, f"no claim {path!r}"
+            continue
+        assert (ROOT / path).is_file(), f"no file {path}"
+        assert not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"no test {named}"
 
 
 def test_no_two_families_claim_one_name():

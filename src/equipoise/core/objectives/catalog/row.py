@@ -28,6 +28,7 @@ class Limit:
     other           its parameters; one that is not given, and has the name of a parameter here, takes its value.
     anchors         the other's anchor -> the anchor here that stands for it; of the same name unless said.
     words           how the guide says `parameters`, such as "tau = eta" or "beta -> 0".
+    times           how it says `factor` where that depends on a parameter, such as "beta/2".
     where           what must hold of the scores, in words, and
     given           how any scores are made to satisfy it.
     tolerance       relative to the largest entry of what is compared.
@@ -40,6 +41,7 @@ class Limit:
     factor: float = 1.0
     up_to_constant: bool = False
     words: str = ""
+    times: str = ""
     where: str = ""
     given: Callable[[Scores], Scores] = lambda scores: scores
     tolerance: float = 1e-12
@@ -50,8 +52,9 @@ class Limit:
             for name, value in self.parameters.items()
         )
         condition = " and ".join(part for part in (set_to, self.where) if part)
-        times = f"{self.factor:g} times " if self.factor != 1 else ""
-        return f"with {condition} it is {times}{self.is_}{' up to a constant' if self.up_to_constant else ''}"
+        times = self.times or (f"{self.factor:g}" if self.factor != 1 else "")
+        constant = " up to a constant" if self.up_to_constant else ""
+        return f"with {condition} it is {times + ' times ' if times else ''}{self.is_}{constant}"
 
 
 @dataclass(frozen=True, kw_only=True)

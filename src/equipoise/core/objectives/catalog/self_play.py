@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from equipoise.core.objectives import estimates
-from equipoise.core.objectives.catalog.row import LOG2, NO_LABEL, Row, never
+from equipoise.core.objectives.catalog import given
+from equipoise.core.objectives.catalog.row import LOG2, NO_LABEL, Limit, Row, never
 from equipoise.core.objectives.chasing import Ofs
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.optimism import Vpo, Xpo
@@ -19,6 +20,33 @@ ROWS: dict[str, Row] = {
         paper="2407.00617",
         confidence="paper's text",
         at_anchor=lambda o: 0.25 / o.eta**2,
+        bounded="loss >= 0; margin at 1/(2 eta)",
+        limits=(
+            Limit(parameters={"eta": 0.1, "tau": 0.1}, is_="ipo", words="tau = eta"),
+            Limit(
+                parameters={"eta": 0.1, "tau": 0.0},
+                is_="onpo",
+                other={"eta": 10.0},
+                words="tau = 0",
+                where="1/eta as its eta",
+            ),
+            Limit(
+                parameters={"eta": 0.1, "tau": 0.02},
+                is_="ipo",
+                other={"tau": 0.1},
+                words="eta as its tau",
+                where="the last policy still the reference",
+                given=given.first_round,
+            ),
+        ),
+        deviations=("a third-party trainer drops the (1 - tau/eta) term where the history has no log-probs",),
+        evidence=(
+            "tests/core/test_squared.py",
+            "tests/games/test_expectation.py",
+            "tests/games/test_steps.py",
+            "inpo_last_iterate",
+            "inpo_fixed_point",
+        ),
     ),
     "nash_md": Row(
         build=NashMd,
@@ -26,6 +54,18 @@ ROWS: dict[str, Row] = {
         paper="2312.00886",
         confidence="derived",
         at_anchor=lambda o: 0.25 * o.eta**2,
+        bounded="loss >= 0; margin at eta/2",
+        limits=(
+            Limit(
+                parameters={"eta": 2.0, "tau": 0.1}, is_="inpo", other={"eta": 0.5}, words="its eta as 1/eta"
+            ),
+            Limit(parameters={"tau": 0.0}, is_="onpo"),
+        ),
+        deviations=(
+            "TRL's Nash-MD is the policy gradient, with P a sigmoid of two scalar rewards: a transitive game",
+            "TRL charges each token its own log-ratio only, which is not the gradient of the sequence's KL",
+        ),
+        evidence=("tests/games/test_steps.py", "tests/games/test_convergence.py", "convergence_classes"),
     ),
     "onpo": Row(
         build=Onpo,
@@ -33,6 +73,8 @@ ROWS: dict[str, Row] = {
         paper="2502.16852",
         confidence="paper's text",
         at_anchor=lambda o: 0.25 * o.eta**2,
+        bounded="loss >= 0; margin at eta/2",
+        evidence=("tests/core/test_squared.py", "tests/games/test_convergence_plain.py", "onpo_last_iterate"),
     ),
     "srpo": Row(
         build=Srpo,
@@ -41,6 +83,20 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         at_anchor=lambda o: 1 - 0.5 * o.alpha,
         variants=({"alpha": 0.25},),
+        bounded="loss >= 0; margin at 1, improvement at 1/2",
+        limits=(
+            Limit(
+                parameters={},
+                is_="ipo",
+                other={"tau": 0.1},
+                factor=0.03,
+                words="beta as its tau",
+                times="(4 - 2 alpha) beta^2",
+                where="both roles one policy",
+                given=given.one_role,
+            ),
+        ),
+        evidence=("tests/core/test_srpo.py", "tests/games/test_srpo.py", "srpo_robustness"),
     ),
     "spac": Row(
         build=Spac,
@@ -49,6 +105,26 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         at_anchor=lambda o: LOG2 * (o.w_pref + (2 * o.w_pess if o.mode == "smooth" else 0.0)),
         variants=({"mode": "linear"},),
+        bounded="loss >= 0 (smooth); linear: by clip alone",
+        limits=(
+            Limit(
+                parameters={"w_pess": 0.0},
+                is_="dpo",
+                other={"beta": 0.1},
+                anchors={"reference": "previous"},
+                where="b as its beta, the last policy as its reference",
+            ),
+        ),
+        deviations=(
+            "a public pseudo-code gives lambda to the pessimism, where the theory gives it to the preferences",
+        ),
+        evidence=(
+            "tests/core/test_spac.py",
+            "tests/games/test_spac.py",
+            "spac_saddle",
+            "spac_lucky_arm",
+            "spac_coverage",
+        ),
     ),
     "xpo": Row(
         build=Xpo,
@@ -57,6 +133,13 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda _: LOG2,
         shift_invariant=never,  # one response stands alone
+        bounded="bonus by 500 nats; margin without bound",
+        limits=(Limit(parameters={"alpha": 0.0}, is_="dpo"),),
+        deviations=(
+            "one third-party worker has the opposite sign on the exploration term",
+            "TRL gives ties to the policy's sample, clips nothing and keeps no earlier pairs",
+        ),
+        evidence=("tests/core/test_optimism.py", "xpo_explores"),
     ),
     "vpo": Row(
         build=Vpo,
@@ -66,6 +149,18 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         variants=({"optimistic": False},),
         shift_invariant=never,  # one response stands alone
+        bounded="bonus by 500 nats; margin without bound",
+        limits=(
+            Limit(parameters={"alpha": 0.0}, is_="dpo"),
+            Limit(
+                parameters={},
+                is_="xpo",
+                other={"alpha": 1e-5},
+                words="optimistic = True",
+                where="alpha beta as its alpha",
+            ),
+        ),
+        evidence=("tests/core/test_optimism.py", "vpo_optimism_pessimism"),
     ),
     "ofs": Row(
         build=Ofs,
@@ -74,6 +169,9 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda o: LOG2 * (1 + (-o.chase if o.slow else o.chase)),
         variants=({"slow": True},),
+        bounded="contest by its clamp; margin without bound",
+        limits=(Limit(parameters={"chase": 0.0}, is_="dpo"),),
+        evidence=("tests/core/test_chasing.py", "tests/play/test_fast_slow.py", "ofs_forgetting"),
     ),
     "hypo": Row(
         build=Hypo,
@@ -83,6 +181,9 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         estimates=estimates.hybrid_loss,
         own=2,
+        bounded="reverse KL, through lam; margin without bound",
+        limits=(Limit(parameters={"lam": 0.0}, is_="dpo"),),
+        evidence=("tests/core/test_hybrid.py", "hypo_partial_coverage"),
     ),
     "sail": Row(
         build=Sail,
@@ -99,6 +200,9 @@ ROWS: dict[str, Row] = {
             "first_order": "the score-function term moves both responses alike",
         },
         estimates=estimates.self_made_loss,
+        bounded="E[-log sigma(u)] >= 0; margin without bound",
+        limits=(Limit(parameters={"generation": 0.0, "preference": 0.0}, is_="dpo"),),
+        evidence=("tests/core/test_hybrid.py",),
     ),
     "sppo_hard": Row(
         build=SppoHard,
@@ -107,6 +211,12 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda o: 0.5 * o.eta**2,
         shift_invariant=never,  # each response has a target of its own
+        bounded="loss >= 0; log-ratios at +-eta/2",
+        deviations=(
+            "TRL's sppo_hard measures ratios against whatever reference it is given: it must be the last policy",
+            "the authors' loss has a factor 1/2 that this one and TRL's have not",
+        ),
+        evidence=("tests/core/test_regression.py",),
     ),
     "sppo": Row(
         build=Sppo,
@@ -116,6 +226,25 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         shift_invariant=never,  # each response has a target of its own
         reward_shift_invariant=False,
+        data="rewards",
+        bounded="loss >= 0; log-ratios within +-eta/2",
+        limits=(
+            Limit(
+                parameters={},
+                is_="sppo_hard",
+                factor=0.5,
+                where="the rewards of a pair 1 and 0",
+                given=given.paid(1.0, 0.0),
+            ),
+        ),
+        deviations=(
+            "the authors' pipeline turns scores into probabilities first: within a prompt P is Bradley-Terry",
+        ),
+        evidence=(
+            "tests/core/test_regression.py",
+            "tests/games/test_convergence_plain.py",
+            "sppo_raises_chosen",
+        ),
     ),
     "gpo": Row(
         build=Gpo,
@@ -125,6 +254,12 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         shift_invariant=never,  # each response has a target of its own
         reward_shift_invariant=False,
+        data="rewards",
+        bounded="loss >= 0; log-ratios at score/beta",
+        deviations=(
+            "the authors' pipeline stores s(y, y') - s(y', y) and counts y' = y: 2 (K - 1)/K times the mean score",
+        ),
+        evidence=("tests/core/test_regression.py", "gpm_cycles"),
     ),
     "dno": Row(
         build=Dno,
@@ -133,6 +268,20 @@ ROWS: dict[str, Row] = {
         confidence="paper's text",
         exempt=NO_LABEL,
         reward_shift_invariant=True,
+        data="rewards",
+        bounded="loss >= 0; margins at the rewards' difference",
+        limits=(
+            Limit(
+                parameters={},
+                is_="dpo",
+                other={"beta": 0.1},
+                anchors={"reference": "previous"},
+                words="eta as its beta",
+                where="the last policy as its reference, the rewards of a pair far apart",
+                given=given.paid(1000.0, 0.0),
+            ),
+        ),
+        evidence=("tests/core/test_regression.py", "tests/games/test_steps.py", "dno_monotone"),
     ),
     "egpo": Row(
         build=Egpo,
@@ -141,6 +290,27 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         exempt=NO_LABEL,
         reward_shift_invariant=True,
+        data="rewards",
+        bounded="loss >= 0; margins at (R_i - R_j)/beta",
+        limits=(
+            Limit(
+                parameters={},
+                is_="ipo",
+                other={"tau": 0.1},
+                words="beta as its tau",
+                where="the rewards of a pair half apart",
+                given=given.paid(0.5, 0.0),
+            ),
+        ),
+        deviations=(
+            "the authors' code divides log-probs by length unless it is told not to",
+            "the authors' script mixes half the share of the reference that its Nash-MD baseline would need",
+        ),
+        evidence=(
+            "tests/core/test_regression.py",
+            "tests/games/test_convergence.py",
+            "egpo_against_baselines",
+        ),
     ),
     "copg": Row(
         build=Copg,
@@ -150,5 +320,28 @@ ROWS: dict[str, Row] = {
         variants=({"beta": 0.0},),
         exempt=NO_LABEL,
         reward_shift_invariant=True,
+        data="rewards",
+        bounded="loss >= 0 (beta > 0); margins at (R_i - R_j)/beta",
+        limits=(
+            Limit(
+                parameters={},
+                is_="egpo",
+                factor=0.05,
+                times="beta/2",
+                where="two responses",
+                given=given.pair,
+            ),
+            Limit(
+                parameters={},
+                is_="ipo",
+                other={"tau": 0.1},
+                factor=0.05,
+                words="beta as its tau",
+                times="beta/2",
+                where="the rewards of a pair half apart",
+                given=given.paid(0.5, 0.0),
+            ),
+        ),
+        evidence=("tests/core/test_regression.py", "copg_off_policy"),
     ),
 }
