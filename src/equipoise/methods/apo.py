@@ -11,4 +11,9 @@ APO = replace(
     title="Accelerated Preference Optimization",
     paper="2410.06293",
     update=Extrapolated(alpha=0.3),
+    sources={
+        **ITERATIVE_DPO.sources,
+        "alpha": "recalled",
+        "rounds": "recalled",
+    },
 )

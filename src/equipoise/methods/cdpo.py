@@ -11,4 +11,8 @@ CDPO = replace(
     title="Conservative DPO",
     paper="",
     objective=Cdpo(beta=0.1, smoothing=0.1),
+    sources={
+        **DPO.sources,
+        "smoothing": "ours; libraries differ, HALOs take 0.2",
+    },
 )

@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Copg
 from equipoise.games.closed_form import mirror_step
+from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -28,4 +29,9 @@ COPG = Method(
         game.initial(), game.win(game.initial()), step=1 / m.objective.beta
     ),
     in_theory=(Self(samples=2), Scored(against=INITIAL)),
+    sources={
+        **of(OURS, "rounds batch"),
+        "beta": NOT_RECOVERED,
+        "samples": "the paper's pair",
+    },
 )

@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Dno
 from equipoise.games.closed_form import dno_step
+from equipoise.methods.sources import PAPER
 from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -26,4 +27,10 @@ DNO = Method(
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.objective.eta),
     in_theory=(Self(samples=2), Scored()),
+    sources={
+        "eta": "paper's text, for DNO-Prct: 0.1 or 0.05",
+        "samples": PAPER,
+        "rounds": "paper's text, for DNO-Prct",
+        "batch": "paper's text, for DNO-Prct",
+    },
 )

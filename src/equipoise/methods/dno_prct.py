@@ -1,6 +1,7 @@
 """DNO-Prct (2404.03715): a teacher's response among the policy's own; clear winners against clear losers, by DPO."""
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import PAPER, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import Replayed
@@ -25,6 +26,11 @@ DNO_PRCT = Method(
     playground={**TINY, "objective.beta": 0.5, "train.epochs": 2},
     exact={"beta": 0.5, "high": 3.0, "margin": 0.5, "own_margin": 0.25, "parts": 1},
     in_theory=(Targets(own=2), Thresholds()),
+    sources={
+        **of(PAPER, "high margin own_margin parts samples rounds batch"),
+        "beta": "paper's text: 0.1 or 0.05",
+        "smoothing": "0 is DPO",
+    },
     notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
     "scale; here they are six times the win rate among the prompt's six responses. The rule for repeated n-grams is "
     "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. It samples at "

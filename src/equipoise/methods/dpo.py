@@ -1,6 +1,7 @@
 """DPO (2305.18290): recorded pairs, the logistic loss against the initial policy, one round."""
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
@@ -22,4 +23,11 @@ DPO = Method(
     rounds=1,
     train={"batch": 64, "schedule": "linear", "warmup": 0.1},
     playground={**TINY, "objective.beta": 0.5, "train.epochs": 4},
+    sources={
+        **of(OURS, "schedule parts"),
+        "beta": "DPO's authors' code; 0.1 to 0.5 is usual",
+        "smoothing": "0 is DPO",
+        "batch": "DPO's authors' code",
+        "warmup": "ours; DPO's authors warm up for 150 steps",
+    },
 )

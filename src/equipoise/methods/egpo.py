@@ -6,6 +6,7 @@ from equipoise.core.objectives import Egpo
 from equipoise.games.closed_form import mirror_step
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
+from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -39,6 +40,12 @@ EGPO = Method(
     closed_form=gradient_step,
     in_theory=(Written(by=UNIFORM, samples=2), Scored(against=OPPONENT)),
     kl_weight="beta",
+    sources={
+        **of(OURS, "rounds schedule"),
+        **of(CODE, "beta samples batch weight_decay"),
+        "eta": "ours; exact games only",
+        "warmup": "ours; the authors warm up for 1000 steps",
+    },
     notes="Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by default.",
 )
 

@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Gpo
 from equipoise.games.closed_form import gpo_step
+from equipoise.methods.sources import OURS
 from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -26,5 +27,11 @@ GPO = Method(
     exact={"beta": 1.0},
     closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.objective.beta),
     in_theory=(Self(samples=1), Scored(scores="logit")),
+    sources={
+        "beta": "authors' scripts",
+        "samples": "authors' scripts",
+        "rounds": "authors' scripts",
+        "batch": OURS,
+    },
     notes="The closed form leaves the log-partition out, as SPPO's does; certain preferences (P = 0 or 1) are refused.",
 )

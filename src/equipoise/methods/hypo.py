@@ -1,6 +1,7 @@
 """HyPO (2406.01462): DPO on recorded pairs, and a reverse KL estimated from the policy's own responses."""
 
 from equipoise.core.objectives import Hypo
+from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
@@ -24,4 +25,10 @@ HYPO = Method(
     playground={**MANY_STEPS, "objective.beta": 0.5, "objective.lam": 0.02, "objective.parts": 12},
     exact={"beta": 0.5, "lam": 0.1, "parts": 1},
     in_theory=(Recorded(own=1), AsRecorded()),
+    sources={
+        **SHORT_ROUNDS,
+        **of(OURS, "beta parts"),
+        "lam": NOT_RECOVERED,
+        "samples": "the paper's k of leave-one-out; its value was not recovered",
+    },
 )

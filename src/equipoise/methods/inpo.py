@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Inpo
 from equipoise.games.closed_form import inpo_step
+from equipoise.methods.sources import PAPER, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs, Tournament
@@ -37,4 +38,9 @@ INPO = Method(
     ),
     kl_weight="tau",
     in_theory=(Self(samples=2), Pairs()),
+    sources={
+        **of(PAPER, "rounds samples pairing batch schedule warmup"),
+        "eta": "paper's text, from a grid of 0.002 to 0.1; two third-party versions take 0.0075",
+        "tau": "paper's text: eta/3",
+    },
 )

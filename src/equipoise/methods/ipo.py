@@ -16,6 +16,10 @@ IPO = replace(
     playground={**TINY, "objective.tau": 0.5, "train.epochs": 4},
     closed_form=lambda game, _, m: best_response(game, game.initial(), m.objective.tau),
     kl_weight="tau",
+    sources={
+        **DPO.sources,
+        "tau": "a library's (HALOs)",
+    },
 )
 
 IPO_MEAN = replace(
@@ -25,4 +29,8 @@ IPO_MEAN = replace(
     objective=IpoMean(tau=0.1),
     playground={**TINY, "objective.tau": 2.0, "train.epochs": 4},
     closed_form=None,
+    sources={
+        **IPO.sources,
+        "tau": "a library's (HALOs)",
+    },
 )

@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Mpo
 from equipoise.games.closed_form import mmd_step
+from equipoise.methods.sources import OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -28,5 +29,12 @@ MPO = Method(
         game, state.policies[START], state.policies[MAGNET], eta=m.objective.eta, alpha=m.objective.alpha
     ),
     in_theory=(Self(samples=1), Scored()),
+    sources={
+        **SHORT_ROUNDS,
+        "alpha": "ours; the exact game converges with it",
+        "eta": "ours; the exact game converges with it",
+        "every": "ours; the exact game converges with it",
+        "samples": OURS,
+    },
     notes="The step is DERIVED from magnetic mirror descent; the language-model loss is RECALLED.",
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import NashMd, Reinforce
 from equipoise.games.closed_form import nash_md_step
+from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS, PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs, Scored, ScoredByMixture
@@ -35,6 +36,11 @@ NASH_MD = Method(
     in_theory=(Mixed(samples=2), Pairs()),
     derived={"mixture": lambda p: p["eta"] * p["tau"]},
     kl_weight="tau",
+    sources={
+        **of(OURS, "eta samples rounds batch"),
+        "tau": "paper's text, for its policy gradient; swept over 0.005 to 0.02",
+        "mixture": "paper's text: eta tau",
+    },
 ).with_parameters({})
 
 NASH_MD_PG = Method(
@@ -54,6 +60,12 @@ NASH_MD_PG = Method(
     exact={"tau": 0.1},
     in_theory=(Self(samples=1), ScoredByMixture()),
     kl_weight="tau",
+    sources={
+        **SHORT_ROUNDS,
+        "tau": "paper's text; swept over 0.005 to 0.02",
+        "mixture": "paper's text: 0.125 to 0.375 were best",
+        "samples": OURS,
+    },
 )
 
 NASH_EMA_PG = replace(
@@ -65,4 +77,8 @@ NASH_EMA_PG = replace(
     playground={**NASH_MD_PG.playground, "objective.decay": 0.9},
     exact={"tau": 0.1, "decay": 0.9},
     in_theory=(Self(samples=1), Scored(against=AVERAGE)),
+    sources={
+        **NASH_MD_PG.sources,
+        "decay": "paper's text; also 0.9995",
+    },
 )

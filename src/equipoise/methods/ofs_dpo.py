@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from equipoise.core.objectives import Ofs
+from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.chasing import ByDomain, Chasing, Combined
 from equipoise.play.method import Method
@@ -25,6 +26,11 @@ OFS_DPO = Method(
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
     playground={**MANY_STEPS, "objective.beta": 0.5},
     exact={"beta": 0.5, "parts": 1},
+    sources={
+        **SHORT_ROUNDS,
+        **of(NOT_RECOVERED, "beta chase speed"),
+        "parts": OURS,
+    },
     notes="The losses were read in a third party's code; beta, chase, the two learning rates and how often the roles "
     "change were not recovered. Rival and reference are scored at the start of a round. Full weights or LoRA.",
 )
@@ -45,6 +51,10 @@ COFS_DPO = replace(
         "train.lr": 5e-4,
     },
     exact={"beta": 0.5, "stay": 10, "parts": 1, "recall": 1000},
+    sources={
+        **OFS_DPO.sources,
+        **of(NOT_RECOVERED, "stay recall"),
+    },
     notes=f"{OFS_DPO.notes} Domains are the data files in their order (--data a --data b); set rounds to stay times "
     "their number. That weights are chosen on a small memory of earlier domains is recalled; choosing one weight per "
     "domain and going on from the combination are ours. Of a LoRA adapter the factors are combined.",

@@ -7,6 +7,7 @@ the last iterate. Neither seeks a Nash policy: with a general preference their f
 from dataclasses import replace
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import PAIR_ROUNDS, PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs
@@ -29,6 +30,12 @@ ONLINE_DPO = Method(
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
     playground={**PAIR_STEPS, "objective.beta": 0.1},
     in_theory=(Self(samples=2), Pairs()),
+    sources={
+        **SHORT_ROUNDS,
+        "beta": OURS,
+        "smoothing": "0 is DPO",
+        "samples": "two responses are compared",
+    },
 )
 
 ITERATIVE_DPO = replace(
@@ -43,4 +50,12 @@ ITERATIVE_DPO = replace(
     rounds=3,
     train={"batch": 128, "schedule": "cosine", "warmup": 0.03},
     playground={**PAIR_ROUNDS, "objective.beta": 0.5},
+    sources={
+        **ONLINE_DPO.sources,
+        "samples": "as INPO's, whose baseline it is",
+        "rounds": "as INPO's",
+        "batch": "as INPO's",
+        "schedule": "as INPO's",
+        "warmup": "as INPO's",
+    },
 )

@@ -4,6 +4,7 @@ reference. Gradient steps: refitting to the end would be best-response dynamics.
 from dataclasses import replace
 
 from equipoise.core.objectives import Ipo
+from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs
@@ -28,6 +29,11 @@ ONLINE_IPO = Method(
     exact={"tau": 0.1},
     in_theory=(Self(samples=2), Pairs()),
     kl_weight="tau",
+    sources={
+        **of(OURS, "rounds schedule warmup"),
+        **of(PAPER, "tau samples batch"),
+        "rate": "ours; exact games only",
+    },
 )
 
 IPO_MD = replace(
@@ -36,4 +42,8 @@ IPO_MD = replace(
     title="IPO-MD",
     players=Mixed(samples=2, mixture=0.125),
     in_theory=(Mixed(samples=2), Pairs()),
+    sources={
+        **ONLINE_IPO.sources,
+        "mixture": PAPER,
+    },
 )

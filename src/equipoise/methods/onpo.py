@@ -2,6 +2,7 @@
 
 from equipoise.core.objectives import Onpo
 from equipoise.games.closed_form import mirror_step
+from equipoise.methods.sources import NOT_RECOVERED, of
 from equipoise.methods.tiny import PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Pairs
@@ -28,5 +29,9 @@ ONPO = Method(
         state.policies[LAZY], game.win(state.policies[START]), step=m.objective.eta
     ),
     in_theory=(Self(samples=2), Pairs()),
+    sources={
+        **of(NOT_RECOVERED, "samples rounds batch"),
+        "eta": "ours: the inverse of INPO's; the paper's was not recovered",
+    },
     notes="The paper's hyperparameters were not recovered; eta is the inverse of INPO's.",
 )

@@ -1,6 +1,7 @@
 """P3O (2310.00212): pairs of fresh responses, the reward difference, and a clipped ratio. Clipping is DERIVED."""
 
 from equipoise.core.objectives import P3o
+from equipoise.methods.sources import OURS, SECOND_HAND, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -24,4 +25,12 @@ P3O = Method(
     playground={**MANY_STEPS, "objective.tau": 0.05, "play.prompts": 72, "train.epochs": 2},
     exact={"tau": 0.1},
     in_theory=(Self(samples=2), Scored(against=INITIAL)),
+    sources={
+        **SHORT_ROUNDS,
+        "tau": OURS,
+        "clip": SECOND_HAND,
+        "joint": "ours; the paper has both",
+        "epochs": "ours; several in the paper",
+        "samples": "paper's text: pairs",
+    },
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Reinforce, Rloo
 from equipoise.games.closed_form import mwu_step
+from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import Scored
@@ -27,6 +28,10 @@ RLOO = Method(
     playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
     exact={"tau": 0.1},
     in_theory=(Self(samples=2), Scored(against=INITIAL)),
+    sources={
+        **SHORT_ROUNDS,
+        **of(OURS, "tau samples"),
+    },
     notes="The reward is the win rate against the initial policy, which is fixed: reinforcement learning, not a game.",
 )
 
@@ -49,5 +54,10 @@ SPO = replace(
     playground={**MANY_STEPS, "play.samples": 8, "objective.tau": 0.0},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.parameters()["rate"]),
     in_theory=(Self(samples=1), Scored()),
+    sources={
+        **REINFORCE.sources,
+        "tau": "paper's text: no regulariser",
+        "rate": "ours; exact games only",
+    },
     notes="Any no-regret learner will do in theory; the closed form is multiplicative weights with step `rate`.",
 )

@@ -1,6 +1,7 @@
 """PPO (1707.06347, for language models 2406.09279): clipped policy gradient, token by token, with a critic."""
 
 from equipoise.core.objectives import Ppo
+from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.advantages import Proximal
 from equipoise.play.method import Method
@@ -24,6 +25,13 @@ PPO = Method(
     playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
     exact={"tau": 0.1, "whiten": False},
     in_theory=(Self(samples=1), Scored(against=INITIAL)),
+    sources={
+        **SHORT_ROUNDS,
+        **of(OURS, "tau samples"),
+        "clip": "RTO's authors' code",
+        "lam": "RTO's authors' code",
+        "whiten": "ours; usual",
+    },
     notes="The reward is the win rate against the initial policy, which is fixed. The critic is a linear function of "
     "the policy's hidden states, fitted in every round, where PPO trains a value network. On a finite game a response "
     "is one token.",

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from equipoise.core.objectives import Rloo
+from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
 from equipoise.play.players import Self
@@ -34,6 +35,14 @@ RLP_UML = Method(
     },
     exact={"tau": 0.2, "every": 25, "own": 2},
     in_theory=(Self(samples=2), ByLearnedReward(bottleneck=0.5)),
+    sources={
+        **of(OURS, "tau every samples batch schedule warmup"),
+        "own": "paper's text: 10 outputs per prompt",
+        "bottleneck": PAPER,
+        "confidence": "no synthetic pairs in this variant",
+        "rounds": "ours: two phases, as in the paper",
+        "rate": "ours; exact games only",
+    },
     notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "
     "model, here a small network on the initial policy's hidden states.",
 )
@@ -45,6 +54,11 @@ RLP_SPG = replace(
     pairing=ByLearnedReward(every=50, own=10, confidence=0.5),
     exact={"tau": 0.2, "every": 25, "own": 3},
     in_theory=(Self(samples=2), ByLearnedReward(confidence=0.5)),
+    sources={
+        **RLP_UML.sources,
+        "confidence": PAPER,
+        "bottleneck": "paper's text: none in this variant",
+    },
     notes=RLP_UML.notes
     + " Responses say the same where their texts are equal; the paper asks an entailment model.",
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from equipoise.methods.ppo import PPO
+from equipoise.methods.sources import CODE, OURS, of
 from equipoise.play.advantages import Guided
 
 RTO = replace(
@@ -20,6 +21,13 @@ RTO = replace(
         "objective.cap": 0.05,
     },
     exact={"tau": 0.1, "whiten": False, "beta": 0.5},
+    sources={
+        **PPO.sources,
+        **of(CODE, "clip lam beta1 cap"),
+        "tau": "authors' code: their beta2",
+        "beta": "DPO's usual",
+        "sentence": OURS,
+    },
     notes="Round 1 trains the teacher on all recorded pairs, with the learning rate, batch and epochs of the run. The "
     "response's reward is the win rate against the initial policy, times `sentence`; the released code adds a reward "
     "model's score. The critic is PPO's here. On a finite game a response is one token.",

@@ -6,6 +6,7 @@ The letters say where prompt, responses and preference come from: D the data, P 
 from dataclasses import replace
 
 from equipoise.core.objectives import Sail
+from equipoise.methods.sources import OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS, PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded, Pairs
@@ -29,6 +30,13 @@ SAIL = Method(
     playground={**PAIR_STEPS, "objective.beta": 0.5, "objective.generation": 0.1, "play.pairing": "method"},
     exact={"beta": 0.5, "generation": 0.1},
     in_theory=(Self(samples=2), Pairs(equal=True)),
+    sources={
+        **SHORT_ROUNDS,
+        "beta": OURS,
+        "generation": "1 is the exact gradient; the paper's coefficient was not recovered",
+        "preference": "the design: an oracle labels",
+        "samples": "two responses are compared",
+    },
     notes="The paper mixes each design with offline DPO batches, in a proportion not recovered; here it is pure.",
 )
 
@@ -41,6 +49,10 @@ SAIL_DPP = replace(
     objective=Sail(beta=0.1, generation=1.0, preference=1.0),
     playground={**PAIR_STEPS, "objective.beta": 0.5, "play.pairing": "method"},
     in_theory=(Self(samples=2), Pairs(labels="own", equal=True)),
+    sources={
+        **SAIL.sources,
+        "preference": "1 is the exact gradient; the paper's coefficient was not recovered",
+    },
     status="experimental",
     notes="From the reference itself every margin is 0 and nothing moves: start it from a policy that DPO has trained.",
 )
@@ -56,6 +68,12 @@ SAIL_DDP = replace(
     playground={**MANY_STEPS, "objective.beta": 0.5},
     exact={"beta": 0.5, "generation": 0.0, "parts": 1},
     in_theory=(Recorded(), AsRecorded()),
+    sources={
+        **SAIL.sources,
+        "generation": "the design: recorded responses",
+        "preference": "1 is the exact gradient; the paper's coefficient was not recovered",
+        "parts": OURS,
+    },
     status="experimental",
     notes=SAIL_DPP.notes,
 )

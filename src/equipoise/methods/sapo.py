@@ -1,6 +1,7 @@
 """SAPO (2405.20830): the data's response against itself with a segment by the moving average, the reference too."""
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import CODE, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.buffer import Buffered
 from equipoise.play.method import Method
@@ -32,6 +33,13 @@ SAPO = Method(
     },
     exact={"beta": 0.5, "parts": 1},
     in_theory=(Segments(), TargetBeatsOwn()),
+    sources={
+        **SHORT_ROUNDS,
+        **of(CODE, "beta size longest"),
+        "smoothing": "0 is DPO",
+        "decay": "authors' shipped configuration; 0.992 is its class's default",
+        "parts": OURS,
+    },
     notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used. A round writes for "
     "one of `parts` parts of the data, and the average moves once a round: with train.batch at least that many pairs a "
     "round is the paper's optimizer step; with fewer the average and the samples stand still for several steps. "

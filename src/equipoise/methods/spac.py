@@ -9,6 +9,7 @@ from equipoise.games.offline import population
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.spac_t import spac_step_exact
 from equipoise.games.tabular import TabularPolicy
+from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded
@@ -50,4 +51,11 @@ SPAC = Method(
     playground={**TINY, "objective.b": 0.5, "objective.w_pess": 0.1, "train.epochs": 3},
     exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
     closed_form=exact_step,
+    sources={
+        **of(OURS, "batch schedule warmup parts"),
+        **of(NOT_RECOVERED, "b w_pref w_pess rounds"),
+        "mode": "log-sigmoid smoothing is the paper's, its form derived",
+        "clip": "ours; no part of the smooth form",
+        "samples": "paper's text: one own response to a prompt",
+    },
 )

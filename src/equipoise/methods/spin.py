@@ -1,6 +1,7 @@
 """SPIN (2401.01335): the data's response against the policy's own, refitted from and against the last iterate."""
 
 from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import TargetBeatsOwn
@@ -23,5 +24,12 @@ SPIN = Method(
     train={"batch": 64, "epochs": 3},
     playground={**TINY, "objective.beta": 0.5, "train.epochs": 2},
     exact={"beta": 0.5},
+    sources={
+        **of(OURS, "batch parts"),
+        **of(CODE, "epochs samples"),
+        "beta": "authors' code, which raises it in late rounds",
+        "smoothing": "0 is DPO",
+        "rounds": "ours; the authors' scripts count to an iteration 3",
+    },
     notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used.",
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Sppo, SppoHard
 from equipoise.games.closed_form import mwu_step
+from equipoise.methods.sources import CODE, of
 from equipoise.methods.tiny import GROUP_ROUNDS, PAIR_ROUNDS
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs, Scored
@@ -28,6 +29,10 @@ SPPO = Method(
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
     in_theory=(Self(samples=1), Scored()),
+    sources={
+        **of(CODE, "samples rounds batch schedule warmup"),
+        "eta": "authors' code: beta = 0.001",
+    },
     notes="The closed form is multiplicative weights, which the squared loss meets up to O(eta^2).",
 )
 

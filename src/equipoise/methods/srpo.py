@@ -9,6 +9,7 @@ from equipoise.core.objectives import Srpo
 from equipoise.games.srpo import Roles, solution
 from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.dpo import DPO
+from equipoise.methods.sources import NOT_RECOVERED, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.pairing import InBothRoles
 
@@ -23,5 +24,9 @@ SRPO = replace(
     playground={**TINY, "objective.beta": 0.2, "train.eps": 1e-2, "train.epochs": 3},
     exact={"beta": 0.5},
     closed_form=lambda game, _, m: TabularPolicy(solution(game, Roles.of(game), m.objective.beta).generator),
+    sources={
+        **DPO.sources,
+        **of(NOT_RECOVERED, "beta alpha"),
+    },
     notes="Its policy is hard to improve, not the Nash policy. Answers are revised by policy.revise.",
 )

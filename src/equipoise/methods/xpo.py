@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Vpo, Xpo
 from equipoise.methods.dpo import DPO
+from equipoise.methods.sources import NOT_RECOVERED, OURS, SECOND_HAND, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairing import Replayed, WithChosen, WithThird
@@ -27,6 +28,12 @@ XPO = Method(
     train={"batch": 64},
     playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.005, "play.rounds": 4, "play.samples": 8},
     exact={"beta": 0.5, "alpha": 0.01},
+    sources={
+        **of(SECOND_HAND, "beta rounds"),
+        "alpha": "paper, at second hand, in its first round; also TRL's",
+        "samples": "paper's text: one by the policy, one by the reference",
+        "batch": OURS,
+    },
     notes="alpha falls over the paper's three rounds (1e-5, 5e-6, 0); here it is constant.",
 )
 
@@ -41,6 +48,13 @@ VPO = replace(
     objective=Vpo(beta=0.1, alpha=1e-4),
     playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.01, "play.rounds": 4, "play.samples": 8},
     exact={"beta": 0.5, "alpha": 0.02},
+    sources={
+        **XPO.sources,
+        **of(OURS, "beta rounds"),
+        "alpha": NOT_RECOVERED,
+        "optimistic": "paper's text: optimism online",
+        "samples": "recalled: two by the policy; the reference calibrates",
+    },
     notes="alpha was not recovered.",
 )
 
@@ -54,5 +68,10 @@ VPO_OFFLINE = replace(
     objective=Vpo(beta=0.1, alpha=1.0, optimistic=False),
     playground={**DPO.playground, "objective.alpha": 0.1},
     exact={"beta": 0.5, "alpha": 0.1},
+    sources={
+        **DPO.sources,
+        "alpha": NOT_RECOVERED,
+        "optimistic": "paper's text: pessimism on recorded data",
+    },
     notes="alpha was not recovered.",
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.zeroth import Perturbed, Votes, ZerothOrder
@@ -21,6 +22,12 @@ ZPG = Method(
     playground={**TINY, "play.rounds": 90, "evaluate.every": 30},
     exact={"alpha": 0.5, "mu": 0.1, "trim": 1e-6, "votes": 0},
     in_theory=(Perturbed(samples=1), Votes()),
+    sources={
+        **of(OURS, "samples rounds"),
+        **of(NOT_RECOVERED, "alpha mu trim votes"),
+        "block": "0 is ZPG",
+        "link": "Bradley-Terry, as in the paper's example",
+    },
     notes="D is a difference of values only where a reward explains the comparisons. A round's gain shrinks with the "
     "number of trained weights, and a step too long ends the run: nothing pulls back.",
 )
@@ -33,4 +40,8 @@ ZBCPG = replace(
     update=ZerothOrder(alpha=2e-4, mu=3.0, block=1000),
     exact={**ZPG.exact, "block": 1},
     in_theory=(Perturbed(samples=1, block=1), Votes()),
+    sources={
+        **ZPG.sources,
+        **of(NOT_RECOVERED, "alpha block"),
+    },
 )
