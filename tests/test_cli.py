@@ -42,6 +42,7 @@ def test_play_schema(capsys):
     assert found["methods"].keys() == {"inpo", "dpo"}
     for trace in found["methods"].values():
         assert trace.keys() == {
+            "tau",
             "round",
             "gap0",
             "gap_tau",
@@ -70,7 +71,8 @@ def play(capsys, game, *arguments):
         (["egpo", "onpo"], [], 0.1),  # egpo's own beta on exact games
         (["onpo", "egpo"], ["beta=0.02"], 0.02),  # the first that has a KL weight, as set
         (["egpo", "inpo"], ["beta=0.02", "tau=0.3"], 0.3),
-        (["inpo", "egpo"], ["beta=0.02"], 0.1),
+        (["inpo", "egpo"], ["beta=0.02"], 0.02),  # the only one that is set
+        (["inpo", "dpo"], ["beta=0.02"], 0.1),  # of dpo beta is no KL weight of a game
         (["onpo", "sppo"], [], None),
     ],
 )
@@ -80,15 +82,31 @@ def test_the_reported_kl_weight(capsys, methods, settings, tau):
     assert (found["methods"][methods[0]]["gap_tau"][0] is None) == (tau is None)
 
 
-def test_tau_is_the_kl_weight_of_every_method_whatever_it_calls_it(capsys):
-    found = play(capsys, "brps", "--method", "egpo", "inpo", "--rounds", "200", "--set", "tau=0.2")
+@pytest.mark.parametrize("name", ["tau", "beta"])
+@pytest.mark.parametrize("methods", [["egpo", "inpo"], ["inpo", "egpo"]])
+def test_a_kl_weight_that_is_set_is_that_of_every_method_whatever_they_call_it(capsys, name, methods):
+    found = play(capsys, "brps", "--method", *methods, "--rounds", "200", "--set", f"{name}=0.2")
+    assert found["tau"] == 0.2
     assert all(abs(trace["gap_tau"][-1]) < 1e-8 for trace in found["methods"].values())
+
+
+def test_two_kl_weights_that_are_set_stay_two(capsys):
+    found = play(
+        capsys, "brps", "--method", "egpo", "inpo", "--rounds", "200", "--set", "tau=0.2", "beta=0.3"
+    )
+    assert abs(found["methods"]["inpo"]["gap_tau"][-1]) < 1e-8
+    assert found["methods"]["egpo"]["gap_tau"][-1] > 1e-4  # it plays another game than the reported one
+    assert [found["methods"][name]["tau"] for name in ("egpo", "inpo")] == [0.3, 0.2]
+    _, out, _ = run(
+        capsys, "play", "--game", "brps", "--method", "egpo", "inpo", "--set", "tau=0.2", "beta=0.3"
+    )
+    assert "egpo plays at another KL weight, 0.3" in out and "inpo plays" not in out
 
 
 def test_a_file_with_several_methods(capsys, tmp_path):
     payoff = [[0, 0.8, -0.4], [-0.8, 0, 0.6], [0.4, -0.6, 0]]
     (tmp_path / "g.json").write_text(json.dumps({"payoff": payoff, "names": ["a", "b", "c"]}))
-    settings = ["eta=0.8", "beta=0.01", "tau=0.01"]
+    settings = ["eta=0.8", "beta=0.01"]
     found = play(
         capsys,
         str(tmp_path / "g.json"),

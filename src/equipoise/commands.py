@@ -33,9 +33,10 @@ def play(
 ) -> dict[str, Any]:
     """Play methods on one game; the object that `equipoise play --json` prints. The name "all" means every method.
 
-    A setting goes to every method that has a parameter of that name; one that no method has is an error. `tau` is also
-    the KL weight of every method that calls it otherwise, unless that name is set too, and the KL weight of the
-    reported gap: as set, or that of the first method that has one.
+    A setting goes to every method that has a parameter of that name; one that no method has is an error. The methods
+    are compared on one game: a KL weight that is set, under the name that any of them has for it or as `tau`, is that
+    of every method whose own name for it is not set, and of the reported gap (`tau` before another name). If none is
+    set, the gap is reported at that of the first method that has one.
 
     A method that cannot be played (parameters out of its range, an objective that needs lengths) is listed under
     "errors" with the reason, and the others are played. Where nothing is left to play this is the error raised.
@@ -46,15 +47,13 @@ def play(
         if name != "tau" and not any(name in m.parameters() for m in methods):
             known = ", ".join(sorted({p for m in methods for p in m.parameters()}))
             raise ConfigError(f"none of {', '.join(names)} has a parameter {name!r} (known: {known})")
-    tau = settings.get("tau")
-    if tau is not None and not isinstance(tau, int | float):
-        raise ConfigError(f"tau must be a number, got {tau!r}")
+    tau = _common_weight(methods, settings)
 
     errors: dict[str, Exception] = {}
     configured: list[Method] = []
     for method in methods:
         try:
-            configured.append(_configured(method, settings))
+            configured.append(_configured(method, settings, tau))
         except ValueError as error:
             errors[method.name] = error
     tau = next((m.tau for m in configured if m.tau), None) if tau is None else tau
@@ -63,9 +62,8 @@ def play(
         target = equilibrium(game, tau)
         for method in configured:
             try:
-                played[method.name] = play_game(
-                    game, method, rounds=rounds, exact=exact, tau=tau, target=target
-                )
+                trace = play_game(game, method, rounds=rounds, exact=exact, tau=tau, target=target)
+                played[method.name] = {"tau": method.tau, **trace}
             except (ValueError, NotConverged) as error:
                 errors[method.name] = error
     if not played:
@@ -80,10 +78,21 @@ def play(
     }
 
 
-def _configured(method: Method, settings: Mapping[str, Any]) -> Method:
+def _common_weight(methods: Sequence[Method], settings: Mapping[str, Any]) -> float | None:
+    """The KL weight of the game, as set by any of its names; None if it is not set."""
+    for name in ("tau", *(m.kl_weight for m in methods if m.kl_weight)):
+        if name in settings:
+            value = settings[name]
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ConfigError(f"{name} must be a number, got {value!r}")
+            return float(value)
+    return None
+
+
+def _configured(method: Method, settings: Mapping[str, Any], tau: float | None) -> Method:
     given = {name: value for name, value in settings.items() if name in method.parameters()}
-    if method.kl_weight and "tau" in settings:
-        given = {method.kl_weight: settings["tau"]} | given
+    if method.kl_weight and tau is not None:
+        given = {method.kl_weight: tau} | given
     return method.with_parameters({**method.exact, **given})
 
 

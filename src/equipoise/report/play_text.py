@@ -31,6 +31,9 @@ def print_play(result: Mapping[str, Any], console: Console) -> None:
     else:
         for x in range(len(nash)):
             _print_policies(x, result, console)
+    for name, trace in methods.items():
+        if trace.get("tau") not in (None, result["tau"]):
+            console.print(f"{escape(name)} plays at another KL weight, {trace['tau']:g}", highlight=False)
     for name, reason in result["errors"].items():
         console.print(escape(f"{name} was not played: {reason}"), highlight=False, emoji=False)
 
