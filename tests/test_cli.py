@@ -174,6 +174,15 @@ METHOD_KEYS = {
     "defaults",
     "status",
     "confidence",
+    "need",
+    "reference_free",
+    "formula",
+    "sources",
+    "bounded",
+    "limits",
+    "deviations",
+    "tests",
+    "claims",
 }
 
 
@@ -182,7 +191,7 @@ def test_methods_are_grouped_by_where_they_go(capsys):
     assert code == 0
     places = [
         out.index(word)
-        for word in ("recorded pairs are enough", "dpo ", "regularised Nash", "inpo ", "plain Nash", "onpo ")
+        for word in ("Recorded pairs", "dpo ", "regularised Nash", "inpo ", "plain Nash", "onpo ")
     ]
     assert places == sorted(places)
     assert all(f"\n{name} " in out for name in METHODS)
@@ -193,9 +202,19 @@ def test_methods_schema(capsys):
     listed = json.loads(out)
     assert code == 0
     assert {"spac", "inpo", "dpo", "ipo"} <= {method["name"] for method in listed}
-    assert all(method.keys() >= METHOD_KEYS for method in listed)
+    assert all(method.keys() >= METHOD_KEYS for method in listed) and len(listed) == len(METHODS) >= 40
     code, out, _ = run(capsys, "methods", "inpo", "--json")
     assert json.loads(out)["name"] == "inpo"
+
+
+def test_methods_are_filtered_and_an_unknown_one_gives_the_nearest(capsys):
+    _, out, _ = run(capsys, "methods", "--need", "online", "--reference-free", "--json")
+    assert {method["name"] for method in json.loads(out)} >= {"zpg", "zbcpg"}
+    assert all(m["need"] == "online" and m["reference_free"] for m in json.loads(out))
+    code, _, err = run(capsys, "methods", "--need", "pear")
+    assert code == 2 and "known: pairs, unary, lists, scores, online" in err
+    code, _, err = run(capsys, "methods", "inpoo")
+    assert code == 2 and "did you mean 'inpo'?" in err
 
 
 def test_data_check_schema(capsys, tmp_path):

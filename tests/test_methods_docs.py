@@ -1,4 +1,4 @@
-"""docs/methods/reference.md is the page that the code prints."""
+"""docs/methods/reference.md and its pages are what the code writes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,55 @@ from pathlib import Path
 import pytest
 
 from equipoise.methods.index import METHODS, get
-from equipoise.methods_docs import markdown, section
+from equipoise.methods_docs import BY_HAND, page, pages, write
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods" / "reference.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "methods"
 
 
 @pytest.fixture(scope="module")
-def page():
-    return markdown()
+def current():
+    return pages()
 
 
-def test_the_page_is_current(page):
-    assert PAGE.read_text(encoding="utf-8") == page, (
-        "run: python -m equipoise.methods_docs > docs/methods/reference.md"
-    )
+def test_every_page_is_current_and_none_is_left_over(current):
+    for path, text in current.items():
+        there = DOCS / path
+        assert there.is_file() and there.read_text(encoding="utf-8") == text, (
+            f"{path}: run python -m equipoise.methods_docs"
+        )
+    assert {p.relative_to(DOCS) for p in DOCS.glob("reference/*")} == set(current) - {Path("reference.md")}
 
 
-def test_every_method_has_one_section_and_is_linked(page):
-    for name, method in METHODS.items():
-        assert page.count(f"\n### {name}\n") == 1, name
-        assert f"[{name}](#{name})" in page
-        assert method.title in page and (not method.notes or method.notes in page)
+def test_the_index_links_every_method_once(current):
+    index = current[Path("reference.md")]
+    for name in METHODS:
+        assert index.count(f"[{name}](reference/{name}.md)") == 1, name
 
 
-def test_every_formula_stands_once(page):
-    for kind in {type(m.objective or m.update) for m in METHODS.values()}:
-        assert page.count(str(kind.__doc__).splitlines()[0]) == 1, kind
+def test_a_page_says_all_there_is_to_say():
+    text = page(get("inpo"))
+    assert "More, by hand: [inpo](../inpo.md)." in text
+    assert "L = ( h - 1/(2 eta) )^2" in text
+    assert "| `tau` (the KL weight) | 0.001667 | paper's text: eta/3 | 0.1 | 0.05 |" in text
+    assert "- with tau = eta it is ipo" in text
+    assert "- a third-party trainer drops" in text
+    assert "- claim [`inpo_last_iterate`](../../claims.md)" in text
+    assert "equipoise play --game brps --method inpo --rounds 5 --gradient" in text
 
 
-def test_a_section_holds_the_values_of_each_world():
-    lines = section(get("inpo"), {})
-    assert "| `eta` | 0.005 | 0.5 | 0.2 |" in lines
-    assert "| `tau` (the KL weight) | 0.001667 | 0.1 | 0.05 |" in lines
-    assert "equipoise play --game brps --method inpo --rounds 5 --gradient" in lines
+def test_pages_by_hand_are_there():
+    for name in BY_HAND.values():
+        assert (DOCS / f"{name}.md").is_file()
 
 
 def test_a_method_without_exact_games_says_why():
-    text = "\n".join(section(get("ipo_mean"), {}))
+    text = page(get("ipo_mean"))
     assert "equipoise play" not in text and "not played on exact games: this objective reads mean" in text
+
+
+def test_writing_removes_pages_of_methods_that_are_no_more(tmp_path, current, monkeypatch):
+    monkeypatch.setattr("equipoise.methods_docs.pages", lambda: current)
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "gone.md").write_text("# gone")
+    write(tmp_path)
+    assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*.md")} == set(current)

@@ -135,19 +135,28 @@ def game(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="one method, in full")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="one method, in full")] = None,
+    need: Annotated[
+        str | None, typer.Option(help="only what needs pairs, unary, lists, scores or online")
+    ] = None,
+    reference_free: Annotated[
+        bool, typer.Option("--reference-free", help="only what reads no frozen policy")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """List the methods, or describe one: its four choices, its defaults, its formula and how sure we are of it."""
-    from equipoise.methods.index import METHODS, describe, get
+    """The guide: the methods by what they need, or one: choices, formula, defaults and their sources, limits, proof."""
+    from equipoise.methods.index import get
+    from equipoise.report.guide import chosen, entry
     from equipoise.report.methods import print_method, print_methods
 
+    found = [get(name)] if name else chosen(need, reference_free)
     if as_json:
-        listed = [describe(m) for m in ([get(name)] if name else METHODS.values())]
+        listed = [entry(m) for m in found]
         print(json.dumps(listed[0] if name else listed))
     elif name:
-        print_method(get(name), Console())
+        print_method(found[0], Console())
     else:
-        print_methods(Console())
+        print_methods(found, Console())
 
 
 @app.command()

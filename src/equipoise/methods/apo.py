@@ -16,4 +16,5 @@ APO = replace(
         "alpha": "recalled",
         "rounds": "recalled",
     },
+    evidence=("tests/play/test_updates.py",),
 )

@@ -31,6 +31,7 @@ DNO_PRCT = Method(
         "beta": "paper's text: 0.1 or 0.05",
         "smoothing": "0 is DPO",
     },
+    evidence=("tests/play/test_thresholds.py",),
     notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
     "scale; here they are six times the win rate among the prompt's six responses. The rule for repeated n-grams is "
     "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. It samples at "

@@ -46,6 +46,7 @@ EGPO = Method(
         "eta": "ours; exact games only",
         "warmup": "ours; the authors warm up for 1000 steps",
     },
+    evidence=("tests/play/test_updates.py",),
     notes="Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by default.",
 )
 

@@ -43,4 +43,5 @@ INPO = Method(
         "eta": "paper's text, from a grid of 0.002 to 0.1; two third-party versions take 0.0075",
         "tau": "paper's text: eta/3",
     },
+    evidence=("tests/play/test_pairing.py",),
 )

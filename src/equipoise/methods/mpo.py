@@ -36,5 +36,6 @@ MPO = Method(
         "every": "ours; the exact game converges with it",
         "samples": OURS,
     },
+    evidence=("tests/play/test_updates.py",),
     notes="The step is DERIVED from magnetic mirror descent; the language-model loss is RECALLED.",
 )

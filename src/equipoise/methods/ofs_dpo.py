@@ -31,6 +31,7 @@ OFS_DPO = Method(
         **of(NOT_RECOVERED, "beta chase speed"),
         "parts": OURS,
     },
+    evidence=("tests/play/test_fast_slow.py",),
     notes="The losses were read in a third party's code; beta, chase, the two learning rates and how often the roles "
     "change were not recovered. Rival and reference are scored at the start of a round. Full weights or LoRA.",
 )

@@ -36,6 +36,7 @@ ONLINE_DPO = Method(
         "smoothing": "0 is DPO",
         "samples": "two responses are compared",
     },
+    evidence=("tests/play/test_pairing.py",),
 )
 
 ITERATIVE_DPO = replace(

@@ -33,5 +33,6 @@ ONPO = Method(
         **of(NOT_RECOVERED, "samples rounds batch"),
         "eta": "ours: the inverse of INPO's; the paper's was not recovered",
     },
+    evidence=("tests/play/test_updates.py",),
     notes="The paper's hyperparameters were not recovered; eta is the inverse of INPO's.",
 )

@@ -32,6 +32,7 @@ PPO = Method(
         "lam": "RTO's authors' code",
         "whiten": "ours; usual",
     },
+    evidence=("tests/play/test_advantages.py",),
     notes="The reward is the win rate against the initial policy, which is fixed. The critic is a linear function of "
     "the policy's hidden states, fitted in every round, where PPO trains a value network. On a finite game a response "
     "is one token.",

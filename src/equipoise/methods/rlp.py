@@ -43,6 +43,7 @@ RLP_UML = Method(
         "rounds": "ours: two phases, as in the paper",
         "rate": "ours; exact games only",
     },
+    evidence=("tests/play/test_relearn.py",),
     notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "
     "model, here a small network on the initial policy's hidden states.",
 )

@@ -40,6 +40,7 @@ SAPO = Method(
         "decay": "authors' shipped configuration; 0.992 is its class's default",
         "parts": OURS,
     },
+    evidence=("tests/play/test_sapo.py",),
     notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used. A round writes for "
     "one of `parts` parts of the data, and the average moves once a round: with train.batch at least that many pairs a "
     "round is the paper's optimizer step; with fewer the average and the samples stand still for several steps. "

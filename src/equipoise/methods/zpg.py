@@ -28,6 +28,7 @@ ZPG = Method(
         "block": "0 is ZPG",
         "link": "Bradley-Terry, as in the paper's example",
     },
+    evidence=("tests/play/test_zeroth.py",),
     notes="D is a difference of values only where a reward explains the comparisons. A round's gain shrinks with the "
     "number of trained weights, and a step too long ends the run: nothing pulls back.",
 )

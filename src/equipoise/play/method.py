@@ -38,6 +38,7 @@ class Method:
     derived     parameters that follow from others unless they are set: name -> function of all parameters.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
     sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
+    evidence    what proves the method beside what proves its objective: tests, and claims by name.
     notes       what a reader of the formula should know, such as which constants are recalled.
     """
 
@@ -60,6 +61,7 @@ class Method:
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     kl_weight: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
     status: str = "stable"
     notes: str = ""
 

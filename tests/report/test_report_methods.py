@@ -1,0 +1,117 @@
+"""The guide to methods: what it says is there, stands in lines that can be read, and is filtered as asked."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from equipoise.claims.index import CLAIMS
+from equipoise.core.objectives import Dpo
+from equipoise.core.objectives.catalog import CATALOG
+from equipoise.methods.index import METHODS, get
+from equipoise.report.guide import NEEDS, NO_SOURCE, chosen, entry, grouped, need_of, row_of
+from equipoise.report.methods import print_method, print_methods
+
+ROOT = Path(__file__).resolve().parents[2]
+OTHER_SETTINGS = {
+    "rounds",
+    "samples",
+    "pairing",
+    "lr",
+    "epochs",
+    "batch",
+    "schedule",
+    "warmup",
+    "weight_decay",
+}
+
+
+def printed(show, what, width=100):
+    out = StringIO()
+    show(what, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_the_list_has_one_line_for_each_method_and_fits_in_a_hundred_columns():
+    lines = printed(print_methods, list(METHODS.values())).splitlines()
+    assert max(map(len, lines)) <= 100
+    first = [line.split(" ")[0] for line in lines]
+    for name, method in METHODS.items():
+        assert first.count(name) == 1, name
+        line = lines[first.index(name)]
+        assert method.paper in line and ("free" in line.split()) == (not method.anchors)
+
+
+def test_every_method_stands_under_one_need():
+    assert sorted(m.name for group in grouped(METHODS.values()).values() for m in group) == sorted(METHODS)
+    for need in NEEDS:
+        assert {m.name for m in chosen(need)} == {n for n, m in METHODS.items() if need_of(m) == need}
+
+
+@pytest.mark.parametrize(
+    ("name", "need"),
+    [
+        ("dpo", "pairs"),
+        ("spin", "pairs"),
+        ("rlp_uml", "pairs"),
+        ("inpo", "online"),
+        ("sail_dpp", "online"),
+        ("rto", "online"),
+    ],
+)
+def test_what_a_method_needs(name, need):
+    assert need_of(get(name)) == need
+
+
+def test_filters():
+    free = chosen(reference_free=True)
+    assert get("zpg") in free and get("dpo") not in free and get("sppo") not in free
+    assert chosen("pairs", True) == [m for m in chosen("pairs") if not m.anchors]
+    with pytest.raises(ValueError, match="no data need 'pear'"):
+        chosen("pear")
+
+
+def test_the_row_of_an_objective_is_the_most_special_one():
+    assert row_of(Dpo(beta=0.7)) == ("dpo", CATALOG["dpo"])
+    assert row_of(CATALOG["cdpo"].build(smoothing=0.2)) == ("cdpo", CATALOG["cdpo"])
+    assert row_of(None) is None
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_an_entry_says_everything_or_says_that_it_is_not_known(method):
+    e = entry(method)
+    assert e["formula"] and e["need"] in NEEDS and e["status"] and e["confidence"]
+    assert set(e["sources"]) == set(e["defaults"])
+    assert all(e["sources"].values()) and e["tests"]
+    for path in e["tests"]:
+        assert (ROOT / path.partition("::")[0]).is_file(), path
+    for claim in e["claims"]:
+        assert claim in CLAIMS
+    if method.objective is not None:
+        assert e["bounded"] and CATALOG[e["catalogued"]].evidence
+
+
+def test_sources_speak_of_parameters_that_some_method_has():
+    known = {name for m in METHODS.values() for name in m.parameters()} | OTHER_SETTINGS
+    for name, method in METHODS.items():
+        assert set(method.sources) <= known, name
+
+
+def test_one_method_in_full():
+    text = printed(print_method, get("cdpo"), width=140)
+    assert "L = (1 - e) * softplus(-m) + e * softplus(m)" in text
+    assert "limit       with smoothing = 0 it is dpo" in text
+    assert "elsewhere   TRL ignores label_smoothing" in text
+    assert "smoothing  0.1     ours; libraries differ, HALOs take 0.2" in text
+    assert "tests/core/test_logistic.py" in text
+
+
+def test_what_is_not_recorded_is_said_to_be_so():
+    from dataclasses import replace
+
+    bare = replace(get("dpo"), sources={})
+    assert set(entry(bare)["sources"].values()) == {NO_SOURCE}
+    assert NO_SOURCE in printed(print_method, bare)
