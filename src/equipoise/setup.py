@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from equipoise.config import RunConfig
-from equipoise.data.collate import Response, collate, row_length
+from equipoise.data.collate import Response, row_length
 from equipoise.data.revise import INSTRUCTION, Leads, Revision
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
@@ -146,7 +146,7 @@ def _probe(world: TextWorld, rows: Rows) -> float:
     """Seconds of training a round, from the forward and backward of one micro-batch (the second of two)."""
     t = world.training
     few = rows.take(np.arange(min(len(rows), t.micro_batch)))
-    tokens = collate([p.ids for p in few.prompts], [list(g) for g in few.responses], world.policy.pad)
+    tokens = world.policy.batch([p.ids for p in few.prompts], [list(g) for g in few.responses])
     for _ in range(2):
         begin = time.perf_counter()
         world.policy.logprobs(tokens)[0].sum().backward()

@@ -11,7 +11,7 @@ from equipoise.core.logprob import by_response, response_logps
 from equipoise.data.collate import Response, collate
 from equipoise.policy import checkpoint, critic
 from equipoise.policy.anchors import AnchorStore, score, tokenwise
-from equipoise.policy.causal import causal_lm
+from equipoise.policy.scorer import causal_lm
 
 PROMPTS = [(1, 5, 6), (1, 7), (1, 9, 10, 11, 12)]
 RESPONSES = [[(8, 2), (9, 10, 11, 2)], [(3, 4, 5, 6, 7, 8, 2), (2,)], [(20, 2), (21, 22, 23)]]

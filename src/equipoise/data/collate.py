@@ -1,4 +1,7 @@
-"""Token ids to batches: comparisons become padded rows, one per response, with a mask of what is scored."""
+"""Token ids to padded rows, one per response, with a mask of what is scored: the plain form of a batch.
+
+`data.pack` is the fast form; rows are what every model takes, and what the fast form must agree with.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,8 @@ def row_length(prompt: Ids, response: Scored) -> int:
     return len(prompt) + sum(map(len, lead_and_ids(response)))
 
 
-def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: int) -> TokenBatch:
-    """Rows of prompt, lead and response, padded to the longest; only the response is scored.
+def width(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> int:
+    """K, the number of responses of every comparison.
 
     Raises ValueError for an empty prompt, an empty response or uneven K.
     """
@@ -81,13 +84,22 @@ def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: 
         raise ValueError(
             f"every comparison of a batch needs the same number of responses, got {sorted(widths)}"
         )
+    if not all(prompts) or not all(lead_and_ids(r)[1] for group in responses for r in group):
+        raise ValueError("every row needs at least one prompt token (BOS will do) and one response token")
+    return widths.pop()
+
+
+def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: int) -> TokenBatch:
+    """Rows of prompt, lead and response, padded to the longest; only the response is scored.
+
+    Raises ValueError for an empty prompt, an empty response or uneven K.
+    """
+    shape = (len(prompts), width(prompts, responses))
     rows = [
         (prompt, *lead_and_ids(response))
         for prompt, group in zip(prompts, responses, strict=True)
         for response in group
     ]
-    if any(not prompt or not response for prompt, _, response in rows):
-        raise ValueError("every row needs at least one prompt token (BOS will do) and one response token")
     longest = max(sum(map(len, row)) for row in rows)
     ids = torch.full((len(rows), longest), pad, dtype=torch.long)
     attention = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -98,4 +110,4 @@ def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: 
         ids[row, :end] = torch.tensor(prompt + lead + response)
         attention[row, :end] = 1
         scored[row, start:end] = True
-    return TokenBatch(ids, attention, scored, (len(prompts), widths.pop()))
+    return TokenBatch(ids, attention, scored, shape)

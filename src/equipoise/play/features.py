@@ -10,7 +10,8 @@ from torch import Tensor
 
 from equipoise.data.collate import collate
 from equipoise.policy.anchors import Pair
-from equipoise.policy.causal import CausalPolicy, backbone
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scorer import backbone
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.base import is_group, reads_reward, reads_tokens
 from equipoise.core.scores import Losses, Scores, TokenScores
-from equipoise.data.collate import collate, row_length
+from equipoise.data.collate import row_length
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 
@@ -117,7 +117,7 @@ class Fit:
         """
         prompts = [p.ids for p in self.rows.prompts[chosen]]
         responses = [list(group) for group in self.rows.responses[chosen]]
-        batch = collate(prompts, responses, self.policy.pad)
+        batch = self.policy.batch(prompts, responses)
         index, tokens = torch.from_numpy(chosen), reads_tokens(self.objective)
         logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, self.scorer)
 

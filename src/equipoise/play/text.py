@@ -76,7 +76,7 @@ class TextWorld(TextWriting):
         """Kept in the store like an anchor: every process, and a resumed run, reads the same values."""
         folder, pairs = state.policies[START], pairs_of(rows)
         about = hashlib.sha256(returns.numpy().tobytes()).hexdigest()
-        fingerprint = f"{(folder / checkpoint.FINGERPRINT).read_text(encoding='utf-8')}|values of {about}"
+        fingerprint = f"{self._fingerprint(folder)}|values of {about}"
 
         def make() -> tuple[Tensor, Tensor]:
             with (
@@ -94,7 +94,7 @@ class TextWorld(TextWriting):
     ) -> Tensor:
         """Log-probs [N, K], or [N, K, T] of tokens, under the checkpoint in `folder`."""
         pairs = pairs_of(rows)
-        fingerprint = (folder / checkpoint.FINGERPRINT).read_text(encoding="utf-8")
+        fingerprint = self._fingerprint(folder)
         fingerprint = anchors.tokenwise(fingerprint) if tokens else fingerprint
 
         def make() -> tuple[Tensor, Tensor]:
@@ -106,6 +106,10 @@ class TextWorld(TextWriting):
                 return anchors.score(policy, pairs, self.training.micro_batch, shown.tick, tokens=tokens)
 
         return self.store.get(fingerprint, pairs, make)[0]
+
+    def _fingerprint(self, folder: Path) -> str:
+        """The checkpoint's own, and the kernels that score here: a run may be taken up on another machine."""
+        return f"{(folder / checkpoint.FINGERPRINT).read_text(encoding='utf-8')}|{self.policy.path}"
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str

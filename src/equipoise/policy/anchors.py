@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from equipoise.data.collate import Ids, Scored, TokenBatch, collate, lead_and_ids, row_length
+from equipoise.data.collate import Ids, Scored, lead_and_ids, row_length
+from equipoise.data.pack import Batch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_tensors
 
@@ -94,13 +95,13 @@ def score(
 
 def batches(
     policy: CausalPolicy, comparisons: Sequence[Pair], batch: int
-) -> Iterator[tuple[list[int], TokenBatch]]:
+) -> Iterator[tuple[list[int], Batch]]:
     """All comparisons, `batch` at a time, similar lengths together: their places, and their rows."""
     order = sorted(range(len(comparisons)), key=lambda i: _longest(comparisons[i]))
     for begin in range(0, len(order), batch):
         chosen = order[begin : begin + batch]
         prompts, groups = [comparisons[i][0] for i in chosen], [list(comparisons[i][1]) for i in chosen]
-        yield chosen, collate(prompts, groups, policy.pad)
+        yield chosen, policy.batch(prompts, groups)
 
 
 def _longest(comparison: Pair) -> int:

@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.core.logprob import (
-    Scored,
-    by_response,
-    response_logps,
-    scored_positions,
-    token_logps,
-    token_logps_from_logits,
-)
-from equipoise.data.collate import Prompt, Response, TokenBatch
+from equipoise.data.collate import Ids, Prompt, Response, Scored, collate
+from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
 from equipoise.policy.protocol import Decoding, ModelError
 from equipoise.policy.sample import sample
-
-log = logging.getLogger(__name__)
-
-
-class Scorer(nn.Module):
-    """The part of a policy that training wraps: token ids in, response log-probs out.
-
-    Where the head is a plain linear map (checked by a probe, not assumed) only the rows that predict scored
-    tokens pass through it, in chunks; otherwise the model's own logits are used.
-    """
-
-    def __init__(self, model: nn.Module, precision: str) -> None:
-        super().__init__()
-        self.model = model
-        self.precision = precision
-        self.linear_head = _head_is_linear(model)
-        if not self.linear_head:
-            log.warning("the model's head is not a plain linear map: scoring through its full logits")
-
-    def forward(
-        self, ids: Tensor, attention: Tensor, scored: Tensor, tokens: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """[R, S] ids -> ([R] summed response log-probs in float64, [R] scored tokens).
-
-        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one).
-        """
-        where = scored_positions(scored)
-        targets = ids[where.row, where.target]
-        with self.autocast(ids.device):
-            if self.linear_head:
-                hidden = self.hidden(ids, attention, where)
-                head = causal_lm(self.model).get_output_embeddings()
-                logps = token_logps(hidden, head.weight.to(hidden.dtype), targets, bias=head.bias)
-            else:
-                logits = self.model(input_ids=ids, attention_mask=attention, use_cache=False).logits
-                logps = token_logps_from_logits(logits[where.row, where.predictor], targets)
-        return (by_response if tokens else response_logps)(logps, where.row, len(ids))
-
-    def hidden(self, ids: Tensor, attention: Tensor, where: Scored) -> Tensor:
-        """[N, D] last hidden states from which the scored tokens are predicted."""
-        states = backbone(self.model)(input_ids=ids, attention_mask=attention, use_cache=False)
-        found: Tensor = states.last_hidden_state[where.row, where.predictor]
-        return found
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        bf16 = self.precision == "bf16"
-        return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+from equipoise.policy.scorer import Scorer
 
 
 class CausalPolicy:
@@ -143,6 +88,11 @@ class CausalPolicy:
         return tuple(stops)
 
     @property
+    def path(self) -> str:
+        """The kernels that score: a log-prob differs between them by rounding."""
+        return f"{self.device.type}, {'packed' if self.scorer.reach else 'rows'}"
+
+    @property
     def max_positions(self) -> int:
         """Longest sequence the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT)
@@ -151,29 +101,34 @@ class CausalPolicy:
         """Names and values of what is trained."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
-    def logprobs(self, batch: TokenBatch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> Batch:
+        """Comparisons in the form the model takes them: packed, or padded rows where it must be.
+
+        Raises ValueError for an empty prompt, an empty response or uneven K.
+        """
+        if self.scorer.reach:
+            packed = pack(prompts, responses)
+            if packed.longest <= self.scorer.reach:
+                return packed
+        return collate(prompts, responses, self.pad)
+
+    def logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """([B, K] summed log-probs, [B, K] token counts); differentiable.
 
         `scorer` is the wrapped module (DDP and the like) while training, else the policy's own.
         """
-        on_device = batch.to(self.device)
-        logp, length = (scorer or self.scorer)(on_device.ids, on_device.attention, on_device.scored)
+        logp, length = (scorer or self.scorer)(batch.to(self.device))
         return logp.view(batch.shape), length.view(batch.shape)
 
-    def token_logprobs(self, batch: TokenBatch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    def token_logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """([B, K, T] log-probs of the responses' tokens, [B, K, T] True where there is one); differentiable."""
-        on_device = batch.to(self.device)
-        logp, mask = (scorer or self.scorer)(on_device.ids, on_device.attention, on_device.scored, True)
+        logp, mask = (scorer or self.scorer)(batch.to(self.device), True)
         return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
     @torch.no_grad()
-    def features(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """([B, K, T, D] last hidden states that predict the responses' tokens, [B, K, T] True where there is one)."""
-        on_device = batch.to(self.device)
-        where = scored_positions(on_device.scored)
-        with self.scorer.autocast(self.device):
-            hidden = self.scorer.hidden(on_device.ids, on_device.attention, where)
-        found, mask = by_response(hidden.float(), where.row, len(on_device.ids))
+        found, mask = self.scorer.features(batch.to(self.device))
         return found.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
     def sample(
@@ -190,29 +145,6 @@ class CausalPolicy:
         return sample(
             self, prompts, count, seed=seed, decoding=decoding, places=places, mixed_with=mixed_with
         )
-
-
-def causal_lm(model: nn.Module) -> Any:
-    """The causal language model inside adapters, if there are any."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def backbone(model: nn.Module) -> Any:
-    """The model without its head: ids in, hidden states out."""
-    base = causal_lm(model)
-    return getattr(base, base.base_model_prefix)
-
-
-@torch.no_grad()
-def _head_is_linear(model: nn.Module) -> bool:
-    """Whether head(backbone(ids)) gives the model's own logits: scaled or capped heads do not."""
-    head = causal_lm(model).get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return False
-    ids = torch.arange(1, 6, device=head.weight.device).remainder(head.weight.shape[0])[None]
-    hidden = backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
-    own = model(input_ids=ids, use_cache=False).logits.float()
-    return bool(torch.allclose(head(hidden).float(), own, rtol=1e-4, atol=1e-4 * float(own.abs().max())))
 
 
 def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, seed: int) -> Any:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.policy.causal import CausalPolicy, causal_lm
+from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
 from equipoise.policy.protocol import ModelError
+from equipoise.policy.scorer import causal_lm
 
 FINGERPRINT = "fingerprint.txt"
 MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
@@ -69,7 +70,7 @@ def weights_of(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[No
 
 
 def fingerprint(policy: CausalPolicy) -> str:
-    """A hash of everything the policy's log-probs depend on: weights, architecture, precision, path."""
+    """A hash of what the policy's log-probs depend on but kernels: weights, architecture, precision, head."""
     about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from equipoise.data.collate import Prompt, Response, TokenBatch
+from equipoise.data.collate import Prompt, Response
+from equipoise.data.pack import Batch
 
 
 class ModelError(ValueError):
@@ -53,4 +54,4 @@ class Policy(Protocol):
         places: Sequence[int] | None = None,
     ) -> list[list[Response]]: ...
 
-    def logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]: ...
+    def logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]: ...

@@ -1,0 +1,121 @@
+"""The plan of the fast path: comparisons laid end to end in one row, each prompt and each response once, no padding.
+
+A prompt is followed by its branches. A branch is what a response adds to the prompt: its lead and its tokens but the
+last, which predicts nothing. Positions go on from the prompt's in every branch, and the prompt's last token predicts
+the first token of every response without a lead. A token reads its prompt and its own branch, never another branch;
+`policy.attention` sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from equipoise.core.logprob import Index
+from equipoise.data.collate import Ids, Scored, TokenBatch, lead_and_ids, width
+
+InRow: TypeAlias = Int[Tensor, "S"]
+Distinct: TypeAlias = Int[Tensor, "M"]
+Tree: TypeAlias = tuple[
+    tuple[int, tuple[int, ...]], ...
+]  # tokens of each prompt, and of each of its branches
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """B comparisons of K responses as one row of S tokens. Prompts and responses that are equal stand there once.
+
+    ids, positions      [S] the tokens, and where each stands in its own sequence.
+    predictor, target   [M] the place whose hidden state predicts a scored token, and that token.
+    token, row          [N] for each scored token of the responses b*K + k in turn: which of the M it is, and its
+                        response. N > M where comparisons share responses.
+    tree                lengths of prompts and branches in their order in the row; they add up to S.
+    """
+
+    ids: InRow
+    positions: InRow
+    predictor: Distinct
+    target: Distinct
+    token: Index
+    row: Index
+    tree: Tree
+    shape: tuple[int, int]
+
+    def to(self, device: torch.device) -> PackedBatch:
+        tensors = ("ids", "positions", "predictor", "target", "token", "row")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, prompt and branch."""
+        return max(prompt + max(branches) for prompt, branches in self.tree)
+
+
+Batch: TypeAlias = TokenBatch | PackedBatch
+
+
+def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> PackedBatch:
+    """One row for all comparisons, in the order in which prompts first occur.
+
+    Raises ValueError for an empty prompt, an empty response or uneven K, as `collate` does.
+    """
+    shape = (len(prompts), width(prompts, responses))
+    places: dict[Ids, dict[tuple[Ids, Ids], range]] = {}
+    for prompt, group in zip(prompts, responses, strict=True):
+        places.setdefault(prompt, {}).update(dict.fromkeys(map(lead_and_ids, group), range(0)))
+    ids: list[int] = []
+    positions: list[range] = []
+    predictor: list[int] = []
+    target: list[int] = []
+    tree = []
+    for prompt, branches in places.items():
+        ids += prompt
+        positions.append(range(len(prompt)))
+        end, lengths = len(ids), []
+        for lead, response in branches:
+            path = (end - 1, *range(len(ids), len(ids) + len(lead) + len(response) - 1))
+            predictor += path[len(lead) :]
+            branches[lead, response] = range(len(target), len(target) + len(response))
+            target += response
+            ids += (*lead, *response[:-1])
+            positions.append(range(len(prompt), len(prompt) + len(path) - 1))
+            lengths.append(len(path) - 1)
+        tree.append((len(prompt), tuple(lengths)))
+    found = [places[p][lead_and_ids(r)] for p, group in zip(prompts, responses, strict=True) for r in group]
+    return PackedBatch(
+        torch.tensor(ids),
+        torch.tensor(list(chain.from_iterable(positions))),
+        torch.tensor(predictor),
+        torch.tensor(target),
+        torch.tensor(list(chain.from_iterable(found))),
+        torch.arange(len(found)).repeat_interleave(torch.tensor(list(map(len, found)))),
+        tuple(tree),
+        shape,
+    )
+
+
+def packed_length(prompt: Ids, responses: Sequence[Scored]) -> int:
+    """Tokens of one comparison in a row that shares nothing with others."""
+    return len(prompt) + sum(len(lead) + len(ids) - 1 for lead, ids in map(lead_and_ids, responses))
+
+
+def shares(sizes: Sequence[int], budget: int, most: int | None = None) -> Iterator[slice]:
+    """Consecutive shares of at most `budget` in sum and `most` in number; one too large for it stands alone."""
+    begin, filled = 0, 0
+    for place, size in enumerate(sizes):
+        if place > begin and (filled + size > budget or place - begin == most):
+            yield slice(begin, place)
+            begin, filled = place, 0
+        filled += size
+    if begin < len(sizes):
+        yield slice(begin, len(sizes))

@@ -1,0 +1,180 @@
+"""The part of a policy that training wraps: a batch in, response log-probs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.core.logprob import (
+    by_response,
+    response_logps,
+    scored_positions,
+    token_logps,
+    token_logps_from_logits,
+)
+from equipoise.data.collate import Response, collate
+from equipoise.data.pack import Batch, PackedBatch, pack
+from equipoise.policy.attention import Layout, attending, register
+
+log = logging.getLogger(__name__)
+
+
+class Scorer(nn.Module):
+    """Log-probs of a batch of comparisons, packed or as padded rows.
+
+    What the model allows is probed when it is loaded, not assumed from its name. Where its attention can read a packed
+    row (`reach` > 0), prompts and responses are computed once and nothing is padded; else rows are. Where the head is
+    a plain linear map (`linear_head`), only the states that predict scored tokens pass through it, in chunks; else the
+    model's own logits are used. What is lost is said once in the log.
+    """
+
+    def __init__(self, model: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+        self.linear_head = _head_is_linear(model)
+        if not self.linear_head:
+            log.warning("the model's head is not a plain linear map: scoring through its full logits")
+        self.reach = self._reach()
+
+    def forward(self, batch: Batch, tokens: bool = False) -> tuple[Tensor, Tensor]:
+        """R = B * K summed response log-probs [R] in float64, and numbers of scored tokens [R].
+
+        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one).
+        """
+        reading = _Reading.of(batch)
+        with self.autocast(batch.ids.device):
+            if self.linear_head:
+                states = self.states(batch, reading)
+                head = causal_lm(self.model).get_output_embeddings()
+                logps = token_logps(states, head.weight.to(states.dtype), reading.targets, bias=head.bias)
+            else:
+                with self._attending(batch):
+                    logits = self.model(**reading.inputs, use_cache=False).logits
+                logps = token_logps_from_logits(logits[reading.places], reading.targets)
+        return (by_response if tokens else response_logps)(*reading.each(logps), rows_of(batch))
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """([R, T, D] states that predict the scored tokens, [R, T] True where there is one)."""
+        reading = _Reading.of(batch)
+        with self.autocast(batch.ids.device):
+            states = self.states(batch, reading)
+        return by_response(*reading.each(states.float()), rows_of(batch))
+
+    def states(self, batch: Batch, reading: _Reading) -> Tensor:
+        """[M, D] last hidden states that predict a scored token."""
+        with self._attending(batch):
+            found: Tensor = backbone(self.model)(**reading.inputs, use_cache=False).last_hidden_state
+        return found[reading.places]
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        bf16 = self.precision == "bf16"
+        return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+    @contextmanager
+    def _attending(self, batch: Batch) -> Iterator[None]:
+        if isinstance(batch, PackedBatch):
+            with attending(self.model, Layout(batch.tree, batch.ids.device)):
+                yield
+        else:
+            yield
+
+    @torch.no_grad()
+    def _reach(self) -> int:
+        """Tokens of the longest sequence that a packed row may hold; 0 where the model takes padded rows only.
+
+        A small batch of every kind of branch must give the states that its padded rows give. Windows it does not
+        fill are read from the configuration.
+        """
+        register()
+        weight = next(self.model.parameters())
+        size = causal_lm(self.model).get_input_embeddings().weight.shape[0]
+        ids = [7 * i % (size - 1) + 1 for i in range(40)]
+        prompts = [tuple(ids[:5]), tuple(ids[5:8])]
+        led = Response(tuple(ids[13:15]), "", lead=tuple(ids[10:13]))
+        responses = [[tuple(ids[8:10]), led], [tuple(ids[20:21]), tuple(ids[21:27])]]
+        try:
+            batches = pack(prompts, responses), collate(prompts, responses, 0)
+            packed, padded = (
+                self.states(b, _Reading.of(b)) for b in (batch.to(weight.device) for batch in batches)
+            )
+        except Exception as error:  # whatever a model does with a row it was not written for
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+            off = float((packed - padded).abs().max() / padded.abs().max())
+            if off < bound:
+                return _window(self.model)
+            why = f"states differ by {off:.0e}"
+        log.warning("the model does not take packed rows (%s): scoring through padded rows, slower", why)
+        return 0
+
+
+def rows_of(batch: Batch) -> int:
+    """Responses in a batch."""
+    return batch.shape[0] * batch.shape[1]
+
+
+class _Reading(NamedTuple):
+    """What the model reads of a batch, and which of its states and tokens are looked at.
+
+    places    where the M states that predict scored tokens are.      targets   [M] the tokens.
+    token     which of the M each scored token of each response is; all of them in turn if None.
+    row       the response of each scored token.
+    """
+
+    inputs: dict[str, Tensor]
+    places: tuple[Any, Tensor]
+    targets: Tensor
+    token: Tensor | None
+    row: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Reading:
+        if isinstance(batch, PackedBatch):
+            inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
+            return cls(inputs, (0, batch.predictor), batch.target, batch.token, batch.row)
+        where = scored_positions(batch.scored)
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention}
+        targets = batch.ids[where.row, where.target]
+        return cls(inputs, (where.row, where.predictor), targets, None, where.row)
+
+    def each(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of the M tokens, for every token of every response: (values, its response)."""
+        return values if self.token is None else values[self.token], self.row
+
+
+def causal_lm(model: nn.Module) -> Any:
+    """The causal language model inside adapters, if there are any."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def backbone(model: nn.Module) -> Any:
+    """The model without its head: ids in, hidden states out."""
+    base = causal_lm(model)
+    return getattr(base, base.base_model_prefix)
+
+
+def _window(model: nn.Module) -> int:
+    """The shortest window any of the model's layers may attend within."""
+    names = ("sliding_window", "attention_chunk_size")
+    configs = [m.config for m in model.modules() if hasattr(m, "config")]
+    windows = [getattr(config, name, None) for config in configs for name in names]
+    return min((w for w in windows if isinstance(w, int)), default=2**31)
+
+
+@torch.no_grad()
+def _head_is_linear(model: nn.Module) -> bool:
+    """Whether head(backbone(ids)) gives the model's own logits: scaled or capped heads do not."""
+    head = causal_lm(model).get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    ids = torch.arange(1, 6, device=head.weight.device).remainder(head.weight.shape[0])[None]
+    hidden = backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
+    own = model(input_ids=ids, use_cache=False).logits.float()
+    return bool(torch.allclose(head(hidden).float(), own, rtol=1e-4, atol=1e-4 * float(own.abs().max())))
