@@ -14,6 +14,9 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from equipoise.core.numerics import LARGEST_EXPONENT, bounded_exp
 
 LogProbs: TypeAlias = Float[Tensor, "... A"]
 Real: TypeAlias = Float[Tensor, "..."]
@@ -25,12 +28,14 @@ class Generator:
     """A convex f with f(1) = 0, written so that it neither overflows nor cancels.
 
     perspective   (log p, log q) -> q f(p/q) for p, q > 0.
+    slope         log u -> f'(u): the reward, over beta, that makes u = p/q optimal (f-DPO). Exponents are cut at 80.
     at_zero       f(0): what mass of q outside the support of p costs, per unit.
     at_infinity   lim f(u)/u: what mass of p outside the support of q costs, per unit.
     """
 
     name: str
     perspective: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
     at_zero: float
     at_infinity: float
 
@@ -77,12 +82,14 @@ def _jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
 REVERSE_KL = Generator(
     name="reverse KL: f(u) = u log u, D = KL(p || q)",
     perspective=lambda log_p, log_q: log_p.exp() * (log_p - log_q),
+    slope=lambda log_u: log_u + 1,
     at_zero=0.0,
     at_infinity=inf,
 )
 FORWARD_KL = Generator(
     name="forward KL: f(u) = -log u, D = KL(q || p)",
     perspective=lambda log_p, log_q: log_q.exp() * (log_q - log_p),
+    slope=lambda log_u: -bounded_exp(-log_u),
     at_zero=inf,
     at_infinity=0.0,
 )
@@ -90,18 +97,21 @@ JENSEN_SHANNON = Generator(
     # half of the generator of f-DPO (2309.16240): with this one D is the usual divergence, at most log 2
     name="Jensen-Shannon: f(u) = (u log u - (u + 1) log((u + 1)/2)) / 2",
     perspective=_jensen_shannon,
+    slope=lambda log_u: 0.5 * (log(2) + logsigmoid(log_u)),
     at_zero=0.5 * log(2),
     at_infinity=0.5 * log(2),
 )
 CHI_SQUARE = Generator(
     name="chi-square: f(u) = (u - 1)^2",
     perspective=lambda log_p, log_q: log_q.exp() * torch.expm1(log_p - log_q).square(),
+    slope=lambda log_u: 2 * torch.expm1(log_u.clamp(max=LARGEST_EXPONENT)),
     at_zero=1.0,
     at_infinity=inf,
 )
 TOTAL_VARIATION = Generator(
     name="total variation: f(u) = |u - 1| / 2",
     perspective=lambda log_p, log_q: 0.5 * (log_p.exp() - log_q.exp()).abs(),
+    slope=lambda log_u: 0.5 * log_u.sign(),
     at_zero=0.5,
     at_infinity=0.5,
 )
@@ -119,7 +129,12 @@ def alpha(a: float) -> Generator:
         mixed = torch.exp((1 - a) * log_p + a * log_q)
         return (mixed - (1 - a) * log_p.exp() - a * log_q.exp()) / (a * (a - 1))
 
-    return Generator(name=f"alpha = {a}", perspective=perspective, at_zero=1 / (1 - a), at_infinity=1 / a)
+    def slope(log_u: Tensor) -> Tensor:
+        return -torch.expm1((-a * log_u).clamp(max=LARGEST_EXPONENT)) / a
+
+    return Generator(
+        name=f"alpha = {a}", perspective=perspective, slope=slope, at_zero=1 / (1 - a), at_infinity=1 / a
+    )
 
 
 def estimate(logp: Real, logp_ref: Real, kind: Estimator) -> Real:

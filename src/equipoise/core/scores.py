@@ -83,9 +83,10 @@ class Scores:
     length    [B, K] number of scored tokens, for objectives on per-token means.
     reward    [B, K] a number for each candidate, for objectives that regress on it or ascend it: a win rate
               against some opponent, or a reward model's score. Such objectives need no label.
+    weight    [B, K] a weight >= 0 for each candidate, without a gradient, for objectives that say `weighted = True`.
     tokens    the same token by token, for objectives that say `tokens = True`; see `Scores.of_tokens`.
 
-    Raises ValueError if a shape disagrees, an anchor requires a gradient or a probability leaves [0, 1].
+    Raises ValueError if a shape disagrees, an anchor or weight requires a gradient or a probability leaves [0, 1].
     """
 
     logp: PerCandidate
@@ -93,6 +94,7 @@ class Scores:
     prob: PerComparison | None = None
     length: Float[Tensor, "B K"] | None = None
     reward: PerCandidate | None = None
+    weight: PerCandidate | None = None
     tokens: TokenScores | None = None
 
     def __post_init__(self) -> None:
@@ -103,9 +105,11 @@ class Scores:
             raise ValueError(
                 f"tokens have shape {tuple(self.tokens.logp.shape)}, logp has {tuple(self.logp.shape)}"
             )
-        for name, values in (("length", self.length), ("reward", self.reward)):
+        for name, values in (("length", self.length), ("reward", self.reward), ("weight", self.weight)):
             if values is not None and values.shape != self.logp.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
+        if self.weight is not None and self.weight.requires_grad:
+            raise ValueError("weight requires a gradient; weights are numbers, detach them")
         if self.prob is not None:
             if self.prob.shape != self.logp.shape[:1]:
                 raise ValueError(
@@ -157,6 +161,12 @@ class Scores:
         """The candidates' rewards. Raises ValueError where the batch carries none."""
         return _rewards(self.reward, "response")
 
+    def weights(self) -> PerCandidate:
+        """The candidates' weights. Raises ValueError where the batch carries none."""
+        if self.weight is None:
+            raise ValueError("this objective reads a weight for every response, but the batch carries none")
+        return self.weight
+
     def per_token(self) -> Scores:
         """The same batch with every score divided by its own length: mean token log-probs."""
         if self.length is None:
@@ -179,6 +189,7 @@ class Scores:
             prob=None if self.prob is None else 1 - self.prob,
             length=None if self.length is None else self.length[:, order],
             reward=None if self.reward is None else self.reward[:, order],
+            weight=None if self.weight is None else self.weight[:, order],
             tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
         )
 
@@ -191,6 +202,7 @@ class Scores:
             prob=None if self.prob is None else self.prob[rows],
             length=None if self.length is None else self.length[rows],
             reward=None if self.reward is None else self.reward[rows],
+            weight=None if self.weight is None else self.weight[rows],
             tokens=None if self.tokens is None else self.tokens.at(rows),
         )
 

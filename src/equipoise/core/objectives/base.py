@@ -22,7 +22,8 @@ class Objective(Protocol):
     stands, only the GRADIENT of the value means something (a score-function estimate: rewards and log-ratios
     inside are detached); such an objective is descended step by step from fresh samples, never minimised. One
     that reads single tokens, `scores.by_token()`, says `tokens = True`; where a batch knows no tokens, as in a
-    finite game, each response counts as one.
+    finite game, each response counts as one. One that reads a weight for every response, `scores.weights()`, says
+    `weighted = True`.
     """
 
     @property
@@ -47,6 +48,11 @@ def is_surrogate(objective: Objective) -> bool:
 def reads_reward(objective: Objective) -> bool:
     """Whether the objective reads a reward for every response instead of a label."""
     return bool(getattr(objective, "rewarded", False))
+
+
+def reads_weight(objective: Objective) -> bool:
+    """Whether the objective reads a detached weight for every response."""
+    return bool(getattr(objective, "weighted", False))
 
 
 def reads_tokens(objective: Objective | None) -> bool:

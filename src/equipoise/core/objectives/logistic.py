@@ -1,4 +1,4 @@
-"""Logistic losses on the margin of log-ratios: DPO and its label-smoothed form."""
+"""Logistic losses on the margin of log-ratios: DPO, label noise, target margins, token means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch.nn.functional import softplus
 
-from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.parts import margin
 from equipoise.core.scores import Losses, Scores
 
 
@@ -39,7 +40,7 @@ class Cdpo:
             raise ValueError(f"smoothing must lie in [0, 0.5], got {self.smoothing!r}")
 
     def __call__(self, scores: Scores) -> Losses:
-        m = self.beta * (scores.gap() - scores.gap("reference"))
+        m = margin(scores, self.beta)
         # softplus(m) = softplus(-m) + m, so one stable primitive serves both orders of the label
         return Losses(softplus(-m) + self.smoothing * m, margin=m)
 
@@ -56,3 +57,181 @@ def Dpo(*, beta: float = 0.1) -> Cdpo:
     Source: Rafailov et al. 2023 (2305.18290), eq. 7; checked against the authors' code.
     """
     return Cdpo(beta=beta, smoothing=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsymmetricRdpo:
+    """Robust DPO where the two orders of presentation are flipped at different rates.
+
+        L = [ (1 - e') softplus(-m) - e softplus(m) ] / (1 - e - e') = softplus(-m) - e/(1 - e - e') m
+
+    m       beta [ log-ratio(y0) - log-ratio(y1) ].
+    flip    e, the probability that a pair whose TRUE order is the one observed here is recorded turned round.
+    other   e', the same for pairs of the opposite true order; e + e' < 1.
+
+    For labels that depend on which response was shown first: rows in which the first one was chosen get
+    (flip, other), the rows in which it was not get the two exchanged. Labels must be certain: an expectation over
+    a label would use one pair of rates for both orders. Over the true label of either order the expected loss is
+    that of DPO on clean labels. Gradient through pi only; not bounded below. `flip = other` is `Rdpo`.
+    Raises ValueError for parameters out of range.
+
+    Source: the correction for class-dependent label noise (Natarajan et al. 2013) put to 2403.00409; DERIVED.
+    """
+
+    beta: float = 0.1
+    flip: float = 0.1
+    other: float = 0.2
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        not_negative(flip=self.flip, other=self.other)
+        if not self.flip + self.other < 1:
+            raise ValueError(f"flip + other must be below 1, got {self.flip!r} + {self.other!r}")
+
+    def __call__(self, scores: Scores) -> Losses:
+        m = margin(scores, self.beta)
+        return Losses(softplus(-m) - self.flip / (1 - self.flip - self.other) * m, margin=m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rdpo:
+    """Provably robust DPO: unbiased for the clean loss where a known share of the labels was flipped.
+
+        L = [ (1 - e) softplus(-m) - e softplus(m) ] / (1 - 2e) = softplus(-m) - e/(1 - 2e) m
+
+    m       beta [ log-ratio(y0) - log-ratio(y1) ]; log-probs are sums over response tokens.
+    flip    e, the probability that a recorded label is turned round, in [0, 1/2).
+
+    (1 - e) L(m) + e L(-m) = softplus(-m) for every m: the expectation over flips is DPO on clean labels, where
+    conservative DPO is biased. The gradient weight beta [ sigma(-m) + e/(1 - 2e) ] never vanishes, so confident
+    pairs are pushed for ever: NOT bounded below, L/m -> -e/(1 - 2e). Stop early, or watch the KL. A wrong rate e'
+    leaves a bias in proportion to (e - e')/(1 - 2e'). Raises ValueError for parameters out of range.
+
+    Source: Ray Chowdhury et al. 2024 (2403.00409), checked against TRL's "robust".
+    """
+
+    beta: float = 0.1
+    flip: float = 0.1
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        if not 0 <= self.flip < 0.5:
+            raise ValueError(f"flip must lie in [0, 0.5), got {self.flip!r}")
+
+    def __call__(self, scores: Scores) -> Losses:
+        return AsymmetricRdpo(beta=self.beta, flip=self.flip, other=self.flip)(scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RsoNorm:
+    """RSO's sigmoid-norm loss: the logistic loss on log-ratios, for pairs that rejection sampling chose.
+
+        L = softplus(-gamma [ log-ratio(y0) - log-ratio(y1) ])
+
+    gamma   inverse strength of the implicit reward, > 0; not tied to the temperature beta of RSO's sampler.
+
+    The loss of `Dpo` with beta = gamma; what makes it RSO is the sampler. Raises ValueError unless gamma > 0.
+
+    Source: Liu et al. 2023 (2309.06657), section 3; the paper's text.
+    """
+
+    gamma: float = 0.05
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(gamma=self.gamma)
+
+    def __call__(self, scores: Scores) -> Losses:
+        return Dpo(beta=self.gamma)(scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoNorm:
+    """Length-normalised DPO: the logistic loss on mean token log-ratios.
+
+        L = softplus(-beta [ log-ratio(y0)/|y0| - log-ratio(y1)/|y1| ])
+
+    |y|     number of scored tokens.
+    beta    > 0, about the mean length times that of `Dpo`.
+
+    The loss of `Dpo` on token means. A token of a response is pulled by beta/|y|, so that long responses have no
+    larger margins for their length. With gamma = 0 and without the reference it is SimPO. Raises ValueError unless
+    beta > 0, or where the batch carries no lengths.
+
+    Source: "sigmoid_norm" of TRL, read there; its beta of 5 is from Tulu 3 (2411.15124), RECALLED.
+    """
+
+    beta: float = 5.0
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+
+    def __call__(self, scores: Scores) -> Losses:
+        return Dpo(beta=self.beta)(scores.per_token())
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffsetDpo:
+    """DPO with a target margin: the chosen response must win by an offset.
+
+        L = softplus(offset - m),    m = beta [ log-ratio(y0) - log-ratio(y1) ]
+
+    beta      inverse strength of the implicit reward, > 0.
+    offset    in units of the implicit reward, >= 0; the same for every pair. `Odpo` has one for each.
+
+    Gradient through pi only. The weight sigma(offset - m) is one half at m = offset in place of m = 0: pairs are
+    pushed longer. offset = 0 is DPO. Raises ValueError for parameters out of range.
+
+    Source: Amini et al. 2024 (2402.10571), with a constant offset; RECALLED.
+    """
+
+    beta: float = 0.1
+    offset: float = 1.0
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        not_negative(offset=self.offset)
+
+    def __call__(self, scores: Scores) -> Losses:
+        m = margin(scores, self.beta)
+        return Losses(softplus(self.offset - m), margin=m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odpo:
+    """DPO with an offset: the better response must win by as much as its score says.
+
+        L = softplus(alpha log|r0 - r1| - m),    m = beta sign(r0 - r1) [ log-ratio(y0) - log-ratio(y1) ]
+
+    r       a score for each response (a reward model's, a rating); the higher one is preferred, no label is read.
+    beta    inverse strength of the implicit reward, > 0.
+    alpha   weight of the offset, > 0. A score difference of 1 has offset 0.
+
+    Gradient through pi only. Equal scores have an offset of minus infinity: the pair counts for nothing. Adding a
+    constant to all scores changes nothing. Raises ValueError for parameters out of range.
+
+    Source: Amini et al. 2024 (2402.10571), the logarithmic offset; RECALLED.
+    """
+
+    beta: float = 0.1
+    alpha: float = 1.0
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+    rewarded: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta, alpha=self.alpha)
+
+    def __call__(self, scores: Scores) -> Losses:
+        apart = scores.rewards()[:, 0] - scores.rewards()[:, 1]
+        m = apart.sign() * margin(scores, self.beta)
+        return Losses(softplus(self.alpha * apart.abs().log() - m), margin=m)

@@ -1,0 +1,77 @@
+"""Other shapes on the margin of log-ratios: EXO's reverse KL between labels, and a loss that a search found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, log1p
+from typing import ClassVar
+
+from torch import sigmoid
+from torch.nn.functional import logsigmoid, softplus
+
+from equipoise.core.numerics import bounded_exp
+from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.parts import margin
+from equipoise.core.scores import Losses, Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExoPair:
+    """EXO on pairs: the REVERSE KL between the policy's preference and a smoothed label.
+
+        L = KL( (sigma(m), sigma(-m)) || (1 - e, e) )
+          = sigma(m) [ log sigma(m) - log(1 - e) ] + sigma(-m) [ log sigma(-m) - log e ]
+
+    m           beta [ log-ratio(y0) - log-ratio(y1) ].
+    smoothing   e, the probability given to the other order, in (0, 1/2).
+
+    Gradient through pi only. Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e),
+    flat on both sides far from it; e = 0 would be infinite. Raises ValueError for parameters out of range.
+
+    Source: Ji et al. 2024 (2402.00856), eq. 16; checked against TRL's "exo_pair".
+    """
+
+    beta: float = 0.1
+    smoothing: float = 0.001
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        if not 0 < self.smoothing < 0.5:
+            raise ValueError(f"smoothing must lie in (0, 0.5), got {self.smoothing!r}")
+
+    def __call__(self, scores: Scores) -> Losses:
+        m, e = margin(scores, self.beta), self.smoothing
+        agree = sigmoid(m) * (logsigmoid(m) - log1p(-e))
+        return Losses(agree + sigmoid(-m) * (logsigmoid(-m) - log(e)), margin=m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoPop:
+    """DiscoPOP: a blend of logistic and exponential loss that a language model proposed.
+
+        L = (1 - k) softplus(-m) + k e^-m,    k = sigma(m / temperature)
+
+    m             beta [ log-ratio(y0) - log-ratio(y1) ].
+    temperature   width of the blend, > 0.
+
+    Gradient through pi only. (log 2 + 1)/2 at pi = pi_ref. NOT monotone: with the default temperature the loss
+    rises through m = 0, so that the first step from the reference LOWERS the margin of a pair; it falls again from
+    about m = 0.1 on. Raises ValueError for parameters out of range.
+
+    Source: Lu et al. 2024 (2406.08414), eq. 5; checked against TRL's "discopop". The slope is DERIVED.
+    """
+
+    beta: float = 0.1
+    temperature: float = 0.05
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta, temperature=self.temperature)
+
+    def __call__(self, scores: Scores) -> Losses:
+        m = margin(scores, self.beta)
+        logistic, exponential = sigmoid(-m / self.temperature), sigmoid(m / self.temperature)
+        return Losses(logistic * softplus(-m) + exponential * bounded_exp(-m), margin=m)
