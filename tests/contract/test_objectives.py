@@ -15,7 +15,7 @@ from torch import Tensor
 from equipoise.claims.index import CLAIMS
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
-from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward
+from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward, reads_weight
 from equipoise.core.objectives.catalog import FAMILIES, Claim, Limit, Row
 from equipoise.core.objectives.estimates import Arms
 
@@ -48,6 +48,7 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
         anchors={name: (centre + normal()).to(dtype) for name in objective.anchors},
         length=torch.randint(1, 20, (rows, width(objective)), generator=generator).to(dtype),
         reward=normal().sigmoid().to(dtype) if reads_reward(objective) else None,
+        weight=normal().sigmoid().to(dtype) if reads_weight(objective) else None,
     )
 
 
@@ -69,7 +70,16 @@ def columns(scores: Scores, which: Tensor | slice) -> Scores:
         anchors={name: x[:, which] for name, x in scores.anchors.items()},
         length=None if scores.length is None else scores.length[:, which],
         reward=None if scores.reward is None else scores.reward[:, which],
+        weight=None if scores.weight is None else scores.weight[:, which],
     )
+
+
+def at_rest(objective: Objective, scores: Scores) -> Scores:
+    """Where nothing has been learnt: the policy is its own anchor, or both responses score the same."""
+    if objective.anchors:
+        return replace(scores, anchors=dict.fromkeys(objective.anchors, scores.logp.detach()))
+    same = scores.logp.detach()[:, :1].expand_as(scores.logp).clone().requires_grad_()
+    return replace(scores, logp=same, length=scores.length[:, :1].expand_as(same))
 
 
 def skip_if_exempt(row: Row, claim: Claim) -> None:
@@ -158,6 +168,7 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
             anchors={name: widen(x) for name, x in scores.anchors.items()},
             length=widen(scores.length),
             reward=None if scores.reward is None else widen(scores.reward),
+            weight=None if scores.weight is None else widen(scores.weight),
         )
         assert objective(wide).value.equal(objective(scores).value)
     if objective.candidates > 1:
@@ -176,6 +187,20 @@ def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
         objective(replace(scores, reward=None))
     moved = replace(scores, reward=scores.rewards() + torch.arange(width(objective)))
     assert not meaning(objective, moved).equal(meaning(objective, scores))
+
+
+@each_objective
+def test_reads_weights_only_if_it_says_so(row: Row, objective: Objective):
+    scores = draw(objective)
+    if not reads_weight(objective):
+        poisoned = replace(scores, weight=torch.full_like(scores.logp, math.nan, requires_grad=False))
+        assert objective(poisoned).value.equal(objective(scores).value)
+        return
+    with pytest.raises(ValueError, match="weight"):
+        objective(replace(scores, weight=None))
+    assert torch.allclose(
+        objective(replace(scores, weight=2 * scores.weights())).value, 4 * objective(scores).value
+    )
 
 
 @each_objective
@@ -246,6 +271,7 @@ def test_extreme_scores_stay_finite_in_float32(row: Row, objective: Objective, s
         anchors=dict(zip(objective.anchors, rest, strict=False)),
         length=torch.ones_like(policy),
         reward=rest[-1] if reads_reward(objective) else None,
+        weight=torch.ones_like(policy) if reads_weight(objective) else None,
     )
     assert bool(objective(scores).value.isfinite().all())
     assert bool(gradient(objective, scores).isfinite().all())
@@ -261,13 +287,14 @@ def condition(objective: Objective, scores: Scores) -> Tensor:
         return table
 
     def moved(name: str, column: int, factor: float) -> Tensor:
-        if name in ("logp", "reward"):
+        if name in ("logp", "reward", "weight"):
             table = scaled(getattr(scores, name), column, factor)
             return objective(replace(scores, **{name: table})).value
         anchors = {**scores.anchors, name: scaled(scores.of(name), column, factor)}
         return objective(replace(scores, anchors=anchors)).value
 
-    names = ["logp", *objective.anchors, *(["reward"] if reads_reward(objective) else [])]
+    names = ["logp", *objective.anchors]
+    names += [name for name, read in (("reward", reads_reward), ("weight", reads_weight)) if read(objective)]
     with torch.no_grad():
         for name in names:
             for column in range(width(objective)):
@@ -284,6 +311,7 @@ def test_bfloat16_is_as_good_as_its_inputs(row: Row, objective: Objective):
         anchors={name: x.double() for name, x in coarse.anchors.items()},
         length=coarse.length.double(),
         reward=None if coarse.reward is None else coarse.reward.double(),
+        weight=None if coarse.weight is None else coarse.weight.double(),
     )
     # to first order each rounding (half a unit, 2^-9) of an input or of the result moves the loss by its
     # condition; six such roundings
@@ -298,19 +326,33 @@ def test_bfloat16_is_as_good_as_its_inputs(row: Row, objective: Objective):
 @each_objective
 def test_value_where_the_policy_is_its_own_anchor(row: Row, objective: Objective):
     skip_if_exempt(row, "at_anchor")
+    if not objective.anchors:
+        assert row.at_anchor is None
+        pytest.skip("it has no anchor; its value at equal scores is claimed instead")
     assert row.at_anchor is not None
     scores = draw(objective)
-    anchors = dict.fromkeys(objective.anchors, scores.logp.detach())
-    value = objective(replace(scores, anchors=anchors)).value
+    value = objective(at_rest(objective, scores)).value
     assert value.tolist() == pytest.approx([row.at_anchor(objective)] * len(scores), rel=1e-12)
+
+
+@each_objective
+def test_value_where_both_responses_score_the_same(row: Row, objective: Objective):
+    skip_if_exempt(row, "at_anchor")
+    if objective.anchors:
+        assert row.at_equal is None
+        pytest.skip("it has anchors; its value there is claimed instead")
+    assert row.at_equal is not None
+    for mean in (-0.05, -1.0, -6.0):
+        for tokens in (1, 7):
+            both = torch.full((1, objective.candidates), mean * tokens, dtype=torch.float64)
+            value = objective(Scores(logp=both, length=torch.full_like(both, tokens))).value
+            assert value.item() == pytest.approx(row.at_equal(objective, mean, tokens), rel=1e-12)
 
 
 @each_objective
 def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objective: Objective):
     skip_if_exempt(row, "first_order")
-    scores = draw(objective)
-    anchors = dict.fromkeys(objective.anchors, scores.logp.detach())
-    grad = gradient(objective, replace(scores, anchors=anchors))
+    grad = gradient(objective, at_rest(objective, draw(objective)))
     assert bool((grad[:, 0] < 0).all())
     assert bool((grad[:, 1] > 0).all())
 
@@ -338,6 +380,21 @@ def test_a_shift_of_all_scores_of_a_prompt_changes_nothing(row: Row, objective: 
     here = meaning(objective, scores)
     same = all(torch.allclose(meaning(objective, there), here, rtol=1e-11) for there in shifted)
     assert same == row.shift_invariant(objective)  # a claim of "not invariant" is checked as well
+
+
+@each_objective
+def test_longer_responses_of_the_same_mean_log_prob_change_nothing(row: Row, objective: Objective):
+    if is_surrogate(objective):
+        pytest.skip("its value means nothing, and its gradient is in sums")
+    scores, times = draw(objective), 3
+    longer = replace(
+        scores,
+        logp=times * scores.logp,
+        anchors={name: times * scores.of(name) for name in objective.anchors},
+        length=times * scores.length,
+    )
+    same = torch.allclose(objective(longer).value, objective(scores).value, rtol=1e-11)
+    assert same == row.length_invariant(objective)  # a claim of "not invariant" is checked as well
 
 
 @each_objective

@@ -3,42 +3,90 @@
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG
 from equipoise.core.objectives.chasing import Ofs
+from equipoise.core.objectives.f_dpo import AlphaDpo, FDpo, ForwardKlDpo, JensenShannonDpo
+from equipoise.core.objectives.hinge import Hinge, HingeNorm, Slic
 from equipoise.core.objectives.hybrid import Hypo, Sail
-from equipoise.core.objectives.logistic import Cdpo, Dpo
+from equipoise.core.objectives.logistic import (
+    AsymmetricRdpo,
+    Cdpo,
+    Dpo,
+    DpoNorm,
+    Odpo,
+    OffsetDpo,
+    Rdpo,
+    RsoNorm,
+)
+from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo
 from equipoise.core.objectives.optimism import Vpo, Xpo
+from equipoise.core.objectives.pointwise import ApoDown, ApoZero, BcoPair, NcaPair
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
+from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
+from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
+from equipoise.core.objectives.shaped import DiscoPop, ExoPair
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
 from equipoise.core.objectives.token_level import Ppo
+from equipoise.core.objectives.weighted import Wpo
 
 __all__ = [
     "CATALOG",
+    "AlphaDpo",
+    "AlphaPo",
+    "ApoDown",
+    "ApoZero",
+    "Asft",
+    "AsftAligned",
+    "AsymmetricRdpo",
+    "BcoPair",
     "Cdpo",
     "Copg",
+    "Cpo",
+    "CpoSimpo",
+    "DiscoPop",
     "Dno",
     "Dpo",
+    "DpoNorm",
     "Egpo",
+    "ExoPair",
+    "FDpo",
+    "FlexDpo",
+    "ForwardKlDpo",
     "Gpo",
+    "Hinge",
+    "HingeNorm",
     "Hypo",
     "Inpo",
     "Ipo",
     "IpoMean",
+    "Irpo",
+    "JensenShannonDpo",
     "Mpo",
     "NashMd",
+    "NcaPair",
     "Objective",
+    "Odpo",
+    "OffsetDpo",
     "Ofs",
     "Onpo",
+    "Orpo",
     "P3o",
     "Ppo",
+    "Rdpo",
+    "ReferenceFreeDpo",
     "Reinforce",
     "Rloo",
+    "Rpo",
+    "RsoNorm",
     "Sail",
+    "Simpo",
+    "Slic",
     "Spac",
     "Sppo",
     "SppoHard",
     "Srpo",
     "Vpo",
+    "Wpo",
     "Xpo",
 ]

@@ -64,8 +64,9 @@ def ForwardKlDpo(*, beta: float = 0.1) -> FDpo:
 
         L = softplus(-m),    m = -beta/u(y0) + beta/u(y1),    u = pi/pi_ref
 
-    The implicit reward is below 0: far above the reference the chosen response is pulled no more, with weight 1/u; far
-    below it a rejected one is pushed with weight 1/u, which explodes (the exponent -log u is cut at 80). Clip gradients.
+    The implicit reward is below 0. Gradient weights are those of DPO times 1/u: a chosen response far above the
+    reference is pulled no more, the push on a rejected one that is gone explodes (the exponent -log u is cut at 80).
+    Clip gradients.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.
     """

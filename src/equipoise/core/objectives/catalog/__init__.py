@@ -5,11 +5,18 @@ Explicit on purpose: one row per objective, one file of rows per family, no regi
 
 from __future__ import annotations
 
-from equipoise.core.objectives.catalog import pairs, policy_gradients, self_play
+from equipoise.core.objectives.catalog import (
+    divergences,
+    pairs,
+    pointwise,
+    policy_gradients,
+    reference_free,
+    self_play,
+)
 from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
 __all__ = ["CATALOG", "Claim", "Confidence", "Data", "Limit", "Row"]
 
-FAMILIES = (pairs, self_play, policy_gradients)
+FAMILIES = (pairs, divergences, pointwise, reference_free, self_play, policy_gradients)
 
 CATALOG: dict[str, Row] = {name: row for family in FAMILIES for name, row in family.ROWS.items()}

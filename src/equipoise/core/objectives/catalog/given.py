@@ -18,6 +18,26 @@ def one_token(scores: Scores) -> Scores:
     return replace(scores, length=torch.ones_like(scores.logp))
 
 
+def tokens(count: int) -> Given:
+    """Every response is so many tokens long."""
+    return lambda scores: replace(scores, length=torch.full_like(scores.logp, count, requires_grad=False))
+
+
+def even_reference(scores: Scores) -> Scores:
+    """The reference gives both responses one log-prob."""
+    return replace(scores, anchors={"reference": torch.full_like(scores.of("reference"), -10.0)})
+
+
+def even_reference_of(count: int) -> Given:
+    """The same, and every response is so many tokens long."""
+    return lambda scores: tokens(count)(even_reference(scores))
+
+
+def weighing_nothing(scores: Scores) -> Scores:
+    """Every response has the weight 1."""
+    return replace(scores, weight=torch.ones_like(scores.logp, requires_grad=False))
+
+
 def first_round(scores: Scores) -> Scores:
     """The last policy still is the reference."""
     return replace(scores, anchors=dict.fromkeys(scores.anchors, scores.of("reference")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import exp, log1p
 from typing import Any, Literal
 
 from torch import Tensor
@@ -63,12 +64,16 @@ class Row:
 
     build       makes the objective; its keywords are the paper's parameters.
     variants    further legal settings, beside the defaults, under which every claim must hold too.
-    at_anchor   loss of one comparison where the policy equals all its anchors.
+    at_anchor   loss of one comparison where the policy equals all its anchors; for objectives that have anchors.
+    at_equal    for those that have none: (objective, mean token log-prob a, tokens n) -> loss of one comparison of two
+                responses of n tokens with the log-prob a n each.
     exempt      claim -> why it is not made. The claims: "at_anchor"; "margin", the metric of that name changes sign
-                when the pair is swapped; "first_order", the gradient at the anchors raises the chosen response and
-                lowers the rejected one.
+                when the pair is swapped; "first_order", the gradient at the anchors (without any: at equal
+                scores) raises the chosen response and lowers the rejected one.
     shift_invariant          whether adding c(x) to all scores of a prompt (policy or any anchor) changes nothing.
-    reward_shift_invariant   the same for adding c(x) to the rewards; for objectives that read them.
+    length_invariant         whether responses k times as long, with the same mean token log-probs under every policy,
+                             change nothing.
+    reward_shift_invariant   whether adding c(x) to the rewards changes nothing; for objectives that read them.
     labels      whether the rewards are labels in [0, 1] (1: desirable) and not any numbers.
     estimates   for surrogates: the function whose gradient the expected gradient is.
     own         for surrogates: the first candidate that is a sample of the policy itself; those before are data.
@@ -89,8 +94,10 @@ class Row:
     confidence: Confidence
     variants: tuple[Mapping[str, object], ...] = ()
     at_anchor: Callable[[Any], float] | None = None
+    at_equal: Callable[[Any, float, int], float] | None = None
     exempt: Mapping[Claim, str] = field(default_factory=dict)
     shift_invariant: Callable[[Any], bool] = lambda _: True
+    length_invariant: Callable[[Any], bool] = lambda _: False
     reward_shift_invariant: bool | None = None
     labels: bool = False
     estimates: Callable[[Any, Arms], Tensor] | None = None
@@ -113,3 +120,11 @@ NO_LABEL: Mapping[Claim, str] = {
 
 def never(_: Objective) -> bool:
     return False
+
+
+def always(_: Objective) -> bool:
+    return True
+
+
+def softplus(x: float) -> float:
+    return log1p(exp(-abs(x))) + max(x, 0.0)
