@@ -160,6 +160,37 @@ def methods(
 
 
 @app.command()
+def explain(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|FORMULA", help="a loss, a formula as 'M(l) -> M(w)', or all")
+    ],
+    given: Annotated[str | None, typer.Option(help="for a formula: where it is judged")] = None,
+    also: Annotated[str | None, typer.Option(help="for a formula: what counts as won and as lost")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="compare with these only")] = None,
+    plot: Annotated[Path | None, typer.Option(help="draw which losses are stronger to a PNG")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a loss wants: formula, truth table, gradient, blind spots, and which losses are stronger."""
+    from equipoise.report import semantics
+    from equipoise.report.semantics_text import print_everything, print_explained
+
+    every = what == semantics.EVERY
+    if every and (given or also or against):
+        raise ValueError("all losses are compared with all: --given, --also and --against go with one")
+    found = semantics.everything() if every else semantics.explain(what, given, also, against or ())
+    if plot:
+        from equipoise.report.semantics_picture import write_landscape
+
+        write_landscape(semantics.landscape(None if every else found), plot)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        (print_everything if every else print_explained)(found, Console())
+        if plot:
+            print(f"picture  {plot}")
+
+
+@app.command()
 def claims(
     name: Annotated[str | None, typer.Argument(help="run one claim")] = None,
     scale: Annotated[Literal["quick", "full"], typer.Option(help="seconds or minutes")] = "quick",
@@ -221,15 +252,15 @@ def data_check(
 
 
 def spread(arguments: list[str]) -> list[str]:
-    """Let `--set a=1 b=2` and `--method x y` take several values: repeat the option before each."""
+    """Let `--set a=1 b=2`, `--method x y` and `--against x y` take several values: repeat the option before each."""
     spread_out: list[str] = []
     option: str | None = None
     for argument in arguments:
-        if argument in ("--set", "--method"):
+        if argument in ("--set", "--method", "--against"):
             option = argument
             continue
         takes = option is not None and not argument.startswith("-")
-        if takes and (option == "--method" or "=" in argument):
+        if takes and (option != "--set" or "=" in argument):
             spread_out += [option, argument]  # type: ignore[list-item]
             continue
         option = None

@@ -1,0 +1,289 @@
+"""Two explicit tables: the structures that have a name, and what the objectives say in them.
+
+A name of the second table need not be in the catalogue: the table is what is known of a loss, implemented or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from equipoise.core.logic.algebra import P_L, P_W, Q_L, Q_W, Multilinear
+from equipoise.core.logic.parse import parse
+from equipoise.core.logic.structure import Structure
+
+Confidence = Literal["paper's text", "derived"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A structure with a name.
+
+    formulas     core, given, also, as written by its source.
+    numerator, denominator   R = WMC(W)/WMC(Z) as a ratio of polynomials: the algebra that the formulas stand for.
+    confidence   of the formulas: secondary account of the paper, or worked out here from the ratio.
+    """
+
+    title: str
+    formulas: tuple[str, str, str]
+    numerator: Multilinear
+    denominator: Multilinear
+    confidence: Confidence = "derived"
+    note: str = ""
+
+    @property
+    def structure(self) -> Structure:
+        core, given, also = map(parse, self.formulas)
+        return Structure(core, given, also)
+
+
+IMPLIES, EITHER, BOTH = "M(l) -> M(w)", "M(w) or M(l)", "M(w) and M(l)"
+WINS, LOSES = "M(w) and Ref(l)", "M(l) and Ref(w)"  # DPO's winning and losing rows
+
+STRUCTURES: Mapping[str, Named] = {
+    "unlikelihood": Named(
+        title="Likelihood of the preferred and unlikelihood of the dispreferred response",
+        formulas=("M(w) and not M(l)", "true", "false"),
+        numerator=P_W * (1 - P_L),
+        denominator=1 - P_W * (1 - P_L),
+        confidence="paper's text",
+        note="the loss is -log p_w - log(1 - p_l): no row is ignored, so the two responses do not meet",
+    ),
+    "sft": Named(
+        title="Likelihood of the preferred response",
+        formulas=("M(w)", "true", "false"),
+        numerator=P_W,
+        denominator=1 - P_W,
+        note="the loss is -log p_w",
+    ),
+    "reject": Named(
+        title="Unlikelihood of the dispreferred response",
+        formulas=("not M(l)", "true", "false"),
+        numerator=1 - P_L,
+        denominator=P_L,
+        note="the loss is -log(1 - p_l)",
+    ),
+    "cunlikelihood": Named(
+        title="Unlikelihood where a response is valid",
+        formulas=("M(w) and not M(l)", EITHER, "false"),
+        numerator=P_W * (1 - P_L),
+        denominator=P_L,
+        note="unlikelihood that does not look at the row with neither response valid",
+    ),
+    "cpo": Named(
+        title="Contrastive preference optimisation, DPO without a reference",
+        formulas=(IMPLIES, EITHER, BOTH),
+        numerator=P_W,
+        denominator=P_L,
+        confidence="paper's text",
+    ),
+    "ccpo": Named(
+        title="CPO with both valid counted as a win",
+        formulas=(IMPLIES, EITHER, "false"),
+        numerator=P_W,
+        denominator=P_L * (1 - P_W),
+        confidence="paper's text",
+        note="the loss that the paper finds by moving one mark of CPO's truth table",
+    ),
+    "orpo": Named(
+        title="Odds-ratio preference optimisation",
+        formulas=(IMPLIES, "M(w) xor M(l)", "false"),
+        numerator=P_W * (1 - P_L),
+        denominator=P_L * (1 - P_W),
+        confidence="paper's text",
+    ),
+    "implication": Named(
+        title="The bare implication",
+        formulas=(IMPLIES, "true", "false"),
+        numerator=1 - P_L * (1 - P_W),
+        denominator=P_L * (1 - P_W),
+        note="the formula of CPO, cCPO and ORPO judged in every row",
+    ),
+    "dpo": Named(
+        title="Direct preference optimisation",
+        formulas=(
+            "Ref(w) and M(l) -> Ref(l) and M(w)",
+            "Ref(w) and M(l) or Ref(l) and M(w)",
+            "M(w) and M(l) and Ref(w) and Ref(l)",
+        ),
+        numerator=P_W * Q_L,
+        denominator=P_L * Q_W,
+        confidence="paper's text",
+        note="CPO with a reference",
+    ),
+    "ccpo_ref": Named(
+        title="cCPO with a reference",
+        formulas=(f"{LOSES} -> M(w)", f"{WINS} or {LOSES} and not M(w)", "false"),
+        numerator=P_W * Q_L,
+        denominator=P_L * (1 - P_W) * Q_W,
+    ),
+    "orpo_ref": Named(
+        title="ORPO with a reference's likelihood ratio",
+        formulas=(f"{LOSES} -> M(w)", f"{WINS} and not M(l) or {LOSES} and not M(w)", "false"),
+        numerator=P_W * (1 - P_L) * Q_L,
+        denominator=P_L * (1 - P_W) * Q_W,
+    ),
+    "cunlikelihood_ref": Named(
+        title="Unlikelihood where a response is valid, with a reference",
+        formulas=(f"not ({LOSES})", f"{WINS} and not M(l) or {LOSES}", "false"),
+        numerator=P_W * (1 - P_L) * Q_L,
+        denominator=P_L * Q_W,
+    ),
+    "raise": Named(
+        title="The preferred response against the reference",
+        formulas=("Ref(w) -> M(w)", "Ref(w) or M(w)", "Ref(w) and M(w)"),
+        numerator=P_W,
+        denominator=Q_W,
+        note="one thumbs-up: what the reference finds valid, the model does",
+    ),
+    "npo": Named(
+        title="The dispreferred response against the reference",
+        formulas=("M(l) -> Ref(l)", "M(l) or Ref(l)", "M(l) and Ref(l)"),
+        numerator=Q_L,
+        denominator=P_L,
+        note="one thumbs-down: what the model finds valid, the reference does",
+    ),
+    "hold": Named(
+        title="The preferred response held to the reference",
+        formulas=("M(w) -> Ref(w)", "M(w) or Ref(w)", "M(w) and Ref(w)"),
+        numerator=Q_W,
+        denominator=P_W,
+        note="the structure of raise turned round: it lowers the preferred response",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What an objective says.
+
+    parts     (weight, structure) of each term of its loss; several terms are several formulas, wanted at once.
+    link      what is done to log R of each part; `LOGISTIC` is the loss of the structure itself.
+    note      what beta, lengths or anchors do outside the logic.
+    exact     parameters under which the objective is, number for number, the link of its structure at log R; None where
+              no check of that kind is made. `lengths` says that the probabilities are per token, exp(log p / |y|).
+    """
+
+    parts: tuple[tuple[str, str], ...]
+    link: str = "logistic"
+    note: str = ""
+    exact: Mapping[str, float] | None = None
+    lengths: bool = False
+    confidence: Confidence = "derived"
+
+
+LINKS: Mapping[str, str] = {
+    "logistic": "-log sigma(log R), the semantic loss",
+    "smoothed": "-(1 - e) log sigma(log R) - e log sigma(-log R): the label is only believed by 1 - e",
+    "debiased": "-log sigma(log R) - e/(1 - 2e) log R: flipped labels are subtracted",
+    "squared": "(log R - target)^2",
+    "hinge": "max(0, margin - log R)",
+    "linear": "1 - sigma(log R), the probability of the losing rows",
+    "entropy": "KL( (sigma(log R), sigma(-log R)) || (1 - e, e) )",
+    "modulated": "a mixture of -log sigma(log R) and exp(-log R) with weights that depend on log R",
+}
+
+BETA = "beta multiplies log R outside the logic (exact at beta = 1)"
+THIRD = "a third response is charged outside the logic"
+MEANS = "p is the probability per token, exp(log p / |y|)"
+
+
+def _one(name: str, **more: object) -> Reading:
+    return Reading(parts=(("1", name),), **more)  # type: ignore[arg-type]
+
+
+READINGS: Mapping[str, Reading] = {
+    # the structure of DPO
+    "dpo": _one("dpo", note=BETA, exact={"beta": 1.0}, confidence="paper's text"),
+    "cdpo": _one("dpo", link="smoothed", note=BETA, exact={"beta": 1.0, "smoothing": 0.1}),
+    "rdpo": _one("dpo", link="debiased", note=BETA, exact={"beta": 1.0}),
+    "ipo": _one("dpo", link="squared", note="target 1/(2 tau)", exact={"tau": 0.1}),
+    "ipo_mean": _one("dpo", link="squared", note=f"target 1/(2 tau); {MEANS}", exact={"tau": 0.1}, lengths=True),
+    "onpo": _one(
+        "dpo", link="squared", note="target eta/2; the reference is where the fit starts", exact={"eta": 2.0}
+    ),
+    "inpo": _one(
+        "dpo",
+        link="squared",
+        note="target 1/(2 eta); the reference is the mixture pi_ref^(tau/eta) pi_t^(1 - tau/eta), whose normaliser "
+        "cancels in q_l/q_w",
+    ),
+    "nash_md": _one(
+        "dpo",
+        link="squared",
+        note="target eta/2; the reference is the mixture pi_ref^(eta tau) pi_t^(1 - eta tau), whose normaliser cancels",
+    ),
+    "hinge_norm": _one("dpo", link="hinge", note="gamma multiplies log R outside the logic, margin 1"),
+    "exo": _one("dpo", link="entropy", note=BETA),
+    "discopop": _one("dpo", link="modulated", note=BETA),
+    "osp": _one("dpo", link="smoothed", note=f"1 - e is the strength of the preference; {BETA}"),
+    "rpo": Reading(parts=(("1", "dpo"), ("eta beta", "sft")), note=BETA),
+    "xpo": _one("dpo", note=f"{THIRD}; {BETA}", exact={"beta": 1.0, "alpha": 0.0}),
+    "vpo": _one("dpo", note=f"{THIRD}; {BETA}", exact={"beta": 1.0, "alpha": 0.0}),
+    "hypo": _one("dpo", note=f"the KL of fresh samples is outside the logic; {BETA}"),
+    "spac": _one("dpo", note="its preference loss; pessimism about a third response is outside the logic; b is beta"),
+    "ofs": Reading(
+        parts=(("1", "dpo"), ("chase", "dpo")),
+        note=f"the second has the rival for a reference, and the slow policy's weight is negative; {BETA}",
+    ),
+    # the structure of CPO
+    "cpo": Reading(parts=(("1", "cpo"), ("alpha", "sft")), note=BETA, confidence="paper's text"),
+    "simpo": _one(
+        "cpo", note=f"{MEANS}, beta multiplies log R and gamma is subtracted, both outside the logic",
+        confidence="paper's text",
+    ),
+    "hinge": _one("cpo", link="hinge", note="gamma multiplies log R outside the logic, margin 1"),
+    "slic": Reading(
+        parts=(("1", "cpo"), ("lambda", "sft")), link="hinge", note="margin delta; the hinge is for the first part only"
+    ),
+    # odds
+    "orpo": Reading(parts=(("lambda", "orpo"), ("1", "sft")), note=MEANS, confidence="paper's text"),
+    "asft": Reading(
+        parts=(("lambda", "unlikelihood"), ("1", "sft")),
+        note=f"{MEANS}; the loss of M(w) and not M(l) is the sum of the losses of M(w) and of not M(l): nothing "
+        "couples the two responses",
+    ),
+    # one response against the reference
+    "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic"),
+    "bco": Reading(
+        parts=(("1 if up", "raise"), ("1 if down", "npo")),
+        note="each example is a formula of its own; the shift delta moves log R outside the logic",
+    ),
+    "bco_pair": Reading(parts=(("1", "raise"), ("1", "npo")), note=BETA),
+    "nca": Reading(
+        parts=(("1", "raise"), ("1/2", "hold"), ("1/2", "npo")),
+        note=f"what is raised is also held back with half the weight; {BETA}",
+    ),
+    "kto": Reading(
+        parts=(("lambda_D if desirable", "raise"), ("lambda_U if undesirable", "npo")),
+        link="linear",
+        note="not one structure of a pair: each example is a formula of its own, and its link is no logarithm. The "
+        "reference point z0 moves log R outside the logic",
+    ),
+    "apo_zero": Reading(parts=(("1", "raise"), ("1", "npo")), link="linear", note=BETA),
+    "apo_down": Reading(
+        parts=(("1", "dpo"), ("1", "hold")), link="linear", note=BETA
+    ),
+    "sppo_hard": Reading(
+        parts=(("1", "raise"), ("1", "npo")),
+        link="squared",
+        note="target eta/2 of each; the reference is the policy at the start of the round",
+    ),
+}  # fmt: skip
+
+UNREAD: Mapping[str, str] = {
+    "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
+    "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
+    "aot": "the margins of a batch are sorted: no comparison has a formula of its own",
+    "f_dpo": "a divergence other than the reverse KL makes a margin that is no log of a ratio of counts; the reverse "
+    "KL is dpo. (Jensen-Shannon: log p_w (p_l + q_l) - log p_l (p_w + q_w) is DPO with the even mixture of model and "
+    "reference for a reference, but that atom moves with the model)",
+    "alphapo": "a power of the probability replaces its logarithm: no log of a ratio of counts",
+    "sparse_po": "masked sums of token log-ratios: no atom stands for a response",
+    "tdpo": "the margin holds divergences over the whole vocabulary: no atom stands for them",
+    **dict.fromkeys(
+        ("sppo", "gpo", "dno", "egpo", "copg", "reinforce", "rloo", "mpo", "p3o", "ppo"),
+        "it reads rewards of responses, not which one is preferred: there is no preference to express",
+    ),
+}
