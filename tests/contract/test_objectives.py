@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,19 @@ from torch import Tensor
 from equipoise.claims.index import CLAIMS
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
-from equipoise.core.objectives.base import is_group, is_surrogate, reads_reward, reads_weight
+from equipoise.core.objectives.base import (
+    beside_of,
+    divergences_of,
+    is_group,
+    is_surrogate,
+    reads_reward,
+    reads_tokens,
+    reads_weight,
+    token_weights_of,
+)
 from equipoise.core.objectives.catalog import FAMILIES, Claim, Limit, Row
 from equipoise.core.objectives.estimates import Arms
+from equipoise.core.scores import TokenScores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,27 +46,101 @@ def width(objective: Objective) -> int:
     return objective.candidates + 2 * is_group(objective)
 
 
+LENGTHS = torch.tensor(
+    [3, 1, 2, 3, 2, 1, 3, 2]
+)  # of the tokens of a comparison's candidates, where tokens are read
+
+
 def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Scores:
     """Random scores with everything the objective declares: log-probs of a few nats, near their anchors."""
     generator = torch.Generator().manual_seed(seed)
+    shape = (rows, width(objective), *([3] if reads_tokens(objective) else []))
+    mask = (torch.arange(3) < LENGTHS[: shape[1], None]).expand(rows, -1, 3) if len(shape) == 3 else None
 
     def normal() -> Tensor:
-        return torch.randn(rows, width(objective), generator=generator, dtype=torch.float64)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return drawn if mask is None else drawn.where(mask, 0)
+
+    def kept(values: Tensor) -> Tensor:
+        return (values if mask is None else values.where(mask, 0)).to(dtype)
 
     centre = 3 * normal() - 10
-    return Scores(
-        logp=(centre + normal()).to(dtype).requires_grad_(),
-        anchors={name: (centre + normal()).to(dtype) for name in objective.anchors},
-        length=torch.randint(1, 20, (rows, width(objective)), generator=generator).to(dtype),
-        reward=normal().sigmoid().to(dtype) if reads_reward(objective) else None,
-        weight=normal().sigmoid().to(dtype) if reads_weight(objective) else None,
-    )
+    read = {
+        "logp": kept(centre + normal()).requires_grad_(),
+        "anchors": {name: kept(centre + normal()) for name in objective.anchors},
+        "reward": kept(normal().sigmoid()) if reads_reward(objective) else None,
+    }
+    if mask is not None:
+        read["weights"] = {name: kept(2 * normal().sigmoid()) for name in token_weights_of(objective)}
+        read["divergences"] = {name: kept(normal().square()) for name in divergences_of(objective)}
+        for values in (*read["weights"].values(), *read["divergences"].values()):
+            values.requires_grad_()
+        return Scores.of_tokens(TokenScores(mask=mask, **read))
+    beside = {name: (-normal().square()).to(dtype).requires_grad_() for name in beside_of(objective)}
+    weight = normal().sigmoid().to(dtype) if reads_weight(objective) else None
+    length = torch.randint(1, 20, shape, generator=generator).to(dtype)
+    return Scores(length=length, weight=weight, beside=beside, **read)
+
+
+def table(scores: Scores) -> Scores | TokenScores:
+    """Where the numbers stand that the objective reads."""
+    return scores.tokens or scores
+
+
+def put(scores: Scores, **changes: object) -> Scores:
+    """The same scores with some of those numbers changed, sums included."""
+    if scores.tokens is None:
+        return replace(scores, **changes)
+    return Scores.of_tokens(replace(scores.tokens, **changes), prob=scores.prob)
+
+
+def mapped(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
+    """The same scores with every number that the objective reads changed in the same way."""
+    read = table(scores)
+    changes: dict[str, object] = {"logp": change(read.logp)}
+    changes["anchors"] = {name: change(x) for name, x in read.anchors.items()}
+    changes["reward"] = None if read.reward is None else change(read.reward)
+    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+        changes[field] = {name: change(x) for name, x in getattr(read, field).items()}
+    if scores.tokens is None:
+        for field in ("length", "weight"):
+            changes[field] = None if getattr(read, field) is None else change(getattr(read, field))
+        return replace(scores, **changes)
+    mask = change(scores.tokens.mask.double()) != 0
+    return Scores.of_tokens(replace(scores.tokens, mask=mask, **changes))
+
+
+def added(values: Tensor, by: Tensor) -> Tensor:
+    """The values with so much more for each response, [B, K] or [K]: for its first token, where there are any."""
+    if values.ndim == 2:
+        return values + by
+    return torch.cat([values[..., :1] + by[..., None], values[..., 1:]], dim=2)
+
+
+def leaves(scores: Scores) -> dict[str, Tensor]:
+    """Everything that a gradient may flow into, by name."""
+    read = table(scores)
+    fields = ("weights", "divergences") if scores.tokens else ("beside",)
+    found = {(field, name): x for field in fields for name, x in getattr(read, field).items()}
+    return {("logp", ""): read.logp} | found
+
+
+def with_leaves(scores: Scores, values: Mapping[tuple[str, str], Tensor]) -> Scores:
+    changes: dict[str, object] = {"logp": values["logp", ""]}
+    for field, name in values:
+        if field != "logp":
+            changes[field] = {**changes.get(field, {}), name: values[field, name]}  # type: ignore[dict-item]
+    return put(scores, **changes)
 
 
 def gradient(objective: Objective, scores: Scores, of: Tensor | None = None) -> Tensor:
-    """In the policy's scores, or in what they were made from."""
+    """In the policy's scores (of tokens, where they are read), or in what they were made from."""
     value = objective(scores).value.sum()
-    return torch.autograd.grad(value, scores.logp if of is None else of, retain_graph=of is not None)[0]
+    leaf = table(scores).logp if of is None else of
+    (found,) = torch.autograd.grad(value, leaf, retain_graph=of is not None)
+    return (
+        found if scores.tokens is None else found.where(scores.tokens.mask, 0)
+    )  # elsewhere there is no token
 
 
 def meaning(objective: Objective, scores: Scores) -> Tensor:
@@ -65,21 +150,21 @@ def meaning(objective: Objective, scores: Scores) -> Tensor:
 
 def columns(scores: Scores, which: Tensor | slice) -> Scores:
     """The given candidates only, in the given order."""
-    return Scores(
-        logp=scores.logp[:, which],
-        anchors={name: x[:, which] for name, x in scores.anchors.items()},
-        length=None if scores.length is None else scores.length[:, which],
-        reward=None if scores.reward is None else scores.reward[:, which],
-        weight=None if scores.weight is None else scores.weight[:, which],
-    )
+    return mapped(scores, lambda x: x[:, which])
 
 
-def at_rest(objective: Objective, scores: Scores) -> Scores:
+def at_rest(objective: Objective) -> Scores:
     """Where nothing has been learnt: the policy is its own anchor, or both responses score the same."""
-    if objective.anchors:
-        return replace(scores, anchors=dict.fromkeys(objective.anchors, scores.logp.detach()))
-    same = scores.logp.detach()[:, :1].expand_as(scores.logp).clone().requires_grad_()
-    return replace(scores, logp=same, length=scores.length[:, :1].expand_as(same))
+    scores = draw(objective)
+    read = table(scores)
+    if not objective.anchors:
+        same = scores.logp.detach()[:, :1].expand_as(scores.logp).clone().requires_grad_()
+        return replace(scores, logp=same, length=scores.length[:, :1].expand_as(same))
+    anchors = dict.fromkeys(objective.anchors, read.logp.detach())
+    if scores.tokens is None:
+        return put(scores, anchors=anchors)
+    none = {name: torch.zeros_like(x) for name, x in scores.tokens.divergences.items()}
+    return put(scores, anchors=anchors, divergences=none)
 
 
 def skip_if_exempt(row: Row, claim: Claim) -> None:
@@ -135,41 +220,59 @@ def test_same_input_same_bits_and_inputs_untouched(row: Row, objective: Objectiv
     first = objective(scores).value
     objective(draw(objective, rows=3, seed=1))  # something else in between leaves no trace
     assert objective(scores).value.equal(first)
-    again = draw(objective)
-    assert scores.logp.equal(again.logp)
-    assert all(scores.of(name).equal(again.of(name)) for name in objective.anchors)
+    here, again = table(scores), table(draw(objective))
+    assert here.logp.equal(again.logp)
+    assert all(here.of(name).equal(again.of(name)) for name in objective.anchors)
 
 
 @each_objective
 def test_reads_the_anchors_it_declares_and_no_other(row: Row, objective: Objective):
     scores = draw(objective)
-    more = replace(scores, anchors={**scores.anchors, "undeclared": torch.full_like(scores.logp, math.nan)})
+    read = table(scores)
+    more = put(scores, anchors={**read.anchors, "undeclared": torch.full_like(read.logp, math.nan).detach()})
     assert objective(more).value.equal(objective(scores).value)
     for name in objective.anchors:
-        rest = {key: value for key, value in scores.anchors.items() if key != name}
+        rest = {key: value for key, value in read.anchors.items() if key != name}
         with pytest.raises(KeyError, match=name):
-            objective(replace(scores, anchors=rest))
-        moved = {**scores.anchors, name: scores.of(name) + torch.arange(width(objective))}
-        assert not objective(replace(scores, anchors=moved)).value.equal(objective(scores).value)
+            objective(put(scores, anchors=rest))
+        moved = {**read.anchors, name: added(read.of(name), torch.arange(width(objective)))}
+        assert not objective(put(scores, anchors=moved)).value.equal(objective(scores).value)
+
+
+@each_objective
+def test_reads_the_weights_divergences_and_words_from_beside_that_it_declares(row: Row, objective: Objective):
+    scores = draw(objective)
+    for (field, name), values in leaves(scores).items():
+        if field == "logp":
+            continue
+        there = {key: x for key, x in getattr(table(scores), field).items() if key != name}
+        with pytest.raises(ValueError, match=f"'{name}'; this batch carries"):
+            objective(put(scores, **{field: there}))
+        moved = put(scores, **{field: {**there, name: 1.5 * values.detach()}})
+        assert not objective(moved).value.equal(objective(scores).value)
+    unread = torch.full_like(table(scores).logp, 7.0).detach()
+    if scores.tokens is not None:
+        unread = unread.where(scores.tokens.mask, 0)
+    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+        more = put(scores, **{field: {**getattr(table(scores), field), "undeclared": unread}})
+        assert objective(more).value.equal(objective(scores).value)
 
 
 @each_objective
 def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Objective):
     scores = draw(objective)
-    assert bool((gradient(objective, scores) != 0).any(dim=0).all())
+    value = objective(scores).value.sum()
+    slopes = torch.autograd.grad(value, list(leaves(scores).values()), allow_unused=True)
+    moved = torch.stack(
+        [(x != 0).view(*x.shape[:2], -1).any(dim=2).any(dim=0) for x in slopes if x is not None]
+    )
+    assert bool(moved.any(dim=0).all())
     if not is_group(objective):
-        extra = torch.full((len(scores), 1), math.nan, dtype=torch.float64)
 
         def widen(x: Tensor) -> Tensor:
-            return torch.cat([x, extra], dim=1)
+            return torch.cat([x, torch.full_like(x[:, :1], math.nan)], dim=1)
 
-        wide = Scores(
-            logp=widen(scores.logp),
-            anchors={name: widen(x) for name, x in scores.anchors.items()},
-            length=widen(scores.length),
-            reward=None if scores.reward is None else widen(scores.reward),
-            weight=None if scores.weight is None else widen(scores.weight),
-        )
+        wide = mapped(scores, widen)
         assert objective(wide).value.equal(objective(scores).value)
     if objective.candidates > 1:
         with pytest.raises((IndexError, ValueError)):
@@ -180,12 +283,12 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
 def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
     scores = draw(objective)
     if not reads_reward(objective):
-        poisoned = replace(scores, reward=torch.full_like(scores.logp, math.nan))
+        poisoned = put(scores, reward=torch.full_like(table(scores).logp, math.nan).detach())
         assert objective(poisoned).value.equal(objective(scores).value)
         return
     with pytest.raises(ValueError, match="reward"):
-        objective(replace(scores, reward=None))
-    moved = replace(scores, reward=scores.rewards() + torch.arange(width(objective)))
+        objective(put(scores, reward=None))
+    moved = put(scores, reward=added(table(scores).rewards(), torch.arange(width(objective))))
     assert not meaning(objective, moved).equal(meaning(objective, scores))
 
 
@@ -220,7 +323,20 @@ def test_gradient_against_finite_differences(row: Row, objective: Objective):
     if is_surrogate(objective):
         pytest.skip("the value means nothing; the gradient is compared with that of what it estimates")
     scores = draw(objective)
-    assert torch.autograd.gradcheck(lambda logp: objective(replace(scores, logp=logp)).value, scores.logp)
+    held = {"divergences"} if "divergences" in row.exempt else set()
+    names, values = zip(*((n, x) for n, x in leaves(scores).items() if n[0] not in held), strict=True)
+
+    def value(*at: Tensor) -> Tensor:
+        return objective(with_leaves(scores, leaves(scores) | dict(zip(names, at, strict=True)))).value
+
+    # places without a token are 0 and stay so
+    inside = None if scores.tokens is None else scores.tokens.mask
+    free = [x if inside is None else x[inside].detach().requires_grad_() for x in values]
+
+    def laid(x: Tensor) -> Tensor:
+        return x if inside is None else x.new_zeros(inside.shape).masked_scatter(inside, x)
+
+    assert torch.autograd.gradcheck(lambda *at: value(*map(laid, at)), free)
 
 
 @each_objective
@@ -262,57 +378,76 @@ def test_gradient_of_a_surrogate_is_that_of_what_it_estimates(row: Row, objectiv
 @each_objective
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e4])
 def test_extreme_scores_stay_finite_in_float32(row: Row, objective: Objective, size: float):
-    # every sign pattern of +-size for policy, anchors and rewards, on the columns that are read
-    tables = 1 + len(objective.anchors) + reads_reward(objective)
-    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * (tables * objective.candidates))
-    policy, *rest = (size * signs).split(objective.candidates, dim=1)
-    scores = Scores(
-        logp=policy.clone().requires_grad_(),
-        anchors=dict(zip(objective.anchors, rest, strict=False)),
-        length=torch.ones_like(policy),
-        reward=rest[-1] if reads_reward(objective) else None,
-        weight=torch.ones_like(policy) if reads_weight(objective) else None,
-    )
+    scores = sized(objective, size)
     assert bool(objective(scores).value.isfinite().all())
     assert bool(gradient(objective, scores).isfinite().all())
+
+
+def sized(objective: Objective, size: float) -> Scores:
+    """Every sign pattern of +-size (4,096 of them where there are more) for what may have either sign, in float32."""
+    tokens = reads_tokens(objective)
+    extras = len(divergences_of(objective)) + len(token_weights_of(objective)) + len(beside_of(objective))
+    cells = (1 + len(objective.anchors) + reads_reward(objective) + extras) * objective.candidates
+    every = cells <= 12
+    signs = (
+        torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * cells)
+        if every
+        else 2.0 * torch.randint(2, (4096, cells)) - 1
+    )
+    parts = iter((size * signs.view(len(signs), cells)).split(objective.candidates, dim=1))
+
+    def part() -> Tensor:
+        return next(parts)[..., None] if tokens else next(parts)
+
+    policy = part().clone().requires_grad_()
+    read = {
+        "logp": policy,
+        "anchors": {name: part() for name in objective.anchors},
+        "reward": part() if reads_reward(objective) else None,
+    }
+    if not tokens:
+        beside = {name: -part().abs() for name in beside_of(objective)}
+        weight = torch.ones_like(policy) if reads_weight(objective) else None
+        return Scores(length=torch.ones_like(policy), weight=weight, beside=beside, **read)
+    read["weights"] = {name: part().abs() for name in token_weights_of(objective)}
+    read["divergences"] = {name: part().abs() for name in divergences_of(objective)}
+    return Scores.of_tokens(TokenScores(mask=torch.ones_like(policy, dtype=torch.bool), **read))
 
 
 def condition(objective: Objective, scores: Scores) -> Tensor:
     """|L| + sum over every number read of |dL/ds| |s|, by central differences: detached parts count as well."""
     total, step = objective(scores).value.abs(), 1e-6
+    read, fields = table(scores), ("weights", "divergences") if scores.tokens else ("beside",)
+    places = [(field, name) for field in ("anchors", *fields) for name in getattr(read, field)]
+    places += [("logp", "")]
+    places += [
+        (name, "") for name, reads in (("reward", reads_reward), ("weight", reads_weight)) if reads(objective)
+    ]
 
-    def scaled(table: Tensor, column: int, factor: float) -> Tensor:
-        table = table.clone()
-        table[:, column] *= factor
-        return table
+    def moved(field: str, name: str, at: tuple[slice | int, ...], factor: float) -> Tensor:
+        held = getattr(read, field)
+        values = (held[name] if name else held).clone()
+        values[at] *= factor
+        return objective(put(scores, **{field: {**held, name: values} if name else values})).value
 
-    def moved(name: str, column: int, factor: float) -> Tensor:
-        if name in ("logp", "reward", "weight"):
-            table = scaled(getattr(scores, name), column, factor)
-            return objective(replace(scores, **{name: table})).value
-        anchors = {**scores.anchors, name: scaled(scores.of(name), column, factor)}
-        return objective(replace(scores, anchors=anchors)).value
-
-    names = ["logp", *objective.anchors]
-    names += [name for name, read in (("reward", reads_reward), ("weight", reads_weight)) if read(objective)]
     with torch.no_grad():
-        for name in names:
-            for column in range(width(objective)):
-                up, down = (moved(name, column, 1 + sign * step) for sign in (1, -1))
+        for field, name in places:
+            for at in cells(read.logp):
+                up, down = (moved(field, name, at, 1 + sign * step) for sign in (1, -1))
                 total = total + (up - down).abs() / (2 * step)
     return total
+
+
+def cells(values: Tensor) -> list[tuple[slice | int, ...]]:
+    """Every number of a comparison, in all comparisons at once."""
+    return [(slice(None), *place) for place in torch.ones(values.shape[1:]).nonzero().tolist()]
 
 
 @each_objective
 def test_bfloat16_is_as_good_as_its_inputs(row: Row, objective: Objective):
     coarse = draw(objective, rows=200, dtype=torch.bfloat16)
-    fine = Scores(
-        logp=coarse.logp.detach().double().requires_grad_(),
-        anchors={name: x.double() for name, x in coarse.anchors.items()},
-        length=coarse.length.double(),
-        reward=None if coarse.reward is None else coarse.reward.double(),
-        weight=None if coarse.weight is None else coarse.weight.double(),
-    )
+    fine = mapped(coarse, lambda x: x.detach().double())
+    fine = with_leaves(fine, {key: x.requires_grad_() for key, x in leaves(fine).items()})
     # to first order each rounding (half a unit, 2^-9) of an input or of the result moves the loss by its
     # condition; six such roundings
     error = (objective(coarse).value.double() - objective(fine).value).abs()
@@ -330,9 +465,8 @@ def test_value_where_the_policy_is_its_own_anchor(row: Row, objective: Objective
         assert row.at_anchor is None
         pytest.skip("it has no anchor; its value at equal scores is claimed instead")
     assert row.at_anchor is not None
-    scores = draw(objective)
-    value = objective(at_rest(objective, scores)).value
-    assert value.tolist() == pytest.approx([row.at_anchor(objective)] * len(scores), rel=1e-12)
+    value = objective(at_rest(objective)).value
+    assert value.tolist() == pytest.approx([row.at_anchor(objective)] * len(value), rel=1e-12)
 
 
 @each_objective
@@ -352,9 +486,13 @@ def test_value_where_both_responses_score_the_same(row: Row, objective: Objectiv
 @each_objective
 def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objective: Objective):
     skip_if_exempt(row, "first_order")
-    grad = gradient(objective, at_rest(objective, draw(objective)))
-    assert bool((grad[:, 0] < 0).all())
-    assert bool((grad[:, 1] > 0).all())
+    scores = at_rest(objective)
+    grad = gradient(objective, scores)
+    chosen, rejected = (
+        grad[:, k] if scores.tokens is None else grad[:, k][scores.tokens.mask[:, k]] for k in (0, 1)
+    )
+    assert bool((chosen < 0).all())
+    assert bool((rejected > 0).all())
 
 
 @each_objective
@@ -372,10 +510,11 @@ def test_margin_changes_sign_with_the_order(row: Row, objective: Objective):
 @each_objective
 def test_a_shift_of_all_scores_of_a_prompt_changes_nothing(row: Row, objective: Objective):
     scores = draw(objective)
-    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
+    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None].expand(-1, width(objective))
+    read = table(scores)
     shifted = [
-        replace(scores, logp=scores.logp + shift),
-        *(replace(scores, anchors={**scores.anchors, a: scores.of(a) + shift}) for a in objective.anchors),
+        put(scores, logp=added(read.logp, shift)),
+        *(put(scores, anchors={**read.anchors, a: added(read.of(a), shift)}) for a in objective.anchors),
     ]
     here = meaning(objective, scores)
     same = all(torch.allclose(meaning(objective, there), here, rtol=1e-11) for there in shifted)
@@ -387,12 +526,15 @@ def test_longer_responses_of_the_same_mean_log_prob_change_nothing(row: Row, obj
     if is_surrogate(objective):
         pytest.skip("its value means nothing, and its gradient is in sums")
     scores, times = draw(objective), 3
-    longer = replace(
-        scores,
-        logp=times * scores.logp,
-        anchors={name: times * scores.of(name) for name in objective.anchors},
-        length=times * scores.length,
-    )
+    if scores.tokens is not None:
+        longer = mapped(scores, lambda x: torch.cat([x] * times, dim=2))  # the same tokens again and again
+    else:
+        longer = replace(
+            scores,
+            logp=times * scores.logp,
+            anchors={name: times * scores.of(name) for name in objective.anchors},
+            length=times * scores.length,
+        )
     same = torch.allclose(objective(longer).value, objective(scores).value, rtol=1e-11)
     assert same == row.length_invariant(objective)  # a claim of "not invariant" is checked as well
 
@@ -403,8 +545,8 @@ def test_a_shift_of_all_rewards_of_a_prompt_changes_nothing(row: Row, objective:
         assert row.reward_shift_invariant is None
         pytest.skip("reads no rewards")
     scores = draw(objective)
-    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None]
-    there = meaning(objective, replace(scores, reward=scores.rewards() + shift))
+    shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None].expand(-1, width(objective))
+    there = meaning(objective, put(scores, reward=added(table(scores).rewards(), shift)))
     assert torch.allclose(there, meaning(objective, scores), rtol=1e-11) == row.reward_shift_invariant
 
 
@@ -423,8 +565,9 @@ def test_at_its_limit_an_objective_is_the_one_that_it_names(row: Row, limit: Lim
     scores = limit.given(drawn)
     names = {name: limit.anchors.get(name, name) for name in other.anchors}
     seen = replace(scores, anchors={name: scores.of(mine) for name, mine in names.items()})
-    want = limit.factor * gradient(other, seen, drawn.logp)
-    assert close(gradient(here, scores, drawn.logp), want, limit.tolerance)
+    leaf = table(drawn).logp
+    want = limit.factor * gradient(other, seen, leaf)
+    assert close(gradient(here, scores, leaf), want, limit.tolerance)
     if not (is_surrogate(here) or is_surrogate(other)):
         got, want = here(scores).value.detach(), limit.factor * other(seen).value.detach()
         if limit.up_to_constant:

@@ -197,7 +197,7 @@ def test_the_first_gradient_is_the_policy_gradient_and_a_second_step_is_clipped(
 
 def test_rewards_of_responses_are_refused_where_tokens_are_read(policy, pairs, weighed, no_shape_types):
     rows = replace(pairs, prob=None, reward=np.zeros((8, 2)))
-    with pytest.raises(ValueError, match="reward has shape"):
+    with pytest.raises(ValueError, match="a reward for every token"):
         fit_of(policy, rows, weighed[1]).step()
     with pytest.raises(TrainingError, match="Ppo reads rewards"):
         fit_of(policy, replace(rows, reward=None), weighed[1])

@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from equipoise.core.dims import Head, Hidden, PerToken, TokenIds
+from equipoise.core.divergence import kl
 
 Index: TypeAlias = Int[Tensor, "N"]
 PerResponse: TypeAlias = Float[Tensor, "responses"]
@@ -121,6 +123,53 @@ def token_logps_from_logits(logits: Float[Tensor, "N V"], targets: TokenIds) -> 
     _check_targets(targets, logits.shape)
     logits = logits.to(_wide(logits))
     return logits.gather(1, targets.long()[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+
+
+def token_divergences(
+    hidden: Hidden,
+    head: Head,
+    other: Float[Tensor, "N E"],
+    other_head: Float[Tensor, "V E"],
+    *,
+    bias: PerWord | None = None,
+    other_bias: PerWord | None = None,
+    token_chunk: int = 256,
+) -> PerToken:
+    """KL(q || p) of two laws of the next token at N places, without ever holding their N x V logits.
+
+        p = softmax(hidden @ head.T + bias),    q = softmax(other @ other_head.T + other_bias), constant
+
+    hidden, head   [N, D], [V, D] of the policy, which the gradient flows into; `other` of a frozen model whose width
+                   E may differ.
+    token_chunk    places whose logits exist at a time, under both; formed again in the backward.
+
+    Returns [N] in nats, in float64 if any input is, else in float32. Raises ValueError for shapes that disagree.
+    """
+    for states, words in ((hidden, head), (other, other_head)):
+        if states.shape[0] != len(hidden) or words.shape != (len(head), states.shape[1]):
+            raise ValueError(
+                f"hidden {tuple(states.shape)} and head {tuple(words.shape)} must be [N, D] and [V, D], with "
+                f"N = {len(hidden)} and V = {len(head)}"
+            )
+    wide = _wide(hidden, head, other, other_head)
+
+    def tile(places: Tensor, words: Tensor, shift: Tensor | None, frozen: Tensor) -> Tensor:
+        with torch.autocast(places.device.type, enabled=False):
+            z, w = _product(places, words.T, wide), _product(frozen, other_head.detach().T, wide)
+            z, w = z if shift is None else z + shift, w if other_bias is None else w + other_bias.detach()
+            return divergence_of_logits(z, w)
+
+    parts = [
+        checkpoint(tile, hidden[rows], head, bias, other[rows].detach(), use_reentrant=False)
+        for rows in _slices(len(hidden), token_chunk)
+    ]
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=wide)
+
+
+def divergence_of_logits(logits: Float[Tensor, "N V"], other: Float[Tensor, "N V"]) -> PerToken:
+    """KL(q || p) of p = softmax(logits) from the frozen q = softmax(other); see `token_divergences`."""
+    wide = _wide(logits, other)
+    return kl(other.detach().to(wide).log_softmax(dim=1), logits.to(wide).log_softmax(dim=1))
 
 
 def response_logps(token_logps: PerToken, segment: Index, count: int) -> ResponseLogps:

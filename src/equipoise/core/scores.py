@@ -26,27 +26,36 @@ class TokenScores:
     mask      [B, K, T] True where the response has a token. Everything else here is 0 where it has none.
     anchors   name -> [B, K, T] the same under a frozen policy; never carries a gradient (checked).
     reward    [B, K, T] a number for each token, for objectives that ascend it: an advantage.
+    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless a network that
+              is trained beside the policy gives them.
+    divergences   anchor -> [B, K, T] KL(pi_anchor(.|y_<k) || pi(.|y_<k)) over the whole vocabulary, in nats, where the
+              token is written; carries the gradient.
 
-    Raises ValueError if a shape disagrees, a token log-prob outside the mask is not 0, or an anchor requires a
-    gradient.
+    Raises ValueError if a shape disagrees, anything but an anchor or a reward is not 0 outside the mask, or an anchor
+    requires a gradient.
     """
 
     logp: PerPlace
     mask: Bool[Tensor, "B K T"]
     anchors: Mapping[str, PerPlace] = field(default_factory=dict)
     reward: PerPlace | None = None
+    weights: Mapping[str, PerPlace] = field(default_factory=dict)
+    divergences: Mapping[str, PerPlace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.logp.ndim != 3:
             raise ValueError(
                 f"logp must be [comparisons, candidates, tokens], got shape {tuple(self.logp.shape)}"
             )
-        for name, values in (("mask", self.mask), ("reward", self.reward)):
+        summed = {f"weight {name!r}": weight for name, weight in self.weights.items()}
+        summed |= {f"divergence {name!r}": divergence for name, divergence in self.divergences.items()}
+        for name, values in (("mask", self.mask), ("reward", self.reward), *summed.items()):
             if values is not None and values.shape != self.logp.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
         _check_anchors(self.anchors, self.logp)
-        if bool((self.logp.detach() != 0)[~self.mask].any()):
-            raise ValueError("a log-prob outside the mask is not 0: it would count as a token")
+        for name, values in (("log-prob", self.logp), *summed.items()):
+            if bool((values.detach() != 0)[~self.mask].any()):
+                raise ValueError(f"a {name} outside the mask is not 0: it would count as a token")
 
     def of(self, anchor: str) -> PerPlace:
         """Token log-probs under the named anchor. Raises KeyError naming what is there."""
@@ -60,6 +69,14 @@ class TokenScores:
         """The tokens' rewards. Raises ValueError where the batch carries none."""
         return _rewards(self.reward, "token")
 
+    def weight(self, name: str) -> PerPlace:
+        """The named weight of every token. Raises ValueError naming what is there."""
+        return _carried(self.weights, name, "weight of tokens")
+
+    def divergence(self, anchor: str) -> PerPlace:
+        """KL of the policy's next-token law from the named anchor's. Raises ValueError naming what is there."""
+        return _carried(self.divergences, anchor, "divergence from an anchor")
+
     def at(self, index: Any) -> TokenScores:
         """The comparisons, or candidates of them, at an index of the first two dimensions."""
         return TokenScores(
@@ -67,6 +84,8 @@ class TokenScores:
             mask=self.mask[index],
             anchors={name: anchor[index] for name, anchor in self.anchors.items()},
             reward=None if self.reward is None else self.reward[index],
+            weights={name: weight[index] for name, weight in self.weights.items()},
+            divergences={name: divergence[index] for name, divergence in self.divergences.items()},
         )
 
 
@@ -85,6 +104,8 @@ class Scores:
               against some opponent, or a reward model's score. Such objectives need no label.
     weight    [B, K] a weight >= 0 for each candidate, without a gradient, for objectives that say `weighted = True`.
     tokens    the same token by token, for objectives that say `tokens = True`; see `Scores.of_tokens`.
+    beside    name -> [B, K] what a small network that is trained beside the policy says of each candidate; carries
+              the gradient.
 
     Raises ValueError if a shape disagrees, an anchor or weight requires a gradient or a probability leaves [0, 1].
     """
@@ -96,6 +117,7 @@ class Scores:
     reward: PerCandidate | None = None
     weight: PerCandidate | None = None
     tokens: TokenScores | None = None
+    beside: Mapping[str, PerCandidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.logp.ndim != 2:
@@ -105,7 +127,9 @@ class Scores:
             raise ValueError(
                 f"tokens have shape {tuple(self.tokens.logp.shape)}, logp has {tuple(self.logp.shape)}"
             )
-        for name, values in (("length", self.length), ("reward", self.reward), ("weight", self.weight)):
+        beside = {f"{name!r} from beside": values for name, values in self.beside.items()}
+        given = (("length", self.length), ("reward", self.reward), ("weight", self.weight), *beside.items())
+        for name, values in given:
             if values is not None and values.shape != self.logp.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
         if self.weight is not None and self.weight.requires_grad:
@@ -119,14 +143,23 @@ class Scores:
                 raise ValueError("prob must lie in [0, 1]")
 
     @classmethod
-    def of_tokens(cls, tokens: TokenScores, prob: PerComparison | None = None) -> Scores:
-        """The scores of responses whose tokens are known: every sum over a response's tokens, and the tokens."""
+    def of_tokens(
+        cls,
+        tokens: TokenScores,
+        prob: PerComparison | None = None,
+        reward: PerCandidate | None = None,
+    ) -> Scores:
+        """The scores of responses whose tokens are known: every sum over a response's tokens, and the tokens.
+
+        reward    of the responses; by default the sum of their tokens' rewards, where there are any.
+        """
+        summed = None if tokens.reward is None else tokens.reward.sum(dim=2)
         return cls(
             logp=tokens.logp.sum(dim=2),
             anchors={name: anchor.sum(dim=2) for name, anchor in tokens.anchors.items()},
             prob=prob,
             length=tokens.mask.sum(dim=2).to(tokens.logp),
-            reward=None if tokens.reward is None else tokens.reward.sum(dim=2),
+            reward=summed if reward is None else reward,
             tokens=tokens,
         )
 
@@ -167,6 +200,10 @@ class Scores:
             raise ValueError("this objective reads a weight for every response, but the batch carries none")
         return self.weight
 
+    def said(self, name: str) -> PerCandidate:
+        """What the network beside the policy says under that name. Raises ValueError naming what is there."""
+        return _carried(self.beside, name, "word from a network beside the policy called")
+
     def per_token(self) -> Scores:
         """The same batch with every score divided by its own length: mean token log-probs."""
         if self.length is None:
@@ -191,6 +228,7 @@ class Scores:
             reward=None if self.reward is None else self.reward[:, order],
             weight=None if self.weight is None else self.weight[:, order],
             tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
+            beside={name: said[:, order] for name, said in self.beside.items()},
         )
 
     def take(self, rows: Tensor) -> Scores:
@@ -204,6 +242,7 @@ class Scores:
             reward=None if self.reward is None else self.reward[rows],
             weight=None if self.weight is None else self.weight[rows],
             tokens=None if self.tokens is None else self.tokens.at(rows),
+            beside={name: said[rows] for name, said in self.beside.items()},
         )
 
 
@@ -221,6 +260,12 @@ def _named(anchors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in anchors:
         raise KeyError(f"no anchor {name!r}; this batch carries {sorted(anchors) or 'none'}")
     return anchors[name]
+
+
+def _carried(values: Mapping[str, Tensor], name: str, what: str) -> Tensor:
+    if name not in values:
+        raise ValueError(f"no {what} {name!r}; this batch carries {sorted(values) or 'none'}")
+    return values[name]
 
 
 def _rewards(reward: Tensor | None, what: str) -> Tensor:

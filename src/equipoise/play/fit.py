@@ -113,7 +113,8 @@ class Fit:
     def scores(self, chosen: np.ndarray) -> Scores:
         """Scores of some comparisons under the policy as it stands, with their cached anchors.
 
-        For an objective that reads tokens, anchors and rewards are [N, K, T] with T the longest of all responses.
+        For an objective that reads tokens, anchors are [N, K, T] with T the longest of all responses; rewards are that,
+        or one number for each response.
         """
         prompts = [p.ids for p in self.rows.prompts[chosen]]
         responses = [list(group) for group in self.rows.responses[chosen]]
@@ -122,16 +123,17 @@ class Fit:
         logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, self.scorer)
 
         def frozen(values: Tensor) -> Tensor:
-            return values[index].to(logp)[
-                ..., : logp.shape[-1]
-            ]  # this batch may have no response of T tokens
+            here = values[index].to(logp)
+            # a batch may have no response of T tokens
+            return here[..., : logp.shape[-1]] if here.ndim == 3 else here
 
         reward = None if self.rows.reward is None else frozen(torch.from_numpy(self.rows.reward))
         prob = None if self.rows.prob is None else torch.from_numpy(self.rows.prob[chosen]).to(logp)
         anchors = {name: frozen(anchor) for name, anchor in self.anchors.items()}
         if tokens:
-            found = TokenScores(logp=logp, mask=length, anchors=anchors, reward=reward)
-            return Scores.of_tokens(found, prob=prob)
+            by_token = reward if reward is not None and reward.ndim == 3 else None
+            found = TokenScores(logp=logp, mask=length, anchors=anchors, reward=by_token)
+            return Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
         return Scores(logp=logp, anchors=anchors, prob=prob, length=length.to(logp), reward=reward)
 
     def step(self) -> dict[str, float]:

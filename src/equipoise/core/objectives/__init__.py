@@ -3,9 +3,11 @@
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG
 from equipoise.core.objectives.chasing import Ofs
+from equipoise.core.objectives.degree import DegreeDpo, WithDegrees
 from equipoise.core.objectives.f_dpo import AlphaDpo, FDpo, ForwardKlDpo, JensenShannonDpo
 from equipoise.core.objectives.hinge import Hinge, HingeNorm, Slic
 from equipoise.core.objectives.hybrid import Hypo, Sail
+from equipoise.core.objectives.lists import PlackettLuce, Tpo
 from equipoise.core.objectives.logistic import (
     AsymmetricRdpo,
     Cdpo,
@@ -16,10 +18,12 @@ from equipoise.core.objectives.logistic import (
     Rdpo,
     RsoNorm,
 )
+from equipoise.core.objectives.masked import SparsePo, Tdpo, Tdpo1, Tdpo2
 from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.pointwise import ApoDown, ApoZero, BcoPair, NcaPair
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
+from equipoise.core.objectives.rationale import RationaleDpo, WithRationale
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
@@ -44,6 +48,7 @@ __all__ = [
     "Copg",
     "Cpo",
     "CpoSimpo",
+    "DegreeDpo",
     "DiscoPop",
     "Dno",
     "Dpo",
@@ -72,7 +77,9 @@ __all__ = [
     "Onpo",
     "Orpo",
     "P3o",
+    "PlackettLuce",
     "Ppo",
+    "RationaleDpo",
     "Rdpo",
     "ReferenceFreeDpo",
     "Reinforce",
@@ -83,10 +90,17 @@ __all__ = [
     "Simpo",
     "Slic",
     "Spac",
+    "SparsePo",
     "Sppo",
     "SppoHard",
     "Srpo",
+    "Tdpo",
+    "Tdpo1",
+    "Tdpo2",
+    "Tpo",
     "Vpo",
+    "WithDegrees",
+    "WithRationale",
     "Wpo",
     "Xpo",
 ]

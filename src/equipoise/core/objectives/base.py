@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from equipoise.core.scores import Losses, Scores
@@ -23,7 +24,10 @@ class Objective(Protocol):
     inside are detached); such an objective is descended step by step from fresh samples, never minimised. One
     that reads single tokens, `scores.by_token()`, says `tokens = True`; where a batch knows no tokens, as in a
     finite game, each response counts as one. One that reads a weight for every response, `scores.weights()`, says
-    `weighted = True`.
+    `weighted = True`. Of tokens more may be read, and is named: `divergences`, anchors of whose whole next-token law
+    the KL is read (they must be alive while the policy is trained: no cache holds a law over the vocabulary for
+    every token), and `token_weights`, by which tokens are weighed. `beside` names what is read of a small network
+    that is trained with the policy.
     """
 
     @property
@@ -58,6 +62,54 @@ def reads_weight(objective: Objective) -> bool:
 def reads_tokens(objective: Objective | None) -> bool:
     """Whether the objective reads scores token by token."""
     return bool(getattr(objective, "tokens", False))
+
+
+def divergences_of(objective: Objective | None) -> tuple[str, ...]:
+    """The anchors from whose whole next-token law the objective reads the KL."""
+    return tuple(getattr(objective, "divergences", ()))
+
+
+def token_weights_of(objective: Objective | None) -> tuple[str, ...]:
+    """Names of the weights of tokens that the objective reads."""
+    return tuple(getattr(objective, "token_weights", ()))
+
+
+def beside_of(objective: Objective | None) -> tuple[str, ...]:
+    """Names of what the objective reads of a network that is trained beside the policy."""
+    return tuple(getattr(objective, "beside", ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnAPair:
+    """An objective that adds a term to any loss of a labelled pair, and reads of the pair whatever that loss reads.
+
+    Raises ValueError for a base that is no loss proper of a labelled pair.
+    """
+
+    base: Objective
+
+    def __post_init__(self) -> None:
+        b = self.base
+        if b.candidates != 2 or is_group(b) or is_surrogate(b) or reads_reward(b):
+            raise ValueError(
+                f"{type(self).__name__} adds to a loss of a labelled pair; {type(b).__name__} is none"
+            )
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def tokens(self) -> bool:
+        return reads_tokens(self.base)
+
+    @property
+    def divergences(self) -> tuple[str, ...]:
+        return divergences_of(self.base)
+
+    @property
+    def token_weights(self) -> tuple[str, ...]:
+        return token_weights_of(self.base)
 
 
 def positive(**values: float) -> None:

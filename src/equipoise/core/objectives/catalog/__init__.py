@@ -7,16 +7,27 @@ from __future__ import annotations
 
 from equipoise.core.objectives.catalog import (
     divergences,
+    lists,
     pairs,
     pointwise,
     policy_gradients,
     reference_free,
     self_play,
+    token_pairs,
 )
 from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
 __all__ = ["CATALOG", "Claim", "Confidence", "Data", "Limit", "Row"]
 
-FAMILIES = (pairs, divergences, pointwise, reference_free, self_play, policy_gradients)
+FAMILIES = (
+    pairs,
+    divergences,
+    pointwise,
+    reference_free,
+    token_pairs,
+    lists,
+    self_play,
+    policy_gradients,
+)
 
 CATALOG: dict[str, Row] = {name: row for family in FAMILIES for name, row in family.ROWS.items()}

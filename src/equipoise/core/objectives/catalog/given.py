@@ -82,3 +82,15 @@ def second_paid(of: Callable[[Tensor], Tensor]) -> Given:
         return replace(two, reward=torch.stack([first, of(first)], dim=1))
 
     return given
+
+
+def masks(utility: float, divergence: float) -> Given:
+    """Every token of SparsePO's pair masked alike."""
+
+    def given(scores: Scores) -> Scores:
+        tokens = scores.by_token()
+        one = tokens.mask.to(tokens.logp.dtype)
+        weights = {"utility": utility * one, "divergence": divergence * one}
+        return replace(scores, tokens=replace(tokens, weights=weights))
+
+    return given

@@ -14,7 +14,7 @@ from equipoise.core.objectives.estimates import Arms
 from equipoise.core.scores import Scores
 
 Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
-Claim = Literal["at_anchor", "margin", "first_order"]
+Claim = Literal["at_anchor", "margin", "first_order", "divergences"]
 Data = Literal["pairs", "unary", "lists", "rewards"]
 
 
@@ -69,7 +69,8 @@ class Row:
                 responses of n tokens with the log-prob a n each.
     exempt      claim -> why it is not made. The claims: "at_anchor"; "margin", the metric of that name changes sign
                 when the pair is swapped; "first_order", the gradient at the anchors (without any: at equal
-                scores) raises the chosen response and lowers the rejected one.
+                scores) raises the chosen response and lowers the rejected one; "divergences", the gradient in the
+                divergences is that of the value.
     shift_invariant          whether adding c(x) to all scores of a prompt (policy or any anchor) changes nothing.
     length_invariant         whether responses k times as long, with the same mean token log-probs under every policy,
                              change nothing.
