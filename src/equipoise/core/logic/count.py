@@ -1,7 +1,7 @@
 """What a structure is worth: weighted model counting by enumeration, in log space.
 
 Atoms are independent: atom i holds with probability p_i. The weight of a row is the product of p_i or 1 - p_i over the
-atoms, WMC(S) the sum of the weights of the rows of S.
+atoms, WMC(S) the sum of the weights of the rows of S. In 1 - p a log p above -1e-6 counts as that (`numerics.log1mexp`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,9 @@ from torch.nn.functional import softplus
 
 from equipoise.core.logic.formula import ATOMS, HOLDS, Rows, members
 from equipoise.core.logic.structure import Structure
+from equipoise.core.numerics import log1mexp
 
 LogProbs = Mapping[int, Float[Tensor, "..."]]  # position of an atom -> log-probability, < 0
-
-
-def log1mexp(a: Tensor) -> Tensor:
-    """log(1 - e^a) for a < 0, accurate at both ends; the switch is where both forms lose least (a = -log 2)."""
-    near = a > -0.6931471805599453
-    # each branch is given an argument at which its own gradient is finite
-    small, large = torch.where(near, a, -0.5), torch.where(near, -1.0, a)
-    return torch.where(near, torch.log(-torch.expm1(small)), torch.log1p(-torch.exp(large)))
 
 
 def _checked(atoms: tuple[int, ...], logp: LogProbs) -> None:

@@ -144,6 +144,20 @@ STRUCTURES: Mapping[str, Named] = {
         denominator=P_L,
         note="one thumbs-down: what the model finds valid, the reference does",
     ),
+    "raise_odds": Named(
+        title="The preferred response against the reference, in odds",
+        formulas=("Ref(w) -> M(w)", "Ref(w) xor M(w)", "false"),
+        numerator=P_W * (1 - Q_W),
+        denominator=Q_W * (1 - P_W),
+        note="raise, blind where both find the response valid: what ORPO is to CPO",
+    ),
+    "npo_odds": Named(
+        title="The dispreferred response against the reference, in odds",
+        formulas=("M(l) -> Ref(l)", "M(l) xor Ref(l)", "false"),
+        numerator=Q_L * (1 - P_L),
+        denominator=P_L * (1 - Q_L),
+        note="npo, blind where both find the response valid",
+    ),
     "hold": Named(
         title="The preferred response held to the reference",
         formulas=("M(w) -> Ref(w)", "M(w) or Ref(w)", "M(w) and Ref(w)"),
@@ -178,14 +192,15 @@ LINKS: Mapping[str, str] = {
     "smoothed": "-(1 - e) log sigma(log R) - e log sigma(-log R): the label is only believed by 1 - e",
     "debiased": "-log sigma(log R) - e/(1 - 2e) log R: flipped labels are subtracted",
     "squared": "(log R - target)^2",
-    "hinge": "max(0, margin - log R)",
+    "hinge": "max(0, 1 - log R)",
     "linear": "1 - sigma(log R), the probability of the losing rows",
     "entropy": "KL( (sigma(log R), sigma(-log R)) || (1 - e, e) )",
-    "modulated": "a mixture of -log sigma(log R) and exp(-log R) with weights that depend on log R",
+    "modulated": "-(1 - k) log sigma(log R) + k/R with k = sigma(log R / temperature)",
 }
 
 BETA = "beta multiplies log R outside the logic (exact at beta = 1)"
 THIRD = "a third response is charged outside the logic"
+SFT_MEANS = "in the sft part p is exp(log p / |y|)"
 MEANS = "p is the probability per token, exp(log p / |y|)"
 
 
@@ -197,7 +212,9 @@ READINGS: Mapping[str, Reading] = {
     # the structure of DPO
     "dpo": _one("dpo", note=BETA, exact={"beta": 1.0}, confidence="paper's text"),
     "cdpo": _one("dpo", link="smoothed", note=BETA, exact={"beta": 1.0, "smoothing": 0.1}),
-    "rdpo": _one("dpo", link="debiased", note=BETA, exact={"beta": 1.0}),
+    "osp": _one("dpo", link="smoothed", note=f"1 - e is the strength of the preference; {BETA}"),
+    "rdpo": _one("dpo", link="debiased", note=BETA, exact={"beta": 1.0, "flip": 0.1}),
+    "rdpo_asymmetric": _one("dpo", link="debiased", note=f"two flip rates in place of 2e; {BETA}"),
     "ipo": _one("dpo", link="squared", note="target 1/(2 tau)", exact={"tau": 0.1}),
     "ipo_mean": _one("dpo", link="squared", note=f"target 1/(2 tau); {MEANS}", exact={"tau": 0.1}, lengths=True),
     "onpo": _one(
@@ -214,11 +231,23 @@ READINGS: Mapping[str, Reading] = {
         link="squared",
         note="target eta/2; the reference is the mixture pi_ref^(eta tau) pi_t^(1 - eta tau), whose normaliser cancels",
     ),
-    "hinge_norm": _one("dpo", link="hinge", note="gamma multiplies log R outside the logic, margin 1"),
-    "exo": _one("dpo", link="entropy", note=BETA),
-    "discopop": _one("dpo", link="modulated", note=BETA),
-    "osp": _one("dpo", link="smoothed", note=f"1 - e is the strength of the preference; {BETA}"),
-    "rpo": Reading(parts=(("1", "dpo"), ("eta beta", "sft")), note=BETA),
+    "rso_norm": _one("dpo", note="gamma is beta; what makes it RSO is the sampler", exact={"gamma": 1.0}),
+    "hinge_norm": _one("dpo", link="hinge", note="gamma multiplies log R outside the logic", exact={"gamma": 1.0}),
+    "exo_pair": _one("dpo", link="entropy", note=BETA, exact={"beta": 1.0, "smoothing": 0.1}),
+    "discopop": _one("dpo", link="modulated", note=BETA, exact={"beta": 1.0, "temperature": 0.5}),
+    "dpo_norm": _one("dpo", note=f"{MEANS}; {BETA}", exact={"beta": 1.0}, lengths=True),
+    "dpo_offset": _one("dpo", note=f"the offset is subtracted from log R; {BETA}", exact={"beta": 1.0, "offset": 0.0}),
+    "odpo": _one("dpo", note=f"the response of higher score is preferred, and its lead subtracted from log R; {BETA}"),
+    "wpo": _one("dpo", note=f"its default; any pair loss may stand there, times a weight outside the logic; {BETA}"),
+    "flex_dpo": Reading(
+        parts=(("1", "dpo"), ("sft", "sft")),
+        note="beta_p and beta_n are powers of p_w/q_w and p_l/q_l outside the logic (exact where both are 1)",
+        exact={"beta_p": 1.0, "beta_n": 1.0, "sft": 0.3},
+    ),
+    "rpo": Reading(parts=(("1", "dpo"), ("eta beta", "sft")), note=BETA, exact={"beta": 1.0, "eta": 0.3}),
+    "irpo": Reading(
+        parts=(("1", "dpo"), ("alpha", "sft")), note=f"{SFT_MEANS}; {BETA}", exact={"beta": 1.0, "alpha": 0.3}
+    ),
     "xpo": _one("dpo", note=f"{THIRD}; {BETA}", exact={"beta": 1.0, "alpha": 0.0}),
     "vpo": _one("dpo", note=f"{THIRD}; {BETA}", exact={"beta": 1.0, "alpha": 0.0}),
     "hypo": _one("dpo", note=f"the KL of fresh samples is outside the logic; {BETA}"),
@@ -228,21 +257,43 @@ READINGS: Mapping[str, Reading] = {
         note=f"the second has the rival for a reference, and the slow policy's weight is negative; {BETA}",
     ),
     # the structure of CPO
-    "cpo": Reading(parts=(("1", "cpo"), ("alpha", "sft")), note=BETA, confidence="paper's text"),
-    "simpo": _one(
-        "cpo", note=f"{MEANS}, beta multiplies log R and gamma is subtracted, both outside the logic",
+    "dpo_reference_free": _one("cpo", note=BETA, exact={"beta": 1.0}, confidence="paper's text"),
+    "cpo": Reading(
+        parts=(("1", "cpo"), ("alpha", "sft")),
+        note=f"{SFT_MEANS}; {BETA}",
+        exact={"beta": 1.0, "alpha": 0.7},
         confidence="paper's text",
     ),
-    "hinge": _one("cpo", link="hinge", note="gamma multiplies log R outside the logic, margin 1"),
+    "simpo": _one(
+        "cpo",
+        note=f"{MEANS}; gamma is subtracted from log R; {BETA}",
+        exact={"beta": 1.0, "gamma": 0.0},
+        lengths=True,
+        confidence="paper's text",
+    ),
+    "cpo_simpo": Reading(
+        parts=(("1", "cpo"), ("alpha", "sft")),
+        note=f"{MEANS}; gamma is subtracted from log R of the first; {BETA}",
+        exact={"beta": 1.0, "gamma": 0.0, "alpha": 0.4},
+        lengths=True,
+    ),
+    "hinge": _one("cpo", link="hinge", note="gamma multiplies log R outside the logic", exact={"gamma": 1.0}),
     "slic": Reading(
-        parts=(("1", "cpo"), ("lambda", "sft")), link="hinge", note="margin delta; the hinge is for the first part only"
+        parts=(("1", "cpo"), ("lam", "sft")), link="hinge", note="margin delta; the sft part has no hinge"
     ),
     # odds
-    "orpo": Reading(parts=(("lambda", "orpo"), ("1", "sft")), note=MEANS, confidence="paper's text"),
+    "orpo": Reading(
+        parts=(("lam", "orpo"), ("1", "sft")), note=MEANS, exact={"lam": 0.3}, lengths=True, confidence="paper's text"
+    ),
     "asft": Reading(
-        parts=(("lambda", "unlikelihood"), ("1", "sft")),
+        parts=(("lam", "unlikelihood"), ("1", "sft")),
         note=f"{MEANS}; the loss of M(w) and not M(l) is the sum of the losses of M(w) and of not M(l): nothing "
         "couples the two responses",
+        exact={"lam": 0.3},
+        lengths=True,
+    ),
+    "asft_aligned": Reading(
+        parts=(("1", "raise_odds"), ("1", "npo_odds")), note=f"{MEANS}; {BETA}", exact={"beta": 1.0}, lengths=True
     ),
     # one response against the reference
     "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic"),
@@ -250,10 +301,11 @@ READINGS: Mapping[str, Reading] = {
         parts=(("1 if up", "raise"), ("1 if down", "npo")),
         note="each example is a formula of its own; the shift delta moves log R outside the logic",
     ),
-    "bco_pair": Reading(parts=(("1", "raise"), ("1", "npo")), note=BETA),
-    "nca": Reading(
+    "bco_pair": Reading(parts=(("1", "raise"), ("1", "npo")), note=BETA, exact={"beta": 1.0}),
+    "nca_pair": Reading(
         parts=(("1", "raise"), ("1/2", "hold"), ("1/2", "npo")),
         note=f"what is raised is also held back with half the weight; {BETA}",
+        exact={"beta": 1.0},
     ),
     "kto": Reading(
         parts=(("lambda_D if desirable", "raise"), ("lambda_U if undesirable", "npo")),
@@ -261,25 +313,28 @@ READINGS: Mapping[str, Reading] = {
         note="not one structure of a pair: each example is a formula of its own, and its link is no logarithm. The "
         "reference point z0 moves log R outside the logic",
     ),
-    "apo_zero": Reading(parts=(("1", "raise"), ("1", "npo")), link="linear", note=BETA),
-    "apo_down": Reading(
-        parts=(("1", "dpo"), ("1", "hold")), link="linear", note=BETA
-    ),
+    "apo_zero": Reading(parts=(("1", "raise"), ("1", "npo")), link="linear", note=BETA, exact={"beta": 1.0}),
+    "apo_down": Reading(parts=(("1", "dpo"), ("1", "hold")), link="linear", note=BETA, exact={"beta": 1.0}),
     "sppo_hard": Reading(
         parts=(("1", "raise"), ("1", "npo")),
         link="squared",
         note="target eta/2 of each; the reference is the policy at the start of the round",
+        exact={"eta": 2.0},
     ),
 }  # fmt: skip
+
+NO_RATIO = "the derivative of its divergence makes a margin that is no log of a ratio of counts; with the reverse KL it is dpo"
 
 UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
     "aot": "the margins of a batch are sorted: no comparison has a formula of its own",
-    "f_dpo": "a divergence other than the reverse KL makes a margin that is no log of a ratio of counts; the reverse "
-    "KL is dpo. (Jensen-Shannon: log p_w (p_l + q_l) - log p_l (p_w + q_w) is DPO with the even mixture of model and "
-    "reference for a reference, but that atom moves with the model)",
-    "alphapo": "a power of the probability replaces its logarithm: no log of a ratio of counts",
+    "f_dpo": NO_RATIO,
+    "f_dpo_forward_kl": NO_RATIO,
+    "f_dpo_alpha": NO_RATIO,
+    "f_dpo_js": "its margin is log p_w (p_l + q_l) - log p_l (p_w + q_w), and p_l + q_l is no count; it is DPO with the "
+    "even mixture of model and reference for a reference, but that atom moves with the model",
+    "alpha_po": "a power of the probability replaces its logarithm: no log of a ratio of counts",
     "sparse_po": "masked sums of token log-ratios: no atom stands for a response",
     "tdpo": "the margin holds divergences over the whole vocabulary: no atom stands for them",
     **dict.fromkeys(
