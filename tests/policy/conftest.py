@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", SHAPE | {"num_key_value_heads": 2, "head_dim": 8}),
     "mistral": ("MistralConfig", SHAPE | {"num_key_value_heads": 1}),
     "gemma": ("GemmaConfig", SHAPE | {"num_key_value_heads": 2, "head_dim": 16}),
+    "mistral-window": ("MistralConfig", SHAPE | {"num_key_value_heads": 2, "sliding_window": 4}),
     "gemma3": ("Gemma3TextConfig", SHAPE | {"num_key_value_heads": 2, "head_dim": 8}),
     "gpt2": ("GPT2Config", GPT2),
     "neox": ("GPTNeoXConfig", SHAPE),
@@ -40,6 +41,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 3.0},
     ),
 }
+
+
+@pytest.fixture(params=list(FAMILIES))
+def sampled_family(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(params=["llama", "llama-tied", "qwen2", "gpt2", "phi", "gemma2"])

@@ -10,8 +10,8 @@ from scipy.stats import chisquare, kstest
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.draw import draw, uniforms
 from equipoise.policy.protocol import Decoding, ModelError
-from equipoise.policy.sample import _uniforms, choose
 
 PROMPTS = [
     Prompt((1, 5, 6), "", ""),
@@ -26,8 +26,8 @@ def ids(groups):
     return [[response.ids for response in group] for group in groups]
 
 
-def test_greedy_is_generate_token_for_token(tiny, family):
-    policy = tiny(family)
+def test_greedy_is_generate_token_for_token(tiny, sampled_family):
+    policy = tiny(sampled_family)
     ours = policy.sample(PROMPTS, 1, seed=0, decoding=GREEDY)
     for prompt, (response,) in zip(PROMPTS, ours, strict=True):
         theirs = policy.model.generate(
@@ -68,11 +68,11 @@ def _small(tiny):
 
 
 def test_uniforms_are_uniform_and_addressed():
-    draws = torch.cat([torch.from_numpy(_uniforms(3, prompt, 0, 50)) for prompt in range(100)])
+    draws = torch.cat([torch.from_numpy(uniforms(3, prompt, 0, 50)) for prompt in range(100)])
     assert kstest(draws, "uniform").pvalue > 1e-3
     keys = itertools.product((0, 1, -1, -2), (0, 1, 2**31), (0, 1, 7))
-    assert len({tuple(_uniforms(*key, 3)) for key in keys}) == 36
-    assert _uniforms(0, 2, 5, 3).tolist() == _uniforms(0, 2, 5, 8)[:3].tolist()
+    assert len({tuple(uniforms(*key, 3)) for key in keys}) == 36
+    assert uniforms(0, 2, 5, 3).tolist() == uniforms(0, 2, 5, 8)[:3].tolist()
 
 
 P = torch.tensor([[0.5, 0.05, 0.3, 0.15]]).log()
@@ -96,7 +96,7 @@ P = torch.tensor([[0.5, 0.05, 0.3, 0.15]]).log()
 def test_choose_against_hand_computed_distributions(decoding, expected):
     """At uniforms on a fine grid the share of each token is its probability to the grid's width."""
     grid = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    tokens = choose(P.expand(2000, -1), grid, decoding)
+    tokens, _ = draw(P.expand(2000, -1), grid, decoding)
     share = torch.bincount(tokens, minlength=4) / 2000
     assert share.tolist() == pytest.approx(expected, abs=1.1e-3)
     assert all((s == 0) == (e == 0) for s, e in zip(share.tolist(), expected, strict=True))
@@ -105,7 +105,7 @@ def test_choose_against_hand_computed_distributions(decoding, expected):
 def test_choose_at_the_ends_of_the_interval():
     edge = torch.tensor([[float("-inf"), 0.0, float("-inf")]])
     for uniform in (0.0, 1 - 2**-53):
-        assert choose(edge, torch.tensor([uniform], dtype=torch.float64), Decoding()).item() == 1
+        assert draw(edge, torch.tensor([uniform], dtype=torch.float64), Decoding())[0].item() == 1
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_stop_token_ends_and_a_cut_is_not_finished(tiny):
 @pytest.mark.parametrize(
     "decoding", [Decoding(max_new_tokens=8), Decoding(max_new_tokens=8, temperature=0.3, top_k=5)]
 )
-def test_returned_logp_is_the_recomputed_one(tiny, family, decoding):
+def test_returned_logp_is_the_recomputed_one(tiny, sampled_family, decoding):
     """Also with truncated sampling it is the log-prob under the policy itself."""
-    policy = tiny(family)
+    policy = tiny(sampled_family)
     groups = policy.sample(PROMPTS, 3, seed=2, decoding=decoding)
     logp = policy.logprobs(collate([p.ids for p in PROMPTS], ids(groups), 0))[0]
     told = torch.tensor([[r.logp for r in g] for g in groups], dtype=torch.float64)
     assert float((logp - told).detach().abs().max()) < 1e-3
 
 
-def test_samples_depend_on_the_place_not_on_the_batch(tiny, family):
-    policy = tiny(family)
+def test_samples_depend_on_the_place_not_on_the_batch(tiny, sampled_family):
+    policy = tiny(sampled_family)
     settings = {"max_new_tokens": 8}
     whole = ids(policy.sample(PROMPTS, 3, seed=4, decoding=Decoding(**settings)))
     for batch in (1, 3):

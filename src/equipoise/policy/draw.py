@@ -1,0 +1,82 @@
+"""Draws of tokens: the inverse of the cumulative distribution at one uniform number per token.
+
+The uniforms of a response depend on the seed and on which prompt and sample it is, never on the batch it
+happens to sit in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipoise.policy.protocol import Decoding
+
+BLOCK = 128  # tokens whose probabilities are summed before the search looks inside
+
+
+def uniforms(seed: int, prompt: int, index: int, count: int) -> np.ndarray:
+    """One stream per response, addressed by prompt and sample."""
+    # uint64 said aloud: numpy makes a list with one large integer floats, and streams would collide
+    key = np.array([seed & (2**64 - 1), (prompt << 32) | index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
+
+
+def draw(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """(tokens [R], their log-probs [R] in float64) from logits [R, V] and uniforms [R].
+
+    The log-prob is that of the distribution itself, at temperature 1 and without truncation.
+    """
+    logits = logits.float()
+    top = logits.amax(-1, keepdim=True)
+    weights = (logits - top).exp_()
+    total = weights.sum(-1, keepdim=True)
+    if decoding.temperature == 0:
+        token = logits.argmax(-1, keepdim=True)
+    elif decoding.temperature == 1:
+        token = _search(_truncated(weights, decoding), uniform)
+    else:
+        token = _search(_truncated(((logits - top) / decoding.temperature).exp_(), decoding), uniform)
+    logp = (logits.gather(1, token) - top).double() - total.double().log()
+    return token[:, 0], logp[:, 0]
+
+
+def _truncated(weights: Tensor, decoding: Decoding) -> Tensor:
+    """Weights [R, V] (probabilities up to a factor), 0 where top-k or top-p cut them off."""
+    if decoding.top_k and decoding.top_k < weights.shape[1]:
+        threshold = weights.topk(decoding.top_k, dim=-1).values[:, -1:]
+        weights = weights.masked_fill(weights < threshold, 0.0)
+    if decoding.top_p < 1:
+        ranked, order = weights.double().sort(dim=-1, descending=True)
+        ranked /= ranked.sum(-1, keepdim=True)
+        # keep tokens until the mass BEFORE them reaches top_p: the first one always stays
+        cut = ranked.cumsum(-1) - ranked >= decoding.top_p
+        weights = weights.scatter(-1, order, weights.gather(-1, order).masked_fill(cut, 0.0))
+    return weights
+
+
+def _search(weights: Tensor, uniform: Tensor) -> Tensor:
+    """[R, 1] the first token whose cumulative weight exceeds uniform * total.
+
+    Sums of blocks first, then the one block that holds the answer: the vocabulary is read once, and only what
+    decides is added up in float64. A token of weight 0 is never drawn.
+    """
+    size = weights.shape[1]
+    even = size - size % BLOCK
+    sums = weights[:, :even].unflatten(1, (-1, BLOCK)).sum(-1)
+    if even < size:
+        sums = torch.cat([sums, weights[:, even:].sum(-1, keepdim=True)], 1)
+    ends = sums.double().cumsum(-1)
+    target = _below(uniform.double()[:, None] * ends[:, -1:], ends[:, -1:])
+    block = torch.searchsorted(ends, target, right=True).clamp_(max=ends.shape[1] - 1)  # past it: NaN
+    places = block * BLOCK + torch.arange(BLOCK, device=weights.device)
+    inside = weights.gather(1, places.clamp(max=size - 1)).double().masked_fill_(places >= size, 0.0)
+    inner = inside.cumsum(-1)
+    before = ends.gather(1, block) - sums.gather(1, block).double()
+    # the block's float32 sum and the sum of its parts differ in the last digits: stay inside
+    token = torch.searchsorted(inner, _below((target - before).clamp(min=0), inner[:, -1:]), right=True)
+    return (block * BLOCK + token).clamp_(max=size - 1)
+
+
+def _below(value: Tensor, end: Tensor) -> Tensor:
+    return torch.minimum(value, torch.nextafter(end, torch.zeros_like(end)))

@@ -1,0 +1,251 @@
+"""Samples that share their prompt's keys and values say what plain passes say, and cost what they must."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from scipy.stats import chisquare
+
+from equipoise.data.collate import Prompt, collate
+from equipoise.policy import cache, sample, ways
+from equipoise.policy.cache import SharedCache, SharedPrompts
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.draw import BLOCK, draw
+from equipoise.policy.flight import Step
+from equipoise.policy.padded import PaddedPrompts
+from equipoise.policy.protocol import Decoding, ModelError
+
+PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 9, 0, 2, 6, 3, 9, 1)]
+STOPS = [2, *range(40, 50)]  # a response ends after six tokens on average: rows leave unevenly
+
+
+def said(groups):
+    return [[(r.ids, r.finished) for r in group] for group in groups]
+
+
+def logps(groups):
+    return torch.tensor([[r.logp for r in group] for group in groups])
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Every model takes the plain way while this is switched on."""
+    return lambda: monkeypatch.setattr(sample, "way_of", lambda model: PaddedPrompts)
+
+
+def test_families_share_their_prompts(tiny, sampled_family):
+    assert ways.way_of(tiny(sampled_family).model) is SharedPrompts
+
+
+def test_adapters_share_their_prompts(lora):
+    assert ways.way_of(lora.model) is SharedPrompts
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 8), (1, 3), (16, 8), (16, 3)])
+def test_shared_prompts_say_what_repeated_ones_say(tiny, sampled_family, padded, count, batch):
+    # in float32 one of some ten thousand draws falls on the other side of an edge; transformers' eager attention,
+    # which Gemma 2 needs, makes NaN of masked rows in float64
+    dtype = torch.float32 if sampled_family == "gemma2" else torch.float64
+    policy = tiny(sampled_family, dtype=dtype, eos_token_id=STOPS)
+    decoding = Decoding(max_new_tokens=20, batch=batch)
+    shared = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
+    padded()
+    plain = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
+    assert said(shared) == said(plain)
+    assert torch.allclose(logps(shared), logps(plain), atol=1e-4)
+    lengths = {len(ids) for group in said(shared) for ids, _ in group}
+    assert len(lengths) > (2 if count == 1 else 8)
+
+
+def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
+    policy, other = tiny("llama", eos_token_id=STOPS), tiny("gpt2").model
+    settings = {"seed": 2, "decoding": Decoding(max_new_tokens=9, batch=3), "mixed_with": (other, 0.4)}
+    shared = policy.sample(PROMPTS, 5, **settings)
+    alone = policy.sample(PROMPTS[3:4], 5, places=[3], **settings)
+    padded()
+    assert said(shared) == said(policy.sample(PROMPTS, 5, **settings))
+    assert said(alone) == said(shared)[3:4]
+    assert said(shared) != said(policy.sample(PROMPTS, 5, seed=2, decoding=settings["decoding"]))
+    response = shared[1][0]
+    ids = torch.tensor([[*PROMPTS[1].ids, *response.ids]])
+    with torch.no_grad():
+        logits = [m(ids).logits[0, -len(response.ids) - 1 : -1] for m in (policy.model, other)]
+    both = [each.log_softmax(-1) for each in logits]
+    mixed = (0.6 * both[0] + 0.4 * both[1]).log_softmax(-1)
+    assert response.logp == pytest.approx(
+        float(mixed.gather(1, torch.tensor(response.ids)[:, None]).sum()), abs=1e-3
+    )
+
+
+def test_greedy_is_generate_where_the_cache_grows(tiny, sampled_family):
+    """Fifty tokens: past the room that a response has at first, and past every window."""
+    policy = tiny(sampled_family)
+    ours = policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(temperature=0, max_new_tokens=50, batch=3))
+    assert cache.FIRST < 50
+    for prompt, group in zip(PROMPTS, ours, strict=True):
+        theirs = policy.model.generate(
+            torch.tensor([prompt.ids]), do_sample=False, max_new_tokens=50, eos_token_id=2, pad_token_id=0
+        )[0, len(prompt.ids) :]
+        assert [r.ids for r in group] == 2 * [tuple(theirs.tolist())]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_log_probs_are_those_of_scoring(tiny, precision):
+    policy = tiny("llama", precision=precision)
+    groups = policy.sample(PROMPTS, 4, seed=1, decoding=Decoding(max_new_tokens=12))
+    batch = collate([p.ids for p in PROMPTS], [[r.ids for r in g] for g in groups], 0)
+    with torch.no_grad():
+        scored = policy.logprobs(batch)[0]
+    # logits of these models reach hundreds, of which bf16 keeps 8 bits
+    assert float((scored - logps(groups)).abs().mean()) < (1e-3 if precision == "fp32" else 1.0)
+
+
+def test_attention_is_softmax_over_prompt_and_own_keys():
+    """Against a loop over queries in float64, with a window and a cap, with one slot that has ended."""
+    draws = torch.Generator().manual_seed(0)
+    prompts, count, shared, grouped, size = [3, 5], 2, 2, 3, 4
+    step = Step(
+        start=prompts,
+        age=[2, 0],
+        rows=torch.tensor([0, 2, 3]),
+        groups=torch.tensor([0, 1, 1]),
+        tokens=torch.zeros(3),
+        positions=torch.tensor([5, 5, 5]),
+        uniforms=torch.zeros(3),
+        whole=False,
+    )
+    held = SharedCache(2, count, 5, 3)
+    held.prompt = [[torch.randn(2, shared, 5, size, generator=draws) for _ in range(2)]]
+    held.own = [[torch.randn(4, shared, 3, size, generator=draws) for _ in range(2)]]
+    held.begin(step)
+    query = torch.randn(3, shared * grouped, size, generator=draws)
+    out = held.attend(query, 0, 0.5, window=4, cap=1.5)
+    for row, slot in enumerate(step.rows.tolist()):
+        group = slot // count
+        for head in range(shared * grouped):
+            keys, values = (
+                torch.cat(
+                    [
+                        a[group, head // grouped, : prompts[group]],
+                        b[slot, head // grouped, : step.age[group] + 1],
+                    ]
+                )
+                for a, b in zip(held.prompt[0], held.own[0], strict=True)
+            )
+            scores = 1.5 * torch.tanh(0.5 * keys[-4:].double() @ query[row, head].double() / 1.5)
+            expected = scores.softmax(0) @ values[-4:].double()
+            assert torch.allclose(out[row, head].double(), expected, atol=1e-6)
+
+
+def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny):
+    """Token positions that pass through the model: each prompt's but its last, and one for every token written."""
+    policy = tiny("llama", eos_token_id=STOPS)
+    way = ways.way_of(policy.model)
+    assert way is SharedPrompts
+    read, written = [], []
+    policy.model.register_forward_pre_hook(
+        lambda _, __, kwargs: (written if "shared" in kwargs else read).append(kwargs["input_ids"].numel()),
+        with_kwargs=True,
+    )
+    prompts = [Prompt((1, *range(3, 13)), "", "")] * 8
+    groups = policy.sample(prompts, 6, seed=3, decoding=Decoding(max_new_tokens=20, batch=4))
+    assert sum(read) == 8 * 10
+    assert sum(written) == sum(len(r.ids) for group in groups for r in group)
+    # places are taken again before the batch has ended
+    assert len(read) > 2 or len(written) < 40
+
+
+def test_one_copy_of_a_prompt_whatever_the_samples():
+    held = SharedCache(3, 16, 5, 8)
+    found = transformers.DynamicCache()
+    found.update(torch.ones(2, 2, 4, 8), torch.ones(2, 2, 4, 8), 0)
+    held.enter([0, 2], found)
+    keys, values = held.prompt[0]
+    assert keys.shape == values.shape == (3, 2, 5, 8)
+    assert keys.sum(dim=(1, 2, 3)).tolist() == [64, 0, 64]
+    held.keep([2])
+    assert held.prompt[0][0].shape == (1, 2, 5, 8) and held.own[0][0].shape == (16, 2, 8, 8)
+
+
+def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokenizer, caplog):
+    """BLOOM adds a bias of distances to its scores."""
+    config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64)
+    policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer)
+    with caplog.at_level(logging.WARNING, logger="equipoise.policy.ways"):
+        ours = policy.sample(PROMPTS, 1, seed=0, decoding=Decoding(temperature=0, max_new_tokens=8, batch=3))
+        policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
+    assert [r.message.split(":")[0] for r in caplog.records if r.name.endswith("ways")] == [
+        "prompts are repeated for every sample, which is slower"
+    ]
+    for prompt, (response,) in zip(PROMPTS, ours, strict=True):
+        theirs = policy.model.generate(torch.tensor([prompt.ids]), do_sample=False, max_new_tokens=8)
+        assert response.ids == tuple(theirs[0, len(prompt.ids) :].tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
+        (
+            {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 999},
+            "layer 1 has a window",
+        ),
+    ],
+)
+def test_kinds_of_layers_that_no_tiny_example_shows_are_refused(tiny, change, reason):
+    model = tiny("llama").model
+    vars(model.config).update(change)
+    assert reason in ways.reason_against(model)
+
+
+@pytest.mark.parametrize("words", [5, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
+def test_the_search_in_blocks_is_the_search_in_one_sum(words):
+    logits = 3 * torch.randn(500, words, generator=torch.Generator().manual_seed(words))
+    uniform = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    token, logp = draw(logits, uniform, Decoding())
+    cdf = logits.double().softmax(-1).cumsum(-1)
+    # a draw within rounding of an edge may fall on either side: there is none among these
+    assert float((cdf - uniform[:, None]).abs().min()) > 1e-7
+    assert token.tolist() == torch.searchsorted(cdf, uniform[:, None], right=True)[:, 0].tolist()
+    exact = logits.double().log_softmax(-1).gather(1, token[:, None])[:, 0]
+    assert torch.allclose(logp, exact, atol=2e-6)
+
+
+def test_draws_over_several_blocks_follow_their_probabilities():
+    logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(3))
+    uniform = torch.rand(60_000, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    counts = torch.bincount(draw(logits.expand(60_000, -1), uniform, Decoding())[0], minlength=300)
+    expected = logits.double().softmax(-1)[0] * 60_000
+    assert float(expected.min()) > 5
+    assert chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("words", [3, BLOCK, 2 * BLOCK + 5])
+def test_a_word_without_probability_is_never_drawn(words):
+    logits = torch.full((words, words), -torch.inf)
+    logits.fill_diagonal_(0.0)
+    for uniform in (0.0, 0.5, 1 - 2**-53):
+        token, logp = draw(logits, torch.full((words,), uniform, dtype=torch.float64), Decoding())
+        assert token.tolist() == list(range(words)) and logp.abs().max() == 0
+
+
+def test_logits_that_are_no_numbers_are_refused(tiny):
+    policy = tiny()
+    ways.way_of(policy.model)
+    with torch.no_grad():
+        policy.model.lm_head.weight[5] = torch.nan
+    with pytest.raises(ModelError, match="not numbers"):
+        policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
+
+
+def test_unknown_parts_of_an_attention_are_refused():
+    module = SimpleNamespace(layer_idx=0)
+    held = SharedCache(1, 1, 1, 1)
+    with pytest.raises(TypeError, match="s_aux"):
+        cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None, shared=held, s_aux=torch.zeros(1))
+    with pytest.raises(TypeError, match="not of a kind"):
+        cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None)
