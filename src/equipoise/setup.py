@@ -32,6 +32,9 @@ from equipoise.policy.protocol import Decoding
 def launch() -> Accelerator:
     """The processes of this run. Precision is the policy's own business, not Accelerate's."""
     cpu = bool(os.environ.get("ACCELERATE_USE_CPU")) or not torch.cuda.is_available()
+    # A saturated pair's gradient is full of numbers too small for the normal float format, and a CPU computes with them
+    # many times slower. They become 0. Threads take this over from the one that starts them, so it is set first of all.
+    torch.set_flush_denormal(True)
     return Accelerator(cpu=cpu, mixed_precision="no")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -104,15 +105,16 @@ def test_packed_rows_equal_rows_one_by_one():
     scale=st.sampled_from([1.0, 0.25]),
     biased=st.booleans(),
     frozen_head=st.booleans(),
+    keep=st.sampled_from([0, 2**26]),
 )
 def test_chunked_equals_plain(
-    tokens, width, vocabulary, token_chunk, vocab_chunk, softcap, scale, biased, frozen_head
+    tokens, width, vocabulary, token_chunk, vocab_chunk, softcap, scale, biased, frozen_head, keep
 ):
     hidden, head, bias, targets = problem(tokens, width, vocabulary)
     if frozen_head:
         head, bias = head.detach(), bias.detach()
     options = {"bias": bias if biased else None, "softcap": softcap, "scale": scale}
-    chunks = {"token_chunk": token_chunk, "vocab_chunk": vocab_chunk}
+    chunks = {"token_chunk": token_chunk, "vocab_chunk": vocab_chunk, "keep": keep}
     leaves = [x for x in (hidden, head, options["bias"]) if x is not None and x.requires_grad]
     ours = token_logps(hidden, head, targets, **options, **chunks)
     expected = plain(hidden, head, targets, **options)
@@ -157,11 +159,13 @@ def test_frozen_inputs_get_no_gradient_and_no_graph():
 
 @pytest.mark.parametrize("frozen_head", [False, True])
 def test_no_tensor_of_logit_size_is_kept_for_the_backward(frozen_head):
+    """Beyond `keep` of them; up to it logits are kept, in one more tensor of that size."""
     tokens, vocabulary = 64, 512
     hidden, head, _, targets = problem(tokens, 8, vocabulary, torch.float32)
     head = head.detach() if frozen_head else head
-    kept: dict[str, list[int]] = {"ours": [], "plain": []}
-    for name, f in [("ours", token_logps), ("plain", plain)]:
+    kept: dict[str, list[int]] = {"ours": [], "few": [], "plain": []}
+    ours = partial(token_logps, keep=tokens * vocabulary - 1)
+    for name, f in [("ours", ours), ("few", token_logps), ("plain", plain)]:
 
         def keep(tensor: Tensor, sizes: list[int] = kept[name]) -> Tensor:
             sizes.append(tensor.numel())
@@ -171,6 +175,7 @@ def test_no_tensor_of_logit_size_is_kept_for_the_backward(frozen_head):
             f(hidden, head, targets)
     assert max(kept["plain"]) == tokens * vocabulary  # the hook does see what a plain head keeps
     assert max(kept["ours"]) == (hidden if frozen_head else head).numel()
+    assert sum(size == tokens * vocabulary for size in kept["few"]) == (not frozen_head)
 
 
 def test_no_operation_forms_more_than_one_tile():

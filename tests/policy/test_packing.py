@@ -13,6 +13,7 @@ from equipoise.data.collate import Response, TokenBatch, collate
 from equipoise.data.pack import PackedBatch, pack, shares
 from equipoise.policy.attention import Layout, as_sequences, over
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scorer import backbone
 
 FAMILIES = (
     "llama",
@@ -84,6 +85,20 @@ def off(a, b):
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_packs_but_the_one_with_capped_scores(tiny, family):
     assert (tiny(family).scorer.reach > 0) is (family != "gemma2")
+
+
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
+def test_the_last_layer_is_pruned_where_it_has_the_common_shape(tiny, family):
+    common = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma")
+    policy = tiny(family)
+    assert policy.scorer.prunes is (family in common)
+    if policy.scorer.prunes:
+        seen = []
+        layer = backbone(policy.model).layers[-1]
+        layer.mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+        batch = pack([(1, 5, 6, 7)], [[(8, 9, 2), (3, 2)]])
+        policy.logprobs(batch)
+        assert (seen, batch.tokens) == ([4], 7)  # the prompt's last token and three of responses
 
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)

@@ -1,7 +1,8 @@
 """Hidden states to token and response log-probs: the sole owner of shift, mask, sum | mean, chunking.
 
-The logits of N scored tokens over V words are the largest tensor of a training step. They never exist here:
-tiles of token_chunk x vocab_chunk are formed, reduced and dropped, and formed again in the backward.
+The logits of N scored tokens over V words are the largest tensor of a training step. Here tiles of token_chunk x
+vocab_chunk are formed and reduced; only where all of them together are small are they kept for the backward, else they
+are formed again there.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def token_logps(
     scale: float = 1.0,
     token_chunk: int = 1024,
     vocab_chunk: int | None = 16384,
+    keep: int = 2**26,
 ) -> PerToken:
     """log softmax(z)[target] for N tokens, without ever holding their N x V logits.
 
@@ -98,6 +100,8 @@ def token_logps(
     softcap      bound on |z| (Gemma-2), > 0; None for none.
     scale        multiplies the raw logits (Cohere's `logit_scale`, one over Granite's `logits_scaling`).
     token_chunk, vocab_chunk   size of the largest tile of logits; vocab_chunk None = the whole vocabulary.
+    keep         N * V up to which tiles are kept for the backward, which then need not multiply again; 2**26 are
+                 256 MiB in float32. Capped logits are never kept.
 
     Returns [N] in float64 if hidden or head is, else in float32: half-precision inputs are multiplied and
     summed in float32. Differentiable once in hidden, head and bias; work and memory are spent only on those
@@ -108,7 +112,9 @@ def token_logps(
     Raises ValueError for shapes that disagree, targets out of range, a chunk below 1 or softcap <= 0.
     """
     _check(hidden, head, targets, bias)
-    tiling = _Tiling(softcap=softcap, scale=scale, token_chunk=token_chunk, vocab_chunk=vocab_chunk)
+    tiling = _Tiling(
+        softcap=softcap, scale=scale, token_chunk=token_chunk, vocab_chunk=vocab_chunk, keep=keep
+    )
     train_head = head.requires_grad or (bias is not None and bias.requires_grad)
     form_now = torch.is_grad_enabled() and hidden.requires_grad and not train_head
     return _TokenLogps.apply(hidden, head, bias, targets.long(), tiling, form_now)
@@ -260,6 +266,7 @@ class _Tiling:
     scale: float
     token_chunk: int
     vocab_chunk: int | None
+    keep: int
 
     def __post_init__(self) -> None:
         if self.token_chunk < 1 or (self.vocab_chunk is not None and self.vocab_chunk < 1):
@@ -273,6 +280,9 @@ class _Tiling:
     def words(self, head: Tensor) -> Iterator[slice]:
         return _slices(head.shape[0], self.vocab_chunk or head.shape[0])
 
+    def tiles(self, hidden: Tensor, head: Tensor) -> Iterator[tuple[slice, slice]]:
+        return ((words, rows) for words in self.words(head) for rows in self.rows(hidden))
+
     def logits(self, hidden: Tensor, head: Tensor, bias: Tensor | None, wide: torch.dtype) -> Tensor:
         z = _product(hidden, head.T, wide)
         if bias is not None:
@@ -281,11 +291,18 @@ class _Tiling:
             z *= self.scale
         return z if self.softcap is None else z.div_(self.softcap).tanh_().mul_(self.softcap)
 
-    def chain(self, gradient: Tensor, z: Tensor) -> Tensor:
-        """The gradient in z turned, in place, into the gradient in hidden @ head.T + bias."""
-        if self.softcap is not None:
-            gradient *= 1 - (z / self.softcap).square()
-        return gradient if self.scale == 1 else gradient.mul_(self.scale)
+    def powers(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        """e = exp(z - top) [n, W], over z unless it is capped, and e times dz / d(hidden @ head.T + bias)."""
+        if self.softcap is None:
+            e = z.sub_(top[:, None]).exp_()
+            return e, e if self.scale == 1 else e * self.scale
+        e = (z - top[:, None]).exp_()
+        return e, e * self.slope(z)
+
+    def slope(self, z: Tensor) -> Tensor:
+        """dz / d(hidden @ head.T + bias)."""
+        flat = torch.full_like(z, self.scale)
+        return flat if self.softcap is None else flat.mul_(1 - (z / self.softcap).square())
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
@@ -302,8 +319,12 @@ def _hits(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
 
 
 class _TokenLogps(torch.autograd.Function):
-    """log softmax at the targets. Kept for the backward: the inputs and one log-sum-exp per token, or, when
-    only `hidden` wants a gradient, that gradient itself ([N, D], the size of `hidden`)."""
+    """log softmax at the targets: d/da = onehot - softmax, times dz/da of the cap and the scale, a = hidden @ head.T.
+
+    With e = exp(z - top) the softmax is e / exp(lse - top), a number for each row: rows of the small factors of every
+    product are scaled instead of rows of logits. Kept for the backward: the inputs and two numbers per token; the
+    e's, if they are few; or, when only `hidden` wants a gradient, that gradient itself ([N, D], the size of `hidden`).
+    """
 
     @staticmethod
     def forward(
@@ -317,27 +338,33 @@ class _TokenLogps(torch.autograd.Function):
     ) -> Tensor:
         wide = _wide(hidden, head)
         # the smallest finite number, not -inf: its difference with itself is 0 and not nan
-        lse = hidden.new_full(targets.shape, torch.finfo(wide).min, dtype=wide)
+        least = torch.finfo(wide).min
+        lse = hidden.new_full(targets.shape, least, dtype=wide)
         chosen = torch.zeros_like(lse)
         slope = torch.zeros_like(hidden, dtype=wide) if form_now else None
+        few = targets.numel() * head.shape[0] <= tiling.keep and tiling.softcap is None
+        keep = few and any(ctx.needs_input_grad) and not form_now
+        kept: list[Tensor] = []
         with torch.autocast(hidden.device.type, enabled=False):
-            for words in tiling.words(head):
+            for words, rows in tiling.tiles(hidden, head):
                 part, shift = head[words], None if bias is None else bias[words]
-                for rows in tiling.rows(hidden):
-                    z = tiling.logits(hidden[rows], part, shift, wide)
-                    column, inside = _hits(targets[rows], words)
-                    chosen[rows] += z.gather(1, column).where(inside, 0).squeeze(1)
-                    total = torch.logaddexp(lse[rows], z.logsumexp(dim=1))
-                    if slope is not None:
-                        # the mean row of the head under the softmax so far, rescaled as the sum grows
-                        slope[rows] *= (lse[rows] - total).exp_()[:, None]
-                        weight = tiling.chain((z - total[:, None]).exp_(), z)
-                        slope[rows] -= _product(weight, part, wide)
-                    lse[rows] = total
+                z = tiling.logits(hidden[rows], part, shift, wide)
+                column, inside = _hits(targets[rows], words)
+                chosen[rows] += z.gather(1, column).where(inside, 0).squeeze(1)
+                top = z.amax(dim=1).clamp(min=least)
+                e, weight = tiling.powers(z, top)
+                total = torch.logaddexp(lse[rows], top + e.sum(dim=1).log())
+                if slope is not None:
+                    # the mean row of the head under the softmax so far, rescaled as the sum grows
+                    slope[rows] *= (lse[rows] - total).exp_()[:, None]
+                    slope[rows] -= (top - total).exp_()[:, None] * _product(weight, part, wide)
+                if keep:
+                    kept += [weight, top]
+                lse[rows] = total
         if slope is not None:
-            slope += tiling.chain(torch.ones_like(chosen), chosen)[:, None] * head[targets]
+            slope += tiling.slope(chosen)[:, None] * head[targets]
         ctx.tiling, ctx.formed, ctx.dtype = tiling, form_now, hidden.dtype
-        ctx.save_for_backward(*((slope,) if form_now else (hidden, head, bias, targets, lse)))
+        ctx.save_for_backward(*((slope,) if form_now else (hidden, head, bias, targets, chosen, lse, *kept)))
         return chosen - lse
 
     @staticmethod
@@ -346,31 +373,33 @@ class _TokenLogps(torch.autograd.Function):
         if ctx.formed:
             (slope,) = ctx.saved_tensors
             return (slope * grad[:, None]).to(ctx.dtype), None, None, None, None, None
-        hidden, head, bias, targets, lse = ctx.saved_tensors
+        hidden, head, bias, targets, chosen, lse, *kept = ctx.saved_tensors
         tiling, wide = ctx.tiling, lse.dtype
         want_hidden, want_head, want_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.zeros_like(hidden, dtype=wide) if want_hidden else None
-        d_head = torch.empty_like(head) if want_head else None
-        d_bias = torch.zeros_like(bias, dtype=wide) if want_bias else None
+        hit = grad * tiling.slope(chosen)
         with torch.autocast(hidden.device.type, enabled=False):
-            for words in tiling.words(head):
+            d_hidden = hit[:, None] * head[targets] if want_hidden else None
+            d_head = torch.zeros_like(head, dtype=wide) if want_head else None
+            d_bias = torch.zeros_like(bias, dtype=wide) if want_bias else None
+            for number, (words, rows) in enumerate(tiling.tiles(hidden, head)):
                 part, shift = head[words], None if bias is None else bias[words]
-                # only one chunk of the head's gradient is held in the wide type
-                d_part = torch.zeros_like(part, dtype=wide) if want_head else None
-                for rows in tiling.rows(hidden):
-                    z = tiling.logits(hidden[rows], part, shift, wide)
-                    d_z = (z - lse[rows, None]).exp_().neg_()
-                    column, inside = _hits(targets[rows], words)
-                    d_z.scatter_add_(1, column, inside.to(wide))
-                    d_z = tiling.chain(d_z.mul_(grad[rows, None]), z)
-                    if d_hidden is not None:
-                        d_hidden[rows] += _product(d_z, part, wide)
-                    if d_part is not None:
-                        d_part += _product(d_z.T, hidden[rows], wide)
-                    if d_bias is not None:
-                        d_bias[words] += d_z.sum(dim=0)
-                if d_head is not None and d_part is not None:
-                    d_head[words] = d_part
+                if kept:
+                    weight, top = kept[2 * number : 2 * number + 2]
+                else:
+                    top = lse[rows]
+                    _, weight = tiling.powers(tiling.logits(hidden[rows], part, shift, wide), top)
+                factor = grad[rows] * (top - lse[rows]).exp_()
+                if d_hidden is not None:
+                    d_hidden[rows] -= factor[:, None] * _product(weight, part, wide)
+                if d_head is not None:
+                    d_head[words] -= _product(weight.T, factor[:, None] * hidden[rows], wide)
+                if d_bias is not None:
+                    d_bias[words] -= factor @ weight
+            if d_head is not None:
+                d_head.index_add_(0, targets, hit[:, None] * hidden)
+            if d_bias is not None:
+                d_bias.index_add_(0, targets, hit)
         d_hidden = None if d_hidden is None else d_hidden.to(hidden.dtype)
+        d_head = None if d_head is None else d_head.to(head.dtype)
         d_bias = None if d_bias is None else d_bias.to(bias.dtype)
         return d_hidden, d_head, d_bias, None, None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from equipoise.core.logprob import (
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
 from equipoise.policy.attention import Layout, attending, register
+from equipoise.policy.block import prunable, pruned
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Scorer(nn.Module):
     What the model allows is probed when it is loaded, not assumed from its name. Where its attention can read a packed
     row (`reach` > 0), prompts and responses are computed once and nothing is padded; else rows are. Where the head is
     a plain linear map (`linear_head`), only the states that predict scored tokens pass through it, in chunks; else the
-    model's own logits are used. What is lost is said once in the log.
+    model's own logits are used. Where its last layer has the common shape (`prunes`), its MLP sees no other states
+    either. What is lost is said once in the log.
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:
@@ -40,6 +42,7 @@ class Scorer(nn.Module):
         self.linear_head = _head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear map: scoring through its full logits")
+        self.prunes = prunable(backbone(model))
         self.reach = self._reach()
 
     def forward(self, batch: Batch, tokens: bool = False) -> tuple[Tensor, Tensor]:
@@ -47,28 +50,28 @@ class Scorer(nn.Module):
 
         With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one).
         """
-        reading = _Reading.of(batch)
+        reading = _Reading.of(batch, self.prunes)
         with self.autocast(batch.ids.device):
             if self.linear_head:
                 states = self.states(batch, reading)
                 head = causal_lm(self.model).get_output_embeddings()
                 logps = token_logps(states, head.weight.to(states.dtype), reading.targets, bias=head.bias)
             else:
-                with self._attending(batch):
+                with self._reading(batch, reading):
                     logits = self.model(**reading.inputs, use_cache=False).logits
                 logps = token_logps_from_logits(logits[reading.places], reading.targets)
         return (by_response if tokens else response_logps)(*reading.each(logps), rows_of(batch))
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """([R, T, D] states that predict the scored tokens, [R, T] True where there is one)."""
-        reading = _Reading.of(batch)
+        reading = _Reading.of(batch, self.prunes)
         with self.autocast(batch.ids.device):
             states = self.states(batch, reading)
         return by_response(*reading.each(states.float()), rows_of(batch))
 
     def states(self, batch: Batch, reading: _Reading) -> Tensor:
         """[M, D] last hidden states that predict a scored token."""
-        with self._attending(batch):
+        with self._reading(batch, reading):
             found: Tensor = backbone(self.model)(**reading.inputs, use_cache=False).last_hidden_state
         return found[reading.places]
 
@@ -77,21 +80,34 @@ class Scorer(nn.Module):
         return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
     @contextmanager
-    def _attending(self, batch: Batch) -> Iterator[None]:
-        if isinstance(batch, PackedBatch):
-            with attending(self.model, Layout(batch.tree, batch.ids.device)):
-                yield
-        else:
+    def _reading(self, batch: Batch, reading: _Reading) -> Iterator[None]:
+        """The model reads such a batch, for a while."""
+        with ExitStack() as stack:
+            if isinstance(batch, PackedBatch):
+                stack.enter_context(attending(self.model, Layout(batch.tree, batch.ids.device)))
+            if reading.kept is not None:
+                stack.enter_context(pruned(backbone(self.model), reading.kept))
             yield
 
-    @torch.no_grad()
     def _reach(self) -> int:
         """Tokens of the longest sequence that a packed row may hold; 0 where the model takes padded rows only.
 
-        A small batch of every kind of branch must give the states that its padded rows give. Windows it does not
-        fill are read from the configuration.
+        Windows that the probe does not fill are read from the configuration.
         """
         register()
+        why = self._trouble()
+        if why and self.prunes:
+            self.prunes = False
+            why = self._trouble()
+        if why:
+            log.warning(
+                "the model takes no packed rows (%s): scoring through padded rows, which is slower", why
+            )
+        return 0 if why else _window(self.model)
+
+    @torch.no_grad()
+    def _trouble(self) -> str:
+        """Why a small batch of every kind of branch does not give the states of its padded rows; "" where it does."""
         weight = next(self.model.parameters())
         size = causal_lm(self.model).get_input_embeddings().weight.shape[0]
         ids = [7 * i % (size - 1) + 1 for i in range(40)]
@@ -99,20 +115,18 @@ class Scorer(nn.Module):
         led = Response(tuple(ids[13:15]), "", lead=tuple(ids[10:13]))
         responses = [[tuple(ids[8:10]), led], [tuple(ids[20:21]), tuple(ids[21:27])]]
         try:
-            batches = pack(prompts, responses), collate(prompts, responses, 0)
             packed, padded = (
-                self.states(b, _Reading.of(b)) for b in (batch.to(weight.device) for batch in batches)
+                self.states(b, _Reading.of(b, self.prunes))
+                for b in (
+                    pack(prompts, responses).to(weight.device),
+                    collate(prompts, responses, 0).to(weight.device),
+                )
             )
         except Exception as error:  # whatever a model does with a row it was not written for
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-        else:
-            bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
-            off = float((packed - padded).abs().max() / padded.abs().max())
-            if off < bound:
-                return _window(self.model)
-            why = f"states differ by {off:.0e}"
-        log.warning("the model does not take packed rows (%s): scoring through padded rows, slower", why)
-        return 0
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+        bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+        off = float((packed - padded).abs().max() / padded.abs().max())
+        return "" if off < bound else f"states differ by {off:.0e}"
 
 
 def rows_of(batch: Batch) -> int:
@@ -124,6 +138,7 @@ class _Reading(NamedTuple):
     """What the model reads of a batch, and which of its states and tokens are looked at.
 
     places    where the M states that predict scored tokens are.      targets   [M] the tokens.
+    kept      the only places in a packed row whose states the last layer gives; None where it gives all.
     token     which of the M each scored token of each response is; all of them in turn if None.
     row       the response of each scored token.
     """
@@ -133,12 +148,14 @@ class _Reading(NamedTuple):
     targets: Tensor
     token: Tensor | None
     row: Tensor
+    kept: Tensor | None = None
 
     @classmethod
-    def of(cls, batch: Batch) -> _Reading:
+    def of(cls, batch: Batch, prunes: bool) -> _Reading:
         if isinstance(batch, PackedBatch):
             inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
-            return cls(inputs, (0, batch.predictor), batch.target, batch.token, batch.row)
+            kept, places = batch.predictor.unique(return_inverse=True) if prunes else (None, batch.predictor)
+            return cls(inputs, (0, places), batch.target, batch.token, batch.row, kept)
         where = scored_positions(batch.scored)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention}
         targets = batch.ids[where.row, where.target]
