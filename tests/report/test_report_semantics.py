@@ -52,7 +52,7 @@ def test_orpo_in_full():
     assert kinds.keys() == STRUCTURES.keys() - {"orpo"}
     text = printed(report)
     for words in (
-        "orpo says (lambda) orpo + sft",
+        "orpo says (lam) orpo + sft",
         "p_w (1 - p_l) / (p_l (1 - p_w))",
         "blind to      M(w) and M(l); neither M(w) nor M(l)",
         "raises it, whatever the probabilities",

@@ -131,7 +131,7 @@ def draw_node(axes: Axes, node: Report, place: Place) -> None:
     axes.text(
         x, below, label(" = ".join(node["names"]), 30), ha="center", va="top", fontsize=9.5, weight="bold"
     )
-    names = shorten(", ".join(node["objectives"]), 56, placeholder=" …")
+    names = shorten(", ".join(node["objectives"]), 50, placeholder=" …")
     axes.text(x, below - 0.17, "\n".join(wrap(names, 30)), ha="center", va="top", fontsize=7, color=FAINT)
 
 

@@ -1,7 +1,7 @@
 """What a structure is worth: weighted model counting by enumeration, in log space.
 
 Atoms are independent: atom i holds with probability p_i. The weight of a row is the product of p_i or 1 - p_i over the
-atoms, WMC(S) the sum of the weights of the rows of S. In 1 - p a log p above -1e-6 counts as that (`numerics.log1mexp`).
+atoms, WMC(S) the sum of the weights of the rows of S. In 1 - p a log p above -1e-6 counts as -1e-6.
 """
 
 from __future__ import annotations

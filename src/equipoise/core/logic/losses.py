@@ -323,7 +323,10 @@ READINGS: Mapping[str, Reading] = {
     ),
 }  # fmt: skip
 
-NO_RATIO = "the derivative of its divergence makes a margin that is no log of a ratio of counts; with the reverse KL it is dpo"
+NO_RATIO = (
+    "the derivative of its divergence makes a margin that is no log of a ratio of counts; with the reverse KL it "
+    "is dpo"
+)
 
 UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
@@ -332,8 +335,8 @@ UNREAD: Mapping[str, str] = {
     "f_dpo": NO_RATIO,
     "f_dpo_forward_kl": NO_RATIO,
     "f_dpo_alpha": NO_RATIO,
-    "f_dpo_js": "its margin is log p_w (p_l + q_l) - log p_l (p_w + q_w), and p_l + q_l is no count; it is DPO with the "
-    "even mixture of model and reference for a reference, but that atom moves with the model",
+    "f_dpo_js": "its margin is log p_w (p_l + q_l) - log p_l (p_w + q_w), and p_l + q_l is no count; it is DPO with "
+    "the even mixture of model and reference for a reference, but that atom moves with the model",
     "alpha_po": "a power of the probability replaces its logarithm: no log of a ratio of counts",
     "sparse_po": "masked sums of token log-ratios: no atom stands for a response",
     "tdpo": "the margin holds divergences over the whole vocabulary: no atom stands for them",
