@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.games import zoo
+from equipoise.games.fit import NotConverged
 from equipoise.methods.index import METHODS
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
@@ -126,7 +127,7 @@ def _commands(method: Method) -> list[str]:
 def _refused(method: Method, exact: bool | None = None) -> str:
     try:
         play_game(zoo.parse(GAME), method.with_parameters(dict(method.exact)), rounds=1, exact=exact)
-    except ValueError as error:
+    except (ValueError, NotConverged) as error:
         return str(error)
     return ""
 

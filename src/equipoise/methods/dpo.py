@@ -29,5 +29,6 @@ DPO = Method(
         "smoothing": "0 is DPO",
         "batch": "DPO's authors' code",
         "warmup": "ours; DPO's authors warm up for 150 steps",
+        "rounds": "the data are recorded once",
     },
 )

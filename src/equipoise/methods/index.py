@@ -12,20 +12,34 @@ from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
 from equipoise.methods.egpo import EGPO, OMD
+from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
 from equipoise.methods.gpo import GPO
+from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
+from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
 from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
 from equipoise.methods.onpo import ONPO
 from equipoise.methods.p3o import P3O
+from equipoise.methods.pair_losses import APO_DOWN, APO_ZERO, BCO_PAIR, DISCOPOP, EXO_PAIR, NCA_PAIR
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
+from equipoise.methods.reference_free import (
+    ALPHA_PO,
+    CPO,
+    CPO_SIMPO,
+    DPO_NORM,
+    DPO_REFERENCE_FREE,
+    SIMPO,
+)
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
+from equipoise.methods.robust import DPO_OFFSET, RDPO
+from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
@@ -53,6 +67,26 @@ OFFLINE = (
     OFS_DPO,
     COFS_DPO,
 )
+PAIR_LOSSES = (
+    RDPO,
+    F_DPO_JS,
+    F_DPO_FORWARD_KL,
+    F_DPO_ALPHA,
+    RPO,
+    IRPO,
+    FLEX_DPO,
+    DPO_OFFSET,
+    DPO_NORM,
+    HINGE_NORM,
+    EXO_PAIR,
+    NCA_PAIR,
+    BCO_PAIR,
+    APO_ZERO,
+    APO_DOWN,
+    DISCOPOP,
+    ASFT_ALIGNED,
+)
+REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, SLIC, HINGE, DPO_REFERENCE_FREE)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (
@@ -75,7 +109,8 @@ TO_A_REWARD = (
 )
 
 METHODS: dict[str, Method] = {
-    m.name: m for m in (*OFFLINE, *TO_REGULARISED_NASH, *TO_PLAIN_NASH, *TO_A_REWARD)
+    m.name: m
+    for m in (*OFFLINE, *PAIR_LOSSES, *REFERENCE_FREE, *TO_REGULARISED_NASH, *TO_PLAIN_NASH, *TO_A_REWARD)
 }
 
 

@@ -1,0 +1,42 @@
+"""ORPO (2403.07691) and ASFT (2409.10571): fine-tuning on chosen responses and the odds of both."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Asft, AsftAligned, Orpo
+from equipoise.methods.dpo import DPO
+from equipoise.methods.tiny import TINY
+
+ORPO = replace(
+    DPO,
+    name="orpo",
+    title="Odds-Ratio Preference Optimization",
+    paper="2403.07691",
+    objective=Orpo(lam=0.1),
+    anchors={},
+    playground={**TINY, "objective.lam": 1.0, "train.epochs": 4},
+    sources={**DPO.sources, "lam": "a library's (TRL); 0.1 to 0.25 by model, recalled"},
+    notes="Meant for a base model: supervised fine-tuning with a term beside it. The paper's rate is 8e-6, recalled.",
+)
+
+ASFT = replace(
+    ORPO,
+    name="asft",
+    title="Aligned Supervised Fine-Tuning",
+    paper="2409.10571",
+    confidence="paper's text",
+    objective=Asft(lam=1.0),
+    playground={**TINY, "objective.lam": 1.0, "train.epochs": 4},
+    sources={**DPO.sources, "lam": "ours; not recovered"},
+    notes="",
+)
+
+ASFT_ALIGNED = replace(
+    DPO,
+    name="asft_aligned",
+    title="ASFT with a temperature and a reference",
+    paper="2502.01237",
+    confidence="paper's text",
+    objective=AsftAligned(beta=0.1),
+    playground={**TINY, "objective.beta": 2.0, "train.epochs": 4},
+    sources={**DPO.sources, "beta": "ours; the paper tunes it"},
+)

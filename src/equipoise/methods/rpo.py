@@ -1,0 +1,50 @@
+"""RPO (2405.16436), IRPO (2404.19733), Flex-DPO (2406.07327): DPO that keeps the chosen responses likely."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import FlexDpo, Irpo, Rpo
+from equipoise.methods.dpo import DPO
+from equipoise.methods.tiny import TINY
+
+RPO = replace(
+    DPO,
+    name="rpo",
+    title="Regularised Preference Optimization",
+    paper="2405.16436",
+    objective=Rpo(beta=0.01, eta=0.005),
+    playground={**TINY, "objective.beta": 0.5, "objective.eta": 0.2, "train.epochs": 4},
+    exact={"beta": 0.5, "eta": 0.2},
+    sources={**DPO.sources, "beta": "authors' code; 0.05 for gemma", "eta": "authors' code"},
+    notes="The authors train 7B models at a rate of 5e-7 for two epochs.",
+)
+
+IRPO = replace(
+    DPO,
+    name="irpo",
+    title="Iterative Reasoning Preference Optimization, one round",
+    paper="2404.19733",
+    confidence="recalled",
+    objective=Irpo(beta=0.1, alpha=1.0),
+    playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.2, "train.epochs": 4},
+    sources={**DPO.sources, "alpha": "recalled: 1, where the paper's alpha and its inverse agree"},
+    notes="The paper repeats rounds on reasoning tasks, with pairs of right and wrong answers of its own.",
+)
+
+FLEX_DPO = replace(
+    DPO,
+    name="flex_dpo",
+    title="Flex-DPO",
+    paper="2406.07327",
+    confidence="paper's text",
+    objective=FlexDpo(beta_p=0.1, beta_n=0.05, sft=0.0),
+    playground={
+        **TINY,
+        "objective.beta_p": 0.5,
+        "objective.beta_n": 0.3,
+        "objective.sft": 0.02,
+        "train.epochs": 4,
+    },
+    exact={"beta_p": 0.5, "beta_n": 0.3},
+    sources={**DPO.sources, "beta_p": "DPO's", "beta_n": "ours; not recovered", "sft": "ours: off"},
+    notes="The paper's adaptive schedule of beta_n was not recovered; here it is constant.",
+)
