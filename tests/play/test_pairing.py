@@ -1,4 +1,4 @@
-"""Which responses meet: the tournament's bracket and the i.i.d. pairs."""
+"""Which responses meet: brackets, i.i.d. pairs, random matches, neighbours in a ranking."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from equipoise.games import zoo
+from equipoise.methods.osp import OSP
 from equipoise.play.pairing import AsRecorded, Pairs, Tournament
+from equipoise.play.players import Self
+from equipoise.play.ranking import Matches, Neighbours
+from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
-from equipoise.play.world import State
+from equipoise.play.table import TableWorld
+from equipoise.play.world import START, State
 
 STATE = State.begin("initial")
 
@@ -111,3 +117,80 @@ def test_bernoulli_labels_have_the_soft_labels_frequency():
 def test_as_recorded_changes_nothing_and_asks_nobody():
     data = rows([[1, 2]])
     assert AsRecorded().form(None, STATE, data) is data
+
+
+# by rank ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(2, 1), (4, 2), (7, 3), (8, 4)])
+def test_random_disjoint_pairs(count, pairs):
+    arena = Arena(by_score)
+    found = Matches().form(arena, STATE, rows([list(range(count))] * 300))
+    assert len(found) == 300 * pairs and arena.asked == pairs
+    assert (found.responses[:, 0] > found.responses[:, 1]).all() and (found.prob == 1).all()
+    for x in range(300):
+        met = found.responses[found.prompts == x].ravel().tolist()
+        assert len(set(met)) == 2 * pairs, "nobody is in two matches"
+
+
+def test_who_meets_whom_is_drawn_evenly():
+    n = 3000
+    found = Matches().form(Arena(by_score), STATE, rows([[0, 1, 2, 3]] * n))
+    with_best = found.responses[found.responses[:, 0] == 3, 1]
+    for other in (0, 1, 2):
+        assert abs((with_best == other).mean() - 1 / 3) <= 4 * math.sqrt(2 / 9 / n)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_a_tournament_has_one_match_fewer_than_responses_and_the_best_wins_it(count):
+    found = Matches(tournament=True).form(Arena(by_score), STATE, rows([list(range(count))] * 50))
+    assert len(found) == 50 * (count - 1)
+    for x in range(50):
+        pairs = found.responses[found.prompts == x].tolist()
+        assert sorted(loser for _, loser in pairs) == list(range(count - 1)), "all but the best lose once"
+        assert pairs[-1][0] == count - 1
+
+
+def test_equal_responses_are_no_pair():
+    assert len(Matches().form(Arena(by_score), STATE, rows([[5, 5]]))) == 0
+    assert len(Neighbours().form(Ranker(by_score), STATE, rows([[5, 5, 6]]))) == 1
+
+
+class Ranker(Arena):
+    """An arena where responses of a prompt meet each other."""
+
+    def win_rates(self, state, rows, against, opponents, of):
+        assert against == START and not opponents
+        wins = [[[self.win(a, b) for b in group] for a in group] for group in rows.responses.tolist()]
+        count = rows.responses.shape[1]
+        return (np.array(wins).sum(axis=2) - 0.5) / (count - 1)
+
+
+def test_neighbours_in_the_ranking_with_the_strength_as_label():
+    found = Neighbours().form(Ranker(by_score), STATE, rows([[1.0, 4.0, 2.0, 0.5]]))
+    assert found.responses.tolist() == [[4.0, 2.0], [2.0, 1.0], [1.0, 0.5]]
+    assert found.prob.tolist() == pytest.approx([by_score(2, 0), by_score(1, 0), by_score(0.5, 0)])
+
+
+def test_in_a_cycle_a_neighbour_may_be_labelled_the_worse_one():
+    win = {(0, 1): 0.6, (1, 2): 0.9, (2, 0): 0.7}  # mean wins 0.45, 0.65, 0.4: the ranking is 1, 0, 2
+    both = lambda a, b: 0.5 if a == b else win.get((a, b), 1 - win.get((b, a), 0.0))  # noqa: E731
+    found = Neighbours().form(Ranker(both), STATE, rows([[0, 1, 2]]))
+    assert found.responses.tolist() == [[1, 0], [0, 2]]
+    assert found.prob.tolist() == pytest.approx([0.4, 0.3])
+
+
+def test_one_response_cannot_be_ranked_or_matched():
+    for pairing in (Matches(), Neighbours()):
+        with pytest.raises(ValueError, match="two responses per prompt at least, got 1"):
+            pairing.check(1)
+
+
+def test_in_an_exact_game_strengths_recover_the_reward_whoever_wrote_the_pairs():
+    game = zoo.parse("transitive")
+    method = OSP.with_parameters({"beta": 0.5}).on_exact_games(1)
+    assert (method.players, method.pairing) == (Self(samples=2), Pairs())
+    policy = play_round(method, TableWorld(game), State.begin(game.initial())).policies[START]
+    margins = 0.5 * (policy.log_probs() - game.initial().log_probs())[0]
+    want = (game.preference[0] / (1 - game.preference[0])).log()
+    assert (margins[:, None] - margins).numpy() == pytest.approx(want.numpy(), abs=1e-5)

@@ -25,6 +25,7 @@ from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
 from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
 from equipoise.methods.onpo import ONPO
+from equipoise.methods.osp import OSP
 from equipoise.methods.p3o import P3O
 from equipoise.methods.pair_losses import APO_DOWN, APO_ZERO, BCO_PAIR, DISCOPOP, EXO_PAIR, NCA_PAIR
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
@@ -40,6 +41,7 @@ from equipoise.methods.reference_free import (
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
+from equipoise.methods.rso import RSO
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
@@ -93,6 +95,8 @@ TO_A_REWARD = (
     ITERATIVE_DPO,
     APO,
     ONLINE_DPO,
+    RSO,
+    OSP,
     XPO,
     VPO,
     SAIL,

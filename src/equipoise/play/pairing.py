@@ -88,7 +88,7 @@ class Pairs:
                     prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
                 reward = np.stack([prob, 1 - prob], axis=1) if self.rewards else None
                 pairs = replace(pairs, prob=prob, reward=reward)
-            parts.append(pairs if self.equal else _distinct(pairs))
+            parts.append(pairs if self.equal else distinct(pairs))
         return Rows.join(parts)
 
     def describe(self) -> str:
@@ -125,7 +125,7 @@ class Tournament:
         best = _bracket([won for won, _ in matches], lambda a, b: match(a, b)[0])
         worst = _bracket([lost for _, lost in matches], lambda a, b: match(a, b)[1])
         prob = world.compare(rows, best, worst)
-        return _distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob >= 0.5))
+        return distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob >= 0.5))
 
     def describe(self) -> str:
         return "tournament: best against worst"
@@ -217,9 +217,9 @@ class BestWorst:
         best, worst = scored.reward.argmax(axis=1), scored.reward.argmin(axis=1)
         chosen = scored.columns([best, worst])
         if self.keep == "rates":
-            return _distinct(chosen)
+            return distinct(chosen)
         prob = np.ones(len(rows)) if self.keep == "label" else world.compare(rows, best, worst)
-        return _distinct(replace(chosen, prob=prob, reward=np.stack([prob, 1 - prob], axis=1)))
+        return distinct(replace(chosen, prob=prob, reward=np.stack([prob, 1 - prob], axis=1)))
 
     def describe(self) -> str:
         return f"best against worst of all ({self.keep})"
@@ -235,7 +235,7 @@ class TargetBeatsOwn:
         pass
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        return _distinct(replace(rows, prob=np.ones(len(rows))))
+        return distinct(replace(rows, prob=np.ones(len(rows))))
 
     def describe(self) -> str:
         return "the data's response beats the policy's own"
@@ -341,7 +341,7 @@ class Replayed:
         return f"{self.base.describe()}; {old} comparisons of earlier rounds again"
 
 
-def _distinct(pairs: Rows) -> Rows:
+def distinct(pairs: Rows) -> Rows:
     """The pairs of two different responses."""
     return pairs.take(np.array([group[0] != group[1] for group in pairs.responses], dtype=bool))
 

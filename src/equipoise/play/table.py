@@ -26,6 +26,7 @@ from equipoise.games.tabular import TabularPolicy, mixture
 from equipoise.play.directions import unit_direction
 from equipoise.play.loop import play
 from equipoise.play.method import Method
+from equipoise.play.pairing import logit
 from equipoise.play.rows import Rows
 from equipoise.play.state import Seeds
 from equipoise.play.world import (
@@ -37,6 +38,7 @@ from equipoise.play.world import (
     Nudged,
     Past,
     State,
+    Tilted,
     Who,
 )
 
@@ -95,10 +97,18 @@ class TableWorld:
         return state.policies[who]
 
     def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
-        probs = self.who(state, by).probs().numpy()
         for _ in range(count):
-            rows = _every_response(rows, probs, str(by))
+            rows = _every_response(rows, self.law(state, rows, by), str(by))
         return rows
+
+    def law(self, state: State, rows: Rows, by: Who) -> Floats:
+        """[N, A] who writes what in each row."""
+        if not isinstance(by, Tilted):
+            return self.who(state, by).probs().numpy()[rows.prompts]
+        wins = self.game.preference.numpy()[rows.prompts, :, rows.responses[:, 0]]
+        tilt = torch.from_numpy(logit(wins) / by.beta)
+        base = self.who(state, by.by).log_probs()[torch.from_numpy(rows.prompts)]
+        return (base + tilt).softmax(dim=1).numpy()
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
         return self.write(state, rows, by, 1)
@@ -350,9 +360,8 @@ def _comparisons(rows: Rows) -> Comparisons:
     )
 
 
-def _every_response(rows: Rows, probs: np.ndarray, by: str) -> Rows:
-    """Each row once for every response the policy can give, weighted by its probability."""
-    share = probs[rows.prompts]  # [N, A]
+def _every_response(rows: Rows, share: np.ndarray, by: str) -> Rows:
+    """Each row once for every response that may be written, weighted by its probability `share` [N, A]."""
     which, action = share.nonzero()
     expanded = rows.take(which).append(action[:, None], by)
     return replace(expanded, weight=expanded.weight * share[which, action])

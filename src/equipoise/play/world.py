@@ -72,7 +72,18 @@ class Nudged:
         return f"{self.start} nudged"
 
 
-Who = str | Geometric | Past | Nudged
+@dataclass(frozen=True, kw_only=True)
+class Tilted:
+    """pi exp(logit P(y beats y_b)/beta)/Z, y_b the first response of the row; exact games only."""
+
+    beta: float
+    by: str = INITIAL
+
+    def __str__(self) -> str:
+        return f"{self.by} tilted"
+
+
+Who = str | Geometric | Past | Nudged | Tilted
 
 
 @dataclass(frozen=True, kw_only=True)

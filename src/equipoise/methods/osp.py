@@ -1,0 +1,39 @@
+"""OSP (2405.14103): the policy's own responses, ranked; the strength of each preference is the label."""
+
+from equipoise.core.objectives import Dpo
+from equipoise.methods.sources import NOT_RECOVERED, OURS, of
+from equipoise.methods.tiny import PAIR_ROUNDS
+from equipoise.play.method import Method
+from equipoise.play.pairing import Pairs
+from equipoise.play.players import Self
+from equipoise.play.ranking import Neighbours
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL
+
+OSP = Method(
+    name="osp",
+    title="Online Self-Preferring language models",
+    paper="2405.14103",
+    confidence="recalled",
+    needs="oracle",
+    players=Self(samples=4),
+    pairing=Neighbours(),
+    objective=Dpo(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Refit(),
+    rounds=3,
+    train={"batch": 64},
+    playground={**PAIR_ROUNDS, "play.samples": 8, "play.pairing": "method", "objective.beta": 0.5},
+    exact={"beta": 0.5},
+    in_theory=(Self(samples=2), Pairs()),
+    sources={
+        **of(NOT_RECOVERED, "beta samples rounds"),
+        "smoothing": "0: the soft label takes its place",
+        "pairing": "recalled: pairs along the ranking; neighbours are our choice",
+        "batch": OURS,
+    },
+    evidence=("tests/play/test_pairing.py", "tests/core/test_strengths.py"),
+    notes="The loss is DPO's in expectation over a soft label. The paper's judge is the policy itself, asked in both "
+    "orders; here it is the oracle, also on the playground: give one that asks the model for the paper's setting. How "
+    "the paper turns a judgement into a strength was not recovered; here it is the probability.",
+)
