@@ -74,8 +74,8 @@ def test_more_samples_than_candidates_would_never_end_and_are_refused():
         Rejected(samples=9, candidates=8)
     with pytest.raises(ValueError, match="65 of 64 candidates"):
         RSO.players.writing(65)
-    with pytest.raises(ValueError, match="sampling_beta must be positive"):
-        Rejected(sampling_beta=0.0)
+    with pytest.raises(ValueError, match="beta must be positive"):
+        Rejected(beta=0.0)
 
 
 def test_the_acceptance_rate_of_a_pass_is_the_mean_ratio():
@@ -150,12 +150,12 @@ class Sampled:
 def test_many_candidates_have_the_law_that_exact_games_enumerate():
     game, n = zoo.parse("brps"), 8_000
     world = Sampled(game, n)
-    rows = Rejected(samples=2, candidates=300, sampling_beta=0.8).write(world, STATE)
+    rows = Rejected(samples=2, candidates=300, beta=0.8).write(world, STATE)
     assert world.asked == 300 and rows.writers == (INITIAL, INITIAL)
     found = np.zeros((3, 3))
     np.add.at(found, (rows.responses[:, 0], rows.responses[:, 1]), 1 / n)
 
-    exact = Accepting(samples=2, sampling_beta=0.8).write(TableWorld(game), State.begin(game.initial()))
+    exact = Accepting(samples=2, beta=0.8).write(TableWorld(game), State.begin(game.initial()))
     law = np.zeros((3, 3))
     np.add.at(law, (exact.responses[:, 0], exact.responses[:, 1]), exact.weight)
     assert law.sum() == pytest.approx(1, abs=1e-12)
@@ -168,7 +168,7 @@ def test_under_bradley_terry_it_does_not_matter_who_is_to_be_beaten():
     reward = torch.tensor([[0.0, 1.0, -0.5, 2.0]], dtype=torch.float64)
     reference = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
     game = PreferenceGame(torch.sigmoid(reward[:, :, None] - reward[:, None, :]), reference)
-    rows = Accepting(samples=1, sampling_beta=0.5).write(TableWorld(game), State.begin(game.initial()))
+    rows = Accepting(samples=1, beta=0.5).write(TableWorld(game), State.begin(game.initial()))
     law = np.zeros(4)
     np.add.at(law, rows.responses[:, 0], rows.weight)
     want = (reference.log() + reward / 0.5).softmax(dim=1)[0].numpy()

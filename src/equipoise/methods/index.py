@@ -41,7 +41,7 @@ from equipoise.methods.reference_free import (
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
-from equipoise.methods.rso import RSO
+from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
@@ -96,6 +96,8 @@ TO_A_REWARD = (
     APO,
     ONLINE_DPO,
     RSO,
+    RSO_HINGE_NORM,
+    RSO_HINGE,
     OSP,
     XPO,
     VPO,

@@ -17,12 +17,12 @@ from equipoise.play.world import INITIAL, Floats, State, Tilted, Who, World
 Columns = npt.NDArray[np.intp]
 
 
-def check_counts(samples: int, candidates: int, sampling_beta: float) -> None:
+def check_counts(samples: int, candidates: int, beta: float) -> None:
     """Raise ValueError unless samples <= candidates (more could never be accepted) and beta > 0."""
     if not 1 <= samples <= candidates:
         raise ValueError(f"{samples} of {candidates} candidates cannot be accepted: raise candidates")
-    if not sampling_beta > 0:
-        raise ValueError(f"sampling_beta must be positive, got {sampling_beta!r}")
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, got {beta!r}")
 
 
 def accept(reward: Floats, samples: int, beta: float, draw: Callable[[int], Floats]) -> Columns:
@@ -63,7 +63,7 @@ class Rejected:
 
         r(y) = logit P(y beats y_b),    y_b one more response by the same policy
 
-    Accepted responses are draws from pi exp(r/sampling_beta)/Z, exactly so where candidates are many. The oracle is
+    Accepted responses are draws from pi exp(r/beta)/Z, exactly so where candidates are many. The oracle is
     asked `candidates` times for each prompt. Exact games have `Accepting` in its place.
 
     Source: Liu et al. 2023 (2309.06657).
@@ -71,12 +71,12 @@ class Rejected:
 
     samples: int = 8
     candidates: int = 64
-    sampling_beta: float = 0.5
+    beta: float = 0.5
     by: Who = INITIAL
-    parameters: ClassVar[tuple[str, ...]] = ("candidates", "sampling_beta")
+    parameters: ClassVar[tuple[str, ...]] = ("candidates", "beta")
 
     def __post_init__(self) -> None:
-        check_counts(self.samples, self.candidates, self.sampling_beta)
+        check_counts(self.samples, self.candidates, self.beta)
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.write(state, world.prompts(state), self.by, self.candidates + 1)
@@ -87,7 +87,7 @@ class Rejected:
         def draw(turn: int) -> Floats:
             return world.uniforms(state, f"rejection-{turn}", reward.size).reshape(reward.shape)
 
-        chosen = accept(reward, self.samples, self.sampling_beta, draw)
+        chosen = accept(reward, self.samples, self.beta, draw)
         return rows.columns(list(chosen.T))
 
     def writing(self, samples: int) -> Rejected:
@@ -101,21 +101,21 @@ class Rejected:
 class Accepting:
     """What `Rejected` tends to with many candidates, in an exact game: given y_b, i.i.d. draws from the tilted policy.
 
-    pi exp(logit P(y beats y_b)/sampling_beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences it does
+    pi exp(logit P(y beats y_b)/beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences it does
     not matter who y_b is. With few candidates the law is another, between this and pi, and is not played here.
     """
 
     samples: int = 2
-    sampling_beta: float = 0.5
+    beta: float = 0.5
     by: str = INITIAL
-    parameters: ClassVar[tuple[str, ...]] = ("sampling_beta",)
+    parameters: ClassVar[tuple[str, ...]] = ("beta",)
 
     def __post_init__(self) -> None:
-        check_counts(self.samples, self.samples, self.sampling_beta)
+        check_counts(self.samples, self.samples, self.beta)
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.write(state, world.prompts(state), self.by, 1)
-        rows = world.write(state, rows, Tilted(beta=self.sampling_beta, by=self.by), self.samples)
+        rows = world.write(state, rows, Tilted(beta=self.beta, by=self.by), self.samples)
         return rows.columns([np.full(len(rows), 1 + k) for k in range(self.samples)])
 
     def writing(self, samples: int) -> Accepting:

@@ -37,7 +37,8 @@ def row_of(objective: Objective | None) -> tuple[str, Row] | None:
     found = []
     for name, row in CATALOG.items():
         parameters = inspect.signature(row.build).parameters
-        if type(row.build()) is type(objective):
+        known = all(hasattr(objective, p) for p in parameters)
+        if known and type(row.build()) is type(objective):
             same = row.build(**{p: getattr(objective, p) for p in parameters}) == objective
             found += [(len(parameters), name, row)] if same else []
     return min(found, key=lambda f: f[0])[1:] if found else None
