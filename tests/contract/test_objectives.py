@@ -19,8 +19,11 @@ from equipoise.core.objectives import CATALOG, Objective
 from equipoise.core.objectives.base import (
     beside_of,
     divergences_of,
+    frozen_columns,
     is_group,
     is_surrogate,
+    reads_context,
+    reads_labels,
     reads_reward,
     reads_tokens,
     reads_weight,
@@ -70,6 +73,8 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
         "anchors": {name: kept(centre + normal()) for name in objective.anchors},
         "reward": kept(normal().sigmoid()) if reads_reward(objective) else None,
     }
+    if reads_labels(objective):  # both certain labels, and soft ones between them
+        read["reward"][:2, 0] = torch.tensor([0.0, 1.0], dtype=dtype)
     if mask is not None:
         read["weights"] = {name: kept(2 * normal().sigmoid()) for name in token_weights_of(objective)}
         read["divergences"] = {name: kept(normal().square()) for name in divergences_of(objective)}
@@ -167,6 +172,19 @@ def at_rest(objective: Objective) -> Scores:
     return put(scores, anchors=anchors, divergences=none)
 
 
+def labelled(scores: Scores, label: float) -> Scores:
+    """The same responses, all with one label."""
+    return put(scores, reward=torch.full_like(scores.rewards(), label))
+
+
+def of_labels(scores: Scores, claimed: float | tuple[float, float]) -> list[float]:
+    """What is claimed of one comparison, for each: of a labelled response by its label."""
+    if not isinstance(claimed, tuple):
+        return [claimed] * len(scores)
+    down, up = claimed
+    return [label * up + (1 - label) * down for label in scores.labels().tolist()]
+
+
 def skip_if_exempt(row: Row, claim: Claim) -> None:
     if claim in row.exempt:
         pytest.skip(row.exempt[claim])
@@ -235,7 +253,9 @@ def test_reads_the_anchors_it_declares_and_no_other(row: Row, objective: Objecti
         rest = {key: value for key, value in read.anchors.items() if key != name}
         with pytest.raises(KeyError, match=name):
             objective(put(scores, anchors=rest))
-        moved = {**read.anchors, name: added(read.of(name), torch.arange(width(objective)))}
+        # a shift may be no change, of one comparison or of all
+        uneven = torch.arange(len(scores) * width(objective)).view(len(scores), -1).square() / 10
+        moved = {**read.anchors, name: added(read.of(name), uneven)}
         assert not objective(put(scores, anchors=moved)).value.equal(objective(scores).value)
 
 
@@ -266,7 +286,8 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
     moved = torch.stack(
         [(x != 0).view(*x.shape[:2], -1).any(dim=2).any(dim=0) for x in slopes if x is not None]
     )
-    assert bool(moved.any(dim=0).all())
+    descended = [k for k in range(width(objective)) if k not in frozen_columns(objective)]
+    assert bool(moved.any(dim=0)[descended].all())
     if not is_group(objective):
 
         def widen(x: Tensor) -> Tensor:
@@ -288,7 +309,9 @@ def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
         return
     with pytest.raises(ValueError, match="reward"):
         objective(put(scores, reward=None))
-    moved = put(scores, reward=added(table(scores).rewards(), torch.arange(width(objective))))
+    rewards = table(scores).rewards()
+    other = 1 - rewards if reads_labels(objective) else added(rewards, torch.arange(width(objective)))
+    moved = put(scores, reward=other)
     assert not meaning(objective, moved).equal(meaning(objective, scores))
 
 
@@ -310,9 +333,60 @@ def test_reads_weights_only_if_it_says_so(row: Row, objective: Objective):
 def test_rewarded_responses_are_exchangeable(row: Row, objective: Objective):
     if not reads_reward(objective):
         pytest.skip("reads labels: the order of the candidates is the label")
+    if reads_labels(objective):
+        pytest.skip("one response has the label")
     scores = draw(objective)
     order = torch.arange(width(objective)).roll(1)
     assert torch.allclose(objective(columns(scores, order)).value, objective(scores).value, rtol=1e-12)
+
+
+@each_objective
+def test_labels_of_responses_lie_between_0_and_1(row: Row, objective: Objective):
+    assert row.labels == reads_labels(objective)
+    if not row.labels:
+        pytest.skip("reads no labels of single responses")
+    assert reads_reward(objective) and row.reward_shift_invariant is None
+    scores = draw(objective)
+    for illegal in (-0.01, 1.01, math.nan):
+        reward = scores.rewards().clone()
+        reward[3, 0] = illegal
+        with pytest.raises(ValueError, match=r"label and must lie in \[0, 1\]"):
+            objective(put(scores, reward=reward))
+    # what stands in a column without a label is nobody's business
+    reward = scores.rewards().clone()
+    reward[:, 1:] = math.nan
+    assert objective(put(scores, reward=reward)).value.equal(objective(scores).value)
+
+
+@each_objective
+def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: Objective):
+    scores = draw(objective)
+    if not reads_context(objective):
+        assert not frozen_columns(objective)
+        assert reduce.with_context(objective, scores) is scores
+        parts = [objective(scores.take(torch.tensor([i]))).value for i in range(len(scores))]
+        assert torch.allclose(torch.cat(parts), objective(scores).value, rtol=1e-13)
+        return
+    # anchors of other comparisons: drawn near their policy they have its ranks
+    scores = replace(scores, anchors={name: anchor.flip(0) for name, anchor in scores.anchors.items()})
+    whole = reduce.with_context(objective, scores)
+    assert whole.context is not None and not whole.context.requires_grad
+    assert objective(whole).value.equal(objective(scores).value)
+    # a step is the same number however it is cut, once each comparison carries its share
+    parts = [objective(whole.take(torch.tensor(rows))).value for rows in ([0, 1, 2], [3], [4, 5])]
+    assert torch.allclose(torch.cat(parts), objective(scores).value, rtol=1e-14)
+    alone = torch.cat([objective(scores.take(torch.tensor([i]))).value for i in range(len(scores))])
+    assert not torch.allclose(alone, objective(scores).value, rtol=1e-3)
+    # columns that only the context reads may be missing afterwards, and never have a gradient
+    kept = [k for k in range(width(objective)) if k not in frozen_columns(objective)]
+    narrow = replace(columns(scores, torch.tensor(kept)), context=whole.context)
+    assert objective(narrow).value.equal(objective(scores).value)
+    assert not gradient(objective, scores)[:, list(frozen_columns(objective))].any()
+    # a comparison of weight 0 does not count
+    weight = torch.tensor([1.0, 2.0, 0.0, 1.0, 0.5, 3.0], dtype=torch.float64)
+    weighted = reduce.with_context(objective, scores, weight).take(weight > 0).context
+    without = reduce.with_context(objective, scores.take(weight > 0), weight[weight > 0]).context
+    assert torch.allclose(weighted, without, rtol=1e-12)
 
 
 # numbers ----------------------------------------------------------------------------------------
@@ -322,7 +396,7 @@ def test_rewarded_responses_are_exchangeable(row: Row, objective: Objective):
 def test_gradient_against_finite_differences(row: Row, objective: Objective):
     if is_surrogate(objective):
         pytest.skip("the value means nothing; the gradient is compared with that of what it estimates")
-    scores = draw(objective)
+    scores = reduce.with_context(objective, draw(objective))  # a context is held fixed
     held = {"divergences"} if "divergences" in row.exempt else set()
     names, values = zip(*((n, x) for n, x in leaves(scores).items() if n[0] not in held), strict=True)
 
@@ -405,6 +479,8 @@ def sized(objective: Objective, size: float) -> Scores:
         "anchors": {name: part() for name in objective.anchors},
         "reward": part() if reads_reward(objective) else None,
     }
+    if reads_labels(objective):
+        read["reward"] = (read["reward"] > 0).to(policy)
     if not tokens:
         beside = {name: -part().abs() for name in beside_of(objective)}
         weight = torch.ones_like(policy) if reads_weight(objective) else None
@@ -423,6 +499,10 @@ def condition(objective: Objective, scores: Scores) -> Tensor:
     places += [
         (name, "") for name, reads in (("reward", reads_reward), ("weight", reads_weight)) if reads(objective)
     ]
+    if reads_labels(objective):  # linear in the label, which may not leave its range
+        places.remove(("reward", ""))
+        slope = objective(labelled(scores, 1.0)).value - objective(labelled(scores, 0.0)).value
+        total = total + slope.abs() * scores.labels()
 
     def moved(field: str, name: str, at: tuple[slice | int, ...], factor: float) -> Tensor:
         held = getattr(read, field)
@@ -466,7 +546,8 @@ def test_value_where_the_policy_is_its_own_anchor(row: Row, objective: Objective
         pytest.skip("it has no anchor; its value at equal scores is claimed instead")
     assert row.at_anchor is not None
     value = objective(at_rest(objective)).value
-    assert value.tolist() == pytest.approx([row.at_anchor(objective)] * len(value), rel=1e-12)
+    expected = of_labels(draw(objective), row.at_anchor(objective))
+    assert value.tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @each_objective
@@ -478,15 +559,24 @@ def test_value_where_both_responses_score_the_same(row: Row, objective: Objectiv
     assert row.at_equal is not None
     for mean in (-0.05, -1.0, -6.0):
         for tokens in (1, 7):
-            both = torch.full((1, objective.candidates), mean * tokens, dtype=torch.float64)
-            value = objective(Scores(logp=both, length=torch.full_like(both, tokens))).value
-            assert value.item() == pytest.approx(row.at_equal(objective, mean, tokens), rel=1e-12)
+            both = torch.full((3, objective.candidates), mean * tokens, dtype=torch.float64)
+            labels = torch.tensor([[0.0], [0.3], [1.0]], dtype=torch.float64).expand_as(both)
+            reward = labels if reads_labels(objective) else None
+            scores = Scores(logp=both, length=torch.full_like(both, tokens), reward=reward)
+            expected = of_labels(scores, row.at_equal(objective, mean, tokens))
+            assert objective(scores).value.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @each_objective
 def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objective: Objective):
     skip_if_exempt(row, "first_order")
     scores = at_rest(objective)
+    if reads_labels(objective):
+        up, down = labelled(scores, 1.0), labelled(scores, 0.0)
+        no_part = not objective(up).value.any()  # a loss of what is to be forgotten may read nothing else
+        assert no_part or bool((gradient(objective, up)[:, 0] < 0).all())
+        assert bool((gradient(objective, down)[:, 0] > 0).all())
+        return
     grad = gradient(objective, scores)
     chosen, rejected = (
         grad[:, k] if scores.tokens is None else grad[:, k][scores.tokens.mask[:, k]] for k in (0, 1)
@@ -544,6 +634,8 @@ def test_a_shift_of_all_rewards_of_a_prompt_changes_nothing(row: Row, objective:
     if not reads_reward(objective):
         assert row.reward_shift_invariant is None
         pytest.skip("reads no rewards")
+    if reads_labels(objective):
+        pytest.skip("a shifted label is none; it is refused")
     scores = draw(objective)
     shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None].expand(-1, width(objective))
     there = meaning(objective, put(scores, reward=added(table(scores).rewards(), shift)))
@@ -591,15 +683,23 @@ def test_permuting_the_batch_permutes_the_losses(row: Row, objective: Objective)
 
 @each_objective
 def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
+    skip_if_exempt(row, "repetition")
     scores, times = draw(objective), torch.tensor([1, 3, 0, 2, 1, 4])
     repeated = scores.take(torch.repeat_interleave(torch.arange(6), times))
-    once = reduce.mean(objective(scores).value, times.double())
+    weighted = reduce.with_context(objective, scores, times.double())
+    once = reduce.mean(objective(weighted).value, times.double())
     assert torch.allclose(once, reduce.mean(objective(repeated).value), rtol=1e-13)
 
 
 @each_objective
 def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objective):
     scores = draw(objective)
+    if reads_labels(objective):
+        scores = reduce.with_context(objective, scores)
+        soft, label = objective(scores).value, scores.labels()
+        up, down = objective(labelled(scores, 1.0)).value, objective(labelled(scores, 0.0)).value
+        assert torch.allclose(soft, label * up + (1 - label) * down, rtol=1e-14)
+        return
     prob = torch.tensor([0.0, 0.25, 0.5, 0.7, 0.9, 1.0], dtype=torch.float64)
     soft = reduce.expected(objective, replace(scores, prob=prob)).value
     certain, turned = objective(scores).value, objective(reduce.swap(objective, scores)).value

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import Objective
+from equipoise.core.objectives.base import Objective, context_of, reads_context
 from equipoise.core.scores import Losses, Scores
 
 
@@ -29,6 +29,17 @@ def expected(objective: Objective, scores: Scores) -> Losses:
     backward = objective(swap(objective, certain))
     value = scores.prob * forward.value + (1 - scores.prob) * backward.value
     return Losses(value, **forward.metrics)
+
+
+def with_context(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
+    """The batch with the statistic of it that the objective reads; the same batch for any other objective.
+
+    To be called on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step is the same
+    number however it is cut, although its losses speak of each other.
+    """
+    return (
+        replace(scores, context=context_of(objective, scores, weight)) if reads_context(objective) else scores
+    )
 
 
 def swap(objective: Objective, scores: Scores) -> Scores:

@@ -101,8 +101,11 @@ class Scores:
     prob      [B] probability that candidate 0 beats candidate 1; None means certainty (1).
     length    [B, K] number of scored tokens, for objectives on per-token means.
     reward    [B, K] a number for each candidate, for objectives that regress on it or ascend it: a win rate
-              against some opponent, or a reward model's score. Such objectives need no label.
+              against some opponent, or a reward model's score. Such objectives need no label. Where a comparison is
+              one response with a thumb up or down, column 0 holds that label; see `labels`.
     weight    [B, K] a weight >= 0 for each candidate, without a gradient, for objectives that say `weighted = True`.
+    context   [B] what an objective reads of the WHOLE batch, without gradient; see `reduce.with_context`. For pairs it
+              is a margin, so that it changes sign with the order.
     tokens    the same token by token, for objectives that say `tokens = True`; see `Scores.of_tokens`.
     beside    name -> [B, K] what a small network that is trained beside the policy says of each candidate; carries
               the gradient.
@@ -116,6 +119,7 @@ class Scores:
     length: Float[Tensor, "B K"] | None = None
     reward: PerCandidate | None = None
     weight: PerCandidate | None = None
+    context: PerComparison | None = None
     tokens: TokenScores | None = None
     beside: Mapping[str, PerCandidate] = field(default_factory=dict)
 
@@ -134,6 +138,8 @@ class Scores:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
         if self.weight is not None and self.weight.requires_grad:
             raise ValueError("weight requires a gradient; weights are numbers, detach them")
+        if self.context is not None and (self.context.requires_grad or len(self.context) != len(self.logp)):
+            raise ValueError("the context is one number for each comparison, without gradient")
         if self.prob is not None:
             if self.prob.shape != self.logp.shape[:1]:
                 raise ValueError(
@@ -204,6 +210,16 @@ class Scores:
         """What the network beside the policy says under that name. Raises ValueError naming what is there."""
         return _carried(self.beside, name, "word from a network beside the policy called")
 
+    def labels(self) -> PerComparison:
+        """The label of each comparison's one response: 1 desirable, 0 undesirable, between them a soft label.
+
+        Raises ValueError where the batch carries none, or one outside [0, 1].
+        """
+        found = self.rewards()[:, 0]
+        if not bool(((found >= 0) & (found <= 1)).all()):
+            raise ValueError("the reward of a labelled response is its label and must lie in [0, 1]")
+        return found
+
     def per_token(self) -> Scores:
         """The same batch with every score divided by its own length: mean token log-probs."""
         if self.length is None:
@@ -227,6 +243,7 @@ class Scores:
             length=None if self.length is None else self.length[:, order],
             reward=None if self.reward is None else self.reward[:, order],
             weight=None if self.weight is None else self.weight[:, order],
+            context=None if self.context is None else -self.context,
             tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
             beside={name: said[:, order] for name, said in self.beside.items()},
         )
@@ -241,6 +258,7 @@ class Scores:
             length=None if self.length is None else self.length[rows],
             reward=None if self.reward is None else self.reward[rows],
             weight=None if self.weight is None else self.weight[rows],
+            context=None if self.context is None else self.context[rows],
             tokens=None if self.tokens is None else self.tokens.at(rows),
             beside={name: said[rows] for name, said in self.beside.items()},
         )

@@ -31,23 +31,30 @@ from equipoise.core.objectives.shaped import DiscoPop, ExoPair
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
+from equipoise.core.objectives.stochastic_order import Aot
 from equipoise.core.objectives.token_level import Ppo
+from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
+from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoRt, SimNpo
 from equipoise.core.objectives.weighted import Wpo
 
 __all__ = [
     "CATALOG",
     "AlphaDpo",
     "AlphaPo",
+    "Aot",
     "ApoDown",
     "ApoZero",
+    "ApoZeroUnpaired",
     "Asft",
     "AsftAligned",
     "AsymmetricRdpo",
+    "Bco",
     "BcoPair",
     "Cdpo",
     "Copg",
     "Cpo",
     "CpoSimpo",
+    "D2o",
     "DegreeDpo",
     "DiscoPop",
     "Dno",
@@ -59,6 +66,7 @@ __all__ = [
     "FlexDpo",
     "ForwardKlDpo",
     "Gpo",
+    "GradientAscent",
     "Hinge",
     "HingeNorm",
     "Hypo",
@@ -67,9 +75,12 @@ __all__ = [
     "IpoMean",
     "Irpo",
     "JensenShannonDpo",
+    "Kto",
     "Mpo",
     "NashMd",
     "NcaPair",
+    "Npo",
+    "NpoRt",
     "Objective",
     "Odpo",
     "OffsetDpo",
@@ -87,6 +98,7 @@ __all__ = [
     "Rpo",
     "RsoNorm",
     "Sail",
+    "SimNpo",
     "Simpo",
     "Slic",
     "Spac",

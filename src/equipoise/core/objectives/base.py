@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+import torch
+
+from equipoise.core.dims import PerComparison
 from equipoise.core.scores import Losses, Scores
 
 
@@ -28,6 +31,10 @@ class Objective(Protocol):
     the KL is read (they must be alive while the policy is trained: no cache holds a law over the vocabulary for
     every token), and `token_weights`, by which tokens are weighed. `beside` names what is read of a small network
     that is trained with the policy.
+
+    `labelled = True`: a comparison is one response with a thumb up or down, `scores.labels()`. Further columns carry no
+    label. `contextual = True`: it has the method of `Contextual`. `frozen` names the columns that only the context
+    reads: the last ones; they need no gradient.
     """
 
     @property
@@ -37,6 +44,16 @@ class Objective(Protocol):
     def candidates(self) -> int: ...
 
     def __call__(self, scores: Scores) -> Losses: ...
+
+
+class Contextual(Protocol):
+    """An objective that reads a statistic of the whole batch: a mean, a rank.
+
+    The caller of a step computes it once, over all micro-batches and ranks, and hands each comparison its number as
+    `scores.context`. Where nobody did, the comparisons at hand are the batch; see `context_of`.
+    """
+
+    def context(self, scores: Scores, weight: PerComparison) -> PerComparison: ...
 
 
 def is_group(objective: Objective) -> bool:
@@ -110,6 +127,32 @@ class OnAPair:
     @property
     def token_weights(self) -> tuple[str, ...]:
         return token_weights_of(self.base)
+
+
+def reads_labels(objective: Objective) -> bool:
+    """Whether the rewards that the objective reads are labels of single responses."""
+    return bool(getattr(objective, "labelled", False))
+
+
+def reads_context(objective: Objective) -> bool:
+    """Whether the objective reads a statistic of the whole batch."""
+    return bool(getattr(objective, "contextual", False))
+
+
+def frozen_columns(objective: Objective) -> tuple[int, ...]:
+    """The candidates that only the objective's context reads."""
+    return tuple(getattr(objective, "frozen", ()))
+
+
+def context_of(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> PerComparison:
+    """The statistic that a contextual objective reads, [B] without gradient: as given, else of this batch.
+
+    weight    [B] of the comparisons, one each unless given; a comparison of weight 0 does not count.
+    """
+    if scores.context is not None:
+        return scores.context
+    weight = torch.ones_like(scores.logp[:, 0]) if weight is None else weight.to(scores.logp)
+    return cast(Contextual, objective).context(scores, weight.detach()).detach()
 
 
 def positive(**values: float) -> None:

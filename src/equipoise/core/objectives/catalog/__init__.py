@@ -14,6 +14,7 @@ from equipoise.core.objectives.catalog import (
     reference_free,
     self_play,
     token_pairs,
+    unary,
 )
 from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
@@ -26,6 +27,7 @@ FAMILIES = (
     reference_free,
     token_pairs,
     lists,
+    unary,
     self_play,
     policy_gradients,
 )

@@ -14,7 +14,7 @@ from equipoise.core.objectives.estimates import Arms
 from equipoise.core.scores import Scores
 
 Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
-Claim = Literal["at_anchor", "margin", "first_order", "divergences"]
+Claim = Literal["at_anchor", "margin", "first_order", "divergences", "repetition"]
 Data = Literal["pairs", "unary", "lists", "rewards"]
 
 
@@ -64,13 +64,14 @@ class Row:
 
     build       makes the objective; its keywords are the paper's parameters.
     variants    further legal settings, beside the defaults, under which every claim must hold too.
-    at_anchor   loss of one comparison where the policy equals all its anchors; for objectives that have anchors.
+    at_anchor   loss of one comparison where the policy equals all its anchors, for objectives that have anchors; of a
+                labelled response two, that of an undesirable and that of a desirable one.
     at_equal    for those that have none: (objective, mean token log-prob a, tokens n) -> loss of one comparison of two
-                responses of n tokens with the log-prob a n each.
+                responses of n tokens with the log-prob a n each; or of labelled responses, both kinds as above.
     exempt      claim -> why it is not made. The claims: "at_anchor"; "margin", the metric of that name changes sign
                 when the pair is swapped; "first_order", the gradient at the anchors (without any: at equal
-                scores) raises the chosen response and lowers the rejected one; "divergences", the gradient in the
-                divergences is that of the value.
+                scores) raises the chosen (or desirable) response and lowers the other; "divergences", the gradient in
+                the divergences is that of the value; "repetition", a weight of 2 is the comparison twice.
     shift_invariant          whether adding c(x) to all scores of a prompt (policy or any anchor) changes nothing.
     length_invariant         whether responses k times as long, with the same mean token log-probs under every policy,
                              change nothing.
@@ -94,8 +95,8 @@ class Row:
     paper: str
     confidence: Confidence
     variants: tuple[Mapping[str, object], ...] = ()
-    at_anchor: Callable[[Any], float] | None = None
-    at_equal: Callable[[Any, float, int], float] | None = None
+    at_anchor: Callable[[Any], float | tuple[float, float]] | None = None
+    at_equal: Callable[[Any, float, int], float | tuple[float, float]] | None = None
     exempt: Mapping[Claim, str] = field(default_factory=dict)
     shift_invariant: Callable[[Any], bool] = lambda _: True
     length_invariant: Callable[[Any], bool] = lambda _: False

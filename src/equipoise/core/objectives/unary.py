@@ -1,0 +1,141 @@
+"""Losses of single responses with a thumb up or down: no pairs are needed, and any imbalance will do.
+
+A label of 1 is desirable, of 0 undesirable; between them it is soft, and the loss the mixture of both:
+
+    L = label * L_up + (1 - label) * L_down
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from equipoise.core.dims import PerComparison
+from equipoise.core.objectives.base import context_of, not_negative, positive
+from equipoise.core.scores import Losses, Scores
+
+
+def weighted_mean(values: PerComparison, weight: PerComparison) -> PerComparison:
+    """Mean of detached values with weights, given back for each of them."""
+    return ((weight * values.detach()).sum() / weight.sum()).expand_as(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kto:
+    """Kahneman-Tversky optimisation: a saturating value of the log-ratio above a reference point.
+
+        L_up   = desirable   * (1 - sigma(beta (lr(y) - z0)))
+        L_down = undesirable * (1 - sigma(beta (z0 - lr(y)))),       lr(y) = log pi(y) - log pi_ref(y)
+        z0     = sg[ max(0, mean over the batch of lr(y')) ],  y' a response to an unrelated prompt, after this one
+
+    y, y'          the labelled response, and an unlabelled second column that only z0 reads.
+    beta           > 0.  desirable, undesirable   weights >= 0 of the two kinds, for imbalanced labels.
+    baseline       "batch": z0 as above; "zero": z0 = 0, and no second column (`ApoZeroUnpaired`).
+
+    z0, an estimate of KL(pi||pi_ref) that is cut at 0 AFTER the mean over the whole batch, carries no gradient. A loss
+    lies between 0 and its weight, is half of it at pi_ref, and its gradient vanishes on both tails: responses far from
+    the reference point do not pull. Raises ValueError for parameters out of range and labels outside [0, 1].
+
+    Source: Ethayarajh et al. 2024 (2402.01306), checked against the authors' and TRL's code.
+    """
+
+    beta: float = 0.1
+    desirable: float = 1.0
+    undesirable: float = 1.0
+    baseline: Literal["batch", "zero"] = "batch"
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    rewarded: ClassVar[bool] = True
+    labelled: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        not_negative(desirable=self.desirable, undesirable=self.undesirable)
+        if self.baseline not in ("batch", "zero"):
+            raise ValueError(f"baseline must be 'batch' or 'zero', got {self.baseline!r}")
+
+    @property
+    def contextual(self) -> bool:
+        return self.baseline == "batch"
+
+    @property
+    def candidates(self) -> int:
+        return 2 if self.contextual else 1
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        return (1,) if self.contextual else ()
+
+    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+        return weighted_mean(scores.log_ratio("reference")[:, 1], weight).clamp(min=0)
+
+    def __call__(self, scores: Scores) -> Losses:
+        label, ratio = scores.labels(), scores.log_ratio("reference")[:, 0]
+        z0 = context_of(self, scores) if self.contextual else torch.zeros_like(ratio)
+        above = self.beta * (ratio - z0)
+        up, down = self.desirable * torch.sigmoid(-above), self.undesirable * torch.sigmoid(above)
+        return Losses(label * up + (1 - label) * down, implicit_reward=self.beta * ratio, baseline=z0)
+
+
+def ApoZeroUnpaired(*, beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0) -> Kto:
+    """Anchored preference optimisation on single responses: KTO with its reference point at 0.
+
+        L_up = desirable * (1 - sigma(beta lr(y))),    L_down = undesirable * sigma(beta lr(y))
+
+    The case `baseline="zero"` of `Kto`: no mismatched responses are scored. Minimised where a desirable response's
+    likelihood has risen, and an undesirable one's has fallen, whatever the batch does.
+
+    Source: TRL's `apo_zero_unpaired`, checked against its code; D'Oosterlinck et al. 2024 (2408.06266), RECALLED.
+    """
+    return Kto(beta=beta, desirable=desirable, undesirable=undesirable, baseline="zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bco:
+    """Binary classifier optimisation: logistic regression of thumb up against down, with a shifted reward.
+
+        L_up = -log sigma(r - delta),    L_down = -log sigma(-(r - delta)),    r = beta (log pi(y) - log pi_ref(y))
+
+    beta     > 0.
+    shift    delta, without gradient. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper); with
+             one kind alone, its mean. "pooled": the mean of all r of the batch, as TRL pools both kinds, without TRL's
+             running memory of earlier batches. "none": 0, which on both responses of a pair is TRL's `bco_pair`.
+
+    For a pair, L_up + L_down >= the DPO loss for every delta; the slack e^-(r_w - delta) + e^(r_l - delta) is least at
+    delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and changes nothing.
+    Underlying-distribution matching is a matter of row weights: `play.unary.MatchedPrompts`. Raises ValueError for
+    parameters out of range and labels outside [0, 1].
+
+    Source: Jung et al. 2024 (2404.04656); the loss checked against TRL's code.
+    """
+
+    beta: float = 0.1
+    shift: Literal["balanced", "pooled", "none"] = "balanced"
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 1
+    rewarded: ClassVar[bool] = True
+    labelled: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+        if self.shift not in ("balanced", "pooled", "none"):
+            raise ValueError(f"shift must be 'balanced', 'pooled' or 'none', got {self.shift!r}")
+
+    @property
+    def contextual(self) -> bool:
+        return self.shift != "none"
+
+    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+        reward, label = self.beta * scores.log_ratio("reference")[:, 0], scores.labels()
+        if self.shift == "pooled":
+            return weighted_mean(reward, weight)
+        kinds = [share for share in (weight * label, weight * (1 - label)) if bool(share.sum() > 0)]
+        return torch.stack([weighted_mean(reward, share) for share in kinds]).mean(dim=0)
+
+    def __call__(self, scores: Scores) -> Losses:
+        label, reward = scores.labels(), self.beta * scores.log_ratio("reference")[:, 0]
+        delta = context_of(self, scores) if self.contextual else torch.zeros_like(reward)
+        value = binary_cross_entropy_with_logits(reward - delta, label, reduction="none")
+        return Losses(value, implicit_reward=reward, baseline=delta)
