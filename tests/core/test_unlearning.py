@@ -76,7 +76,9 @@ def test_npo_goes_to_the_log_ratio_and_its_gradient_to_gradient_ascent_as_beta_v
     # next term of (2/beta) log(1 + e^(beta x)): beta x^2/4; the difference of two numbers of size 2/beta loses
     # four digits. Of the gradient: 2 sigma(beta x) = 1 + beta x/2 + ...
     assert torch.allclose(left, ratio, rtol=0, atol=beta * 9 / 4 + 1e-10)
-    assert torch.allclose(slope(Npo(beta=beta), scores), slope(GradientAscent(), scores), rtol=0, atol=1.5 * beta)
+    assert torch.allclose(
+        slope(Npo(beta=beta), scores), slope(GradientAscent(), scores), rtol=0, atol=1.5 * beta
+    )
     assert torch.allclose(GradientAscent()(scores).value, ratio)
     assert slope(GradientAscent(), scores).tolist() == [1.0] * 3
 

@@ -1,13 +1,19 @@
-"""Three steps of DPO in float64 on seven comparisons (an uneven share), by however many processes run this."""
+"""Three steps in float64 on seven comparisons (an uneven share), by however many processes run this.
+
+    python two_processes.py FILE [OBJECTIVE]
+
+OBJECTIVE is "dpo" unless it is given; "kto" reads labels of the first responses and a mean over the second ones.
+"""
 
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from equipoise.core.objectives import Dpo
+from equipoise.core.objectives import Aot, Dpo, Kto
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.render import load_tokenizer
 from equipoise.play.fit import Fit, Training
@@ -37,9 +43,13 @@ rows = Rows(
     writers=("recorded", "recorded"),
     prob=draw.random(7),
 )
+name = sys.argv[2] if len(sys.argv) > 2 else "dpo"
+if name == "kto":
+    rows = replace(rows, prob=None, reward=draw.random((7, 2)))
+objective = {"dpo": Dpo(beta=0.1), "aot": Aot(beta=0.1), "kto": Kto(beta=0.1)}[name]
 anchors = {"reference": torch.from_numpy(-10 * draw.random((7, 2)))}
 training = Training(batch=7, micro_batch=2, lr=1e-4, epochs=3)
-fit = Fit(policy, rows, anchors, Dpo(beta=0.1), training, accelerator, lambda epoch: np.arange(7))
+fit = Fit(policy, rows, anchors, objective, training, accelerator, lambda epoch: np.arange(7))
 figures = [value for _ in range(3) for value in fit.step().values()]
 if accelerator.is_main_process:
     weights = {name: p.detach() for name, p in policy.parameters()}

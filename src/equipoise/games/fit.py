@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.dims import Payoff, PerCandidate, PerComparison, PerPrompt, Strategy
-from equipoise.core.objectives.base import Objective
+from equipoise.core.objectives.base import Objective, context_of, reads_context
+from equipoise.core.scores import Scores
 from equipoise.games.expectation import Comparisons, scores
 from equipoise.games.tabular import PromptIndex, ResponseIndex
 
@@ -36,6 +39,7 @@ def minimise(
     weight: PerComparison,
     prob: PerComparison | None = None,
     reward: PerCandidate | None = None,
+    context: PerComparison | None = None,
     *,
     start: Strategy,
     anchors: Mapping[str, Strategy],
@@ -45,7 +49,7 @@ def minimise(
 ) -> Strategy:
     """argmin over logits [X, A] of sum_n w_n L_n / sum_n w_n, prompt by prompt; returns its log-probs.
 
-    prompts .. reward the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
+    prompts .. context  the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
     start             [X, A] finite logits to start from.
     anchors           name -> [X, A] log-probs of the frozen policies.
     contexts          C > 1 where a prompt's A columns are C contexts of A/C responses, each with a policy of its own
@@ -56,21 +60,24 @@ def minimise(
     Damped Newton, batched over prompts: exact second derivatives, absolute curvature in concave directions,
     none in flat ones (a response that no comparison mentions, or with a share below 1e-14, keeps its logit),
     Armijo backtracking per prompt. The loss of a row may depend on the log-probs of that row only, and must be
-    smooth where it ends. A minimum at infinity (certain labels under a logistic loss) is followed until the
-    gradient has faded below the tolerance. Raises NotConverged where it never does: for a loss without a lower
-    bound, such as SPAC's linear pessimism without a clip, or one that ends in a kink.
+    smooth where it ends. What it reads of the whole batch (its context) is measured anew before every step and held
+    fixed within it, as in training: the end is where the loss is stationary with the context of that very policy.
+    A minimum at infinity (certain labels under a logistic loss) is followed until the gradient has faded below the
+    tolerance. Raises NotConverged where it never does: for a loss without a lower bound, such as SPAC's linear
+    pessimism without a clip, or one that ends in a kink.
     """
-    rows = Comparisons(prompts, responses, weight, prob, reward)
+    whole = Comparisons(prompts, responses, weight, prob, reward, context)
     logits = start.detach().to(torch.float64).clone()
     if not bool(logits.isfinite().all()):
         raise ValueError("the start needs finite logits: a response of probability 0 has no gradient")
     if contexts < 1 or logits.shape[1] % contexts:
         raise ValueError(f"{logits.shape[1]} columns do not divide into {contexts} contexts")
     total = logits.new_zeros(len(logits)).index_add(0, prompts, weight)
-    rows = rows._replace(weight=weight / total[prompts])
 
     residual, previous = float("inf"), float("inf")
     for _ in range(steps):
+        held = _context(objective, whole, anchors, logits, contexts)
+        rows = whole._replace(weight=weight / total[prompts], context=held)
         value, gradient, hessian = _derivatives(objective, rows, anchors, logits, contexts)
         residual = float(gradient.abs().max())
         direction = -_solve(hessian, gradient)
@@ -85,7 +92,7 @@ def minimise(
         direction = direction * (LONGEST_STEP / direction.abs().amax(dim=1, keepdim=True)).clamp(max=1)
         slope = (gradient * direction).sum(dim=1)
         length = backtrack(
-            lambda candidate: _value(objective, rows, anchors, candidate, contexts),
+            partial(_value, objective, rows, anchors, contexts=contexts),
             logits,
             direction,
             value,
@@ -126,6 +133,20 @@ def backtrack(
     return torch.where(refused, torch.zeros_like(length), length)
 
 
+def _context(
+    objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
+) -> PerComparison | None:
+    """What the objective reads of all comparisons together, whatever their prompts; None where it reads nothing."""
+    if not reads_context(objective):
+        return None
+    return context_of(objective, _scores(rows, anchors, _log_probs(logits, contexts)), rows.weight)
+
+
+def _scores(rows: Comparisons, anchors: Mapping[str, Strategy], log_probs: Strategy) -> Scores:
+    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    return found if rows.context is None else replace(found, context=rows.context)
+
+
 def _log_probs(logits: Strategy, contexts: int) -> Strategy:
     """Log-softmax within each of a prompt's contexts."""
     return logits.unflatten(1, (contexts, -1)).log_softmax(dim=2).flatten(1)
@@ -137,7 +158,7 @@ def gradient(
     """Exact gradient [X, A] of each prompt's mean loss in its logits, at the policy `start` (log-probs)."""
     logits = start.detach().clone().requires_grad_(True)
     total = logits.new_zeros(len(logits)).index_add(0, rows.prompts, rows.weight)
-    found = scores(logits.log_softmax(dim=1), anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    found = reduce.with_context(objective, _scores(rows, anchors, logits.log_softmax(dim=1)), rows.weight)
     losses = reduce.expected(objective, found).value
     (grad,) = torch.autograd.grad((rows.weight / total[rows.prompts] * losses).sum(), logits)
     return grad
@@ -147,9 +168,7 @@ def _value(
     objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerPrompt:
     with torch.no_grad():
-        found = scores(
-            _log_probs(logits, contexts), anchors, rows.prompts, rows.responses, rows.prob, rows.reward
-        )
+        found = _scores(rows, anchors, _log_probs(logits, contexts))
         losses = rows.weight * reduce.expected(objective, found).value
     return logits.new_zeros(len(logits)).index_add(0, rows.prompts, losses)
 
@@ -166,7 +185,7 @@ def _derivatives(
     prompts, actions = logits.shape
     log_probs = _log_probs(logits, contexts)
     probs = log_probs.exp()
-    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    found = _scores(rows, anchors, log_probs)
     found.logp.requires_grad_(True)
     losses = rows.weight * reduce.expected(objective, found).value
     first, second = _row_derivatives(losses, found.logp)

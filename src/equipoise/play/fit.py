@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import is_group, reads_reward, reads_tokens
+from equipoise.core.objectives.base import (
+    frozen_columns,
+    is_group,
+    reads_context,
+    reads_labels,
+    reads_reward,
+    reads_tokens,
+)
 from equipoise.core.scores import Losses, Scores, TokenScores
 from equipoise.data.collate import row_length
+from equipoise.play import whole_step
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 
@@ -88,8 +96,11 @@ class Fit:
             raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
         if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
             raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
+        if reads_context(objective) and reads_tokens(objective):
+            raise TrainingError(f"{type(objective).__name__} reads tokens: its context cannot be measured")
         self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
+        self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
         self.parameters = [p for _, p in policy.parameters()]
         optimizer = torch.optim.AdamW(
             self.parameters,
@@ -110,31 +121,46 @@ class Fit:
             ]
         )
 
-    def scores(self, chosen: np.ndarray) -> Scores:
+    def scores(
+        self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
+    ) -> Scores:
         """Scores of some comparisons under the policy as it stands, with their cached anchors.
+
+        columns    which responses; None: those that carry a gradient.
+        context    what the objective reads of the whole step, for each comparison.
 
         For an objective that reads tokens, anchors are [N, K, T] with T the longest of all responses; rewards are that,
         or one number for each response.
         """
+        columns = self.descended if columns is None else columns
         prompts = [p.ids for p in self.rows.prompts[chosen]]
-        responses = [list(group) for group in self.rows.responses[chosen]]
+        responses = [[group[k] for k in columns] for group in self.rows.responses[chosen]]
         batch = self.policy.batch(prompts, responses)
-        index, tokens = torch.from_numpy(chosen), reads_tokens(self.objective)
-        logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, self.scorer)
-
-        def frozen(values: Tensor) -> Tensor:
-            here = values[index].to(logp)
-            # a batch may have no response of T tokens
-            return here[..., : logp.shape[-1]] if here.ndim == 3 else here
-
-        reward = None if self.rows.reward is None else frozen(torch.from_numpy(self.rows.reward))
-        prob = None if self.rows.prob is None else torch.from_numpy(self.rows.prob[chosen]).to(logp)
-        anchors = {name: frozen(anchor) for name, anchor in self.anchors.items()}
+        tokens = reads_tokens(self.objective)
+        scorer = self.scorer if torch.is_grad_enabled() else None
+        logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer)
+        anchors, prob, reward = self.recorded(chosen, columns, logp)
         if tokens:
             by_token = reward if reward is not None and reward.ndim == 3 else None
             found = TokenScores(logp=logp, mask=length, anchors=anchors, reward=by_token)
             return Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
-        return Scores(logp=logp, anchors=anchors, prob=prob, length=length.to(logp), reward=reward)
+        length = length.to(logp)
+        return Scores(logp=logp, anchors=anchors, prob=prob, length=length, reward=reward, context=context)
+
+    def recorded(
+        self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """(anchors, prob, reward) of some comparisons' columns, in the type and on the device of their log-probs."""
+        rows, index = self.rows, torch.from_numpy(chosen)
+
+        def frozen(values: Tensor) -> Tensor:
+            here = values[index][:, list(columns)].to(logp)
+            # a batch may have no response of T tokens
+            return here[..., : logp.shape[-1]] if here.ndim == 3 else here
+
+        reward = None if rows.reward is None else frozen(torch.from_numpy(rows.reward))
+        prob = None if rows.prob is None else torch.from_numpy(rows.prob[chosen]).to(logp)
+        return {name: frozen(anchor) for name, anchor in self.anchors.items()}, prob, reward
 
     def step(self) -> dict[str, float]:
         """One optimizer step on the next batch; returns its figures."""
@@ -146,12 +172,13 @@ class Fit:
         mine = mine[np.argsort(self.longest[mine], kind="stable")]  # similar lengths waste little on padding
         if len(chosen) < ranks:
             raise TrainingError(f"a step of {len(chosen)} comparisons cannot be shared by {ranks} processes")
-        sums = _Sums()
+        sums, context = _Sums(), whole_step.context(self, chosen, mine)
         for begin in range(0, len(mine), t.micro_batch):
             share = mine[begin : begin + t.micro_batch]
             last = begin + t.micro_batch >= len(mine)
             with nullcontext() if last else self.accelerator.no_sync(self.scorer):
-                scores = self.scores(share)
+                shared = None if context is None else context[begin : begin + t.micro_batch]
+                scores = self.scores(share, context=shared)
                 _read(scores).retain_grad()
                 losses = reduce.expected(self.objective, scores)
                 weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
@@ -188,33 +215,59 @@ class _Sums:
         """`share` sums to one over the step; `scale` is what the gradients were multiplied by."""
         anchor = objective.anchors[0] if objective.anchors else None
         drift = (scores.log_ratio(anchor) if anchor else scores.logp).detach()
-        best, worst = _sides(scores)
         slope = _read(scores).grad
         assert slope is not None
         pull = slope.abs().flatten(1).amax(dim=1) / scale
         figures: dict[str, Any] = {
             "loss": losses.value.detach(),
             **losses.metrics,
-            "chosen_log_ratio": drift.gather(1, best)[:, 0],
-            "rejected_log_ratio": drift.gather(1, worst)[:, 0],
+            **_sides(objective, scores, drift),
             "saturated": (pull < 0.01 * _pull_at_anchor(objective, scores)).to(share),
         }
         for name, value in figures.items():
             self.values[name] = self.values.get(name, 0.0) + float((share * value).sum())
 
     def reduced(self, accelerator: Accelerator) -> dict[str, float]:
-        if accelerator.num_processes == 1:
-            return self.values
-        total = accelerator.reduce(torch.tensor(list(self.values.values())), "sum")
-        return dict(zip(self.values, total.tolist(), strict=True))
+        figures = self.values
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(torch.tensor(list(self.values.values())), "sum")
+            figures = dict(zip(self.values, total.tolist(), strict=True))
+        return _by_kind(figures) if "desirable" in figures else figures
 
 
-def _sides(scores: Scores) -> tuple[Tensor, Tensor]:
-    """Columns [B, 1] of the response preferred and the one not: by label, or where there is none by reward."""
+def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Tensor]:
+    """Log-ratios of the response preferred and the one not: by label, or where there is none by reward.
+
+    Of a response with a label of its own, each counted by how far it is of the kind; see `_by_kind`.
+    """
+    if reads_labels(objective):
+        label, alone = scores.labels(), drift[:, 0]
+        return {
+            "chosen_log_ratio": label * alone,
+            "rejected_log_ratio": (1 - label) * alone,
+            "desirable": label,
+        }
+    best, worst = _columns(scores)
+    return {
+        "chosen_log_ratio": drift.gather(1, best)[:, 0],
+        "rejected_log_ratio": drift.gather(1, worst)[:, 0],
+    }
+
+
+def _columns(scores: Scores) -> tuple[Tensor, Tensor]:
+    """Columns [B, 1] of the response preferred and the one not."""
     if scores.reward is not None and scores.prob is None:
         return scores.reward.argmax(1, keepdim=True), scores.reward.argmin(1, keepdim=True)
     zeros = torch.zeros(len(scores), 1, dtype=torch.long, device=scores.logp.device)
     return zeros, zeros + min(1, scores.logp.shape[1] - 1)
+
+
+def _by_kind(figures: dict[str, float]) -> dict[str, float]:
+    """Sums over the desirable and the undesirable responses as means; a kind that a step lacks has none."""
+    up = figures["desirable"]
+    shares = {"chosen_log_ratio": up, "rejected_log_ratio": 1 - up}
+    means = {name: figures[name] / share for name, share in shares.items() if share > 1e-9}
+    return {name: value for name, value in figures.items() if name not in shares} | means
 
 
 def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
@@ -222,7 +275,8 @@ def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
     zeros = torch.zeros_like(_read(scores), requires_grad=False)
     logp, anchors = zeros.clone().requires_grad_(), dict.fromkeys(objective.anchors, zeros)
     if scores.tokens is None:
-        start = replace(scores, logp=logp, anchors=anchors)
+        context = None if scores.context is None else torch.zeros_like(scores.context)
+        start = replace(scores, logp=logp, anchors=anchors, context=context)
     else:
         start = Scores.of_tokens(replace(scores.tokens, logp=logp, anchors=anchors), prob=scores.prob)
     value = reduce.expected(objective, start).value

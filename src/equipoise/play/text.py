@@ -117,8 +117,10 @@ class TextWorld(TextWriting):
         self._once(lambda: self.score(state.round, rows, state.policies[of]))
         logp = self.score(state.round, rows, state.policies[of])
         prob, reward = (None if v is None else torch.from_numpy(v) for v in (rows.prob, rows.reward))
-        found = reduce.expected(objective, Scores(logp=logp, anchors=anchors, prob=prob, reward=reward))
-        return float(reduce.mean(found.value, torch.from_numpy(rows.weight)))
+        weight = torch.from_numpy(rows.weight)
+        scores = Scores(logp=logp, anchors=anchors, prob=prob, reward=reward)
+        found = reduce.expected(objective, reduce.with_context(objective, scores, weight))
+        return float(reduce.mean(found.value, weight))
 
     def fit(
         self,
