@@ -35,7 +35,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # one response stands alone
         labels=True,
         data="unary",
-        bounded="each loss lies between 0 and its weight; the gradient fades on both tails",
+        bounded="from 0 to its weight; gradient fades on both tails",
         limits=(Limit(parameters={"baseline": "zero"}, is_="apo_zero_unpaired"),),
         deviations=(
             "TRL and HALOs take the unrelated response from the batch, cycled by one; here it is drawn from all data",
@@ -53,7 +53,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # one response stands alone
         labels=True,
         data="unary",
-        bounded="each loss lies between 0 and its weight; the gradient fades on both tails",
+        bounded="from 0 to its weight; gradient fades on both tails",
         evidence=("tests/core/test_unary.py",),
     ),
     "bco": Row(
@@ -67,7 +67,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # c(x) differs from prompt to prompt, the shift does not
         labels=True,
         data="unary",
-        bounded="below by 0; on a pair, the sum of both losses bounds DPO's from above",
+        bounded="below by 0, on a pair by the DPO loss",
         deviations=("TRL's shift is a running mean of all rewards so far, both kinds pooled",),
         evidence=("tests/core/test_unary.py", "tests/play/test_context.py"),
     ),
@@ -94,7 +94,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # one response stands alone
         labels=True,
         data="unary",
-        bounded="below by 0; the gradient fades once a response is forgotten",
+        bounded="below by 0; the gradient fades when forgotten",
         limits=(
             Limit(parameters={"beta": 0.0}, is_="gradient_ascent"),
             Limit(
