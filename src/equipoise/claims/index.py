@@ -16,10 +16,12 @@ from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
 from equipoise.claims.mpo import PLAIN_NASH
 from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
+from equipoise.claims.osp import STRENGTHS_CLAIM
 from equipoise.claims.p3o import SHIFT_INVARIANCE
 from equipoise.claims.regret import SELF_PLAY
 from equipoise.claims.regret_loss import REGRET_LOSS
 from equipoise.claims.rlp import ON_DISTRIBUTION
+from equipoise.claims.rso import ACCEPTED
 from equipoise.claims.rto import CREDIT
 from equipoise.claims.sapo import AGAINST_SPIN
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
@@ -43,7 +45,17 @@ EQUILIBRIA = (
     SELF_PLAY,
     REGRET_LOSS,
 )
-REWARDS = (EXPLORES, SIGNS_MATTER, SHIFT_INVARIANCE, OFF_POLICY_CLAIM, CYCLES, CREDIT, ON_DISTRIBUTION)
+REWARDS = (
+    STRENGTHS_CLAIM,
+    ACCEPTED,
+    EXPLORES,
+    SIGNS_MATTER,
+    SHIFT_INVARIANCE,
+    OFF_POLICY_CLAIM,
+    CYCLES,
+    CREDIT,
+    ON_DISTRIBUTION,
+)
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *EQUILIBRIA, *REWARDS)}
 

@@ -32,7 +32,7 @@ OSP = Method(
         "pairing": "recalled: pairs along the ranking; neighbours are our choice",
         "batch": OURS,
     },
-    evidence=("tests/play/test_pairing.py", "tests/core/test_strengths.py"),
+    evidence=("tests/play/test_pairing.py", "tests/core/test_strengths.py", "osp_strengths"),
     notes="The loss is DPO's in expectation over a soft label. The paper's judge is the policy itself, asked in both "
     "orders; here it is the oracle, also on the playground: give one that asks the model for the paper's setting. How "
     "the paper turns a judgement into a strength was not recovered; here it is the probability.",
