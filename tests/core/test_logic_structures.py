@@ -57,6 +57,7 @@ ALSO = {
     "cunlikelihood_ref": lambda w, l, rw, rl: w * (1 - l) / l * rl / rw,
     "raise": lambda w, l, rw, rl: w / rw,
     "npo": lambda w, l, rw, rl: rl / l,
+    "simnpo": lambda w, l, rw, rl: 1 / l,
     "raise_odds": lambda w, l, rw, rl: odds(w) / odds(rw),
     "npo_odds": lambda w, l, rw, rl: odds(rl) / odds(l),
     "hold": lambda w, l, rw, rl: rw / w,
@@ -363,6 +364,28 @@ def test_an_objective_is_the_link_of_its_structures(name):
         for weight, part in reading.parts
     )
     assert torch.allclose(objective(scores).value, wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["npo", "simnpo", "gradient_ascent", "apo_zero_unpaired"])
+def test_an_objective_on_one_response_is_the_link_of_its_structure(name):
+    if name not in CATALOG:
+        pytest.skip(f"{name} is not in the catalogue")
+    objective = CATALOG[name].build(**({} if name == "gradient_ascent" else {"beta": 1.0}))
+    p = weights(20)
+    length = torch.ones(20, 1, dtype=torch.float64)
+    rejected = Scores(
+        logp=p[1].log()[:, None],
+        anchors=dict.fromkeys(objective.anchors, p[3].log()[:, None]),
+        length=length,
+        reward=torch.zeros_like(length),
+    )
+    log_r = log_ratio(NAMED[READINGS[name].parts[-1][1]], logs(p))
+    wanted = {
+        "logistic": lambda: 2 * torch.nn.functional.softplus(-log_r),  # NPO's weight 2/beta
+        "bare": lambda: -log_r,
+        "linear": lambda: torch.sigmoid(-log_r),
+    }[READINGS[name].link]()
+    assert torch.allclose(objective(rejected).value, wanted, rtol=1e-11)
 
 
 def test_sums_of_two_structures_that_are_one():

@@ -144,6 +144,13 @@ STRUCTURES: Mapping[str, Named] = {
         denominator=P_L,
         note="one thumbs-down: what the model finds valid, the reference does",
     ),
+    "simnpo": Named(
+        title="The dispreferred response without a reference",
+        formulas=("true", "true", "M(l)"),
+        numerator=1 + 0 * P_L,
+        denominator=P_L,
+        note="every row wins, those with the dispreferred response valid lose as well; the loss is log(1 + p_l)",
+    ),
     "raise_odds": Named(
         title="The preferred response against the reference, in odds",
         formulas=("Ref(w) -> M(w)", "Ref(w) xor M(w)", "false"),
@@ -193,6 +200,7 @@ LINKS: Mapping[str, str] = {
     "debiased": "-log sigma(log R) - e/(1 - 2e) log R: flipped labels are subtracted",
     "squared": "(log R - target)^2",
     "hinge": "max(0, 1 - log R)",
+    "bare": "-log R: no minimum",
     "linear": "1 - sigma(log R), the probability of the losing rows",
     "entropy": "KL( (sigma(log R), sigma(-log R)) || (1 - e, e) )",
     "modulated": "-(1 - k) log sigma(log R) + k/R with k = sigma(log R / temperature)",
@@ -238,6 +246,11 @@ READINGS: Mapping[str, Reading] = {
     "dpo_norm": _one("dpo", note=f"{MEANS}; {BETA}", exact={"beta": 1.0}, lengths=True),
     "dpo_offset": _one("dpo", note=f"the offset is subtracted from log R; {BETA}", exact={"beta": 1.0, "offset": 0.0}),
     "odpo": _one("dpo", note=f"the response of higher score is preferred, and its lead subtracted from log R; {BETA}"),
+    "spo_degree": _one("dpo", note=f"the classifier of degrees is outside the logic; {BETA}"),
+    "rdpo_rationale": _one(
+        "dpo", note=f"the likelihood of the rationale is a formula of its own, on an atom of its own; {BETA}"
+    ),
+    "d2o": _one("dpo", note="of an own sample in place of w, alpha and beta being powers of the ratios (exact at 1)"),
     "wpo": _one("dpo", note=f"its default; any pair loss may stand there, times a weight outside the logic; {BETA}"),
     "flex_dpo": Reading(
         parts=(("1", "dpo"), ("sft", "sft")),
@@ -296,7 +309,10 @@ READINGS: Mapping[str, Reading] = {
         parts=(("1", "raise_odds"), ("1", "npo_odds")), note=f"{MEANS}; {BETA}", exact={"beta": 1.0}, lengths=True
     ),
     # one response against the reference
-    "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic"),
+    "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic; a retain set is sft"),
+    "npo_rt": Reading(parts=(("1", "npo"), ("retain", "sft")), note="as npo; sft is of the responses to retain"),
+    "gradient_ascent": _one("npo", link="bare", note="npo as beta goes to 0; a retain set is sft"),
+    "simnpo": _one("simnpo", note=f"weight 2/beta, {MEANS}; beta multiplies log R and gamma is subtracted"),
     "bco": Reading(
         parts=(("1 if up", "raise"), ("1 if down", "npo")),
         note="each example is a formula of its own; the shift delta moves log R outside the logic",
@@ -313,6 +329,11 @@ READINGS: Mapping[str, Reading] = {
         note="not one structure of a pair: each example is a formula of its own, and its link is no logarithm. The "
         "reference point z0 moves log R outside the logic",
     ),
+    "apo_zero_unpaired": Reading(
+        parts=(("desirable", "raise"), ("undesirable", "npo")),
+        link="linear",
+        note=f"each example is a formula of its own; {BETA}",
+    ),
     "apo_zero": Reading(parts=(("1", "raise"), ("1", "npo")), link="linear", note=BETA, exact={"beta": 1.0}),
     "apo_down": Reading(parts=(("1", "dpo"), ("1", "hold")), link="linear", note=BETA, exact={"beta": 1.0}),
     "sppo_hard": Reading(
@@ -328,6 +349,9 @@ NO_RATIO = (
     "is dpo"
 )
 
+BY_TOKEN = "the margin holds divergences over the whole vocabulary: no atom stands for them"
+A_LIST = "a ranking of K responses speaks of K atoms; of two responses it is dpo"
+
 UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
@@ -339,7 +363,10 @@ UNREAD: Mapping[str, str] = {
     "the even mixture of model and reference for a reference, but that atom moves with the model",
     "alpha_po": "a power of the probability replaces its logarithm: no log of a ratio of counts",
     "sparse_po": "masked sums of token log-ratios: no atom stands for a response",
-    "tdpo": "the margin holds divergences over the whole vocabulary: no atom stands for them",
+    "tdpo1": BY_TOKEN,
+    "tdpo2": BY_TOKEN,
+    "plackett_luce": A_LIST,
+    "tpo": A_LIST,
     **dict.fromkeys(
         ("sppo", "gpo", "dno", "egpo", "copg", "reinforce", "rloo", "mpo", "p3o", "ppo"),
         "it reads rewards of responses, not which one is preferred: there is no preference to express",
