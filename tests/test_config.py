@@ -73,7 +73,7 @@ def test_later_layers_win():
     assert own.play.rounds == method.rounds
     assert own.objective == method.parameters()
     assert own.train.batch == method.train["batch"]
-    assert own.train.micro_batch == 8
+    assert own.train.micro_batch == "auto"
     nested = {"train": {"batch": 16, "lr": 1e-5}, "play.rounds": 7}
     config = resolve("inpo", {"model.path": "m"}, nested, {"batch": 32, "lr": None})
     assert (config.train.batch, config.train.lr, config.play.rounds) == (32, 1e-5, 7)

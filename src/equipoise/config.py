@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -83,7 +83,14 @@ class PlaySettings(_Section):
 class TrainSettings(_Section):
     epochs: int = Field(1, gt=0, description="passes over a round's comparisons")
     batch: int = Field(64, gt=0, description="comparisons per optimizer step")
-    micro_batch: int = Field(8, gt=0, description="comparisons through the model at a time")
+    micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="comparisons through the model at a time, at most; auto: as many as `tokens` allows",
+    )
+    tokens: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="tokens through the model at a time, at most; auto: what memory allows, by a probe",
+    )
     lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="of the learning rate after the warm-up, within a round"

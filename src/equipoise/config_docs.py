@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -57,6 +57,8 @@ def _kind(field: FieldInfo) -> str:
 def _type(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is Annotated:
+        return _kind(FieldInfo.from_annotation(kind))
     if get_origin(kind) in (list, dict):
         return str(kind).replace("typing.", "")
     return " or ".join(map(_type, get_args(kind))) or kind.__name__.replace("NoneType", "none")

@@ -23,9 +23,11 @@ from equipoise.play.progress import Progress
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, Seeds
 from equipoise.play.text import TextWorld
+from equipoise.play.text_run import pairs_of
 from equipoise.playground import model_path
 from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.portions import portions, token_budget
 from equipoise.policy.protocol import Decoding
 
 
@@ -56,6 +58,10 @@ def build(
     train = config.train.model_dump()
     if train["lr"] == "auto":
         train["lr"] = automatic_rate(policy)
+    tokens = train.pop("tokens")
+    policy.budget = token_budget(policy) if tokens == "auto" else tokens
+    if train["micro_batch"] == "auto":
+        train["micro_batch"] = None
     world = TextWorld(
         policy=policy,
         journal=Journal(out),
@@ -148,7 +154,8 @@ def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
 def _probe(world: TextWorld, rows: Rows) -> float:
     """Seconds of training a round, from the forward and backward of one micro-batch (the second of two)."""
     t = world.training
-    few = rows.take(np.arange(min(len(rows), t.micro_batch)))
+    pairs = pairs_of(rows)[: t.batch]
+    few = rows.take(np.array(portions(world.policy, pairs, t.micro_batch)[0]))
     tokens = world.policy.batch([p.ids for p in few.prompts], [list(g) for g in few.responses])
     for _ in range(2):
         begin = time.perf_counter()

@@ -18,6 +18,7 @@ from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac
 from equipoise.play.fit import Fit, Training, TrainingError
 from equipoise.play.rows import Rows
 from equipoise.policy.anchors import score
+from equipoise.policy.portions import portions
 
 
 def anchors_of(policy, rows, names=("reference",)):
@@ -47,6 +48,54 @@ def trained(policy, rows, steps=4, **training):
         for n, p in policy.parameters():
             p.copy_(start[n])
     return after, figures
+
+
+def test_a_token_budget_cuts_a_step_without_changing_it(policy, pairs):
+    """All comparisons at once, and as few as one at a time: equal to float64's rounding. Packed and padded rows differ
+    by what transformers leaves of it, which normalises in float32: 1e-6 of weights that move by 4e-4."""
+    policy.model.double()
+    comparisons = [(p.ids, g) for p, g in zip(pairs.prompts, pairs.responses, strict=True)]
+    found, counts = {}, set()
+    for reach, budgets in ((policy.scorer.reach, (4096, 100, 1)), (0, (4096, 150))):
+        for budget in budgets:
+            policy.scorer.reach, policy.budget = reach, budget
+            counts.add(len(portions(policy, comparisons)))
+            found[reach, budget] = trained(policy, pairs, micro_batch=None, lr=1e-4)[0]
+    assert min(counts) == 1 < max(counts) == len(pairs) and len(counts) >= 3
+    for reach, budget in found:
+        for other, bound in (((reach, 4096), 1e-9), ((0, 4096), 1e-6)):
+            one, two = found[reach, budget], found[other]
+            assert max(float((one[n] - two[n]).abs().max()) for n in one) < bound
+
+
+def test_out_of_memory_halves_the_budget_and_goes_on(policy, pairs, monkeypatch, caplog):
+    """A device that holds 60 tokens at a time, told of in a CPU's words: the same step, in smaller portions."""
+    policy.model.double()
+    whole, _ = trained(policy, pairs, steps=2, micro_batch=None)
+    sizes, score_batch = [], type(policy.scorer).forward
+
+    def forward(scorer, batch, tokens=False):
+        if batch.tokens > 60:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
+        sizes.append(batch.tokens)
+        return score_batch(scorer, batch, tokens)
+
+    fit = fit_of(policy, pairs, micro_batch=None)
+    monkeypatch.setattr(type(policy.scorer), "forward", forward)
+    start = {n: p.detach().clone() for n, p in policy.parameters()}
+    for _ in range(2):
+        fit.step()
+    assert max(float((whole[n] - p.detach()).abs().max()) for n, p in policy.parameters()) < 1e-9
+    assert "out of memory: going on with" in caplog.text
+    assert max(sizes) > policy.budget / 2  # no smaller than needed
+    monkeypatch.setattr(
+        type(policy.scorer), "forward", lambda *_: exec("raise RuntimeError('out of memory')")
+    )
+    with pytest.raises(TrainingError, match="out of memory with 1 comparisons at a time"):
+        fit.step()
+    with torch.no_grad():
+        for n, p in policy.parameters():
+            p.copy_(start[n])
 
 
 def test_one_times_eight_is_eight_times_one(policy, pairs):

@@ -66,7 +66,7 @@ def tiny(tokenizer: Any) -> Callable[..., CausalPolicy]:
         name: str = "llama", *, dtype: torch.dtype = torch.float32, precision: str = "fp32", **changes: Any
     ) -> CausalPolicy:
         kind, settings = FAMILIES[name]
-        config = getattr(transformers, kind)(**settings, **(IDS | changes))
+        config = getattr(transformers, kind)(**(settings | IDS | changes))
         model = transformers.AutoModelForCausalLM.from_config(config)
         draw = torch.Generator().manual_seed(1)
         with torch.no_grad():

@@ -13,6 +13,7 @@ from equipoise.data.collate import Response, TokenBatch, collate
 from equipoise.data.pack import PackedBatch, pack, shares
 from equipoise.policy.attention import Layout, as_sequences, over
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.portions import bytes_per_token, portions, token_budget
 from equipoise.policy.scorer import backbone
 
 FAMILIES = (
@@ -273,3 +274,28 @@ def test_shares_fill_a_budget(budget, most, expected):
     sizes = [4, 5, 3, 6, 12, 1]
     assert [sizes[share] for share in shares(sizes, budget, most)] == expected
     assert list(shares([], budget, most)) == []
+
+
+def test_padded_shares_count_their_largest():
+    sizes = [1, 2, 3, 10, 10]
+    assert [sizes[share] for share in shares(sizes, 10, padded=True)] == [[1, 2, 3], [10], [10]]
+
+
+def test_portions_keep_a_prompt_together_or_similar_lengths(tiny):
+    policy = tiny()
+    a, b = (1, 5), (1, 6, 7)
+    pairs = [(a, [(8, 2), (9, 2)]), (b, [(8, 2), (9,) * 9]), (a, [(9, 2), (3, 2)])]
+    assert portions(policy, pairs) == [[0, 2, 1]]
+    policy.budget = 8  # 2 + 1 + 1 tokens twice, as if they shared nothing
+    assert portions(policy, pairs) == [[0, 2], [1]]
+    assert portions(policy, pairs, 1) == [[0], [2], [1]]
+    policy.scorer.reach, policy.budget = 0, 16
+    assert portions(policy, pairs) == [[0, 2], [1]]
+
+
+def test_the_probe_of_memory_counts_what_is_kept(tiny):
+    """Twice the layers keep nearly twice as much; what is counted is of the size that a layer's states are."""
+    two, four = (bytes_per_token(tiny("llama", num_hidden_layers=n)) for n in (2, 4))
+    states = 4 * 32  # bytes of one state
+    assert 5 * states < (four - two) / 2 < 40 * states
+    assert token_budget(tiny()) == 4096

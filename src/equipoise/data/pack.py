@@ -109,13 +109,19 @@ def packed_length(prompt: Ids, responses: Sequence[Scored]) -> int:
     return len(prompt) + sum(len(lead) + len(ids) - 1 for lead, ids in map(lead_and_ids, responses))
 
 
-def shares(sizes: Sequence[int], budget: int, most: int | None = None) -> Iterator[slice]:
-    """Consecutive shares of at most `budget` in sum and `most` in number; one too large for it stands alone."""
-    begin, filled = 0, 0
+def shares(
+    sizes: Sequence[int], budget: int, most: int | None = None, *, padded: bool = False
+) -> Iterator[slice]:
+    """Consecutive shares of at most `budget` in sum and `most` in number; one too large for it stands alone.
+
+    Padded, each of a share counts as much as its largest.
+    """
+    begin, filled, largest = 0, 0, 0
     for place, size in enumerate(sizes):
-        if place > begin and (filled + size > budget or place - begin == most):
+        count, largest = place - begin + 1, max(largest, size)
+        filled = count * largest if padded else filled + size
+        if count > 1 and (filled > budget or (most is not None and count > most)):
             yield slice(begin, place)
-            begin, filled = place, 0
-        filled += size
+            begin, filled, largest = place, size, size
     if begin < len(sizes):
         yield slice(begin, len(sizes))

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equipoise.data.collate import collate
-from equipoise.policy.anchors import Pair
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.portions import Pair
 from equipoise.policy.scorer import backbone
 
 

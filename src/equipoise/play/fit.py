@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,10 +25,12 @@ from equipoise.core.objectives.base import (
     reads_tokens,
 )
 from equipoise.core.scores import Losses, Scores, TokenScores
-from equipoise.data.collate import row_length
 from equipoise.play import whole_step
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.portions import out_of_memory, portions
+
+log = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
@@ -38,7 +41,8 @@ class TrainingError(RuntimeError):
 class Training:
     """How a round's objective is minimised.
 
-    batch        comparisons per optimizer step; micro_batch of them go through the model at a time.
+    batch        comparisons per optimizer step.
+    micro_batch  how many of them may go through the model at a time; None: as many as the policy's token budget allows.
     lr           peak learning rate of AdamW; warmup is the share of a round's steps spent rising to it.
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
@@ -48,7 +52,7 @@ class Training:
 
     epochs: int = 1
     batch: int = 64
-    micro_batch: int = 8
+    micro_batch: int | None = None
     lr: float = 5e-7
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: float = 0.03
@@ -114,12 +118,6 @@ class Fit:
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
-        self.longest = np.array(
-            [
-                max(row_length(p.ids, r) for r in group)
-                for p, group in zip(rows.prompts, rows.responses, strict=True)
-            ]
-        )
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
@@ -169,23 +167,10 @@ class Fit:
         chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
         total = float(self.rows.weight[chosen].sum())
         mine = chosen[self.accelerator.process_index :: ranks]
-        mine = mine[np.argsort(self.longest[mine], kind="stable")]  # similar lengths waste little on padding
         if len(chosen) < ranks:
             raise TrainingError(f"a step of {len(chosen)} comparisons cannot be shared by {ranks} processes")
-        sums, context = _Sums(), whole_step.context(self, chosen, mine)
-        for begin in range(0, len(mine), t.micro_batch):
-            share = mine[begin : begin + t.micro_batch]
-            last = begin + t.micro_batch >= len(mine)
-            with nullcontext() if last else self.accelerator.no_sync(self.scorer):
-                shared = None if context is None else context[begin : begin + t.micro_batch]
-                scores = self.scores(share, context=shared)
-                _read(scores).retain_grad()
-                losses = reduce.expected(self.objective, scores)
-                weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
-                loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
-                self.accelerator.backward(loss)
-            sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
-        figures = sums.reduced(self.accelerator)
+        context = whole_step.context(self, chosen, mine)
+        figures = self._backward(mine, context, total, ranks).reduced(self.accelerator)
         if not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
@@ -203,6 +188,46 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         self.position += 1
         return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
+
+    def portions(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
+        """Places in `mine` of the comparisons that go through the model together."""
+        pairs = [
+            (prompt.ids, [group[k] for k in columns])
+            for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
+        ]
+        return portions(self.policy, pairs, self.training.micro_batch)
+
+    def _backward(self, mine: np.ndarray, context: Tensor | None, total: float, ranks: int) -> _Sums:
+        """Gradients of the step's loss on the comparisons at hand, a portion at a time.
+
+        Out of memory, the policy's budget is halved and the step begun again: the same sum in smaller portions.
+        Raises TrainingError where one comparison alone is too much, or other processes wait for this one.
+        """
+        sums, shares = _Sums(), self.portions(mine, self.descended)
+        try:
+            for number, places in enumerate(shares, start=1):
+                share, last = mine[places], number == len(shares)
+                with nullcontext() if last else self.accelerator.no_sync(self.scorer):
+                    scores = self.scores(share, context=None if context is None else context[places])
+                    _read(scores).retain_grad()
+                    losses = reduce.expected(self.objective, scores)
+                    weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
+                    loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
+                    self.accelerator.backward(loss)
+                sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
+            return sums
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if ranks > 1 or len(shares) == len(mine):
+                raise TrainingError(
+                    f"out of memory with {max(map(len, shares))} comparisons at a time; use shorter rows, LoRA, "
+                    "or with several processes a smaller train.tokens"
+                ) from error
+        self.optimizer.zero_grad(set_to_none=True)
+        self.policy.budget //= 2
+        log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
+        return self._backward(mine, context, total, ranks)
 
 
 class _Sums:

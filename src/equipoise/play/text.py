@@ -251,7 +251,7 @@ class TextWorld(TextWriting):
         The largest difference, in nats per token, is a line of checks.jsonl. Raises TrainingError above the bound
         for the precision: then the anchors are not those of the policy about to be trained.
         """
-        few = rows.take(np.arange(min(len(rows), self.training.micro_batch)))
+        few = rows.take(np.arange(min(len(rows), self.training.micro_batch or 8)))
         live, length = anchors.score(self.policy, pairs_of(few), 1)
         worst = float(((live - cached[: len(few)]).abs() / length).max())
         bound = STEP_ZERO_BOUND[self.policy.precision]

@@ -19,10 +19,11 @@ from equipoise.play.progress import Progress
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, Seeds, load_rows, save_rows
 from equipoise.play.world import BEFORE, START, Floats, State
-from equipoise.policy import anchors, checkpoint
+from equipoise.policy import checkpoint
 from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_json, write_tensors
+from equipoise.policy.portions import Pair
 from equipoise.policy.protocol import Decoding
 
 
@@ -137,6 +138,6 @@ class TextRun:
             saved.unlink()
 
 
-def pairs_of(rows: Rows) -> list[anchors.Pair]:
+def pairs_of(rows: Rows) -> list[Pair]:
     """Each row's prompt ids and responses, as the anchor store takes them."""
     return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]

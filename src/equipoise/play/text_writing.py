@@ -199,4 +199,4 @@ class TextWriting(TextRun):
 
     def features(self, state: State, rows: Rows) -> Tensor:
         with self.playing(state.policies[INITIAL]) as policy:
-            return mean_hidden(policy, pairs_of(rows), self.training.micro_batch)
+            return mean_hidden(policy, pairs_of(rows), self.training.micro_batch or 8)

@@ -31,9 +31,9 @@ def context(fit: Fit, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None:
     read = list(frozen_columns(fit.objective)) or every
     at = {row: place for place, row in enumerate(chosen.tolist())}
     places = torch.tensor([at[row] for row in mine.tolist()])
-    size = fit.training.micro_batch
-    scored = [fit.scores(mine[begin : begin + size], read).logp for begin in range(0, len(mine), size)]
-    own = torch.cat(scored)
+    shares = fit.portions(mine, read)
+    scored = torch.cat([fit.scores(mine[share], read).logp for share in shares])
+    own = torch.empty_like(scored).index_copy(0, torch.tensor(sum(shares, []), device=scored.device), scored)
     logp = own.new_zeros(len(chosen), len(read)).index_copy(0, places.to(own.device), own)
     logp = fit.accelerator.reduce(logp, "sum")  # one process has scored a comparison, the others add 0
     # what was not scored must not be read

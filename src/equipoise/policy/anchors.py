@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from equipoise.data.collate import Ids, Scored, lead_and_ids, row_length
+from equipoise.data.collate import lead_and_ids
 from equipoise.data.pack import Batch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_tensors
-
-Pair = tuple[Ids, Sequence[Scored]]  # one prompt's ids and its responses
+from equipoise.policy.portions import Pair, portions
 
 
 class AnchorStore:
@@ -64,15 +63,16 @@ def tokenwise(fingerprint: str) -> str:
 def score(
     policy: CausalPolicy,
     comparisons: Sequence[Pair],
-    batch: int,
+    batch: int | None = None,
     tick: Callable[[int], None] | None = None,
     *,
     tokens: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs [N, K] and lengths [N, K] of every response under the policy, `batch` comparisons at a time.
+    """Log-probs [N, K] and lengths [N, K] of every response under the policy, a portion at a time.
 
-    Similar lengths share a batch. `tick(n)` is told of every n comparisons done. Needs N >= 1. With `tokens` the
-    log-probs are [N, K, T], one for each token, 0 where a response is over.
+    `batch` bounds the comparisons of a portion, the policy's budget their tokens. `tick(n)` is told of every n
+    comparisons done. Needs N >= 1. With `tokens` the log-probs are [N, K, T], one for each token, 0 where a response
+    is over.
     """
     parts, lengths, places = [], [], []
     for chosen, rows in batches(policy, comparisons, batch):
@@ -94,16 +94,8 @@ def score(
 
 
 def batches(
-    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int
+    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
-    """All comparisons, `batch` at a time, similar lengths together: their places, and their rows."""
-    order = sorted(range(len(comparisons)), key=lambda i: _longest(comparisons[i]))
-    for begin in range(0, len(order), batch):
-        chosen = order[begin : begin + batch]
-        prompts, groups = [comparisons[i][0] for i in chosen], [list(comparisons[i][1]) for i in chosen]
-        yield chosen, policy.batch(prompts, groups)
-
-
-def _longest(comparison: Pair) -> int:
-    prompt, responses = comparison
-    return max(row_length(prompt, response) for response in responses)
+    """All comparisons, a portion at a time: their places, and what the model reads."""
+    for chosen in portions(policy, comparisons, batch):
+        yield chosen, policy.batch([comparisons[i][0] for i in chosen], [comparisons[i][1] for i in chosen])

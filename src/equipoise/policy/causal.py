@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equipoise.data.collate import Ids, Prompt, Response, Scored, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
+from equipoise.policy.portions import BUDGET
 from equipoise.policy.protocol import Decoding, ModelError
 from equipoise.policy.sample import sample
 from equipoise.policy.scorer import Scorer
@@ -32,6 +33,7 @@ class CausalPolicy:
         self.tokenizer = tokenizer
         self.scorer = Scorer(model, precision)
         self.precision = precision
+        self.budget = BUDGET  # tokens through the model at a time
 
     @classmethod
     def load(

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from equipoise.core.advantages import CrossFit
-from equipoise.policy.anchors import Pair, batches
+from equipoise.policy.anchors import batches
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.portions import Pair
 
 
 def values(
     policy: CausalPolicy,
     comparisons: Sequence[Pair],
     returns: Tensor,
-    batch: int,
+    batch: int | None,
     tick: Callable[[int], None] | None = None,
 ) -> Tensor:
     """[N, K, T] values of the prefixes before each token, 0 where a response is over; see `CrossFit`.
@@ -47,7 +48,7 @@ def values(
 
 
 def _features(
-    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int
+    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int | None
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Batch by batch: the comparisons' places, [tokens, D] features, [B, K, T] where the tokens are."""
     for chosen, rows in batches(policy, comparisons, batch):
