@@ -60,7 +60,7 @@ def half_a_folder(policy: CausalPolicy) -> str:
 POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "sampling": (CausalPolicy, "sample", 0.7, None),
     "judging": (TextWorld, "compare", 0.45, None),
-    "anchors": (anchors, "collate", 0.6, None),
+    "anchors": (anchors, "score", 0.6, None),
     "mid_epoch": (TextWorld, "_record", 5, None),
     "inside_a_step": (Fit, "scores", 0.3, None),
     "progress": (files, "save_file", 0.5, None),

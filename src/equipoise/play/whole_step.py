@@ -32,9 +32,9 @@ def context(fit: Fit, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None:
     at = {row: place for place, row in enumerate(chosen.tolist())}
     places = torch.tensor([at[row] for row in mine.tolist()])
     shares = fit.portions(mine, read)
-    scored = torch.cat([fit.scores(mine[share], read).logp for share in shares])
-    own = torch.empty_like(scored).index_copy(0, torch.tensor(sum(shares, []), device=scored.device), scored)
-    logp = own.new_zeros(len(chosen), len(read)).index_copy(0, places.to(own.device), own)
+    own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
+    taken = places[[place for share in shares for place in share]].to(own.device)
+    logp = own.new_zeros(len(chosen), len(read)).index_copy(0, taken, own)
     logp = fit.accelerator.reduce(logp, "sum")  # one process has scored a comparison, the others add 0
     # what was not scored must not be read
     table = torch.full((len(chosen), len(every)), torch.nan, dtype=logp.dtype, device=logp.device)

@@ -49,8 +49,10 @@ def token_budget(policy: CausalPolicy) -> int:
     device, parameters = policy.device, list(policy.model.parameters())
     if device.type == "cuda":
         memory, largest = torch.cuda.get_device_properties(device).total_memory, LARGEST
-    else:
+    elif hasattr(os, "sysconf"):
         memory, largest = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), BUDGET
+    else:  # Windows does not say
+        return BUDGET
     free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in parameters)
     affordable = max(1, int(SHARE * free / bytes_per_token(policy)))
     return int(min(largest, 2 ** (affordable.bit_length() - 1)))
