@@ -49,6 +49,8 @@ def test_a_rationale_adds_its_likelihood(base, average: bool):
     grad, pair = slope(mine, scores), slope(base, scores)
     assert grad[:, :2].equal(pair[:, :2])  # the rationale's term has no gradient in the two responses
     per_token = 1 / scores.length[:, 2] if average else torch.ones(5, dtype=DOUBLE)
+    told = mine(scores).metrics["rationale"]  # per token, whichever way the loss counts
+    assert torch.allclose(told, -scores.logp[:, 2] / scores.length[:, 2], rtol=1e-14) and (told > 0).all()
     assert torch.allclose(grad[:, 2], -gamma * per_token, rtol=1e-14)
 
 

@@ -157,6 +157,7 @@ def test_concordance_by_hand():
     s, reward = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.0]])
     assert concordance(s, beaten(reward)).item() == pytest.approx((0 + 1 + 0.5) / 3)
     assert concordance(s, beaten(torch.zeros(1, 3))).item() == 0.5
+    assert concordance(s[:, :2], beaten(torch.tensor([[2.0, 1.0]]))).item() == 1.0  # a list of one pair
 
 
 # the weights of steps -----------------------------------------------------------------------------------

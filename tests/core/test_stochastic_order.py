@@ -46,6 +46,15 @@ def test_the_order_of_the_references_is_of_no_account():
     assert torch.allclose(Aot()(pairs([3.0, -1.0, 1.0], [5.0, -2.0, 0.0])).value, here, rtol=1e-14)
 
 
+def test_a_rank_that_rounding_puts_beyond_the_last_entry_gets_the_last_entry():
+    # 0.1 + 0.2 + 0.3 in this order is one unit above 0.1 + 0.3 + 0.2, which is where the others' mass ends
+    weight = wide(0.1, 0.2, 0.3)
+    assert (weight / weight.sum()).cumsum(0)[-1] > (weight[[0, 2, 1]] / weight.sum()).cumsum(0)[-1]
+    found = of_same_rank(wide(0.0, 1.0, 2.0), wide(0.0, 2.0, 1.0), weight)
+    # the last value holds the mass from 1/2 to 1: one third of it meets 1, the rest meets 2
+    assert found.tolist() == pytest.approx([0.0, 1.0, 5 / 3], rel=1e-14)
+
+
 def test_a_batch_of_one_is_cdpo():
     scores = pairs([3.0], [1.0])
     for smoothing in (0.0, 0.1):

@@ -48,7 +48,12 @@ NOT_FAMILIES = (
 Kind = Literal["sign", "dropped", "doubled"]
 
 # (function, change) -> why no test can tell: the mutant computes the same numbers
-EQUIVALENT: dict[tuple[str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str], str] = {
+    (
+        "lists.lambda_weights",
+        "(high - low).where(high > low, 1)  →  (high - low).where(high > low, 2)",
+    ): "taken only where all rewards are equal: 0 divided by it",
+}
 
 
 @dataclass(frozen=True)
@@ -77,24 +82,32 @@ class Target:
 # making mutants ----------------------------------------------------------------------------------
 
 
-def changes(function: ast.FunctionDef) -> Iterator[tuple[Kind, ast.AST, str]]:
-    """(kind, the whole function changed in one place, the change in words), for every change of its body."""
-    for index, node in enumerate(nodes(function)):
+def changes(function: ast.FunctionDef) -> Iterator[tuple[Kind, int, ast.AST, str]]:
+    """(kind, line, the whole function changed in one place, the change in words), for every change of its body.
+
+    A number is shown in the expression that holds it, anything else by itself.
+    """
+    for index, (node, holder) in enumerate(nodes(function)):
         for kind, make in edits(node):
             changed = copy.deepcopy(function)
-            old = nodes(changed)[index]
+            old, around = nodes(changed)[index]
             new = make(old)
-            yield kind, replaced(changed, old, new), f"{ast.unparse(node)}  →  {ast.unparse(new)}"
+            whole = exchanged(changed, old, new)
+            shown = (holder, around) if kind == "doubled" else (node, new)
+            yield kind, node.lineno, whole, "  →  ".join(map(ast.unparse, shown))
 
 
-def nodes(function: ast.FunctionDef) -> list[ast.AST]:
-    """The nodes of the body in a fixed order, without messages, annotations, indices and dimensions."""
-    found: list[ast.AST] = []
+def nodes(function: ast.FunctionDef) -> list[tuple[Any, ast.AST]]:
+    """The nodes of the body in a fixed order, each with the one that holds it.
 
-    def visit(node: ast.AST) -> None:
+    Messages, annotations, indices and dimensions are left out.
+    """
+    found: list[tuple[Any, ast.AST]] = []
+
+    def visit(node: ast.AST, holder: ast.AST) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr):
             return
-        found.append(node)
+        found.append((node, holder))
         for name, value in ast.iter_fields(node):
             if (isinstance(node, ast.Subscript) and name == "slice") or name in ("annotation", "returns"):
                 continue
@@ -102,10 +115,10 @@ def nodes(function: ast.FunctionDef) -> list[ast.AST]:
                 if isinstance(child, ast.keyword) and child.arg == "dim":
                     continue
                 if isinstance(child, ast.AST):
-                    visit(child)
+                    visit(child, holder if isinstance(node, ast.keyword) else node)
 
     for statement in function.body:
-        visit(statement)
+        visit(statement, function)
     return found
 
 
@@ -126,7 +139,7 @@ def edits(node: ast.AST) -> Iterator[tuple[Kind, Callable[[Any], ast.AST]]]:
         yield "doubled", lambda n: ast.Constant(2 * n.value)
 
 
-def replaced(function: ast.FunctionDef, old: ast.AST, new: ast.AST) -> ast.AST:
+def exchanged(function: ast.FunctionDef, old: ast.AST, new: ast.AST) -> ast.AST:
     class Exchange(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> Any:
             return new if node is old else self.generic_visit(node)
@@ -148,11 +161,11 @@ def functions(tree: ast.Module) -> Iterator[tuple[tuple[str, ...], ast.FunctionD
 def mutants_of(tree: ast.Module, path: tuple[str, ...], node: ast.FunctionDef, file: str) -> list[Mutant]:
     """Every mutant of one function of a file, compiled in its place."""
     found = []
-    for kind, changed, told in changes(node):
+    for kind, line, changed, told in changes(node):
         whole = copy.copy(tree)
         whole.body = [_with(part, path, node, changed) for part in tree.body]
         code = inside(compile(whole, file, "exec"), path)
-        found.append(Mutant(kind, node.lineno, told, code))
+        found.append(Mutant(kind, line, told, code))
     return found
 
 
@@ -338,14 +351,20 @@ def table(found: Sequence[Verdict], used: dict[str, set[str]]) -> str:
     )
     if alive(found):
         lines += ["", "## Survivors", "", "| function | line | change |", "|---|---|---|"]
-        lines += [f"| `{v.target}` | {v.mutant.line} | `{v.mutant.change}` |" for v in alive(found)]
+        lines += [f"| `{v.target}` | {v.mutant.line} | {in_code(v.mutant.change)} |" for v in alive(found)]
     same = [v for v in found if v.killer is None and (v.target, v.mutant.change) in EQUIVALENT]
     if same:
         lines += ["", "## Equivalent", "", "| function | change | why no test can tell |", "|---|---|---|"]
         lines += [
-            f"| `{v.target}` | `{v.mutant.change}` | {EQUIVALENT[v.target, v.mutant.change]} |" for v in same
+            f"| `{v.target}` | {in_code(v.mutant.change)} | {EQUIVALENT[v.target, v.mutant.change]} |"
+            for v in same
         ]
     return "\n".join(lines)
+
+
+def in_code(text: str) -> str:
+    """Code in a cell of a table."""
+    return f"`{text}`".replace("|", "\\|").replace("\n", " ")
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:

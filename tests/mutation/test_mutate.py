@@ -41,21 +41,21 @@ def test_the_changes_of_a_function_are_these(mutate):
     tree = ast.parse(SOURCE)
     ((path, node),) = mutate.functions(tree)
     assert path == ("Loss", "__call__")
-    found = [(kind, told) for kind, _, told in mutate.changes(node)]
+    found = [(kind, told) for kind, _, _, told in mutate.changes(node)]
     whole, last = "-x[0, -1].sum(dim=-1) + 2.0 * x[1 - 1, 0]", "3 - x[1, 0]"
     assert sorted(found) == sorted([
-        ("doubled", "100  →  200"),
+        ("doubled", "x > 100  →  x > 200"),
         ("sign", f"{whole}  →  -x[0, -1].sum(dim=-1) - 2.0 * x[1 - 1, 0]"),
         ("dropped", f"{whole}  →  -x[0, -1].sum(dim=-1)"),
         ("dropped", f"{whole}  →  2.0 * x[1 - 1, 0]"),
         ("sign", "-x[0, -1].sum(dim=-1)  →  x[0, -1].sum(dim=-1)"),
-        ("doubled", "2.0  →  4.0"),
+        ("doubled", "2.0 * x[1 - 1, 0]  →  4.0 * x[1 - 1, 0]"),
         ("sign", f"y -= {last}  →  y += {last}"),
         ("dropped", f"y -= {last}  →  pass"),
         ("sign", f"{last}  →  3 + x[1, 0]"),
         ("dropped", f"{last}  →  3"),
         ("dropped", f"{last}  →  -x[1, 0]"),
-        ("doubled", "3  →  6"),
+        ("doubled", f"{last}  →  6 - x[1, 0]"),
     ])  # fmt: skip
 
 
