@@ -46,9 +46,11 @@ from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
 from equipoise.methods.spac import SPAC
+from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_TWO
 from equipoise.methods.spin import SPIN
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
+from equipoise.methods.tdpo import TDPO1, TDPO2
 from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
 from equipoise.methods.zpg import ZBCPG, ZPG
 from equipoise.play.method import Method
@@ -68,6 +70,11 @@ OFFLINE = (
     SAPO,
     OFS_DPO,
     COFS_DPO,
+    TDPO1,
+    TDPO2,
+    SPARSE_PO,
+    SPARSE_PO_TWO,
+    MAPO,
 )
 PAIR_LOSSES = (
     RDPO,

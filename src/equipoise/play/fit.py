@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +18,18 @@ from torch import Tensor, nn
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.base import (
+    beside_of,
+    divergences_of,
     frozen_columns,
     is_group,
     reads_context,
     reads_labels,
     reads_reward,
     reads_tokens,
+    token_weights_of,
 )
 from equipoise.core.scores import Losses, Scores, TokenScores
+from equipoise.data.collate import Ids, Response
 from equipoise.play import whole_step
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
@@ -74,6 +79,17 @@ class Training:
         return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
+class Given(NamedTuple):
+    """What a fit's module gives of B comparisons: log-probs [B, K] and lengths, or of tokens [B, K, T] and their mask,
+    and more of them where an objective reads more."""
+
+    logp: Tensor
+    length: Tensor
+    weights: Mapping[str, Tensor] = {}
+    divergences: Mapping[str, Tensor] = {}
+    beside: Mapping[str, Tensor] = {}
+
+
 class Fit:
     """One round's fit. `position` counts finished optimizer steps, so that it can start anywhere.
 
@@ -98,6 +114,16 @@ class Fit:
             )
         if reads_reward(objective) and rows.reward is None:
             raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
+        missing = set(token_weights_of(objective)) - set(rows.token_weights) - self.learned
+        if missing:
+            raise TrainingError(
+                f"{type(objective).__name__} reads weights of tokens; nobody gave {', '.join(missing)}"
+            )
+        alive = (*divergences_of(objective), *beside_of(objective))
+        if alive and not self.alive:
+            raise TrainingError(
+                f"{type(objective).__name__} reads {', '.join(alive)} of what must be in memory beside the policy"
+            )
         if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
             raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
         if reads_context(objective) and reads_tokens(objective):
@@ -105,19 +131,42 @@ class Fit:
         self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
         self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
-        self.parameters = [p for _, p in policy.parameters()]
+        self.parameters = [p for _, p in policy.trained()]
         optimizer = torch.optim.AdamW(
-            self.parameters,
+            self.groups(),
             lr=training.lr,
             betas=(training.beta1, training.beta2),
             eps=training.eps,
             weight_decay=training.weight_decay,
         )
         self.scorer: nn.Module
-        self.scorer, self.optimizer = accelerator.prepare(policy.scorer, optimizer)
+        self.scorer, self.optimizer = accelerator.prepare(self.module(), optimizer)
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
+
+    # `play.live.LiveFit` has more in memory than the policy, and says so by overriding these
+    alive: ClassVar[bool] = False
+
+    @property
+    def learned(self) -> set[str]:
+        """Weights of tokens that a network gives."""
+        return set()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """AdamW's groups of parameters; `rate` multiplies the learning rate."""
+        return [{"params": self.parameters, "rate": 1.0}]
+
+    def module(self) -> nn.Module:
+        """What training wraps."""
+        return self.policy.scorer
+
+    def logps(self, prompts: list[Ids], responses: list[list[Response]]) -> Given:
+        """What the trained module gives of some responses."""
+        batch = self.policy.batch(prompts, responses)
+        tokens = reads_tokens(self.objective)
+        scorer = self.scorer if torch.is_grad_enabled() else None
+        return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
@@ -133,32 +182,38 @@ class Fit:
         columns = self.descended if columns is None else columns
         prompts = [p.ids for p in self.rows.prompts[chosen]]
         responses = [[group[k] for k in columns] for group in self.rows.responses[chosen]]
-        batch = self.policy.batch(prompts, responses)
-        tokens = reads_tokens(self.objective)
-        scorer = self.scorer if torch.is_grad_enabled() else None
-        logp, length = (self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer)
+        given = self.logps(prompts, responses)
+        logp = given.logp
         anchors, prob, reward = self.recorded(chosen, columns, logp)
-        if tokens:
-            by_token = reward if reward is not None and reward.ndim == 3 else None
-            found = TokenScores(logp=logp, mask=length, anchors=anchors, reward=by_token)
-            return Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
-        length = length.to(logp)
-        return Scores(logp=logp, anchors=anchors, prob=prob, length=length, reward=reward, context=context)
+        if not reads_tokens(self.objective):
+            length = given.length.to(logp)
+            shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
+            return Scores(logp=logp, anchors=anchors, length=length, **shared)
+        by_token = reward if reward is not None and reward.ndim == 3 else None
+        found = TokenScores(
+            logp=logp,
+            mask=given.length,
+            anchors=anchors,
+            reward=by_token,
+            weights={**self.weighed(chosen, columns, logp), **given.weights},
+            divergences=given.divergences,
+        )
+        scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
+        return replace(scores, beside=given.beside)
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
         """(anchors, prob, reward) of some comparisons' columns, in the type and on the device of their log-probs."""
-        rows, index = self.rows, torch.from_numpy(chosen)
-
-        def frozen(values: Tensor) -> Tensor:
-            here = values[index][:, list(columns)].to(logp)
-            # a batch may have no response of T tokens
-            return here[..., : logp.shape[-1]] if here.ndim == 3 else here
-
+        rows, frozen = self.rows, partial(_frozen, chosen=chosen, columns=columns, logp=logp)
         reward = None if rows.reward is None else frozen(torch.from_numpy(rows.reward))
         prob = None if rows.prob is None else torch.from_numpy(rows.prob[chosen]).to(logp)
         return {name: frozen(anchor) for name, anchor in self.anchors.items()}, prob, reward
+
+    def weighed(self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> dict[str, Tensor]:
+        """The weights of tokens that the rows carry."""
+        given = self.rows.token_weights.items()
+        return {name: _frozen(torch.from_numpy(w), chosen, columns, logp) for name, w in given}
 
     def step(self) -> dict[str, float]:
         """One optimizer step on the next batch; returns its figures."""
@@ -183,7 +238,7 @@ class Fit:
             )
         rate = t.rate(self.position, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.position += 1
@@ -228,6 +283,12 @@ class Fit:
         self.policy.budget //= 2
         log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
         return self._backward(mine, context, total, ranks)
+
+
+def _frozen(values: Tensor, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> Tensor:
+    """Some comparisons' columns of numbers known beforehand; a batch may have no response of all T tokens."""
+    here = values[torch.from_numpy(chosen)][:, list(columns)].to(logp)
+    return here[..., : logp.shape[-1]] if here.ndim == 3 else here
 
 
 class _Sums:
@@ -303,7 +364,9 @@ def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
         context = None if scores.context is None else torch.zeros_like(scores.context)
         start = replace(scores, logp=logp, anchors=anchors, context=context)
     else:
-        start = Scores.of_tokens(replace(scores.tokens, logp=logp, anchors=anchors), prob=scores.prob)
+        tokens = replace(scores.tokens, logp=logp, anchors=anchors)
+        start = Scores.of_tokens(tokens, prob=scores.prob, reward=scores.reward)
+        start = replace(start, beside=scores.beside)
     value = reduce.expected(objective, start).value
     return torch.autograd.grad(value.sum(), logp)[0].abs().flatten(1).amax(dim=1)
 

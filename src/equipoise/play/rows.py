@@ -7,8 +7,8 @@ for text. The loop only ever selects, appends and weighs; it never looks inside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Rows:
                None where nothing asked for one
     fresh      the first so many rows are of this round, the others replayed; None: all of them
     domain     [N]    which domain of the recorded data the row is of, from 0 on; stages do not keep it
+    token_weights     name -> [N, K, T] how much each token counts; made by an update, stages do not keep them
     """
 
     prompts: Array
@@ -39,6 +40,7 @@ class Rows:
     reward: npt.NDArray[np.float64] | None = None
     fresh: int | None = None
     domain: npt.NDArray[np.intp] | None = None
+    token_weights: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.prompts)
@@ -66,6 +68,7 @@ class Rows:
             reward=None if self.reward is None else self.reward[rows],
             fresh=None,
             domain=None if self.domain is None else self.domain[rows],
+            token_weights={name: weight[rows] for name, weight in self.token_weights.items()},
         )
 
     def columns(self, chosen: Sequence[Array]) -> Rows:
@@ -80,6 +83,7 @@ class Rows:
             writers=tuple(self._writer(column) for column in chosen),
             prob=None,
             reward=None if self.reward is None else self.reward[at],
+            token_weights={},
         )
 
     def _writer(self, column: Array) -> str:
@@ -94,7 +98,7 @@ class Rows:
         """Further columns [N, k], all by one writer; rewards were those of the columns before, and go."""
         writers = (*self.writers, *[writer] * responses.shape[1])
         joined = np.concatenate([self.responses, responses], axis=1)
-        return replace(self, responses=joined, writers=writers, reward=None)
+        return replace(self, responses=joined, writers=writers, reward=None, token_weights={})
 
     @staticmethod
     def join(parts: Sequence[Rows]) -> Rows:
@@ -109,4 +113,5 @@ class Rows:
             prob=np.concatenate(probs) if len(probs) == len(parts) else None,
             reward=np.concatenate(rewards) if len(rewards) == len(parts) else None,
             domain=None,
+            token_weights={},
         )

@@ -33,12 +33,15 @@ from equipoise.play.world import (
     POLICY,
     START,
     UNIFORM,
+    Activations,
+    Beside,
     Floats,
     Geometric,
     Nudged,
     Past,
     State,
     Tilted,
+    Weighing,
     Who,
 )
 
@@ -141,6 +144,14 @@ class TableWorld:
         found = state.policies[policy].log_probs()[rows.prompts[:, None], rows.responses][..., None]
         return found, torch.ones_like(found, dtype=torch.bool)
 
+    def token_weights(self, state: State, rows: Rows, by: Weighing, policy: str) -> Mapping[str, np.ndarray]:
+        if isinstance(by, Activations):
+            raise ValueError("a finite game's policy has no activations that could mask its tokens")
+        return {name: np.ones((*rows.responses.shape, 1)) for name in by.gives}  # one token is one step
+
+    def degraded(self, rows: Rows, degrees: int) -> Rows:
+        raise ValueError("a finite game's responses have no content that could be left out")
+
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
         return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)
@@ -160,7 +171,15 @@ class TableWorld:
         start: str = START,
         name: str = POLICY,
         speed: float = 1.0,
+        beside: Beside | None = None,
     ) -> TabularPolicy:
+        if beside is not None and beside.network is not None:
+            raise ValueError("a finite game's policy has no hidden states that a network could read")
+        if beside is not None:
+            raise ValueError(
+                f"{type(objective).__name__} reads the law of every next token; a finite game's response is one token, "
+                "whose divergence both responses share: play dpo"
+            )
         if is_surrogate(objective):
             raise ValueError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,17 @@ from equipoise.core.objectives import Objective
 from equipoise.core.objectives.base import is_surrogate
 from equipoise.core.scores import Scores
 from equipoise.data.collate import row_length
+from equipoise.play import weighing
 from equipoise.play.fit import Fit, TrainingError
+from equipoise.play.live import LiveFit
 from equipoise.play.rows import Rows
 from equipoise.play.text_run import pairs_of
 from equipoise.play.text_writing import TextWriting
-from equipoise.play.world import POLICY, START, Floats, State
+from equipoise.play.world import POLICY, START, Beside, Floats, State, Weighing
 from equipoise.policy import anchors, checkpoint, critic
+from equipoise.policy.live import Frozen
+from equipoise.policy.networks import built
+from equipoise.policy.scorer import causal_lm
 
 # Log-ratio to its own anchor at step 0, in nats per token: fp32 sums differ by rounding between batch shapes
 # (measured below 3e-6 on tiny models, it grows with the logits' size); bf16 keeps 8 bits of mantissa.
@@ -71,6 +77,23 @@ class TextWorld(TextWriting):
         found = scored()
         length = torch.tensor([[len(response.ids) for response in group] for group in rows.responses])
         return found, torch.arange(found.shape[2]) < length[..., None]
+
+    def token_weights(self, state: State, rows: Rows, by: Weighing, policy: str) -> Mapping[str, np.ndarray]:
+        """Kept in the store like an anchor."""
+        folder, pairs = state.policies[policy], pairs_of(rows)
+        fingerprint = f"{(folder / checkpoint.FINGERPRINT).read_text(encoding='utf-8')}|{by!r}"
+
+        def make() -> tuple[Tensor, Tensor]:
+            with (
+                self.playing(folder) as held,
+                self.progress.phase(state.round, "weights", len(pairs), "comparisons") as shown,
+            ):
+                found = weighing.token_weights(held, pairs, self.training.micro_batch or 8, by, shown.tick)
+            return found, (found != 0).sum(dim=2)
+
+        self._once(lambda: self.store.get(fingerprint, pairs, make))
+        found = self.store.get(fingerprint, pairs, make)[0].numpy()
+        return dict.fromkeys(by.gives, found)
 
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         """Kept in the store like an anchor: every process, and a resumed run, reads the same values."""
@@ -132,13 +155,14 @@ class TextWorld(TextWriting):
         start: str = START,
         name: str = POLICY,
         speed: float = 1.0,
+        beside: Beside | None = None,
     ) -> Path:
         """Minimise the objective from the named policy; the result is a checkpoint."""
         if is_surrogate(objective):
             raise TrainingError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
             )
-        return self._train(state, rows, anchors, objective, start, name, speed, carry=False)
+        return self._train(state, rows, anchors, objective, start, name, speed, carry=False, beside=beside)
 
     def descend(
         self,
@@ -166,23 +190,23 @@ class TextWorld(TextWriting):
         speed: float,
         *,
         carry: bool,
+        beside: Beside | None = None,
     ) -> Path:
         folder = self.journal.checkpoint(state.round, name)
         if folder.exists():  # a resumed round had finished this fit
             self._once(lambda: self._is_saved(name) and self.journal.progress.unlink())
             return folder
         self.hold(state.policies[start])
-        fit = Fit(
+        about = (
             self.policy,
             rows,
             anchors,
             objective,
             replace(self.training, lr=speed * self.training.lr),
             self.accelerator,
-            permutation=lambda epoch: self.seeds.generator("order", state.round, epoch).permutation(
-                len(rows)
-            ),
+            lambda epoch: self.seeds.generator("order", state.round, epoch).permutation(len(rows)),
         )
+        fit = Fit(*about) if beside is None else self._live(state, start, beside, about)
         if carry:
             checkpoint.load_moments(state.policies[start], self.policy, fit.optimizer)
         before = sum(
@@ -208,9 +232,24 @@ class TextWorld(TextWriting):
             self._once(lambda: checkpoint.save(self.policy, folder, fit.optimizer if carry else None))
             phase.tick()
         self._once(lambda: self.journal.progress.unlink(missing_ok=True))
+        self.policy.network = None
         self.accelerator.free_memory()  # it would keep every round's optimizer state
         self.held = folder
         return folder
+
+    def _live(self, state: State, start: str, beside: Beside, about: tuple[Any, ...]) -> LiveFit:
+        """A fit beside live anchors and a network, which goes on from where the policy it starts at left it."""
+        recipe, frozen = beside.network, {}
+        for anchor, name in beside.alive.items():
+            with self.playing(state.policies[name]) as policy:
+                frozen[anchor] = Frozen(policy, layers=recipe is not None and recipe.reads == "layers")
+        if recipe is not None:
+            config = causal_lm(self.policy.model).config
+            seed = self.seeds("network", type(recipe).__name__)
+            network = built(recipe, config.hidden_size, config.num_hidden_layers, seed).to(self.policy.device)
+            checkpoint.load_network(network, state.policies[start])
+            self.policy.network = network
+        return LiveFit(*about, frozen=frozen, recipe=recipe, rate=beside.rate)
 
     def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> Path:
         parts = [(state.policies[policy], weight) for policy, weight in weights.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from equipoise.core.objectives import Objective
 from equipoise.play.rows import Rows
+from equipoise.policy.networks import Network
+from equipoise.policy.steps import Form
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
@@ -84,6 +86,43 @@ class Tilted:
 
 
 Who = str | Geometric | Past | Nudged | Tilted
+
+
+class Beside(NamedTuple):
+    """What is in memory beside the policy while it is trained.
+
+    alive     anchor -> the policy that it is, for anchors whose whole next-token law is read.
+    network   a small network that is trained with the policy; None for none.
+    rate      its learning rate as a multiple of the policy's.
+    """
+
+    alive: Mapping[str, str]
+    network: Network | None = None
+    rate: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """Tokens weighed by how strongly a policy reacts where it writes them (MaPO): masks of log-ratio and divergence."""
+
+    name: ClassVar[str] = "activations"
+    gives: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDifferences:
+    """Tokens weighed by how much their step differs from those of the other responses (TPO); see `policy.steps`.
+
+    mark    text that ends a step, such as a line's end; "" makes every token one.
+    """
+
+    mark: str = "\n"
+    form: Form = "difference"
+    name: ClassVar[str] = "step differences"
+    gives: ClassVar[tuple[str, ...]] = ("step",)
+
+
+Weighing = Activations | StepDifferences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +218,16 @@ class World(Protocol):
         """
         ...
 
+    def token_weights(
+        self, state: State, rows: Rows, by: Weighing, policy: str
+    ) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Name -> [N, K, T] how much each token counts, by what the named policy makes of it; constants."""
+        ...
+
+    def degraded(self, rows: Rows, degrees: int) -> Rows:
+        """Columns 0 and 1, then each with more and more of its content left out: degrees - 1 of each."""
+        ...
+
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         """[N, K, T] value of the prefix before each token: what the policy that wrote the rows may expect.
 
@@ -203,11 +252,13 @@ class World(Protocol):
         start: str = START,
         name: str = POLICY,
         speed: float = 1.0,
+        beside: Beside | None = None,
     ) -> Any:
         """Minimise the objective from the named policy; returns the new one.
 
         name     what to call the result where a round makes several policies.
         speed    factor on the learning rate; an exact minimum does not depend on it.
+        beside   for objectives that read more of their anchors than log-probs, or a network.
         """
         ...
 

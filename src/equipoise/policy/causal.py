@@ -34,6 +34,7 @@ class CausalPolicy:
         self.scorer = Scorer(model, precision)
         self.precision = precision
         self.budget = BUDGET  # tokens through the model at a time
+        self.network: nn.Module | None = None  # trained beside it, while a fit needs one
 
     @classmethod
     def load(
@@ -102,6 +103,12 @@ class CausalPolicy:
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and values of what is trained."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same, and then those of the network beside the policy."""
+        yield from self.parameters()
+        if self.network is not None:
+            yield from ((f"network/{name}", p) for name, p in self.network.named_parameters())
 
     def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> Batch:
         """Comparisons in the form the model takes them: packed, or padded rows where it must be.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
@@ -19,18 +19,23 @@ from equipoise.policy.scorer import causal_lm
 
 FINGERPRINT = "fingerprint.txt"
 MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
+NETWORK = (
+    Path("network") / "weights.safetensors"
+)  # of a network beside the policy; nobody who samples reads it
 
 
 def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Write the policy as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
 
-    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it; and the
-    optimizer's state, if one is given, for a fit that goes on from there.
+    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it; the weights of a
+    network that was trained beside it; and the optimizer's state, if one is given, for a fit that goes on from there.
     """
     with whole(folder) as draft:
         policy.model.save_pretrained(str(draft), safe_serialization=True)
         policy.tokenizer.save_pretrained(str(draft))
         (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
+        if policy.network is not None:
+            write_tensors(draft / NETWORK, policy.network.state_dict())
         if optimizer is not None:
             write_tensors(draft / MOMENTS, _moments(policy, optimizer))
         foreign = [f.name for f in draft.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl")]
@@ -51,6 +56,20 @@ def load_into(policy: CausalPolicy, folder: Path) -> None:
                 what = "missing" if value is None else f"of shape {tuple(value.shape)}"
                 raise ModelError(f"{folder}: weight {name} is {what}; the model has {tuple(parameter.shape)}")
             parameter.copy_(value)
+
+
+def load_network(network: nn.Module, folder: Path) -> bool:
+    """Overwrite a network's weights with those beside a checkpoint; False where there are none.
+
+    Raises ModelError where they are those of another network.
+    """
+    if not (folder / NETWORK).exists():
+        return False
+    try:
+        network.load_state_dict(read_tensors(folder / NETWORK)[0])
+    except RuntimeError as error:
+        raise ModelError(f"{folder / NETWORK} holds another network: {error}") from error
+    return True
 
 
 @contextmanager
@@ -83,7 +102,7 @@ def save_progress(
     path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int | str]
 ) -> None:
     """Weights and optimizer state in the middle of a fit, one file."""
-    weights = {f"weight/{name}": p for name, p in policy.parameters()}
+    weights = {f"weight/{name}": p for name, p in policy.trained()}
     write_tensors(path, weights | _moments(policy, optimizer), about=json.dumps(dict(about)))
 
 
@@ -91,7 +110,7 @@ def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optim
     """The inverse of `save_progress`; returns `about`."""
     tensors, metadata = read_tensors(path)
     with torch.no_grad():
-        for name, parameter in policy.parameters():
+        for name, parameter in policy.trained():
             parameter.copy_(tensors.pop(f"weight/{name}"))
     _take_moments(tensors, policy, optimizer)
     return json.loads(metadata["about"])
@@ -113,7 +132,7 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]]) -> None
 
 
 def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = [name for name, _ in policy.parameters()]
+    names = [name for name, _ in policy.trained()]
     return {
         f"{key}/{names[index]}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
@@ -125,7 +144,7 @@ def _take_moments(
     tensors: Mapping[str, Tensor], policy: CausalPolicy, optimizer: torch.optim.Optimizer
 ) -> None:
     state: dict[int, dict[str, Tensor]] = {}
-    for index, (name, _) in enumerate(policy.parameters()):
+    for index, (name, _) in enumerate(policy.trained()):
         found = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
         if found:
             state[index] = found

@@ -1,0 +1,30 @@
+"""TDPO (2404.11999): DPO on recorded pairs, with a divergence from the reference kept for every token.
+
+Both forms are RECALLED; TDPO1 is SparsePO at masks of 1, which was checked.
+"""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Tdpo1, Tdpo2
+from equipoise.methods.dpo import DPO
+from equipoise.play.live import LiveRefit
+
+TDPO1 = replace(
+    DPO,
+    name="tdpo1",
+    title="Token-level DPO, both divergences trained",
+    paper="2404.11999",
+    confidence="recalled",
+    objective=Tdpo1(beta=0.1),
+    update=LiveRefit(),
+    sources=DPO.sources
+    | {"alpha": "the paper, recalled; 1 for TDPO1", "still": "off for TDPO1, on for TDPO2"},
+    notes="The reference is a second model in memory while the policy is trained.",
+)
+
+TDPO2 = replace(
+    TDPO1,
+    name="tdpo2",
+    title="Token-level DPO, the rejected response's divergence trained",
+    objective=Tdpo2(beta=0.1, alpha=0.5),
+)
