@@ -14,6 +14,7 @@ import torch
 
 from equipoise.core import Scores, reduce
 from equipoise.core import objectives as ours
+from equipoise.core.objectives.weighted import wpo_weight
 
 STORED: dict[str, Any] = json.loads((Path(__file__).parent / "trl_losses.json").read_text(encoding="utf-8"))
 PROMPT, LENGTH = STORED["prompt_tokens"], torch.tensor(STORED["lengths"])
@@ -98,7 +99,7 @@ def test_its_alpha_is_one_minus_the_papers(coefficient):
 def test_its_weighting_is_wpo():
     values, response = tokens("policy")
     collision, _ = tokens("log_sum_sq_probs")
-    weight = ((values - collision) * response).sum(dim=2).div(LENGTH).exp()
+    weight = wpo_weight(values, collision, response)
     found = scores()
     weighted = Scores(logp=found.logp, anchors=found.anchors, weight=weight)
     value = ours.Wpo(base=ours.Dpo(beta=BETA))(weighted).value

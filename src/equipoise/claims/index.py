@@ -5,15 +5,18 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from equipoise.claims.apo import ACCELERATION
+from equipoise.claims.asft import RAISES
 from equipoise.claims.claim import Claim
 from equipoise.claims.classes import CLASSES
 from equipoise.claims.copg import OFF_POLICY_CLAIM
 from equipoise.claims.dno import MONOTONE
 from equipoise.claims.egpo import BASELINES
+from equipoise.claims.f_dpo import DIVERGENCES
 from equipoise.claims.forgetting import FORGETTING
 from equipoise.claims.gpm import CYCLES
 from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
+from equipoise.claims.label_flips import LABEL_FLIPS
 from equipoise.claims.mpo import PLAIN_NASH
 from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
 from equipoise.claims.osp import STRENGTHS_CLAIM
@@ -21,6 +24,7 @@ from equipoise.claims.p3o import SHIFT_INVARIANCE
 from equipoise.claims.regret import SELF_PLAY
 from equipoise.claims.regret_loss import REGRET_LOSS
 from equipoise.claims.rlp import ON_DISTRIBUTION
+from equipoise.claims.rpo import OVER_OPTIMISATION
 from equipoise.claims.rso import ACCEPTED
 from equipoise.claims.rto import CREDIT
 from equipoise.claims.sapo import AGAINST_SPIN
@@ -28,10 +32,12 @@ from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
 from equipoise.claims.sppo import RAISES_CHOSEN
 from equipoise.claims.srpo import ROBUSTNESS
+from equipoise.claims.three_d import PROPERTIES
 from equipoise.claims.vpo import SIGNS_MATTER
 from equipoise.claims.xpo import EXPLORES
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN)
+PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
 EQUILIBRIA = (
     CLASSES,
     LAST_ITERATE,
@@ -57,7 +63,7 @@ REWARDS = (
     ON_DISTRIBUTION,
 )
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *EQUILIBRIA, *REWARDS)}
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *EQUILIBRIA, *REWARDS)}
 
 
 def get(name: str) -> Claim:

@@ -26,13 +26,15 @@ SHARED, TABLE = "shared features", "table"
 
 @dataclass(frozen=True)
 class World:
-    """S data sets at once. phi [S, X, A, D], reference log-probs [S, X, A], pairs and win rates [S, X, 2].
+    """S data sets at once. phi [S, X, A, D], reference log-probs and the judge's rewards [S, X, A], pairs and win rates
+    [S, X, 2].
 
     use [S, X] is 0 for a prompt whose samples were all one response.
     """
 
     phi: Tensor
     reference: Tensor
+    judged: Tensor
     pairs: Tensor
     rates: Tensor
     use: Tensor
@@ -65,7 +67,7 @@ def draw(seeds: int) -> World:
     ends = torch.stack([rates.argmax(dim=2), rates.argmin(dim=2)], dim=2)
     pairs = drawn.gather(2, ends)
     use = (pairs[..., 0] != pairs[..., 1]).double()
-    return World(phi, reference, pairs, rates.gather(2, ends), use)
+    return World(phi, reference, judged, pairs, rates.gather(2, ends), use)
 
 
 def objective(loss: str, target: float, world: World) -> Objective:

@@ -5,19 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from equipoise.core.objectives.base import Objective
+from jaxtyping import Bool
+from torch import Tensor
+
+from equipoise.core.dims import PerCandidate, PerPlace
+from equipoise.core.objectives.base import Objective, OnAPair
 from equipoise.core.objectives.logistic import Dpo
 from equipoise.core.scores import Losses, Scores
 
 
+def wpo_weight(logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"]) -> PerCandidate:
+    """w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] ), without a gradient.
+
+    logp        log-prob of each token of the response.
+    collision   log sum_v pi(v|y_<t)^2 over the vocabulary, where the token is written: logsumexp(2z) - 2 logsumexp(z)
+                of its logits z.
+    mask        True where the response has a token.
+    """
+    return ((logp - collision) * mask).sum(dim=2).div(mask.sum(dim=2)).exp().detach()
+
+
 @dataclass(frozen=True, kw_only=True)
-class Wpo:
+class Wpo(OnAPair):
     """Weighted preference optimisation: any pair loss, times how likely the policy is to write both responses.
 
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
 
-    base   the pair loss.
-    w      a weight for each response, read from `Scores.weight` and detached there; `wpo_weight` computes it.
+    base   any loss of a labelled pair.
+    w      a weight for each response, read from `Scores.weight`; `wpo_weight` computes it from token log-probs.
 
     sum_v pi(v)^2 is what a token drawn from the policy has for a probability on average, so that a response of the
     policy's own has a weight near 1 and one that it would hardly write a weight near 0. All weights 1 is the base
@@ -30,10 +45,6 @@ class Wpo:
     candidates: ClassVar[int] = 2
     weighted: ClassVar[bool] = True
     parameters: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def anchors(self) -> tuple[str, ...]:
-        return self.base.anchors
 
     def __call__(self, scores: Scores) -> Losses:
         losses, weight = self.base(scores), scores.weights()[:, :2].prod(dim=1)

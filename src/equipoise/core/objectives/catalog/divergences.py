@@ -14,7 +14,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         bounded="loss >= 0; reward by the divergence",
         limits=(Limit(parameters={}, is_="dpo", words="the reverse KL, its default"),),
-        evidence=("tests/core/test_f_dpo.py",),
+        evidence=("tests/core/test_f_dpo.py", "f_dpo_divergences"),
     ),
     "f_dpo_forward_kl": Row(
         build=ForwardKlDpo,
@@ -24,7 +24,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         shift_invariant=never,  # rewards are no longer linear in log-ratios
         bounded="loss >= 0; reward < 0",
-        evidence=("tests/core/test_f_dpo.py",),
+        evidence=("tests/core/test_f_dpo.py", "f_dpo_divergences"),
     ),
     "f_dpo_js": Row(
         build=JensenShannonDpo,
@@ -34,7 +34,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         shift_invariant=never,  # rewards are no longer linear in log-ratios
         bounded="loss >= 0; reward < beta log 2",
-        evidence=("tests/core/test_f_dpo.py",),
+        evidence=("tests/core/test_f_dpo.py", "f_dpo_divergences"),
     ),
     "f_dpo_alpha": Row(
         build=AlphaDpo,
@@ -50,6 +50,6 @@ ROWS: dict[str, Row] = {
             Limit(parameters={"alpha": 1 - 1e-9}, is_="f_dpo_forward_kl", words="alpha -> 1", tolerance=1e-7),
         ),
         deviations=("TRL's coefficient is 1 - alpha; both are the same at its default of 0.5",),
-        evidence=("tests/core/test_f_dpo.py", "tests/agree/test_trl_losses.py"),
+        evidence=("tests/core/test_f_dpo.py", "tests/agree/test_trl_losses.py", "f_dpo_divergences"),
     ),
 }

@@ -89,7 +89,7 @@ ROWS: dict[str, Row] = {
         bounded="not bounded below; margin without bound",
         limits=(Limit(parameters={"flip": 0.0}, is_="dpo"),),
         deviations=("TRL calls it robust and the flip rate label_smoothing",),
-        evidence=("tests/core/test_label_noise.py",),
+        evidence=("tests/core/test_label_noise.py", "tests/agree/test_trl_losses.py", "rdpo_label_flips"),
     ),
     "rdpo_asymmetric": Row(
         build=AsymmetricRdpo,
@@ -215,7 +215,7 @@ ROWS: dict[str, Row] = {
         deviations=(
             "TRL's former rpo_alpha, and a second release of the authors, take the token mean without beta: irpo here",
         ),
-        evidence=("tests/core/test_regularised.py",),
+        evidence=("tests/core/test_regularised.py", "rpo_partial_coverage"),
     ),
     "irpo": Row(
         build=Irpo,
@@ -242,7 +242,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # the weights of winner and loser differ
         bounded="loss >= 0; margin without bound",
         limits=(Limit(parameters={"beta_n": 0.1}, is_="dpo", other={"beta": 0.1}, words="beta_p = beta_n"),),
-        evidence=("tests/core/test_regularised.py",),
+        evidence=("tests/core/test_regularised.py", "three_d_properties"),
     ),
     "wpo": Row(
         build=Wpo,

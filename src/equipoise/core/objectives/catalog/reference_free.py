@@ -114,7 +114,7 @@ ROWS: dict[str, Row] = {
         length_invariant=always,
         bounded="loss >= 0; odds without bound",
         limits=(Limit(parameters={"lam": 0.0}, is_="orpo"),),
-        evidence=("tests/core/test_odds.py",),
+        evidence=("tests/core/test_odds.py", "asft_raises_chosen"),
     ),
     "hinge": Row(
         build=Hinge,
