@@ -237,11 +237,12 @@ def section(found: dict[str, Any]) -> str:
         )
         for r in found["cases"]
     ]
+    made_of = ", ".join(f"{name} {v}" for name, v in versions.items())
     lines = [
-        f"{machine['cpu']}, one thread of {machine['cores']} cores, {machine['platform']}; "
-        f"{', '.join(f'{name} {v}' for name, v in versions.items())}. Tokens for a second of processor time, medians of "
-        f"interleaved runs in one process while other programs used the machine (load average {machine['load'][1]:.1f}); "
-        "the ratio's range is over the repeats. This processor has no bf16 units: bf16 there shows that it works, no more.",
+        f"{machine['cpu']}, one thread of {machine['cores']} cores, {machine['platform']}; {made_of}. Tokens for a "
+        "second of processor time, medians of interleaved runs in one process while other programs used the machine "
+        f"(load average {machine['load'][1]:.1f}); the ratio's range is over the repeats. This processor has no units "
+        "for bf16: the line in bf16 shows that it works, no more. vLLM was not measured, for want of a GPU.",
         "",
         *table(
             (
@@ -249,7 +250,7 @@ def section(found: dict[str, Any]) -> str:
                 "prompts x mean length",
                 "samples x tokens",
                 "ours",
-                "repeated prompts",
+                "repeated",
                 "`generate`",
                 "ours / `generate`",
                 "its best setting",
@@ -257,9 +258,10 @@ def section(found: dict[str, Any]) -> str:
             ),
             rows,
         ),
-        "'chat' prompts have log-normal lengths, 'equal' ones 128 tokens each, so that `generate` pads nothing. 'Repeated prompts' "
-        "is our way for models that cannot share them. Models are drawn from a configuration, so that they never stop early, "
-        "except the playground's. What sharing can win shrinks with longer responses, and grows with prompts and samples.",
+        "'chat' prompts have log-normal lengths, 'equal' ones 128 tokens each, so that `generate` pads nothing. "
+        "'Repeated' is our way for models that cannot share prompts. Models are drawn from a configuration and never "
+        "stop early, except the playground's. Sharing wins more with long prompts and many samples, less with long "
+        "responses; where a step takes a millisecond, as on the playground, Python's own time decides.",
     ]
     return "\n".join(lines) + "\n"
 

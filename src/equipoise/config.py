@@ -109,7 +109,13 @@ class SamplingSettings(_Section):
     top_k: int = Field(0, ge=0, description="0: off")
     top_p: float = Field(1.0, gt=0, le=1, description="1: off")
     max_new_tokens: int = Field(128, gt=0, description="tokens of a sampled response, at most")
-    batch: int = Field(32, gt=0, description="prompts at a time")
+    batch: int = Field(
+        32, gt=0, description="prompts at a time; the next ones enter as soon as places are free"
+    )
+    engine: Literal["torch", "vllm"] = Field(
+        "torch", description="vllm: where it is installed; not run on a GPU by us yet"
+    )
+    memory: float = Field(0.4, gt=0, le=1, description="share of the GPU's memory for vllm")
 
 
 class EvaluateSettings(_Section):

@@ -160,7 +160,8 @@ class Flight:
         self.live[group, sample] = ~ended & (age + 1 < self.room[index])
         self.age[self.live.any(1)] += 1
 
-    def written(self) -> list[list[int]]:
-        """Ids of all responses, prompt by prompt."""
-        rows = self.ids.reshape(-1, self.depth)
-        return [row[:n].tolist() for row, n in zip(rows, self.length.ravel(), strict=True)]
+    def written(self) -> list[tuple[list[int], bool, float]]:
+        """(ids, whether a stop token ended them, log-prob) of all responses, prompt by prompt."""
+        ids = self.ids.reshape(-1, self.depth)
+        rows = zip(ids, self.length.ravel(), self.finished.ravel(), self.logp.ravel(), strict=True)
+        return [(row[:n].tolist(), bool(finished), float(logp)) for row, n, finished, logp in rows]

@@ -22,13 +22,18 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """temperature 0 is greedy; top_k 0 and top_p 1 switch truncation off; batch counts prompts."""
+    """temperature 0 is greedy; top_k 0 and top_p 1 switch truncation off; batch counts prompts.
+
+    engine   "torch", or "vllm" where it is installed.     memory   share of the GPU's memory that vLLM may take.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     max_new_tokens: int = 256
     batch: int = 32
+    engine: str = "torch"
+    memory: float = 0.4
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
@@ -38,6 +43,10 @@ class Decoding:
             )
         if self.max_new_tokens < 1 or self.batch < 1:
             raise ValueError("max_new_tokens and batch must be at least 1")
+        if self.engine not in ("torch", "vllm") or not 0 < self.memory <= 1:
+            raise ValueError(
+                f"engine must be 'torch' or 'vllm' and memory a share, got {self.engine!r}, {self.memory}"
+            )
 
 
 class Policy(Protocol):

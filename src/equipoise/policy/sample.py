@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.data.collate import Prompt, Response
+from equipoise.policy import vllm
 from equipoise.policy.draw import draw, uniforms
 from equipoise.policy.flight import Flight
 from equipoise.policy.protocol import Decoding, ModelError
@@ -50,22 +51,48 @@ def sample(
         raise ModelError(f"a prompt has {longest} tokens, the model takes {policy.max_positions}")
     if not prompts or not count:
         return [[] for _ in prompts]
-    models = [(policy.model, 1.0)]
-    if mixed_with:
-        models = [(policy.model, 1 - mixed_with[1]), mixed_with]
-    ways = [way_of(model) for model, _ in models]
-    flight = Flight(
-        [prompt.ids for prompt in prompts],
-        count,
-        groups=decoding.batch,
-        room=[min(decoding.max_new_tokens, policy.max_positions - len(prompt.ids)) for prompt in prompts],
-        stops=policy.stops,
-        uniforms=partial(uniforms, seed),
-        places=range(len(prompts)) if places is None else places,
-        refills=all(way.refills for way in ways),
-    )
-    size = (flight.groups, count, longest - 1, flight.depth)
-    readers = [(way(model, *size), share) for way, (model, share) in zip(ways, models, strict=True)]
+    places = range(len(prompts)) if places is None else places
+    room = [min(decoding.max_new_tokens, policy.max_positions - len(prompt.ids)) for prompt in prompts]
+    if decoding.engine == "vllm":
+        if mixed_with:
+            raise ModelError("vLLM samples from one model: this method's mixture needs sampling.engine=torch")
+        wanted = [
+            vllm.Wanted(prompt.ids, room[i], seed, places[i], k)
+            for i, prompt in enumerate(prompts)
+            for k in range(count)
+        ]
+        written = vllm.write(policy, wanted, decoding)
+    else:
+        models = [(policy.model, 1.0)]
+        if mixed_with:
+            models = [(policy.model, 1 - mixed_with[1]), mixed_with]
+        ways = [way_of(model) for model, _ in models]
+        flight = Flight(
+            [prompt.ids for prompt in prompts],
+            count,
+            groups=decoding.batch,
+            room=room,
+            stops=policy.stops,
+            uniforms=partial(uniforms, seed),
+            places=places,
+            refills=all(way.refills for way in ways),
+        )
+        size = (flight.groups, count, longest - 1, flight.depth)
+        readers = [(way(model, *size), share) for way, (model, share) in zip(ways, models, strict=True)]
+        _write(policy, flight, readers, decoding)
+        written = flight.written()
+    texts = policy.tokenizer.batch_decode([ids for ids, _, _ in written], skip_special_tokens=True)
+    responses = [
+        Response(tuple(ids), text, finished, logp)
+        for (ids, finished, logp), text in zip(written, texts, strict=True)
+    ]
+    return [responses[begin : begin + count] for begin in range(0, len(responses), count)]
+
+
+def _write(
+    policy: CausalPolicy, flight: Flight, readers: list[tuple[Any, float]], decoding: Decoding
+) -> None:
+    """One token after another, until every response of the flight is there."""
     with torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=policy.precision == "bf16"):
         while flight.unfinished:
             if groups := flight.enter():
@@ -82,18 +109,6 @@ def sample(
                     "the model's logits are not numbers: its weights or its training have diverged"
                 )
             flight.record(token.cpu().numpy(), logp.cpu().numpy())
-    texts = policy.tokenizer.batch_decode(flight.written(), skip_special_tokens=True)
-    responses = [
-        Response(tuple(ids), text, finished, logp)
-        for ids, text, finished, logp in zip(
-            flight.written(),
-            texts,
-            flight.finished.ravel().tolist(),
-            flight.logp.ravel().tolist(),
-            strict=True,
-        )
-    ]
-    return [responses[begin : begin + count] for begin in range(0, len(responses), count)]
 
 
 def _mixed(parts: list[tuple[Tensor, float]]) -> Tensor:
