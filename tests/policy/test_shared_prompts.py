@@ -45,13 +45,13 @@ def test_adapters_share_their_prompts(lora):
     assert ways.way_of(lora.model) is SharedPrompts
 
 
-@pytest.mark.parametrize(("count", "batch"), [(1, 8), (1, 3), (16, 8), (16, 3)])
+@pytest.mark.parametrize(("count", "batch"), [(1, 3), (16, 8), (16, 3)])
 def test_shared_prompts_say_what_repeated_ones_say(tiny, sampled_family, padded, count, batch):
     # in float32 one of some ten thousand draws falls on the other side of an edge; transformers' eager attention,
     # which Gemma 2 needs, makes NaN of masked rows in float64
     dtype = torch.float32 if sampled_family == "gemma2" else torch.float64
     policy = tiny(sampled_family, dtype=dtype, eos_token_id=STOPS)
-    decoding = Decoding(max_new_tokens=20, batch=batch)
+    decoding = Decoding(max_new_tokens=16, batch=batch)
     shared = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
     padded()
     plain = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
