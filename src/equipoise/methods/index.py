@@ -26,6 +26,7 @@ from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
 from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
 from equipoise.methods.onpo import ONPO
 from equipoise.methods.osp import OSP
+from equipoise.methods.own_labels import CREAM, SPA
 from equipoise.methods.p3o import P3O
 from equipoise.methods.pair_losses import APO_DOWN, APO_ZERO, BCO_PAIR, DISCOPOP, EXO_PAIR, NCA_PAIR
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
@@ -75,6 +76,8 @@ OFFLINE = (
     SPARSE_PO,
     SPARSE_PO_TWO,
     MAPO,
+    SPA,
+    CREAM,
 )
 PAIR_LOSSES = (
     RDPO,

@@ -152,6 +152,10 @@ class TableWorld:
     def degraded(self, rows: Rows, degrees: int) -> Rows:
         raise ValueError("a finite game's responses have no content that could be left out")
 
+    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
+        found = state.policies[policy].log_probs().numpy()[rows.prompts[:, None], rows.responses]
+        return found, np.ones_like(found)
+
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
         return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)

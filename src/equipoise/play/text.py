@@ -95,6 +95,10 @@ class TextWorld(TextWriting):
         found = self.store.get(fingerprint, pairs, make)[0].numpy()
         return dict.fromkeys(by.gives, found)
 
+    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
+        found = self.score(state.round, rows, state.policies[policy], "ranking").double().numpy()
+        return found, np.array([[len(response.ids) for response in group] for group in rows.responses], float)
+
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         """Kept in the store like an anchor: every process, and a resumed run, reads the same values."""
         folder, pairs = state.policies[START], pairs_of(rows)

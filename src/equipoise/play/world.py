@@ -228,6 +228,10 @@ class World(Protocol):
         """Columns 0 and 1, then each with more and more of its content left out: degrees - 1 of each."""
         ...
 
+    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
+        """([N, K] log-probs of the responses under the named policy, [N, K] their tokens); inside a stage."""
+        ...
+
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         """[N, K, T] value of the prefix before each token: what the policy that wrote the rows may expect.
 

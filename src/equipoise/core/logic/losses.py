@@ -355,6 +355,7 @@ A_LIST = "a ranking of K responses speaks of K atoms; of two responses it is dpo
 UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
+    "spa": "how soft a label is depends on the margin itself: dpo where it is clear, cdpo where it is not",
     "aot": "the margins of a batch are sorted: no comparison has a formula of its own",
     "f_dpo": NO_RATIO,
     "f_dpo_forward_kl": NO_RATIO,

@@ -28,6 +28,7 @@ from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, Ref
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
 from equipoise.core.objectives.shaped import DiscoPop, ExoPair
+from equipoise.core.objectives.spa import Spa
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
@@ -101,6 +102,7 @@ __all__ = [
     "SimNpo",
     "Simpo",
     "Slic",
+    "Spa",
     "Spac",
     "SparsePo",
     "Sppo",

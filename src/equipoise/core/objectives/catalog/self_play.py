@@ -9,6 +9,7 @@ from equipoise.core.objectives.chasing import Ofs
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
+from equipoise.core.objectives.spa import Spa
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
@@ -172,6 +173,21 @@ ROWS: dict[str, Row] = {
         bounded="contest by its clamp; margin without bound",
         limits=(Limit(parameters={"chase": 0.0}, is_="dpo"),),
         evidence=("tests/core/test_chasing.py", "tests/play/test_fast_slow.py", "ofs_forgetting"),
+    ),
+    "spa": Row(
+        build=Spa,
+        title="Spread preference annotation, self-refined",
+        paper="2406.04412",
+        confidence="verified in code",
+        at_anchor=lambda _: LOG2,
+        variants=({"threshold": 0.1},),
+        bounded="loss >= 0 where sure; margin without bound",
+        limits=(
+            Limit(parameters={"threshold": -1e9}, is_="dpo", words="no pair doubtful"),
+            Limit(parameters={"threshold": 1e9}, is_="cdpo", words="every pair doubtful"),
+            Limit(parameters={"smoothing": 0.0}, is_="dpo"),
+        ),
+        evidence=("tests/play/test_own_labels.py",),
     ),
     "hypo": Row(
         build=Hypo,
