@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise, permutations
 from pathlib import Path as File
-from textwrap import shorten, wrap
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -131,8 +131,8 @@ def draw_node(axes: Axes, node: Report, place: Place) -> None:
     axes.text(
         x, below, label(" = ".join(node["names"]), 30), ha="center", va="top", fontsize=9.5, weight="bold"
     )
-    names = shorten(", ".join(node["objectives"]), 50, placeholder=" …")
-    axes.text(x, below - 0.17, "\n".join(wrap(names, 30)), ha="center", va="top", fontsize=7, color=FAINT)
+    names = wrap(", ".join(node["objectives"]), 30, max_lines=2, placeholder=" …")
+    axes.text(x, below - 0.17, "\n".join(names), ha="center", va="top", fontsize=7, color=FAINT)
 
 
 def draw_marks(axes: Axes, rows: Sequence[Report], centre: Place) -> None:
