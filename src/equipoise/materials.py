@@ -27,6 +27,7 @@ from equipoise.play.pairing import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.players import Mixed, Written
 from equipoise.play.rows import Rows
 from equipoise.play.state import Seeds, objects
+from equipoise.play.unary import Dispreferred, Thumbs
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.playground.grammar import TIMES
 
@@ -58,6 +59,11 @@ class Materials:
     game: LanguageGame | None
 
 
+def learns_from_records(method: Method) -> bool:
+    """Whether the method reads recorded judgements, of pairs or of single responses."""
+    return "pairs" in method.needs or "unary" in method.needs
+
+
 def method_of(config: RunConfig) -> Method:
     """The method with the configuration's parameters, rounds, players and pairing."""
     method = get(config.method).with_parameters(config.objective)
@@ -86,9 +92,10 @@ def gather(config: RunConfig, out: Path) -> Materials:
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
-    if "pairs" in method.needs and not config.playground and not config.data.path:
-        raise ConfigError(f"{method.name} learns from recorded pairs: give --data")
-    if "pairs" not in method.needs and not config.playground and not config.data.path:
+    if learns_from_records(method) and not config.playground and not config.data.path:
+        what = "pairs" if "pairs" in method.needs else "responses with a thumb up or down, or pairs"
+        raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
+    if not learns_from_records(method) and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
     dataset = _dataset(config, method, game, out)
     renderer = Renderer(
@@ -107,8 +114,14 @@ def gather(config: RunConfig, out: Path) -> Materials:
         if dataset.kind == "pair":
             pairs = replace(_pair_rows(train, renderer), domain=_domains(train, game))
             held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
-        elif "pairs" in method.needs:
-            raise ConfigError(f"{method.name} needs preference pairs; the data hold {dataset.kind} rows")
+        elif dataset.kind == "unary" and "unary" in method.needs:
+            pairs = replace(_unary_rows(train, renderer), domain=_domains(train, game))
+            held_out = _unary_rows(held[: config.evaluate.pairs], renderer)
+        elif learns_from_records(method):
+            wanted = "preference pairs" if "pairs" in method.needs else "labelled responses or pairs"
+            raise ConfigError(f"{method.name} needs {wanted}; the data hold {dataset.kind} rows")
+        if pairs is not None and isinstance(method.players, Thumbs | Dispreferred):
+            dataset.ledger.note(method.players.account(pairs))
         pool, unseen = _prompts(train, renderer), _prompts(held, renderer)
     if game is not None:
         texts = game_prompts(game, renderer)
@@ -144,7 +157,7 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
     data = config.data
     if game is not None:
-        if "pairs" not in method.needs:
+        if not learns_from_records(method):
             return None
         path = out / PLAYGROUND_PAIRS
         if not path.exists():
@@ -193,6 +206,20 @@ def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
         weight=np.array([item.record.weight for item in items], dtype=np.float64),
         writers=("recorded", "recorded"),
         prob=np.array([item.record.prob for item in items], dtype=np.float64),
+    )
+
+
+def _unary_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
+    """Responses with a label of their own as the reward."""
+    responses = [
+        [Response(item.response_ids[0], item.record.candidates[0].text, item.finished[0])] for item in items
+    ]
+    return Rows(
+        prompts=objects([_prompt(item, renderer) for item in items]),
+        responses=objects(responses, width=1),
+        weight=np.array([item.record.weight for item in items], dtype=np.float64),
+        writers=("recorded",),
+        reward=np.array([[float(bool(item.record.desirable))] for item in items]),
     )
 
 

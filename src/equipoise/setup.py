@@ -126,7 +126,7 @@ def _finite(materials: Materials) -> FiniteGame | None:
 
 def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
     """What is about to be trained on, and what it will cost: rows, tokens, sizes, memory, a probe's time."""
-    rows = materials.pairs if materials.method.needs == "pairs" else None
+    rows = materials.pairs if materials.method.needs in ("pairs", "unary") else None
     lengths = (
         [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
         if rows is not None

@@ -14,7 +14,7 @@ from equipoise.evaluate.intervals import clustered_mean, clustered_share
 from equipoise.play.rows import Rows
 from equipoise.play.state import load_rows, objects, save_rows
 from equipoise.play.text import TextWorld
-from equipoise.play.world import INITIAL, START, State
+from equipoise.play.world import INITIAL, START, Floats, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,8 @@ class Evaluator:
     def _pairs(self, state: State) -> dict[str, Any]:
         """Accuracy of the implicit reward on held-out pairs (ties count half), and where both sides moved.
 
-        Before training every margin is 0: there is no accuracy to report.
+        Of held-out responses with labels of their own see `_labels`. Before training every margin is 0: there is no
+        accuracy to report.
         """
         if self.pairs is None or state.round == 1:
             return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
@@ -99,6 +100,8 @@ class Evaluator:
             for name in (START, INITIAL)
         )
         ratio = (policy - reference).numpy()
+        if self.pairs.responses.shape[1] == 1:
+            return self._labels(ratio[:, 0])
         margin = ratio[:, 0] - ratio[:, 1]
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
         right = (margin > 0) + 0.5 * (margin == 0)
@@ -107,3 +110,24 @@ class Evaluator:
             "chosen_log_ratio": float(ratio[:, 0].mean()),
             "rejected_log_ratio": float(ratio[:, 1].mean()),
         }
+
+    def _labels(self, ratio: Floats) -> dict[str, Any]:
+        """The same for single responses: how often a desirable one has a larger log-ratio than an undesirable one, over
+        all pairs of the two kinds (the area under the ROC curve; ties count half). With one kind alone there is none.
+
+        The interval is that of a mean over the desirable responses' prompts; the undesirable ones are taken as given.
+        """
+        assert self.pairs is not None and self.pairs.reward is not None
+        up = self.pairs.reward[:, 0] >= 0.5
+        good, bad = ratio[up], ratio[~up]
+        found: dict[str, Any] = {
+            "accuracy": None,
+            "chosen_log_ratio": float(good.mean()) if len(good) else None,
+            "rejected_log_ratio": float(bad.mean()) if len(bad) else None,
+        }
+        if len(good) and len(bad):
+            rank = np.sort(bad)
+            below, to = np.searchsorted(rank, good, "left"), np.searchsorted(rank, good, "right")
+            prompts = np.unique([hash(p.ids) for p in self.pairs.prompts[up]], return_inverse=True)[1]
+            found["accuracy"] = clustered_share((below + to) / (2 * len(bad)), prompts)
+        return found

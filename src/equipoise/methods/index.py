@@ -5,9 +5,12 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
+from equipoise.methods.aot import AOT
 from equipoise.methods.apo import APO
+from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
 from equipoise.methods.copg import COPG
+from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
@@ -18,8 +21,10 @@ from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
+from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
+from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_RT, SIMNPO
 from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
@@ -97,8 +102,10 @@ PAIR_LOSSES = (
     APO_DOWN,
     DISCOPOP,
     ASFT_ALIGNED,
+    AOT,
 )
 REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, SLIC, HINGE, DPO_REFERENCE_FREE)
+UNARY = (KTO, APO_ZERO_UNPAIRED, BCO, BCO_UDM, NPO, NPO_RT, GRADIENT_ASCENT, SIMNPO, D2O)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (
@@ -126,7 +133,15 @@ TO_A_REWARD = (
 
 METHODS: dict[str, Method] = {
     m.name: m
-    for m in (*OFFLINE, *PAIR_LOSSES, *REFERENCE_FREE, *TO_REGULARISED_NASH, *TO_PLAIN_NASH, *TO_A_REWARD)
+    for m in (
+        *OFFLINE,
+        *PAIR_LOSSES,
+        *REFERENCE_FREE,
+        *UNARY,
+        *TO_REGULARISED_NASH,
+        *TO_PLAIN_NASH,
+        *TO_A_REWARD,
+    )
 }
 
 

@@ -100,6 +100,20 @@ class Rows:
         joined = np.concatenate([self.responses, responses], axis=1)
         return replace(self, responses=joined, writers=writers, reward=None, token_weights={})
 
+    def alone(self) -> Rows:
+        """Every response in a row of its own, its reward the label: P(it beats the other one) of a pair.
+
+        Rows of one labelled response stay as they are. The order is that of the rows, chosen responses first.
+        """
+        if self.responses.shape[1] == 1:
+            return self
+        prob = np.ones(len(self)) if self.prob is None else self.prob
+        sides = [
+            replace(self.columns([np.full(len(self), column)]), reward=label[:, None])
+            for column, label in ((0, prob), (1, 1 - prob))
+        ]
+        return Rows.join(sides)
+
     @staticmethod
     def join(parts: Sequence[Rows]) -> Rows:
         """The rows of several parts of the same shape, one after the other."""

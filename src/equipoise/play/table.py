@@ -128,6 +128,19 @@ class TableWorld:
         rates = torch.einsum("xab,xb->xa", scores, self.who(state, against).probs())
         return rates.numpy()[rows.prompts[:, None], rows.responses]
 
+    def unrelated(self, state: State, rows: Rows) -> Rows:
+        mass = np.zeros((self.game.prompts, self.game.actions))
+        np.add.at(mass, (rows.prompts, rows.responses[:, 0]), rows.weight)
+        others = mass.sum(axis=0) - mass if self.game.prompts > 1 else mass
+        probs = others / others.sum(axis=1, keepdims=True)
+        assert rows.reward is not None
+        expanded = _every_response(rows, probs, "unrelated")
+        label = np.repeat(rows.reward, (probs[rows.prompts] > 0).sum(axis=1), axis=0)
+        return replace(expanded, reward=np.concatenate([label, np.zeros_like(label)], axis=1))
+
+    def prompt_features(self, state: State, rows: Rows) -> Tensor:
+        return torch.eye(self.game.prompts, dtype=torch.float64)[torch.from_numpy(rows.prompts)]
+
     def both_roles(self, rows: Rows) -> Rows:
         raise ValueError(
             "here a finite game's policy answers the prompt alone; both roles are fitted in games.srpo, and played "

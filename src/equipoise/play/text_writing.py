@@ -24,6 +24,7 @@ from equipoise.play.fit import TrainingError
 from equipoise.play.rows import Rows
 from equipoise.play.state import load_rows, objects
 from equipoise.play.text_run import TextRun, pairs_of
+from equipoise.play.unrelated import derangement
 from equipoise.play.world import INITIAL, START, Floats, Geometric, Nudged, Past, State, Who
 from equipoise.policy import checkpoint, segments
 
@@ -196,6 +197,20 @@ class TextWriting(TextRun):
 
     def texts(self, rows: Rows) -> list[list[str]]:
         return [[response.text for response in group] for group in rows.responses]
+
+    def unrelated(self, state: State, rows: Rows) -> Rows:
+        groups = {prompt.ids: place for place, prompt in enumerate(rows.prompts)}
+        group = np.array([groups[prompt.ids] for prompt in rows.prompts], dtype=np.intp)
+        met = derangement(group, self.uniforms(state, "unrelated", len(rows)))
+        assert rows.reward is not None
+        reward = np.concatenate([rows.reward, np.zeros((len(rows), 1))], axis=1)
+        return replace(rows.append(rows.responses[met, :1], "unrelated"), reward=reward)
+
+    def prompt_features(self, state: State, rows: Rows) -> Tensor:
+        # averaged over the prompt's tokens but the first, which is the same in all, or all there is
+        prompts = [(prompt.ids[:1], [prompt.ids[1:] or prompt.ids]) for prompt in rows.prompts]
+        with self.playing(state.policies[INITIAL]) as policy:
+            return mean_hidden(policy, prompts, self.training.micro_batch)[:, 0]
 
     def features(self, state: State, rows: Rows) -> Tensor:
         with self.playing(state.policies[INITIAL]) as policy:

@@ -197,6 +197,20 @@ class World(Protocol):
         """
         ...
 
+    def unrelated(self, state: State, rows: Rows) -> Rows:
+        """Append to each row's labelled response one recorded for an unrelated prompt, to be read after this prompt.
+        Its reward is 0 and means nothing.
+
+        For text a seeded derangement of the rows; in a table every such response, with its probability as a factor of
+        the weight. Where there is one prompt only, it is unrelated to itself.
+        """
+        ...
+
+    def prompt_features(self, state: State, rows: Rows) -> Tensor:
+        """[N, F] what a density ratio reads of the prompts: of text the initial policy's mean hidden states; in a table
+        one coordinate for each prompt."""
+        ...
+
     def both_roles(self, rows: Rows) -> Rows:
         """Six columns for a pair: both responses after the prompt, then each after each, as SRPO reads them."""
         ...

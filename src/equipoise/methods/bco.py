@@ -1,0 +1,42 @@
+"""BCO (2404.04656): a classifier of thumbs whose logit is the shifted implicit reward; prompts may be matched."""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import Bco
+from equipoise.methods.sources import OURS, of
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.unary import Labelled, MatchedPrompts, Thumbs
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL
+
+BCO = Method(
+    name="bco",
+    title="Binary Classifier Optimization",
+    paper="2404.04656",
+    confidence="verified in code",
+    needs="unary",
+    players=Thumbs(),
+    pairing=Labelled(balanced=True),
+    objective=Bco(beta=0.1),
+    anchors={"reference": INITIAL},
+    update=Refit(),
+    rounds=1,
+    train={"batch": 64, "schedule": "linear", "warmup": 0.1},
+    playground={**TINY, "objective.beta": 0.5, "train.epochs": 4},
+    sources={
+        **of(OURS, "schedule warmup batch"),
+        "beta": "TRL",
+        "shift": "the paper's as we recall it; TRL pools both kinds",
+        "rounds": "the data are recorded once",
+    },
+    notes="Both kinds weigh alike over the data, whatever their numbers: the loss is a sum of two means.",
+)
+
+BCO_UDM = replace(
+    BCO,
+    name="bco_udm",
+    title="BCO with underlying-distribution matching",
+    pairing=MatchedPrompts(),
+    notes="For thumbs down that come from other prompts than thumbs up: the weights undo the difference.",
+)

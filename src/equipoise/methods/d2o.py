@@ -1,0 +1,39 @@
+"""D2O (2403.03419): dispreferred responses alone, against the initial policy's own samples taken together."""
+
+from equipoise.core.objectives import D2o
+from equipoise.methods.sources import OURS, of
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.play.unary import Dispreferred, OwnAroundBad
+from equipoise.play.updates import Refit
+from equipoise.play.world import INITIAL
+
+D2O = Method(
+    name="d2o",
+    title="Distributional Dispreference Optimization",
+    paper="2403.03419",
+    confidence="paper's text",
+    needs="unary",
+    players=Dispreferred(own=11),
+    pairing=OwnAroundBad(),
+    objective=D2o(beta=0.1, alpha=0.1),
+    anchors={"harmful": INITIAL, "helpful": INITIAL},
+    update=Refit(),
+    rounds=1,
+    train={"batch": 64, "schedule": "linear", "warmup": 0.1},
+    playground={
+        **TINY,
+        "objective.beta": 0.5,
+        "objective.alpha": 0.5,
+        "objective.own": 4,
+        "train.epochs": 2,
+        "train.batch": 64,
+    },
+    in_theory=(Dispreferred(own=1), OwnAroundBad()),
+    sources={
+        **of("paper, from a transcription", "own beta alpha"),
+        **of(OURS, "schedule warmup batch"),
+        "rounds": "samples once; the paper also refreshes them",
+    },
+    notes="Both references are the original model, as in the paper's experiments. Exact games take one own sample.",
+)

@@ -1,0 +1,49 @@
+"""Density ratios from a logistic regression: how much more often one kind of row has such features than the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
+
+Floats = npt.NDArray[np.float64]
+
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.5, 10.0  # TRL's clamp of the ratio
+SAMPLED = 1024  # rows of each kind that are fitted, as in TRL
+RIDGE = 1.0  # of the coefficients, on a sum of losses: scikit-learn's default, which TRL takes over
+
+
+def odds_of_desirable(
+    features: Floats, label: Floats, weight: Floats, uniforms: Callable[[int], Floats]
+) -> Floats:
+    """p/(1 - p) for each row, p = P(label 1 | features) where both kinds are equally frequent.
+
+        min over (c, b) of  sum_i w_i softplus(-s_i (c . f_i + b)) + RIDGE |c|^2 / 2,    s_i = 2 label_i - 1
+
+    features [N, F], label [N] of 0 and 1, both there; weight [N], scaled so that each kind sums to half of its rows.
+    uniforms   draws, asked for only where a kind has more than `SAMPLED` rows: so many of them are fitted.
+
+    With balanced kinds p/(1 - p) is p(features | 1)/p(features | 0).
+    """
+    kinds = [np.flatnonzero(label == kind) for kind in (0.0, 1.0)]
+    if max(map(len, kinds)) > SAMPLED:
+        order = uniforms(len(label))
+        kinds = [rows[order[rows].argsort()[:SAMPLED]] for rows in kinds]
+    fitted = np.concatenate(kinds)
+    total = len(fitted) / 2
+    w = np.concatenate([weight[rows] * total / weight[rows].sum() for rows in kinds])
+    f, sign = features[fitted], 2 * label[fitted] - 1
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        margin = sign * (f @ point[:-1] + point[-1])
+        slope = -w * sign * expit(-margin)
+        ridge = point[:-1] * RIDGE
+        value = float((w * np.logaddexp(0, -margin)).sum() + ridge @ point[:-1] / 2)
+        return value, np.append(f.T @ slope + ridge, slope.sum())
+
+    found = minimize(loss, np.zeros(f.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+    with np.errstate(over="ignore"):  # a ratio beyond every clamp
+        return np.exp(features @ found.x[:-1] + found.x[-1])
