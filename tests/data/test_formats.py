@@ -74,6 +74,37 @@ ACCEPTED = {
         [user("2+2?")],
         ["4"],
     ),
+    "unpaired-messages": ({"messages": [user("2+2?"), bot("4")], "label": True}, [user("2+2?")], ["4"]),
+    "unpaired-conversations": (
+        {
+            "conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}],
+            "kto_tag": False,
+        },
+        [user("2+2?")],
+        ["4"],
+    ),
+    "unpaired-alpaca": (
+        {
+            "instruction": "Translate to French",
+            "input": "cat",
+            "system": "Be brief",
+            "history": [["dog", "chien"]],
+            "output": "chat",
+            "kto_tag": True,
+        },
+        [turn("system", "Be brief"), user("dog"), bot("chien"), user("Translate to French\ncat")],
+        ["chat"],
+    ),
+    "unpaired-halos": (
+        {"type": "binary_feedback", "prompt": "2+2=", "output": " 4", "label": 1, "reward": 0.7},
+        "2+2=",
+        [" 4"],
+    ),
+    "unpaired-halos-chat": (
+        {"type": "binary_feedback", "prompt": [user("2+2?")], "output": "4", "label": 0},
+        [user("2+2?")],
+        ["4"],
+    ),
     "prompt-text": ({"prompt": "Sing"}, "Sing", []),
     "prompt-chat": ({"prompt": [user("Sing")]}, [user("Sing")], []),
     "input-text": ({"input": "Sing", "label": "7", "datasource": "x"}, "Sing", []),
@@ -340,3 +371,57 @@ def test_template_kwargs_and_groups(rows: Rows) -> None:
     first, second = data.records
     assert first.template_kwargs == {"thinking": False}
     assert first.group == second.group and first.identity() != second.identity()
+
+
+# -- labels of single answers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if name.startswith("unpaired")])
+def test_every_known_label_is_mapped_exactly_and_any_other_refused_with_value_and_line(
+    name: str, rows: Rows
+) -> None:
+    row = ACCEPTED[name][0]
+    column = "kto_tag" if "kto_tag" in row else "label"
+    known = [(True, True), (False, False), (1, True), (0, False), ("true", True), ("False", False)]
+    known += [("chosen", True), ("rejected", False)]
+    others = [2, -1, 0.5, "yes", "", None, [True]]
+    written = [row | {column: value} for value in [*(value for value, _ in known), *others]]
+    data = read(rows(*[_with_answer(row, str(i)) for i, row in enumerate(written)]))
+    assert [record.desirable for record in data.records] == [label for _, label in known]
+    reason = "label is neither true nor false"
+    assert refusals(data) == {reason: len(others)}
+    assert data.ledger.first_lines()[reason][0] == f"data.jsonl:{len(known) + 1} (2)"
+
+
+def _with_answer(row: dict[str, Any], mark: str) -> dict[str, Any]:
+    """The row with another answer, so that it is no duplicate."""
+    for column in ("completion", "output"):
+        if column in row:
+            old = row[column]
+            return row | {column: old + mark if isinstance(old, str) else [bot(old[0]["content"] + mark)]}
+    column = "messages" if "messages" in row else "conversations"
+    *before, last = row[column]
+    key = "content" if "content" in last else "value"
+    return row | {column: [*before, last | {key: last[key] + mark}]}
+
+
+def test_labels_are_counted_and_equal_ones_are_accepted_with_a_warning(rows: Rows) -> None:
+    written = [{"prompt": "2+2=", "completion": f" {n}", "label": True} for n in range(3)]
+    data = read(rows(*written))
+    assert len(data) == 3
+    assert "labels: 3 desirable, 0 undesirable" in data.notes
+    assert any("all labels are equal" in note for note in data.notes)
+
+
+def test_a_conversation_that_ends_with_the_user_is_refused(rows: Rows) -> None:
+    good = {"messages": [user("2+2?"), bot("4")], "label": True}
+    bad = {"messages": [user("2+2?"), bot("4"), user("sure?")], "label": True}
+    alone = {"messages": [bot("4")], "label": True}
+    data = read(rows(good, bad, alone))
+    assert refusals(data) == {"last turn is not the assistant's": 1, "no turn to answer": 1}
+
+
+def test_halos_rows_of_another_type_are_refused(rows: Rows) -> None:
+    good = ACCEPTED["unpaired-halos"][0]
+    data = read(rows(good, good | {"type": "pairwise_feedback", "output": " 5"}))
+    assert refusals(data) == {"type is not binary_feedback": 1}

@@ -193,6 +193,60 @@ def unpaired_chat(row: Row, reading: Reading) -> Fields:
     }
 
 
+def unpaired_messages(row: Row, reading: Reading) -> Fields:
+    """`messages` (or `conversations`) that end with the answer, and `label` (or `kto_tag`): LLaMA-Factory's KTO."""
+    name = "messages" if "messages" in row else "conversations"
+    turns = messages_of(row.get(name), name)
+    if turns[-1].role != "assistant":
+        raise Refusal("last turn is not the assistant's", f"{name} ends with {turns[-1].role}")
+    if len(turns) == 1:
+        raise Refusal("no turn to answer")
+    _check_answer(turns[-1:], name)
+    return {
+        "context": turns[:-1],
+        "candidates": (Candidate(content=turns[-1:]),),
+        "desirable": label_of(_thumb(row)),
+    }
+
+
+def unpaired_alpaca(row: Row, reading: Reading) -> Fields:
+    """`instruction`, `output` and `label` (or `kto_tag`), perhaps `input`, `system`, `history`: LLaMA-Factory's KTO."""
+    turns = [Message(role="system", content=row["system"])] if row.get("system") else []
+    for question, answer in row.get("history") or ():
+        turns += [Message(role="user", content=question), Message(role="assistant", content=answer)]
+    asked = text_of(row.get("instruction"), "instruction")
+    if row.get("input"):
+        asked += "\n" + text_of(row["input"], "input")
+    answer = text_of(row.get("output"), "output")
+    return {
+        "context": (*turns, Message(role="user", content=asked)),
+        "candidates": (Candidate(content=(Message(role="assistant", content=answer),)),),
+        "desirable": label_of(_thumb(row)),
+    }
+
+
+def _thumb(row: Row) -> Any:
+    return row.get("label", row.get("kto_tag"))
+
+
+def unpaired_halos(row: Row, reading: Reading) -> Fields:
+    """`prompt`, `output`, `label` with the `type` "binary_feedback": HALOs. Rows of another type are refused."""
+    if row.get("type") != "binary_feedback":
+        raise Refusal("type is not binary_feedback", repr(row.get("type")))
+    output, found = row.get("output"), {"desirable": label_of(row.get("label"))}
+    if isinstance(row.get("prompt"), str) and isinstance(output, str):
+        content: Context = text_of(output, "output")
+        return {
+            "context": text_of(row.get("prompt"), "prompt"),
+            "candidates": (Candidate(content=content),),
+            **found,
+        }
+    answer = _chat_answer(output, "output", reading)
+    _check_answer(answer, "output")
+    context = _chat_context(row.get("prompt"), reading)
+    return {"context": context, "candidates": (Candidate(content=answer),), **found}
+
+
 def prompt_text(row: Row, reading: Reading) -> Fields:
     """`prompt` (or `input`): a string to answer."""
     name = "prompt" if "prompt" in row else "input"
@@ -255,6 +309,23 @@ def _is_hybrid(row: Row) -> bool:
     )
 
 
+def _has_thumb(row: Row) -> bool:
+    return "label" in row or "kto_tag" in row
+
+
+def _is_thumbed(name: str) -> Callable[[Row], bool]:
+    return lambda row: _has_thumb(row) and _shapes(row, name) == ("chat",)
+
+
+def _is_alpaca(row: Row) -> bool:
+    return _has_thumb(row) and _is_text("instruction", "output")(row)
+
+
+def _is_halos(space: Space) -> Callable[[Row], bool]:
+    shapes = {"text"} if space == "text" else {"chat"}
+    return lambda row: "type" in row and set(_shapes(row, "prompt")) == shapes
+
+
 def _is_hh(row: Row) -> bool:
     return _is_text("chosen", "rejected")(row) and any(is_transcript(row[name]) for name in _PAIR)
 
@@ -264,6 +335,9 @@ def _is_implicit_text(row: Row) -> bool:
 
 
 _NO_PROMPT = frozenset({"prompt", "messages", "conversations", "instruction", "question", "input"})
+_PAIRED = frozenset({"rejected_response", "rejected_messages", "chosen", "rejected"})
+_THUMB = frozenset({"label", "kto_tag"})
+_HALOS = ("type", "prompt", "output", "label")
 _NO_TASK = ANSWERS | {"instruction", "question", "prompt"}
 
 _TABLE = (
@@ -275,11 +349,34 @@ _TABLE = (
     Format("pair-chat-implicit", "pair", "chat", _PAIR, pair_chat_implicit, _is_chat(*_PAIR), _NO_PROMPT),
     Format("unpaired-text", "unary", "text", _UNPAIRED, unpaired_text, _is_text(*_UNPAIRED[:2])),
     Format("unpaired-chat", "unary", "chat", _UNPAIRED, unpaired_chat, _is_wrappable(*_UNPAIRED[:2])),
+    Format(
+        "unpaired-messages",
+        "unary",
+        "chat",
+        ("messages",),
+        unpaired_messages,
+        _is_thumbed("messages"),
+        _PAIRED,
+    ),
+    Format(
+        "unpaired-conversations",
+        "unary",
+        "chat",
+        ("conversations",),
+        unpaired_messages,
+        _is_thumbed("conversations"),
+        _PAIRED,
+    ),
+    Format("unpaired-alpaca", "unary", "chat", ("instruction", "output"), unpaired_alpaca, _is_alpaca),
+    Format("unpaired-halos", "unary", "text", _HALOS, unpaired_halos, _is_halos("text")),
+    Format("unpaired-halos-chat", "unary", "chat", _HALOS, unpaired_halos, _is_halos("chat")),
     Format("prompt-text", "prompt", "text", ("prompt",), prompt_text, _is_text("prompt"), ANSWERS),
     Format("prompt-chat", "prompt", "chat", ("prompt",), prompt_chat, _is_chat("prompt"), ANSWERS),
     Format("input-text", "prompt", "text", ("input",), prompt_text, _is_text("input"), _NO_TASK),
     Format("input-chat", "prompt", "chat", ("input",), prompt_chat, _is_chat("input"), _NO_TASK),
     Format("text", "prompt", "text", ("text",), modelling_text, _is_text("text"), ANSWERS),
-    Format("messages", "prompt", "chat", ("messages",), modelling_chat, _is_chat("messages"), ANSWERS),
+    Format(
+        "messages", "prompt", "chat", ("messages",), modelling_chat, _is_chat("messages"), ANSWERS | _THUMB
+    ),
 )
 FORMATS: dict[str, Format] = {entry.name: entry for entry in _TABLE}

@@ -29,7 +29,7 @@ D2O = Method(
         "train.epochs": 2,
         "train.batch": 64,
     },
-    in_theory=(Dispreferred(own=1), OwnAroundBad()),
+    exact={"own": 1},
     sources={
         **of("paper, from a transcription", "own beta alpha"),
         **of(OURS, "schedule warmup batch"),

@@ -132,10 +132,10 @@ class TableWorld:
         mass = np.zeros((self.game.prompts, self.game.actions))
         np.add.at(mass, (rows.prompts, rows.responses[:, 0]), rows.weight)
         others = mass.sum(axis=0) - mass if self.game.prompts > 1 else mass
-        probs = others / others.sum(axis=1, keepdims=True)
+        share = (others / others.sum(axis=1, keepdims=True))[rows.prompts]
         assert rows.reward is not None
-        expanded = _every_response(rows, probs, "unrelated")
-        label = np.repeat(rows.reward, (probs[rows.prompts] > 0).sum(axis=1), axis=0)
+        expanded = _every_response(rows, share, "unrelated")
+        label = np.repeat(rows.reward, (share > 0).sum(axis=1), axis=0)
         return replace(expanded, reward=np.concatenate([label, np.zeros_like(label)], axis=1))
 
     def prompt_features(self, state: State, rows: Rows) -> Tensor:
