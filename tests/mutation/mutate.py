@@ -1,6 +1,6 @@
 """Would the tests notice? Every sign, additive term and constant of every objective, changed one at a time.
 
-    python tests/mutation/mutate.py [OBJECTIVE ...] [--tests FILE ...] [--write docs/mutation.md]
+    python tests/mutation/mutate.py [OBJECTIVE ...] [--tests FILE ...] [-k EXPRESSION] [--write docs/mutation.md]
 
 Of every function in the files of the objectives that an objective of the catalogue runs, `__call__` and helpers alike:
 
@@ -288,13 +288,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("objective", nargs="*", help="rows of the catalogue; all by default")
     parser.add_argument("--tests", nargs="+", help="test files in place of the usual ones")
+    parser.add_argument("-k", default="", help="of the tests only those that pytest's -k would take")
     parser.add_argument("--write", type=Path, help="write the table as a page")
     given = parser.parse_args(arguments)
     import_unwrapped()
     plugin = Mutation(given.objective)
     quiet = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:warnings"]
     code = pytest.main(
-        [*quiet, "--rootdir", str(ROOT), "-m", "not slow", *(given.tests or default_tests())],
+        [*quiet, "--rootdir", str(ROOT), "-m", "not slow", "-k", given.k, *(given.tests or default_tests())],
         plugins=[plugin],
     )
     if not plugin.found or code not in (0, 5):
