@@ -46,7 +46,9 @@ def test_kto_and_its_reference_point():
 
 def test_apo_zero_unpaired():
     value = ApoZeroUnpaired(beta=BETA)(thumbs()).value
-    assert value.mean().item() == pytest.approx(STORED["values"]["kto"]["apo_zero_unpaired"]["batch"], rel=SINGLE)
+    assert value.mean().item() == pytest.approx(
+        STORED["values"]["kto"]["apo_zero_unpaired"]["batch"], rel=SINGLE
+    )
 
 
 def test_aot_sorts_the_whole_batch():

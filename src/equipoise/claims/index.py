@@ -18,6 +18,7 @@ from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
 from equipoise.claims.label_flips import LABEL_FLIPS
 from equipoise.claims.mpo import PLAIN_NASH
+from equipoise.claims.npo import SLOW_COLLAPSE
 from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
 from equipoise.claims.osp import STRENGTHS_CLAIM
 from equipoise.claims.p3o import SHIFT_INVARIANCE
@@ -36,7 +37,7 @@ from equipoise.claims.three_d import PROPERTIES
 from equipoise.claims.vpo import SIGNS_MATTER
 from equipoise.claims.xpo import EXPLORES
 
-OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN)
+OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
 EQUILIBRIA = (
     CLASSES,

@@ -107,7 +107,7 @@ ROWS: dict[str, Row] = {
                 tolerance=1e-3,
             ),
         ),
-        evidence=("tests/core/test_unlearning.py",),
+        evidence=("tests/core/test_unlearning.py", "npo_slow_collapse"),
     ),
     "npo_rt": Row(
         build=NpoRt,
