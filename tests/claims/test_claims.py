@@ -17,8 +17,16 @@ from equipoise.games import enumerate_data
 from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
-ELSEWHERE = ("spac_coverage", "rlp_on_distribution")  # below; and in test_rlp.py: it fails, in twenty seconds
-MIXED = ("rso_accepted", "vpo_optimism_pessimism", "srpo_robustness", "ofs_forgetting", "sapo_against_spin")
+# below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale
+ELSEWHERE = ("spac_coverage", "rlp_on_distribution", "three_d_properties")
+MIXED = (
+    "f_dpo_divergences",
+    "rso_accepted",
+    "vpo_optimism_pessimism",
+    "srpo_robustness",
+    "ofs_forgetting",
+    "sapo_against_spin",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name not in ELSEWHERE])

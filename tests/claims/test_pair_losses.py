@@ -187,6 +187,17 @@ def test_rule_of_the_3d_properties():
     assert three(own=(-3.0, -8.0, 0.01)) == three(own=(-1.0, -4.0, 0.2)) == "mixed"
 
 
+def test_few_steps_show_drop_and_degradation_and_what_flex_dpo_does_about_them():
+    """Dispersion off-policy is slower: it is for the full scale."""
+    rows = {row[:2]: row[2:] for row in three_d.run("quick").tables[0].rows}
+    dpo, flex = rows[three_d.OFF, three_d.DPO], rows[three_d.OFF, three_d.FLEX]
+    margin, _, _, high, rejected, *_ = dpo
+    assert margin > 1 and high < 0 and rejected < -three_d.DROP
+    assert flex[1] > 0 > flex[5] and flex[4] > rejected
+    on_policy = rows[three_d.SHARED, three_d.DPO]
+    assert on_policy[6] > 0  # unseen responses of the reference's own pairs: beyond the interval
+
+
 def raises(asft_path=(1.0, -1.0, 0.0), dpo_path=(-2.0, -6.0, 0.1)):
     found = {asft.ASFT: asft_path, asft.ORPO: asft_path, asft.DPO: dpo_path}
     paths = {(where, name): path(*p) for where in (asft.SHARED, asft.OFF) for name, p in found.items()}
