@@ -61,7 +61,7 @@ class Materials:
 
 def learns_from_records(method: Method) -> bool:
     """Whether the method reads recorded judgements, of pairs or of single responses."""
-    return "pairs" in method.needs or "unary" in method.needs
+    return method.reads_pairs or "unary" in method.needs
 
 
 def method_of(config: RunConfig) -> Method:
@@ -93,7 +93,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
     if learns_from_records(method) and not config.playground and not config.data.path:
-        what = "pairs" if "pairs" in method.needs else "responses with a thumb up or down, or pairs"
+        what = "pairs" if method.reads_pairs else "responses with a thumb up or down, or pairs"
         raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
     if not learns_from_records(method) and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
@@ -118,7 +118,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
             pairs = replace(_unary_rows(train, renderer), domain=_domains(train, game))
             held_out = _unary_rows(held[: config.evaluate.pairs], renderer)
         elif learns_from_records(method):
-            wanted = "preference pairs" if "pairs" in method.needs else "labelled responses or pairs"
+            wanted = "preference pairs" if method.reads_pairs else "labelled responses or pairs"
             raise ConfigError(f"{method.name} needs {wanted}; the data hold {dataset.kind} rows")
         if pairs is not None and isinstance(method.players, Thumbs | Dispreferred):
             dataset.ledger.note(method.players.account(pairs))

@@ -84,7 +84,7 @@ def test_evidence_is_written_and_printed(tmp_path):
     assert [path.name for path in paths] == ["spac_saddle.json", "spac_saddle.png"]
     found = json.loads(paths[0].read_text())
     assert found["verdict"] == "holds" and found["tables"][0]["rows"] == [["x|y", 0.123456], ["z", None]]
-    assert found["rule"] == get("spac_saddle").rule
+    assert (found["rule"], found["set"]) == (get("spac_saddle").rule, "")
     assert paths[1].read_bytes().startswith(b"\x89PNG")
     assert report.picture(EVIDENCE) == paths[1].read_bytes()
     console = Console(record=True, width=100)
@@ -100,3 +100,10 @@ def test_the_page_escapes_bars_and_links_pictures():
     assert "| name\\| | value |\n| --- | ---: |\n| x\\|y | 0.1235 |\n| z | - |" in page
     assert "(figures/spac_saddle.png)" in page and "**holds.**" in page
     assert "[2406.04274](https://arxiv.org/abs/2406.04274)" in page
+
+
+def test_a_rule_that_was_set_after_a_run_says_so_on_the_page():
+    page = report.markdown({"spac_saddle": EVIDENCE, "rto_credit": EVIDENCE})
+    own = page.split("\n## rto_credit\n")[1]
+    assert f"When it was set: {get('rto_credit').set}" in own
+    assert "When it was set" not in page.split("\n## rto_credit\n")[0].split("\n## spac_saddle\n")[1]

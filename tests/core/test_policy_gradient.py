@@ -179,6 +179,12 @@ def test_mpo_ascends_its_step_and_stops_at_the_closed_form(game, groups):
         goal = step.mmd_step(game, start, magnet, eta=eta, alpha=strength)
         here = at(goal, magnet=magnet, previous=start)
         assert gradient(Mpo(alpha=strength, eta=eta), groups(win, goal), **here).abs().max() < 1e-14
+    explicit = step.mirror_step(start, win, step=eta, magnet=magnet, pull=eta * alpha)
+    assert not torch.allclose(
+        explicit.probs(), step.mmd_step(game, start, magnet, eta=eta, alpha=alpha).probs()
+    )
+    here, sampled = at(explicit, magnet=magnet, previous=start), Mpo(alpha=alpha, eta=eta, real_time=False)
+    assert gradient(sampled, groups(win, explicit), **here).abs().max() < 1e-14
     assert torch.allclose(goal.probs(), step.mwu_step(game, start, eta=eta).probs())  # strength 0
 
 

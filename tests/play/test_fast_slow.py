@@ -29,6 +29,7 @@ from equipoise.play.table import TableWorld, _comparisons, play_game
 from equipoise.play.updates import Descend
 from equipoise.play.world import INITIAL, SLOW, START, State
 from equipoise.playground import model_path
+from equipoise.policy import lora
 from equipoise.policy.causal import CausalPolicy
 
 BRPS = zoo.parse("brps")
@@ -260,9 +261,14 @@ def test_lora_adapters_are_chased_and_combined(make_world, renderer, pairs):
         first.policies[START] == first.policies[SLOW] == first.policies[KEPT] == world.journal.checkpoint(1)
     )
     same_twice = first.meeting(**{FAST: first.policies[KEPT]})
-    again = world.combine(same_twice, {KEPT: 0.25, FAST: 0.75}, name="again")
+    again = world.combine(same_twice, {KEPT: 0.25, FAST: 0.75}, name="again", products=True)
     one, other = weights(world, first.policies[KEPT]), weights(world, again)
-    assert all(torch.equal(one[n], other[n]) for n in one)
+    for name in one:
+        b, a = name, lora.partner(name)
+        if not lora.is_first(name):  # the factors turn, what they add to the weights stays
+            before, after = one[b] @ one[a], other[b] @ other[a]
+            assert before.abs().max() > 0
+            assert torch.allclose(after, before, rtol=0, atol=1e-6 * float(before.abs().max()))
     second = play_round(method, world, first)
     assert second.policies[START] == world.journal.checkpoint(2)
     left = {folder.name for folder in world.journal.checkpoints.iterdir()}

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac
 from equipoise.play.fit import Fit, Training, TrainingError
 from equipoise.play.rows import Rows
+from equipoise.play.state import Journal, load_rows
 from equipoise.policy.anchors import score
 from equipoise.policy.portions import portions
 
@@ -235,10 +237,8 @@ def test_zero_weight_rows_do_not_count(policy, pairs):
         reduce.mean(torch.zeros(2), torch.zeros(2))
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
-    """The same steps by one process and by two (gloo, CPU): equal to float64's rounding."""
-    script = Path(__file__).with_name("two_processes.py")
+def by_one_and_by_two(script: str, folder: Path, *arguments: str) -> None:
+    """The script by one process with folder/1 as its first argument, then by two with folder/2."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
@@ -247,14 +247,56 @@ def test_two_processes_are_one(tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for count, how in (("1", []), ("2", launch)):
         done = subprocess.run(
-            [sys.executable, *how, str(script), str(tmp_path / count)],
+            [
+                sys.executable,
+                *how,
+                str(Path(__file__).with_name(script)),
+                str(folder / count),
+                *arguments,
+            ],
             env=environment,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """The same steps by one process and by two (gloo, CPU): equal to float64's rounding."""
+    by_one_and_by_two("two_processes.py", tmp_path)
     one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
     assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
     worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
     moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
     assert worst < 1e-9 < 1e-4 < moved
+
+
+@pytest.mark.slow
+def test_two_processes_play_a_round_as_one_does(tmp_path):
+    """Two gradients (egpo), two fits (onpo), a fit and a combination (apo): the same comparisons, the same policies."""
+    methods = ("egpo", "onpo", "apo")
+    by_one_and_by_two("two_processes_rounds.py", tmp_path, *methods)
+    for method in methods:
+        one, two = (tmp_path / count / method for count in ("1", "2"))
+        left = [{str(f.relative_to(run)) for f in run.rglob("*") if f.is_file()} for run in (one, two)]
+        anchors = [{name for name in names if name.startswith("anchors/")} for names in left]
+        assert left[0] - anchors[0] == left[1] - anchors[1]
+        assert len(anchors[0]) == len(anchors[1])  # named by the weights, down to their last bit
+        stages = [name for name in left[0] if name.endswith(".parquet")]
+        assert stages and all(
+            load_rows(one / name).responses.tolist() == load_rows(two / name).responses.tolist()
+            for name in stages
+        )
+        folders = {Path(name).parent for name in left[0] if name.endswith("model.safetensors")}
+        assert len(folders) == {"egpo": 2, "onpo": 3, "apo": 3}[method], "initial, and what is kept"
+        initial = load_file(one / "checkpoints" / "initial" / "model.safetensors")
+        for folder in folders - {Path("checkpoints/initial")}:
+            a, b = (load_file(run / folder / "model.safetensors") for run in (one, two))
+            assert max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-9, folder
+            assert max(float((a[n] - initial[n]).abs().max()) for n in a) > 1e-4, folder
+        figures = [list(Journal(run).lines("metrics.jsonl")) for run in (one, two)]
+        assert len(figures[0]) == len(figures[1]) > 2
+        for here, there in zip(*figures, strict=True):
+            assert here.pop("fit", "") == there.pop("fit", "")
+            assert here == pytest.approx(there, rel=1e-6, abs=1e-9)

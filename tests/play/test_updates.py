@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,11 +11,13 @@ from safetensors.torch import load_file
 from equipoise.games import zoo
 from equipoise.games.closed_form import mirror_step
 from equipoise.methods.index import METHODS, get
+from equipoise.oracles.learned import Fitting
 from equipoise.play.pairing import Pairs, Replayed, Scored
 from equipoise.play.players import Self
+from equipoise.play.relearn import ByLearnedReward
 from equipoise.play.round import play_round
 from equipoise.play.table import ClosedWorld, TableWorld, play_game
-from equipoise.play.updates import Averaged, Extrapolated, Magnetic, Refit
+from equipoise.play.updates import Averaged, Descend, Extrapolated, Magnetic, Refit
 from equipoise.play.world import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET, OPPONENT, START, State
 
 # the loss meets these formulas only up to the log-partition, or on the way of a gradient
@@ -137,19 +138,99 @@ def test_replay_brings_back_the_comparisons_of_earlier_rounds(make_world):
         play_game(game, replace(method, in_theory=None), rounds=2)
 
 
-ONLINE = ["egpo", "onpo", "mpo", "apo", "nash_ema_pg", "xpo"]
+def test_steps_on_recorded_pairs_follow_the_methods_own():
+    """To first order in the rate a round moves by the sum of both gradients; without a share it is the plain method."""
+    game = zoo.parse("random:4")
+    world = TableWorld(game)
+
+    def moved(offline: float, rate: float = 1e-5, **parameters):
+        method = get("sail").with_parameters(
+            {**get("sail").exact, "offline": offline, "rate": rate, **parameters}
+        )
+        method = method.on_exact_games(1)
+        if not offline:
+            method = replace(method, update=method.update.base)
+        after = play_round(method, world, start(game, method)).policies[START]
+        return (after.log_probs() - game.initial().log_probs()) / rate
+
+    dpo = replace(get("dpo"), update=Descend(rate=1e-5)).with_parameters({"beta": 0.5}).on_exact_games(1)
+    alone = play_round(dpo, world, start(game, dpo)).policies[START]
+    pairs = (alone.log_probs() - game.initial().log_probs()) / 1e-5
+    assert pairs.abs().max() > 0.05
+    assert torch.allclose(moved(2.0) - moved(0.0), 2 * pairs, atol=1e-4)
+    still = get("sail_dpp").with_parameters(get("sail_dpp").exact)
+    assert not still.reads_pairs and still.with_parameters({"offline": 0.5}).reads_pairs
+    ends = [
+        play_game(game, still.with_parameters({"offline": share}), rounds=20)["policy"][0]
+        for share in (0.0, 1.0)
+    ]
+    assert ends[0] == pytest.approx(game.reference[0].tolist(), abs=1e-12)  # every margin is 0
+    assert ends[1] != pytest.approx(game.reference[0].tolist(), abs=1e-2)
+    with pytest.raises(ValueError, match="offline"):
+        still.with_parameters({"offline": -1.0})
+
+
+def test_a_magnets_pull_charged_as_sampled_makes_the_explicit_step():
+    game = zoo.parse("brps")
+    method = get("mpo").with_parameters({"alpha": 0.1, "eta": 0.5, "every": 1000, "real_time": False})
+    state = start(game, method)
+    once = play_round(method.on_exact_games(2), ClosedWorld(game, method=method), state)
+    twice = play_round(method.on_exact_games(2), ClosedWorld(game, method=method), once)
+    policy = once.policies[START]
+    expected = mirror_step(policy, game.win(policy), step=0.5, magnet=game.initial(), pull=0.05)
+    assert torch.allclose(twice.policies[START].probs(), expected.probs())
+    ends = [
+        play_game(game, method.with_parameters({"real_time": now}), rounds=400, tau=0.1)["gap_tau"][-1]
+        for now in (True, False)
+    ]
+    assert max(map(abs, ends)) < 1e-9, "both settle at the game regularised towards the magnet"
+
+
+def test_a_policy_made_without_training_is_waited_for_by_a_process_that_comes_late(make_world, tmp_path):
+    """It has been written when the second process asks: both wait as often, or one would wait for ever."""
+
+    class Process:
+        def __init__(self, first: bool) -> None:
+            self.is_main_process, self.waited = first, 0
+
+        def wait_for_everyone(self) -> None:
+            self.waited += 1
+
+    processes = [Process(True), Process(False)]
+    make_world().begin()
+    folders, held = [], []
+    for process in processes:
+        world = make_world(accelerator=process)
+        state = world.begin()
+        folders.append(world.combine(state, {START: 0.5, INITIAL: 0.5}, name="made"))
+        held.append(world.held)
+    assert folders[0] == folders[1] and folders[0].exists()
+    assert processes[0].waited == processes[1].waited
+    assert held == [folders[0], state.policies[START]], "each knows whose weights it holds"
+
+
+ONLINE = ["egpo", "onpo", "mpo", "apo", "nash_ema_pg", "xpo", "sail", "zpg", "zbcpg", "rlp_uml", "rlp_spg"]
+SMALL = {
+    "sail": {"offline": 1.0, "parts": 1},
+    "rlp_uml": {"every": 1, "own": 4},
+    "rlp_spg": {"every": 1, "own": 4, "confidence": 0.1},
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONLINE)
 def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_path, name, monkeypatch):
-    """The second round is broken off before every checkpoint it writes, then played again by a new world."""
+    """The second round is broken off before several of the checkpoints and learned rewards that it writes, and played
+    again by a new world each time."""
+    from equipoise.play import text_run
     from equipoise.play.state import Journal
     from equipoise.policy import checkpoint
     from equipoise.policy.anchors import AnchorStore
 
-    method = replace(get(name), rounds=2)
+    method = replace(get(name), rounds=2).with_parameters(SMALL.get(name, {}))
     method = replace(method, players=method.players.writing(2))
+    if isinstance(method.pairing, ByLearnedReward):
+        method = replace(method, pairing=replace(method.pairing, fitting=Fitting(steps=10, batch=4, width=8)))
     if isinstance(method.pairing, Scored) and method.pairing.opponents == 0:
         method = replace(method, pairing=replace(method.pairing, opponents=1))
 
@@ -161,16 +242,19 @@ def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_
     def played(folder, stops):
         """Rounds 1 and 2, stopped before the given saves (counted over both rounds) and begun again each time."""
         seen = [0]
-        real = checkpoint.save
 
-        def save(policy, path, *rest):
-            seen[0] += 1
-            if seen[0] in stops:
-                raise Broken
-            real(policy, path, *rest)
+        def breaking(real):
+            def save(*arguments):
+                seen[0] += 1
+                if seen[0] in stops:
+                    raise Broken
+                real(*arguments)
+
+            return save
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "save", save)
+            patch.setattr(checkpoint, "save", breaking(checkpoint.save))
+            patch.setattr(text_run, "write_tensors", breaking(text_run.write_tensors))
             while True:
                 world = make_world(journal=Journal(folder), store=AnchorStore(folder / "anchors"))
                 if initial.exists():  # the fixture's model was trained by the run before
@@ -186,15 +270,16 @@ def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_
     whole, saves = played(tmp_path / "whole", ())
     stops = range(3, saves + 1)
     resumed, _ = played(tmp_path / "resumed", {stops[0], stops[0] + 2, saves + 1})
+    kept = [
+        sorted(f.read_bytes() for f in (tmp_path / run / "kept").glob("*")) for run in ("whole", "resumed")
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) == (2 if name.startswith("rlp") else 0)
     for policy in (START, BEFORE, OPPONENT, *method.update.memory):
         a, b = (state.policies[policy] for state in (whole, resumed))
         assert a.name == b.name
         one, other = (load_file(folder / "model.safetensors") for folder in (a, b))
         assert all(torch.equal(one[key], other[key]) for key in one), policy
-    lines = [
-        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
-        for run in ("whole", "resumed")
-    ]
-    assert lines[0] == lines[1]
+    lines = [list(Journal(tmp_path / run).lines("metrics.jsonl")) for run in ("whole", "resumed")]
+    assert lines[0] == lines[1] and bool(lines[0]) == (method.objective is not None)
     steps = [(line["round"], line["step"]) for line in lines[0]]
     assert len(set(steps)) == len(steps)

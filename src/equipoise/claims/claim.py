@@ -16,6 +16,13 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Cell: TypeAlias = str | int | float | None
 
 
+# what is known of rules that were not set before everything else
+LATER = (
+    "parts of the rule or of the settings were settled after a first run of the program; which ones, and what it had "
+    "shown, was not recorded."
+)
+
+
 @dataclass(frozen=True)
 class Table:
     """Figures under one title; a row has one cell for each column."""
@@ -79,6 +86,8 @@ class Claim:
     """A sentence of a paper and the program that reproduces it, or fails to.
 
     rule    how the verdict follows from the figures, in words.
+    set     when the rule and the settings were set, where that was after figures had been seen: such a verdict says
+            what the program shows, and is no test of the sentence. Empty: nothing of the kind is recorded.
     run     scale -> evidence; "quick" takes seconds, "full" minutes. The same scale gives the same figures.
     """
 
@@ -87,6 +96,7 @@ class Claim:
     paper: str
     rule: str
     run: Callable[[Scale], Evidence]
+    set: str = ""
 
 
 def verdict(heart: bool, others: Sequence[bool] = ()) -> Verdict:

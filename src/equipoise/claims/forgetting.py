@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.claims.claim import Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.claim import LATER, Array, Claim, Evidence, Scale, Table, interval, verdict
 from equipoise.claims.shared_world import Shared, SharedWorld
 from equipoise.core.dims import Strategy
 from equipoise.games.offline import PairData, sample_pairs
@@ -174,4 +174,5 @@ FORGETTING = Claim(
     "OFS-DPO's alone; the chase adds to the combination; COFS-DPO's mean over both domains exceeds DPO's; OFS-DPO "
     "exceeds DPO on the domain just learnt.",
     run=run,
+    set=f"{LATER} The heart is about the combination (COFS-DPO); the chase is in the other conditions.",
 )

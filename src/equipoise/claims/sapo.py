@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import LATER, Array, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
 from equipoise.claims.shared_world import Shared, SharedWorld
 from equipoise.core.dims import Payoff, Strategy
 from equipoise.games.preference import PreferenceGame
@@ -188,4 +188,5 @@ AGAINST_SPIN = Claim(
     "0.1 and 0.5, by the 95 % interval of the log ratio over seeds. Also: with segments shorter than the response it "
     "does too; and whole-response SAPO ends nearer than SPIN with one step a round, which has no moving average.",
     run=run,
+    set=f"{LATER} The heart is about whole responses; segments are the first of the other conditions.",
 )

@@ -87,6 +87,8 @@ class SharedWorld(TableWorld):
             theta = theta.detach() - rate * gradient
         return Shared(theta, policy.table)
 
-    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> Any:
+    def combine(
+        self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
+    ) -> Any:
         parts = [weight * state.policies[policy].theta for policy, weight in weights.items()]
         return Shared(torch.stack(parts).sum(dim=0), state.policies[START].table)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from equipoise.claims import coverage_games as games
-from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import LATER, Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.rare_arm import BETA, Design, Plan, learn, references
 from equipoise.claims.small_models import LinearSoftmax, always, descend, difference, line
 from equipoise.core.dims import Strategy
@@ -176,4 +176,5 @@ SIGNS_MATTER = Claim(
     "below 0. Also: with the signs flipped both differences lie above 0; in either place the right sign is below "
     "the wrong one; and optimism is below DPO also where both responses of a pair are the policy's own.",
     run=both_signs,
+    set=f"{LATER} Own pairs are no part of the heart; with them optimism does not help (the last condition).",
 )

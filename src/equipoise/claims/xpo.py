@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from equipoise.claims.claim import Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.claim import LATER, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.rare_arm import BETA, RARE, Design, Plan, Run, learn, references
 from equipoise.claims.small_models import difference, line
 from equipoise.core.objectives import Dpo, Vpo, Xpo
@@ -149,4 +149,5 @@ EXPLORES = Claim(
     "is below that of the term with the wrong sign; the same holds against online DPO at the rarest share run; "
     "and the rarer the arm, the less online DPO writes it. Other alphas are shown beside it and do not count.",
     run=explores,
+    set=f"{LATER} The other alphas in the table show how much depends on the one that decides.",
 )

@@ -58,5 +58,6 @@ COFS_DPO = replace(
     },
     notes=f"{OFS_DPO.notes} Domains are the data files in their order (--data a --data b); set rounds to stay times "
     "their number. That weights are chosen on a small memory of earlier domains is recalled; choosing one weight per "
-    "domain and going on from the combination are ours. Of a LoRA adapter the factors are combined.",
+    "domain and going on from the combination are ours. LoRA adapters are combined by their products B A, cut to "
+    "the adapter's rank: give it room for several domains (model.lora_rank).",
 )

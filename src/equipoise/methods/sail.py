@@ -6,12 +6,12 @@ The letters say where prompt, responses and preference come from: D the data, P 
 from dataclasses import replace
 
 from equipoise.core.objectives import Sail
-from equipoise.methods.sources import OURS, SHORT_ROUNDS
+from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS, PAIR_STEPS
 from equipoise.play.method import Method
 from equipoise.play.pairing import AsRecorded, Pairs
 from equipoise.play.players import Recorded, Self
-from equipoise.play.updates import Descend
+from equipoise.play.updates import Descend, WithRecorded
 from equipoise.play.world import INITIAL
 
 SAIL = Method(
@@ -24,11 +24,11 @@ SAIL = Method(
     pairing=Pairs(labels="bernoulli", equal=True),
     objective=Sail(beta=0.1, generation=1.0, preference=0.0),
     anchors={"reference": INITIAL},
-    update=Descend(rate=0.1),
+    update=WithRecorded(base=Descend(rate=0.1), offline=0.0),
     rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
     playground={**PAIR_STEPS, "objective.beta": 0.5, "objective.generation": 0.1, "play.pairing": "method"},
-    exact={"beta": 0.5, "generation": 0.1},
+    exact={"beta": 0.5, "generation": 0.1, "parts": 1},
     in_theory=(Self(samples=2), Pairs(equal=True)),
     sources={
         **SHORT_ROUNDS,
@@ -36,8 +36,11 @@ SAIL = Method(
         "generation": "1 is the exact gradient; the paper's coefficient was not recovered",
         "preference": "the design: an oracle labels",
         "samples": "two responses are compared",
+        "offline": "ours, no recorded pairs; the paper mixes them in, in a proportion not recovered",
+        "parts": OURS,
     },
-    notes="The paper mixes each design with offline DPO batches, in a proportion not recovered; here it is pure.",
+    notes="The paper mixes each design with offline DPO batches, in a proportion not recovered: with pairs as data, "
+    "offline=1 ends each round with steps on them, as large as its own.",
 )
 
 SAIL_DPP = replace(
@@ -54,7 +57,8 @@ SAIL_DPP = replace(
         "preference": "1 is the exact gradient; the paper's coefficient was not recovered",
     },
     status="experimental",
-    notes="From the reference itself every margin is 0 and nothing moves: start it from a policy that DPO has trained.",
+    notes="From the reference itself every margin is 0 and nothing moves: give pairs and set offline=1, the paper's "
+    "mixture with offline DPO batches (in a proportion not recovered), or start from a policy that DPO has trained.",
 )
 
 SAIL_DDP = replace(
@@ -65,6 +69,7 @@ SAIL_DDP = replace(
     players=Recorded(parts=10),
     pairing=AsRecorded(),
     objective=Sail(beta=0.1, generation=0.0, preference=1.0),
+    update=WithRecorded(base=Descend(rate=0.1), offline=1.0),
     playground={**MANY_STEPS, "objective.beta": 0.5},
     exact={"beta": 0.5, "generation": 0.0, "parts": 1},
     in_theory=(Recorded(), AsRecorded()),
@@ -72,8 +77,9 @@ SAIL_DDP = replace(
         **SAIL.sources,
         "generation": "the design: recorded responses",
         "preference": "1 is the exact gradient; the paper's coefficient was not recovered",
-        "parts": OURS,
+        "offline": NOT_RECOVERED,
     },
     status="experimental",
-    notes=SAIL_DPP.notes,
+    notes="Each round takes steps on the labels that it gives itself, then on those of the data (DPO). With offline=0 "
+    "nothing moves from the reference, where every margin is 0.",
 )

@@ -85,7 +85,8 @@ class Combined:
 
     F_k is the fast policy after domain k, so theta_k is a linear combination of F_1..F_k whose weights sum to
     1. w is that with the least mean L_DPO on `recall` pairs of each domain seen so far. Both policies go on from
-    theta_k. For LoRA the adapter's two factors are combined, which is not the sum of their products.
+    theta_k. For LoRA it is the products B A that are combined, what an adapter adds to the weights, as nearly as the
+    adapter's rank allows (`policy.lora`): exactly where the adapters' directions fit into it.
 
     stay     rounds in a domain, as in `ByDomain`.
 
@@ -110,7 +111,7 @@ class Combined:
         after = state.meeting(**{FAST: moved[START]})
         first = state.round == self.stay
         share = 1.0 if first else self._share(method, world, after, state.round // self.stay)
-        best = world.combine(after, {KEPT: 1 - share, FAST: share}, name=POLICY)
+        best = world.combine(after, {KEPT: 1 - share, FAST: share}, name=POLICY, products=True)
         return {START: best, SLOW: best, KEPT: best}
 
     def _share(self, method: Method, world: World, state: State, domains: int) -> float:
@@ -121,7 +122,9 @@ class Combined:
         anchors = world.anchors(state, known, {"reference": method.anchors["reference"]})
 
         def lost(share: float) -> float:
-            mixed = world.combine(state, {KEPT: 1 - share, FAST: share}, name=f"share-{share:g}")
+            mixed = world.combine(
+                state, {KEPT: 1 - share, FAST: share}, name=f"share-{share:g}", products=True
+            )
             return world.loss(state.meeting(mixed=mixed), known, anchors, dpo, of="mixed")
 
         return min(SHARES, key=lost)

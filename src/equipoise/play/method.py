@@ -119,6 +119,11 @@ class Method:
         return self.parameters()[self.kl_weight] if self.kl_weight else None
 
     @property
+    def reads_pairs(self) -> bool:
+        """Whether recorded pairs must be there: the method needs them, or its update mixes them in."""
+        return "pairs" in self.needs or bool(self.parameters().get("offline"))
+
+    @property
     def asks_the_past(self) -> bool:
         """Whether a player or an opponent is drawn from past iterates."""
         return _mentions_past((self.players, self.pairing))

@@ -220,7 +220,9 @@ class TableWorld:
         step = gradient(objective, _comparisons(rows), start=begin, anchors=anchors)
         return TabularPolicy((begin - speed * rate * self.game.actions * step).log_softmax(dim=1))
 
-    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> TabularPolicy:
+    def combine(
+        self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
+    ) -> TabularPolicy:
         parts = [weight * state.policies[policy].log_probs() for policy, weight in weights.items()]
         return TabularPolicy(torch.stack(parts).sum(dim=0).log_softmax(dim=1))
 

@@ -255,9 +255,11 @@ class TextWorld(TextWriting):
             self.policy.network = network
         return LiveFit(*about, frozen=frozen, recipe=recipe, rate=beside.rate)
 
-    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> Path:
+    def combine(
+        self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
+    ) -> Path:
         parts = [(state.policies[policy], weight) for policy, weight in weights.items()]
-        return self._made(state, name, lambda: checkpoint.combine(self.policy, parts))
+        return self._made(state, name, lambda: checkpoint.combine(self.policy, parts, products=products))
 
     def nudge(
         self,
@@ -280,12 +282,20 @@ class TextWorld(TextWriting):
         return sum(parameter.numel() for _, parameter in self.policy.parameters())
 
     def _made(self, state: State, name: str, change: Callable[[], None]) -> Path:
-        """A policy made by changing the weights in memory, as a checkpoint."""
+        """A policy made by changing the weights in memory, as a checkpoint.
+
+        Whether it is there already is asked by the process that makes it, and by no other: one that came later would
+        find the folder just written, and not wait where the first one waits.
+        """
         folder = self.journal.checkpoint(state.round, name)
-        if not folder.exists():
-            change()
-            self._once(lambda: checkpoint.save(self.policy, folder))
-            self.held = folder
+
+        def make() -> None:
+            if not folder.exists():
+                change()
+                checkpoint.save(self.policy, folder)
+                self.held = folder
+
+        self._once(make)
         return folder
 
     def _check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:

@@ -10,13 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 from torch import Tensor
 
+from equipoise.core.objectives import Dpo
+from equipoise.core.objectives.base import not_negative
 from equipoise.play.rows import Rows
 from equipoise.play.world import AVERAGE, FITTED, LAZY, MAGNET, OPPONENT, POLICY, START, State, World
 
 if TYPE_CHECKING:
     from equipoise.play.method import Method
+
+OWN = "own"  # a round's policy before its steps on recorded pairs
 
 Anchors = Mapping[str, Tensor]
 Moved = dict[str, Any]
@@ -68,6 +73,43 @@ class Descend:
 
     def describe(self) -> str:
         return "gradient steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithRecorded:
+    """Gradient steps, in every round followed by steps of DPO on recorded pairs at the method's beta.
+
+    offline   learning rate of the steps on recorded pairs, as a share of the method's own; 0 leaves them out and reads
+              no pairs.
+    parts     how many rounds share one pass over the pairs.
+
+    The method's own steps come first: its responses are then those of the policy that they are taken from.
+    """
+
+    base: Descend = field(default_factory=Descend)
+    offline: float = 1.0
+    parts: int = 10
+    memory: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[str, ...]] = ("offline", "parts")
+
+    def __post_init__(self) -> None:
+        not_negative(offline=self.offline)
+
+    def move(self, method: Method, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        if not self.offline:
+            return self.base.move(method, world, state, rows, anchors)
+        pairs = world.recorded(state)
+        pairs = pairs.take(np.arange((state.round - 1) % self.parts, len(pairs), self.parts))
+        fixed = world.anchors(state, pairs, {"reference": method.anchors["reference"]})
+        own = world.descend(state, rows, anchors, method.loss, rate=self.base.rate, name=OWN)
+        after, dpo = state.meeting(**{OWN: own}), Dpo(beta=method.parameters()["beta"])
+        rate, speed = self.base.rate, self.offline
+        return {START: world.descend(after, pairs, fixed, dpo, rate=rate, start=OWN, speed=speed)}
+
+    def describe(self) -> str:
+        return (
+            f"{self.base.describe()}, then some on recorded pairs" if self.offline else self.base.describe()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

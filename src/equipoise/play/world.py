@@ -297,8 +297,14 @@ class World(Protocol):
         steps, with the optimizer's moments taken over from the policy it starts at. `speed` is a factor on both."""
         ...
 
-    def combine(self, state: State, weights: Mapping[str, float], *, name: str) -> Any:
-        """sum_k w_k theta_k over named policies' parameters (in a table: log-probs)."""
+    def combine(
+        self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
+    ) -> Any:
+        """sum_k w_k theta_k over named policies' parameters (in a table: log-probs).
+
+        products    of LoRA adapters combine what they add to the weights, the products B A, in place of the factors:
+                    the nearest adapter of the same rank (`policy.lora`).
+        """
         ...
 
     def nudge(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.policy import lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
 from equipoise.policy.protocol import ModelError
@@ -122,13 +123,27 @@ def load_moments(folder: Path, policy: CausalPolicy, optimizer: torch.optim.Opti
         _take_moments(read_tensors(folder / MOMENTS)[0], policy, optimizer)
 
 
-def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]]) -> None:
-    """Overwrite the trained weights with sum_k w_k theta_k over checkpoints, added up in float64."""
-    stored = [(weight, _stored(folder)) for folder, weight in weights]
+def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, products: bool = False) -> None:
+    """Overwrite the trained weights with sum_k w_k theta_k over checkpoints, added up in float64.
+
+    products    of LoRA adapters combine the products B A, which are what they add to the weights, as well as their
+                rank allows (see `policy.lora`); otherwise the factors.
+    """
+    stored = [(weight, _stored(folder)) for folder, weight in weights if weight]
+
+    def parts(name: str) -> list[tuple[float, Tensor]]:
+        return [(weight, tensors[_stored_name(name)].double()) for weight, tensors in stored]
+
+    trained = dict(policy.parameters())
     with torch.no_grad():
-        for name, parameter in policy.parameters():
-            parts = [weight * tensors[_stored_name(name)].double() for weight, tensors in stored]
-            parameter.copy_(torch.stack(parts).sum(dim=0))
+        for name, parameter in trained.items():
+            other = lora.partner(name) if products and len(stored) > 1 else None
+            if other is None:
+                parameter.copy_(torch.stack([weight * value for weight, value in parts(name)]).sum(dim=0))
+            elif lora.is_first(name):
+                first, second = lora.nearest(parts(name), parts(other))
+                parameter.copy_(first)
+                trained[other].copy_(second)
 
 
 def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

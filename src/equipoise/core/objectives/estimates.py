@@ -55,7 +55,9 @@ def regularised_value(objective: Reinforce | Rloo, arms: Arms) -> Tensor:
 
 def magnetic_value(objective: Mpo, arms: Arms) -> Tensor:
     """-( E_pi R - alpha KL(pi||pi_m) - (1/eta) KL(pi||pi_t) )"""
-    return objective.alpha * arms.kl("magnet") + arms.kl("previous") / objective.eta - arms.value()
+    away = arms.logp if objective.real_time else arms.anchors["previous"]  # E_pi log(pi_t/pi_m), as sampled
+    pull = objective.alpha * (arms.logp.exp() @ (away - arms.anchors["magnet"]))
+    return pull + arms.kl("previous") / objective.eta - arms.value()
 
 
 def hybrid_loss(objective: Hypo, arms: Arms) -> Tensor:

@@ -123,17 +123,20 @@ class Mpo:
     pi_m     the magnet (anchor "magnet"), refreshed every few rounds; pi_t the anchor "previous".
     alpha    strength of the magnet, >= 0.
     eta      STEP, > 0.
+    real_time   False: the magnet's term is charged as sampled, alpha log(pi_t/pi_m), and stands still in a round.
 
     Surrogate: the bracket is detached. The expected gradient is minus that of E_pi R - alpha KL(pi||pi_m)
     - (1/eta) KL(pi||pi_t), R held fixed, with the maximiser pi ~ [ pi_t pi_m^(eta alpha) exp(eta R) ]^(1/(1 +
-    eta alpha)). alpha = 0 is a step of multiplicative weights. Raises ValueError for parameters out of range.
+    eta alpha)); charged as sampled, pi ~ pi_t^(1 - eta alpha) pi_m^(eta alpha) exp(eta R). alpha = 0 is a step of
+    multiplicative weights. Raises ValueError for parameters out of range.
 
-    Source: Wang et al. 2024 (2410.16714) for the game; this form of the loss is DERIVED, the practice of the
-    paper RECALLED.
+    Source: Wang et al. 2024 (2410.16714) for the game; the loss is DERIVED, the practice RECALLED, and so is that
+    `real_time` tells MPO-RT from MPO.
     """
 
     alpha: float = 0.1
     eta: float = 1.0
+    real_time: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("magnet", "previous")
     candidates: ClassVar[int] = 1
     group: ClassVar[bool] = True
@@ -145,7 +148,8 @@ class Mpo:
         positive(eta=self.eta)
 
     def __call__(self, scores: Scores) -> Losses:
-        pull = self.alpha * scores.log_ratio("magnet") + scores.log_ratio("previous") / self.eta
+        writer = scores.logp if self.real_time else scores.of("previous")
+        pull = self.alpha * (writer - scores.of("magnet")) + scores.log_ratio("previous") / self.eta
         return _ascend(scores, scores.rewards() - 0.5 - pull)
 
 

@@ -51,6 +51,7 @@ ROWS: dict[str, Row] = {
         title="Magnetic preference optimisation",
         paper="2410.16714",
         confidence="derived",
+        variants=({"real_time": False},),
         exempt=NO_LABEL,
         shift_invariant=never,  # a constant baseline
         reward_shift_invariant=False,

@@ -1,0 +1,49 @@
+"""One round of a method in float64, sampling and judging included, by however many processes run this.
+
+    python two_processes_rounds.py FOLDER METHOD ...
+
+Each method plays in FOLDER/METHOD and leaves its checkpoints and journal there.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from equipoise.data.collate import Prompt
+from equipoise.data.render import Renderer, load_tokenizer
+from equipoise.methods.index import get
+from equipoise.oracles.checked import Checked
+from equipoise.play.fit import Training
+from equipoise.play.progress import Progress
+from equipoise.play.round import play_round
+from equipoise.play.state import Journal, Seeds
+from equipoise.play.text import TextWorld
+from equipoise.playground import LanguageGame, model_path
+from equipoise.policy.anchors import AnchorStore
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.protocol import Decoding
+
+game = LanguageGame()
+renderer = Renderer(load_tokenizer(str(model_path())), max_length=64)
+accelerator = Accelerator(cpu=True)
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1]) / name
+    policy = CausalPolicy.load(model_path(), renderer.codec.tokenizer, device="cpu")
+    policy.model.double()
+    world = TextWorld(
+        policy=policy,
+        journal=Journal(folder),
+        seeds=Seeds(0),
+        training=Training(lr=1e-3, batch=5, micro_batch=2, epochs=2),  # uneven shares, and a rest
+        decoding=Decoding(max_new_tokens=10),
+        store=AnchorStore(folder / "anchors"),
+        pool=[Prompt(renderer.prompt(text), text, text) for text in game.prompts[:7]],
+        oracle=Checked(game.oracle()),
+        progress=Progress(quiet=True),
+        accelerator=accelerator,
+    )
+    method = replace(get(name), players=get(name).players.writing(2), rounds=1)
+    play_round(method, world, world.begin(method.update.memory))
+accelerator.end_training()
