@@ -292,6 +292,15 @@ def test_p3o_with_a_plus_between_the_log_probs_would_stand_still(game, groups):
 
 
 @each_clipping
+def test_p3o_does_not_mind_which_response_comes_first(joint, group):
+    scores = group([0.3, -0.1], [1.0, 0.4], "reference", "previous")
+    objective = P3o(tau=0.2, joint=joint)
+    assert objective(scores).value.item() != 0
+    assert torch.equal(objective(scores).value, objective(scores.swap()).value)
+    assert slopes(objective, scores) == slopes(objective, scores.swap())[::-1]
+
+
+@each_clipping
 def test_p3o_with_equal_rewards_moves_nothing(group, joint):
     scores = group([0.4, -1.0], [0.3, 0.3], "reference", "previous")
     assert slopes(P3o(tau=0.0, joint=joint), scores) == [0.0, 0.0]

@@ -9,12 +9,13 @@ import pytest
 
 from equipoise.games import zoo
 from equipoise.methods.osp import OSP
-from equipoise.play.pairing import AsRecorded, Pairs, Tournament
+from equipoise.play.pairing import AsRecorded, Pairs, Scored, Tournament
 from equipoise.play.players import Self
 from equipoise.play.ranking import Matches, Neighbours
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
 from equipoise.play.table import TableWorld
+from equipoise.play.text_writing import TextWriting
 from equipoise.play.world import START, State
 
 STATE = State.begin("initial")
@@ -194,3 +195,24 @@ def test_in_an_exact_game_strengths_recover_the_reward_whoever_wrote_the_pairs()
     margins = 0.5 * (policy.log_probs() - game.initial().log_probs())[0]
     want = (game.preference[0] / (1 - game.preference[0])).log()
     assert (margins[:, None] - margins).numpy() == pytest.approx(want.numpy(), abs=1e-5)
+
+
+def in_a_circle(a, b):
+    """Each beats the next of five and loses to the one before, neither always."""
+    return 0.5 if a == b else (0.9 if (b - a) % 5 in (1, 2) else 0.1)
+
+
+class Field(Arena):
+    win_rates = TextWriting.win_rates
+
+
+def test_rewards_among_own_samples_are_one_half_in_the_mean_and_follow_their_response():
+    """SPO's reward: the win rate against the other samples of the prompt, whatever the order."""
+    written = np.random.default_rng(3).integers(0, 5, (7, 6))
+    reward = Scored().form(Field(in_a_circle), STATE, rows(written)).reward
+    assert np.allclose(reward.mean(axis=1), 0.5, atol=1e-15)
+    by_hand = np.mean([in_a_circle(written[2, 1], written[2, j]) for j in (0, 2, 3, 4, 5)])
+    assert reward[2, 1] == pytest.approx(by_hand) and np.ptp(reward) > 0.3
+    order = np.random.default_rng(4).permutation(6)
+    turned = Scored().form(Field(in_a_circle), STATE, rows(written[:, order])).reward
+    assert np.allclose(turned, reward[:, order], atol=1e-15)
