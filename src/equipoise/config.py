@@ -55,6 +55,12 @@ class DataSettings(_Section):
     limit: int | None = Field(None, gt=0, description="read so many rows only")
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(False, description="keep rows whose template rewrites the prompt")
+    list_size: int | None = Field(
+        None, gt=1, description="answers of a ranked list that are read; none: the most frequent number"
+    )
+    list_pairs: Literal["best_worst", "all", "adjacent"] = Field(
+        "best_worst", description="which pairs of a ranked list a method of pairs learns from"
+    )
     pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
     coverage: Literal["reference", "uniform", "narrow", "lucky"] = Field(
         "reference", description="playground only: who wrote the recorded pairs"

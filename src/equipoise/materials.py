@@ -13,8 +13,10 @@ import numpy as np
 
 from equipoise import oracles
 from equipoise.config import ConfigError, RunConfig
-from equipoise.data.collate import Prompt, Response
+from equipoise.data.collate import Prompt
+from equipoise.data.lists import as_pairs
 from equipoise.data.read import Dataset, read
+from equipoise.data.reasons import Reasons
 from equipoise.data.records import oracle_context
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.split import split
@@ -25,13 +27,15 @@ from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.players import Mixed, Written
+from equipoise.play.recorded import best_and_worst, list_rows, pair_rows, with_rationales
 from equipoise.play.rows import Rows
 from equipoise.play.state import Seeds, objects
 from equipoise.play.unary import Dispreferred, Thumbs
-from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
+from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
 from equipoise.playground.grammar import TIMES
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
+PLAYGROUND_LISTS = "playground_lists.jsonl"
 PAIRINGS = {
     "tournament": Tournament(),
     "disjoint": Pairs(),
@@ -60,8 +64,8 @@ class Materials:
 
 
 def learns_from_records(method: Method) -> bool:
-    """Whether the method reads recorded judgements, of pairs or of single responses."""
-    return method.reads_pairs or "unary" in method.needs
+    """Whether the method reads recorded judgements, of pairs, lists or single responses."""
+    return method.reads_pairs or "unary" in method.needs or "lists" in method.needs
 
 
 def method_of(config: RunConfig) -> Method:
@@ -94,6 +98,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     oracle = _oracle(config, method, game)
     if learns_from_records(method) and not config.playground and not config.data.path:
         what = "pairs" if method.reads_pairs else "responses with a thumb up or down, or pairs"
+        what = "ranked lists" if "lists" in method.needs else what
         raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
     if not learns_from_records(method) and not config.playground and not config.data.path:
         raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
@@ -114,11 +119,21 @@ def gather(config: RunConfig, out: Path) -> Materials:
         if dataset.kind == "pair":
             pairs = replace(_pair_rows(train, renderer), domain=_domains(train, game))
             held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
+            if "rationales" in method.needs:
+                pairs = with_rationales(pairs, train, _reasons(train, renderer, game), renderer.max_length)
+                dataset.ledger.note(f"{len(train) - len(pairs):,} pairs have no rationale that fits")
+        elif dataset.kind in ("rank", "scores") and "lists" in method.needs:
+            pairs, short = list_rows(train, _each_prompt(train, renderer), config.data.list_size)
+            held_out = best_and_worst(list_rows(held, _each_prompt(held, renderer), 2)[0])
+            dataset.ledger.note(
+                f"lists of {pairs.responses.shape[1]} answers; {short:,} shorter ones left out"
+            )
         elif dataset.kind == "unary" and "unary" in method.needs:
             pairs = replace(_unary_rows(train, renderer), domain=_domains(train, game))
             held_out = _unary_rows(held[: config.evaluate.pairs], renderer)
         elif learns_from_records(method):
             wanted = "preference pairs" if method.reads_pairs else "labelled responses or pairs"
+            wanted = "ranked lists" if "lists" in method.needs else wanted
             raise ConfigError(f"{method.name} needs {wanted}; the data hold {dataset.kind} rows")
         if pairs is not None and isinstance(method.players, Thumbs | Dispreferred):
             dataset.ledger.note(method.players.account(pairs))
@@ -157,6 +172,19 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
     data = config.data
     if game is not None:
+        if "lists" in method.needs:
+            path = out / PLAYGROUND_LISTS
+            if not path.exists():
+                count, size = data.pairs // 5, data.list_size or 5
+                write_lists(
+                    path,
+                    game,
+                    count,
+                    size=size,
+                    seed=Seeds(config.seed)("pairs"),
+                    reference=reference_policy(),
+                )
+            return read(path, format="auto")
         if not learns_from_records(method):
             return None
         path = out / PLAYGROUND_PAIRS
@@ -169,9 +197,10 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
                 noise=data.noise,
                 seed=Seeds(config.seed)("pairs"),
                 reference=reference_policy(),
+                rationales="rationales" in method.needs,
             )
         return read(path, format="auto")
-    return read(
+    found = read(
         data.path or [],
         format=data.format,
         mapping=data.mapping,
@@ -179,10 +208,25 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
         limit=data.limit,
         prompt_words=data.prompt_words,
     )
+    lists = found.kind in ("rank", "scores") and "lists" not in method.needs and "pairs" in method.needs
+    return as_pairs(found, data.list_pairs) if lists else found
 
 
 def _prompt(item: Rendered, renderer: Renderer) -> Prompt:
     return Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
+
+
+def _each_prompt(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
+    return [_prompt(item, renderer) for item in items]
+
+
+def _reasons(items: Sequence[Rendered], renderer: Renderer, game: LanguageGame | None) -> list[Reasons]:
+    """Who makes each pair's lead: in its prompt's space; the playground's model knows no words to ask with."""
+    kinds = {
+        space: Reasons(renderer, chat=space == "chat", words=game is None)
+        for space in {item.record.space for item in items}
+    }
+    return [kinds[item.record.space] for item in items]
 
 
 def _prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
@@ -191,22 +235,7 @@ def _prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
 
 
 def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
-    responses = [
-        [
-            Response(ids, candidate.text, finished)
-            for ids, candidate, finished in zip(
-                item.response_ids, item.record.candidates, item.finished, strict=True
-            )
-        ]
-        for item in items
-    ]
-    return Rows(
-        prompts=objects([_prompt(item, renderer) for item in items]),
-        responses=objects(responses, width=2),
-        weight=np.array([item.record.weight for item in items], dtype=np.float64),
-        writers=("recorded", "recorded"),
-        prob=np.array([item.record.prob for item in items], dtype=np.float64),
-    )
+    return pair_rows(items, _each_prompt(items, renderer))
 
 
 def _unary_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:

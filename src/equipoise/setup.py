@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from equipoise.config import RunConfig
-from equipoise.data.collate import Response, row_length
+from equipoise.data.collate import Prompt, Response, row_length
+from equipoise.data.degrade import versions
 from equipoise.data.revise import INSTRUCTION, Leads, Revision
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
@@ -23,7 +24,7 @@ from equipoise.play.progress import Progress
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, Seeds
 from equipoise.play.text import TextWorld
-from equipoise.play.text_run import pairs_of
+from equipoise.play.text_run import Degrade, pairs_of
 from equipoise.playground import model_path
 from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
@@ -74,6 +75,7 @@ def build(
         pairs=materials.pairs,
         oracle=materials.oracle,
         lead=lead_of(materials),
+        degrade=degrade_of(materials),
         progress=progress,
         accelerator=accelerator,
     )
@@ -96,6 +98,17 @@ def lead_of(materials: Materials) -> Leads:
         for chat in {not isinstance(prompt.context, str) for prompt in materials.pool}
     }
     return lambda prompt, previous: kinds[not isinstance(prompt.context, str)](prompt, previous)
+
+
+def degrade_of(materials: Materials) -> Degrade:
+    """How a response's versions with less and less in them are made: from its text, in its prompt's space."""
+    renderer = materials.renderer
+
+    def degrade(prompt: Prompt, response: Response, degrees: int) -> list[Response] | None:
+        texts = versions(response.text, degrees)
+        return None if texts is None else [renderer.answer(prompt, text) for text in texts]
+
+    return degrade
 
 
 def automatic_rate(policy: CausalPolicy) -> float:

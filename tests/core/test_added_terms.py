@@ -44,7 +44,7 @@ def slope(objective, scores: Scores) -> torch.Tensor:
 def test_a_rationale_adds_its_likelihood(base, average: bool):
     scores, gamma = drawn(3), 0.7
     nll = -scores.logp[:, 2] / (scores.length[:, 2] if average else 1)
-    mine = WithRationale(base=base, gamma=gamma, average=average)
+    mine = WithRationale(base=base, gamma_r=gamma, average=average)
     assert torch.allclose(mine(scores).value, base(scores).value + gamma * nll, rtol=1e-14)
     grad, pair = slope(mine, scores), slope(base, scores)
     assert grad[:, :2].equal(pair[:, :2])  # the rationale's term has no gradient in the two responses
@@ -57,7 +57,7 @@ def test_a_rationale_adds_its_likelihood(base, average: bool):
 def test_the_released_form_has_slopes_between_half_gamma_and_gamma():
     """-log sigma(gamma logp) is log 2 + gamma NLL/2 near NLL = 0, and gamma NLL far from it."""
     gamma = 0.4
-    released = RationaleDpo(gamma=gamma, form="log_sigmoid", average=False)
+    released = RationaleDpo(gamma_r=gamma, form="log_sigmoid", average=False)
 
     def at(nll: float) -> tuple[float, float]:
         logp = torch.tensor([[0.0, 0.0, -nll]], dtype=DOUBLE, requires_grad=True)
@@ -78,7 +78,7 @@ def test_the_released_form_has_slopes_between_half_gamma_and_gamma():
 
 
 def test_a_soft_label_mixes_the_base_loss_and_keeps_the_rationale():
-    scores, mine = drawn(3), RationaleDpo(beta=0.3, gamma=0.7)
+    scores, mine = drawn(3), RationaleDpo(beta=0.3, gamma_r=0.7)
     prob = torch.linspace(0, 1, 5, dtype=DOUBLE)
     soft = reduce.expected(mine, replace(scores, prob=prob)).value
     base = reduce.expected(Dpo(beta=0.3), replace(scores, prob=prob)).value
@@ -90,7 +90,7 @@ def test_a_soft_label_mixes_the_base_loss_and_keeps_the_rationale():
 
 def test_degrees_add_the_mean_cross_entropy():
     scores = drawn(8, degree=True)
-    mine = DegreeDpo(beta=0.3, gamma=0.5)
+    mine = DegreeDpo(beta=0.3, gamma_d=0.5)
     nll = -scores.said("degree").mean(dim=1)
     assert torch.allclose(mine(scores).value, Dpo(beta=0.3)(scores).value + 0.5 * nll, rtol=1e-14)
     assert mine(scores).metrics["degree_nll"].equal(nll.detach())
@@ -120,10 +120,10 @@ def test_refusals(no_shape_types):
         for kind in (WithRationale, WithDegrees):
             with pytest.raises(ValueError, match=f"{kind.__name__} adds to a loss of a labelled pair"):
                 kind(base=base)
-    for wrong in ({"gamma": -1.0}, {"form": "square"}):
+    for wrong in ({"gamma_r": -1.0}, {"form": "square"}):
         with pytest.raises(ValueError):
             RationaleDpo(**wrong)
-    for wrong in ({"gamma": -1.0}, {"degrees": 1}):
+    for wrong in ({"gamma_d": -1.0}, {"degrees": 1}):
         with pytest.raises(ValueError):
             DegreeDpo(**wrong)
     with pytest.raises(ValueError, match="no word from a network beside the policy called 'degree'"):

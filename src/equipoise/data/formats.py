@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
+from equipoise.data.list_formats import LISTS, Fields, Format, Row
 from equipoise.data.prompt_cut import cut_conversations, cut_texts, is_transcript, shared_head, transcript
-from equipoise.data.records import Candidate, Context, Kind, Message, Space
+from equipoise.data.records import Candidate, Context, Message
 from equipoise.data.values import Reading, label_of, messages_of, shape, text_of
 
 _SHARED_WORDS = (
     "implicit text prompt, cut at the common head: words that both answers begin with are then part of the "
     "prompt. Harmless for pair losses that see only the difference, wrong for KTO, SPPO and SFT terms: give `prompt`"
 )
-Row = Mapping[str, Any]
-Fields = dict[str, Any]
-
 # Columns every format understands; all others are kept in `extra`, unused.
-OPTIONAL = ("id", "prob", "weight", "margin", "tools", "chat_template_kwargs")
+OPTIONAL = ("id", "prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs")
 MEDIA = ("images", "image", "videos", "audios")
 # Columns that hold an answer or a label: a file with one of them is no bare list of prompts or texts.
 ANSWERS = frozenset(
@@ -37,28 +34,6 @@ ANSWERS |= {"conversation_b", "preferred_output", "non_preferred_output"}
 
 _TRIPLE, _PAIR = ("prompt", "chosen", "rejected"), ("chosen", "rejected")
 _UNPAIRED = ("prompt", "completion", "label")
-
-
-@dataclass(frozen=True)
-class Format:
-    """One row format: the columns it needs, its parser, and the value shapes that mark it.
-
-    kind, space  of its records
-    columns      must all be there           without   must all be absent
-    fits         a test of one row's values; a row with null or malformed values fits no format by itself
-    """
-
-    name: str
-    kind: Kind
-    space: Space
-    columns: tuple[str, ...]
-    parse: Callable[[Row, Reading], Fields]
-    fits: Callable[[Row], bool]
-    without: frozenset[str] = frozenset()
-
-    def has_columns(self, columns: frozenset[str]) -> bool:
-        """Whether a row with these columns can be of this format."""
-        return columns.issuperset(self.columns) and self.without.isdisjoint(columns)
 
 
 def _shapes(row: Row, *names: str) -> tuple[str, ...]:
@@ -341,6 +316,7 @@ _HALOS = ("type", "prompt", "output", "label")
 _NO_TASK = ANSWERS | {"instruction", "question", "prompt"}
 
 _TABLE = (
+    *LISTS,
     Format("pair-text", "pair", "text", _TRIPLE, pair_text, _is_text(*_TRIPLE)),
     Format("pair-chat", "pair", "chat", _TRIPLE, pair_chat, _is_wrappable(*_TRIPLE)),
     Format("pair-chat-hybrid", "pair", "chat", _TRIPLE, pair_chat_hybrid, _is_hybrid),

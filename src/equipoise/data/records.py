@@ -78,9 +78,10 @@ class Record:
     """One row of preference data, immutable.
 
     kind        "pair": candidates (preferred, other); "unary": one candidate and `desirable`;
-                "prompt": no candidate. ("rank" and "scores" are reserved for lists of answers.)
+                "prompt": no candidate; "rank" and "scores": lists, every candidate with a score.
     prob        P(candidate 0 beats candidate 1), in [0, 1]
     margin      how much better, in the units of the source; None when the source does not say
+    rationale   why the preferred answer is better, when the data say so
     group       hash of the context: splits and resampling go by group, never by row
     file, line  where the row came from; every message about it names them
     extra       columns nobody asked for: kept, never used
@@ -93,6 +94,7 @@ class Record:
     weight: float = 1.0
     margin: float | None = None
     desirable: bool | None = None
+    rationale: str = ""
     tools: tuple[Any, ...] = ()
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
@@ -115,7 +117,8 @@ class Record:
     def identity(self) -> str:
         """Hash of all that training reads; equal for duplicate rows."""
         answers = [plain(candidate.content) for candidate in self.candidates]
-        label = [self.prob, self.weight, self.margin, self.desirable]
+        label = [self.prob, self.weight, self.margin, self.desirable, self.rationale]
+        label += [candidate.score for candidate in self.candidates]
         return digest([plain(self.context), answers, label, self.tools, dict(self.template_kwargs)])
 
     def as_row(self) -> dict[str, Any]:
@@ -125,6 +128,9 @@ class Record:
         if self.kind == "pair":
             row |= {"chosen": answers[0], "rejected": answers[1]}
             row |= {} if self.prob == 1.0 else {"prob": self.prob}
+            row |= {"rationale": self.rationale} if self.rationale else {}
+        elif self.kind in ("rank", "scores"):
+            row |= {"responses": answers, "rewards": [candidate.score for candidate in self.candidates]}
         elif self.kind == "unary":
             row |= {"completion": answers[0], "label": self.desirable}
         row |= {} if self.margin is None else {"margin": self.margin}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.ledger import Ledger, say
 from equipoise.data.prompt_cut import shared_head
@@ -93,6 +94,15 @@ class Renderer:
         if self.template is None:
             return self._checked(self.codec.opening(plain_transcript(turns)))
         return self._checked(self.codec.ids(self.template.context(turns, tools, template_kwargs)))
+
+    def answer(self, prompt: Prompt, text: str) -> Response:
+        """Another answer to a prompt that was rendered before, from its text; cut at `max_length`."""
+        turns = prompt.context if isinstance(prompt.context, str) else messages_of(prompt.context, "context")
+        said = text if isinstance(turns, str) else (Message(role="assistant", content=text),)
+        whole = self.prompt(prompt.context)
+        ids, _ = self.response(Record(context=turns), Candidate(content=said), whole)
+        room = self.max_length - len(prompt.ids)
+        return Response(tuple(ids[:room]), text, finished=len(ids) <= room)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a response, special tokens left out."""
@@ -185,6 +195,11 @@ class Renderer:
         return ids if last is None or self.codec.text(ids[last + 1 :]).strip() else ids[: last + 1]
 
 
+def _sides(record: Record) -> tuple[str, ...]:
+    """What each answer is called; of a list they are all alike."""
+    return SIDES.get(record.kind, ("answer",) * len(record.candidates))
+
+
 class _Run:
     """One rendering of one data set: what is counted on the way."""
 
@@ -206,7 +221,7 @@ class _Run:
         self.done += 1
         self.chats += record.space == "chat"
         if not all(rendered.finished):
-            sides = zip(SIDES.get(record.kind, ()), rendered.finished, strict=True)
+            sides = zip(_sides(record), rendered.finished, strict=True)
             self.ledger.truncate(place, [side for side, whole in sides if not whole])
         return rendered
 
@@ -229,9 +244,7 @@ class _Run:
         self._differ(cut, "truncation")
         self.diverged += any(diverged for _, diverged in responses)
         self.unclosed += any(response[-1] not in self.codec.specials for response in ids)
-        self.cut.update(
-            side for side, whole in zip(SIDES.get(record.kind, ()), finished, strict=True) if not whole
-        )
+        self.cut.update(side for side, whole in zip(_sides(record), finished, strict=True) if not whole)
         return Rendered(record, prompt, cut, finished)
 
     @staticmethod

@@ -38,7 +38,7 @@ class Revision:
         if (chat and instruction is None) or (instruction is not None and not instruction.strip()):
             raise DataError("no instruction to improve an answer", hint="say what is asked, in words")
         self.codec, self.again = renderer.codec, instruction is None
-        self.tail: Ids = tuple(self.codec.continuation(_after_answer(renderer, chat, instruction)))
+        self.tail: Ids = tuple(self.codec.continuation(after_answer(renderer, chat, instruction)))
 
     def __call__(self, prompt: Prompt, previous: Response) -> Ids:
         said, asked = previous.ids, prompt.ids if self.again else ()
@@ -58,7 +58,7 @@ def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tu
     return won, lost, given(won, lost), given(lost, won), given(won, won), given(lost, lost)
 
 
-def _after_answer(renderer: Renderer, chat: bool, instruction: str | None) -> str:
+def after_answer(renderer: Renderer, chat: bool, instruction: str | None) -> str:
     """The text between an answer and the one that improves it, read off a conversation of three turns."""
     if instruction is None:
         return "\n\n"

@@ -180,4 +180,6 @@ def common_of(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         found["template_kwargs"] = without_nulls(
             _json_of(row["chat_template_kwargs"], "chat_template_kwargs", dict)
         )
+    if row.get("rationale") is not None:
+        found["rationale"] = text_of(row["rationale"], "rationale")
     return {name: value for name, value in found.items() if value is not None}

@@ -22,6 +22,7 @@ from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
+from equipoise.methods.lists import PLACKETT_LUCE, TPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_RT, SIMNPO
@@ -36,6 +37,7 @@ from equipoise.methods.p3o import P3O
 from equipoise.methods.pair_losses import APO_DOWN, APO_ZERO, BCO_PAIR, DISCOPOP, EXO_PAIR, NCA_PAIR
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
+from equipoise.methods.rationale import RDPO_RATIONALE, RORPO, RSIMPO
 from equipoise.methods.reference_free import (
     ALPHA_PO,
     CPO,
@@ -54,6 +56,7 @@ from equipoise.methods.sapo import SAPO
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_TWO
 from equipoise.methods.spin import SPIN
+from equipoise.methods.spo_degree import SPO_DEGREE
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
 from equipoise.methods.tdpo import TDPO1, TDPO2
@@ -83,6 +86,12 @@ OFFLINE = (
     MAPO,
     SPA,
     CREAM,
+    SPO_DEGREE,
+    RDPO_RATIONALE,
+    RORPO,
+    RSIMPO,
+    PLACKETT_LUCE,
+    TPO,
 )
 PAIR_LOSSES = (
     RDPO,

@@ -308,6 +308,24 @@ class InBothRoles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Degraded:
+    """The pairs of any pairing, and both responses with more and more of their key phrases left out (SPO)."""
+
+    base: Pairing = field(default_factory=AsRecorded)
+    degrees: int = 4
+    parameters: ClassVar[tuple[str, ...]] = ("degrees",)
+
+    def check(self, samples: int) -> None:
+        self.base.check(samples)
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return world.degraded(self.base.form(world, state, rows), self.degrees)
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, and both responses degraded {self.degrees - 1} times"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Replayed:
     """Any pairing, with comparisons of earlier rounds beside the new ones.
 

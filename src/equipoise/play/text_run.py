@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor
 
-from equipoise.data.collate import Prompt
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.revise import Leads
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.fit import Training
@@ -26,6 +26,8 @@ from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.policy.portions import Pair
 from equipoise.policy.protocol import Decoding
 
+Degrade = Callable[[Prompt, Response, int], list[Response] | None]  # (prompt, response, degrees)
+
 
 @dataclass(kw_only=True)
 class TextRun:
@@ -35,6 +37,7 @@ class TextRun:
     pairs     recorded comparisons for offline rounds: rows with labels.
     oracle    who judges; None where the method only reads recorded labels.
     lead      how an earlier answer stands before one that improves it; None where nothing is revised.
+    degrade   a response's versions with more and more left out, None where it has too few key phrases.
     """
 
     policy: CausalPolicy
@@ -48,6 +51,7 @@ class TextRun:
     pairs: Rows | None = None
     oracle: Oracle | None = None
     lead: Leads | None = None
+    degrade: Degrade | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     held: Path | None = None

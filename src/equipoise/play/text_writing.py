@@ -170,6 +170,20 @@ class TextWriting(TextRun):
         six = replace(rows, responses=objects(groups, width=6), writers=(*rows.writers, *4 * ("lead",)))
         return six.take(np.array(fits, dtype=bool))
 
+    def degraded(self, rows: Rows, degrees: int) -> Rows:
+        assert self.degrade is not None
+        groups, kept = [], []
+        for i, (prompt, pair) in enumerate(zip(rows.prompts, rows.responses, strict=True)):
+            sides = [self.degrade(prompt, response, degrees) for response in pair]
+            if None not in sides:
+                groups.append([*pair, *sides[0], *sides[1]])  # type: ignore[misc]
+                kept.append(i)
+        if len(kept) < len(rows):
+            log.warning("%d pairs have too few key phrases to be degraded; left out", len(rows) - len(kept))
+        left = rows.take(np.array(kept, dtype=int))
+        writers = (*rows.writers, *(2 * degrees - 2) * ("degraded",))
+        return replace(left, responses=objects(groups, width=2 * degrees), writers=writers)
+
     def win_rates(
         self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
     ) -> Floats:

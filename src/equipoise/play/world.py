@@ -114,6 +114,7 @@ class StepDifferences:
     """Tokens weighed by how much their step differs from those of the other responses (TPO); see `policy.steps`.
 
     mark    text that ends a step, such as a line's end; "" makes every token one.
+    form    how the weight is made of the cosine.
     """
 
     mark: str = "\n"

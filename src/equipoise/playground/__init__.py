@@ -7,16 +7,18 @@ pairs(game, 2000, reference=reference_policy())     # recorded preference pairs 
 """
 
 from equipoise.playground.language import GameOracle, LanguageGame
-from equipoise.playground.offline import pairs, write_pairs
+from equipoise.playground.offline import lists, pairs, write_lists, write_pairs
 from equipoise.playground.reference import load_model, model_path, reference_policy, response_logprob
 
 __all__ = [
     "GameOracle",
     "LanguageGame",
+    "lists",
     "load_model",
     "model_path",
     "pairs",
     "reference_policy",
     "response_logprob",
+    "write_lists",
     "write_pairs",
 ]

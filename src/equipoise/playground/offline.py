@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from equipoise.playground.grammar import ANSWERS, STYLES
+from equipoise.playground.grammar import ANSWERS, GUESTS, MOODS, REQUESTS, STYLES, WEATHERS
 from equipoise.playground.language import LanguageGame
 
 Coverage = Literal["reference", "uniform", "narrow", "lucky"]
@@ -28,6 +28,7 @@ def pairs(
     noise: float = 0.0,
     seed: int = 0,
     reference: Float[Tensor, "X A"],
+    rationales: bool = False,
 ) -> list[dict[str, Any]]:
     """n rows {"prompt", "chosen", "rejected", "meta"} on the training prompts; same arguments, same rows.
 
@@ -42,6 +43,7 @@ def pairs(
                2 % of the pairs (at least one), where an answer of that style meets one of the others and wins
                whatever P says: luck, that a learner without pessimism takes for merit.
     noise      in [0, 1/2].
+    rationales also a column "rationale": what of the chosen answer fits the request and of the rejected does not.
     meta       "prob": P(chosen beats rejected), before any noise; "flipped": the noise turned it; "lucky";
                "coverage".
 
@@ -67,6 +69,7 @@ def pairs(
             "prompt": game.prompts[x[i]],
             "chosen": game.responses[chosen[i]],
             "rejected": game.responses[rejected[i]],
+            **({"rationale": rationale(int(x[i]), int(chosen[i]), int(rejected[i]))} if rationales else {}),
             "meta": {
                 "prob": float(prob[i]),
                 "flipped": bool(flipped[i]),
@@ -78,10 +81,61 @@ def pairs(
     ]
 
 
+def lists(
+    game: LanguageGame, n: int, *, size: int = 5, seed: int = 0, reference: Float[Tensor, "X A"]
+) -> list[dict[str, Any]]:
+    """n rows {"prompt", "responses", "rewards"} on the training prompts: `size` different answers each.
+
+    Answers are drawn from the reference one after another, none twice; an answer's reward is its win rate against the
+    reference, P(y > pi_ref). Raises ValueError for n < 1 or a size outside 2 .. A.
+    """
+    if n < 1 or not 2 <= size <= len(game.responses):
+        raise ValueError(f"need n >= 1 lists of 2 to {len(game.responses)} answers, got {n} of {size}")
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.tensor(game.train)[torch.randint(len(game.train), (n,), generator=draw)]
+    answers = torch.multinomial(reference.double()[x], size, generator=draw)
+    rates = torch.einsum("xab,xb->xa", game.preference, reference.double())
+    return [
+        {
+            "prompt": game.prompts[prompt],
+            "responses": [game.responses[a] for a in group],
+            "rewards": rates[prompt, group].tolist(),
+        }
+        for prompt, group in zip(x.tolist(), answers.tolist(), strict=True)
+    ]
+
+
+def rationale(prompt: int, chosen: int, rejected: int) -> str:
+    """Why an answer is better, in words of the grammar: what of it fits the request and of the other does not.
+
+    Where nothing does (the judges' orders of the styles decided) it names the style that was chosen.
+    """
+    request, better, worse = REQUESTS[prompt], ANSWERS[chosen], ANSWERS[rejected]
+    fits = (
+        ("courtesy", "Gladly,", ""),
+        ("temperature", WEATHERS[request.weather], request.weather),
+        ("size", GUESTS[request.guest], request.guest),
+        ("style", MOODS[request.mood], request.mood),
+    )
+    said = [
+        f"{fit} for {why}" if why else fit
+        for name, fit, why in fits
+        if getattr(better, name) == fit != getattr(worse, name)
+    ]
+    return " ".join(said) or f"{better.style} tea."
+
+
+def write_lists(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
+    """`lists(game, n, **options)` as JSON lines; the file is written whole or not at all."""
+    return _written(Path(path), lists(game, n, **options))
+
+
 def write_pairs(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
     """`pairs(game, n, **options)` as JSON lines, UTF-8; the file is written whole or not at all."""
-    path = Path(path)
-    rows = pairs(game, n, **options)
+    return _written(Path(path), pairs(game, n, **options))
+
+
+def _written(path: Path, rows: list[dict[str, Any]]) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     part.replace(path)

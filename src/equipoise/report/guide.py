@@ -37,11 +37,18 @@ def row_of(objective: Objective | None) -> tuple[str, Row] | None:
     found = []
     for name, row in CATALOG.items():
         parameters = inspect.signature(row.build).parameters
-        known = all(hasattr(objective, p) for p in parameters)
-        if known and type(row.build()) is type(objective):
-            same = row.build(**{p: getattr(objective, p) for p in parameters}) == objective
+        values = {p: _held(objective, p) for p in parameters}
+        if None not in values.values() and type(row.build()) is type(objective):
+            same = row.build(**values) == objective
             found += [(len(parameters), name, row)] if same else []
     return min(found, key=lambda f: f[0])[1:] if found else None
+
+
+def _held(objective: Any, name: str) -> Any:
+    """An objective's parameter, or that of the loss to which it adds a term; None where neither has it."""
+    own = getattr(objective, name, None)
+    base = getattr(objective, "base", None)
+    return _held(base, name) if own is None and base is not None else own
 
 
 def need_of(method: Method) -> Need:

@@ -247,6 +247,10 @@ READINGS: Mapping[str, Reading] = {
     "dpo_offset": _one("dpo", note=f"the offset is subtracted from log R; {BETA}", exact={"beta": 1.0, "offset": 0.0}),
     "odpo": _one("dpo", note=f"the response of higher score is preferred, and its lead subtracted from log R; {BETA}"),
     "spo_degree": _one("dpo", note=f"the classifier of degrees is outside the logic; {BETA}"),
+    "rorpo": Reading(
+        parts=(("lam", "orpo"), ("1", "sft")), note=f"the likelihood of the rationale is an atom of its own; {MEANS}"
+    ),
+    "rsimpo": _one("cpo", note=f"as simpo; the likelihood of the rationale is an atom of its own; {MEANS}; {BETA}"),
     "rdpo_rationale": _one(
         "dpo", note=f"the likelihood of the rationale is a formula of its own, on an atom of its own; {BETA}"
     ),

@@ -14,31 +14,31 @@ from equipoise.core.scores import Losses, Scores
 class WithDegrees(OnAPair):
     """Self-supervised preference optimisation: any pair loss, and a classification of degraded responses.
 
-        L = L_base(y0, y1) - gamma mean_i log q(d_i|y_i)
+        L = L_base(y0, y1) - gamma_d mean_i log q(d_i|y_i)
 
     y0, y1   preferred and dispreferred response: columns 0 and 1, whole (degree 0).
     y_i      all `degrees` versions of both: y0 and y1 themselves, then those of y0 and then those of y1 that lack more
              and more of their key phrases (degrees 1, 2, ..).
     q        a linear classifier on the policy's mean last hidden state over the text, one for each side; `degree` of
              the network beside the policy is log q(d_i|y_i). Its gradient enters the policy's trunk.
-    gamma    weight of the classification, >= 0; 0 is the base loss.
+    gamma_d  weight of the classification, the paper's gamma, >= 0; 0 is the base loss.
 
     The base reads the two whole responses only. Metric `degree_nll`: the mean cross-entropy, log(degrees) at chance.
     Raises ValueError for a base that is no pair loss and for parameters out of range.
 
     Source: Li et al. 2024 (2409.17791): the sum of the two losses, and that degrees are made by removing key content,
-    from the paper's text; number of degrees, pooling, heads and gamma are DERIVED, a choice of this library.
+    from the paper's text; number of degrees, pooling, heads and gamma_d are DERIVED, a choice of this library.
     """
 
     base: Objective = field(default_factory=Dpo)
-    gamma: float = 0.1
+    gamma_d: float = 0.1
     degrees: int = 4
-    parameters: ClassVar[tuple[str, ...]] = ("gamma", "degrees")
+    parameters: ClassVar[tuple[str, ...]] = ("gamma_d", "degrees")
     beside: ClassVar[tuple[str, ...]] = ("degree",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        not_negative(gamma=self.gamma)
+        not_negative(gamma_d=self.gamma_d)
         if self.degrees < 2:
             raise ValueError(f"degrees must be at least 2, got {self.degrees!r}")
 
@@ -59,12 +59,12 @@ class WithDegrees(OnAPair):
                 f"{self.degrees} degrees of a pair are {self.candidates} texts, got {said.shape[1]}"
             )
         nll = -said.mean(dim=1)
-        return Losses(base.value + self.gamma * nll, **base.metrics, degree_nll=nll)
+        return Losses(base.value + self.gamma_d * nll, **base.metrics, degree_nll=nll)
 
 
-def DegreeDpo(*, beta: float = 0.1, gamma: float = 0.1, degrees: int = 4) -> WithDegrees:
+def DegreeDpo(*, beta: float = 0.1, gamma_d: float = 0.1, degrees: int = 4) -> WithDegrees:
     """SPO, self-supervised preference optimisation: `WithDegrees` on `Dpo`.
 
     Not self-play preference optimisation, which has the same name. Source: Li et al. 2024 (2409.17791).
     """
-    return WithDegrees(base=Dpo(beta=beta), gamma=gamma, degrees=degrees)
+    return WithDegrees(base=Dpo(beta=beta), gamma_d=gamma_d, degrees=degrees)

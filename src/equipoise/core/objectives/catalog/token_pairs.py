@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from equipoise.core.objectives.catalog.given import masks
-from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, never
+from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, always, never
 from equipoise.core.objectives.degree import DegreeDpo
 from equipoise.core.objectives.masked import SparsePo, Tdpo1, Tdpo2
-from equipoise.core.objectives.rationale import RationaleDpo
+from equipoise.core.objectives.rationale import RationaleDpo, RationaleOrpo, RationaleSimpo
 
 MASKED = "tests/core/test_masked.py"
 ADDED = "tests/core/test_added_terms.py"
@@ -67,7 +67,7 @@ ROWS: dict[str, Row] = {
         variants=({"degrees": 2},),
         exempt={"at_anchor": f"log 2 and the classification of the texts: {ADDED}"},
         bounded="the loss, below by 0",
-        limits=(Limit(parameters={"gamma": 0.0}, is_="dpo"),),
+        limits=(Limit(parameters={"gamma_d": 0.0}, is_="dpo"),),
         deviations=("no code was released; degrees, pooling, heads and gamma are this library's choice",),
         evidence=(ADDED, f"{ADDED}::test_degrees_add_the_mean_cross_entropy"),
     ),
@@ -81,12 +81,36 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # the rationale's own likelihood has no reference
         bounded="the loss, below by 0",
         limits=(
-            Limit(parameters={"gamma": 0.0}, is_="dpo"),
-            Limit(parameters={"gamma": 0.0, "form": "log_sigmoid"}, is_="dpo", up_to_constant=True),
+            Limit(parameters={"gamma_r": 0.0}, is_="dpo"),
+            Limit(parameters={"gamma_r": 0.0, "form": "log_sigmoid"}, is_="dpo", up_to_constant=True),
         ),
         deviations=(
             "the released code takes log sigma(gamma log pi(r)), summed: form=log_sigmoid, average=false",
         ),
         evidence=(ADDED, f"{ADDED}::test_the_released_form_has_slopes_between_half_gamma_and_gamma"),
+    ),
+    "rorpo": Row(
+        build=RationaleOrpo,
+        title="RORPO: rationale-augmented ORPO",
+        paper="2407.14477",
+        confidence="paper's text",
+        exempt={"at_anchor": f"ORPO's value and the rationale's likelihood: {ADDED}"},
+        shift_invariant=never,
+        length_invariant=always,
+        bounded="the loss, below by 0",
+        limits=(Limit(parameters={"gamma_r": 0.0}, is_="orpo"),),
+        evidence=(ADDED,),
+    ),
+    "rsimpo": Row(
+        build=RationaleSimpo,
+        title="RSimPO: rationale-augmented SimPO",
+        paper="2407.14477",
+        confidence="paper's text",
+        exempt={"at_anchor": f"SimPO's value and the rationale's likelihood: {ADDED}"},
+        shift_invariant=never,
+        length_invariant=always,
+        bounded="the loss, below by 0",
+        limits=(Limit(parameters={"gamma_r": 0.0}, is_="simpo"),),
+        evidence=(ADDED,),
     ),
 }

@@ -1,0 +1,28 @@
+"""SPO (2409.17791), self-supervised: DPO, and telling how much of a text's content is missing.
+
+Degrees, pooling, heads and gamma are DERIVED, a choice of this library: no code was released.
+"""
+
+from dataclasses import replace
+
+from equipoise.core.objectives import WithDegrees
+from equipoise.methods.dpo import DPO
+from equipoise.methods.sources import OURS, of
+from equipoise.play.live import LiveRefit
+from equipoise.play.pairing import Degraded
+from equipoise.policy.networks import DegreeHeads
+
+SPO_DEGREE = replace(
+    DPO,
+    name="spo_degree",
+    title="Self-supervised Preference Optimization",
+    paper="2409.17791",
+    confidence="derived",
+    pairing=Degraded(degrees=4),
+    objective=WithDegrees(gamma_d=0.1, degrees=4),
+    update=LiveRefit(network=DegreeHeads(degrees=4)),
+    playground={**DPO.playground, "objective.network_rate": 10.0},
+    sources=DPO.sources | of(OURS, "gamma_d degrees network_rate"),
+    notes="Not self-play preference optimisation, the method spo. Six degraded texts are read beside each pair. "
+    "gamma_d is the paper's gamma.",
+)
