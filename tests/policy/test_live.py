@@ -103,12 +103,13 @@ def test_masks_have_exact_zeros_and_are_never_negative(tiny):
     frozen = Frozen(policy, layers=True)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
     network = built(SparseMasks(common=False), 32, 2, seed=0)
-    draw = torch.Generator().manual_seed(0)
+    layers, draw = frozen.law(batch).layers, torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if "layers" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=draw) - 3.0 * name.endswith("bias"))
-    said = network(frozen.law(batch).layers)
+        for mask in network.masks:
+            for layer, states in zip(mask.layers, layers, strict=True):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=draw))
+                layer.bias.copy_(-(mask.norm(states) @ layer.weight[0]).quantile(0.9))  # few tokens are above
+    said = network(layers)
     for values in said.values():
         assert bool((values >= 0).all()) and bool((values == 0).any()) and bool((values > 0).any())
     assert not said["utility"].equal(said["divergence"])
