@@ -95,6 +95,25 @@ def test_evidence_is_written_and_printed(tmp_path):
     assert all(name in console.export_text(clear=False) for name in CLAIMS)
 
 
+def test_stored_evidence_is_read_back_as_it_was(tmp_path):
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "quick")
+    assert report.stored_evidence("spac_saddle", tmp_path, "quick") == (EVIDENCE, "quick")
+    assert report.stored_evidence("spac_saddle", tmp_path, "full") is None
+    assert report.stored_evidence("rto_credit", tmp_path, "quick") is None  # nothing there
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "full")
+    assert report.stored_evidence("spac_saddle", tmp_path, "quick") == (EVIDENCE, "full")
+    path = tmp_path / "spac_saddle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rule": "Heart: another."}))
+    assert report.stored_evidence("spac_saddle", tmp_path, "quick") is None
+
+
+def test_the_page_says_at_which_scale_a_claim_was_run():
+    page = report.markdown({"spac_saddle": EVIDENCE, "rto_credit": EVIDENCE}, scales={"rto_credit": "quick"})
+    assert "| holds | full |" in page and "| holds | quick |" in page
+    assert "**holds (quick run).**" in page.split("\n## rto_credit\n")[1]
+    assert "(quick run)" not in page.split("\n## rto_credit\n")[0]
+
+
 def test_the_page_escapes_bars_and_links_pictures():
     page = report.markdown({"spac_saddle": EVIDENCE})
     assert "| name\\| | value |\n| --- | ---: |\n| x\\|y | 0.1235 |\n| z | - |" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -79,6 +79,20 @@ class Evidence:
     def as_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Evidence:
+        """The inverse of `as_json`; other entries of `stored` are left alone."""
+        tables = tuple(
+            Table(t["title"], tuple(t["columns"]), tuple(tuple(row) for row in t["rows"]))
+            for t in stored["tables"]
+        )
+        panels = tuple(Panel(**p | {"lines": tuple(map(_line, p["lines"]))}) for p in stored["panels"])
+        return cls(stored["verdict"], stored["summary"], tables, panels)
+
+
+def _line(stored: Mapping[str, Any]) -> Line:
+    return Line(**{name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()})
 
 
 @dataclass(frozen=True)
