@@ -17,8 +17,9 @@ from equipoise.games import enumerate_data
 from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
-# below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale
-ELSEWHERE = ("spac_coverage", "rlp_on_distribution", "three_d_properties")
+# below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale;
+# in test_token_claims.py: it fails
+ELSEWHERE = ("spac_coverage", "rlp_on_distribution", "three_d_properties", "tpo_on_step_trees")
 MIXED = (
     "f_dpo_divergences",
     "rso_accepted",

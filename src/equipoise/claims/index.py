@@ -34,11 +34,13 @@ from equipoise.claims.spac_coverage import COVERAGE
 from equipoise.claims.sppo import RAISES_CHOSEN
 from equipoise.claims.srpo import ROBUSTNESS
 from equipoise.claims.three_d import PROPERTIES
+from equipoise.claims.tpo import STEP_TREES
 from equipoise.claims.vpo import SIGNS_MATTER
 from equipoise.claims.xpo import EXPLORES
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
+LISTS_AND_TOKENS = (STEP_TREES,)
 EQUILIBRIA = (
     CLASSES,
     LAST_ITERATE,
@@ -64,7 +66,9 @@ REWARDS = (
     ON_DISTRIBUTION,
 )
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *EQUILIBRIA, *REWARDS)}
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *LISTS_AND_TOKENS, *EQUILIBRIA, *REWARDS)
+}
 
 
 def get(name: str) -> Claim:

@@ -39,6 +39,6 @@ ROWS: dict[str, Row] = {
             "the released code wraps the loss in -log sigma(beta L), whose gradient increases L, leaves lambda out and "
             "adds a constant for every tie",
         ),
-        evidence=(TESTS, f"{TESTS}::test_lambda_by_hand"),
+        evidence=(TESTS, f"{TESTS}::test_lambda_by_hand", "tpo_on_step_trees"),
     ),
 }
