@@ -27,6 +27,7 @@ MIXED = (
     "srpo_robustness",
     "ofs_forgetting",
     "sapo_against_spin",
+    "sparse_po_masks",
 )
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import frontier, tpo
+from equipoise.claims import frontier, sparse_po, tpo
 from equipoise.claims.frontier import Climb
+from equipoise.core.objectives import SparsePo
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # hundreds of small steps
 
@@ -82,3 +83,76 @@ def test_rank_weights_beat_the_best_and_worst_but_not_all_pairs():
     at = {row[1]: row[2:5] for row in found.tables[0].rows}
     assert found.verdict == "fails"
     assert at[tpo.BEST][0] < at[tpo.TPO][0] < at[tpo.ALL][0]
+
+
+# SparsePO ----------------------------------------------------------------------------------------
+
+
+def test_pairs_prefer_the_word_that_matters_as_often_as_bradley_terry_says():
+    said = sparse_po.truth()[sparse_po.draw(20, 1000).responses]
+    apart = said[..., 0] != said[..., 1]
+    rate = 1 / (1 + np.exp(-sparse_po.WORTH))
+    # some 10,000 pairs that differ there: one standard error is 0.0033
+    assert float(said[apart][:, 0].mean()) == pytest.approx(rate, abs=0.012)
+
+
+def test_a_true_mask_lets_no_gradient_through_elsewhere_and_a_mask_of_ones_does():
+    pairs = sparse_po.draw(2, 50)
+    elsewhere, there = sparse_po.leak(pairs)
+    assert elsewhere == 0 < 0.01 < there
+    base = sparse_po.reference(2)
+    logits = base.logits.clone().requires_grad_(True)
+    ones = torch.ones(2, len(sparse_po.TREE.responses), sparse_po.TREE.length, dtype=torch.float64)
+    found = sparse_po.scores(sparse_po.TokenPolicy(sparse_po.TREE, logits), base, pairs, ones)
+    SparsePo(l1_u=0.0, l1_d=0.0)(found).value.sum().backward()
+    assert bool((logits.grad.abs().amax(dim=(0, 2))[:7] > 1e-4).all())  # all prefixes of up to two words
+
+
+def test_with_the_true_mask_the_kl_is_that_of_one_word():
+    """All KL stands in the place that matters: at most a little over that of one word, 0.8 against 0.5."""
+    path = sparse_po.learn(sparse_po.draw(4, 200), sparse_po.GIVEN, steps=60).path
+    one_word = 0.8 * np.log(1.6) + 0.2 * np.log(0.4)
+    at = path.kl_at(0.8)
+    assert (at >= one_word - 1e-3).all() and at == pytest.approx(one_word, rel=0.02)
+
+
+def test_masks_begin_at_one():
+    assert torch.allclose(sparse_po.Masks(2)(), torch.ones((), dtype=torch.float64))
+
+
+def masks_verdict(
+    given: float = 0.3,
+    learnt: float = 0.5,
+    drift: float = 0.6,
+    leaked: float = 0.0,
+    own: float = 1.0,
+    on: float = 2.0,
+):
+    """Figures are KLs per unit of score; DPO's is 1."""
+    spread = 1 + np.linspace(-0.01, 0.01, 5)[:, None]
+    value = np.tile(np.linspace(0.5, 1.0, 11), (5, 1))
+    costs = {sparse_po.DPO: 1.0, sparse_po.TDPO1: drift, sparse_po.TDPO2: drift}
+    costs |= {sparse_po.GIVEN: given, sparse_po.LEARNT: learnt}
+    masks = np.ones((5, sparse_po.TREE.length)) + 0.01 * spread
+    masks[:, sparse_po.MATTERS] = on
+    found = {
+        (name, sparse_po.PAIRS): sparse_po.Learnt(
+            Climb(cost * (1 if name == sparse_po.DPO else spread) * (value - 0.5) * 8, value),
+            masks if name == sparse_po.LEARNT else None,
+        )
+        for name, cost in costs.items()
+    }
+    return sparse_po.judge(found, (leaked, own)).verdict
+
+
+def test_rule_of_sparse_po():
+    assert masks_verdict() == "holds"
+    assert masks_verdict(leaked=1e-9) == masks_verdict(own=0.0) == "fails"
+    assert masks_verdict(learnt=1.0) == "fails"
+    assert masks_verdict(given=1.1) == masks_verdict(drift=1.2) == masks_verdict(on=0.5) == "mixed"
+
+
+def test_the_true_mask_saves_most_and_tdpo1_pays_for_chosen_responses_that_drift():
+    found = sparse_po.run("quick")
+    at = {row[1]: row[2] for row in found.tables[0].rows}
+    assert at[sparse_po.GIVEN] < at[sparse_po.TDPO2] < at[sparse_po.DPO] < at[sparse_po.TDPO1]

@@ -31,6 +31,7 @@ from equipoise.claims.rto import CREDIT
 from equipoise.claims.sapo import AGAINST_SPIN
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
+from equipoise.claims.sparse_po import MASKS
 from equipoise.claims.sppo import RAISES_CHOSEN
 from equipoise.claims.srpo import ROBUSTNESS
 from equipoise.claims.three_d import PROPERTIES
@@ -40,7 +41,7 @@ from equipoise.claims.xpo import EXPLORES
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
-LISTS_AND_TOKENS = (STEP_TREES,)
+LISTS_AND_TOKENS = (STEP_TREES, MASKS)
 EQUILIBRIA = (
     CLASSES,
     LAST_ITERATE,

@@ -19,7 +19,11 @@ ROWS: dict[str, Row] = {
         confidence="recalled",
         at_anchor=lambda _: LOG2,
         bounded="the loss, below by 0",
-        evidence=(MASKED, f"{MASKED}::test_divergences_along_a_tree_are_those_of_its_laws"),
+        evidence=(
+            MASKED,
+            f"{MASKED}::test_divergences_along_a_tree_are_those_of_its_laws",
+            "sparse_po_masks",
+        ),
     ),
     "tdpo2": Row(
         build=Tdpo2,
@@ -30,7 +34,7 @@ ROWS: dict[str, Row] = {
         bounded="the loss, below by 0",
         exempt={"divergences": "the chosen response's is detached"},
         limits=(Limit(parameters={"alpha": 0.0}, is_="dpo"),),
-        evidence=(MASKED, f"{MASKED}::test_tdpo2_holds_only_the_rejected_response_down"),
+        evidence=(MASKED, f"{MASKED}::test_tdpo2_holds_only_the_rejected_response_down", "sparse_po_masks"),
     ),
     "sparse_po": Row(
         build=SparsePo,
@@ -57,7 +61,7 @@ ROWS: dict[str, Row] = {
                 given=masks(1.0, 1.0),
             ),
         ),
-        evidence=(MASKED, f"{MASKED}::test_masks_of_zero_leave_no_gradient_in_the_policy"),
+        evidence=(MASKED, f"{MASKED}::test_masks_of_zero_leave_no_gradient_in_the_policy", "sparse_po_masks"),
     ),
     "spo_degree": Row(
         build=DegreeDpo,
