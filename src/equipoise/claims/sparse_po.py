@@ -164,7 +164,7 @@ def judge(found: Mapping[tuple[str, int], Learnt], leaked: tuple[float, float]) 
         f"{mask[:, MATTERS].mean():.2f} on the word that matters and at {aside.mean():.2f} on the others.",
         tables=(
             Table(
-                f"KL(pi || ref) in nats where the policy's score reaches {TARGET:g}; none where a data set's never does",
+                f"KL(pi || ref) in nats where the policy's score reaches {TARGET:g}; none: some never do",
                 ("pairs", "loss", "KL", "from", "to", "DPO's less it", "from", "to", "score at the end"),
                 tuple(row(name, count, at, found[name, count].path) for count in sizes for name in LOSSES),
             ),
