@@ -141,7 +141,15 @@ def test_all_methods_are_played_or_said_not_to_be(capsys):
     found = play(capsys, "rps", "--method", "all", "--rounds", "1")
     assert sorted([*found["methods"], *found["errors"]]) == sorted(METHODS)
     # what a finite game does not have, or a loss that ends in a kink: one clear reason each
-    clear = ("lengths", "infinite", "no smooth minimum", "one token", "hidden states", "activations", "no content")
+    clear = (
+        "lengths",
+        "infinite",
+        "no smooth minimum",
+        "one token",
+        "hidden states",
+        "activations",
+        "no content",
+    )
     for name, said in found["errors"].items():
         assert any(reason in said for reason in clear), f"{name}: {said}"
     assert {"dpo", "rdpo", "f_dpo_js", "rpo", "nca_pair"} <= found["methods"].keys()

@@ -282,9 +282,9 @@ class WithChosen:
         pass
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        prob = np.ones(len(rows)) if rows.prob is None else rows.prob
-        best = np.where(prob >= 0.5, 0, 1)
-        return replace(rows.columns([best, 1 - best, best]), prob=np.maximum(prob, 1 - prob))
+        turned = rows.preferred_first()
+        first, second = np.zeros(len(rows), int), np.ones(len(rows), int)
+        return replace(turned.columns([first, second, first]), prob=turned.prob)
 
     def describe(self) -> str:
         return "as recorded, with the preferred response once more"

@@ -175,8 +175,7 @@ def _preferred(world: World, state: State, parts: int) -> Rows:
     """One column: the response that each recorded pair prefers, of the round's part of the data."""
     rows = world.recorded(state)
     rows = rows.take(np.arange((state.round - 1) % parts, len(rows), parts))
-    prob = np.ones(len(rows)) if rows.prob is None else rows.prob
-    return rows.columns([np.where(prob >= 0.5, 0, 1)])
+    return rows.preferred_first().columns([np.zeros(len(rows), int)])
 
 
 def name_of(who: Who) -> str:

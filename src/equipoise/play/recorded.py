@@ -74,9 +74,7 @@ def with_rationales(rows: Rows, items: Sequence[Rendered], reasons: Sequence[Rea
 
     Raises DataError where no pair has a rationale that fits.
     """
-    assert rows.prob is not None
-    order = np.where(rows.prob >= 0.5, 0, 1)
-    pairs = replace(rows.columns([order, 1 - order]), prob=np.maximum(rows.prob, 1 - rows.prob))
+    pairs = rows.preferred_first()
     third, kept = [], []
     for i, (item, by) in enumerate(zip(items, reasons, strict=True)):
         text = item.record.rationale

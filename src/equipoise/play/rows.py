@@ -94,6 +94,12 @@ class Rows:
         """One pair per row: the responses at column indices first[i] and second[i], with P(first beats second)."""
         return replace(self.columns([first, second]), prob=prob)
 
+    def preferred_first(self) -> Rows:
+        """Labelled pairs, turned so that the response that the label prefers is column 0; no label is certainty."""
+        prob = np.ones(len(self)) if self.prob is None else self.prob
+        best = np.where(prob >= 0.5, 0, 1)
+        return self.pair(best, 1 - best, np.maximum(prob, 1 - prob))
+
     def append(self, responses: Array, writer: str) -> Rows:
         """Further columns [N, k], all by one writer; rewards were those of the columns before, and go."""
         writers = (*self.writers, *[writer] * responses.shape[1])

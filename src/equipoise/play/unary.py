@@ -173,9 +173,7 @@ class PreferredFirst:
         pass
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        prob = np.ones(len(rows)) if rows.prob is None else rows.prob
-        best = np.where(prob >= 0.5, 0, 1)
-        return replace(rows.columns([best, 1 - best]), prob=np.maximum(prob, 1 - prob))
+        return rows.preferred_first()
 
     def describe(self) -> str:
         return "as recorded, preferred response first"
