@@ -18,8 +18,15 @@ from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
 # below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale;
-# in test_token_claims.py: it fails
-ELSEWHERE = ("spac_coverage", "rlp_on_distribution", "three_d_properties", "tpo_on_step_trees")
+# in test_token_claims.py: it fails; in test_unary_claims.py: one fails, one takes long where shapes are checked
+ELSEWHERE = (
+    "spac_coverage",
+    "rlp_on_distribution",
+    "three_d_properties",
+    "tpo_on_step_trees",
+    "kto_card",
+    "bco_mismatched_thumbs",
+)
 MIXED = (
     "f_dpo_divergences",
     "rso_accepted",
@@ -28,6 +35,7 @@ MIXED = (
     "ofs_forgetting",
     "sapo_against_spin",
     "sparse_po_masks",
+    "d2o_negatives_only",
 )
 
 

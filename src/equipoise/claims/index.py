@@ -6,9 +6,11 @@ from difflib import get_close_matches
 
 from equipoise.claims.apo import ACCELERATION
 from equipoise.claims.asft import RAISES
+from equipoise.claims.bco import MISMATCHED
 from equipoise.claims.claim import Claim
 from equipoise.claims.classes import CLASSES
 from equipoise.claims.copg import OFF_POLICY_CLAIM
+from equipoise.claims.d2o import NEGATIVES_ONLY
 from equipoise.claims.dno import MONOTONE
 from equipoise.claims.egpo import BASELINES
 from equipoise.claims.f_dpo import DIVERGENCES
@@ -16,6 +18,7 @@ from equipoise.claims.forgetting import FORGETTING
 from equipoise.claims.gpm import CYCLES
 from equipoise.claims.hypo import PARTIAL_COVERAGE
 from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
+from equipoise.claims.kto import CARD
 from equipoise.claims.label_flips import LABEL_FLIPS
 from equipoise.claims.mpo import PLAIN_NASH
 from equipoise.claims.npo import SLOW_COLLAPSE
@@ -42,6 +45,7 @@ from equipoise.claims.xpo import EXPLORES
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
 LISTS_AND_TOKENS = (STEP_TREES, MASKS)
+UNARY = (CARD, MISMATCHED, NEGATIVES_ONLY)
 EQUILIBRIA = (
     CLASSES,
     LAST_ITERATE,
@@ -68,7 +72,7 @@ REWARDS = (
 )
 
 CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *LISTS_AND_TOKENS, *EQUILIBRIA, *REWARDS)
+    claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *LISTS_AND_TOKENS, *UNARY, *EQUILIBRIA, *REWARDS)
 }
 
 

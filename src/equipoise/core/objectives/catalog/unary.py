@@ -41,7 +41,7 @@ ROWS: dict[str, Row] = {
             "TRL and HALOs take the unrelated response from the batch, cycled by one; here it is drawn from all data",
             "HALOs leaves zeros out of the mean of the reference point",
         ),
-        evidence=("tests/core/test_unary.py", "tests/play/test_context.py"),
+        evidence=("tests/core/test_unary.py", "tests/play/test_context.py", "kto_card"),
     ),
     "apo_zero_unpaired": Row(
         build=ApoZeroUnpaired,
@@ -69,7 +69,7 @@ ROWS: dict[str, Row] = {
         data="unary",
         bounded="below by 0, on a pair by the DPO loss",
         deviations=("TRL's shift is a running mean of all rewards so far, both kinds pooled",),
-        evidence=("tests/core/test_unary.py", "tests/play/test_context.py"),
+        evidence=("tests/core/test_unary.py", "tests/play/test_context.py", "bco_mismatched_thumbs"),
     ),
     "aot": Row(
         build=Aot,
@@ -172,6 +172,6 @@ ROWS: dict[str, Row] = {
                 given=_pair_with_one_reference,
             ),
         ),
-        evidence=("tests/core/test_unlearning.py",),
+        evidence=("tests/core/test_unlearning.py", "d2o_negatives_only"),
     ),
 }
