@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from equipoise.policy.files import whole, write_json, write_text
 from equipoise.report.style import CYCLE, FAINT, direct_labels, panels, render, styled
 
 PANEL_WIDTH = 4.5  # inches
+LABEL_WIDTH, LABEL_GAP = 0.4, 0.065  # of a panel: names closer than this would overlap
 
 
 def run_claim(name: str, scale: Scale = "full", out: Path | None = None) -> Evidence:
@@ -108,7 +110,6 @@ def base(name: str) -> str:
 
 def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     ends = []
-    right = max(line.x[-1] for line in panel.lines)
     for line in panel.lines:
         colour = FAINT if line.guide else colours[base(line.name)]
         if line.guide:
@@ -117,18 +118,7 @@ def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
             axes.plot(line.x, line.y, color=colour, marker="o" if len(line.x) < 30 else None, markersize=3)
         if line.low and line.high:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.13, linewidth=0)
-        if line.x[-1] == right:
-            ends.append((line.x[-1], line.y[-1], line.name, colour))
-        else:
-            axes.annotate(
-                line.name,
-                (line.x[-1], line.y[-1]),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontsize=9,
-            )
+        ends.append((line.x[-1], line.y[-1], line.name, colour))
     if panel.log_x:
         axes.set_xscale("log")
         log_ticks(axes.xaxis, axes.get_xlim())
@@ -140,7 +130,21 @@ def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
     axes.autoscale_view()  # limits are lazy; labels are placed by them
-    direct_labels(axes, ends, gap=0.065)
+    name_lines(axes, ends)
+
+
+def name_lines(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Lines that reach the right edge are named beside it, others where they end, or beside it too if they crowd."""
+    right = max(x for x, *_ in ends)
+    inside = [end for end in ends if end[0] < right]
+    places = (axes.transData + axes.transAxes.inverted()).transform([end[:2] for end in ends])
+    gaps = [abs(a - b) for a, b in combinations(places, 2)]
+    if any(across < LABEL_WIDTH and up < LABEL_GAP for across, up in gaps):
+        inside = []
+    for x, y, name, colour in inside:
+        at = {"textcoords": "offset points", "va": "center", "color": colour, "fontsize": 9}
+        axes.annotate(name, (x, y), (5, 0), **at)
+    direct_labels(axes, [end for end in ends if end not in inside], gap=LABEL_GAP)
 
 
 def log_ticks(axis: Axis, limits: tuple[float, float]) -> None:
@@ -228,13 +232,10 @@ def write_page(path: Path, scale: Scale = "full") -> None:
     Claims whose evidence lies there already, at this scale or the full one and under the same rule, are not run
     again: remove a claim's JSON to have it run.
     """
-    folder, scales = path.parent / "figures", {}
-    found = {}
+    folder, found, scales = path.parent / "figures", {}, {}
     for name in CLAIMS:
-        found[name], scales[name] = stored_evidence(name, folder, scale) or (
-            run_claim(name, scale, folder),
-            scale,
-        )
+        found[name], scales[name] = stored_evidence(name, folder, scale) or (get(name).run(scale), scale)
+        write_evidence(name, found[name], folder, scales[name])
     write_text(path, markdown(found, scales=scales))
 
 
