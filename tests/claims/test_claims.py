@@ -18,12 +18,15 @@ from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
 # below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale;
-# in test_token_claims.py: it fails; in test_unary_claims.py: one fails, one takes long where shapes are checked
+# in test_token_claims.py: one fails, two learn too little at the quick scale;
+# in test_unary_claims.py: one fails, one takes long where shapes are checked
 ELSEWHERE = (
     "spac_coverage",
     "rlp_on_distribution",
     "three_d_properties",
     "tpo_on_step_trees",
+    "rationale_data_efficiency",
+    "spo_degree",
     "kto_card",
     "bco_mismatched_thumbs",
 )

@@ -25,6 +25,7 @@ from equipoise.claims.npo import SLOW_COLLAPSE
 from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
 from equipoise.claims.osp import STRENGTHS_CLAIM
 from equipoise.claims.p3o import SHIFT_INVARIANCE
+from equipoise.claims.rationale import DATA_EFFICIENCY
 from equipoise.claims.regret import SELF_PLAY
 from equipoise.claims.regret_loss import REGRET_LOSS
 from equipoise.claims.rlp import ON_DISTRIBUTION
@@ -35,6 +36,7 @@ from equipoise.claims.sapo import AGAINST_SPIN
 from equipoise.claims.spac import LUCKY_ARM, SADDLE
 from equipoise.claims.spac_coverage import COVERAGE
 from equipoise.claims.sparse_po import MASKS
+from equipoise.claims.spo_degree import DEGREE
 from equipoise.claims.sppo import RAISES_CHOSEN
 from equipoise.claims.srpo import ROBUSTNESS
 from equipoise.claims.three_d import PROPERTIES
@@ -44,7 +46,7 @@ from equipoise.claims.xpo import EXPLORES
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
-LISTS_AND_TOKENS = (STEP_TREES, MASKS)
+LISTS_AND_TOKENS = (STEP_TREES, MASKS, DATA_EFFICIENCY, DEGREE)
 UNARY = (CARD, MISMATCHED, NEGATIVES_ONLY)
 EQUILIBRIA = (
     CLASSES,

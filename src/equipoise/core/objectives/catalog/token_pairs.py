@@ -73,7 +73,7 @@ ROWS: dict[str, Row] = {
         bounded="the loss, below by 0",
         limits=(Limit(parameters={"gamma_d": 0.0}, is_="dpo"),),
         deviations=("no code was released; degrees, pooling, heads and gamma are this library's choice",),
-        evidence=(ADDED, f"{ADDED}::test_degrees_add_the_mean_cross_entropy"),
+        evidence=(ADDED, f"{ADDED}::test_degrees_add_the_mean_cross_entropy", "spo_degree"),
     ),
     "rdpo_rationale": Row(
         build=RationaleDpo,
@@ -91,7 +91,11 @@ ROWS: dict[str, Row] = {
         deviations=(
             "the released code takes log sigma(gamma log pi(r)), summed: form=log_sigmoid, average=false",
         ),
-        evidence=(ADDED, f"{ADDED}::test_the_released_form_has_slopes_between_half_gamma_and_gamma"),
+        evidence=(
+            ADDED,
+            f"{ADDED}::test_the_released_form_has_slopes_between_half_gamma_and_gamma",
+            "rationale_data_efficiency",
+        ),
     ),
     "rorpo": Row(
         build=RationaleOrpo,
