@@ -26,7 +26,7 @@ def objective(name: str) -> Objective:
 
 
 def run(scale: Scale) -> Evidence:
-    seeds, steps = {"quick": (3, 4), "full": (7, 48)}[scale]
+    seeds, steps = {"quick": (3, 4), "full": (5, 40)}[scale]
     sizes = {"quick": (16, 64), "full": SIZES}[scale]
     losses = {"quick": (WITHOUT, WITH), "full": (WITHOUT, WITH, MORE)}[scale]
     world, found = Playground(), {}
