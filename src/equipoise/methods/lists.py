@@ -33,6 +33,7 @@ TPO = replace(
     update=Weighed(by=StepDifferences(mark="")),
     train={"lr": 5e-7, "batch": 32, "schedule": "linear", "warmup": 0.1},
     playground={**TINY, "train.lr": 5e-4, "train.batch": 64, "train.epochs": 4},
+    exact={"steps": False},
     sources={
         **of(OURS, "schedule parts batch warmup"),
         "beta": "the released code",
