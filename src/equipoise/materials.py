@@ -13,7 +13,7 @@ import numpy as np
 
 from equipoise import oracles
 from equipoise.config import ConfigError, RunConfig
-from equipoise.data.collate import Prompt
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.lists import as_pairs
 from equipoise.data.read import Dataset, read
 from equipoise.data.reasons import Reasons

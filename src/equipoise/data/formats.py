@@ -14,7 +14,7 @@ from typing import Any
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.list_formats import LISTS, Fields, Format, Row
 from equipoise.data.prompt_cut import cut_conversations, cut_texts, is_transcript, shared_head, transcript
-from equipoise.data.records import Candidate, Context, Message
+from equipoise.data.records import Candidate, Context, Message, Space
 from equipoise.data.values import Reading, label_of, messages_of, shape, text_of
 
 _SHARED_WORDS = (
