@@ -93,7 +93,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(policy, pairs, monkeypatch,
     monkeypatch.setattr(
         type(policy.scorer), "forward", lambda *_: exec("raise RuntimeError('out of memory')")
     )
-    with pytest.raises(TrainingError, match="out of memory with 1 comparisons at a time"):
+    with pytest.raises(TrainingError, match="out of memory with one comparison at a time"):
         fit.step()
     with torch.no_grad():
         for n, p in policy.parameters():
@@ -270,6 +270,17 @@ def test_two_processes_are_one(tmp_path):
     worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
     moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
     assert worst < 1e-9 < 1e-4 < moved
+
+
+@pytest.mark.slow
+def test_two_processes_halve_together(tmp_path):
+    """The second of two processes is short of memory, then hopelessly so: the steps of one process, then one error."""
+    by_one_and_by_two("two_processes.py", tmp_path, "dpo", "short")
+    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
+    assert one["budgets"] == [256] and two["budgets"][0] == two["budgets"][1] < 256
+    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
+    assert max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"]) < 1e-9
+    assert "one comparison at a time" in two["error"] and not one["error"]
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Three steps in float64 on seven comparisons (an uneven share), by however many processes run this.
 
-    python two_processes.py FILE [OBJECTIVE]
+    python two_processes.py FILE [OBJECTIVE [short]]
 
 OBJECTIVE is "dpo" unless it is given; "kto" reads labels of the first responses and a mean over the second ones.
+"short": the second process, if there is one, has room for 24 tokens at a time, and after the three steps for none.
 """
 
 import os
@@ -15,12 +16,14 @@ from accelerate import Accelerator
 
 from equipoise.core.objectives import Aot, Dpo, Kto
 from equipoise.data.collate import Prompt, Response
+from equipoise.data.pack import Batch
 from equipoise.data.render import load_tokenizer
-from equipoise.play.fit import Fit, Training
+from equipoise.play.fit import Fit, Training, TrainingError
 from equipoise.play.rows import Rows
 from equipoise.play.state import objects
 from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scorer import Scorer
 
 accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
@@ -48,10 +51,30 @@ if name == "kto":
     rows = replace(rows, prob=None, reward=draw.random((7, 2)))
 objective = {"dpo": Dpo(beta=0.1), "aot": Aot(beta=0.1), "kto": Kto(beta=0.1)}[name]
 anchors = {"reference": torch.from_numpy(-10 * draw.random((7, 2)))}
-training = Training(batch=7, micro_batch=2, lr=1e-4, epochs=3)
+training = Training(batch=7, micro_batch=2, lr=1e-4, epochs=4)
 fit = Fit(policy, rows, anchors, objective, training, accelerator, lambda epoch: np.arange(7))
+room, forward = 24 if accelerator.process_index else 10**6, Scorer.forward
+
+
+def within_room(scorer: Scorer, batch: Batch, tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    if batch.tokens > room:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    return forward(scorer, batch, tokens)
+
+
+short = "short" in sys.argv
+if short:
+    policy.budget, Scorer.forward = 256, within_room
 figures = [value for _ in range(3) for value in fit.step().values()]
+weights = {name: p.detach().clone() for name, p in policy.parameters()}
+budgets, error = accelerator.gather(torch.tensor([policy.budget])), ""
+if short:
+    room = min(room, 10**6 * (1 - accelerator.process_index))
+    try:
+        fit.step()
+    except TrainingError as raised:
+        error = str(raised)
 if accelerator.is_main_process:
-    weights = {name: p.detach() for name, p in policy.parameters()}
-    torch.save({"figures": figures, "weights": weights, "start": start}, sys.argv[1])
+    found = {"figures": figures, "weights": weights, "start": start}
+    torch.save(found | {"budgets": budgets.tolist(), "error": error}, sys.argv[1])
 accelerator.end_training()

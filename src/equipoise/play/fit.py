@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -139,8 +138,8 @@ class Fit:
             eps=training.eps,
             weight_decay=training.weight_decay,
         )
-        self.scorer: nn.Module
-        self.scorer, self.optimizer = accelerator.prepare(self.module(), optimizer)
+        # not wrapped for several processes: a wrapper's forward and backward wait for the others, who may have failed
+        self.scorer, self.optimizer = self.module(), accelerator.prepare(optimizer)
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
@@ -158,7 +157,7 @@ class Fit:
         return [{"params": self.parameters, "rate": 1.0}]
 
     def module(self) -> nn.Module:
-        """What training wraps."""
+        """What is trained."""
         return self.policy.scorer
 
     def logps(self, prompts: list[Ids], responses: list[list[Response]]) -> Given:
@@ -253,36 +252,47 @@ class Fit:
         return portions(self.policy, pairs, self.training.micro_batch)
 
     def _backward(self, mine: np.ndarray, context: Tensor | None, total: float, ranks: int) -> _Sums:
-        """Gradients of the step's loss on the comparisons at hand, a portion at a time.
+        """Gradients of the step's loss on the comparisons at hand, a portion at a time, then summed over processes.
 
-        Out of memory, the policy's budget is halved and the step begun again: the same sum in smaller portions.
-        Raises TrainingError where one comparison alone is too much, or other processes wait for this one.
+        Gradients are reduced when every process is known to have its own, so that nobody waits for one that has not.
+        Where one process is out of memory, all halve their token budgets and begin the step again: the same sum in
+        smaller portions. Raises TrainingError where one comparison alone is too much for one of them.
         """
-        sums, shares = _Sums(), self.portions(mine, self.descended)
+        sums, shares, short = _Sums(), self.portions(mine, self.descended), False
         try:
-            for number, places in enumerate(shares, start=1):
-                share, last = mine[places], number == len(shares)
-                with nullcontext() if last else self.accelerator.no_sync(self.scorer):
-                    scores = self.scores(share, context=None if context is None else context[places])
-                    _read(scores).retain_grad()
-                    losses = reduce.expected(self.objective, scores)
-                    weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
-                    loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
-                    self.accelerator.backward(loss)
-                sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
-            return sums
+            for places in shares:
+                self._add(sums, mine[places], None if context is None else context[places], total, ranks)
         except RuntimeError as error:
-            if not out_of_memory(error):
+            short = out_of_memory(error)
+            if not short:
                 raise
-            if ranks > 1 or len(shares) == len(mine):
-                raise TrainingError(
-                    f"out of memory with {max(map(len, shares))} comparisons at a time; use shorter rows, LoRA, "
-                    "or with several processes a smaller train.tokens"
-                ) from error
+        failed, hopeless = self._anywhere(short, short and len(shares) == len(mine))
+        if not failed:
+            if ranks > 1:
+                for parameter in (p for p in self.parameters if p.grad is not None):
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+            return sums
+        if hopeless:
+            raise TrainingError("out of memory with one comparison at a time; use shorter rows or LoRA")
         self.optimizer.zero_grad(set_to_none=True)
         self.policy.budget //= 2
         log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
         return self._backward(mine, context, total, ranks)
+
+    def _add(self, sums: _Sums, share: np.ndarray, context: Tensor | None, total: float, ranks: int) -> None:
+        """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
+        scores = self.scores(share, context=context)
+        _read(scores).retain_grad()
+        losses = reduce.expected(self.objective, scores)
+        weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
+        loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
+        self.accelerator.backward(loss)
+        sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
+
+    def _anywhere(self, *here: bool) -> list[bool]:
+        """Whether each is so on any process."""
+        flags = torch.tensor(here, dtype=torch.float32, device=self.policy.device)
+        return (self.accelerator.reduce(flags, "sum") > 0).tolist()
 
 
 def _frozen(values: Tensor, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> Tensor:

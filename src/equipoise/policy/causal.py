@@ -124,7 +124,7 @@ class CausalPolicy:
     def logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """([B, K] summed log-probs, [B, K] token counts); differentiable.
 
-        `scorer` is the wrapped module (DDP and the like) while training, else the policy's own.
+        `scorer` is what a fit trains, else the policy's own.
         """
         logp, length = (scorer or self.scorer)(batch.to(self.device))
         return logp.view(batch.shape), length.view(batch.shape)

@@ -50,7 +50,7 @@ class Live(NamedTuple):
 
 
 class LiveScorer(nn.Module):
-    """The part that training wraps where more is read than log-probs: the policy's scorer, and the network beside it.
+    """The part that is trained where more is read than log-probs: the policy's scorer, and the network beside it.
 
     Batches are padded rows. Frozen models are met by their `Law`; they are no part of what is trained.
     """

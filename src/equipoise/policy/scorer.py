@@ -1,4 +1,4 @@
-"""The part of a policy that training wraps: a batch in, response log-probs out."""
+"""The part of a policy that is trained: a batch in, response log-probs out."""
 
 from __future__ import annotations
 
