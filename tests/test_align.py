@@ -8,8 +8,9 @@ import pytest
 
 from equipoise.align import align
 from equipoise.cli import main
-from equipoise.config import ConfigError
+from equipoise.config import ConfigError, resolve
 from equipoise.data.errors import DataError
+from equipoise.materials import gather
 from equipoise.oracles.protocol import OracleError
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy.causal import CausalPolicy
@@ -138,6 +139,30 @@ def test_refused_before_a_model_is_loaded(tmp_path, monkeypatch, lines, changes,
     (tmp_path / "bad.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(error, match=rf"(?s){says}"):
         play(tmp_path / "run", tmp_path / "bad.jsonl", **changes)
+
+
+def gathered(tmp_path, rows, method):
+    path = tmp_path / f"{method}-{len(rows)}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return gather(
+        resolve(method, {}, {"data.path": [str(path)], "model.path": str(model_path())}, {}), tmp_path
+    )
+
+
+def test_odpo_reads_margins_of_pairs_and_of_lists(tmp_path):
+    margins = [None, 0, -1, 0.5, 2, 3]
+    rows = [
+        {"prompt": f"p{i}", "chosen": " a", "rejected": " b"} | ({} if m is None else {"margin": m})
+        for i, m in enumerate(4 * margins)
+    ]
+    found = gathered(tmp_path, rows, "odpo").pairs
+    assert found.prob is None and set(map(tuple, found.reward.tolist())) == {(m, 0.0) for m in margins[3:]}
+    lists = [{"prompt": f"p{i}", "responses": [" a", " b"], "rewards": [0.25, 1]} for i in range(8)]
+    made = gathered(tmp_path, lists, "odpo").pairs
+    assert set(map(tuple, made.reward.tolist())) == {(0.75, 0.0)} and made.responses[0, 0].text == " b"
+    assert gathered(tmp_path, lists, "dpo").pairs.reward is None
+    with pytest.raises(DataError, match="no pair says how much better"):
+        gathered(tmp_path, [row for row in rows if "margin" not in row], "odpo")
 
 
 def test_a_refused_call_does_not_claim_the_folder(tmp_path, pairs):

@@ -27,7 +27,7 @@ from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
 from equipoise.play.pairing import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.players import Mixed, Written
-from equipoise.play.recorded import best_and_worst, list_rows, pair_rows, with_rationales
+from equipoise.play.recorded import best_and_worst, list_rows, pair_rows, with_margins, with_rationales
 from equipoise.play.rows import Rows
 from equipoise.play.state import Seeds, objects
 from equipoise.play.unary import Dispreferred, Thumbs
@@ -119,6 +119,9 @@ def gather(config: RunConfig, out: Path) -> Materials:
         if dataset.kind == "pair":
             pairs = replace(_pair_rows(train, renderer), domain=_domains(train, game))
             held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
+            if "margins" in method.needs:
+                pairs = with_margins(pairs, train)
+                dataset.ledger.note(f"{len(train) - len(pairs):,} pairs have no margin above 0")
             if "rationales" in method.needs:
                 pairs = with_rationales(pairs, train, _reasons(train, renderer, game), renderer.max_length)
                 dataset.ledger.note(f"{len(train) - len(pairs):,} pairs have no rationale that fits")
@@ -170,21 +173,22 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
 
 
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
-    data = config.data
+    data, margins = config.data, "margins" in method.needs
     if game is not None:
-        if "lists" in method.needs:
+        if "lists" in method.needs or margins:
             path = out / PLAYGROUND_LISTS
             if not path.exists():
-                count, size = data.pairs // 5, data.list_size or 5
+                size = 2 if margins else data.list_size or 5
                 write_lists(
                     path,
                     game,
-                    count,
+                    data.pairs if margins else data.pairs // 5,
                     size=size,
                     seed=Seeds(config.seed)("pairs"),
                     reference=reference_policy(),
                 )
-            return read(path, format="auto")
+            found = read(path, format="auto")
+            return as_pairs(found) if margins else found
         if not learns_from_records(method):
             return None
         path = out / PLAYGROUND_PAIRS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from equipoise.core.logprob import divergence_of_logits, token_divergences
+from equipoise.core.logprob import divergence_of_logits, token_collisions, token_divergences
 
 DOUBLE = torch.float64
 
@@ -86,3 +86,19 @@ def test_refusals(no_shape_types):
         token_divergences(mine[0], mine[1], theirs[0][:3], theirs[1])
     with pytest.raises(ValueError, match="V = 11"):
         token_divergences(mine[0], mine[1], theirs[0], theirs[1][:4])
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_two_draws_of_a_law_are_one_word_as_often_as_the_sum_of_its_squares_says(chunk):
+    draw = torch.Generator().manual_seed(0)
+    hidden, head, bias = (
+        torch.randn(*n, generator=draw, dtype=torch.float64) for n in ((7, 4), (11, 4), (11,))
+    )
+    head.requires_grad_()
+    found = token_collisions(hidden, head, bias=bias, token_chunk=chunk)
+    law = (hidden @ head.T + bias).softmax(dim=1)
+    assert torch.allclose(found.exp(), law.square().sum(dim=1), rtol=1e-12) and not found.requires_grad
+    # from 1/V of an even law to 1 of a certain one, however large the logits
+    assert token_collisions(0 * hidden, head, token_chunk=chunk).exp().tolist() == pytest.approx([1 / 11] * 7)
+    assert token_collisions(1e6 * hidden, head, token_chunk=chunk).tolist() == pytest.approx([0] * 7)
+    assert token_collisions(hidden[:0], head).shape == (0,)

@@ -148,6 +148,7 @@ def test_pairs_of_a_list_leave_ties_out(tmp_path):
         "all": [(" 7", " 8"), (" 7", " 9")],
         "adjacent": [(" 7", " 8")],
     }
+    assert [pair.margin for pair in pairs_of(record, "all")] == pytest.approx([0.8, 0.8])
     data = as_pairs(read(written(tmp_path, SCORED)), "all")
     assert data.kind == "pair" and any("1 lists give 2 pairs" in note for note in data.notes)
     with pytest.raises(DataError, match="every list is one tie"):

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from equipoise.core import reduce
-from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac
+from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac, Wpo
 from equipoise.play.fit import Fit, Training, TrainingError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, load_rows
@@ -149,6 +149,34 @@ def test_the_gradient_is_that_of_the_weighted_mean_with_soft_labels(policy, pair
     by_hand = torch.autograd.grad(loss, [q for _, q in policy.parameters()])
     for (name, _), g in zip(policy.parameters(), by_hand, strict=True):
         assert torch.allclose(seen[name], g, rtol=1e-6, atol=1e-9), name
+
+
+def test_wpo_descends_on_the_pairs_weighed_by_what_the_policy_would_write(policy, pairs):
+    """The accumulated gradient against weights from the whole laws of the tokens, taken as numbers."""
+    policy.model.double()
+    shift = torch.linspace(-1, 1, 16, dtype=torch.float64).view(8, 2)
+    anchors = {"reference": anchors_of(policy, pairs)["reference"] + shift}
+    fit = fit_of(policy, pairs, Wpo(base=Dpo(beta=0.5)), anchors, micro_batch=3, clip=1e9)
+    seen = {}
+    fit.optimizer.step = lambda: seen.update({n: p.grad.clone() for n, p in policy.parameters()})
+    figures = fit.step()
+    logp, weight = torch.empty(8, 2, dtype=torch.float64), torch.empty(8, 2, dtype=torch.float64)
+    for b, (prompt, group) in enumerate(zip(pairs.prompts, pairs.responses, strict=True)):
+        for k, response in enumerate(group):
+            ids, n = torch.tensor([*prompt.ids, *response.ids]), len(response.ids)
+            law = policy.model(input_ids=ids[None]).logits[0, -n - 1 : -1].softmax(dim=1)
+            own = law[torch.arange(n), ids[-n:]].log()
+            logp[b, k] = own.sum()
+            weight[b, k] = (own - law.square().sum(dim=1).log()).mean().exp().detach()
+    m = 0.5 * (logp - anchors["reference"]) @ torch.tensor([1.0, -1.0], dtype=torch.float64)
+    p, w = torch.from_numpy(pairs.prob), torch.from_numpy(pairs.weight)
+    both = weight.prod(dim=1)
+    loss = -(w * both * (p * torch.sigmoid(m).log() + (1 - p) * torch.sigmoid(-m).log())).sum() / w.sum()
+    assert figures["loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert figures["weight"] == pytest.approx(float((w * both).sum() / w.sum()), rel=1e-6)
+    by_hand = torch.autograd.grad(loss, [q for _, q in policy.parameters()])
+    for (name, _), g in zip(policy.parameters(), by_hand, strict=True):
+        assert torch.allclose(seen[name], g, rtol=1e-5, atol=1e-9), name
 
 
 def test_saturation_counts_pairs_that_pull_a_hundredth(policy, pairs):

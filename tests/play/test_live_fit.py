@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from equipoise.core.objectives import Dpo, SparsePo, Tdpo1
+from equipoise.core.objectives import Dpo, SparsePo, Tdpo1, Wpo
 from equipoise.games import zoo
 from equipoise.methods.index import get
 from equipoise.play.fit import Fit, Training, TrainingError
@@ -140,6 +140,8 @@ def test_what_is_read_must_be_there(policy, pairs):
         Fit(*about, Tdpo1(), *rest)
     with pytest.raises(TrainingError, match="SparsePo reads weights of tokens; nobody gave"):
         LiveFit(*about, SparsePo(), *rest, frozen={})
+    with pytest.raises(TrainingError, match="Wpo weighs responses"):
+        LiveFit(*about, Wpo(), *rest, frozen={})
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ def test_every_token_is_its_log_softmax_with_gradients(tiny, family):
     assert all(torch.allclose(a, b, **near) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_how_likely_two_draws_of_a_token_agree_without_a_gradient(tiny, family):
+    policy = tiny(family, dtype=torch.float32)
+    for batch in (collate(PROMPTS, RESPONSES, policy.pad), policy.batch(PROMPTS, RESPONSES)):
+        logp, mask, met = policy.collisions(batch)
+        assert mask.equal(MASK) and not met[~mask].any() and logp.requires_grad and not met.requires_grad
+        laws = [
+            policy.model(input_ids=torch.tensor([p + r])).logits[0, len(p) - 1 : -1].softmax(-1)
+            for p, group in PAIRS
+            for r in group
+        ]
+        assert_close(met[mask], torch.cat(laws).square().sum(1).log().double(), rtol=1e-4, atol=1e-4)
+        assert_close(logp, policy.token_logprobs(batch)[0], rtol=0, atol=0)
+
+
 def test_sums_over_tokens_are_the_log_probs_of_responses(tiny, family):
     policy = tiny(family)
     batch = collate(PROMPTS, RESPONSES, policy.pad)

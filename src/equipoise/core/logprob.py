@@ -168,6 +168,32 @@ def token_divergences(
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=wide)
 
 
+@torch.no_grad()
+def token_collisions(
+    hidden: Hidden, head: Head, *, bias: PerWord | None = None, token_chunk: int = 256
+) -> PerToken:
+    """log sum_v pi(v)^2 of the law of the next token at N places: how likely two draws of it are to be one word.
+
+        pi = softmax(z),  z = hidden @ head.T + bias;    log sum_v pi(v)^2 = logsumexp(2 z) - 2 logsumexp(z)
+
+    hidden, head, bias   as in `token_logps`; no gradient flows.    token_chunk   places whose logits exist at a time.
+
+    Returns [N], in [-log V, 0], in float64 if any input is, else in float32.
+    """
+    wide = wide_type(hidden, head)
+    with torch.autocast(hidden.device.type, enabled=False):
+        tiles = (product(hidden[rows], head.T, wide) for rows in slices(len(hidden), token_chunk))
+        found = [collisions_of_logits(z if bias is None else z + bias) for z in tiles]
+    return torch.cat(found) if found else hidden.new_zeros(0, dtype=wide)
+
+
+@torch.no_grad()
+def collisions_of_logits(logits: Float[Tensor, "N V"]) -> PerToken:
+    """log sum_v pi(v)^2 of pi = softmax(logits); see `token_collisions`."""
+    z = logits.to(wide_type(logits))
+    return (2 * z).logsumexp(dim=1) - 2 * z.logsumexp(dim=1)
+
+
 def divergence_of_logits(logits: Float[Tensor, "N V"], other: Float[Tensor, "N V"]) -> PerToken:
     """KL(q || p) of p = softmax(logits) from the frozen q = softmax(other); see `token_divergences`."""
     wide = wide_type(logits, other)

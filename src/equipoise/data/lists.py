@@ -21,17 +21,18 @@ def ordered(record: Record) -> Record:
 
 
 def pairs_of(record: Record, which: ListPairs) -> list[Record]:
-    """The pairs of a list, preferred answer first; equal scores give none."""
+    """The pairs of a list, preferred answer first, how much better it is as the margin; equal scores give none."""
     answers = ordered(record).candidates
     found = {
         "best_worst": [(answers[0], answers[-1])],
         "all": list(combinations(answers, 2)),
         "adjacent": list(pairwise(answers)),
     }[which]
+    apart = [_score(better.score) - _score(worse.score) for better, worse in found]
     return [
-        replace(record, kind="pair", candidates=pair, id=f"{record.id}#{number}")
-        for number, pair in enumerate(found, start=1)
-        if _score(pair[0].score) > _score(pair[1].score)
+        replace(record, kind="pair", candidates=pair, margin=margin, id=f"{record.id}#{number}")
+        for number, (pair, margin) in enumerate(zip(found, apart, strict=True), start=1)
+        if margin > 0
     ]
 
 

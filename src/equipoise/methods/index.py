@@ -27,6 +27,7 @@ from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_RT, SIMNPO
 from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO
+from equipoise.methods.odpo import ODPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
 from equipoise.methods.online_ipo import IPO_MD, ONLINE_IPO
@@ -60,6 +61,7 @@ from equipoise.methods.spo_degree import SPO_DEGREE
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
 from equipoise.methods.tdpo import TDPO1, TDPO2
+from equipoise.methods.wpo import WPO
 from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
 from equipoise.methods.zpg import ZBCPG, ZPG
 from equipoise.play.method import Method
@@ -102,6 +104,8 @@ PAIR_LOSSES = (
     IRPO,
     FLEX_DPO,
     DPO_OFFSET,
+    ODPO,
+    WPO,
     DPO_NORM,
     HINGE_NORM,
     EXO_PAIR,

@@ -25,8 +25,10 @@ from equipoise.core.objectives.base import (
     reads_labels,
     reads_reward,
     reads_tokens,
+    reads_weight,
     token_weights_of,
 )
+from equipoise.core.objectives.weighted import wpo_weight
 from equipoise.core.scores import Losses, Scores, TokenScores
 from equipoise.data.collate import Ids, Response
 from equipoise.play import whole_step
@@ -87,6 +89,11 @@ class Given(NamedTuple):
     weights: Mapping[str, Tensor] = {}
     divergences: Mapping[str, Tensor] = {}
     beside: Mapping[str, Tensor] = {}
+    weight: Tensor | None = None
+
+    def summed(self) -> Given:
+        """The same with the sums of tokens."""
+        return self._replace(logp=self.logp.sum(dim=2), length=self.length.sum(dim=2))
 
 
 class Fit:
@@ -165,7 +172,11 @@ class Fit:
         batch = self.policy.batch(prompts, responses)
         tokens = reads_tokens(self.objective)
         scorer = self.scorer if torch.is_grad_enabled() else None
-        return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
+        if not reads_weight(self.objective):
+            return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
+        logp, mask, collision = self.policy.collisions(batch, scorer)
+        given = Given(logp, mask, weight=wpo_weight(logp, collision, mask))
+        return given if tokens else given.summed()
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
@@ -187,7 +198,7 @@ class Fit:
         if not reads_tokens(self.objective):
             length = given.length.to(logp)
             shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
-            return Scores(logp=logp, anchors=anchors, length=length, **shared)
+            return Scores(logp=logp, anchors=anchors, length=length, weight=given.weight, **shared)
         by_token = reward if reward is not None and reward.ndim == 3 else None
         found = TokenScores(
             logp=logp,
@@ -198,7 +209,7 @@ class Fit:
             divergences=given.divergences,
         )
         scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
-        return replace(scores, beside=given.beside)
+        return replace(scores, beside=given.beside, weight=given.weight)
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
@@ -376,7 +387,7 @@ def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
     else:
         tokens = replace(scores.tokens, logp=logp, anchors=anchors)
         start = Scores.of_tokens(tokens, prob=scores.prob, reward=scores.reward)
-        start = replace(start, beside=scores.beside)
+        start = replace(start, beside=scores.beside, weight=scores.weight)
     value = reduce.expected(objective, start).value
     return torch.autograd.grad(value.sum(), logp)[0].abs().flatten(1).amax(dim=1)
 

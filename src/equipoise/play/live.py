@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from equipoise.core.objectives.base import beside_of, divergences_of, reads_tokens, token_weights_of
+from equipoise.core.objectives.base import (
+    beside_of,
+    divergences_of,
+    reads_tokens,
+    reads_weight,
+    token_weights_of,
+)
 from equipoise.data.collate import Ids, Response, collate
-from equipoise.play.fit import Fit, Given
+from equipoise.play.fit import Fit, Given, TrainingError
 from equipoise.play.rows import Rows
 from equipoise.play.updates import Anchors, Moved, Refit, Update
 from equipoise.play.world import INITIAL, START, Activations, Beside, State, Weighing, World
@@ -35,6 +41,10 @@ class LiveFit(Fit):
     ) -> None:
         self.frozen, self.recipe, self.rate = frozen, recipe, rate
         super().__init__(*about)
+        if reads_weight(self.objective):
+            raise TrainingError(
+                f"{type(self.objective).__name__} weighs responses, which is not done beside live models"
+            )
 
     @property
     def learned(self) -> set[str]:
@@ -68,9 +78,7 @@ class LiveFit(Fit):
             {name: drifts[name] for name in read[0]},
             {name: laid(found.rows[name]) for name in read[2]},
         )
-        if reads_tokens(self.objective):
-            return given
-        return given._replace(logp=given.logp.sum(dim=2), length=given.length.sum(dim=2))
+        return given if reads_tokens(self.objective) else given.summed()
 
 
 @dataclass(frozen=True, kw_only=True)

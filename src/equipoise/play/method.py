@@ -26,8 +26,9 @@ class Method:
 
     objective   None where the update minimises nothing and reads the comparisons itself.
     anchors     the objective's anchor names -> policies ("initial", "start").
-    needs       "pairs" (recorded preferences), "unary" (recorded responses with a thumb up or down, or pairs to take
-                apart), "oracle" (prompts and somebody who judges), "pairs and oracle", or "prompts" (nobody is asked).
+    needs       "pairs" (recorded preferences; "pairs with margins", "pairs with rationales"), "unary" (recorded
+                responses with a thumb up or down, or pairs to take apart), "lists" (recorded rankings), "oracle"
+                (prompts and somebody who judges), "pairs and oracle", or "prompts" (nobody is asked).
     train       settings of the run that differ from the package's, with the paper's values.
     playground  settings for the built-in language game, whose model is a hundred-thousandth of the papers'.
     exact       parameters for exact games, whose payoffs are win rates in [0, 1].

@@ -1,4 +1,4 @@
-"""Rendered records as rows: pairs, lists of one length, and pairs with a rationale."""
+"""Rendered records as rows: pairs, lists of one length, pairs with a margin or a rationale."""
 
 from __future__ import annotations
 
@@ -65,6 +65,21 @@ def best_and_worst(lists: Rows) -> Rows:
     untied = lists.take(lists.reward[:, 0] > lists.reward[:, -1])
     first, last = (np.full(len(untied), k) for k in (0, untied.responses.shape[1] - 1))
     return replace(untied.pair(first, last, np.ones(len(untied))), reward=None)
+
+
+def with_margins(rows: Rows, items: Sequence[Rendered]) -> Rows:
+    """The pairs whose data say by how much the chosen answer is better: rewards (margin, 0), and no label.
+
+    Raises DataError where no pair has a margin above 0.
+    """
+    margin = np.array([item.record.margin or 0.0 for item in items], dtype=np.float64)
+    if not (margin > 0).any():
+        raise DataError(
+            "no pair says how much better its chosen answer is",
+            hint="give a column `margin`, or scored lists",
+        )
+    scored = replace(rows, prob=None, reward=np.stack([margin, np.zeros_like(margin)], axis=1))
+    return scored.take(margin > 0)
 
 
 def with_rationales(rows: Rows, items: Sequence[Rendered], reasons: Sequence[Reasons], longest: int) -> Rows:

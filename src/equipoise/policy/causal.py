@@ -134,6 +134,11 @@ class CausalPolicy:
         logp, mask = (scorer or self.scorer)(batch.to(self.device), True)
         return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
+    def collisions(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """`token_logprobs`, and [B, K, T] log sum_v pi(v)^2 where each token is written; that without gradient."""
+        logp, mask, met = (scorer or self.scorer)(batch.to(self.device), True, True)
+        return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape), met.unflatten(0, batch.shape)
+
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """([B, K, T, D] last hidden states that predict the responses' tokens, [B, K, T] True where there is one)."""

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from equipoise.core.logprob import (
     by_response,
+    collisions_of_logits,
     response_logps,
     scored_positions,
+    token_collisions,
     token_logps,
     token_logps_from_logits,
 )
@@ -45,22 +47,27 @@ class Scorer(nn.Module):
         self.prunes = prunable(backbone(model))
         self.reach = self._reach()
 
-    def forward(self, batch: Batch, tokens: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, tokens: bool = False, collisions: bool = False) -> tuple[Tensor, ...]:
         """R = B * K summed response log-probs [R] in float64, and numbers of scored tokens [R].
 
-        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one).
+        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one), and with
+        `collisions` [R, T] log sum_v pi(v)^2 where each of them is written, without gradient.
         """
-        reading = _Reading.of(batch, self.prunes)
+        reading, met = _Reading.of(batch, self.prunes), None
         with self.autocast(batch.ids.device):
             if self.linear_head:
                 states = self.states(batch, reading)
                 head = causal_lm(self.model).get_output_embeddings()
-                logps = token_logps(states, head.weight.to(states.dtype), reading.targets, bias=head.bias)
+                weight = head.weight.to(states.dtype)
+                logps = token_logps(states, weight, reading.targets, bias=head.bias)
+                met = token_collisions(states, weight, bias=head.bias) if collisions else None
             else:
                 with self._reading(batch, reading):
                     logits = self.model(**reading.inputs, use_cache=False).logits
                 logps = token_logps_from_logits(logits[reading.places], reading.targets)
-        return (by_response if tokens else response_logps)(*reading.each(logps), rows_of(batch))
+                met = collisions_of_logits(logits[reading.places]) if collisions else None
+        found = (by_response if tokens else response_logps)(*reading.each(logps), rows_of(batch))
+        return found if met is None else (*found, by_response(*reading.each(met), rows_of(batch))[0])
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """([R, T, D] states that predict the scored tokens, [R, T] True where there is one)."""

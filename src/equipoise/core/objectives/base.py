@@ -27,10 +27,10 @@ class Objective(Protocol):
     inside are detached); such an objective is descended step by step from fresh samples, never minimised. One
     that reads single tokens, `scores.by_token()`, says `tokens = True`; where a batch knows no tokens, as in a
     finite game, each response counts as one. One that reads a weight for every response, `scores.weights()`, says
-    `weighted = True`. Of tokens more may be read, and is named: `divergences`, anchors of whose whole next-token law
-    the KL is read (they must be alive while the policy is trained: no cache holds a law over the vocabulary for
-    every token), and `token_weights`, by which tokens are weighed. `beside` names what is read of a small network
-    that is trained with the policy.
+    `weighted = True`; a fit makes it anew in every step, of how likely the policy is to write each. Of tokens more may
+    be read, and is named: `divergences`, anchors of whose whole next-token law the KL is read (they must be alive while
+    the policy is trained: no cache holds a law over the vocabulary for every token), and `token_weights`, by which
+    tokens are weighed. `beside` names what is read of a small network that is trained with the policy.
 
     `labelled = True`: a comparison is one response with a thumb up or down, `scores.labels()`. Further columns carry no
     label. `contextual = True`: it has the method of `Contextual`. `frozen` names the columns that only the context
@@ -107,7 +107,7 @@ class OnAPair:
 
     def __post_init__(self) -> None:
         b = self.base
-        if b.candidates != 2 or is_group(b) or is_surrogate(b) or reads_reward(b):
+        if b.candidates != 2 or is_group(b) or is_surrogate(b) or reads_reward(b) or reads_context(b):
             raise ValueError(
                 f"{type(self).__name__} adds to a loss of a labelled pair; {type(b).__name__} is none"
             )

@@ -219,7 +219,7 @@ class Odpo:
     Gradient through pi only. Equal scores have an offset of minus infinity: the pair counts for nothing. Adding a
     constant to all scores changes nothing. Raises ValueError for parameters out of range.
 
-    Source: Amini et al. 2024 (2402.10571), the logarithmic offset; RECALLED.
+    Source: Amini et al. 2024 (2402.10571), the logarithmic offset, checked against the authors' code.
     """
 
     beta: float = 0.1

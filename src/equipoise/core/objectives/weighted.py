@@ -32,11 +32,12 @@ class Wpo(OnAPair):
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
 
     base   any loss of a labelled pair.
-    w      a weight for each response, read from `Scores.weight`; `wpo_weight` computes it from token log-probs.
+    w      a weight for each response, read from `Scores.weight`; a fit computes it anew in every step, by `wpo_weight`.
 
     sum_v pi(v)^2 is what a token drawn from the policy has for a probability on average, so that a response of the
     policy's own has a weight near 1 and one that it would hardly write a weight near 0. All weights 1 is the base
-    loss. Raises ValueError where the batch carries no weights.
+    loss. It moves with the policy and has no gradient, so that a step goes downhill for the weights of now. Raises
+    ValueError where the batch carries no weights.
 
     Source: Zhou et al. 2024 (2406.11827), eq. 2 and its alignment; checked against TRL's `use_weighting`.
     """

@@ -118,7 +118,7 @@ ROWS: dict[str, Row] = {
         build=Odpo,
         title="DPO with an offset from scores",
         paper="2402.10571",
-        confidence="recalled",
+        confidence="verified in code",
         data="rewards",
         exempt=NO_LABEL,
         reward_shift_invariant=True,
@@ -252,6 +252,7 @@ ROWS: dict[str, Row] = {
         exempt={"at_anchor": "log 2 times the pair's weight"},
         bounded="loss >= 0; margin without bound",
         limits=(Limit(parameters={}, is_="dpo", where="all weights 1", given=given.weighing_nothing),),
+        deviations=("the authors' code cuts the product of a pair's two weights at 1; TRL does not",),
         evidence=("tests/core/test_weighted.py", "tests/agree/test_trl_losses.py"),
     ),
 }
