@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from equipoise.core.objectives import Asft, AsftAligned, BcoPair, Orpo
+from equipoise.core.objectives import Asft, AsftAligned, BcoPair, Orpo, Unlikelihood
 
 MEANS = (-0.01, -0.3, -math.log(2), -2.0, -9.0)
 
@@ -37,6 +37,27 @@ def test_a_likelier_chosen_and_an_unlikelier_rejected_response_lower_it(pairs, o
     objective(scores).value.sum().backward()
     assert bool((scores.logp.grad[:, 0] < 0).all())
     assert bool((scores.logp.grad[:, 1] > 0).all())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_unlikelihood_in_closed_form_and_within_asft(pairs, alpha):
+    scores = all_pairs(pairs)
+    p = scores.logp.detach().exp()
+    found = Unlikelihood(alpha=alpha)(scores).value
+    assert torch.allclose(found, -p[:, 0].log() - alpha * torch.log1p(-p[:, 1]), rtol=1e-12)
+    if alpha < 1:
+        lam = alpha / (1 - alpha)
+        assert torch.allclose(Asft(lam=lam)(scores).value, (1 + lam) * found, rtol=1e-12)
+    else:  # no case is ignored: never below the odds term of ORPO, which looks at two of four
+        odds = Orpo(lam=1.0)(scores).value - Orpo(lam=0.0)(scores).value
+        assert bool((found >= odds - 1e-12).all())
+
+
+def test_unlikelihood_of_a_response_that_is_unlikely_costs_nothing(pairs):
+    scores = pairs([-1.0], [-200.0], lengths=(2.0, 2.0))
+    losses = Unlikelihood()(scores)
+    losses.value.sum().backward()
+    assert losses.value.item() == pytest.approx(0.5) and abs(scores.logp.grad[0, 1].item()) < 1e-40
 
 
 @pytest.mark.parametrize("lam", [0.1, 1.0, 3.0])

@@ -26,7 +26,7 @@ from equipoise.methods.lists import PLACKETT_LUCE, TPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_RT, SIMNPO
-from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO
+from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO, UNLIKELIHOOD
 from equipoise.methods.odpo import ODPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.methods.online_dpo import ITERATIVE_DPO, ONLINE_DPO
@@ -117,7 +117,7 @@ PAIR_LOSSES = (
     ASFT_ALIGNED,
     AOT,
 )
-REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, SLIC, HINGE, DPO_REFERENCE_FREE)
+REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, UNLIKELIHOOD, SLIC, HINGE, DPO_REFERENCE_FREE)
 UNARY = (KTO, APO_ZERO_UNPAIRED, BCO, BCO_UDM, NPO, NPO_RT, GRADIENT_ASCENT, SIMNPO, D2O)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)

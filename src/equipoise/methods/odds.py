@@ -1,8 +1,8 @@
-"""ORPO (2403.07691) and ASFT (2409.10571): fine-tuning on chosen responses and the odds of both."""
+"""ORPO (2403.07691), ASFT (2409.10571), unlikelihood (1908.04319): fine-tuning on chosen responses, and odds."""
 
 from dataclasses import replace
 
-from equipoise.core.objectives import Asft, AsftAligned, Orpo
+from equipoise.core.objectives import Asft, AsftAligned, Orpo, Unlikelihood
 from equipoise.methods.dpo import DPO
 from equipoise.methods.tiny import TINY
 
@@ -28,6 +28,18 @@ ASFT = replace(
     playground={**TINY, "objective.lam": 1.0, "train.epochs": 4},
     sources={**DPO.sources, "lam": "ours; not recovered"},
     notes="",
+)
+
+UNLIKELIHOOD = replace(
+    ORPO,
+    name="unlikelihood",
+    title="Likelihood of chosen, unlikelihood of rejected responses",
+    paper="1908.04319",
+    confidence="paper's text",
+    objective=Unlikelihood(alpha=1.0),
+    playground={**TINY, "objective.alpha": 1.0, "train.epochs": 4},
+    sources={**DPO.sources, "alpha": "recalled: 1"},
+    notes="Of whole responses, by their mean token probability; the paper's unlikelihood is of single tokens.",
 )
 
 ASFT_ALIGNED = replace(

@@ -302,6 +302,13 @@ READINGS: Mapping[str, Reading] = {
     "orpo": Reading(
         parts=(("lam", "orpo"), ("1", "sft")), note=MEANS, exact={"lam": 0.3}, lengths=True, confidence="paper's text"
     ),
+    "unlikelihood": _one(
+        "unlikelihood",
+        note=f"{MEANS}; alpha weighs not M(l)",
+        exact={"alpha": 1.0},
+        lengths=True,
+        confidence="paper's text",
+    ),
     "asft": Reading(
         parts=(("lam", "unlikelihood"), ("1", "sft")),
         note=f"{MEANS}; the loss of M(w) and not M(l) is the sum of the losses of M(w) and of not M(l): nothing "

@@ -19,7 +19,7 @@ from equipoise.core.objectives.logistic import (
     RsoNorm,
 )
 from equipoise.core.objectives.masked import SparsePo, Tdpo, Tdpo1, Tdpo2
-from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo
+from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo, Unlikelihood
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.pointwise import ApoDown, ApoZero, BcoPair, NcaPair
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
@@ -112,6 +112,7 @@ __all__ = [
     "Tdpo1",
     "Tdpo2",
     "Tpo",
+    "Unlikelihood",
     "Vpo",
     "WithDegrees",
     "WithRationale",

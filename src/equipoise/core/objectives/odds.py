@@ -1,4 +1,4 @@
-"""Losses on odds: ORPO compares the odds of two responses, ASFT asks each response's odds by themselves.
+"""Losses on odds: ORPO compares those of two responses, unlikelihood and ASFT ask each response by itself.
 
 p(y) = exp(log pi(y)/|y|), the mean token probability of a response; o(y) = log p - log(1 - p), its log-odds. A mean
 log-prob above -1e-6 counts as -1e-6: the odds of certainty are infinite.
@@ -74,6 +74,37 @@ class Asft:
         odds = log_odds(scores.per_token().logp)
         alone = softplus(-odds[:, 0]) + softplus(odds[:, 1])
         return Losses(mean_likelihood_loss(scores) + self.lam * alone, margin=odds[:, 0] - odds[:, 1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlikelihood:
+    """Likelihood of the chosen and unlikelihood of the rejected response.
+
+        L = -log p(y0) - alpha log(1 - p(y1)) = softplus(-o(y0)) + alpha softplus(o(y1))
+
+    p, o    mean token probability exp(log pi(y)/|y|) and its log-odds.
+    alpha   weight of the unlikelihood, >= 0.
+
+    No reference. At alpha = 1 it is the loss that says "the chosen response is valid and the rejected one is not" and
+    judges every case: a rejected response pulls on its own, and costs nothing once it is unlikely. `Asft` is 1 + lam
+    times this at alpha = lam/(1 + lam); `Orpo`'s odds term is never larger than this at alpha = 1. alpha = 0 is
+    supervised fine-tuning. Raises ValueError for parameters out of range, or where the batch carries no lengths.
+
+    Source: Welleck et al. 2019 (1908.04319), whose unlikelihood is of tokens, RECALLED; of whole responses as in
+    2412.17696, the paper's text at second hand.
+    """
+
+    alpha: float = 1.0
+    anchors: ClassVar[tuple[str, ...]] = ()
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        not_negative(alpha=self.alpha)
+
+    def __call__(self, scores: Scores) -> Losses:
+        odds = log_odds(scores.per_token().logp)
+        apart = softplus(-odds[:, 0]) + self.alpha * softplus(odds[:, 1])
+        return Losses(apart, margin=odds[:, 0] - odds[:, 1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from math import exp, log1p
 from equipoise.core.objectives.catalog import given
 from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, always, never, softplus
 from equipoise.core.objectives.hinge import Hinge, Slic
-from equipoise.core.objectives.odds import Asft, Orpo
+from equipoise.core.objectives.odds import Asft, Orpo, Unlikelihood
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 
 ROWS: dict[str, Row] = {
@@ -115,6 +115,31 @@ ROWS: dict[str, Row] = {
         bounded="loss >= 0; odds without bound",
         limits=(Limit(parameters={"lam": 0.0}, is_="orpo"),),
         evidence=("tests/core/test_odds.py", "asft_raises_chosen"),
+    ),
+    "unlikelihood": Row(
+        build=Unlikelihood,
+        title="Likelihood of chosen, unlikelihood of rejected responses",
+        paper="1908.04319",
+        confidence="paper's text",
+        at_equal=lambda o, a, n: -a - o.alpha * log1p(-exp(a)),
+        variants=({"alpha": 0.3},),
+        shift_invariant=never,  # odds of each response by itself
+        length_invariant=always,
+        bounded="loss >= 0; odds without bound",
+        limits=(
+            Limit(
+                parameters={"alpha": 0.5},
+                is_="asft",
+                other={"lam": 1.0},
+                factor=0.5,
+                words="alpha = lam/(1 + lam)",
+                times="1/(1 + lam)",
+            ),
+        ),
+        deviations=(
+            "in the paper every token of the rejected response is unlikely by itself: -sum log(1 - pi(token))",
+        ),
+        evidence=("tests/core/test_odds.py",),
     ),
     "hinge": Row(
         build=Hinge,
