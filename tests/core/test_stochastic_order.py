@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 from equipoise.core import Scores, reduce
-from equipoise.core.objectives import Aot, Cdpo
+from equipoise.core.objectives import Aot, AotUnpaired, Bco, Cdpo
 from equipoise.core.objectives.stochastic_order import of_same_rank
 
 
@@ -98,3 +98,51 @@ def test_the_whole_batch_turned_round_has_every_margin_with_the_other_sign():
     scores = pairs([3.0, -1.0, 1.0], [0.0, 5.0, -2.0])
     whole = reduce.with_context(Aot(), scores)
     assert torch.allclose(whole.swap().context, reduce.with_context(Aot(), scores.swap()).context)
+
+
+# single responses -------------------------------------------------------------------------------
+
+
+def thumbs(up: list[float], down: list[float]) -> Scores:
+    """Log-ratios of desirable responses, then of undesirable ones."""
+    logp = wide(*up, *down)[:, None].requires_grad_()
+    label = torch.cat([torch.ones(len(up)), torch.zeros(len(down))]).double()[:, None]
+    return Scores(logp=logp, anchors={"reference": torch.zeros_like(label)}, reward=label)
+
+
+def test_thumbs_up_meet_thumbs_down_of_their_own_rank_by_hand():
+    # up 3, -1, 1 are of ranks 3, 1, 2; down sorted are -2, 0, 5
+    losses = AotUnpaired(beta=0.5)(thumbs([3.0, -1.0, 1.0], [0.0, 5.0, -2.0]))
+    assert losses.metrics["baseline"].tolist() == pytest.approx([5.0, -2.0, 0.0, 1.0, 3.0, -1.0])
+    margins = [0.5 * (3 - 5), 0.5 * (-1 + 2), 0.5 * (1 - 0)]
+    want = [math.log1p(math.exp(-m)) for m in margins]
+    assert losses.value.tolist() == pytest.approx([*want, want[2], want[0], want[1]])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_its_mean_is_that_of_the_sorted_couples_and_its_gradient_half_of_theirs(smoothing):
+    draw = torch.Generator().manual_seed(0)
+    scores = thumbs(*torch.randn(2, 40, generator=draw).double().tolist())
+    found = AotUnpaired(beta=0.3, smoothing=smoothing)(scores).value.mean()
+    m = 0.3 * (scores.logp[:40, 0].sort().values - scores.logp[40:, 0].sort().values)
+    want = ((1 - smoothing) * softplus(-m) + smoothing * softplus(m)).mean()
+    ours, theirs = (torch.autograd.grad(x, scores.logp)[0] for x in (found, want))
+    assert found.item() == pytest.approx(want.item(), rel=1e-12)
+    assert torch.allclose(2 * ours, theirs, rtol=1e-12)
+
+
+def test_kinds_of_different_numbers_meet_by_shares_of_their_mass():
+    # two thumbs up and three down: the lower half of the ups meets -2 with 2/3 and 0 with 1/3 of its mass
+    scores = thumbs([4.0, 1.0], [0.0, 5.0, -2.0])
+    met = reduce.with_context(AotUnpaired(), scores).context
+    assert met.tolist() == pytest.approx([(0 + 2 * 5) / 3, (2 * -2 + 0) / 3, (1 + 4) / 2, 4.0, 1.0])
+    twice = reduce.with_context(
+        AotUnpaired(), scores, wide(6, 6, 1, 1, 1)
+    ).context  # kinds weigh by themselves
+    assert twice.tolist() == pytest.approx(met.tolist())
+
+
+def test_a_kind_alone_meets_the_reference():
+    scores = thumbs([4.0, 1.0], [])
+    same = Bco(beta=0.1, shift="none")(scores).value
+    assert torch.allclose(AotUnpaired(beta=0.1)(scores).value, same, rtol=1e-14)

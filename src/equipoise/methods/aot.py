@@ -1,8 +1,9 @@
-"""AOT (2406.05882): recorded pairs; margins meet the reference's rank by rank over the batch."""
+"""AOT (2406.05882): margins meet the reference's, or thumbs up meet thumbs down, rank by rank over the batch."""
 
 from dataclasses import replace
 
-from equipoise.core.objectives import Aot
+from equipoise.core.objectives import Aot, AotUnpaired
+from equipoise.methods.bco import BCO
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS
 from equipoise.play.unary import PreferredFirst
@@ -17,4 +18,15 @@ AOT = replace(
     sources=DPO.sources
     | {"beta": "TRL", "smoothing": "TRL: none unless it is set", "batch": OURS, "warmup": OURS},
     notes="The batch is part of the loss: a larger one sorts finer. A batch of one pair is DPO.",
+)
+
+AOT_UNPAIRED = replace(
+    BCO,
+    name="aot_unpaired",
+    title="Alignment via Optimal Transport on single responses",
+    paper="2406.05882",
+    objective=AotUnpaired(beta=0.1),
+    sources={k: v for k, v in BCO.sources.items() if k != "shift"}
+    | {"smoothing": "TRL: none unless it is set"},
+    notes="The batch is part of the loss: a larger one sorts finer. Both kinds weigh alike, whatever their numbers.",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from equipoise.methods.aot import AOT
+from equipoise.methods.aot import AOT, AOT_UNPAIRED
 from equipoise.methods.apo import APO
 from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
@@ -118,7 +118,7 @@ PAIR_LOSSES = (
     AOT,
 )
 REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, UNLIKELIHOOD, SLIC, HINGE, DPO_REFERENCE_FREE)
-UNARY = (KTO, APO_ZERO_UNPAIRED, BCO, BCO_UDM, NPO, NPO_RT, GRADIENT_ASCENT, SIMNPO, D2O)
+UNARY = (KTO, APO_ZERO_UNPAIRED, BCO, BCO_UDM, AOT_UNPAIRED, NPO, NPO_RT, GRADIENT_ASCENT, SIMNPO, D2O)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (

@@ -32,7 +32,7 @@ from equipoise.core.objectives.spa import Spa
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
-from equipoise.core.objectives.stochastic_order import Aot
+from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.token_level import Ppo
 from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
 from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoRt, SimNpo
@@ -43,6 +43,7 @@ __all__ = [
     "AlphaDpo",
     "AlphaPo",
     "Aot",
+    "AotUnpaired",
     "ApoDown",
     "ApoZero",
     "ApoZeroUnpaired",

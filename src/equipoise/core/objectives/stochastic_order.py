@@ -1,4 +1,4 @@
-"""Losses on the distribution of margins over a whole batch, not on each pair's own."""
+"""Losses on distributions over a whole batch, of margins or of responses, not on each pair's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import context_of
@@ -13,16 +14,23 @@ from equipoise.core.objectives.logistic import Cdpo
 from equipoise.core.scores import Losses, Scores
 
 
-def of_same_rank(values: PerComparison, others: PerComparison, weight: PerComparison) -> PerComparison:
-    """For each value the entry of `others` that has its rank.
+def of_same_rank(
+    values: PerComparison,
+    others: PerComparison,
+    weight: PerComparison,
+    other_weight: PerComparison | None = None,
+) -> PerComparison:
+    """For each value the entry of `others` that has its rank; 0 for a value without weight.
 
-    With unequal weights (the same for both) a rank is an interval of mass, and the entry the mean of the others'
+    With unequal weights, or others of their own, a rank is an interval of mass, and the entry the mean of the others'
     quantile function over it: the barycentre of what the monotone coupling assigns.
     """
-    total = weight.double().sum()
+    own, other = (
+        w.double() / w.double().sum() for w in (weight, weight if other_weight is None else other_weight)
+    )
     rank, other_rank = values.argsort(stable=True), others.argsort(stable=True)
-    share = weight.double()[rank] / total
-    end, mass = share.cumsum(0), (weight.double()[other_rank] / total).cumsum(0)
+    share = own[rank]
+    end, mass = share.cumsum(0), other[other_rank].cumsum(0)
     ordered = others.double()[other_rank]
     # integral of the quantile function up to the end of each of the others' intervals, and before the first
     area = torch.cat([mass.new_zeros(1), (ordered * mass.diff(prepend=mass.new_zeros(1))).cumsum(0)])
@@ -73,3 +81,49 @@ class Aot:
         anchor = torch.stack([met, torch.zeros_like(met)], dim=1)
         pair = Scores(logp=scores.logp[:, :2], anchors={"reference": anchor})
         return Cdpo(beta=self.beta, smoothing=self.smoothing)(pair)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AotUnpaired:
+    """Alignment by optimal transport on single responses: desirable ones are to dominate the others, rank by rank.
+
+        L_up   = (1 - e) softplus(-m) + e softplus(m),    m = beta [ lr(y) - sg lr_down(r) ],   lr = log pi/pi_ref
+        L_down = (1 - e) softplus(-m) + e softplus(m),    m = beta [ sg lr_up(r) - lr(y) ]
+
+    r           rank of lr(y) among the responses of its kind in the whole batch; lr_down(r), lr_up(r) the log-ratio of
+                that rank in the other kind, without gradient. Kinds of different numbers meet as `of_same_rank` says.
+    beta        > 0.    smoothing   e, in [0, 1/2].
+
+    Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the mean over
+    couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind has at its
+    rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference. Raises ValueError for
+    parameters out of range and labels outside [0, 1].
+
+    Source: Melnyk et al. 2024 (2406.05882), unpaired form; checked against TRL's "aot_unpaired".
+    """
+
+    beta: float = 0.1
+    smoothing: float = 0.0
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 1
+    rewarded: ClassVar[bool] = True
+    labelled: ClassVar[bool] = True
+    contextual: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        Cdpo(beta=self.beta, smoothing=self.smoothing)
+
+    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+        ratio, label = scores.log_ratio("reference")[:, 0].detach(), scores.labels()
+        up, down = weight * label, weight * (1 - label)
+        if not (bool(up.any()) and bool(down.any())):
+            return torch.zeros_like(ratio)
+        met_up, met_down = (of_same_rank(ratio, ratio, *kinds) for kinds in ((up, down), (down, up)))
+        return label * met_up + (1 - label) * met_down
+
+    def __call__(self, scores: Scores) -> Losses:
+        label, ratio, met = scores.labels(), scores.log_ratio("reference")[:, 0], context_of(self, scores)
+        above = self.beta * (ratio - met)
+        up, down = softplus(-above) + self.smoothing * above, softplus(above) - self.smoothing * above
+        value = label * up + (1 - label) * down
+        return Losses(value, implicit_reward=self.beta * ratio, baseline=met)

@@ -7,7 +7,7 @@ from math import exp, log1p
 from types import MappingProxyType
 
 from equipoise.core.objectives.catalog.row import LOG2, Claim, Limit, Row, never
-from equipoise.core.objectives.stochastic_order import Aot
+from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
 from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoRt, SimNpo
 from equipoise.core.scores import Scores
@@ -82,6 +82,24 @@ ROWS: dict[str, Row] = {
         data="pairs",
         bounded="below by 0",
         evidence=("tests/core/test_stochastic_order.py", "tests/play/test_context.py"),
+    ),
+    "aot_unpaired": Row(
+        build=AotUnpaired,
+        title="Alignment by optimal transport, single responses",
+        paper="2406.05882",
+        confidence="verified in code",
+        variants=({"smoothing": 0.2},),
+        at_anchor=lambda _: (LOG2, LOG2),
+        exempt={
+            **ONE_RESPONSE,
+            "repetition": "equal log-ratios have different ranks, and so meet different responses",
+        },
+        shift_invariant=never,  # c(x) differs from prompt to prompt, the ranks do not follow it
+        labels=True,
+        data="unary",
+        bounded="below by 0",
+        deviations=("TRL takes both responses of each pair of a batch; here any numbers of either kind",),
+        evidence=("tests/core/test_stochastic_order.py",),
     ),
     "npo": Row(
         build=Npo,
