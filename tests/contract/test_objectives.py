@@ -74,17 +74,30 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
         "reward": kept(normal().sigmoid()) if reads_reward(objective) else None,
     }
     if reads_labels(objective):  # both certain labels, and soft ones between them
-        read["reward"][:2, 0] = torch.tensor([0.0, 1.0], dtype=dtype)
+        read["reward"][0, 0], read["reward"][1, 0] = 0.0, 1.0
     if mask is not None:
         read["weights"] = {name: kept(2 * normal().sigmoid()) for name in token_weights_of(objective)}
         read["divergences"] = {name: kept(normal().square()) for name in divergences_of(objective)}
         for values in (*read["weights"].values(), *read["divergences"].values()):
             values.requires_grad_()
-        return Scores.of_tokens(TokenScores(mask=mask, **read))
+        return of_tokens(objective, TokenScores(mask=mask, **read))
     beside = {name: (-normal().square()).to(dtype).requires_grad_() for name in beside_of(objective)}
     weight = normal().sigmoid().to(dtype) if reads_weight(objective) else None
     length = torch.randint(1, 20, shape, generator=generator).to(dtype)
     return Scores(length=length, weight=weight, beside=beside, **read)
+
+
+def of_tokens(objective: Objective, tokens: TokenScores) -> Scores:
+    """The scores of these tokens; a label is one number for each response, here that of its first token."""
+    if not reads_labels(objective):
+        return Scores.of_tokens(tokens)
+    assert tokens.reward is not None
+    return Scores.of_tokens(replace(tokens, reward=None), reward=tokens.reward[..., 0])
+
+
+def whole(scores: Scores) -> Tensor | None:
+    """Rewards that are of responses and not of their tokens."""
+    return scores.reward if scores.tokens is None or scores.tokens.reward is None else None
 
 
 def table(scores: Scores) -> Scores | TokenScores:
@@ -96,7 +109,10 @@ def put(scores: Scores, **changes: object) -> Scores:
     """The same scores with some of those numbers changed, sums included."""
     if scores.tokens is None:
         return replace(scores, **changes)
-    return Scores.of_tokens(replace(scores.tokens, **changes), prob=scores.prob)
+    reward = whole(scores)
+    if reward is not None and "reward" in changes:
+        reward = changes.pop("reward")  # type: ignore[assignment]
+    return Scores.of_tokens(replace(scores.tokens, **changes), prob=scores.prob, reward=reward)
 
 
 def mapped(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
@@ -111,8 +127,9 @@ def mapped(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
         for field in ("length", "weight"):
             changes[field] = None if getattr(read, field) is None else change(getattr(read, field))
         return replace(scores, **changes)
-    mask = change(scores.tokens.mask.double()) != 0
-    return Scores.of_tokens(replace(scores.tokens, mask=mask, **changes))
+    mask, reward = change(scores.tokens.mask.double()) != 0, whole(scores)
+    reward = None if reward is None else change(reward)
+    return Scores.of_tokens(replace(scores.tokens, mask=mask, **changes), reward=reward)
 
 
 def added(values: Tensor, by: Tensor) -> Tensor:
@@ -309,7 +326,7 @@ def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
         return
     with pytest.raises(ValueError, match="reward"):
         objective(put(scores, reward=None))
-    rewards = table(scores).rewards()
+    rewards = scores.rewards() if reads_labels(objective) else table(scores).rewards()
     other = 1 - rewards if reads_labels(objective) else added(rewards, torch.arange(width(objective)))
     moved = put(scores, reward=other)
     assert not meaning(objective, moved).equal(meaning(objective, scores))
@@ -487,7 +504,7 @@ def sized(objective: Objective, size: float) -> Scores:
         return Scores(length=torch.ones_like(policy), weight=weight, beside=beside, **read)
     read["weights"] = {name: part().abs() for name in token_weights_of(objective)}
     read["divergences"] = {name: part().abs() for name in divergences_of(objective)}
-    return Scores.of_tokens(TokenScores(mask=torch.ones_like(policy, dtype=torch.bool), **read))
+    return of_tokens(objective, TokenScores(mask=torch.ones_like(policy, dtype=torch.bool), **read))
 
 
 def condition(objective: Objective, scores: Scores) -> Tensor:
@@ -617,7 +634,8 @@ def test_longer_responses_of_the_same_mean_log_prob_change_nothing(row: Row, obj
         pytest.skip("its value means nothing, and its gradient is in sums")
     scores, times = draw(objective), 3
     if scores.tokens is not None:
-        longer = mapped(scores, lambda x: torch.cat([x] * times, dim=2))  # the same tokens again and again
+        # the same tokens again and again; a label is of the whole response
+        longer = mapped(scores, lambda x: torch.cat([x] * times, dim=2) if x.ndim == 3 else x)
     else:
         longer = replace(
             scores,

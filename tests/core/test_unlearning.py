@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from equipoise.core import Scores, reduce
-from equipoise.core.objectives import D2o, Dpo, GradientAscent, Npo, NpoRt, SimNpo
+from equipoise.core.objectives import D2o, Dpo, GradientAscent, Npo, NpoKl, NpoRt, SimNpo
+from equipoise.core.scores import TokenScores
 
 LOG2 = math.log(2)
 
@@ -99,6 +100,38 @@ def test_a_negative_beta_or_weight_is_refused():
         Npo(beta=-0.1)
     with pytest.raises(ValueError, match="retain must be a number >= 0"):
         SimNpo(retain=-1.0)
+
+
+# NPO and the reference's laws -------------------------------------------------------------------
+
+
+def by_token(labels: list[float]) -> Scores:
+    """A response of two tokens, log-ratio 2, divergences 0.3 and 0.5; and one of three, log-ratio -1, 0.2, 0.1, 0.6."""
+    mask = torch.tensor([[[True, True, False]], [[True, True, True]]])
+    logp = torch.tensor([[[-1.0, -2.0, 0.0]], [[-3.0, -1.0, -2.0]]], dtype=torch.float64).requires_grad_()
+    reference = torch.tensor([[[-2.0, -3.0, 0.0]], [[-2.0, -1.0, -2.0]]], dtype=torch.float64)
+    drift = torch.tensor([[[0.3, 0.5, 0.0]], [[0.2, 0.1, 0.6]]], dtype=torch.float64).requires_grad_()
+    anchors, divergences = {"reference": reference}, {"reference": drift}
+    tokens = TokenScores(logp=logp, mask=mask, anchors=anchors, divergences=divergences)
+    return Scores.of_tokens(tokens, reward=wide(labels)[:, None])
+
+
+def test_npo_kl_by_hand():
+    losses = NpoKl(beta=0.5, retain=2.0)(by_token([0.0, 1.0]))
+    assert losses.value.tolist() == pytest.approx([4 * math.log1p(math.exp(1)), 2 * (0.2 + 0.1 + 0.6) / 3])
+    assert losses.metrics["drift"].tolist() == pytest.approx([0.4, 0.3])
+    mixed = NpoKl(beta=0.5, retain=2.0)(by_token([0.25, 1.0])).value[0].item()
+    assert mixed == pytest.approx(0.75 * 4 * math.log1p(math.exp(1)) + 0.25 * 2 * 0.4)
+
+
+def test_what_is_retained_feels_the_laws_and_not_which_token_was_written():
+    scores = by_token([0.0, 1.0])
+    logp, drift = torch.autograd.grad(
+        NpoKl(beta=0.5)(scores).value.sum(), [scores.tokens.logp, scores.tokens.divergences["reference"]]
+    )
+    assert logp[1].abs().sum() == 0 and drift[1].tolist() == [pytest.approx([1 / 3] * 3)]
+    assert logp[0, 0, :2].tolist() == pytest.approx([2 / (1 + math.exp(-1))] * 2)
+    assert drift[0].abs().sum() == 0
 
 
 # SimNPO -----------------------------------------------------------------------------------------

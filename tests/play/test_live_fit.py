@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from equipoise.core.objectives import Dpo, SparsePo, Tdpo1, Wpo
+from equipoise.core.objectives import Dpo, NpoKl, SparsePo, Tdpo1, Wpo
 from equipoise.games import zoo
 from equipoise.methods.index import get
 from equipoise.play.fit import Fit, Training, TrainingError
@@ -92,6 +92,25 @@ def test_micro_batches_make_no_difference(policy, pairs):
         assert [f["loss"] for f in figures] == pytest.approx([f["loss"] for f in runs[0][1]], rel=1e-9)
 
 
+def test_a_law_that_is_retained_is_held_where_the_reference_has_it(policy, pairs):
+    """All to retain: nothing moves from the reference, and what was moved comes back."""
+    policy.model.double()
+    alone = replace(pairs.alone().take(np.arange(8)), reward=np.ones((8, 1)))
+    fit = live(policy, alone, NpoKl(beta=0.5), training=replace(STEPS, eps=1e-3))
+    _, figures = trained(policy, fit, 2)
+    assert figures[0]["loss"] == pytest.approx(0, abs=1e-12) and figures[0]["grad_norm"] < 1e-9
+    fit = live(policy, alone, NpoKl(beta=0.5), training=replace(STEPS, eps=1e-3))
+    with torch.no_grad():
+        for _, p in policy.parameters():
+            p.mul_(1.02)
+    moved = [fit.step() for _ in range(6)]
+    assert (
+        moved[0]["loss"] > 1e-4
+        and moved[-2]["loss"] + moved[-1]["loss"] < moved[0]["loss"] + moved[1]["loss"]
+    )
+    assert moved[0]["desirable"] == 1 and "drift" in moved[0]
+
+
 def test_a_learned_mask_begins_as_tdpo1_and_is_trained(policy, pairs):
     recipe = SparseMasks(common=False)
     objective = SparsePo(beta=0.5, l1_u=0.01, l1_d=0.01)
@@ -145,7 +164,8 @@ def test_what_is_read_must_be_there(policy, pairs):
 
 
 @pytest.mark.parametrize(
-    "name, steps", [("tdpo1", 4), ("tdpo2", 4), ("sparse_po", 4), ("sparse_po_independent", 4), ("mapo", 4)]
+    "name, steps",
+    [("tdpo1", 4), ("tdpo2", 4), ("sparse_po", 4), ("sparse_po_independent", 4), ("mapo", 4), ("npo_kl", 8)],
 )
 def test_a_round_of_every_method_on_text(make_world, name: str, steps: int):
     method = get(name)
@@ -153,9 +173,8 @@ def test_a_round_of_every_method_on_text(make_world, name: str, steps: int):
     state = play(method, world, world.begin(method.update.memory))
     lines = list(world.journal.lines("metrics.jsonl"))
     assert len(lines) == steps
-    assert lines[0]["margin"] == pytest.approx(0, abs=1e-4) and all(
-        np.isfinite(line["loss"]) for line in lines
-    )
+    assert lines[0]["drift" if name == "npo_kl" else "margin"] == pytest.approx(0, abs=1e-4)
+    assert all(np.isfinite(line["loss"]) for line in lines)
     kept = (state.policies["start"] / checkpoint.NETWORK).exists()
     assert kept == name.startswith("sparse_po") and world.policy.network is None
 

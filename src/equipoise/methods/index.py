@@ -25,7 +25,7 @@ from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.lists import PLACKETT_LUCE, TPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
-from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_RT, SIMNPO
+from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_KL, NPO_RT, SIMNPO
 from equipoise.methods.odds import ASFT, ASFT_ALIGNED, ORPO, UNLIKELIHOOD
 from equipoise.methods.odpo import ODPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
@@ -118,7 +118,19 @@ PAIR_LOSSES = (
     AOT,
 )
 REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, UNLIKELIHOOD, SLIC, HINGE, DPO_REFERENCE_FREE)
-UNARY = (KTO, APO_ZERO_UNPAIRED, BCO, BCO_UDM, AOT_UNPAIRED, NPO, NPO_RT, GRADIENT_ASCENT, SIMNPO, D2O)
+UNARY = (
+    KTO,
+    APO_ZERO_UNPAIRED,
+    BCO,
+    BCO_UDM,
+    AOT_UNPAIRED,
+    NPO,
+    NPO_RT,
+    NPO_KL,
+    GRADIENT_ASCENT,
+    SIMNPO,
+    D2O,
+)
 TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG, NASH_EMA_PG)
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (

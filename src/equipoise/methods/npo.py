@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from equipoise.core.objectives import GradientAscent, Npo, NpoRt, SimNpo
+from equipoise.core.objectives import GradientAscent, Npo, NpoKl, NpoRt, SimNpo
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
+from equipoise.play.live import LiveRefit
 from equipoise.play.method import Method
 from equipoise.play.unary import Dispreferred, Labelled, Thumbs
 from equipoise.play.updates import Descend, Refit
@@ -45,8 +46,19 @@ NPO_RT = replace(
     pairing=Labelled(balanced=True),
     objective=NpoRt(beta=0.1),
     playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},
-    sources={**NPO.sources, "retain": "authors' code; there the NLL is a mean over tokens (recalled)"},
+    sources={**NPO.sources, "retain": "authors' code; there the NLL is a mean over tokens"},
     notes="Desirable responses are the retain set; both sets weigh alike.",
+)
+
+NPO_KL = replace(
+    NPO_RT,
+    name="npo_kl",
+    title="NPO held to the reference on a retain set",
+    objective=NpoKl(beta=0.1),
+    update=LiveRefit(),
+    sources={**NPO.sources, "retain": "authors' code"},
+    notes="Desirable responses are the retain set; both sets weigh alike. The reference is a second model in memory "
+    "while the policy is trained.",
 )
 
 GRADIENT_ASCENT = replace(

@@ -195,7 +195,7 @@ class TableWorld:
         if beside is not None:
             raise ValueError(
                 f"{type(objective).__name__} reads the law of every next token; a finite game's response is one token, "
-                "whose divergence both responses share: play dpo"
+                "and its table has no other law: play dpo or npo"
             )
         if is_surrogate(objective):
             raise ValueError(

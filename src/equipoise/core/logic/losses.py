@@ -322,6 +322,7 @@ READINGS: Mapping[str, Reading] = {
     # one response against the reference
     "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic; a retain set is sft"),
     "npo_rt": Reading(parts=(("1", "npo"), ("retain", "sft")), note="as npo; sft is of the responses to retain"),
+    "npo_kl": _one("npo", note="as npo; what is retained is held to the reference's laws, outside the logic"),
     "gradient_ascent": _one("npo", link="bare", note="npo as beta goes to 0; a retain set is sft"),
     "simnpo": _one("simnpo", note=f"weight 2/beta, {MEANS}; beta multiplies log R and gamma is subtracted"),
     "bco": Reading(

@@ -35,7 +35,7 @@ from equipoise.core.objectives.srpo import Srpo
 from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.token_level import Ppo
 from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
-from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoRt, SimNpo
+from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoKl, NpoRt, SimNpo
 from equipoise.core.objectives.weighted import Wpo
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "NashMd",
     "NcaPair",
     "Npo",
+    "NpoKl",
     "NpoRt",
     "Objective",
     "Odpo",

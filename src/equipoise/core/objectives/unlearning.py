@@ -16,6 +16,11 @@ from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.scores import Losses, Scores
 
 
+def _fading(ratio: PerComparison, beta: float) -> PerComparison:
+    """(2/beta) softplus(beta lr), and lr itself at beta = 0."""
+    return 2 / beta * softplus(beta * ratio) if beta else ratio
+
+
 def _forget_and_retain(scores: Scores, forget: PerComparison, retain: float) -> PerComparison:
     """(1 - label) * forget + label * retain * (-log pi(y)). Retained rows have no part in it for retain = 0."""
     label = scores.labels()
@@ -35,8 +40,8 @@ class Npo:
 
     The gradient on log pi(y) is 2 sigma(beta lr) = 2 pi^beta/(pi^beta + pi_ref^beta): 1 at pi_ref, fading once the
     response is forgotten, where gradient ascent goes on at 1. L_forget >= 0 for beta > 0, and (2/beta) log 2 at pi_ref.
-    The authors' code takes the retain term as a mean over tokens (RECALLED). Raises ValueError for parameters out of
-    range and labels outside [0, 1].
+    The authors' code takes the retain term as a mean over tokens. Raises ValueError for parameters out of range and
+    labels outside [0, 1].
 
     Source: Zhang et al. 2024 (2404.05868); the forget term checked against the authors' code.
     """
@@ -53,8 +58,7 @@ class Npo:
 
     def __call__(self, scores: Scores) -> Losses:
         ratio = scores.log_ratio("reference")[:, 0]
-        forget = 2 / self.beta * softplus(self.beta * ratio) if self.beta else ratio
-        return Losses(_forget_and_retain(scores, forget, self.retain), log_ratio=ratio)
+        return Losses(_forget_and_retain(scores, _fading(ratio, self.beta), self.retain), log_ratio=ratio)
 
 
 def NpoRt(*, beta: float = 0.1, retain: float = 1.0) -> Npo:
@@ -65,6 +69,44 @@ def NpoRt(*, beta: float = 0.1, retain: float = 1.0) -> Npo:
     Source: Zhang et al. 2024 (2404.05868), with their coefficient 1.
     """
     return Npo(beta=beta, retain=retain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpoKl:
+    """NPO that keeps the policy's next-token laws near the reference's on a retain set.
+
+        L_forget = (2/beta) softplus(beta lr(y)),    lr(y) = log pi(y) - log pi_ref(y)
+        L_retain = retain (1/|y|) sum_k KL( pi_ref(.|y_<k) || pi(.|y_<k) ),   over the whole vocabulary
+
+    y        a response to forget (label 0) or to retain (label 1).
+    beta     >= 0, as in `Npo`.
+    retain   c >= 0, the weight of the divergence.
+
+    At pi_ref L_retain is 0 with no gradient, its minimum: it holds the policy where it is, and where `NpoRt` goes on
+    to raise the retained responses it stops. Which token was written does not count, only the law it came from. The
+    reference must be alive while the policy is trained. Raises ValueError for parameters out of range and labels
+    outside [0, 1].
+
+    Source: Zhang et al. 2024 (2404.05868), checked against the authors' code.
+    """
+
+    beta: float = 0.1
+    retain: float = 1.0
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    divergences: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 1
+    rewarded: ClassVar[bool] = True
+    labelled: ClassVar[bool] = True
+    tokens: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        not_negative(beta=self.beta, retain=self.retain)
+
+    def __call__(self, scores: Scores) -> Losses:
+        tokens, label, ratio = scores.by_token(), scores.labels(), scores.log_ratio("reference")[:, 0]
+        drift = (tokens.divergence("reference").sum(dim=2) / tokens.mask.sum(dim=2))[:, 0]
+        value = (1 - label) * _fading(ratio, self.beta) + label * self.retain * drift
+        return Losses(value, log_ratio=ratio, drift=drift)
 
 
 def GradientAscent(*, retain: float = 0.0) -> Npo:

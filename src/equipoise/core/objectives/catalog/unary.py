@@ -9,7 +9,7 @@ from types import MappingProxyType
 from equipoise.core.objectives.catalog.row import LOG2, Claim, Limit, Row, never
 from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
-from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoRt, SimNpo
+from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoKl, NpoRt, SimNpo
 from equipoise.core.scores import Scores
 
 ONE_RESPONSE: MappingProxyType[Claim, str] = MappingProxyType(
@@ -138,8 +138,33 @@ ROWS: dict[str, Row] = {
         data="unary",
         bounded="below by 0",
         limits=(Limit(parameters={"retain": 0.0}, is_="npo"),),
-        deviations=("the authors' code takes the retain term as a mean over tokens (recalled)",),
+        deviations=("the authors' code takes the retain term as a mean over tokens",),
         evidence=("tests/core/test_unlearning.py",),
+    ),
+    "npo_kl": Row(
+        build=NpoKl,
+        title="Negative preference optimisation, held to the reference on a retain set",
+        paper="2404.05868",
+        confidence="verified in code",
+        variants=({"beta": 1.0, "retain": 0.3},),
+        at_anchor=lambda o: (2 / o.beta * LOG2, 0.0),
+        exempt=ONE_RESPONSE,
+        shift_invariant=never,  # one response stands alone
+        labels=True,
+        data="unary",
+        bounded="below by 0; the gradient fades when forgotten",
+        limits=(
+            Limit(
+                parameters={"retain": 0.0, "beta": 0.3},
+                is_="npo",
+                other={"retain": 0.0},
+                words="retain = 0",
+            ),
+        ),
+        deviations=(
+            "the authors' code takes the mean over all positions of a batch, prompts and padding among them",
+        ),
+        evidence=("tests/core/test_unlearning.py", "tests/play/test_live_fit.py"),
     ),
     "gradient_ascent": Row(
         build=GradientAscent,
