@@ -12,11 +12,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from equipoise.core.objectives import Aot, Bco, Kto
+from equipoise.core.objectives import Aot, ApoZeroUnpaired, Bco, Kto
+from equipoise.methods.index import get
 from equipoise.play import fit as fitting
 from equipoise.play.fit import Fit, Training
+from equipoise.play.loop import play
 from equipoise.play.rows import Rows
-from equipoise.policy.anchors import score
+from equipoise.play.state import Journal
+from equipoise.play.text import TextWorld
+from equipoise.policy import checkpoint
+from equipoise.policy.anchors import AnchorStore, score
 
 BETA = 0.5
 
@@ -88,10 +93,12 @@ def test_one_times_eight_is_eight_times_one(policy, pairs, name):
     assert max(float((whole[n] - start[n]).abs().max()) for n in start) > 1e-4
 
 
-def gradients(policy, fit: Fit) -> dict[str, torch.Tensor]:
+def gradients(policy, fit: Fit, logged: dict[str, float] | None = None) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
     fit.optimizer.step = lambda: seen.update({n: p.grad.clone() for n, p in policy.parameters()})
-    fit.step()
+    figures = fit.step()
+    if logged is not None:
+        logged.update(figures)
     return seen
 
 
@@ -110,6 +117,27 @@ def test_ktos_gradient_is_that_of_the_formula_written_out(policy, pairs):
     by_hand = torch.autograd.grad(loss, [q for _, q in policy.parameters()])
     for (name, _), g in zip(policy.parameters(), by_hand, strict=True):
         assert torch.allclose(seen[name], g, rtol=1e-6, atol=1e-9), name
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_reference_point_is_logged_as_the_whole_steps_mean_or_0(policy, pairs, sign):
+    """Unrelated responses whose log-ratios are set: z0 is their mean over all eight, or nothing and KTO is APO-zero."""
+    policy.model.double()
+    rows = thumbs(pairs, unrelated=True)
+    anchors = shifted(policy, rows)
+    drifts = sign * torch.tensor([4.0, -1.0, 0.0, 2.0, 3.0, -0.5, 1.0, 8.0], dtype=torch.float64)
+    own = fit_of(policy, rows, Kto(), anchors).scores(np.arange(8), [1]).logp.detach()[:, 0]
+    anchors["reference"][:, 1] = own - drifts
+    assert rows.weight.tolist() == [1, 2, 0.5, 1, 1, 3, 1, 0.25]
+    mean = sign * (4 - 2 + 0 + 2 + 3 - 1.5 + 1 + 2) / 9.75
+    fit = fit_of(policy, rows, Kto(beta=BETA), anchors, micro_batch=3, clip=1e9)
+    logged: dict[str, float] = {}
+    kto = gradients(policy, fit, logged)
+    assert logged["baseline"] == pytest.approx(max(mean, 0), rel=1e-6)
+    alone, first = thumbs(pairs, unrelated=False), {"reference": anchors["reference"][:, :1]}
+    apo = gradients(policy, fit_of(policy, alone, ApoZeroUnpaired(beta=BETA), first, micro_batch=3, clip=1e9))
+    same = all(torch.allclose(kto[n], apo[n], rtol=1e-9, atol=1e-12) for n in kto)
+    assert same == (sign < 0)
 
 
 def test_aots_gradient_is_that_of_the_formula_written_out(policy, pairs):
@@ -155,6 +183,49 @@ def test_figures_of_both_kinds_are_means_over_their_own(policy, pairs):
         assert figures[name] == pytest.approx(np.average(drift, weights=weight * share), rel=1e-5)
     only = Rows(**(vars(rows) | {"reward": np.ones((8, 1))}))
     assert "rejected_log_ratio" not in fit_of(policy, only, Bco(), anchors).step()
+
+
+@pytest.mark.parametrize("name", ["kto", "bco", "aot", "aot_unpaired"])
+def test_interrupted_in_mid_run_and_taken_up_it_is_the_same_to_the_bit(
+    make_world, policy, tmp_path, monkeypatch, name
+):
+    """Stopped after step 3 with the position of step 2 saved: what comes next is measured over whole steps again."""
+    method = get(name)
+
+    def world(run: str) -> TextWorld:
+        return make_world(
+            journal=Journal(tmp_path / run),
+            store=AnchorStore(tmp_path / run / "anchors"),
+            training=Training(lr=1e-3, batch=4, micro_batch=3, save_every=2),
+        )
+
+    def played(run: str) -> None:
+        here = world(run)
+        play(method, here, here.begin(method.update.memory))
+
+    real = TextWorld._record
+
+    def record(self, round, step, name, figures):
+        if step == 4:
+            raise KeyboardInterrupt
+        real(self, round, step, name, figures)
+
+    initial = tmp_path / "initial"
+    checkpoint.save(policy, initial)
+    played("whole")
+    checkpoint.load_into(policy, initial)
+    monkeypatch.setattr(TextWorld, "_record", record)
+    with pytest.raises(KeyboardInterrupt):
+        played("cut")
+    assert checkpoint.progress_of(Journal(tmp_path / "cut").progress)["step"] == 2
+    monkeypatch.setattr(TextWorld, "_record", real)
+    checkpoint.load_into(policy, initial)
+    played("cut")
+    whole, cut = (Journal(tmp_path / run) for run in ("whole", "cut"))
+    assert list(whole.lines("metrics.jsonl")) == list(cut.lines("metrics.jsonl"))
+    assert len(list(whole.lines("metrics.jsonl"))) >= 2
+    one, two = ((j.checkpoint(1) / "model.safetensors").read_bytes() for j in (whole, cut))
+    assert one == two != (initial / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow

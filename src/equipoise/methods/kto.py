@@ -3,27 +3,19 @@
 from dataclasses import replace
 
 from equipoise.core.objectives import ApoZeroUnpaired, Kto
+from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
-from equipoise.methods.tiny import TINY
-from equipoise.play.method import Method
 from equipoise.play.unary import Labelled, Thumbs, WithUnrelated
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
 
-KTO = Method(
+KTO = replace(
+    DPO,
     name="kto",
     title="Kahneman-Tversky Optimization",
     paper="2402.01306",
-    confidence="verified in code",
     needs="unary",
     players=Thumbs(),
     pairing=WithUnrelated(),
     objective=Kto(beta=0.1),
-    anchors={"reference": INITIAL},
-    update=Refit(),
-    rounds=1,
-    train={"batch": 64, "schedule": "linear", "warmup": 0.1},
-    playground={**TINY, "objective.beta": 0.5, "train.epochs": 4},
     sources={
         **of(OURS, "schedule warmup"),
         "beta": "TRL and the authors' code",
@@ -33,7 +25,10 @@ KTO = Method(
         "batch": "ours, within the 16 to 128 that a usable reference point asks for (recalled)",
         "rounds": "the data are recorded once",
     },
-    notes="The reference point is measured over the whole optimizer step, on responses to unrelated prompts.",
+    notes="The reference point z0 is measured over the whole optimizer step, on responses to unrelated prompts, and "
+    "logged as `baseline`. It is above 0 only while the policy finds these likelier than the reference does, as when "
+    "they share what is desired; on recorded data their log-ratios mostly fall. Then z0 is 0, and the step that of "
+    "apo_zero_unpaired.",
 )
 
 APO_ZERO_UNPAIRED = replace(

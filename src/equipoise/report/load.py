@@ -63,6 +63,7 @@ class Step(Record):
     grad_norm: float | None = None
     lr: float | None = None
     pessimism: float | None = None
+    baseline: float | None = None
     saturated: float | None = None
     clipped: float | None = None
     reward: float | None = None

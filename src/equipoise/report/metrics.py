@@ -194,6 +194,14 @@ METRICS: tuple[Metric, ...] = (
         "neutral",
     ),
     _step("lr", "Learning rate", "step size of the optimizer at this step", "parameter units", "neutral"),
+    _step(
+        "baseline",
+        "Reference point",
+        "what a loss of single responses is measured from: KTO's z0 = max(0, mean over the step's unrelated responses "
+        "y' of log π(y'|x) - log π_ref(y'|x)), in nats, 0 where KTO is APO-zero; BCO's shift δ of the reward",
+        "objective's unit",
+        "neutral",
+    ),
     _step("pessimism", "Pessimism", "batch mean of the objective's pessimism term", "loss", "neutral"),
     _step(
         "saturated",
