@@ -20,6 +20,7 @@ from equipoise.play.fit import Fit, Training, TrainingError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal, load_rows
 from equipoise.policy.anchors import score
+from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.portions import portions
 
 
@@ -313,8 +314,9 @@ def test_two_processes_halve_together(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_play_a_round_as_one_does(tmp_path):
-    """Two gradients (egpo), two fits (onpo), a fit and a combination (apo): the same comparisons, the same policies."""
-    methods = ("egpo", "onpo", "apo")
+    """Two gradients (egpo), two fits (onpo), a fit and a combination (apo), weights from a classifier of prompts
+    (bco_udm), a network trained beside the policy (sparse_po): the same comparisons, the same policies."""
+    methods = ("egpo", "onpo", "apo", "bco_udm", "sparse_po")
     by_one_and_by_two("two_processes_rounds.py", tmp_path, *methods)
     for method in methods:
         one, two = (tmp_path / count / method for count in ("1", "2"))
@@ -328,12 +330,16 @@ def test_two_processes_play_a_round_as_one_does(tmp_path):
             for name in stages
         )
         folders = {Path(name).parent for name in left[0] if name.endswith("model.safetensors")}
-        assert len(folders) == {"egpo": 2, "onpo": 3, "apo": 3}[method], "initial, and what is kept"
+        assert len(folders) == {"onpo": 3, "apo": 3}.get(method, 2), "initial, and what is kept"
         initial = load_file(one / "checkpoints" / "initial" / "model.safetensors")
         for folder in folders - {Path("checkpoints/initial")}:
             a, b = (load_file(run / folder / "model.safetensors") for run in (one, two))
             assert max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-9, folder
             assert max(float((a[n] - initial[n]).abs().max()) for n in a) > 1e-4, folder
+            assert (one / folder / NETWORK).exists() == (method == "sparse_po")
+            if (one / folder / NETWORK).exists():
+                a, b = (load_file(run / folder / NETWORK) for run in (one, two))
+                assert max(float((a[n] - b[n]).abs().max()) for n in a) < 1e-6, folder
         figures = [list(Journal(run).lines("metrics.jsonl")) for run in (one, two)]
         assert len(figures[0]) == len(figures[1]) > 2
         for here, there in zip(*figures, strict=True):

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
 from equipoise.data.collate import Prompt
@@ -18,7 +19,8 @@ from equipoise.oracles.checked import Checked
 from equipoise.play.fit import Training
 from equipoise.play.progress import Progress
 from equipoise.play.round import play_round
-from equipoise.play.state import Journal, Seeds
+from equipoise.play.rows import Rows
+from equipoise.play.state import Journal, Seeds, objects
 from equipoise.play.text import TextWorld
 from equipoise.playground import LanguageGame, model_path
 from equipoise.policy.anchors import AnchorStore
@@ -28,6 +30,15 @@ from equipoise.policy.protocol import Decoding
 game = LanguageGame()
 renderer = Renderer(load_tokenizer(str(model_path())), max_length=64)
 accelerator = Accelerator(cpu=True)
+prompts = [Prompt(renderer.prompt(text), text, text) for text in game.prompts[:7]]
+answers = [renderer.answer(prompts[0], text) for text in game.responses]
+pairs = Rows(
+    prompts=objects(prompts),
+    responses=objects([[answers[3 * i], answers[(5 * i + 7) % 24]] for i in range(7)], width=2),
+    weight=np.linspace(0.5, 2, 7),
+    writers=("recorded", "recorded"),
+    prob=np.linspace(0.6, 1, 7),
+)
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
     policy = CausalPolicy.load(model_path(), renderer.codec.tokenizer, device="cpu")
@@ -39,11 +50,14 @@ for name in sys.argv[2:]:
         training=Training(lr=1e-3, batch=5, micro_batch=2, epochs=2),  # uneven shares, and a rest
         decoding=Decoding(max_new_tokens=10),
         store=AnchorStore(folder / "anchors"),
-        pool=[Prompt(renderer.prompt(text), text, text) for text in game.prompts[:7]],
+        pool=prompts,
+        pairs=pairs,
         oracle=Checked(game.oracle()),
         progress=Progress(quiet=True),
         accelerator=accelerator,
     )
-    method = replace(get(name), players=get(name).players.writing(2), rounds=1)
+    method = replace(get(name), rounds=1)
+    if "oracle" in method.needs:
+        method = replace(method, players=method.players.writing(2))
     play_round(method, world, world.begin(method.update.memory))
 accelerator.end_training()
