@@ -119,7 +119,7 @@ class Flight:
     def shrink(self) -> list[int]:
         """Groups that stay, when nothing waits and half of them have ended."""
         staying = np.flatnonzero(self.live.any(1))
-        if not self.refills or self.waiting or 2 * len(staying) > self.groups:
+        if self.waiting or 2 * len(staying) > self.groups:
             return []
         self.groups = len(staying)
         self.prompt, self.age = self.prompt[staying], self.age[staying]

@@ -17,7 +17,7 @@ from equipoise.policy.flight import Step
 
 
 class PaddedPrompts:
-    """As `cache.SharedPrompts`; a batch begins and ends together."""
+    """As `cache.SharedPrompts`, but a batch begins together: no prompt enters while another is written for."""
 
     refills = False
 
@@ -44,7 +44,12 @@ class PaddedPrompts:
         self.mask = self.mask.repeat_interleave(self.count, 0)
 
     def keep(self, groups: Sequence[int]) -> None:
-        raise NotImplementedError("a padded batch ends together")
+        """Forget all groups but these, which are numbered anew."""
+        rows = (
+            torch.arange(len(self.mask), device=self.mask.device).view(-1, self.count)[list(groups)].flatten()
+        )
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
 
     def next(self, step: Step) -> Tensor:
         """Logits [R, V]; rows that are done go on with their neighbours, and nobody looks at them."""

@@ -10,6 +10,7 @@ atoms holds in a row whatever the others are: formulas over two and over four at
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -75,24 +76,24 @@ OPERATORS: dict[str, Operator] = {
 NOT_BINDS = 6
 
 
-class Formula:
+class Formula(ABC):
     """What every formula can do. `str` gives what `parse` reads back; formulas are equal if written alike."""
 
     binds: int = NOT_BINDS + 1
 
     @property
+    @abstractmethod
     def rows(self) -> Rows:
         """The rows in which the formula holds."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """The formula as an English sentence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def swapped(self) -> Formula:
         """The same with the two responses exchanged."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
