@@ -20,12 +20,13 @@ from equipoise.materials import gather
 from equipoise.methods.dpo import DPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
 from equipoise.play.chasing import FAST, KEPT, SHARES, ByDomain
+from equipoise.play.enumerated import comparisons
 from equipoise.play.fit import Training
 from equipoise.play.players import Recorded
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
 from equipoise.play.state import Journal
-from equipoise.play.table import TableWorld, _comparisons, play_game
+from equipoise.play.table import TableWorld, play_game
 from equipoise.play.updates import Descend
 from equipoise.play.world import INITIAL, SLOW, START, State
 from equipoise.playground import model_path
@@ -208,7 +209,7 @@ def test_the_weight_of_a_domain_has_the_least_loss_on_what_is_remembered():
     anchors = world.anchors(state, rows, method.anchors)
     fast = method.update.base.chase(method, world, state, rows, anchors, name=FAST)[START]
     end = play_round(method, world, state)
-    everything = _comparisons(world.recorded(state))
+    everything = comparisons(world.recorded(state))
     reference = {"reference": game.initial().log_probs()}
 
     def mixed(share):

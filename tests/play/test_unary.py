@@ -14,9 +14,10 @@ from equipoise.games import zoo
 from equipoise.games.expectation import scores
 from equipoise.games.fit import minimise
 from equipoise.methods.index import get
+from equipoise.play.enumerated import comparisons
 from equipoise.play.matching import odds_of_desirable
 from equipoise.play.rows import Rows
-from equipoise.play.table import TableWorld, _comparisons, play_game
+from equipoise.play.table import TableWorld, play_game
 from equipoise.play.unary import (
     Dispreferred,
     Labelled,
@@ -243,13 +244,13 @@ def test_an_exact_fit_is_stationary_with_the_context_of_its_own_policy(objective
     soft = world.game.preference.mean(dim=2).numpy()  # labels strictly between 0 and 1: a finite minimum
     reward = rows.reward.copy()
     reward[:, 0] = soft[rows.prompts, rows.responses[:, 0]]
-    comparisons = _comparisons(replace(rows, reward=reward))
+    soft_rows = comparisons(replace(rows, reward=reward))
     anchors = {"reference": state.policies[START].log_probs()}
-    found = minimise(objective, *comparisons, start=anchors["reference"], anchors=anchors)
+    found = minimise(objective, *soft_rows, start=anchors["reference"], anchors=anchors)
     logits = found.clone().requires_grad_(True)
-    batch = scores(logits.log_softmax(dim=1), anchors, *comparisons[:2], None, comparisons.reward)
-    batch = reduce.with_context(objective, batch, comparisons.weight)
-    loss = reduce.mean(objective(batch).value, comparisons.weight)
+    batch = scores(logits.log_softmax(dim=1), anchors, *soft_rows[:2], None, soft_rows.reward)
+    batch = reduce.with_context(objective, batch, soft_rows.weight)
+    loss = reduce.mean(objective(batch).value, soft_rows.weight)
     (slope,) = torch.autograd.grad(loss, logits)
     assert float(slope.abs().max()) < 1e-9
     assert float((found - anchors["reference"]).abs().max()) > 0.1

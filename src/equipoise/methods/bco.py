@@ -3,27 +3,19 @@
 from dataclasses import replace
 
 from equipoise.core.objectives import Bco
+from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
-from equipoise.methods.tiny import TINY
-from equipoise.play.method import Method
 from equipoise.play.unary import Labelled, MatchedPrompts, Thumbs
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
 
-BCO = Method(
+BCO = replace(
+    DPO,
     name="bco",
     title="Binary Classifier Optimization",
     paper="2404.04656",
-    confidence="verified in code",
     needs="unary",
     players=Thumbs(),
     pairing=Labelled(balanced=True),
     objective=Bco(beta=0.1),
-    anchors={"reference": INITIAL},
-    update=Refit(),
-    rounds=1,
-    train={"batch": 64, "schedule": "linear", "warmup": 0.1},
-    playground={**TINY, "objective.beta": 0.5, "train.epochs": 4},
     sources={
         **of(OURS, "schedule warmup batch"),
         "beta": "TRL",

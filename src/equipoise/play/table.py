@@ -17,13 +17,14 @@ from torch import Tensor
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.base import is_surrogate
 from equipoise.games import gaps
-from equipoise.games.expectation import Comparisons, enumerate_data, loss
+from equipoise.games.expectation import enumerate_data, loss
 from equipoise.games.fit import gradient, minimise
 from equipoise.games.offline import PairData, population
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.solve import nash, regularised_nash
 from equipoise.games.tabular import TabularPolicy, mixture
 from equipoise.play.directions import unit_direction
+from equipoise.play.enumerated import comparisons, every_response
 from equipoise.play.loop import play
 from equipoise.play.method import Method
 from equipoise.play.pairing import logit
@@ -101,7 +102,7 @@ class TableWorld:
 
     def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
         for _ in range(count):
-            rows = _every_response(rows, self.law(state, rows, by), str(by))
+            rows = every_response(rows, self.law(state, rows, by), str(by))
         return rows
 
     def law(self, state: State, rows: Rows, by: Who) -> Floats:
@@ -134,7 +135,7 @@ class TableWorld:
         others = mass.sum(axis=0) - mass if self.game.prompts > 1 else mass
         share = (others / others.sum(axis=1, keepdims=True))[rows.prompts]
         assert rows.reward is not None
-        expanded = _every_response(rows, share, "unrelated")
+        expanded = every_response(rows, share, "unrelated")
         label = np.repeat(rows.reward, (share > 0).sum(axis=1), axis=0)
         return replace(expanded, reward=np.concatenate([label, np.zeros_like(label)], axis=1))
 
@@ -176,7 +177,7 @@ class TableWorld:
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
     ) -> float:
-        return float(loss(objective, state.policies[of].log_probs(), anchors, _comparisons(rows)))
+        return float(loss(objective, state.policies[of].log_probs(), anchors, comparisons(rows)))
 
     def fit(
         self,
@@ -202,7 +203,7 @@ class TableWorld:
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
             )
         begin = state.policies[start].log_probs()
-        return TabularPolicy(minimise(objective, *_comparisons(rows), start=begin, anchors=anchors))
+        return TabularPolicy(minimise(objective, *comparisons(rows), start=begin, anchors=anchors))
 
     def descend(
         self,
@@ -217,7 +218,7 @@ class TableWorld:
         speed: float = 1.0,
     ) -> TabularPolicy:
         begin = state.policies[start].log_probs()
-        step = gradient(objective, _comparisons(rows), start=begin, anchors=anchors)
+        step = gradient(objective, comparisons(rows), start=begin, anchors=anchors)
         return TabularPolicy((begin - speed * rate * self.game.actions * step).log_softmax(dim=1))
 
     def combine(
@@ -385,21 +386,3 @@ def play_game(
             for name, values in distances(last).items()
         },
     }
-
-
-def _comparisons(rows: Rows) -> Comparisons:
-    return Comparisons(
-        torch.from_numpy(rows.prompts),
-        torch.from_numpy(rows.responses),
-        torch.from_numpy(rows.weight),
-        None if rows.prob is None else torch.from_numpy(rows.prob),
-        # a response is one token: what is known of its tokens is known of it
-        None if rows.reward is None else torch.from_numpy(rows.reward.reshape(rows.responses.shape)),
-    )
-
-
-def _every_response(rows: Rows, share: np.ndarray, by: str) -> Rows:
-    """Each row once for every response that may be written, weighted by its probability `share` [N, A]."""
-    which, action = share.nonzero()
-    expanded = rows.take(which).append(action[:, None], by)
-    return replace(expanded, weight=expanded.weight * share[which, action])

@@ -6,6 +6,7 @@ number c(x) is added to the log-probs of a prompt. The diagnostic `margin` is h(
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,14 +18,27 @@ from equipoise.core.objectives.base import positive
 from equipoise.core.scores import Losses, Scores
 
 
-def _implicit_rewards(scores: Scores, beta: float) -> tuple[PerComparison, PerComparison]:
-    """(h(y0), h(y1))."""
-    h = beta * scores.log_ratio("reference")
-    return h[:, 0], h[:, 1]
+@dataclass(frozen=True, kw_only=True)
+class OfRewards(ABC):
+    """A loss of (h(y0), h(y1)). Raises ValueError unless beta > 0."""
+
+    beta: float = 0.1
+    anchors: ClassVar[tuple[str, ...]] = ("reference",)
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+
+    @abstractmethod
+    def loss(self, h0: PerComparison, h1: PerComparison) -> PerComparison: ...
+
+    def __call__(self, scores: Scores) -> Losses:
+        h0, h1 = (self.beta * scores.log_ratio("reference")[:, :2]).unbind(dim=1)
+        return Losses(self.loss(h0, h1), margin=h0 - h1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NcaPair:
+class NcaPair(OfRewards):
     """Noise-contrastive alignment on pairs: the chosen response is data, both are noise.
 
         L = softplus(-h0) + softplus(h0)/2 + softplus(h1)/2
@@ -38,20 +52,12 @@ class NcaPair:
     Source: Chen et al. 2024 (2402.05369), checked against TRL's "nca_pair"; the bound is DERIVED.
     """
 
-    beta: float = 0.1
-    anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    candidates: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        positive(beta=self.beta)
-
-    def __call__(self, scores: Scores) -> Losses:
-        h0, h1 = _implicit_rewards(scores, self.beta)
-        return Losses(softplus(-h0) + 0.5 * softplus(h0) + 0.5 * softplus(h1), margin=h0 - h1)
+    def loss(self, h0: PerComparison, h1: PerComparison) -> PerComparison:
+        return softplus(-h0) + 0.5 * softplus(h0) + 0.5 * softplus(h1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BcoPair:
+class BcoPair(OfRewards):
     """Binary classifier optimisation on pairs, without a reward shift.
 
         L = softplus(-h0) + softplus(h1)
@@ -64,20 +70,12 @@ class BcoPair:
     Source: Jung et al. 2024 (2404.04656), checked against TRL's "bco_pair".
     """
 
-    beta: float = 0.1
-    anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    candidates: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        positive(beta=self.beta)
-
-    def __call__(self, scores: Scores) -> Losses:
-        h0, h1 = _implicit_rewards(scores, self.beta)
-        return Losses(softplus(-h0) + softplus(h1), margin=h0 - h1)
+    def loss(self, h0: PerComparison, h1: PerComparison) -> PerComparison:
+        return softplus(-h0) + softplus(h1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApoZero:
+class ApoZero(OfRewards):
     """Anchored preference optimisation, zero: chosen up, rejected down. For data better than the policy.
 
         L = sigma(-h0) + sigma(h1)
@@ -90,20 +88,12 @@ class ApoZero:
     Source: D'Oosterlinck et al. 2024 (2408.06266), eq. 7; checked against TRL's "apo_zero".
     """
 
-    beta: float = 0.1
-    anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    candidates: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        positive(beta=self.beta)
-
-    def __call__(self, scores: Scores) -> Losses:
-        h0, h1 = _implicit_rewards(scores, self.beta)
-        return Losses(sigmoid(-h0) + sigmoid(h1), margin=h0 - h1)
+    def loss(self, h0: PerComparison, h1: PerComparison) -> PerComparison:
+        return sigmoid(-h0) + sigmoid(h1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApoDown:
+class ApoDown(OfRewards):
     """Anchored preference optimisation, down: both down, rejected more. For data worse than the policy.
 
         L = sigma(h0) + sigma(h1 - h0)
@@ -117,13 +107,5 @@ class ApoDown:
     Source: D'Oosterlinck et al. 2024 (2408.06266), eq. 8; checked against TRL's "apo_down".
     """
 
-    beta: float = 0.1
-    anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    candidates: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        positive(beta=self.beta)
-
-    def __call__(self, scores: Scores) -> Losses:
-        h0, h1 = _implicit_rewards(scores, self.beta)
-        return Losses(sigmoid(h0) + sigmoid(h1 - h0), margin=h0 - h1)
+    def loss(self, h0: PerComparison, h1: PerComparison) -> PerComparison:
+        return sigmoid(h0) + sigmoid(h1 - h0)
