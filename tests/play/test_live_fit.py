@@ -193,7 +193,7 @@ def test_what_is_read_must_be_there(policy, pairs):
 
 @pytest.mark.parametrize(
     "name, steps",
-    [("tdpo1", 4), ("tdpo2", 4), ("sparse_po", 4), ("sparse_po_independent", 4), ("mapo", 4), ("npo_kl", 8)],
+    [("tdpo1", 4), ("tdpo2", 4), ("sparse_po", 4), ("sparse_po_independent", 4), ("mapo", 4), ("npo_kl", 12)],
 )
 def test_a_round_of_every_method_on_text(make_world, name: str, steps: int):
     method = get(name)
