@@ -61,6 +61,7 @@ from equipoise.methods.spo_degree import SPO_DEGREE
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
 from equipoise.methods.tdpo import TDPO1, TDPO2
+from equipoise.methods.upo import UPO
 from equipoise.methods.wpo import WPO
 from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
 from equipoise.methods.zpg import ZBCPG, ZPG
@@ -141,6 +142,7 @@ TO_A_REWARD = (
     RSO_HINGE_NORM,
     RSO_HINGE,
     OSP,
+    UPO,
     XPO,
     VPO,
     SAIL,

@@ -66,7 +66,7 @@ class ByLearnedReward:
 
     def learn(self, world: World, state: State, phase: int, seed: int) -> Mapping[str, Tensor]:
         data = world.recorded(state)
-        pairs, prob, weight = _labelled(world, state, data)
+        pairs, prob, weight = labelled(world, state, data)
         views = None
         if phase:
             own = world.write(state, world.prompts(state), REACHED, self.own)
@@ -74,7 +74,7 @@ class ByLearnedReward:
                 views = _views(world, state, own)
             if self.confidence is not None:
                 made = self.made(world, state, own, self.reward(world, state, phase - 1))
-                more = _labelled(world, state, made)
+                more = labelled(world, state, made)
                 pairs, prob, weight = (
                     torch.cat(two) for two in zip((pairs, prob, weight), more, strict=True)
                 )
@@ -130,7 +130,7 @@ class Restarted:
         return f"{self.base.describe()}, begun again from the initial policy every {self.every} rounds"
 
 
-def _labelled(world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+def labelled(world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
     """(features [N, 2, F], P(first beats second) [N], weight [N])."""
     prob = np.ones(len(rows)) if rows.prob is None else rows.prob
     return world.features(state, rows), torch.from_numpy(prob), torch.from_numpy(rows.weight)
