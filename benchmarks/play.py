@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common import cpu, table
 from matplotlib.ticker import FuncFormatter
 
 from equipoise.commands import one_thread
@@ -120,14 +121,6 @@ def measure() -> dict[str, Any]:
     }
 
 
-def cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
 def milliseconds(row: dict[str, Any]) -> float:
     return 1e3 * row["seconds"] / row["rounds"]
 
@@ -180,11 +173,6 @@ def section(found: dict[str, Any]) -> str:
 
 def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
-    return [lines[0], "|---|" + "---:|" * (len(header) - 1), *lines[1:], ""]
 
 
 def draw(found: dict[str, Any]) -> bytes:

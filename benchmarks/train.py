@@ -31,24 +31,16 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from accelerate import Accelerator
+from common import SHAPES, drawn_model, fit_of, machine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from equipoise.core.objectives import Dpo
-from equipoise.data.collate import Prompt, Response
-from equipoise.play.fit import Fit, Training
-from equipoise.play.rows import Rows
-from equipoise.policy.anchors import score
 from equipoise.policy.causal import CausalPolicy
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "train.json"
 BEGIN, END = "<!-- train.py writes from here -->", "<!-- to here: train.py -->"
 BATCH, BETA, RATE, VOCABULARY, LONGEST = 8, 0.1, 1e-5, 8192, 1024
-SIZES = {
-    "5M": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 688},
-    "100M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 2048},
-}  # fmt: skip
 OURS, ROWS = "equipoise", "equipoise, padded rows"
 TUNED, DEFAULT = "TRL tuned", "TRL default"
 Pair = tuple[list[int], list[int], list[int]]  # ids of prompt, chosen, rejected
@@ -104,17 +96,7 @@ def unpadded(count: int, length: int = 128) -> list[Pair]:
 
 
 def make_model(size: str, folder: Path, tokenizer: Any) -> None:
-    config = transformers.LlamaConfig(
-        **SIZES[size],
-        vocab_size=VOCABULARY,
-        max_position_embeddings=LONGEST,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    drawn_model(SHAPES[size], LONGEST).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -123,29 +105,7 @@ def ours(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, packed:
     policy = CausalPolicy.load(folder, tokenizer, precision=case.precision, lora_rank=case.lora, device="cpu")
     if not packed:
         policy.scorer.reach, policy.budget = 0, 2**30
-    responses = np.empty((len(pairs), 2), dtype=object)
-    prompts = np.empty(len(pairs), dtype=object)
-    for row, (prompt, *answers) in enumerate(pairs):
-        prompts[row] = Prompt(tuple(prompt), "")
-        responses[row] = [Response(tuple(answer), "") for answer in answers]
-    rows = Rows(
-        prompts=prompts,
-        responses=responses,
-        weight=np.ones(len(pairs)),
-        writers=("recorded", "recorded"),
-        prob=np.ones(len(pairs)),
-    )
-    comparisons = [(p.ids, list(group)) for p, group in zip(prompts, responses, strict=True)]
-    training = Training(batch=BATCH, micro_batch=BATCH, lr=RATE, schedule="constant", warmup=0.0)
-    fit = Fit(
-        policy,
-        rows,
-        {"reference": score(policy, comparisons, BATCH)[0]},
-        Dpo(beta=BETA),
-        training,
-        Accelerator(cpu=True),
-        permutation=lambda epoch: np.arange(len(rows)),
-    )
+    fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=BATCH, rate=RATE)
     yield 0.0
     while True:
         yield fit.step()["loss"]
@@ -281,18 +241,6 @@ def measure_peak(about: str) -> int:
         status = Path("/proc/self/status").read_text()
         highest = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         return highest * 1024 - before
-
-
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return {
-        "cpu": next(line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "load": os.getloadavg(),
-    }
 
 
 def ratios(found: dict[str, Any], program: str) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""Where the time of a round goes: SPAC and INPO on the playground, by phase, on packed rows and on padded ones.
+
+python benchmarks/phases.py           measure, write results/phases.json, then the section of README.md
+python benchmarks/phases.py --draw    write the section again from the figures that are there
+
+Padded is the plain path: a row for every response, in scoring and training, and for every sample in generation. One
+round of each method at the playground's own settings, whole commands in turn; the phases are those of a run folder's
+timings.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from common import HERE, machine, seconds, table, told, versions, write_section
+
+from equipoise.align import align
+from equipoise.play import progress
+from equipoise.policy import sample
+from equipoise.policy.padded import PaddedPrompts
+from equipoise.policy.scorer import Scorer
+
+RESULTS = HERE / "results" / "phases.json"
+METHODS, WAYS, REPEATS = ("spac", "inpo"), ("packed", "padded"), 3
+PHASES = ("sampling", "judging", "anchors", "training", "writing", "evaluating")
+REST = "the rest"  # reading the model, the first evaluation's tables, the report
+
+
+@contextmanager
+def the_plain_path() -> Iterator[None]:
+    reach, way_of = Scorer._reach, sample.way_of
+    Scorer._reach, sample.way_of = lambda scorer: 0, lambda model: PaddedPrompts  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Scorer._reach, sample.way_of = reach, way_of  # type: ignore[method-assign]
+
+
+def measure(method: str, way: str) -> dict[str, float]:
+    """Processor seconds of each phase of one round, evaluations before and after it together."""
+    with tempfile.TemporaryDirectory() as name:
+        run = Path(name) / "run"
+
+        def play() -> None:
+            align(method, rounds=1, out=run, quiet=True)
+
+        if way == "packed":
+            whole = seconds(play)
+        else:
+            with the_plain_path():
+                whole = seconds(play)
+        lines = [json.loads(line) for line in (run / "timings.jsonl").read_text().splitlines()]
+    found = dict.fromkeys(PHASES, 0.0)
+    for line in lines:
+        found[line["phase"]] += line["seconds"]
+    return found | {REST: whole - sum(found.values())}
+
+
+def section(found: dict[str, Any]) -> str:
+    rows = []
+    for method in METHODS:
+        times = {way: found["runs"][method][way] for way in WAYS}
+        middle = {
+            way: {p: statistics.median(run[p] for run in times[way]) for p in times[way][0]} for way in WAYS
+        }
+        for phase in (*PHASES, REST):
+            if phase == REST or middle["packed"][phase]:
+                rows.append((method, phase, *cells(middle["padded"][phase], middle["packed"][phase])))
+        rounds = {way: [sum(run[p] for p in PHASES[:-1]) for run in times[way]] for way in WAYS}
+        rows.append(
+            (method, "**the round**", *cells(*(statistics.median(rounds[way]) for way in reversed(WAYS))))
+        )
+    lines = [
+        told(found)
+        + f" Processor seconds, medians of {REPEATS} commands `equipoise align METHOD --rounds 1`.",
+        "",
+        *table(("method", "phase", "padded rows", "packed rows", "padded / packed"), rows),
+        "'The round' is all but evaluation (exact figures by enumeration, before and after the round) and the "
+        "rest: reading the "
+        "model and writing the report. Texts of the playground have about ten tokens, prompts a few more.",
+    ]
+    return "\n".join(lines)
+
+
+def cells(padded: float, packed: float) -> tuple[str, ...]:
+    return f"{padded:.2f}", f"{packed:.2f}", f"{padded / packed:.1f}" if packed > 0.005 else "-"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    progress.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
+    if "--draw" not in sys.argv[1:]:
+        runs: dict[str, Any] = {method: {way: [] for way in WAYS} for method in METHODS}
+        for _ in range(REPEATS):
+            for method in METHODS:
+                for way in WAYS:
+                    runs[method][way].append(measure(method, way))
+                    print(method, way, runs[method][way][-1], file=sys.stderr)
+        found: dict[str, Any] = {"command": "python benchmarks/phases.py", "runs": runs}
+        found |= {"machine": machine(), "versions": versions("transformers", "accelerate")}
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    write_section(section(json.loads(RESULTS.read_text())), "phases.py")
