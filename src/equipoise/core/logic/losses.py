@@ -369,6 +369,7 @@ UNREAD: Mapping[str, str] = {
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
     "spa": "how soft a label is depends on the margin itself: dpo where it is clear, cdpo where it is not",
     "aot": "the margins of a batch are sorted: no comparison has a formula of its own",
+    "aot_unpaired": "as aot, of single responses",
     "f_dpo": NO_RATIO,
     "f_dpo_forward_kl": NO_RATIO,
     "f_dpo_alpha": NO_RATIO,
