@@ -23,6 +23,7 @@ import torch
 from common import (
     HERE,
     SHAPES,
+    command,
     fit_of,
     groups_of,
     machine,
@@ -170,7 +171,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     if "--draw" not in sys.argv[1:]:
-        found: dict[str, Any] = {"command": "python benchmarks/anchors.py"}
+        found: dict[str, Any] = {"command": command("anchors.py")}
         found |= {"rounds": [play(*case) for case in ROUNDS], "references": references()}
         found |= {"machine": machine(), "versions": versions("transformers", "accelerate")}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")

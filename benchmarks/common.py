@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,11 @@ def machine() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "load": os.getloadavg(),
     }
+
+
+def command(program: str) -> str:
+    """What was given to measure, as a line to give again."""
+    return " ".join([f"python benchmarks/{program}", *sys.argv[1:]])
 
 
 def versions(*names: str) -> dict[str, str]:

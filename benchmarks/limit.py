@@ -24,6 +24,7 @@ from common import (
     SHAPES,
     Group,
     Shape,
+    command,
     fit_of,
     groups_of,
     machine,
@@ -238,7 +239,7 @@ if __name__ == "__main__":
     torch.set_flush_denormal(True)
     if "--draw" not in sys.argv[1:]:
         found: dict[str, Any] = {
-            "command": "python benchmarks/limit.py",
+            "command": command("limit.py"),
             "bandwidth": bandwidth(),
             "cases": [],
         }

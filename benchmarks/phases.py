@@ -2,6 +2,7 @@
 
 python benchmarks/phases.py           measure, write results/phases.json, then the section of README.md
 python benchmarks/phases.py --draw    write the section again from the figures that are there
+python benchmarks/phases.py --once    one command of each kind instead of three
 
 Padded is the plain path: a row for every response, in scoring and training, and for every sample in generation. One
 round of each method at the playground's own settings, whole commands in turn; the phases are those of a run folder's
@@ -22,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import HERE, machine, seconds, table, told, versions, write_section
+from common import HERE, command, machine, seconds, table, told, versions, write_section
 
 from equipoise.align import align
 from equipoise.play import progress
@@ -82,7 +83,7 @@ def section(found: dict[str, Any]) -> str:
         )
     lines = [
         told(found)
-        + f" Processor seconds, medians of {REPEATS} commands `equipoise align METHOD --rounds 1`.",
+        + f" Processor seconds, medians of {len(times[WAYS[0]])} commands each, `equipoise align METHOD --rounds 1`.",
         "",
         *table(("method", "phase", "padded rows", "packed rows", "padded / packed"), rows),
         "'The round' is all but evaluation (exact figures by enumeration, before and after the round) and the "
@@ -101,12 +102,13 @@ if __name__ == "__main__":
     progress.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     if "--draw" not in sys.argv[1:]:
         runs: dict[str, Any] = {method: {way: [] for way in WAYS} for method in METHODS}
-        for _ in range(REPEATS):
+        align("dpo", rounds=1, out=Path(tempfile.mkdtemp()) / "run", quiet=True)  # first touches
+        for _ in range(1 if "--once" in sys.argv[1:] else REPEATS):
             for method in METHODS:
                 for way in WAYS:
                     runs[method][way].append(measure(method, way))
                     print(method, way, runs[method][way][-1], file=sys.stderr)
-        found: dict[str, Any] = {"command": "python benchmarks/phases.py", "runs": runs}
+        found: dict[str, Any] = {"command": command("phases.py"), "runs": runs}
         found |= {"machine": machine(), "versions": versions("transformers", "accelerate")}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     write_section(section(json.loads(RESULTS.read_text())), "phases.py")

@@ -21,6 +21,7 @@ from common import (
     HERE,
     SHAPES,
     Shape,
+    command,
     fit_of,
     groups_of,
     machine,
@@ -163,7 +164,7 @@ if __name__ == "__main__":
         base = BASE.fit()
         base.step()
         cases = [measure(base, factor, value) for factor, values in RANGES.items() for value in values]
-        found: dict[str, Any] = {"command": "python benchmarks/scaling.py", "cases": cases}
+        found: dict[str, Any] = {"command": command("scaling.py"), "cases": cases}
         found |= {"machine": machine(), "versions": versions("transformers", "accelerate")}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     measured = json.loads(RESULTS.read_text())

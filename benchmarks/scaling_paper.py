@@ -8,11 +8,13 @@ Arithmetic, not measurement. The formulas and assumptions are in the functions a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from play import table  # the benchmark beside this one
+from common import SHAPES, table
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "scaling.md"
@@ -213,6 +215,47 @@ def measured_rows() -> Sequence[tuple[str, ...]]:
     return rows
 
 
+def step_rows() -> Iterator[tuple[str, ...]]:
+    """Of every step in results/limit.json: what the page's arithmetic says, and what was found."""
+    for case in json.loads((HERE / "results" / "limit.json").read_text())["cases"]:
+        if "seconds" not in case:
+            continue
+        name, shape = f"{case['model']} {case['precision']}", SHAPES[case["model"]]
+        attention = case["flops"] - case["flops_of_products"]
+        rule = 6 * shape.parameters() * case["tokens"] + attention
+        time = statistics.median(case["seconds"])
+        best = max(r for forms in case["rates"].values() for r in forms.values())
+        flops, counted = case["flops_of_products"] / 1e9, case["flops_counted"] / 1e9
+        yield f"{name}: products of a step, counted by PyTorch, GFLOP", f"{flops:,.1f}", f"{counted:,.1f}"
+        yield (
+            f"{name}: 6 N a token, and attention, beside what a step does, GFLOP",
+            *(f"{x / 1e9:,.1f}" for x in (rule, case["flops"])),
+        )
+        kept = (f"{case[key] / 1024:,.0f}" for key in ("kept_paper", "kept"))
+        yield f"{name}: kept for the backward, KiB a token", *kept
+        yield (
+            f"{name}: share of the fastest product's rate",
+            f"{GPU.reached:.0%}",
+            f"{case['flops'] / time / best:.0%}",
+        )
+        yield from sampled_row(case, shape.parameters() - shape.words * shape.width)
+
+
+def sampled_row(step: dict[str, Any], body: int) -> Iterator[tuple[str, ...]]:
+    """A sampled token's cost over a trained one's: a share of its prompt, and the model once."""
+    for case in json.loads((HERE / "results" / "generate.json").read_text())["cases"]:
+        if (case["model"], case["precision"], case["lengths"]) == (step["model"], step["precision"], "chat"):
+            read = 2 * body * case["mean_prompt"] / (case["samples"] * case["tokens"])
+            flops = read + 2 * case["parameters"]
+            seconds = 1 / statistics.median(case["rates"]["ours"])
+            trained = statistics.median(step["seconds"]) / step["tokens"]
+            yield (
+                f"{step['model']} {step['precision']}: a sampled token over a trained one",
+                f"{flops / (step['flops'] / step['tokens']):.2f}",
+                f"{seconds / trained:.2f}",
+            )
+
+
 def section() -> str:
     lines = [
         *table(
@@ -245,6 +288,9 @@ def section() -> str:
         "Measured on a processor (`benchmarks/generate.py`), beside the ratio of FLOPs without padding:",
         "",
         *table(("case", "FLOPs", "over repeated prompts", "over `generate`"), list(measured_rows())),
+        "And the rest of this page's arithmetic on the same processor, one thread (`benchmarks/limit.py`):",
+        "",
+        *table(("what", "paper", "measured"), step_rows()),
     ]
     return "\n".join(lines)
 
