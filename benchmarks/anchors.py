@@ -158,9 +158,8 @@ def section(found: dict[str, Any]) -> str:
         "",
         *table(header, rows),
         "With one epoch the store saves nothing within a round: it pays with every further epoch, when a run is "
-        "resumed, and in "
-        "memory, for no frozen policy stands beside the one that trains. A step on 8 pairs, by how the "
-        "reference is known:",
+        "resumed, and in memory, for no frozen policy stands beside the one that trains. A step on 8 pairs, by "
+        "how the reference is known:",
         "",
         *table(("reference", "ms a step", "over cached"), alive),
     ]

@@ -87,8 +87,8 @@ def section(found: dict[str, Any]) -> str:
         "",
         *table(("method", "phase", "padded rows", "packed rows", "padded / packed"), rows),
         "'The round' is all but evaluation (exact figures by enumeration, before and after the round) and the "
-        "rest: reading the "
-        "model and writing the report. Texts of the playground have about ten tokens, prompts a few more.",
+        "rest: reading the model and writing the report. Texts of the playground have about ten tokens, prompts a "
+        "few more.",
     ]
     return "\n".join(lines)
 

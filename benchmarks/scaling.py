@@ -123,8 +123,7 @@ def section(found: dict[str, Any]) -> str:
         told(found)
         + f" Processor time, medians of {STEPS} steps. Base: 5M parameters, 8 pairs with prompts of 128 "
         "tokens and responses of 64, 8,192 words; one size is changed at a time. Predicted is the time of the "
-        "base's steps "
-        "beside it times the ratio of FLOPs.",
+        "base's steps beside it times the ratio of FLOPs.",
         "",
         "![Measured over predicted time of a step, a panel for each size](results/scaling.png)",
         "",
