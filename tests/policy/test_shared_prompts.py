@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,10 @@ import transformers
 from scipy.stats import chisquare
 
 from equipoise.data.collate import Prompt, collate
-from equipoise.policy import cache, sample, ways
+from equipoise.policy import cache, direct, flight, sample, ways
 from equipoise.policy.cache import SharedCache, SharedPrompts
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.direct import Decoder, DirectPrompts
 from equipoise.policy.draw import BLOCK, draw
 from equipoise.policy.flight import Step
 from equipoise.policy.padded import PaddedPrompts
@@ -37,16 +39,28 @@ def padded(monkeypatch):
     return lambda: monkeypatch.setattr(sample, "way_of", lambda model: PaddedPrompts)
 
 
+COMMON = {"llama", "llama-tied", "qwen2", "qwen3", "mistral", "mistral-window", "gemma"}
+
+
 def test_families_share_their_prompts(tiny, sampled_family):
-    assert ways.way_of(tiny(sampled_family).model) is SharedPrompts
+    """Those of the common shape without their modules."""
+    expected = DirectPrompts if sampled_family in COMMON else SharedPrompts
+    assert ways.way_of(tiny(sampled_family).model) is expected
 
 
 def test_adapters_share_their_prompts(lora):
-    assert ways.way_of(lora.model) is SharedPrompts
+    assert ways.way_of(lora.model) is DirectPrompts
 
 
+@pytest.mark.parametrize("modules", [False, True])
 @pytest.mark.parametrize(("count", "batch"), [(1, 3), (16, 8), (16, 3)])
-def test_shared_prompts_say_what_repeated_ones_say(tiny, sampled_family, padded, count, batch):
+def test_shared_prompts_say_what_repeated_ones_say(
+    tiny, sampled_family, padded, count, batch, modules, monkeypatch
+):
+    if modules:
+        if sampled_family not in COMMON:
+            pytest.skip("the other run took its modules")
+        monkeypatch.setattr(sample, "way_of", lambda model: SharedPrompts)
     # in float32 one of some ten thousand draws falls on the other side of an edge; transformers' eager attention,
     # which Gemma 2 needs, makes NaN of masked rows in float64
     dtype = torch.float32 if sampled_family == "gemma2" else torch.float64
@@ -141,18 +155,22 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
             assert torch.allclose(out[row, head].double(), expected, atol=1e-6)
 
 
-def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny):
+@pytest.mark.parametrize("way", [SharedPrompts, DirectPrompts])
+def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeypatch, way):
     """Token positions that pass through the model: each prompt's but its last, and one for every token written."""
     policy = tiny("llama", eos_token_id=STOPS)
-    way = ways.way_of(policy.model)
-    assert way is SharedPrompts
-    read, written = [], []
-    policy.model.register_forward_pre_hook(
-        lambda _, __, kwargs: (written if "shared" in kwargs else read).append(kwargs["input_ids"].numel()),
-        with_kwargs=True,
+    monkeypatch.setattr(sample, "way_of", lambda model: way)
+    ways.way_of(policy.model)
+    passes = []  # tokens, and whether a step has begun that they are read for
+    begin = SharedCache.begin
+    monkeypatch.setattr(SharedCache, "begin", lambda cache, step: (passes.append(step), begin(cache, step)))
+    policy.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: passes.append(inputs[0].numel())
     )
     prompts = [Prompt((1, *range(3, 13)), "", "")] * 8
     groups = policy.sample(prompts, 6, seed=3, decoding=Decoding(max_new_tokens=20, batch=4))
+    after = [(n, isinstance(last, Step)) for last, n in pairwise([None, *passes]) if isinstance(n, int)]
+    read, written = ([n for n, stepped in after if stepped is wanted] for wanted in (False, True))
     assert sum(read) == 8 * 10
     assert sum(written) == sum(len(r.ids) for group in groups for r in group)
     # places are taken again before the batch has ended
@@ -169,6 +187,61 @@ def test_one_copy_of_a_prompt_whatever_the_samples():
     assert keys.sum(dim=(1, 2, 3)).tolist() == [64, 0, 64]
     held.keep([2])
     assert held.prompt[0][0].shape == (1, 2, 5, 8) and held.own[0][0].shape == (16, 2, 8, 8)
+
+
+def test_attention_is_cut_into_runs_of_similar_prompts_and_stays_the_same(tiny, monkeypatch):
+    policy = tiny("llama", dtype=torch.float64, eos_token_id=STOPS)
+    prompts = [Prompt((1, *(3 + i % 50 for i in range(n))), "", "") for n in (40, 2, 9, 38, 3, 30, 2, 2)]
+    decoding = Decoding(max_new_tokens=12, batch=8)
+    found = []
+    for worth in (256, 0):
+        monkeypatch.setattr(flight, "WORTH", worth)
+        found.append(policy.sample(prompts, 3, seed=0, decoding=decoding))
+    assert said(found[0]) == said(found[1])
+    assert torch.allclose(*map(logps, found), atol=1e-9)
+    step = Step([40, 38, 9, 8, 2], [0] * 5, *[torch.zeros(5)] * 5, whole=True)
+    assert step.runs == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+def test_weights_that_are_laid_out_give_the_same_products(monkeypatch):
+    monkeypatch.setattr(direct, "LARGE", 0)
+    parts = [torch.nn.Linear(24, n, bias=n > 8) for n in (8, 40)]
+    with torch.no_grad():
+        for rows in (1, 16, 37):
+            x = torch.randn(rows, 24)
+            found = direct.Product(parts, 16)(x)
+            assert torch.allclose(found, torch.cat([part(x) for part in parts], 1), atol=1e-5)
+
+
+@torch.no_grad()
+def test_adapters_are_folded_in_as_they_are_now(lora):
+    for name, value in lora.model.named_parameters():
+        if "lora_B" in name:
+            value.normal_(0, 0.3)
+    ids = torch.arange(3, 9)
+
+    def logits():
+        def attend(number, query, key, value):  # every token reads itself alone
+            return value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+
+        return Decoder(lora.model, 8)(ids, torch.zeros_like(ids), attend)
+
+    expected = lora.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
+    assert torch.allclose(logits(), expected, atol=1e-4)
+    with lora.model.disable_adapter():
+        plain = lora.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
+        assert torch.allclose(logits(), plain, atol=1e-4)
+    assert not torch.allclose(plain, expected, atol=0.1)
+
+
+def test_shapes_that_are_not_common_keep_their_modules(tiny, lora, monkeypatch):
+    assert direct.reason_against(tiny("llama").model) is None
+    for name in ("gpt2", "gemma3", "phi"):
+        assert direct.reason_against(tiny(name).model) == "its layers are of another shape"
+    model = tiny("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}).model
+    assert direct.reason_against(model) == "its rotations depend on the batch"
+    monkeypatch.setattr(direct, "SHARE", 0.0)
+    assert direct.reason_against(tiny("llama").model) == "there is no room for a second layout of its weights"
 
 
 def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokenizer, caplog):

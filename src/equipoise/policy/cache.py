@@ -41,18 +41,25 @@ class SharedCache(Cache):
     def enter(self, groups: Sequence[int], found: DynamicCache) -> None:
         """Prompts that were read (right-padded) take the places of `groups`."""
         for index, layer in enumerate(found.layers):
-            for part, states in enumerate((layer.keys, layer.values)):
-                states = states.to(layer.values.dtype)  # under autocast rotated keys are wider than values
-                if index == len(self.prompt):
-                    self.prompt.append([])
-                    self.own.append([])
-                if part == len(self.prompt[index]):
-                    heads, size = states.shape[1], states.shape[3]
-                    room = min(FIRST, self.depth)
-                    self.prompt[index].append(states.new_zeros(self.groups, heads, self.width, size))
-                    self.own[index].append(states.new_zeros(self.groups * self.count, heads, room, size))
-                where = torch.tensor(groups, device=states.device)
-                self.prompt[index][part][:, :, : states.shape[2]].index_copy_(0, where, states)
+            heads, width = layer.keys.shape[1:3]
+            self._room_for(index, heads, layer.keys.shape[3], layer.values)
+            where = torch.tensor(groups, device=layer.keys.device)
+            for states, new in zip(self.prompt[index], (layer.keys, layer.values), strict=True):
+                states[:, :, :width].index_copy_(0, where, new.to(states.dtype))
+
+    def place(self, layer: int, groups: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Tokens [S, Hkv, D] of prompts that were read end to end: token s is number places[s] of group groups[s]."""
+        self._room_for(layer, keys.shape[1], keys.shape[2], values)
+        for states, new in zip(self.prompt[layer], (keys, values), strict=True):
+            states[groups, :, places] = new.to(states.dtype)
+
+    def _room_for(self, layer: int, heads: int, size: int, values: Tensor) -> None:
+        """Under autocast rotated keys are wider than values, which say the precision of both."""
+        if layer < len(self.prompt):
+            return
+        sizes, room = (size, values.shape[-1]), min(FIRST, self.depth)
+        self.prompt.append([values.new_zeros(self.groups, heads, self.width, n) for n in sizes])
+        self.own.append([values.new_zeros(self.groups * self.count, heads, room, n) for n in sizes])
 
     def keep(self, groups: Sequence[int]) -> None:
         """Forget all groups but these, which are numbered anew."""
@@ -77,22 +84,24 @@ class SharedCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
+        self.write(layer_idx, key_states[:, :, 0], value_states[:, :, 0])
+        return key_states, value_states
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """[R, Hkv, D] what the rows of the step add to their own."""
         step = self.step
         assert step is not None
-        for states, new in zip(self.own[layer_idx], (key_states, value_states), strict=True):
-            new = new[:, :, 0].to(states.dtype)
+        for states, new in zip(self.own[layer], (keys, values), strict=True):
             if step.whole and len(set(step.age)) == 1:
                 states[:, :, step.age[0]] = new
             else:
-                age = torch.tensor(step.age, device=step.rows.device)[step.groups]
-                states[step.rows, :, age] = new
-        return key_states, value_states
+                states[step.rows, :, step.ages] = new.to(states.dtype)
 
     def attend(
         self, query: Tensor, layer: int, scale: float, window: int | None, cap: float | None
     ) -> Tensor:
         """[R, H, D] queries of the rows -> [R, H, D] what they attend to."""
-        step, (keys, values), (own_keys, own_values) = self.step, self.prompt[layer], self.own[layer]
+        step, keys = self.step, self.prompt[layer][0]
         assert step is not None
         self.windows[layer] = window
         heads, size = query.shape[1:]
@@ -101,26 +110,37 @@ class SharedCache(Cache):
         if not step.whole:  # slots that are done take part as zeros
             query = query.new_zeros(groups * count, heads, size).index_copy_(0, step.rows, query)
         query = query.view(groups, count, shared, heads // shared, size)
-        grouped = query.transpose(1, 2)  # [P, Hkv, K, G, D]
+        runs = [self._over(query[run], run, layer, step, window, cap) for run in step.runs]
+        out = runs[0] if len(runs) == 1 else torch.cat(runs)
+        out = out.reshape(groups * count, heads, -1)
+        return out if step.whole else out[step.rows]
+
+    def _over(
+        self, query: Tensor, run: slice, layer: int, step: Step, window: int | None, cap: float | None
+    ) -> Tensor:
+        """[P, K, Hkv, G, D] queries of a run of groups, over its prompts and what its samples wrote."""
+        groups, count = query.shape[:2]
+        width, depth = max(step.start[run]), max(step.age[run]) + 1
+        slots = slice(run.start * count, run.stop * count)
+        keys, values = (states[run, :, :width] for states in self.prompt[layer])
+        own_keys, own_values = (states[slots, :, :depth] for states in self.own[layer])
+        grouped = query.transpose(1, 2).flatten(2, 3)  # [P, Hkv, K * G, D]
         scores = torch.cat(
             [
-                (grouped.flatten(2, 3) @ keys[:, :, : step.width].mT).unflatten(2, (count, -1)),
-                (query.flatten(0, 1) @ own_keys[:, :, : step.depth].mT)
-                .unflatten(0, (groups, count))
-                .transpose(1, 2),
+                (grouped @ keys.mT).unflatten(2, (count, -1)),
+                (query.flatten(0, 1) @ own_keys.mT).unflatten(0, (groups, count)).transpose(1, 2),
             ],
             dim=-1,
         )
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if cap is not None:
             scores = cap * (scores / cap).tanh()
-        weights = (scores + step.bias(window)).softmax(-1).to(values.dtype)
-        on_prompt, on_own = weights.split([step.width, step.depth], dim=-1)
-        seen = (on_prompt.flatten(2, 3) @ values[:, :, : step.width]).unflatten(2, (count, -1))
-        written = on_own.transpose(1, 2).flatten(0, 1) @ own_values[:, :, : step.depth]
-        out = seen.transpose(1, 2) + written.unflatten(0, (groups, count))
-        out = out.reshape(groups * count, heads, -1)
-        return out if step.whole else out[step.rows]
+        bias = step.bias(run, window)
+        weights = (scores if bias is None else scores.add_(bias)).softmax(-1).to(values.dtype)
+        on_prompt, on_own = weights.split([width, depth], dim=-1)
+        seen = (on_prompt.flatten(2, 3) @ values).unflatten(2, (count, -1))
+        written = on_own.transpose(1, 2).flatten(0, 1) @ own_values
+        return seen.transpose(1, 2) + written.unflatten(0, (groups, count))
 
 
 def attention(
@@ -153,7 +173,7 @@ class SharedPrompts:
     refills = True  # groups come and go, rows leave at once
 
     def __init__(self, model: Any, groups: int, count: int, width: int, depth: int) -> None:
-        self.model = model
+        self.model, self.windows = model, windows_of(model)
         self.cache = SharedCache(groups, count, width, depth)
 
     def enter(self, groups: Sequence[int], prompts: Sequence[Ids]) -> None:
@@ -183,6 +203,15 @@ class SharedPrompts:
             )
         logits: Tensor = out.logits[:, -1]
         return logits
+
+
+def windows_of(model: Any) -> list[int | None]:
+    """How far back each layer looks, by the configuration; None: to the beginning."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kind = "sliding_attention" if window else "full_attention"
+    kinds = getattr(config, "layer_types", None) or [kind] * config.num_hidden_layers
+    return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
 def _alike(lengths: Sequence[int]) -> list[slice]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from equipoise.data.collate import Ids
+
+WORTH = 256  # keys that may be padded before another call is worth its overhead
 
 
 @dataclass
@@ -31,31 +34,44 @@ class Step:
     positions: Tensor
     uniforms: Tensor
     whole: bool  # every slot writes
-    _bias: dict[int | None, Tensor] = field(default_factory=dict)
-
-    @property
-    def width(self) -> int:
-        return max(self.start)
+    _bias: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
         return max(self.age) + 1
 
-    def bias(self, window: int | None) -> Tensor:
-        """[P, 1, 1, 1, width + depth]: 0 on keys that a group's queries may see, -inf on all others."""
-        if window not in self._bias:
-            device = self.rows.device
-            start, age = (torch.tensor(x, device=device)[:, None] for x in (self.start, self.age))
-            key = torch.arange(self.width, device=device)
-            own = torch.arange(self.depth, device=device)
+    @cached_property
+    def ages(self) -> Tensor:
+        """[R] of the rows."""
+        return torch.tensor(self.age, device=self.rows.device)[self.groups]
+
+    @cached_property
+    def runs(self) -> list[slice]:
+        """Neighbouring groups whose attention is computed together, padded to their longest prompt."""
+        if self.rows.device.type != "cpu":  # there a call costs more than padding
+            return [slice(0, len(self.start))]
+        found, begin = [], 0
+        for end in range(1, len(self.start) + 1):
+            inside = self.start[begin : end + 1]
+            if end == len(self.start) or max(inside) * len(inside) > sum(inside) * 1.2 + WORTH:
+                found.append(slice(begin, end))
+                begin = end
+        return found
+
+    def bias(self, run: slice, window: int | None) -> Tensor | None:
+        """[P, 1, 1, 1, width + depth]: 0 on keys that a group's queries may see, -inf on others; None if all are."""
+        where = run.start, window
+        if where not in self._bias:
+            start, age = (torch.tensor(x[run])[:, None] for x in (self.start, self.age))
+            key, own = torch.arange(int(start.max())), torch.arange(int(age.max()) + 1)
             seen, written = key < start, own <= age
             if window is not None:  # the query stands at start + age
                 seen &= key > start + age - window
                 written &= own > age - window
             seen = torch.cat([seen, written], 1)
-            bias = torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
-            self._bias[window] = bias[:, None, None, None]
-        return self._bias[window]
+            bias = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)[:, None, None, None]
+            self._bias[where] = None if bool(seen.all()) else bias.to(self.rows.device)
+        return self._bias[where]
 
 
 class Flight:

@@ -1,4 +1,5 @@
-"""Which way a model continues prompts: shared where it agrees with plain passes, else padded."""
+"""Which way a model continues prompts: shared where it agrees with plain passes, without the model's modules where they
+have the common shape; else padded."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from equipoise.data.collate import Ids
-from equipoise.policy.cache import SharedPrompts
+from equipoise.policy import direct
+from equipoise.policy.cache import SharedPrompts, windows_of
+from equipoise.policy.direct import DirectPrompts
 from equipoise.policy.flight import Flight
 from equipoise.policy.padded import PaddedPrompts
 
@@ -22,12 +25,14 @@ _known: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
 
 
 def way_of(model: Any) -> Way:
-    """`SharedPrompts` for a model that passes the probe, which is made once."""
+    """The cheapest way that passes the probe, which is made once for each model."""
     if model not in _known:
         why = reason_against(model)
         if why:
             log.warning("prompts are repeated for every sample, which is slower: %s", why)
-        _known[model] = PaddedPrompts if why else SharedPrompts
+            _known[model] = PaddedPrompts
+        else:
+            _known[model] = SharedPrompts if reason_against_direct(model) else DirectPrompts
     return _known[model]
 
 
@@ -35,28 +40,43 @@ def way_of(model: Any) -> Way:
 def reason_against(model: Any) -> str | None:
     """Why the model's prompts cannot be shared, or None: decided by a tiny example and by its layers' kinds."""
     config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kind = "sliding_attention" if window else "full_attention"
-    kinds = getattr(config, "layer_types", None) or [kind] * config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None) or []
     if set(kinds) - {"full_attention", "sliding_attention"}:
         return f"its layers are {', '.join(sorted(set(kinds)))}"
     if not hasattr(model.config, "_attn_implementation"):
         return "its attention cannot be exchanged"
     try:
-        shared, plain, windows = _probe(model, config.vocab_size)
+        error, told = _probe(model, SharedPrompts)
     except Exception as error:  # whatever a foreign model raises, the other way is open
         return f"its attention does not take them ({type(error).__name__}: {error})"
     # a window longer than the example would not show in the numbers
-    for layer, kind in enumerate(kinds):
-        if kind == "sliding_attention" and windows.get(layer) != window:
+    for layer, window in enumerate(windows_of(model)):
+        if window is not None and told.get(layer) != window:
             return f"layer {layer} has a window that its attention is not told"
-    error = float((shared - plain).abs().max() / plain.abs().max())
-    allowed = 1e3 * torch.finfo(model.dtype).eps if model.dtype == torch.float32 else 0.1
+    return _too_large(error, model.dtype)
+
+
+@torch.no_grad()
+def reason_against_direct(model: Any) -> str | None:
+    """The same for reading its weights without its modules."""
+    why = direct.reason_against(model)
+    if why:
+        return why
+    try:
+        return _too_large(_probe(model, DirectPrompts)[0], model.dtype)
+    except Exception as error:  # as above
+        return f"{type(error).__name__}: {error}"
+
+
+def _too_large(error: float, dtype: torch.dtype) -> str | None:
+    allowed = 1e3 * torch.finfo(dtype).eps if dtype == torch.float32 else 0.1
     return f"the tiny example differs by {error:.1e}" if not error <= allowed else None
 
 
-def _probe(model: Any, words: int) -> tuple[Tensor, Tensor, dict[int, int | None]]:
-    """Logits of two prompts' samples after three steps each, with shared prompts and in plain passes."""
+def _probe(model: Any, way: type[SharedPrompts]) -> tuple[float, dict[int, int | None]]:
+    """How far logits of two prompts' samples after three steps each are from those of plain passes, as a share of the
+    largest; and the windows that the attention was told."""
+    words = model.config.get_text_config().vocab_size
     prompts: list[Ids] = [tuple(np.arange(2, 7) % words), tuple(np.arange(3, 5) % words)]
     flight = Flight(
         prompts,
@@ -68,7 +88,7 @@ def _probe(model: Any, words: int) -> tuple[Tensor, Tensor, dict[int, int | None
         places=[0, 1],
         refills=True,
     )
-    reader = SharedPrompts(model, 2, 2, 4, 3)
+    reader = way(model, 2, 2, 4, 3)
     reader.enter(flight.enter(), flight.held([0, 1]))
     logits = []
     while flight.unfinished:
@@ -79,4 +99,5 @@ def _probe(model: Any, words: int) -> tuple[Tensor, Tensor, dict[int, int | None
         for prompt, group in zip(prompts, flight.ids[:, :, :2], strict=True)
         for row in group.tolist()
     ]
-    return torch.stack(logits, 1).float(), torch.stack(plain).float(), reader.cache.windows
+    found, wanted = torch.stack(logits, 1).float(), torch.stack(plain).float()
+    return float((found - wanted).abs().max() / wanted.abs().max()), reader.cache.windows
