@@ -157,7 +157,8 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
 
 @pytest.mark.parametrize("way", [SharedPrompts, DirectPrompts])
 def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeypatch, way):
-    """Token positions that pass through the model: each prompt's but its last, and one for every token written."""
+    """Token positions that pass through the model: each prompt's but its last, and one for every token
+    written."""
     policy = tiny("llama", eos_token_id=STOPS)
     monkeypatch.setattr(sample, "way_of", lambda model: way)
     ways.way_of(policy.model)
@@ -172,7 +173,9 @@ def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeyp
     after = [(n, isinstance(last, Step)) for last, n in pairwise([None, *passes]) if isinstance(n, int)]
     read, written = ([n for n, stepped in after if stepped is wanted] for wanted in (False, True))
     assert sum(read) == 8 * 10
-    assert sum(written) == sum(len(r.ids) for group in groups for r in group)
+    # without its modules, the first step of a prompt's six samples is one as well
+    common = 5 * 8 if way is DirectPrompts else 0
+    assert sum(written) + common == sum(len(r.ids) for group in groups for r in group)
     # places are taken again before the batch has ended
     assert len(read) > 2 or len(written) < 40
 

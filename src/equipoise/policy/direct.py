@@ -200,11 +200,13 @@ class DirectPrompts(SharedPrompts):
         cache, decoder = self.cache, self.decoder
         assert decoder is not None
         cache.begin(step)
+        kept, each = step.distinct
 
         def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            cache.write(number, key, value)
-            return cache.attend(query, number, decoder.layers[number].scale, self.windows[number], None)
+            cache.write(number, key[each], value[each])
+            seen = cache.attend(query[each], number, decoder.layers[number].scale, self.windows[number], None)
+            return seen[kept]
 
-        logits = decoder(step.tokens, step.positions, attend)
+        logits = decoder(step.tokens[kept], step.positions[kept], attend)
         assert logits is not None
-        return logits
+        return logits[each]

@@ -46,6 +46,16 @@ class Step:
         return torch.tensor(self.age, device=self.rows.device)[self.groups]
 
     @cached_property
+    def distinct(self) -> tuple[slice | Tensor, slice | Tensor]:
+        """Rows that differ, and which of these each row is: the samples of a prompt have their first step in common."""
+        fresh = self.ages == 0
+        if not bool(fresh.any()):
+            return slice(None), slice(None)
+        kept = ~fresh | (self.groups != self.groups.roll(1))
+        kept[0] = True
+        return kept.nonzero()[:, 0], kept.cumsum(0) - 1
+
+    @cached_property
     def runs(self) -> list[slice]:
         """Neighbouring groups whose attention is computed together, padded to their longest prompt."""
         if self.rows.device.type != "cpu":  # there a call costs more than padding
