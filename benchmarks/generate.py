@@ -68,7 +68,7 @@ CASES = [
     Case("playground", "fp32", "own", 32, 4, 16, 15),
     Case("5M", "fp32", "chat", 16, 4, 48, 5),
     Case("5M", "fp32", "equal", 16, 4, 48, 3),
-    Case("100M", "fp32", "chat", 16, 4, 32, 2),
+    Case("100M", "fp32", "chat", 16, 4, 32, 3),
 ]
 
 

@@ -46,14 +46,14 @@ def reason_against(model: Any) -> str | None:
     if not hasattr(model.config, "_attn_implementation"):
         return "its attention cannot be exchanged"
     try:
-        error, told = _probe(model, SharedPrompts)
+        off, told = _probe(model, SharedPrompts)
     except Exception as error:  # whatever a foreign model raises, the other way is open
         return f"its attention does not take them ({type(error).__name__}: {error})"
     # a window longer than the example would not show in the numbers
     for layer, window in enumerate(windows_of(model)):
         if window is not None and told.get(layer) != window:
             return f"layer {layer} has a window that its attention is not told"
-    return _too_large(error, model.dtype)
+    return _too_large(off, model.dtype)
 
 
 @torch.no_grad()
@@ -68,9 +68,9 @@ def reason_against_direct(model: Any) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
-def _too_large(error: float, dtype: torch.dtype) -> str | None:
+def _too_large(off: float, dtype: torch.dtype) -> str | None:
     allowed = 1e3 * torch.finfo(dtype).eps if dtype == torch.float32 else 0.1
-    return f"the tiny example differs by {error:.1e}" if not error <= allowed else None
+    return f"the tiny example differs by {off:.1e}" if not off <= allowed else None
 
 
 def _probe(model: Any, way: type[SharedPrompts]) -> tuple[float, dict[int, int | None]]:
