@@ -248,7 +248,7 @@ def section(found: dict[str, Any]) -> str:
     lines = [
         f"{machine['cpu']}, one thread of {machine['cores']} cores, {machine['platform']}; {made_of}. Tokens for a "
         "second of processor time, medians of interleaved runs in one process while other programs used the machine "
-        f"(load average {machine['load'][1]:.1f}); the ratio's range is over the repeats. bf16 and vLLM were not "
+        f"(load average {machine['load'][1]:.1f}); the ratio's range is over the repeats. `{found['command']}`. bf16 and vLLM were not "
         "measured: this processor has no units for the one, and the other wants a GPU.",
         "",
         *table(
@@ -286,7 +286,7 @@ if __name__ == "__main__":
     if "--draw" not in sys.argv[1:]:
         cases = [case for case in CASES if case.model != "100M" or "--quick" not in sys.argv[1:]]
         found: dict[str, Any] = {
-            "command": "python benchmarks/generate.py",
+            "command": " ".join(["python benchmarks/generate.py", *sys.argv[1:]]),
             "machine": {
                 "cpu": cpu(),
                 "cores": os.cpu_count(),
