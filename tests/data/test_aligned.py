@@ -56,7 +56,7 @@ def thumbs(rows: Callable[..., Path]) -> Path:
     return rows(*labelled)
 
 
-@pytest.mark.parametrize("method", ["kto", "bco"])
+@pytest.mark.parametrize("method", ["kto", "bco_udm"])
 def test_thumbs_end_with_the_area_under_the_curve_of_held_out_ones(
     method: str, thumbs: Path, tmp_path: Path
 ) -> None:
