@@ -248,7 +248,8 @@ def section(found: dict[str, Any]) -> str:
     lines = [
         f"{machine['cpu']}, one thread of {machine['cores']} cores, {machine['platform']}; {made_of}. Tokens for a "
         "second of processor time, medians of interleaved runs in one process while other programs used the machine "
-        f"(load average {machine['load'][1]:.1f}); the ratio's range is over the repeats. `{found['command']}`. bf16 and vLLM were not "
+        f"(load average {machine['load'][1]:.1f}); the ratio's range is over the repeats. "
+        f"`{found['command']}`. bf16 and vLLM were not "
         "measured: this processor has no units for the one, and the other wants a GPU.",
         "",
         *table(
