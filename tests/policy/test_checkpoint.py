@@ -27,6 +27,9 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize(
+    "family", ["llama", "llama-tied", "qwen2", "gpt2", "phi", "gemma2", "neox"], indirect=True
+)
 def test_full_roundtrip_bit_for_bit(tiny, family, tmp_path, tokenizer):
     from transformers import AutoModelForCausalLM
 
@@ -36,6 +39,8 @@ def test_full_roundtrip_bit_for_bit(tiny, family, tmp_path, tokenizer):
     logits = policy.model(input_ids=IDS).logits
     disturb(policy)
     checkpoint.load_into(policy, tmp_path / "c")
+    assert same(weights(policy), before)
+    checkpoint.combine(policy, [(tmp_path / "c", 1.0)])
     assert same(weights(policy), before)
     read = AutoModelForCausalLM.from_pretrained(tmp_path / "c").eval()
     assert torch.equal(read(input_ids=IDS).logits, logits)

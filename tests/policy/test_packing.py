@@ -88,18 +88,16 @@ def test_every_family_packs_but_the_one_with_capped_scores(tiny, family):
     assert (tiny(family).scorer.reach > 0) is (family != "gemma2")
 
 
-@pytest.mark.parametrize("family", FAMILIES, indirect=True)
-def test_the_last_layer_is_pruned_where_it_has_the_common_shape(tiny, family):
-    common = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma")
-    policy = tiny(family)
-    assert policy.scorer.prunes is (family in common)
-    if policy.scorer.prunes:
-        seen = []
-        layer = backbone(policy.model).layers[-1]
-        layer.mlp.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
-        batch = pack([(1, 5, 6, 7)], [[(8, 9, 2), (3, 2)]])
-        policy.logprobs(batch)
-        assert (seen, batch.tokens) == ([4], 7)  # the prompt's last token and three of responses
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"], indirect=True)
+def test_the_last_layer_gives_only_what_is_looked_at_where_it_has_the_common_shape(tiny, family):
+    policy, seen = tiny(family), []
+    model = backbone(policy.model)
+    norm = model.ln_f if family == "gpt2" else model.norm
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    batch = pack([(1, 5, 6, 7)], [[(8, 9, 2), (3, 2)]])
+    policy.logprobs(batch)
+    assert batch.tokens == 7
+    assert seen == [7 if family == "gpt2" else 4]  # the prompt's last token and three of responses
 
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
@@ -219,12 +217,14 @@ def test_the_model_keeps_its_own_attention(tiny):
     assert policy.model.config._attn_implementation == before != "equipoise"
 
 
-def test_a_window_shorter_than_a_sequence_takes_padded_rows(tiny):
+def test_a_window_shorter_than_a_sequence_takes_padded_rows(tiny, caplog):
     policy = tiny("mistral", sliding_window=12)
     assert policy.scorer.reach == 12
     short, long = ((1, 5), [[(8, 2)]]), (tuple(range(1, 31)), [[(8, 9, 3, 2)]])
     assert isinstance(policy.batch([short[0]], short[1]), PackedBatch)
-    assert isinstance(policy.batch([long[0]], long[1]), TokenBatch)
+    for _ in range(2):
+        assert isinstance(policy.batch([long[0]], long[1]), TokenBatch)
+    assert sum("longer than the model's window of 12" in r.getMessage() for r in caplog.records) == 1
     # the window is real: with it the long sequence has other log-probs
     there = policy.logprobs(policy.batch([long[0]], long[1]))[0]
     everything = tiny("mistral").logprobs(policy.batch([long[0]], long[1]))[0]

@@ -84,7 +84,7 @@ def token_logps(
     softcap: float | None = None,
     scale: float = 1.0,
     token_chunk: int = 1024,
-    vocab_chunk: int | None = 16384,
+    vocab_chunk: int | None = None,
     keep: int = 2**26,
 ) -> PerToken:
     """log softmax(z)[target] for N tokens, without ever holding their N x V logits.
@@ -97,7 +97,8 @@ def token_logps(
     bias         [V] or None.
     softcap      bound on |z| (Gemma-2), > 0; None for none.
     scale        multiplies the raw logits (Cohere's `logit_scale`, one over Granite's `logits_scaling`).
-    token_chunk, vocab_chunk   size of the largest tile of logits; vocab_chunk None = the whole vocabulary.
+    token_chunk, vocab_chunk   size of the largest tile of logits. A vocab_chunk of None is 2,048 on a CPU, where
+                 wider products are slower, else 16,384.
     keep         N * V up to which tiles are kept for the backward, which then need not multiply again; 2**26 are
                  256 MiB in float32. Capped logits are never kept.
 
@@ -110,6 +111,8 @@ def token_logps(
     Raises ValueError for shapes that disagree, targets out of range, a chunk below 1 or softcap <= 0.
     """
     _check(hidden, head, targets, bias)
+    if vocab_chunk is None:
+        vocab_chunk = 2048 if hidden.device.type == "cpu" else 16384
     tiling = Tiling(softcap=softcap, scale=scale, token_chunk=token_chunk, vocab_chunk=vocab_chunk, keep=keep)
     train_head = head.requires_grad or (bias is not None and bias.requires_grad)
     form_now = torch.is_grad_enabled() and hidden.requires_grad and not train_head

@@ -15,12 +15,15 @@ def wide_type(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def product(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-    """a @ b, accumulated and returned in `wide`; half-precision units are used where they can return it."""
+def product(a: Tensor, b: Tensor, wide: torch.dtype, onto: Tensor | None = None) -> Tensor:
+    """a @ b, accumulated and returned in `wide`, or added to `onto`; half-precision units are used where they can
+    return it."""
     half = torch.float16 if torch.float16 in (a.dtype, b.dtype) else torch.bfloat16
     if a.is_cuda and wide == torch.float32 and half in (a.dtype, b.dtype):
-        return torch.mm(a.to(half), b.to(half), out_dtype=wide)
-    return a.to(wide) @ b.to(wide)
+        found = torch.mm(a.to(half), b.to(half), out_dtype=wide)
+        return found if onto is None else onto.add_(found)
+    a, b = a.to(wide), b.to(wide)
+    return a @ b if onto is None else onto.addmm_(a, b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,11 @@ class Tiling:
     softcap: float | None
     scale: float
     token_chunk: int
-    vocab_chunk: int | None
+    vocab_chunk: int
     keep: int
 
     def __post_init__(self) -> None:
-        if self.token_chunk < 1 or (self.vocab_chunk is not None and self.vocab_chunk < 1):
+        if self.token_chunk < 1 or self.vocab_chunk < 1:
             raise ValueError(f"chunks must be at least 1, got {self.token_chunk!r} and {self.vocab_chunk!r}")
         if self.softcap is not None and not self.softcap > 0:
             raise ValueError(f"softcap must be positive, got {self.softcap!r}")
@@ -43,7 +46,7 @@ class Tiling:
         return slices(hidden.shape[0], self.token_chunk)
 
     def words(self, head: Tensor) -> Iterator[slice]:
-        return slices(head.shape[0], self.vocab_chunk or head.shape[0])
+        return slices(head.shape[0], self.vocab_chunk)
 
     def tiles(self, hidden: Tensor, head: Tensor) -> Iterator[tuple[slice, slice]]:
         return ((words, rows) for words in self.words(head) for rows in self.rows(hidden))
@@ -155,9 +158,9 @@ class TokenLogps(torch.autograd.Function):
                     _, weight = tiling.powers(tiling.logits(hidden[rows], part, shift, wide), top)
                 factor = grad[rows] * (top - lse[rows]).exp_()
                 if d_hidden is not None:
-                    d_hidden[rows] -= factor[:, None] * product(weight, part, wide)
+                    d_hidden[rows].addcmul_(product(weight, part, wide), factor[:, None], value=-1)
                 if d_head is not None:
-                    d_head[words] -= product(weight.T, factor[:, None] * hidden[rows], wide)
+                    product(weight.T, -factor[:, None] * hidden[rows], wide, onto=d_head[words])
                 if d_bias is not None:
                     d_bias[words] -= factor @ weight
             if d_head is not None:

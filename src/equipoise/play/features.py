@@ -8,24 +8,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equipoise.data.collate import collate
+from equipoise.data.collate import Response, Scored, lead_and_ids
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.portions import Pair
-from equipoise.policy.scorer import backbone
+from equipoise.policy.portions import Pair, portions
 
 
-@torch.no_grad()
-def mean_hidden(policy: CausalPolicy, comparisons: Sequence[Pair], batch: int) -> Float[Tensor, "N K F"]:
-    """Last hidden states after each response token, averaged; prompt and lead are read, not averaged. On the CPU."""
-    parts = []
-    for begin in range(0, len(comparisons), batch):
-        chosen = comparisons[begin : begin + batch]
-        tokens = collate([prompt for prompt, _ in chosen], [list(group) for _, group in chosen], policy.pad)
-        tokens = tokens.to(policy.device)
-        hidden = backbone(policy.model)(
-            input_ids=tokens.ids, attention_mask=tokens.attention, use_cache=False
-        ).last_hidden_state
-        scored = tokens.scored.unsqueeze(2)
-        mean = (hidden * scored).sum(dim=1) / scored.sum(dim=1)
-        parts.append(mean.view(*tokens.shape, -1).float().cpu())
-    return torch.cat(parts)
+def mean_hidden(
+    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int | None
+) -> Float[Tensor, "N K F"]:
+    """Last hidden states after each response token, averaged; prompt and lead are read, not averaged. On the CPU.
+
+    batch    comparisons through the model at a time, at most; None: as many as the policy's token budget allows.
+    """
+    shifted = [(prompt, [_one_later(response) for response in group]) for prompt, group in comparisons]
+    found: dict[int, Tensor] = {}
+    for places in portions(policy, shifted, batch):
+        tokens = policy.batch([shifted[i][0] for i in places], [shifted[i][1] for i in places])
+        states, mask = policy.features(tokens)
+        mean = states.sum(dim=2) / mask.sum(dim=2, keepdim=True)  # states are 0 where there is no token
+        found.update(zip(places, mean.float().cpu(), strict=True))
+    return torch.stack([found[i] for i in range(len(comparisons))])
+
+
+def _one_later(response: Scored) -> Response:
+    """The response whose tokens are predicted by the states after the given one's: its first token is read and not
+    predicted, and after its last any token may follow."""
+    lead, ids = lead_and_ids(response)
+    return Response((*ids[1:], ids[-1]), "", lead=(*lead, ids[0]))

@@ -144,6 +144,7 @@ class Fit:
             betas=(training.beta1, training.beta2),
             eps=training.eps,
             weight_decay=training.weight_decay,
+            fused=True,
         )
         # not wrapped for several processes: a wrapper's forward and backward wait for the others, who may have failed
         self.scorer, self.optimizer = self.module(), accelerator.prepare(optimizer)

@@ -5,17 +5,20 @@ layers call `attend` with the queries, keys and values of the whole row. On a CP
 up the result: prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt. The
 last two meet in a softmax over both, by their log-sum-exps. Elsewhere every response stands behind a copy of its
 prompt's keys, right-padded, so that one causal call without a mask serves the kernels of that device.
+
+`forward` and `backward` are the same without autograd, for `policy.block`, whose last layer asks for few queries.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +28,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from equipoise.data.pack import Tree
 
 NAME = "equipoise"
-STEP = 16  # segments whose lengths agree up to a multiple of this are computed in one call, padded to the longest
+STEP = 16  # segments whose lengths agree up to a multiple of this are computed in one call, padded to the longest;
+ALONE = 64  # those of so many tokens are computed alone, because a call costs less than to gather them
 CHANGES = ("softcap", "s_aux", "position_bias", "alibi", "cache")  # arguments that would change the scores
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
@@ -51,7 +55,7 @@ class Segments:
     where: Tensor | None  # [tokens] places in n * L
 
     @classmethod
-    def of(cls, spans: list[Span], device: torch.device) -> Segments:
+    def of(cls, spans: Sequence[Span], device: torch.device) -> Segments:
         if len(spans) == 1:
             return cls(tuple(spans), None, None)
         longest = max(length for _, length in spans)
@@ -82,12 +86,57 @@ class Segments:
             x[self.rows] = flat[self.where]
 
 
+class Block(NamedTuple):
+    """Queries that read keys: themselves, causally, or all of the keys."""
+
+    queries: Segments
+    keys: Segments
+    causal: bool
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where the segments of a packed row are; see `data.pack` for the tree."""
+    """Where the segments of a packed row are; see `data.pack` for the tree.
+
+    kept    the only places whose queries are asked for, in their order; None: all. Of every segment that has any they
+            are the last ones, as those are that predict scored tokens.
+    """
 
     tree: Tree
     device: torch.device
+    kept: tuple[int, ...] | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(prompt + max(branches, default=0) for prompt, branches in self.tree)
+
+    def asked(self, begin: int, length: int) -> Span:
+        """Of a segment, where its queries begin among those asked for, and how many they are."""
+        if self.kept is None:
+            return begin, length
+        low, high = (bisect_left(self.kept, place) for place in (begin, begin + length))
+        return low, high - low
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """Causal blocks, in which every query reads itself and is found once, then those of queries that read more."""
+        causal, across = [], []
+        for prompt, branches in self.spans:
+            for begin, length in (prompt, *branches):
+                first, count = self.asked(begin, length)
+                if count:
+                    causal.append(((first, count), (begin + length - count, count)))
+                    across.append(((first, count), (begin, length - count)))
+            if branches:
+                first, end = branches[0][0], branches[-1][0] + branches[-1][1]
+                across.append((self.asked(first, end - first), prompt))
+        across = [(queries, keys) for queries, keys in across if queries[1] and keys[1]]
+        return [
+            Block(*(Segments.of(spans, self.device) for spans in zip(*group, strict=True)), number == 0)
+            for number, pairs in enumerate((causal, across))
+            for group in _alike(pairs, number == 0)
+        ]
 
     @cached_property
     def spans(self) -> list[tuple[Span, list[Span]]]:
@@ -103,37 +152,6 @@ class Layout:
             begin = end
         return found
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence."""
-        return max(prompt + max(branches, default=0) for prompt, branches in self.tree)
-
-    @cached_property
-    def causal(self) -> list[Segments]:
-        """Prompts and branches, each of which reads itself."""
-        groups = defaultdict(list)
-        for prompt, branches in self.spans:
-            for span in (prompt, *branches):
-                groups[-span[1] // STEP].append(span)
-        return [Segments.of(group, self.device) for group in groups.values()]
-
-    @cached_property
-    def across(self) -> list[tuple[Segments, Segments]]:
-        """The branches of a prompt, end to end, and the prompt they read. Prompts that share a call are equally long,
-        because a key too many would count."""
-        groups = defaultdict(list)
-        for prompt, branches in self.spans:
-            if branches:
-                length = branches[-1][0] + branches[-1][1] - branches[0][0]
-                groups[prompt[1], -length // STEP].append(((branches[0][0], length), prompt))
-        return [
-            (
-                Segments.of([queries for queries, _ in group], self.device),
-                Segments.of([keys for _, keys in group], self.device),
-            )
-            for group in groups.values()
-        ]
-
     @cached_property
     def sequences(self) -> tuple[Tensor, Tensor]:
         """([n, T] place in the row of each token of each whole sequence, [S] one place in n * T of each token)."""
@@ -146,6 +164,16 @@ class Layout:
         for number, row in enumerate(rows):
             source[row] = torch.arange(len(row)) + number * places.shape[1]
         return places.to(self.device), source.to(self.device)
+
+
+def _alike(pairs: list[tuple[Span, Span]], causal: bool) -> list[list[tuple[Span, Span]]]:
+    """Queries and keys that one call computes: of nearly as many queries, and unless they are causal of equally many
+    keys, because a key too many would count."""
+    groups = defaultdict(list)
+    for queries, keys in pairs:
+        alone = queries if min(queries[1], keys[1]) >= ALONE else None
+        groups[-queries[1] // STEP, 0 if causal else keys[1], alone].append((queries, keys))
+    return list(groups.values())
 
 
 @contextmanager
@@ -191,22 +219,103 @@ def attend(
 
 
 def over(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-    """q [S, H, D], k and v [S, G, D] -> [S, H, D]."""
-    if q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
-    if q.device.type == "cpu" and q.shape == v.shape:
-        dtype = v.dtype
-        wide = torch.float64 if q.dtype == torch.float64 else torch.float32  # bf16 gains nothing here
-        return _Blocks.apply(q.to(wide), k.to(wide), v.to(wide), layout, scale).to(dtype)
-    return as_sequences(q.to(v.dtype), k.to(v.dtype), v, layout, scale)
+    """q [S, H, D], k and v [S, G, D] with G dividing H -> [S, H, D]."""
+    if _in_blocks(q, v):
+        return _Blocks.apply(q, k, v, layout, scale).to(v.dtype)
+    return as_sequences(q, k, v, layout, scale)
 
 
 def as_sequences(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
     """Every response behind its own copy of the prompt: one causal call."""
     places, source = layout.sequences
-    laid = (x[places].transpose(1, 2) for x in (q, k, v))
+    kept = slice(None) if layout.kept is None else torch.tensor(layout.kept, device=q.device)
+    if layout.kept is not None:
+        q = q.new_zeros(len(k), *q.shape[1:]).index_put((kept,), q)
+    k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+    laid = (x.to(v.dtype)[places].transpose(1, 2) for x in (q, k, v))
     found = scaled_dot_product_attention(*laid, is_causal=True, scale=scale)
-    return found.transpose(1, 2).flatten(0, 1)[source]
+    return found.transpose(1, 2).flatten(0, 1)[source][kept]
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Tensor]:
+    """`over`, for queries that may be few: ([S, H, D] in the type of v, [S, H, 1] log-sum-exps or nothing)."""
+    if not _in_blocks(q, v):
+        return as_sequences(q, k, v, layout, scale), q.new_empty(0)
+    out, total = _forward_in_blocks(q, k, v, layout, scale)
+    return out.to(v.dtype), total
+
+
+def backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, layout: Layout, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v, by what `forward` was given and gave. Where it was one call, that call is repeated."""
+    if _in_blocks(q, v):
+        return _backward_in_blocks(grad, q, k, v, out, total, layout, scale)
+    given = [x.detach().requires_grad_() for x in (q, k, v)]
+    with torch.enable_grad():
+        again = as_sequences(*given, layout, scale)
+    return torch.autograd.grad(again, given, grad.to(again.dtype))
+
+
+def _in_blocks(q: Tensor, v: Tensor) -> bool:
+    """Whether the device has the kernel for blocks: heads of equal width on a CPU."""
+    return q.device.type == "cpu" and q.shape[-1] == v.shape[-1]
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """[S, G, D] -> [S, H, D], as many heads as there are of queries."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
+
+
+def _summed(x: Tensor, groups: int) -> Tensor:
+    """The gradient of `_repeated`."""
+    return x if x.shape[1] == groups else x.unflatten(1, (groups, -1)).sum(dim=2)
+
+
+def _wide(q: Tensor, k: Tensor, v: Tensor) -> Iterator[Tensor]:
+    """In the type of the kernel, which gains nothing from bf16, and as many heads of each."""
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return (_repeated(x, q.shape[1]).to(dtype) for x in (q, k, v))
+
+
+def _forward_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float
+) -> tuple[Tensor, Tensor]:
+    q, k, v = _wide(q, k, v)
+    out, total = torch.empty_like(q), q.new_empty(*q.shape[:2], 1)
+    for block, keys, causal in layout.blocks:
+        found, lse = _forward(block.read(q), keys.read(k), keys.read(v), 0.0, causal, scale=scale)
+        lse = lse[..., None]
+        if not causal:
+            own = block.read(total)
+            both = torch.logaddexp(own, lse)
+            found = (block.read(out) * (own - both).exp_()).addcmul_(found, (lse - both).exp_())
+            lse = both
+        block.write(out, found)
+        block.write(total, lse)
+    return out, total
+
+
+def _backward_in_blocks(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, layout: Layout, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    groups, dtypes = k.shape[1], (q.dtype, k.dtype, v.dtype)
+    q, k, v = _wide(q, k, v)
+    grad, out = grad.to(q.dtype), out.to(q.dtype)
+    everything = layout.kept is None  # then causal blocks cover every key once, as they do every query
+    dq, (dk, dv) = (
+        torch.empty_like(q),
+        ((torch.empty_like if everything else torch.zeros_like)(x) for x in (k, v)),
+    )
+    for block, keys, causal in layout.blocks:
+        given = (block.read(grad), block.read(q), keys.read(k), keys.read(v), block.read(out))
+        found = _backward(*given, block.read(total)[..., 0], 0.0, causal, scale=scale)
+        block.write(dq, found[0], add=not causal)
+        keys.write(dk, found[1], add=not (causal and everything))
+        keys.write(dv, found[2], add=not (causal and everything))
+    dk, dv = _summed(dk, groups), _summed(dv, groups)
+    dq, dk, dv = (x.to(dtype) for x, dtype in zip((dq, dk, dv), dtypes, strict=True))
+    return dq, dk, dv
 
 
 class _Blocks(torch.autograd.Function):
@@ -218,18 +327,7 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-        out, total = torch.empty_like(q), q.new_empty(*q.shape[:2], 1)
-        for block in layout.causal:
-            found, lse = _forward(block.read(q), block.read(k), block.read(v), 0.0, True, scale=scale)
-            block.write(out, found)
-            block.write(total, lse[..., None])
-        for block, keys in layout.across:
-            found, lse = _forward(block.read(q), keys.read(k), keys.read(v), 0.0, False, scale=scale)
-            own = block.read(total)
-            both = torch.logaddexp(own, lse[..., None])
-            found = block.read(out) * (own - both).exp_() + found * (lse[..., None] - both).exp_()
-            block.write(out, found)
-            block.write(total, both)
+        out, total = _forward_in_blocks(q, k, v, layout, scale)
         ctx.layout, ctx.scale = layout, scale
         ctx.save_for_backward(q, k, v, out, total)
         return out
@@ -237,19 +335,7 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, total = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        blocks = [(block, block, True) for block in ctx.layout.causal]
-        blocks += [(block, keys, False) for block, keys in ctx.layout.across]
-        for block, keys, causal in blocks:
-            given = (block.read(grad), block.read(q), keys.read(k), keys.read(v), block.read(out))
-            lse = block.read(total)[..., 0]
-            found = _backward(*given, lse, 0.0, causal, scale=ctx.scale)
-            # the causal blocks come first and cover every token once
-            block.write(dq, found[0], add=not causal)
-            keys.write(dk, found[1], add=not causal)
-            keys.write(dv, found[2], add=not causal)
-        return dq, dk, dv, None, None
+        return *_backward_in_blocks(grad, *ctx.saved_tensors, ctx.layout, ctx.scale), None, None
 
 
 def register() -> None:

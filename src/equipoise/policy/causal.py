@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from equipoise.policy.portions import BUDGET
 from equipoise.policy.protocol import Decoding, ModelError
 from equipoise.policy.sample import sample
 from equipoise.policy.scorer import Scorer
+
+log = logging.getLogger(__name__)
 
 
 class CausalPolicy:
@@ -34,6 +37,7 @@ class CausalPolicy:
         self.scorer = Scorer(model, precision)
         self.precision = precision
         self.budget = BUDGET  # tokens through the model at a time
+        self._told = False  # that a sequence is longer than a window
         self.network: nn.Module | None = None  # trained beside it, while a fit needs one
 
     @classmethod
@@ -119,6 +123,14 @@ class CausalPolicy:
             packed = pack(prompts, responses)
             if packed.longest <= self.scorer.reach:
                 return packed
+            if not self._told:
+                log.warning(
+                    "a sequence of %d tokens is longer than the model's window of %d: batches with such sequences "
+                    "are scored as padded rows, which is slower",
+                    packed.longest,
+                    self.scorer.reach,
+                )
+                self._told = True
         return collate(prompts, responses, self.pad)
 
     def logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ def load_into(policy: CausalPolicy, folder: Path) -> None:
 
     Raises ModelError naming the first weight that is missing or of another shape.
     """
-    stored = _stored(folder)
+    stored = _stored(policy, folder)
     with torch.no_grad():
         for name, parameter in policy.parameters():
             value = stored.get(_stored_name(name))
@@ -129,7 +129,7 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, prod
     products    of LoRA adapters combine the products B A, which are what they add to the weights, as well as their
                 rank allows (see `policy.lora`); otherwise the factors.
     """
-    stored = [(weight, _stored(folder)) for folder, weight in weights if weight]
+    stored = [(weight, _stored(policy, folder)) for folder, weight in weights if weight]
 
     def parts(name: str) -> list[tuple[float, Tensor]]:
         return [(weight, tensors[_stored_name(name)].double()) for weight, tensors in stored]
@@ -181,11 +181,24 @@ def _settings(policy: CausalPolicy) -> dict[str, Any]:
     }
 
 
-def _stored(folder: Path) -> dict[str, Tensor]:
+def _stored(policy: CausalPolicy, folder: Path) -> dict[str, Tensor]:
+    """The weights in a folder, by the names in its files and by those that transformers gives them on loading."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder} holds no .safetensors file")
-    return {name: value for file in files for name, value in read_tensors(file)[0].items()}
+    stored = {name: value for file in files for name, value in read_tensors(file)[0].items()}
+    changes = get_model_conversion_mapping(causal_lm(policy.model))
+    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+
+    def renamed(name: str) -> str:
+        for renaming in renamings:
+            name = renaming.rename_source_key(name)[0]
+        return name
+
+    return {renamed(name): value for name, value in stored.items()} | stored
 
 
 def _stored_name(name: str) -> str:

@@ -22,7 +22,8 @@ from equipoise.core.logprob import (
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
 from equipoise.policy.attention import Layout, attending, register
-from equipoise.policy.block import prunable, pruned
+from equipoise.policy.block import Blocks
+from equipoise.policy.maps import Unusual
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class Scorer(nn.Module):
     What the model allows is probed when it is loaded, not assumed from its name. Where its attention can read a packed
     row (`reach` > 0), prompts and responses are computed once and nothing is padded; else rows are. Where the head is
     a plain linear map (`linear_head`), only the states that predict scored tokens pass through it, in chunks; else the
-    model's own logits are used. Where its last layer has the common shape (`prunes`), its MLP sees no other states
-    either. What is lost is said once in the log.
+    model's own logits are used. Where its layers have the common shape (`blocks`), they run as `policy.block` has them,
+    and the last one computes no other states either. What is lost is said once in the log.
     """
 
     def __init__(self, model: nn.Module, precision: str) -> None:
@@ -44,7 +45,11 @@ class Scorer(nn.Module):
         self.linear_head = _head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear map: scoring through its full logits")
-        self.prunes = prunable(backbone(model))
+        self.blocks: Blocks | None = None
+        try:
+            self.blocks = Blocks(backbone(model))
+        except Unusual as error:
+            log.info("the model's layers run as transformers has them: %s", error)
         self.reach = self._reach()
 
     def forward(self, batch: Batch, tokens: bool = False, collisions: bool = False) -> tuple[Tensor, ...]:
@@ -53,7 +58,7 @@ class Scorer(nn.Module):
         With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one), and with
         `collisions` [R, T] log sum_v pi(v)^2 where each of them is written, without gradient.
         """
-        reading, met = _Reading.of(batch, self.prunes), None
+        reading, met = _Reading.of(batch, self.blocks is not None), None
         with self.autocast(batch.ids.device):
             if self.linear_head:
                 states = self.states(batch, reading)
@@ -71,7 +76,7 @@ class Scorer(nn.Module):
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """([R, T, D] states that predict the scored tokens, [R, T] True where there is one)."""
-        reading = _Reading.of(batch, self.prunes)
+        reading = _Reading.of(batch, self.blocks is not None)
         with self.autocast(batch.ids.device):
             states = self.states(batch, reading)
         return by_response(*reading.each(states.float()), rows_of(batch))
@@ -91,9 +96,10 @@ class Scorer(nn.Module):
         """The model reads such a batch, for a while."""
         with ExitStack() as stack:
             if isinstance(batch, PackedBatch):
-                stack.enter_context(attending(self.model, Layout(batch.tree, batch.ids.device)))
-            if reading.kept is not None:
-                stack.enter_context(pruned(backbone(self.model), reading.kept))
+                layout = Layout(batch.tree, batch.ids.device)
+                stack.enter_context(attending(self.model, layout))
+                if self.blocks is not None and reading.kept is not None:
+                    stack.enter_context(self.blocks.reading(layout, reading.kept))
             yield
 
     def _reach(self) -> int:
@@ -103,8 +109,9 @@ class Scorer(nn.Module):
         """
         register()
         why = self._trouble()
-        if why and self.prunes:
-            self.prunes = False
+        if why and self.blocks is not None:
+            log.info("the model's layers run as transformers has them: computed otherwise, %s", why)
+            self.blocks = None
             why = self._trouble()
         if why:
             log.warning(
@@ -112,28 +119,41 @@ class Scorer(nn.Module):
             )
         return 0 if why else _window(self.model)
 
-    @torch.no_grad()
     def _trouble(self) -> str:
-        """Why a small batch of every kind of branch does not give the states of its padded rows; "" where it does."""
+        """Why a small batch of every kind of branch does not give the states of its padded rows; "" where it does.
+
+        Nor gradients, where those are not transformers' own: of the first layer and the last.
+        """
         weight = next(self.model.parameters())
         size = causal_lm(self.model).get_input_embeddings().weight.shape[0]
         ids = [7 * i % (size - 1) + 1 for i in range(40)]
         prompts = [tuple(ids[:5]), tuple(ids[5:8])]
         led = Response(tuple(ids[13:15]), "", lead=tuple(ids[10:13]))
         responses = [[tuple(ids[8:10]), led], [tuple(ids[20:21]), tuple(ids[21:27])]]
+        bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
         try:
             packed, padded = (
-                self.states(b, _Reading.of(b, self.prunes))
-                for b in (
-                    pack(prompts, responses).to(weight.device),
-                    collate(prompts, responses, 0).to(weight.device),
-                )
+                self._probe(batch.to(weight.device))
+                for batch in (pack(prompts, responses), collate(prompts, responses, 0))
             )
         except Exception as error:  # whatever a model does with a row it was not written for
             return f"{type(error).__name__}: {error}".splitlines()[0]
-        bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
-        off = float((packed - padded).abs().max() / padded.abs().max())
-        return "" if off < bound else f"states differ by {off:.0e}"
+        for what, found, wanted in zip(("states", "gradients"), packed, padded, strict=True):
+            off = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
+            whole = sum(float(b.square().sum()) for b in wanted)
+            if not off <= bound**2 * whole:
+                return f"{what} differ by {(off / whole) ** 0.5 if whole else off:.0e}"
+        return ""
+
+    def _probe(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """States of a batch, and gradients of some function of them."""
+        layers = [] if self.blocks is None else [self.blocks.layers[0], self.blocks.layers[-1]]
+        weights = list({p: None for layer in layers for p in layer.parameters() if p.requires_grad})
+        with torch.set_grad_enabled(bool(weights)):
+            states = self.states(batch, _Reading.of(batch, self.blocks is not None))
+            slope = torch.linspace(-1, 1, states.numel()).view(states.shape).to(states)
+            slopes = torch.autograd.grad((slope * states).sum(), weights) if weights else ()
+        return [states.detach()], list(slopes)
 
 
 def rows_of(batch: Batch) -> int:

@@ -1,0 +1,146 @@
+"""What layers are made of: linear maps, norms, rotary embeddings and activations, with gradients but without autograd.
+
+They stand for modules of transformers and PEFT, whose weights they refer to and whose arithmetic they repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, silu
+
+aten = torch.ops.aten
+Half: TypeAlias = torch.dtype | None  # what autocast multiplies in
+
+# activation -> (itself, its gradient), by name; see `activation_of`
+ACTIVATIONS = {
+    "silu": (silu, aten.silu_backward),
+    "gelu": (gelu, aten.gelu_backward),
+    "gelu_tanh": (partial(gelu, approximate="tanh"), partial(aten.gelu_backward, approximate="tanh")),
+}
+
+
+class Unusual(ValueError):
+    """A part that is not one of these; the message names it."""
+
+
+class Norm(NamedTuple):
+    """x -> (weight + offset) x / sqrt(mean x^2 + eps); in float32 like the modules, whatever the type of x."""
+
+    weight: Tensor
+    eps: float
+    offset: float
+
+    def scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x / sqrt(mean x^2 + eps) and that root's inverse."""
+        wide = x.float()
+        inverse = wide.square().mean(dim=-1, keepdim=True).add_(self.eps).rsqrt_()
+        return wide * inverse, inverse
+
+    @property
+    def gain(self) -> Tensor:
+        return self.weight + self.offset if self.offset else self.weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        normal = self.scaled(x)[0]
+        if self.offset:  # Gemma rounds after the product, the others before it
+            return (normal * self.gain.float()).to(x.dtype)
+        return normal.to(x.dtype) * self.gain
+
+    def back(self, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of x and weight. `grad` is overwritten."""
+        normal, inverse = self.scaled(x)
+        along = normal * grad
+        d_weight = along.flatten(0, -2).sum(dim=0)
+        mean = (along @ self.gain.to(along.dtype) / x.shape[-1])[..., None]
+        d_x = grad.mul_(self.gain).sub_(normal.mul_(mean)).mul_(inverse)
+        return d_x, d_weight.to(self.weight.dtype)
+
+
+class Map(NamedTuple):
+    """x -> x W' + bias + scale (x A') B', the last where there is an adapter."""
+
+    weight: Tensor
+    bias: Tensor | None
+    a: Tensor | None
+    b: Tensor | None
+    scale: float
+    half: Half
+
+    def __call__(self, x: Tensor) -> Tensor:
+        low = x if self.half is None else x.to(self.half)
+        weight, bias, a, b = (t if t is None or self.half is None else t.to(self.half) for t in self[:4])
+        found = low @ weight.T if bias is None else torch.addmm(bias, low, weight.T)
+        return found if a is None else found.addmm_(low @ a.T, b.T, alpha=self.scale)
+
+    def back(self, grad: Tensor, onto: Tensor | None) -> Tensor:
+        """Gradient of x, added to `onto` if that is given."""
+        low = grad if self.half is None else grad.to(self.half)
+        weight, a, b = (
+            t if t is None or self.half is None else t.to(self.half) for t in (self.weight, *self[2:4])
+        )
+        if onto is None or onto.dtype != low.dtype:
+            found = low @ weight
+            onto = found if onto is None else onto.add_(found)
+        else:
+            onto.addmm_(low, weight)
+        return onto if a is None else onto.add_((low @ b) @ a, alpha=self.scale)
+
+    def slopes(self, x: Tensor, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Gradients of weight, bias, A and B, where they are wanted."""
+        if self.half is not None and any(wanted):
+            x, grad = x.to(self.half), grad.to(self.half)
+        found: list[Tensor | None] = [None] * 4
+        if wanted[0]:
+            found[0] = grad.T @ x
+        if wanted[1]:
+            found[1] = grad.sum(dim=0)
+        if wanted[2]:
+            found[2] = (grad @ self.b.to(x.dtype)).T @ x * self.scale
+        if wanted[3]:
+            found[3] = grad.T @ (x @ self.a.to(x.dtype).T) * self.scale
+        return [f if f is None else f.to(t.dtype) for f, t in zip(found, self[:4], strict=True)]
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of heads [S, H, E] by [S, 1, E]; with -sin it is the gradient's."""
+    half, x = x.shape[-1] // 2, x.to(cos.dtype)
+    found = x * cos
+    found[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    found[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return found
+
+
+def norm_of(module: Any, offset: float) -> Norm:
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if eps is None or [name for name, _ in module.named_parameters()] != ["weight"]:
+        raise Unusual(f"the norm {type(module).__name__}")
+    return Norm(module.weight, eps, offset)
+
+
+def map_of(module: Any, half: Half) -> Map:
+    """A linear module, or PEFT's adapter around one."""
+    base = getattr(module, "base_layer", module)
+    if type(base) is not nn.Linear:
+        raise Unusual(f"the map {type(base).__name__}")
+    names = [] if base is module or module.disable_adapters or module.merged else module.active_adapters
+    names = [name for name in names if name in module.lora_A]
+    if not names:
+        return Map(base.weight, base.bias, None, None, 1.0, half)
+    (name, *more), variants = names, getattr(module, "lora_variant", {})
+    a, b = module.lora_A[name], module.lora_B[name]
+    if more or name in variants or b.bias is not None or type(module.lora_dropout[name]) is not nn.Identity:
+        raise Unusual("adapters that are not one LoRA without dropout")
+    return Map(base.weight, base.bias, a.weight, b.weight, module.scaling[name], half)
+
+
+def activation_of(module: Any) -> str:
+    x = torch.linspace(-3, 3, 13)
+    for name, (function, _) in ACTIVATIONS.items():
+        if torch.equal(module(x), function(x)):
+            return name
+    raise Unusual(f"the activation {type(module).__name__}")
