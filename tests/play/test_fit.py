@@ -302,6 +302,15 @@ def test_two_processes_are_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_a_step_may_have_fewer_comparisons_than_processes(tmp_path, objective):
+    by_one_and_by_two("two_processes.py", tmp_path, objective, "few")
+    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
+    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
+    assert max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"]) < 1e-9
+
+
+@pytest.mark.slow
 def test_two_processes_halve_together(tmp_path):
     """The second of two processes is short of memory, then hopelessly so: the steps of one process, then one error."""
     by_one_and_by_two("two_processes.py", tmp_path, "dpo", "short")

@@ -1,8 +1,9 @@
 """Three steps in float64 on seven comparisons (an uneven share), by however many processes run this.
 
-    python two_processes.py FILE [OBJECTIVE [short]]
+    python two_processes.py FILE [OBJECTIVE [short | few]]
 
 OBJECTIVE is "dpo" unless it is given; "kto" reads labels of the first responses and a mean over the second ones.
+"few": three, three and one at a time, so that the last step is smaller than two processes are many.
 "short": the second process, if there is one, has room for 24 tokens at a time, and after the three steps for none.
 """
 
@@ -51,7 +52,7 @@ if name == "kto":
     rows = replace(rows, prob=None, reward=draw.random((7, 2)))
 objective = {"dpo": Dpo(beta=0.1), "aot": Aot(beta=0.1), "kto": Kto(beta=0.1)}[name]
 anchors = {"reference": torch.from_numpy(-10 * draw.random((7, 2)))}
-training = Training(batch=7, micro_batch=2, lr=1e-4, epochs=4)
+training = Training(batch=3 if "few" in sys.argv else 7, micro_batch=2, lr=1e-4, epochs=4)
 fit = Fit(policy, rows, anchors, objective, training, accelerator, lambda epoch: np.arange(7))
 room, forward = 24 if accelerator.process_index else 10**6, Scorer.forward
 

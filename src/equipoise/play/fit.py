@@ -233,10 +233,12 @@ class Fit:
         chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
         total = float(self.rows.weight[chosen].sum())
         mine = chosen[self.accelerator.process_index :: ranks]
-        if len(chosen) < ranks:
-            raise TrainingError(f"a step of {len(chosen)} comparisons cannot be shared by {ranks} processes")
+        # where a step has fewer comparisons than there are processes, some repeat its first, which counts for nothing
+        # there: every process has the same gradients and figures to sum
+        weight = self.rows.weight[mine] if len(mine) else np.zeros(1)
+        mine = mine if len(mine) else chosen[:1]
         context = whole_step.context(self, chosen, mine)
-        figures = self._backward(mine, context, total, ranks).reduced(self.accelerator)
+        figures = self._backward(mine, weight, context, total, ranks).reduced(self.accelerator)
         if not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
@@ -263,7 +265,9 @@ class Fit:
         ]
         return portions(self.policy, pairs, self.training.micro_batch)
 
-    def _backward(self, mine: np.ndarray, context: Tensor | None, total: float, ranks: int) -> _Sums:
+    def _backward(
+        self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
+    ) -> _Sums:
         """Gradients of the step's loss on the comparisons at hand, a portion at a time, then summed over processes.
 
         Gradients are reduced when every process is known to have its own, so that nobody waits for one that has not.
@@ -273,7 +277,8 @@ class Fit:
         sums, shares, short = _Sums(), self.portions(mine, self.descended), False
         try:
             for places in shares:
-                self._add(sums, mine[places], None if context is None else context[places], total, ranks)
+                read = None if context is None else context[places]
+                self._add(sums, mine[places], weight[places], read, total, ranks)
         except RuntimeError as error:
             short = out_of_memory(error)
             if not short:
@@ -289,17 +294,24 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         self.policy.budget //= 2
         log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
-        return self._backward(mine, context, total, ranks)
+        return self._backward(mine, weight, context, total, ranks)
 
-    def _add(self, sums: _Sums, share: np.ndarray, context: Tensor | None, total: float, ranks: int) -> None:
+    def _add(
+        self,
+        sums: _Sums,
+        share: np.ndarray,
+        weight: np.ndarray,
+        context: Tensor | None,
+        total: float,
+        ranks: int,
+    ) -> None:
         """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
         scores = self.scores(share, context=context)
         _read(scores).retain_grad()
         losses = reduce.expected(self.objective, scores)
-        weight = torch.from_numpy(self.rows.weight[share]).to(losses.value)
-        loss = reduce.mean(losses.value, weight, total=total, ranks=ranks)
-        self.accelerator.backward(loss)
-        sums.add(scores, losses, weight / total, ranks * weight / total, self.objective)
+        counts = torch.from_numpy(weight).to(losses.value)
+        self.accelerator.backward(reduce.mean(losses.value, counts, total=total, ranks=ranks))
+        sums.add(scores, losses, counts / total, ranks * counts / total, self.objective)
 
     def _anywhere(self, *here: bool) -> list[bool]:
         """Whether each is so on any process."""
@@ -325,7 +337,7 @@ class _Sums:
         drift = (scores.log_ratio(anchor) if anchor else scores.logp).detach()
         slope = _read(scores).grad
         assert slope is not None
-        pull = slope.abs().flatten(1).amax(dim=1) / scale
+        pull = slope.abs().flatten(1).amax(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
         figures: dict[str, Any] = {
             "loss": losses.value.detach(),
             **losses.metrics,

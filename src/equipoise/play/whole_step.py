@@ -34,7 +34,9 @@ def context(fit: Fit, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None:
     shares = fit.portions(mine, read)
     own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
     taken = places[[place for share in shares for place in share]].to(own.device)
-    logp = own.new_zeros(len(chosen), len(read)).index_copy(0, taken, own)
+    logp = own.new_zeros(len(chosen), len(read))
+    if fit.accelerator.process_index < len(chosen):  # else its comparison is another's
+        logp = logp.index_copy(0, taken, own)
     logp = fit.accelerator.reduce(logp, "sum")  # one process has scored a comparison, the others add 0
     # what was not scored must not be read
     table = torch.full((len(chosen), len(every)), torch.nan, dtype=logp.dtype, device=logp.device)
