@@ -296,6 +296,13 @@ def test_a_cut_answer_has_no_eos_and_is_counted_per_side(makers: Makers, rows: R
     assert any("cut at different rates" in note for note in data.notes)
 
 
+def test_cut_answers_of_a_list_are_a_share_of_its_answers(makers: Makers, rows: Rows) -> None:
+    answers = [" no" * 9, " sky" * 9, " no"]
+    data = read(rows({"prompt": "yes yes", "responses": answers, "rewards": [3, 2, 1]}))
+    Renderer(makers["word-level"](), max_length=6).render(data)
+    assert any("answer 2 (66.7%)" in note for note in data.notes)
+
+
 def test_answers_equal_after_the_cut_are_refused(makers: Makers, rows: Rows) -> None:
     tokenizer = makers["word-level"]()
     row = {"prompt": "yes", "chosen": " no no no sky", "rejected": " no no no grey"}

@@ -206,6 +206,7 @@ class _Run:
     def __init__(self, renderer: Renderer, ledger: Ledger) -> None:
         self.renderer, self.codec, self.ledger = renderer, renderer.codec, ledger
         self.cut: Counter[str] = Counter()
+        self.written: Counter[str] = Counter()  # answers that came, by side
         self.controls: Counter[str] = Counter()
         self.control_lines: list[str] = []
         self.done = self.diverged = self.unclosed = self.chats = self.longest_refused = 0
@@ -219,6 +220,7 @@ class _Run:
             self.ledger.refuse(place, refusal)
             return None
         self.done += 1
+        self.written.update(_sides(record))
         self.chats += record.space == "chat"
         if not all(rendered.finished):
             sides = zip(_sides(record), rendered.finished, strict=True)
@@ -283,7 +285,9 @@ class _Run:
         if self.longest_refused:
             note(f"prompt too long: the longest has {self.longest_refused:,} tokens")
         if self.cut:
-            rates = ", ".join(f"{side} {n:,} ({n / self.done:.1%})" for side, n in sorted(self.cut.items()))
+            rates = ", ".join(
+                f"{side} {n:,} ({n / self.written[side]:.1%})" for side, n in sorted(self.cut.items())
+            )
             note(f"answers cut at max_length {self.renderer.max_length}, without EOS: {rates}")
         if self.cut["chosen"] != self.cut["rejected"]:
             note("chosen and rejected are cut at different rates: the label then also says which is longer")
