@@ -142,6 +142,17 @@ def test_kinds_of_different_numbers_meet_by_shares_of_their_mass():
     assert twice.tolist() == pytest.approx(met.tolist())
 
 
+def test_a_soft_label_meets_what_its_two_halves_meet():
+    """A response that is desirable to 3/4 is one of weight 3/4 among the ups and one of 1/4 among the downs."""
+    ratio, label = wide(1.0, -3.0, 0.5, 2.0)[:, None], wide(0.75, 1.0, 0.0, 0.25)[:, None]
+    soft = Scores(logp=ratio, anchors={"reference": torch.zeros_like(ratio)}, reward=label)
+    halves = thumbs(*[ratio[:, 0].tolist()] * 2)
+    met = reduce.with_context(AotUnpaired(), halves, torch.cat([label[:, 0], 1 - label[:, 0]])).context
+    want = label[:, 0] * met[:4] + (1 - label[:, 0]) * met[4:]
+    assert reduce.with_context(AotUnpaired(), soft).context.tolist() == pytest.approx(want.tolist())
+    assert 0.1 < float((met[:4] - met[4:]).abs()[0]), "else the mixture would not show"
+
+
 def test_a_kind_alone_meets_the_reference():
     scores = thumbs([4.0, 1.0], [])
     same = Bco(beta=0.1, shift="none")(scores).value
