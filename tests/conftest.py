@@ -20,8 +20,11 @@ torch.set_num_threads(1)  # two processes share two cores; more threads wait for
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seed() -> None:
+def _as_a_process_starts() -> Iterator[None]:
+    """Seeds fixed; numbers too small for the normal format are kept again after a test whose run flushes them to 0."""
     torch.manual_seed(0)
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

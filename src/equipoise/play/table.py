@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import is_surrogate
+from equipoise.core.objectives.base import is_surrogate, reads_weight
 from equipoise.games import gaps
 from equipoise.games.expectation import enumerate_data, loss
 from equipoise.games.fit import gradient, minimise
@@ -201,6 +201,11 @@ class TableWorld:
         if is_surrogate(objective):
             raise ValueError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+            )
+        if reads_weight(objective):
+            raise ValueError(
+                f"{type(objective).__name__} weighs responses by the policy as it is: what it tends to is a fixed "
+                "point and no minimum; play dpo"
             )
         begin = state.policies[start].log_probs()
         return TabularPolicy(minimise(objective, *comparisons(rows), start=begin, anchors=anchors))
