@@ -224,7 +224,7 @@ class TextWriting(TextRun):
         # averaged over the prompt's tokens but the first, which is the same in all, or all there is
         prompts = [(prompt.ids[:1], [prompt.ids[1:] or prompt.ids]) for prompt in rows.prompts]
         with self.playing(state.policies[INITIAL]) as policy:
-            return mean_hidden(policy, prompts, self.training.micro_batch or 8)[:, 0]
+            return mean_hidden(policy, prompts, self.training.micro_batch)[:, 0]
 
     def features(self, state: State, rows: Rows) -> Tensor:
         with self.playing(state.policies[INITIAL]) as policy:
