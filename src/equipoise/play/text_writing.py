@@ -228,4 +228,4 @@ class TextWriting(TextRun):
 
     def features(self, state: State, rows: Rows) -> Tensor:
         with self.playing(state.policies[INITIAL]) as policy:
-            return mean_hidden(policy, pairs_of(rows), self.training.micro_batch or 8)
+            return mean_hidden(policy, pairs_of(rows), self.training.micro_batch)
