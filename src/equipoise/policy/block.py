@@ -33,14 +33,12 @@ from equipoise.policy.maps import (
     Norm,
     Unusual,
     activation_of,
+    check,
+    linears,
     map_of,
     norm_of,
     turned,
 )
-
-LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-ATTENTION, NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
-MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
 class Parts(NamedTuple):
@@ -195,7 +193,7 @@ class Blocks:
         if not self.layers:
             raise Unusual("no layers")
         for layer in self.layers:
-            _check(layer)
+            check(layer)
         norm = self.layers[0].input_layernorm
         ones = torch.ones_like(norm.weight)
         self.offset = float(round(float((norm(ones) - norm.weight).detach()[0])))
@@ -204,12 +202,8 @@ class Blocks:
             self.parts(layer, None)
 
     def parts(self, layer: Any, half: Half) -> Parts:
-        a, mlp = layer.self_attn, layer.mlp
-        norm = partial(norm_of, offset=self.offset)
-        q, k, v, o, gate, up, down = (
-            map_of(m, half)
-            for m in (a.q_proj, a.k_proj, a.v_proj, a.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        )
+        a, norm = layer.self_attn, partial(norm_of, offset=self.offset)
+        q, k, v, o, gate, up, down = (map_of(module, half) for module in linears(layer))
         own = [norm(getattr(a, name)) if hasattr(a, name) else None for name in ("q_norm", "k_norm")]
         first, second = norm(layer.input_layernorm), norm(layer.post_attention_layernorm)
         return Parts(first, q, k, v, *own, o, second, gate, up, down)
@@ -250,21 +244,3 @@ class Blocks:
         plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
         return _Layer.apply(hidden_states[0], cos, sin, plan, *parts.tensors())[None]
-
-
-def _check(layer: Any) -> None:
-    for module, names in (
-        (layer, LAYER),
-        (getattr(layer, "self_attn", None), ATTENTION),
-        (getattr(layer, "mlp", None), MLP),
-    ):
-        found = {name for name, _ in module.named_children()} if module is not None else set()
-        if found != names and not (names is ATTENTION and found == names | NORMS):
-            raise Unusual(f"{type(module).__name__} has {', '.join(sorted(found ^ names))}")
-    hooked = [
-        type(m).__name__
-        for m in layer.modules()
-        if m is not layer and (m._forward_hooks or m._forward_pre_hooks)
-    ]
-    if hooked:
-        raise Unusual(f"hooks on {hooked[0]}")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from equipoise.data.collate import Ids
@@ -22,14 +22,12 @@ from equipoise.data.pack import shares
 from equipoise.policy.attention import Layout, over
 from equipoise.policy.cache import ENOUGH, SharedPrompts
 from equipoise.policy.flight import Step
+from equipoise.policy.maps import Unusual, check, linears, map_of, turned
 from equipoise.policy.scorer import backbone, causal_lm
 
 SHARE = 0.5  # of the memory beside the weights that may hold another layout of them
 LARGE = 2**19  # weights that a product does not keep in a core's own memory
 STEP = 16  # rows
-LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
-MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
 
@@ -38,10 +36,11 @@ class Product:
     """x -> x [W_1; W_2; ...]^T + [b_1; b_2; ...], its weights laid out once for `rows` rows where torch can."""
 
     def __init__(self, parts: Sequence[Any], rows: int) -> None:
-        weights = [_weight(part) for part in parts]
+        maps = [map_of(part, None) for part in parts]
+        weights = [found.whole for found in maps]
         self.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights[0].dtype
         weight = (torch.cat(weights) if len(weights) > 1 else weights[0].detach()).to(self.dtype)
-        biases = [part.bias for part in parts]
+        biases = [found.bias for found in maps]
         self.bias = None
         if any(bias is not None for bias in biases):
             filled = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
@@ -67,49 +66,27 @@ def _lays_out() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
-def _weight(part: Any) -> Tensor:
-    """A linear map's matrix, with adapters folded in."""
-    if not hasattr(part, "get_delta_weight"):
-        return part.weight
-    weight: Tensor = part.get_base_layer().weight
-    if not (part.merged or part.disable_adapters):
-        weight = sum((part.get_delta_weight(n) for n in part.active_adapters if n in part.lora_A), weight)
-    return weight
-
-
-def _plain(part: Any) -> bool:
-    """Whether `_weight` and the bias are all there is of a linear map."""
-    if hasattr(part, "get_delta_weight"):
-        usual = not getattr(part, "lora_variant", True) and not any(part.lora_bias.values())
-        return usual and type(part.get_base_layer()) is nn.Linear
-    return type(part) is nn.Linear
-
-
 def reason_against(model: Any) -> str | None:
     """Why the model cannot be taken for the common decoder, by its looks and its size; the probe compares numbers."""
     if model.device.type != "cpu":
         return "it is not on a processor"
     base = backbone(model)
-    head = causal_lm(model).get_output_embeddings()
-    products = [head]
-    for layer in getattr(base, "layers", []):
-        if {name for name, _ in layer.named_children()} != LAYER:
-            return "its layers are of another shape"
-        attention, mlp = layer.self_attn, layer.mlp
-        names = {name for name, _ in attention.named_children()} - {"q_norm", "k_norm"}
-        own = [name for block in (layer, attention, mlp) for name, _ in block.named_parameters(recurse=False)]
-        if names != ATTENTION or {name for name, _ in mlp.named_children()} != MLP or own:
-            return "its layers are of another shape"
-        products += [getattr(attention, name) for name in sorted(ATTENTION)]
-        products += [getattr(mlp, name) for name in sorted(MLP - {"act_fn"})]
-    if len(products) == 1 or not all(map(_plain, products)) or not hasattr(base, "rotary_emb"):
+    layers = list(getattr(base, "layers", []))
+    try:
+        for layer in layers:
+            check(layer)
+        modules = [causal_lm(model).get_output_embeddings(), *(m for layer in layers for m in linears(layer))]
+        weights = [map_of(module, None).weight for module in modules]
+    except Unusual:
+        return "its layers are of another shape"
+    if not layers or not hasattr(base, "rotary_emb"):
         return "its layers are of another shape"
     if getattr(base.rotary_emb, "rope_type", "default") in ("dynamic", "longrope"):
         return "its rotations depend on the batch"
     if hasattr(os, "sysconf"):  # Windows does not say
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in model.parameters())
-        if sum(4 * part.weight.numel() for part in products) > SHARE * free:
+        if sum(4 * weight.numel() for weight in weights) > SHARE * free:
             return "there is no room for a second layout of its weights"
     return None
 
@@ -134,13 +111,12 @@ class Layer:
         """Rotated queries and keys, and values, [R, heads, D] each."""
         found = self.project(self.before(states)).unflatten(-1, (-1, self.size))
         queries, keys = self.heads
-        turned, values = found[:, : queries + keys], found[:, queries + keys :]
+        both, values = found[:, : queries + keys], found[:, queries + keys :]
         if self.norms[0] is not None and self.norms[1] is not None:
-            parts = turned.split(self.heads, 1)
-            turned = torch.cat([norm(x) for norm, x in zip(self.norms, parts, strict=True) if norm], 1)
-        left, right = turned.chunk(2, -1)
-        turned = turned * cos + torch.cat([-right, left], -1) * sin
-        return turned[:, :queries], turned[:, queries:], values
+            parts = both.split(self.heads, 1)
+            both = torch.cat([norm(x) for norm, x in zip(self.norms, parts, strict=True) if norm], 1)
+        rotated = turned(both, cos, sin)
+        return rotated[:, :queries], rotated[:, queries:], values
 
     def add_mlp(self, states: Tensor) -> Tensor:
         gate, up = self.widen(self.after(states)).chunk(2, -1)

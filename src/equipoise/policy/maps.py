@@ -1,4 +1,5 @@
-"""What layers are made of: linear maps, norms, rotary embeddings and activations, with gradients but without autograd.
+"""What layers of the common shape (Llama, Qwen 2 and 3, Mistral, Gemma 1) are, and what they are made of: linear maps,
+norms, rotary embeddings and activations, with gradients but without autograd.
 
 They stand for modules of transformers and PEFT, whose weights they refer to and whose arithmetic they repeat.
 """
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
+LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+ATTENTION, NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
+MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
 aten = torch.ops.aten
 Half: TypeAlias = torch.dtype | None  # what autocast multiplies in
 
@@ -26,6 +31,34 @@ ACTIVATIONS = {
 
 class Unusual(ValueError):
     """A part that is not one of these; the message names it."""
+
+
+def check(layer: Any) -> None:
+    """Raises Unusual naming what of the layer is not of the common shape. It is looked at; a probe has to compare."""
+    for module, names in (
+        (layer, LAYER),
+        (getattr(layer, "self_attn", None), ATTENTION),
+        (getattr(layer, "mlp", None), MLP),
+    ):
+        found = {name for name, _ in module.named_children()} if module is not None else set()
+        if found != names and not (names is ATTENTION and found == names | NORMS):
+            raise Unusual(f"{type(module).__name__} has {', '.join(sorted(found ^ names))}")
+        own = [name for name, _ in module.named_parameters(recurse=False)]
+        if own:
+            raise Unusual(f"{type(module).__name__} has {', '.join(own)}")
+    hooked = [
+        type(m).__name__
+        for m in layer.modules()
+        if m is not layer and (m._forward_hooks or m._forward_pre_hooks)
+    ]
+    if hooked:
+        raise Unusual(f"hooks on {hooked[0]}")
+
+
+def linears(layer: Any) -> tuple[Any, ...]:
+    """The modules of q, k, v, o, gate, up and down."""
+    a, mlp = layer.self_attn, layer.mlp
+    return a.q_proj, a.k_proj, a.v_proj, a.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
 
 class Norm(NamedTuple):
@@ -76,6 +109,13 @@ class Map(NamedTuple):
         weight, bias, a, b = (t if t is None or self.half is None else t.to(self.half) for t in self[:4])
         found = low @ weight.T if bias is None else torch.addmm(bias, low, weight.T)
         return found if a is None else found.addmm_(low @ a.T, b.T, alpha=self.scale)
+
+    @property
+    def whole(self) -> Tensor:
+        """The matrix with its adapter folded in."""
+        if self.a is None or self.b is None:
+            return self.weight
+        return torch.addmm(self.weight, self.b, self.a, alpha=self.scale)
 
     def back(self, grad: Tensor, onto: Tensor | None) -> Tensor:
         """Gradient of x, added to `onto` if that is given."""
