@@ -1,0 +1,100 @@
+"""Figures of an optimizer step: what is written of it beside its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from equipoise.core import reduce
+from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import reads_labels
+from equipoise.core.scores import Losses, Scores
+
+
+class Sums:
+    """Weighted sums of a step's figures over micro-batches, then over ranks."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, scores: Scores, losses: Losses, share: Tensor, scale: Tensor, objective: Objective) -> None:
+        """`share` sums to one over the step; `scale` is what the gradients were multiplied by."""
+        anchor = objective.anchors[0] if objective.anchors else None
+        drift = (scores.log_ratio(anchor) if anchor else scores.logp).detach()
+        slope = entered_by(scores).grad
+        assert slope is not None
+        pull = slope.abs().flatten(1).amax(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        figures: dict[str, Any] = {
+            "loss": losses.value.detach(),
+            **losses.metrics,
+            **_sides(objective, scores, drift),
+            "saturated": (pull < 0.01 * _pull_at_anchor(objective, scores)).to(share),
+        }
+        for name, value in figures.items():
+            self.values[name] = self.values.get(name, 0.0) + float((share * value).sum())
+
+    def reduced(self, accelerator: Accelerator) -> dict[str, float]:
+        figures = self.values
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(torch.tensor(list(self.values.values())), "sum")
+            figures = dict(zip(self.values, total.tolist(), strict=True))
+        return _by_kind(figures) if "desirable" in figures else figures
+
+
+def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Tensor]:
+    """Log-ratios of the response preferred and the one not: by label, or where there is none by reward.
+
+    Of a response with a label of its own, each counted by how far it is of the kind; see `_by_kind`.
+    """
+    if reads_labels(objective):
+        label, alone = scores.labels(), drift[:, 0]
+        return {
+            "chosen_log_ratio": label * alone,
+            "rejected_log_ratio": (1 - label) * alone,
+            "desirable": label,
+        }
+    best, worst = _columns(scores)
+    return {
+        "chosen_log_ratio": drift.gather(1, best)[:, 0],
+        "rejected_log_ratio": drift.gather(1, worst)[:, 0],
+    }
+
+
+def _columns(scores: Scores) -> tuple[Tensor, Tensor]:
+    """Columns [B, 1] of the response preferred and the one not."""
+    if scores.reward is not None and scores.prob is None:
+        return scores.reward.argmax(1, keepdim=True), scores.reward.argmin(1, keepdim=True)
+    zeros = torch.zeros(len(scores), 1, dtype=torch.long, device=scores.logp.device)
+    return zeros, zeros + min(1, scores.logp.shape[1] - 1)
+
+
+def _by_kind(figures: dict[str, float]) -> dict[str, float]:
+    """Sums over the desirable and the undesirable responses as means; a kind that a step lacks has none."""
+    up = figures["desirable"]
+    shares = {"chosen_log_ratio": up, "rejected_log_ratio": 1 - up}
+    means = {name: figures[name] / share for name, share in shares.items() if share > 1e-9}
+    return {name: value for name, value in figures.items() if name not in shares} | means
+
+
+def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
+    """How strongly each comparison's label would pull on a log-prob where the policy equals its anchors, [B]."""
+    zeros = torch.zeros_like(entered_by(scores), requires_grad=False)
+    logp, anchors = zeros.clone().requires_grad_(), dict.fromkeys(objective.anchors, zeros)
+    if scores.tokens is None:
+        context = None if scores.context is None else torch.zeros_like(scores.context)
+        start = replace(scores, logp=logp, anchors=anchors, context=context)
+    else:
+        tokens = replace(scores.tokens, logp=logp, anchors=anchors)
+        start = Scores.of_tokens(tokens, prob=scores.prob, reward=scores.reward)
+        start = replace(start, beside=scores.beside, weight=scores.weight)
+    value = reduce.expected(objective, start).value
+    return torch.autograd.grad(value.sum(), logp)[0].abs().flatten(1).amax(dim=1)
+
+
+def entered_by(scores: Scores) -> Tensor:
+    """The log-probs that the gradient of a loss enters by: of tokens where there are any, else of responses."""
+    return scores.logp if scores.tokens is None else scores.tokens.logp
