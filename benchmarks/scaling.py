@@ -106,7 +106,7 @@ def measure(base: Fit, factor: str, value: Any) -> dict[str, Any]:
 
 
 def section(found: dict[str, Any]) -> str:
-    rows, far = [], []
+    rows, far, same, base = [], [], [], flops(BASE)
     for c in found["cases"]:
         middle = statistics.median(c["ratios"])
         rows.append(
@@ -117,7 +117,9 @@ def section(found: dict[str, Any]) -> str:
                 f"**{middle:.2f}** ({min(c['ratios']):.2f} to {max(c['ratios']):.2f})",
             )
         )
-        if abs(middle - 1) > WIDE:
+        if c["flops"] == base:
+            same.append(middle)
+        elif abs(middle - 1) > WIDE:
             far.append(f"{NAMES[c['factor']]} {c['value']} ({middle:.2f})")
     lines = [
         told(found)
@@ -128,7 +130,8 @@ def section(found: dict[str, Any]) -> str:
         "![Measured over predicted time of a step, a panel for each size](results/scaling.png)",
         "",
         *table(("size", "GFLOP", "ms a step", "measured / predicted"), rows),
-        f"More than {WIDE:.0%} from the prediction: {', '.join(far) or 'none'}.",
+        f"The base beside itself is {min(same):.2f} to {max(same):.2f}, which is the noise. More than {WIDE:.0%} from the "
+        f"prediction: {', '.join(far) or 'none'}.",
     ]
     return "\n".join(lines)
 
