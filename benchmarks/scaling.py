@@ -130,8 +130,8 @@ def section(found: dict[str, Any]) -> str:
         "![Measured over predicted time of a step, a panel for each size](results/scaling.png)",
         "",
         *table(("size", "GFLOP", "ms a step", "measured / predicted"), rows),
-        f"The base beside itself is {min(same):.2f} to {max(same):.2f}, which is the noise. More than {WIDE:.0%} from the "
-        f"prediction: {', '.join(far) or 'none'}.",
+        f"The base beside itself is {min(same):.2f} to {max(same):.2f}, which is the noise. More than {WIDE:.0%} from "
+        f"the prediction: {', '.join(far) or 'none'}.",
     ]
     return "\n".join(lines)
 

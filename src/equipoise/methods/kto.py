@@ -27,8 +27,8 @@ KTO = replace(
     },
     notes="The reference point z0 is measured over the whole optimizer step, on responses to unrelated prompts, and "
     "logged as `baseline`. It is above 0 only while the policy finds these likelier than the reference does, as when "
-    "they share what is desired; on recorded data their log-ratios mostly fall (on the playground in all 112 steps). "
-    "Then z0 is 0, and the step that of apo_zero_unpaired.",
+    "they share what is desired. On the playground their log-ratios fall, z0 is 0 in all 112 steps (seed 0), and every "
+    "step is that of apo_zero_unpaired.",
 )
 
 APO_ZERO_UNPAIRED = replace(

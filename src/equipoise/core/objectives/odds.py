@@ -46,37 +46,6 @@ class Orpo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asft:
-    """ASFT: the likelihood loss of the chosen response, and each response's odds by itself.
-
-        L = -log p(y0) + lam [ softplus(-o(y0)) + softplus(o(y1)) ]
-          = -(1 + lam) log p(y0) - lam log(1 - p(y1))
-
-    p, o   mean token probability exp(log pi(y)/|y|) and its log-odds.
-    lam    weight of the odds terms, >= 0.
-
-    No reference. Decoupled: neither response's gradient knows of the other; the second term is unlikelihood of the
-    rejected response, which costs nothing once it is unlikely. `Orpo` is this less lam times
-    -log( p0 (1 - p1) + p1 (1 - p0) ) >= 0, so never larger. lam = 0 is supervised fine-tuning. Raises ValueError for
-    parameters out of range, or where the batch carries no lengths.
-
-    Source: Wang et al. 2024 (2409.10571), the paper's text as restated in 2502.01237; the closed form is DERIVED.
-    """
-
-    lam: float = 1.0
-    anchors: ClassVar[tuple[str, ...]] = ()
-    candidates: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        not_negative(lam=self.lam)
-
-    def __call__(self, scores: Scores) -> Losses:
-        odds = log_odds(scores.per_token().logp)
-        alone = softplus(-odds[:, 0]) + softplus(odds[:, 1])
-        return Losses(mean_likelihood_loss(scores) + self.lam * alone, margin=odds[:, 0] - odds[:, 1])
-
-
-@dataclass(frozen=True, kw_only=True)
 class Unlikelihood:
     """Likelihood of the chosen and unlikelihood of the rejected response.
 
@@ -105,6 +74,36 @@ class Unlikelihood:
         odds = log_odds(scores.per_token().logp)
         apart = softplus(-odds[:, 0]) + self.alpha * softplus(odds[:, 1])
         return Losses(apart, margin=odds[:, 0] - odds[:, 1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asft:
+    """ASFT: the likelihood loss of the chosen response, and each response's odds by itself.
+
+        L = -log p(y0) + lam [ softplus(-o(y0)) + softplus(o(y1)) ]
+          = -(1 + lam) log p(y0) - lam log(1 - p(y1))
+
+    p, o   mean token probability exp(log pi(y)/|y|) and its log-odds.
+    lam    weight of the odds terms, >= 0.
+
+    No reference. Decoupled: neither response's gradient knows of the other; the second term is unlikelihood of the
+    rejected response, which costs nothing once it is unlikely. `Orpo` is this less lam times
+    -log( p0 (1 - p1) + p1 (1 - p0) ) >= 0, so never larger. lam = 0 is supervised fine-tuning. Raises ValueError for
+    parameters out of range, or where the batch carries no lengths.
+
+    Source: Wang et al. 2024 (2409.10571), the paper's text as restated in 2502.01237; the closed form is DERIVED.
+    """
+
+    lam: float = 1.0
+    anchors: ClassVar[tuple[str, ...]] = ()
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        not_negative(lam=self.lam)
+
+    def __call__(self, scores: Scores) -> Losses:
+        apart = Unlikelihood()(scores)
+        return Losses(mean_likelihood_loss(scores) + self.lam * apart.value, **apart.metrics)
 
 
 @dataclass(frozen=True, kw_only=True)
