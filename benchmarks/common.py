@@ -115,7 +115,7 @@ class Work:
     """FLOPs of one forward pass over some groups: attention's matrices, the MLP's, the scores of keys, the head.
 
     2 for every weight that a token meets, 4 d for every key that a query sees. A training step takes three times that.
-    tokens, scored   through the layers; through the head and the last MLP.
+    tokens, scored   through the layers; through the head.
     """
 
     projections: float
@@ -131,24 +131,28 @@ class Work:
 
 
 def work(shape: Shape, groups: Sequence[Group], *, shared: bool = True, pruned: bool = True) -> Work:
-    """Of rows without padding: a prompt once for all its responses or once for each, the last MLP on all or some."""
-    tokens = scored = pairs = kept = 0
+    """Of rows without padding: a prompt once for all its responses or once for each; the last layer's queries, and all
+    that follows them, on every token or on those alone that predict a scored one."""
+    tokens = scored = pairs = kept = kept_pairs = 0
     for prompt, *responses in groups:
-        p, lengths = (
-            len(prompt),
-            [len(response) - 1 for response in responses],
-        )  # the last token predicts nothing
+        p = len(prompt)
+        lengths = [len(response) - 1 for response in responses]  # the last token predicts nothing
         times = 1 if shared else len(lengths)
+        behind = sum(n * p + n * (n + 1) // 2 for n in lengths)
         tokens += times * p + sum(lengths)
         scored += sum(lengths) + len(lengths)
-        kept += sum(lengths) + times
-        pairs += times * p * (p + 1) / 2 + sum(n * p + n * (n + 1) / 2 for n in lengths)
+        kept += times + sum(lengths)
+        pairs += times * p * (p + 1) // 2 + behind
+        kept_pairs += times * p + behind
     (_, d, _), (_, _, inner), _ = shape.products()
-    seen = (shape.layers - 1) * tokens + (kept if pruned else tokens)
+    if not pruned:
+        kept, kept_pairs = tokens, pairs
+    before = shape.layers - 1
+    asking = before * tokens + kept  # tokens of all layers that have queries
     return Work(
-        projections=shape.layers * tokens * 2 * 4 * d * d,
-        mlp=seen * 2 * 3 * d * inner,
-        attention=shape.layers * 4 * d * pairs,
+        projections=2 * 2 * d * d * (shape.layers * tokens + asking),
+        mlp=2 * 3 * d * inner * asking,
+        attention=4 * d * (before * pairs + kept_pairs),
         head=scored * 2 * d * shape.words,
         tokens=tokens,
         scored=scored,
