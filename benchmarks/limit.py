@@ -107,7 +107,7 @@ def part_of(event: FunctionEvent) -> str:
         return "head"
     if any("flash_attention" in name or "_Blocks" in name for name in names):
         return "attention"
-    if event.name in ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"):
+    if event.name in ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"):
         return "products"
     return "elementwise" if event.name.startswith(("aten::", "mkldnn::")) else "Python"
 
