@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "train.json"
 BEGIN, END = "<!-- train.py writes from here -->", "<!-- to here: train.py -->"
 BATCH, BETA, RATE, VOCABULARY, LONGEST = 8, 0.1, 1e-5, 8192, 1024
-OURS, ROWS = "equipoise", "equipoise, padded rows"
+OURS, COMPILED, ROWS = "equipoise", "equipoise, compiled", "equipoise, padded rows"
 TUNED, DEFAULT = "TRL tuned", "TRL default"
 Pair = tuple[list[int], list[int], list[int]]  # ids of prompt, chosen, rejected
 
@@ -59,12 +59,12 @@ class Case:
 
 
 CASES = (
-    Case("5M", "dialogue", "fp32", 0, 9, (OURS, ROWS, TUNED, DEFAULT)),
+    Case("5M", "dialogue", "fp32", 0, 9, (OURS, COMPILED, ROWS, TUNED, DEFAULT)),
     Case("5M", "dialogue by length", "fp32", 0, 7, (OURS, TUNED)),
     Case("5M", "no padding", "fp32", 0, 7, (OURS, ROWS, TUNED, DEFAULT)),
     Case("5M", "dialogue", "fp32", 8, 7, (OURS, TUNED, DEFAULT)),
     Case("5M", "dialogue", "bf16", 0, 3, (OURS, TUNED, DEFAULT)),
-    Case("100M", "dialogue", "fp32", 0, 5, (OURS, TUNED)),
+    Case("100M", "dialogue", "fp32", 0, 5, (OURS, COMPILED, TUNED)),
 )
 
 
@@ -101,9 +101,18 @@ def make_model(size: str, folder: Path, tokenizer: Any) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def ours(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, packed: bool) -> Iterator[float]:
+def ours(
+    case: Case,
+    folder: Path,
+    pairs: list[Pair],
+    tokenizer: Any,
+    *,
+    packed: bool = True,
+    compiled: bool = False,
+) -> Iterator[float]:
     """Losses of our steps, one `next` each."""
-    policy = CausalPolicy.load(folder, tokenizer, precision=case.precision, lora_rank=case.lora, device="cpu")
+    how = {"precision": case.precision, "lora_rank": case.lora, "compiled": compiled}
+    policy = CausalPolicy.load(folder, tokenizer, **how, device="cpu")
     if not packed:
         policy.scorer.reach, policy.budget = 0, 2**30
     fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=BATCH, rate=RATE)
@@ -170,7 +179,8 @@ def peer(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, tuned: 
 
 
 PROGRAMS: dict[str, Callable[..., Iterator[float]]] = {
-    OURS: lambda *about: ours(*about, packed=True),
+    OURS: ours,
+    COMPILED: lambda *about: ours(*about, compiled=True),
     ROWS: lambda *about: ours(*about, packed=False),
     TUNED: lambda *about: peer(*about, tuned=True),
     DEFAULT: lambda *about: peer(*about, tuned=False),
@@ -197,7 +207,7 @@ def prepared(case: Case, source: Path, folder: Path) -> tuple[list[Pair], Any]:
 def measure(case: Case, source: Path, memory: bool) -> dict[str, Any]:
     """Step by step, every program in turn on the same batch; the first step of each is not counted."""
     torch.set_num_threads(1)
-    programs = [p for p in case.programs if p in (OURS, ROWS) or importlib.util.find_spec("trl")]
+    programs = [p for p in case.programs if p in (OURS, COMPILED, ROWS) or importlib.util.find_spec("trl")]
     with tempfile.TemporaryDirectory() as name:
         pairs, tokenizer = prepared(case, source, Path(name))
         steps = {p: PROGRAMS[p](case, Path(name), pairs, tokenizer) for p in programs}

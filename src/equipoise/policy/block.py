@@ -26,8 +26,8 @@ from torch.autograd.function import once_differentiable
 
 from equipoise.policy import attention
 from equipoise.policy.attention import Layout, Unpackable
+from equipoise.policy.bodies import Bodies
 from equipoise.policy.maps import (
-    ACTIVATIONS,
     Half,
     Map,
     Norm,
@@ -37,7 +37,6 @@ from equipoise.policy.maps import (
     linears,
     map_of,
     norm_of,
-    turned,
 )
 
 
@@ -84,6 +83,7 @@ class Plan:
     width: int  # of a head
     scale: float
     activation: str
+    bodies: Bodies
     layout: Layout
     kept: Tensor | None
 
@@ -97,7 +97,7 @@ class Plan:
         """Queries and keys as the attention reads them."""
         if self.parts.q_norm is not None and self.parts.k_norm is not None:
             q, k = self.parts.q_norm(q), self.parts.k_norm(k)
-        return turned(q, self.at(cos), self.at(sin)), turned(k, cos, sin)
+        return self.bodies.turned(q, self.at(cos), self.at(sin)), self.bodies.turned(k, cos, sin)
 
 
 class _Layer(torch.autograd.Function):
@@ -107,7 +107,7 @@ class _Layer(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *tensors: Tensor | None
     ) -> Tensor:
-        parts, act = plan.parts.with_tensors(tensors), ACTIVATIONS[plan.activation][0]
+        parts = plan.parts.with_tensors(tensors)
         with torch.autocast(hidden.device.type, enabled=False):
             x = parts.first(hidden)
             q, k, v = (plan.heads(m(y)) for m, y in ((parts.q, plan.at(x)), (parts.k, x), (parts.v, x)))
@@ -121,7 +121,7 @@ class _Layer(torch.autograd.Function):
             y = parts.second(middle)
             gate, up = parts.gate(y), parts.up(y)
             del y
-            out = parts.down(act(gate).mul_(up)).to(middle.dtype).add_(middle)
+            out = parts.down(plan.bodies.gated(gate, up, plan.activation)).to(middle.dtype).add_(middle)
         ctx.plan = plan
         ctx.save_for_backward(hidden, cos, sin, q, k, v, read, total, middle, gate, up, *tensors)
         return out
@@ -132,18 +132,14 @@ class _Layer(torch.autograd.Function):
         hidden, cos, sin, q, k, v, read, total, middle, gate, up, *tensors = ctx.saved_tensors
         plan: Plan = ctx.plan
         parts, wanted = plan.parts.with_tensors(tensors), Parts(*plan.parts.of(ctx.needs_input_grad[4:]))
-        act, slope = ACTIVATIONS[plan.activation]
 
         # the MLP
-        on = act(gate)
-        d_down = parts.down.slopes(on * up, grad, wanted.down)
-        d_product = parts.down.back(grad, None)
-        d_up = on.mul_(d_product)
-        d_gate = slope(d_product.mul_(up), gate)
+        product, d_gate, d_up = plan.bodies.gated_back(gate, up, parts.down.back(grad, None), plan.activation)
+        d_down = parts.down.slopes(product, grad, wanted.down)
         y = parts.second(middle)
         d_gates, d_ups = parts.gate.slopes(y, d_gate, wanted.gate), parts.up.slopes(y, d_up, wanted.up)
         d_y = parts.up.back(d_up, parts.gate.back(d_gate, None)).to(middle.dtype)
-        del on, d_product, d_up, d_gate, y
+        del product, d_up, d_gate, y
         d_middle, d_second = parts.second.back(middle, d_y)
         d_middle += grad
 
@@ -152,7 +148,8 @@ class _Layer(torch.autograd.Function):
         d_read = plan.heads(parts.o.back(d_middle, None))
         given = (q, k) if parts.q_norm is None else plan.turns(q, k, cos, sin)
         d_q, d_k, d_v = attention.backward(d_read, *given, v, read, total, plan.layout, plan.scale)
-        d_q, d_k = turned(d_q, plan.at(cos), -plan.at(sin)), turned(d_k, cos, -sin)
+        d_q = plan.bodies.turned(d_q, plan.at(cos), -plan.at(sin))
+        d_k = plan.bodies.turned(d_k, cos, -sin)
         d_norms: list[list[Tensor]] = []
         if parts.q_norm is not None and parts.k_norm is not None:
             (d_q, d_q_norm), (d_k, d_k_norm) = parts.q_norm.back(q, d_q), parts.k_norm.back(k, d_k)
@@ -188,7 +185,8 @@ class Blocks:
     Raises Unusual naming what is not of the common shape. It is looked at and not compared: a probe has to.
     """
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, bodies: Bodies) -> None:
+        self.bodies = bodies
         self.layers = list(getattr(backbone, "layers", None) or [])
         if not self.layers:
             raise Unusual("no layers")
@@ -201,8 +199,12 @@ class Blocks:
         for layer in self.layers:
             self.parts(layer, None)
 
+    @property
+    def compiled(self) -> bool:
+        return self.bodies != Bodies()
+
     def parts(self, layer: Any, half: Half) -> Parts:
-        a, norm = layer.self_attn, partial(norm_of, offset=self.offset)
+        a, norm = layer.self_attn, partial(norm_of, offset=self.offset, bodies=self.bodies)
         q, k, v, o, gate, up, down = (map_of(module, half) for module in linears(layer))
         own = [norm(getattr(a, name)) if hasattr(a, name) else None for name in ("q_norm", "k_norm")]
         first, second = norm(layer.input_layernorm), norm(layer.post_attention_layernorm)
@@ -241,6 +243,6 @@ class Blocks:
         device = hidden_states.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         parts = self.parts(layer, half)
-        plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
+        plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, self.bodies, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
         return _Layer.apply(hidden_states[0], cos, sin, plan, *parts.tensors())[None]

@@ -1,5 +1,5 @@
-"""What layers of the common shape (Llama, Qwen 2 and 3, Mistral, Gemma 1) are, and what they are made of: linear maps,
-norms, rotary embeddings and activations, with gradients but without autograd.
+"""What layers of the common shape (Llama, Qwen 2 and 3, Mistral, Gemma 1) are, and what they are made of: linear maps
+and norms, with gradients but without autograd.
 
 They stand for modules of transformers and PEFT, whose weights they refer to and whose arithmetic they repeat.
 """
@@ -7,26 +7,18 @@ They stand for modules of transformers and PEFT, whose weights they refer to and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, silu
+
+from equipoise.policy.bodies import ACTIVATIONS, Bodies
 
 LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION, NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
 MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
-aten = torch.ops.aten
 Half: TypeAlias = torch.dtype | None  # what autocast multiplies in
-
-# activation -> (itself, its gradient), by name; see `activation_of`
-ACTIVATIONS = {
-    "silu": (silu, aten.silu_backward),
-    "gelu": (gelu, aten.gelu_backward),
-    "gelu_tanh": (partial(gelu, approximate="tanh"), partial(aten.gelu_backward, approximate="tanh")),
-}
 
 
 class Unusual(ValueError):
@@ -62,36 +54,19 @@ def linears(layer: Any) -> tuple[Any, ...]:
 
 
 class Norm(NamedTuple):
-    """x -> (weight + offset) x / sqrt(mean x^2 + eps); in float32 like the modules, whatever the type of x."""
+    """x -> (weight + offset) x / sqrt(mean x^2 + eps)."""
 
     weight: Tensor
     eps: float
     offset: float
-
-    def scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x / sqrt(mean x^2 + eps) and that root's inverse."""
-        wide = x.float()
-        inverse = wide.square().mean(dim=-1, keepdim=True).add_(self.eps).rsqrt_()
-        return wide * inverse, inverse
-
-    @property
-    def gain(self) -> Tensor:
-        return self.weight + self.offset if self.offset else self.weight
+    bodies: Bodies
 
     def __call__(self, x: Tensor) -> Tensor:
-        normal = self.scaled(x)[0]
-        if self.offset:  # Gemma rounds after the product, the others before it
-            return (normal * self.gain.float()).to(x.dtype)
-        return normal.to(x.dtype) * self.gain
+        return self.bodies.norm(x, self.weight, self.eps, self.offset)
 
     def back(self, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and weight. `grad` is overwritten."""
-        normal, inverse = self.scaled(x)
-        along = normal * grad
-        d_weight = along.flatten(0, -2).sum(dim=0)
-        mean = (along @ self.gain.to(along.dtype) / x.shape[-1])[..., None]
-        d_x = grad.mul_(self.gain).sub_(normal.mul_(mean)).mul_(inverse)
-        return d_x, d_weight.to(self.weight.dtype)
+        return self.bodies.norm_back(x, grad, self.weight, self.eps, self.offset)
 
 
 class Map(NamedTuple):
@@ -146,20 +121,11 @@ class Map(NamedTuple):
         return [f if f is None else f.to(t.dtype) for f, t in zip(found, self[:4], strict=True)]
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of heads [S, H, E] by [S, 1, E]; with -sin it is the gradient's."""
-    half, x = x.shape[-1] // 2, x.to(cos.dtype)
-    found = x * cos
-    found[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    found[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return found
-
-
-def norm_of(module: Any, offset: float) -> Norm:
+def norm_of(module: Any, offset: float, bodies: Bodies) -> Norm:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None or [name for name, _ in module.named_parameters()] != ["weight"]:
         raise Unusual(f"the norm {type(module).__name__}")
-    return Norm(module.weight, eps, offset)
+    return Norm(module.weight, eps, offset, bodies)
 
 
 def map_of(module: Any, half: Half) -> Map:
