@@ -136,10 +136,11 @@ class _Layer(torch.autograd.Function):
         # the MLP
         product, d_gate, d_up = plan.bodies.gated_back(gate, up, parts.down.back(grad, None), plan.activation)
         d_down = parts.down.slopes(product, grad, wanted.down)
+        del product
         y = parts.second(middle)
         d_gates, d_ups = parts.gate.slopes(y, d_gate, wanted.gate), parts.up.slopes(y, d_up, wanted.up)
         d_y = parts.up.back(d_up, parts.gate.back(d_gate, None)).to(middle.dtype)
-        del product, d_up, d_gate, y
+        del d_up, d_gate, y
         d_middle, d_second = parts.second.back(middle, d_y)
         d_middle += grad
 
