@@ -40,7 +40,7 @@ REST = "the rest"  # reading the model, the first evaluation's tables, the repor
 @contextmanager
 def the_plain_path() -> Iterator[None]:
     reach, way_of = Scorer._reach, sample.way_of
-    Scorer._reach, sample.way_of = lambda scorer: 0, lambda model: PaddedPrompts  # type: ignore[assignment]
+    Scorer._reach, sample.way_of = lambda *_: 0, lambda model: PaddedPrompts  # type: ignore[assignment]
     try:
         yield
     finally:

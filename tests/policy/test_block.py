@@ -81,7 +81,8 @@ def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
 
 @pytest.mark.parametrize("count", [1, 2, 16])
 @pytest.mark.parametrize("family", COMMON, indirect=True)
-def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count):
+def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, monkeypatch):
+    monkeypatch.setattr("equipoise.policy.attention.WHOLE", 15)  # some sequences are, some not
     prompts, groups = draw(count, count=count)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -187,7 +188,7 @@ def test_it_keeps_less_than_two_thirds(tiny, family):
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
-@pytest.mark.parametrize("form", ["blocks", "sequences"])
+@pytest.mark.parametrize("form", [64, 15, 0, "sequences"])
 def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     prompts, groups = draw(9, count=4)
     batch = pack(prompts, groups)
@@ -203,6 +204,8 @@ def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     dq, dk, dv = torch.autograd.grad((weight * reference).sum(), (q, k, v))
     if form == "sequences":  # what other devices run
         monkeypatch.setattr("equipoise.policy.attention._in_blocks", lambda q, v: False)
+    else:  # all sequences are whole blocks, or some, or none
+        monkeypatch.setattr("equipoise.policy.attention.WHOLE", form)
     with torch.no_grad():
         out, total = forward(q[places], k, v, few, 0.4)
         found = backward(weight, q[places], k, v, out, total, few, 0.4)

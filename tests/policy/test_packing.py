@@ -101,9 +101,10 @@ def test_the_last_layer_gives_only_what_is_looked_at_where_it_has_the_common_sha
 
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
-def test_packed_is_padded_one_by_one_with_every_gradient(tiny, family):
+def test_packed_is_padded_one_by_one_with_every_gradient(tiny, family, monkeypatch):
     if family == "gemma2":
         pytest.skip("falls back to padded rows")
+    monkeypatch.setattr("equipoise.policy.attention.WHOLE", 20)  # some sequences are, some not
     prompts, groups = draw(0)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -189,9 +190,12 @@ def test_a_lead_is_read_and_not_scored():
     )
 
 
+@pytest.mark.parametrize(("whole", "alone"), [(64, 64), (25, 64), (0, 64), (0, 0)])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
-def test_blocks_are_whole_sequences_with_gradients(heads):
+def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
     """The two forms of attention, neither of which makes a mask, over prompts and branches of random lengths."""
+    monkeypatch.setattr("equipoise.policy.attention.WHOLE", whole)
+    monkeypatch.setattr("equipoise.policy.attention.ALONE", alone)
     generator = torch.Generator().manual_seed(7)
     lengths = torch.randint(0, 40, (6, 4), generator=generator).tolist()
     layout = Layout(

@@ -1,10 +1,11 @@
 """Attention in a packed row: every token reads its prompt and its own branch, and no T x T mask is ever made.
 
 Any Hugging Face decoder whose attention goes through `transformers`' interface runs this way: inside `attending` its
-layers call `attend` with the queries, keys and values of the whole row. On a CPU three kinds of unmasked blocks make
-up the result: prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt. The
-last two meet in a softmax over both, by their log-sum-exps. Elsewhere every response stands behind a copy of its
-prompt's keys, right-padded, so that one causal call without a mask serves the kernels of that device.
+layers call `attend` with the queries, keys and values of the whole row. On a CPU unmasked blocks make up the result:
+prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt, whose results meet in
+a softmax over both by their log-sum-exps; short sequences are whole blocks, many in one call. Elsewhere every response
+stands behind a copy of its prompt's keys, right-padded, so that one causal call without a mask serves the kernels of
+that device.
 
 `forward` and `backward` are the same without autograd, for `policy.block`, whose last layer asks for few queries.
 """
@@ -30,13 +31,27 @@ from equipoise.data.pack import Tree
 NAME = "equipoise"
 STEP = 16  # segments whose lengths agree up to a multiple of this are computed in one call, padded to the longest;
 ALONE = 64  # those of so many tokens are computed alone, because a call costs less than to gather them
+WHOLE = (
+    64  # sequences of fewer tokens are one segment each, behind their own copy of the prompt: calls cost more
+)
 CHANGES = ("softcap", "s_aux", "position_bias", "alibi", "cache")  # arguments that would change the scores
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-Span = tuple[int, int]  # where a segment begins in the row, and its length
+Span = tuple[int, int]  # where it begins in the row, and its length
+
+
+class Segment(NamedTuple):
+    """Spans of the row one after another, each with its place in the segment, and the segment's length."""
+
+    parts: tuple[tuple[Span, int], ...]
+    length: int
+
+    @classmethod
+    def of(cls, span: Span) -> Segment:
+        return cls(((span, 0),) if span[1] else (), span[1])
 
 
 class Unpackable(RuntimeError):
@@ -47,43 +62,49 @@ class Unpackable(RuntimeError):
 class Segments:
     """n segments of a row of S tokens, read and written as [n, H, L, D] with L the longest.
 
-    One segment is a view. Several are gathered, zeros after their ends; where they are written the zeros are left out.
+    A segment that is one span, alone, is a view. Others are gathered, zeros where they have no part and after their
+    ends; where they are written the zeros are left out.
     """
 
-    spans: tuple[Span, ...]
-    rows: Tensor | None  # [tokens] places in the row
-    where: Tensor | None  # [tokens] places in n * L
+    count: int
+    longest: int
+    begin: int = 0  # of the one that is a view
+    gathered: tuple[Tensor, Tensor] | None = None  # [tokens] places in the row, [tokens] places in n * L
 
     @classmethod
-    def of(cls, spans: Sequence[Span], device: torch.device) -> Segments:
-        if len(spans) == 1:
-            return cls(tuple(spans), None, None)
-        longest = max(length for _, length in spans)
-        rows = torch.cat([torch.arange(begin, begin + length) for begin, length in spans])
-        where = torch.cat([torch.arange(n * longest, n * longest + m) for n, (_, m) in enumerate(spans)])
-        return cls(tuple(spans), rows.to(device), where.to(device))
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> Segments:
+        longest = max(segment.length for segment in segments)
+        parts = [(span, n * longest + at) for n, segment in enumerate(segments) for span, at in segment.parts]
+        (begin, length), _ = parts[0]
+        if len(parts) == 1 and length == longest:
+            return cls(1, longest, begin)
+        rows = torch.tensor([i for (begin, length), _ in parts for i in range(begin, begin + length)])
+        where = torch.tensor([i for (_, length), at in parts for i in range(at, at + length)])
+        return cls(len(segments), longest, gathered=(rows.to(device), where.to(device)))
 
     def read(self, x: Tensor) -> Tensor:
         """[S, H, D] -> [n, H, L, D]."""
-        if self.rows is None:
-            ((begin, length),) = self.spans
-            return x[begin : begin + length].transpose(0, 1)[None]
-        longest = max(length for _, length in self.spans)
-        found = x.new_zeros(len(self.spans) * longest, *x.shape[1:])
-        found[self.where] = x[self.rows]
-        return found.view(len(self.spans), longest, *x.shape[1:]).transpose(1, 2)
+        if self.gathered is None:
+            return x[self.begin : self.begin + self.longest].transpose(0, 1)[None]
+        rows, where = (
+            self.gathered
+        )  # index_select copies rows, which an index in brackets does several times slower
+        found = x.new_zeros(self.count * self.longest, *x.shape[1:])
+        found.index_copy_(0, where, x.index_select(0, rows))
+        return found.view(self.count, self.longest, *x.shape[1:]).transpose(1, 2)
 
     def write(self, x: Tensor, values: Tensor, *, add: bool = False) -> None:
         """The inverse of `read`, into x; with `add` on top of what is there."""
         flat = values.transpose(1, 2).flatten(0, 1)
-        if self.rows is None:
-            ((begin, length),) = self.spans
-            target = x[begin : begin + length]
+        if self.gathered is None:
+            target = x[self.begin : self.begin + self.longest]
             target.add_(flat) if add else target.copy_(flat)
-        elif add:
-            x.index_add_(0, self.rows, flat[self.where])
         else:
-            x[self.rows] = flat[self.where]
+            rows, where = self.gathered
+            (x.index_add_ if add else x.index_copy_)(0, rows, flat.index_select(0, where))
+
+
+Pair = tuple[Segment, Segment]  # queries and their keys
 
 
 class Block(NamedTuple):
@@ -123,20 +144,37 @@ class Layout:
         """Causal blocks, in which every query reads itself and is found once, then those of queries that read more."""
         causal, across = [], []
         for prompt, branches in self.spans:
+            if prompt[1] + max((length for _, length in branches), default=0) < WHOLE:
+                causal += self._whole(prompt, branches)
+                continue
             for begin, length in (prompt, *branches):
                 first, count = self.asked(begin, length)
-                if count:
-                    causal.append(((first, count), (begin + length - count, count)))
-                    across.append(((first, count), (begin, length - count)))
+                causal.append((Segment.of((first, count)), Segment.of((begin + length - count, count))))
+                across.append((Segment.of((first, count)), Segment.of((begin, length - count))))
             if branches:
                 first, end = branches[0][0], branches[-1][0] + branches[-1][1]
-                across.append((self.asked(first, end - first), prompt))
-        across = [(queries, keys) for queries, keys in across if queries[1] and keys[1]]
+                across.append((Segment.of(self.asked(first, end - first)), Segment.of(prompt)))
         return [
-            Block(*(Segments.of(spans, self.device) for spans in zip(*group, strict=True)), number == 0)
-            for number, pairs in enumerate((causal, across))
-            for group in _alike(pairs, number == 0)
+            Block(
+                *(Segments.of(segments, self.device) for segments in zip(*group, strict=True)), reads_itself
+            )
+            for pairs, reads_itself in ((causal, True), (across, False))
+            for group in _alike(pairs, reads_itself)
         ]
+
+    def _whole(self, prompt: Span, branches: Sequence[Span]) -> list[Pair]:
+        """Queries and keys of the sequences of a prompt; those of the prompt itself ask once, in the first."""
+        found = []
+        for number, spans in enumerate([(prompt, branch) for branch in branches] or [(prompt,)]):
+            keys, queries, end = [], [], 0
+            for begin, length in spans:
+                keys.append(((begin, length), end))
+                end += length
+                first, count = self.asked(begin, length)
+                if count and (begin != prompt[0] or not number):
+                    queries.append(((first, count), end - count))
+            found.append((Segment(tuple(queries), end), Segment(tuple(keys), end)))
+        return found
 
     @cached_property
     def spans(self) -> list[tuple[Span, list[Span]]]:
@@ -166,13 +204,14 @@ class Layout:
         return places.to(self.device), source.to(self.device)
 
 
-def _alike(pairs: list[tuple[Span, Span]], causal: bool) -> list[list[tuple[Span, Span]]]:
+def _alike(pairs: list[Pair], causal: bool) -> list[list[Pair]]:
     """Queries and keys that one call computes: of nearly as many queries, and unless they are causal of equally many
     keys, because a key too many would count."""
     groups = defaultdict(list)
     for queries, keys in pairs:
-        alone = queries if min(queries[1], keys[1]) >= ALONE else None
-        groups[-queries[1] // STEP, 0 if causal else keys[1], alone].append((queries, keys))
+        if queries.parts and keys.length:
+            alone = queries if min(queries.length, keys.length) >= ALONE else None
+            groups[-queries.length // STEP, 0 if causal else keys.length, alone].append((queries, keys))
     return list(groups.values())
 
 
@@ -302,17 +341,13 @@ def _backward_in_blocks(
     groups, dtypes = k.shape[1], (q.dtype, k.dtype, v.dtype)
     q, k, v = _wide(q, k, v)
     grad, out = grad.to(q.dtype), out.to(q.dtype)
-    everything = layout.kept is None  # then causal blocks cover every key once, as they do every query
-    dq, (dk, dv) = (
-        torch.empty_like(q),
-        ((torch.empty_like if everything else torch.zeros_like)(x) for x in (k, v)),
-    )
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     for block, keys, causal in layout.blocks:
         given = (block.read(grad), block.read(q), keys.read(k), keys.read(v), block.read(out))
         found = _backward(*given, block.read(total)[..., 0], 0.0, causal, scale=scale)
         block.write(dq, found[0], add=not causal)
-        keys.write(dk, found[1], add=not (causal and everything))
-        keys.write(dv, found[2], add=not (causal and everything))
+        keys.write(dk, found[1], add=True)
+        keys.write(dv, found[2], add=True)
     dk, dv = _summed(dk, groups), _summed(dv, groups)
     dq, dk, dv = (x.to(dtype) for x, dtype in zip((dq, dk, dv), dtypes, strict=True))
     return dq, dk, dv

@@ -91,7 +91,7 @@ class Plan:
         return x.unflatten(-1, (-1, self.width))
 
     def at(self, x: Tensor) -> Tensor:
-        return x if self.kept is None else x[self.kept]
+        return x if self.kept is None else x.index_select(0, self.kept)
 
     def turns(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys as the attention reads them."""
