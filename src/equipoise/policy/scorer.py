@@ -107,7 +107,7 @@ class Scorer(nn.Module):
         not fill are read from the configuration.
         """
         register()
-        forms: list[Bodies | None] = [fused()] * compiled + [Bodies(), None]
+        forms: list[Bodies | None] = [*([fused()] if compiled else []), Bodies(), None]
         for bodies in forms:
             try:
                 self.blocks = None if bodies is None else Blocks(backbone(self.model), bodies)
