@@ -11,9 +11,10 @@ import transformers
 
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import PackedBatch, pack
-from equipoise.policy.attention import Layout, Unpackable, as_sequences, backward, forward
+from equipoise.policy.attention import Unpackable, as_sequences, backward, forward
 from equipoise.policy.bodies import ACTIVATIONS, Bodies
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.layout import Layout
 
 COMMON = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma")
 # float32 against the same in float64, in the 2-norm of all gradients: measured 4e-7 to 1.9e-6, as padded rows are
@@ -82,7 +83,7 @@ def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
 @pytest.mark.parametrize("count", [1, 2, 16])
 @pytest.mark.parametrize("family", COMMON, indirect=True)
 def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, monkeypatch):
-    monkeypatch.setattr("equipoise.policy.attention.WHOLE", 15)  # some sequences are, some not
+    monkeypatch.setattr("equipoise.policy.layout.WHOLE", 15)  # some sequences are, some not
     prompts, groups = draw(count, count=count)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -205,7 +206,7 @@ def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     if form == "sequences":  # what other devices run
         monkeypatch.setattr("equipoise.policy.attention._in_blocks", lambda q, v: False)
     else:  # all sequences are whole blocks, or some, or none
-        monkeypatch.setattr("equipoise.policy.attention.WHOLE", form)
+        monkeypatch.setattr("equipoise.policy.layout.WHOLE", form)
     with torch.no_grad():
         out, total = forward(q[places], k, v, few, 0.4)
         found = backward(weight, q[places], k, v, out, total, few, 0.4)

@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from equipoise.policy import attention
-from equipoise.policy.attention import Layout, Unpackable
+from equipoise.policy.attention import Unpackable
 from equipoise.policy.bodies import Bodies
+from equipoise.policy.layout import Layout
 from equipoise.policy.maps import (
     Half,
     Map,

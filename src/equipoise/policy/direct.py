@@ -19,10 +19,11 @@ from torch.nn.functional import linear, pad
 
 from equipoise.data.collate import Ids
 from equipoise.data.pack import shares
-from equipoise.policy.attention import Layout, over
+from equipoise.policy.attention import over
 from equipoise.policy.bodies import turned
 from equipoise.policy.cache import ENOUGH, SharedPrompts
 from equipoise.policy.flight import Step
+from equipoise.policy.layout import Layout
 from equipoise.policy.maps import Unusual, check, linears, map_of
 from equipoise.policy.scorer import backbone, causal_lm
 

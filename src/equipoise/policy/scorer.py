@@ -21,9 +21,10 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
-from equipoise.policy.attention import Layout, attending, register
+from equipoise.policy.attention import attending, register
 from equipoise.policy.block import Blocks
 from equipoise.policy.bodies import Bodies, fused
+from equipoise.policy.layout import Layout
 from equipoise.policy.maps import Unusual
 
 log = logging.getLogger(__name__)
