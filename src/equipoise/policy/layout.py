@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +53,9 @@ class Segments:
         (begin, length), _ = parts[0]
         if len(parts) == 1 and length == longest:
             return cls(1, longest, begin)
-        rows = torch.tensor([i for (begin, length), _ in parts for i in range(begin, begin + length)])
-        where = torch.tensor([i for (_, length), at in parts for i in range(at, at + length)])
-        return cls(len(segments), longest, gathered=(rows.to(device), where.to(device)))
+        begins, lengths, ats = np.array([(*span, at) for span, at in parts]).T
+        places = [torch.from_numpy(_runs(firsts, lengths)).to(device) for firsts in (begins, ats)]
+        return cls(len(segments), longest, gathered=(places[0], places[1]))
 
     def read(self, x: Tensor) -> Tensor:
         """[S, H, D] -> [n, H, L, D]."""
@@ -173,6 +174,12 @@ class Layout:
         for number, row in enumerate(rows):
             source[row] = torch.arange(len(row)) + number * places.shape[1]
         return places.to(self.device), source.to(self.device)
+
+
+def _runs(firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """first, first + 1, ... of each run, end to end."""
+    ends = lengths.cumsum()
+    return np.arange(ends[-1]) + np.repeat(firsts - (ends - lengths), lengths)
 
 
 def _alike(pairs: list[Pair], causal: bool) -> list[list[Pair]]:
