@@ -39,7 +39,7 @@ class ModelSettings(_Section):
     compile: bool = Field(
         False,
         description="fuse norms, rotations and activations with PyTorch's compiler: half a minute at the start, "
-        "a few per cent of every step after it",
+        "up to some per cent of every step after it",
     )
 
 
