@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -226,29 +221,3 @@ def test_interrupted_in_mid_run_and_taken_up_it_is_the_same_to_the_bit(
     assert len(list(whole.lines("metrics.jsonl"))) >= 4
     one, two = ((j.checkpoint(1) / "model.safetensors").read_bytes() for j in (whole, cut))
     assert one == two != (initial / "model.safetensors").read_bytes()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", ["kto", "aot"])
-def test_two_processes_are_one(tmp_path, objective):
-    """The same steps by one process and by two (gloo, CPU), seven comparisons unevenly shared."""
-    script = Path(__file__).with_name("two_processes.py")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for count, how in (("1", []), ("2", launch)):
-        done = subprocess.run(
-            [sys.executable, *how, str(script), str(tmp_path / count), objective],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
-    assert one["figures"] == pytest.approx(two["figures"], rel=1e-6, abs=1e-9)
-    worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
-    moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
-    assert worst < 1e-9 < 1e-4 < moved

@@ -292,32 +292,22 @@ def by_one_and_by_two(script: str, folder: Path, *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
-    """The same steps by one process and by two (gloo, CPU): equal to float64's rounding."""
-    by_one_and_by_two("two_processes.py", tmp_path)
-    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
-    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
-    worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
-    moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
-    assert worst < 1e-9 < 1e-4 < moved
+    """The same steps by one process and by two (gloo, CPU): equal to float64's rounding.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", ["dpo", "kto"])
-def test_a_step_may_have_fewer_comparisons_than_processes(tmp_path, objective):
-    by_one_and_by_two("two_processes.py", tmp_path, objective, "few")
-    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
-    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
-    assert max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"]) < 1e-9
-
-
-@pytest.mark.slow
-def test_two_processes_halve_together(tmp_path):
-    """The second of two processes is short of memory, then hopelessly so: the steps of one process, then one error."""
-    by_one_and_by_two("two_processes.py", tmp_path, "dpo", "short")
-    one, two = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
+    With the mean over pairs, with figures of a whole step, with fewer comparisons than processes, and where the second
+    process is short of memory, then hopelessly so: the steps of one process, then one error.
+    """
+    cases = ("dpo", "kto", "aot", "dpo-few", "kto-few", "dpo-short")
+    by_one_and_by_two("two_processes.py", tmp_path, *cases)
+    alone, together = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
+    for case in cases:
+        one, two = alone[case], together[case]
+        assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9), case
+        worst = max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"])
+        moved = max(float((one["weights"][n] - one["start"][n]).abs().max()) for n in one["weights"])
+        assert worst < 1e-9 < 1e-4 < moved, case
+    one, two = alone["dpo-short"], together["dpo-short"]
     assert one["budgets"] == [256] and two["budgets"][0] == two["budgets"][1] < 256
-    assert one["figures"] == pytest.approx(two["figures"], rel=1e-7, abs=1e-9)
-    assert max(float((one["weights"][n] - two["weights"][n]).abs().max()) for n in one["weights"]) < 1e-9
     assert "one comparison at a time" in two["error"] and not one["error"]
 
 

@@ -224,11 +224,12 @@ def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch,
     assert any("gradients differ" in r.getMessage() for r in caplog.records)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler to compile with"
 )
 def test_compiled_layers_agree(tiny, tokenizer):
-    policy = tiny("qwen3")
+    policy = tiny("llama")
     compiled = CausalPolicy(policy.model, tokenizer, compiled=True)
     assert compiled.scorer.blocks is not None and compiled.scorer.blocks.compiled
     assert compiled.path != policy.path  # so that their anchors are not taken for each other's
