@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import tempfile
@@ -21,7 +22,7 @@ from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
-from common import HERE, command, machine, table, told, versions, write_section
+from common import HERE, machine, table, told, versions, write_section
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from train import BATCH, BETA, COMPILED, OURS, PROGRAMS, ROWS, TUNED, Case, Pair, prepared
@@ -77,20 +78,18 @@ def errors(found: list[Tensor], wanted: list[Tensor]) -> tuple[float, float]:
 
 
 def measure(source: Path) -> list[dict[str, Any]]:
-    found, truth = [], None
-    for precision in ("fp32", "bf16"):
-        case = Case("5M", "dialogue", precision, 0, 1, ())
-        for program in (OURS, COMPILED, ROWS, TUNED):
-            if program == TUNED and not importlib.util.find_spec("trl"):
-                continue
-            with tempfile.TemporaryDirectory() as name:
-                pairs, tokenizer = prepared(case, source, Path(name))
-                truth = truth or exact(Path(name), pairs, tokenizer)
-                loss, gradients = first_step(PROGRAMS[program](case, Path(name), pairs, tokenizer))
-            together, worst = errors(gradients, truth[1])
+    cases = [Case("5M", "dialogue", precision, 0, 1, ()) for precision in ("fp32", "bf16")]
+    programs = [p for p in (OURS, COMPILED, ROWS, TUNED) if p != TUNED or importlib.util.find_spec("trl")]
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        pairs, tokenizer = prepared(cases[0], source, Path(name))
+        best, wanted = exact(Path(name), pairs, tokenizer)
+        for case, program in itertools.product(cases, programs):
+            loss, gradients = first_step(PROGRAMS[program](case, Path(name), pairs, tokenizer))
+            together, worst = errors(gradients, wanted)
             found.append(
-                {"precision": precision, "program": program, "gradient": together, "worst": worst}
-                | {"loss": abs(loss - truth[0])}
+                {"precision": case.precision, "program": program, "gradient": together, "worst": worst}
+                | {"loss": abs(loss - best)}
             )
     return found
 
@@ -120,12 +119,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
+    if not (options.draw or options.pairs):
+        parser.error("--pairs FILE is needed to measure")
     torch.set_num_threads(1)
     if not options.draw:
         cases = measure(options.pairs)
         names = ["transformers"] + ["trl"] * bool(importlib.util.find_spec("trl"))
         told_by = {
-            "command": f"{command('precision.py').split(' --')[0]} --pairs FILE",
+            "command": "python benchmarks/precision.py --pairs FILE",
             "machine": machine(),
             "versions": versions(*names),
         }

@@ -354,6 +354,8 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not (options.draw or options.pairs or options.peak):
+        parser.error("--pairs FILE is needed to measure")
     if options.peak:
         print(measure_peak(options.peak))
         return

@@ -12,7 +12,7 @@ import transformers
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import PackedBatch, pack
 from equipoise.policy.attention import Unpackable, as_sequences, backward, forward
-from equipoise.policy.bodies import ACTIVATIONS, Bodies
+from equipoise.policy.bodies import ACTIVATIONS, fused
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.layout import Layout
 
@@ -229,7 +229,7 @@ def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch,
     not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler to compile with"
 )
 def test_compiled_layers_agree(tiny, tokenizer):
-    policy = tiny("llama")
+    policy = tiny("qwen3")  # whose heads have norms too
     compiled = CausalPolicy(policy.model, tokenizer, compiled=True)
     assert compiled.scorer.blocks is not None and compiled.scorer.blocks.compiled
     assert compiled.path != policy.path  # so that their anchors are not taken for each other's
@@ -242,14 +242,16 @@ def test_compiled_layers_agree(tiny, tokenizer):
 
 
 def test_layers_that_cannot_be_compiled_run_uncompiled(tiny, tokenizer, monkeypatch, caplog):
-    def broken(*_):
+    def broken(_):
         raise RuntimeError("no compiler was found")
 
-    monkeypatch.setattr("equipoise.policy.scorer.fused", lambda: Bodies(turned=broken))
+    fused.cache_clear()
+    monkeypatch.setattr("torch.compile", broken)
     policy = CausalPolicy(tiny().model, tokenizer, compiled=True)
     assert policy.scorer.blocks is not None and not policy.scorer.blocks.compiled
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert lines == ["the model's layers are not compiled: RuntimeError: no compiler was found"]
+    fused.cache_clear()
 
 
 def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog):

@@ -84,9 +84,12 @@ class Plan:
     width: int  # of a head
     scale: float
     activation: str
-    bodies: Bodies
     layout: Layout
     kept: Tensor | None
+
+    @property
+    def bodies(self) -> Bodies:
+        return self.parts.first.bodies
 
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.width))
@@ -245,6 +248,6 @@ class Blocks:
         device = hidden_states.device.type
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         parts = self.parts(layer, half)
-        plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, self.bodies, layout, kept)
+        plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
         return _Layer.apply(hidden_states[0], cos, sin, plan, *parts.tensors())[None]

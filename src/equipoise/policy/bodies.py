@@ -83,18 +83,18 @@ class Bodies(NamedTuple):
 
 @cache
 def fused() -> Bodies:
-    """The same, compiled when they are first called; that raises where no compiler is found."""
+    """The same, compiled when they are first called; that raises where PyTorch or the machine cannot."""
     return Bodies(*map(_compiled, Bodies()))
 
 
 def _compiled(body: Callable[..., Any]) -> Callable[..., Any]:
-    run = torch.compile(body)
+    compiled = cache(lambda: torch.compile(body))
 
     @wraps(body)
     def call(*given: Any) -> Any:
         for x in given:  # rows differ in their number of tokens: one program for all of them
             if isinstance(x, Tensor) and x.ndim > 1:
                 torch._dynamo.maybe_mark_dynamic(x, 0)
-        return run(*given)
+        return compiled()(*given)
 
     return call

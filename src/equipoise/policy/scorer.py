@@ -108,7 +108,7 @@ class Scorer(nn.Module):
         not fill are read from the configuration.
         """
         register()
-        forms: list[Bodies | None] = [*([fused()] if compiled else []), Bodies(), None]
+        forms: list[Bodies | None] = [*[fused()] * compiled, Bodies(), None]
         for bodies in forms:
             try:
                 self.blocks = None if bodies is None else Blocks(backbone(self.model), bodies)

@@ -18,7 +18,30 @@ from equipoise.core.scores import Losses, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orpo:
+class LikelihoodAndOdds:
+    """L = -log p(y0) + lam `odds`(scores), with p(y0) the mean token probability of the chosen response.
+
+    lam    weight of the odds term, >= 0. Raises ValueError for one below.
+    """
+
+    lam: float
+    anchors: ClassVar[tuple[str, ...]] = ()
+    candidates: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        not_negative(lam=self.lam)
+
+    def odds(self, scores: Scores) -> Losses:
+        """The term of odds by itself, and its figures."""
+        raise NotImplementedError
+
+    def __call__(self, scores: Scores) -> Losses:
+        term = self.odds(scores)
+        return Losses(mean_likelihood_loss(scores) + self.lam * term.value, **term.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orpo(LikelihoodAndOdds):
     """ORPO: the likelihood loss of the chosen response, and the odds of chosen against rejected.
 
         L = -log p(y0) + lam softplus(-[ o(y0) - o(y1) ])
@@ -33,16 +56,11 @@ class Orpo:
     """
 
     lam: float = 0.1
-    anchors: ClassVar[tuple[str, ...]] = ()
-    candidates: ClassVar[int] = 2
 
-    def __post_init__(self) -> None:
-        not_negative(lam=self.lam)
-
-    def __call__(self, scores: Scores) -> Losses:
+    def odds(self, scores: Scores) -> Losses:
         odds = log_odds(scores.per_token().logp)
         m = odds[:, 0] - odds[:, 1]
-        return Losses(mean_likelihood_loss(scores) + self.lam * softplus(-m), margin=m)
+        return Losses(softplus(-m), margin=m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +95,7 @@ class Unlikelihood:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asft:
+class Asft(LikelihoodAndOdds):
     """ASFT: the likelihood loss of the chosen response, and each response's odds by itself.
 
         L = -log p(y0) + lam [ softplus(-o(y0)) + softplus(o(y1)) ]
@@ -95,15 +113,9 @@ class Asft:
     """
 
     lam: float = 1.0
-    anchors: ClassVar[tuple[str, ...]] = ()
-    candidates: ClassVar[int] = 2
 
-    def __post_init__(self) -> None:
-        not_negative(lam=self.lam)
-
-    def __call__(self, scores: Scores) -> Losses:
-        apart = Unlikelihood()(scores)
-        return Losses(mean_likelihood_loss(scores) + self.lam * apart.value, **apart.metrics)
+    def odds(self, scores: Scores) -> Losses:
+        return Unlikelihood()(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
