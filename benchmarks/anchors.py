@@ -37,12 +37,12 @@ from common import (
 )
 
 from equipoise.core.objectives import Dpo, Spac, Tdpo2
-from equipoise.play.fit import Fit
-from equipoise.play.live import LiveFit
-from equipoise.policy.anchors import AnchorStore, score
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.live import Frozen
-from equipoise.policy.portions import Pair
+from equipoise.policy.scoring.anchor_store import AnchorStore, score
+from equipoise.policy.scoring.live_reference import Frozen
+from equipoise.policy.scoring.microbatch import Pair
+from equipoise.worlds.text.fit import Fit
+from equipoise.worlds.text.fit_live import LiveFit
 
 RESULTS = HERE / "results" / "anchors.json"
 SHAPE, COUNT, BATCH, STEPS = SHAPES["5M"], 16, 8, 4

@@ -21,10 +21,10 @@ from torch import Tensor
 from equipoise.core.objectives import Dpo
 from equipoise.core.objectives.base import Objective
 from equipoise.data.collate import Prompt, Response
-from equipoise.play.fit import Fit, Training
 from equipoise.play.rows import Rows
-from equipoise.policy.anchors import score
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scoring.anchor_store import score
+from equipoise.worlds.text.fit import Fit, Training
 
 HERE = Path(__file__).parent
 Group = Sequence[list[int]]  # ids of a prompt, then of its responses

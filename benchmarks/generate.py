@@ -31,12 +31,13 @@ import transformers
 
 from equipoise.data.collate import Prompt
 from equipoise.playground import LanguageGame, load_model
-from equipoise.policy import sample
-from equipoise.policy.cache import SharedPrompts
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.padded import PaddedPrompts
+from equipoise.policy.generation import sampling
+from equipoise.policy.generation.backends import way_of
+from equipoise.policy.generation.padded import PaddedDecoder
+from equipoise.policy.generation.prefix_cache import SharedPrefixCache
+from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding
-from equipoise.policy.ways import way_of
 from play import cpu, table  # the benchmark beside this one
 
 WAYS = ("ours", "modules", "repeated", "generate")
@@ -120,17 +121,17 @@ def ours(
     policy: CausalPolicy, prompts: list[Prompt], case: Case, temperature: float = 1.0
 ) -> list[list[int]]:
     decoding = Decoding(temperature=temperature, max_new_tokens=case.tokens, batch=case.prompts)
-    groups = policy.sample(prompts, case.samples, seed=0, decoding=decoding)
+    groups = sample(policy, prompts, case.samples, seed=0, decoding=decoding)
     return [list(response.ids) for group in groups for response in group]
 
 
 def by(way: Any, policy: CausalPolicy, prompts: list[Prompt], case: Case) -> list[list[int]]:
     """Our sampler with another of its ways than the one it chose."""
-    sample.way_of = lambda model: way  # type: ignore[assignment]
+    sampling.way_of = lambda model: way  # type: ignore[assignment]
     try:
         return ours(policy, prompts, case)
     finally:
-        sample.way_of = way_of
+        sampling.way_of = way_of
 
 
 def theirs(
@@ -198,8 +199,8 @@ def measure(case: Case) -> dict[str, Any]:
     best = best_of([(size, "static")])
     ways = {
         "ours": lambda: ours(policy, prompts, case),
-        "modules": lambda: by(SharedPrompts, policy, prompts, case),
-        "repeated": lambda: by(PaddedPrompts, policy, prompts, case),
+        "modules": lambda: by(SharedPrefixCache, policy, prompts, case),
+        "repeated": lambda: by(PaddedDecoder, policy, prompts, case),
         "generate": variants[best],
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}

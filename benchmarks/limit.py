@@ -40,7 +40,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from equipoise.policy.portions import bytes_per_token
+from equipoise.policy.scoring.microbatch import bytes_per_token
 
 RESULTS = HERE / "results" / "limit.json"
 BATCH, STEPS = 8, {"5M": 5, "100M": 2}

@@ -33,7 +33,7 @@ import numpy as np
 from scipy import stats
 
 from equipoise.methods.index import METHODS
-from equipoise.play.state import load_rows
+from equipoise.worlds.text.journal import load_rows
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/benchmark-methods")
@@ -112,7 +112,7 @@ def run(world: str, name: str, seed: int, inputs: list[str]) -> None:
     command = [
         sys.executable,
         "-m",
-        "equipoise.cli",
+        "equipoise.cli.app",
         "align",
         name,
         "--seed",

@@ -27,9 +27,9 @@ import torch
 import yaml
 from common import HERE, machine, table, told, versions, write_section
 
-from equipoise.align import align
 from equipoise.methods.index import METHODS
 from equipoise.report.guide import need_of
+from equipoise.run.session import align
 
 RUNS = Path("runs/benchmark-objectives")
 RESULTS = HERE / "results" / "objectives.json"

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from common import HERE, command, machine, seconds, table, told, versions, write_section
 
-from equipoise.align import align
-from equipoise.play import progress
-from equipoise.policy import sample
-from equipoise.policy.padded import PaddedPrompts
+from equipoise.policy.generation import sample
+from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.scorer import Scorer
+from equipoise.run.session import align
+from equipoise.worlds.text import progress
 
 RESULTS = HERE / "results" / "phases.json"
 METHODS, WAYS, REPEATS = ("spac", "inpo"), ("packed", "padded"), 3
@@ -40,7 +40,7 @@ REST = "the rest"  # reading the model, the first evaluation's tables, the repor
 @contextmanager
 def the_plain_path() -> Iterator[None]:
     reach, way_of = Scorer._reach, sample.way_of
-    Scorer._reach, sample.way_of = lambda *_: 0, lambda model: PaddedPrompts  # type: ignore[assignment]
+    Scorer._reach, sample.way_of = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
     try:
         yield
     finally:

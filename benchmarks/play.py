@@ -20,12 +20,12 @@ from typing import Any
 from common import cpu, table
 from matplotlib.ticker import FuncFormatter
 
-from equipoise.commands import one_thread
+from equipoise.cli.exact_games import one_thread
 from equipoise.games import nash, regularised_nash, zoo
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import get
-from equipoise.play.table import play_game
 from equipoise.report.style import CYCLE, direct_labels, panels, render, styled
+from equipoise.worlds.table.play_game import play_game
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "play.json"
@@ -97,7 +97,7 @@ def measure() -> dict[str, Any]:
                 print(f"{games} games of {actions} responses", file=sys.stderr)
         small = zoo.parse("random:10:0x16")
         by_rounds = [per_round(small, name, rounds) for name in ("inpo", "egpo") for rounds in ROUNDS]
-    program = [sys.executable, "-m", "equipoise.cli", *COMMAND.split()]
+    program = [sys.executable, "-m", "equipoise.cli.app", *COMMAND.split()]
     before, start = os.times(), time.perf_counter()
     subprocess.run(program, check=True, capture_output=True)
     seconds, after = time.perf_counter() - start, os.times()

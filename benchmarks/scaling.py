@@ -35,8 +35,8 @@ from common import (
 )
 
 from equipoise.core.objectives import Dpo, PlackettLuce
-from equipoise.play.fit import Fit
 from equipoise.report.style import BLUE, FAINT, panels, render, styled
+from equipoise.worlds.text.fit import Fit
 
 RESULTS = HERE / "results" / "scaling.json"
 STEPS, WIDE = 3, 0.15  # steps of each case; how far from the prediction is worth a word

@@ -16,6 +16,8 @@ import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytest_plugins = ("text_world_fixtures",)  # imported after the hook above
+
 torch.set_num_threads(1)  # two processes share two cores; more threads wait for each other
 
 

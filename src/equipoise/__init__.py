@@ -11,22 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from equipoise.align import Run, align
     from equipoise.data.read import read
     from equipoise.games.load import load_game
     from equipoise.games.preference import PreferenceGame
-    from equipoise.play.table import play_game
+    from equipoise.run.session import Run, align
+    from equipoise.worlds.table.play_game import play_game
 
 __version__ = "0.1.0"
 __all__ = ["PreferenceGame", "Run", "align", "load_game", "play_game", "read"]
 
 _HOME = {
-    "align": "equipoise.align",
-    "Run": "equipoise.align",
+    "align": "equipoise.run.session",
+    "Run": "equipoise.run.session",
     "read": "equipoise.data.read",
     "load_game": "equipoise.games.load",
     "PreferenceGame": "equipoise.games.preference",
-    "play_game": "equipoise.play.table",
+    "play_game": "equipoise.worlds.table.play_game",
 }
 
 

@@ -10,19 +10,20 @@ from equipoise.data.collate import Prompt
 from equipoise.data.render import Renderer, load_tokenizer
 from equipoise.games import zoo
 from equipoise.methods.index import get
-from equipoise.play.fit import Training
-from equipoise.play.pairing import Pairs
-from equipoise.play.players import Self
-from equipoise.play.progress import Progress
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
-from equipoise.play.state import Journal, Seeds
-from equipoise.play.table import TableWorld
-from equipoise.play.text import TextWorld
-from equipoise.play.world import BEFORE, INITIAL, START, State
+from equipoise.play.seeds import Seeds
+from equipoise.play.state import BEFORE, INITIAL, START, State
 from equipoise.playground import LanguageGame, model_path
-from equipoise.policy.anchors import AnchorStore
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
+from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.table.world import TableWorld
+from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.world import TextWorld
 
 
 def text_world(folder):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import coverage_games as games
-from equipoise.claims import inpo, spac
+from equipoise.claims.convergence import inpo
+from equipoise.claims.coverage import coverage_games as games
+from equipoise.claims.coverage import spac
+from equipoise.claims.coverage.spac_coverage import DPO, GREEDY, LIMIT, MIXTURE, SMOOTH, Curve, judge
 from equipoise.claims.index import CLAIMS
-from equipoise.claims.spac_coverage import DPO, GREEDY, LIMIT, MIXTURE, SMOOTH, Curve, judge
 from equipoise.core.objectives import Dpo
 from equipoise.games import enumerate_data
 from equipoise.games.expectation import loss

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import apo, classes, dno, egpo, mpo, onpo, sppo
-from equipoise.claims.cycles import NEVER, cycles, follow, spaced
-from equipoise.claims.egpo_runs import (
+from equipoise.claims.convergence import apo, classes, dno, egpo, mpo, onpo
+from equipoise.claims.convergence.cycles import NEVER, cycles, follow, spaced
+from equipoise.claims.convergence.egpo_runs import (
     EGPO,
     METHODS,
     NASH_MD,
@@ -25,11 +25,12 @@ from equipoise.claims.egpo_runs import (
     policy_gradient,
     regression,
 )
+from equipoise.claims.likelihood import sppo
 from equipoise.core.objectives import Egpo, Ipo, Reinforce
 from equipoise.games import Comparisons, TabularPolicy, enumerate_pairs, gap_tau, zoo
 from equipoise.games.fit import gradient
 from equipoise.methods.index import get
-from equipoise.play.table import play_game
+from equipoise.worlds.table.play_game import play_game
 
 
 @pytest.fixture(autouse=True, scope="module")

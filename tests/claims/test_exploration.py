@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import coverage_games, rare_arm, vpo, xpo
-from equipoise.claims.rare_arm import BETA, Plan, Run, learn, optimum, references
+from equipoise.claims.coverage import coverage_games, vpo
+from equipoise.claims.exploration import rare_arm, xpo
+from equipoise.claims.exploration.rare_arm import BETA, Plan, Run, learn, optimum, references
 from equipoise.core.objectives import Dpo, Vpo, Xpo
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # thousands of small steps

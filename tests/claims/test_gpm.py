@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.claims.gpm import CYCLES, best_order, judge, random_scores, three_vectors
+from equipoise.claims.rewards.gpm import CYCLES, best_order, judge, random_scores, three_vectors
 from equipoise.games import zoo
 from equipoise.games.analyse import Fit
 

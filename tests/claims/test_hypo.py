@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import hypo
-from equipoise.claims.hypo import ARMS, DPO, HYPO, Course, Plan
+from equipoise.claims.coverage import hypo
+from equipoise.claims.coverage.hypo import ARMS, DPO, HYPO, Course, Plan
 from equipoise.core.objectives import Hypo
 from equipoise.games.expectation import loss
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import asft, f_dpo, label_flips, rpo, three_d
-from equipoise.claims.likelihoods import Path, draw, off_policy, train
-from equipoise.claims.sppo import SHARED
+from equipoise.claims.coverage import rpo
+from equipoise.claims.likelihood import asft, f_dpo, three_d
+from equipoise.claims.likelihood.likelihoods import Path, draw, off_policy, train
+from equipoise.claims.likelihood.sppo import SHARED
+from equipoise.claims.rewards import label_flips
 from equipoise.core.divergence import REVERSE_KL
 from equipoise.core.objectives import Asft, Dpo
 

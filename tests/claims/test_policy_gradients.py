@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import copg, p3o
-from equipoise.claims.copg import BETA, OFF_POLICY, ON_POLICY
-from equipoise.claims.p3o import LEARNERS, SHIFTS, TAU, Run
+from equipoise.claims.rewards import copg, p3o
+from equipoise.claims.rewards.copg import BETA, OFF_POLICY, ON_POLICY
+from equipoise.claims.rewards.p3o import LEARNERS, SHIFTS, TAU, Run
 from equipoise.core.objectives import Copg, Reinforce, Rloo
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # thousands of small steps

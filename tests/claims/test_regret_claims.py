@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from equipoise.claims import regret, regret_loss
+from equipoise.claims.convergence import regret, regret_loss
 
 T = (4, 8, 16, 32, 64, 128, 256)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import rlp
-from equipoise.claims.rlp import RESPONSES, accuracy, draw_bandit, judge, learn, optimum
+from equipoise.claims.rewards import rlp
+from equipoise.claims.rewards.rlp import RESPONSES, accuracy, draw_bandit, judge, learn, optimum
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import osp, rso
-from equipoise.claims.osp import DRAWN, LOUD, SMOOTHED, STRENGTHS, WINNERS, Course
-from equipoise.claims.rso import BEST, COUNTS, FEW, FIRST, RSO, SMALL, Laws, Trained
+from equipoise.claims.rewards import osp, rso
+from equipoise.claims.rewards.osp import DRAWN, LOUD, SMOOTHED, STRENGTHS, WINNERS, Course
+from equipoise.claims.rewards.rso import BEST, COUNTS, FEW, FIRST, RSO, SMALL, Laws, Trained
 from equipoise.games import zoo
 
 AT = [1, 10]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import rto
-from equipoise.claims.rto import EXACT, GAMES, MEAN, RATES, SENTENCE, TOKENS, judge
+from equipoise.claims.tokens import rto
+from equipoise.claims.tokens.rto import EXACT, GAMES, MEAN, RATES, SENTENCE, TOKENS, judge
 from equipoise.games import TokenPolicy
 
 

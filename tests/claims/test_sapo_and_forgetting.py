@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import forgetting, sapo
-from equipoise.claims.forgetting import ALONE, BOTH, CHASED, JOINED, Problem, TwoDomains
-from equipoise.claims.sapo import BETAS, SEGMENT, SPIN_ROUNDS, SPIN_STEPS, WHOLE, TokenWorld, segment_law
-from equipoise.claims.shared_world import Shared, SharedWorld
+from equipoise.claims.shared_parameters import forgetting, sapo
+from equipoise.claims.shared_parameters.forgetting import ALONE, BOTH, CHASED, JOINED, Problem, TwoDomains
+from equipoise.claims.shared_parameters.sapo import (
+    BETAS,
+    SEGMENT,
+    SPIN_ROUNDS,
+    SPIN_STEPS,
+    WHOLE,
+    TokenWorld,
+    segment_law,
+)
+from equipoise.claims.shared_parameters.shared_world import Shared, SharedWorld
 from equipoise.core.objectives import Dpo
 from equipoise.games import zoo
 from equipoise.games.tokens import TokenPolicy, TokenTree
-from equipoise.play.table import TableWorld
-from equipoise.play.world import INITIAL, START, State
+from equipoise.play.state import INITIAL, START, State
+from equipoise.worlds.table.world import TableWorld
 
 TREE = TokenTree(words=("a", "b"), length=6)
 
@@ -41,9 +49,9 @@ def test_with_a_parameter_for_every_response_the_steps_are_the_tables():
     assert torch.allclose(step.log_probs(), moved.log_probs(), rtol=0, atol=1e-12)
     fitted = SharedWorld(game, steps=2, pace=0.3).fit(same, rows, anchors, Dpo(beta=0.5))
     once = shared.descend(same, rows, anchors, Dpo(beta=0.5), rate=0.3)
-    twice = shared.descend(same.meeting(**{START: once}), rows, anchors, Dpo(beta=0.5), rate=0.3)
+    twice = shared.descend(same.with_policies(**{START: once}), rows, anchors, Dpo(beta=0.5), rate=0.3)
     assert torch.equal(fitted.theta, twice.theta)
-    mixed = shared.combine(same.meeting(**{START: once}), {INITIAL: 0.25, START: 0.75}, name="x")
+    mixed = shared.combine(same.with_policies(**{START: once}), {INITIAL: 0.25, START: 0.75}, name="x")
     assert torch.allclose(mixed.theta, 0.25 * game.initial().logits + 0.75 * once.theta)
 
 

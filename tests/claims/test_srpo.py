@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import srpo, srpo_games
+from equipoise.claims.coverage import srpo, srpo_games
 from equipoise.games.srpo import Roles, solution
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # thousands of small steps

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import frontier, rationale, sparse_po, spo_degree, tpo
-from equipoise.claims.frontier import Climb
-from equipoise.claims.tiny_fits import BASE, Playground, fit, scores
+from equipoise.claims.tokens import frontier, rationale, sparse_po, spo_degree, tpo
+from equipoise.claims.tokens.frontier import Climb
+from equipoise.claims.tokens.tiny_fits import BASE, Playground, fit, scores
 from equipoise.core.objectives import SparsePo
-from equipoise.policy.live import LiveScorer
+from equipoise.policy.scoring.live_reference import LiveScorer
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # hundreds of small steps
 
@@ -201,7 +201,7 @@ def test_dpo_learns_and_a_frozen_policy_stays(world):
     assert world.win_rate(policy) > before
     still = world.policy()
     kept = {name: value.detach().clone() for name, value in still.parameters()}
-    network = spo_degree.built(spo_degree.DegreeHeads(degrees=4), 96, 2, 0)
+    network = spo_degree.build_head(spo_degree.DegreeHeads(degrees=4), 96, 2, 0)
     learnt = {name: value.clone() for name, value in network.state_dict().items()}
     data = world.degraded(16, 0, 4)
     fit(still, data, spo_degree.objective(spo_degree.FROZEN), steps=2, seed=0, network=network, frozen=True)

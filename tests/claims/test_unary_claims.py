@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims import bco, d2o, kto
+from equipoise.claims.unpaired import bco, d2o, kto
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # thousands of small steps
 

@@ -11,7 +11,7 @@ import torch
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import Dpo, IpoMean, PlackettLuce, Ppo, RationaleDpo, Rloo, Tdpo1
 from equipoise.core.objectives.base import divergences_of, reads_tokens
-from equipoise.core.objectives.degree import DegreeDpo, WithDegrees
+from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.rationale import WithRationale
 
 DOUBLE = torch.float64

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from equipoise.align import Run, align
-from equipoise.config import resolve
-from equipoise.materials import gather
-from equipoise.play.state import load_rows
 from equipoise.playground import LanguageGame, load_model, model_path, reference_policy, write_lists
 from equipoise.playground.reference import response_logprob
+from equipoise.run.config import resolve
+from equipoise.run.materials import gather
+from equipoise.run.session import Run, align
+from equipoise.worlds.text.journal import load_rows
 
 GAME = LanguageGame()
 SETTINGS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.data.detect import is_slip
 from equipoise.data.errors import DataError
+from equipoise.data.formats.detect import is_slip
 from equipoise.data.read import read
 
 Rows = Callable[..., Path]

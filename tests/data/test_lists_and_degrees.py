@@ -7,11 +7,11 @@ import json
 import pytest
 
 from equipoise.data.collate import Prompt, Response
-from equipoise.data.degrade import degraded, key_phrases, versions
+from equipoise.data.content_removal import degraded, key_phrases, versions
 from equipoise.data.errors import DataError
-from equipoise.data.lists import as_pairs, ordered, pairs_of, spread, usual_size
+from equipoise.data.ranked_lists import as_pairs, ordered, pairs_of, spread, usual_size
+from equipoise.data.rationale_prompt import Reasons
 from equipoise.data.read import read
-from equipoise.data.reasons import Reasons
 from equipoise.data.render import Renderer, load_tokenizer
 from equipoise.playground import LanguageGame, lists, model_path, reference_policy
 from equipoise.playground.offline import rationale

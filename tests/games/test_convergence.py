@@ -10,7 +10,7 @@ import torch
 from equipoise.games import PreferenceGame, TabularPolicy, gap_tau, kl_to, regularised_nash, zoo
 from equipoise.games import closed_form as step
 from equipoise.methods.index import get
-from equipoise.play.table import play_game
+from equipoise.worlds.table.play_game import play_game
 
 TAU = 0.1
 # both cycles as two prompts of one game: prompt 0 is rps, prompt 1 is brps

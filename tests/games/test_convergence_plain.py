@@ -13,9 +13,9 @@ import torch
 from equipoise.games import PreferenceGame, TabularPolicy, gap0, kl_to, nash, zoo
 from equipoise.games import closed_form as step
 from equipoise.methods.index import get
-from equipoise.play.table import play_game
-from equipoise.play.updates import Extrapolated, Refit
-from equipoise.play.world import START
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Extrapolated, Refit
+from equipoise.worlds.table.play_game import play_game
 
 # both cycles as two prompts of one game: prompt 0 is rps, prompt 1 is brps
 BOTH = PreferenceGame(torch.cat([zoo.rps().preference, zoo.brps().preference]), zoo.SKEWED)

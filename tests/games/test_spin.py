@@ -12,7 +12,7 @@ from equipoise.games.expectation import Comparisons
 from equipoise.games.fit import gradient
 from equipoise.games.offline import PairData
 from equipoise.methods.index import get
-from equipoise.play.table import play_game
+from equipoise.worlds.table.play_game import play_game
 
 DOUBLE = torch.float64
 GAME = zoo.random(4, 3)

@@ -9,29 +9,31 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.config import resolve
 from equipoise.core.objectives import Dpo
 from equipoise.games import zoo
 from equipoise.games.expectation import loss
 from equipoise.games.offline import PairData
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
-from equipoise.materials import gather
 from equipoise.methods.dpo import DPO
 from equipoise.methods.ofs_dpo import COFS_DPO, OFS_DPO
-from equipoise.play.chasing import FAST, KEPT, SHARES, ByDomain
-from equipoise.play.enumerated import comparisons
-from equipoise.play.fit import Training
-from equipoise.play.players import Recorded
+from equipoise.play.players.by_domain import ByDomain
+from equipoise.play.players.recorded import Recorded
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
-from equipoise.play.state import Journal
-from equipoise.play.table import TableWorld, play_game
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL, SLOW, START, State
+from equipoise.play.state import INITIAL, SLOW, START, State
+from equipoise.play.updates.basic import Descend
+from equipoise.play.updates.fast_slow import FAST, KEPT, SHARES
 from equipoise.playground import model_path
 from equipoise.policy import lora
 from equipoise.policy.causal import CausalPolicy
+from equipoise.run.config import resolve
+from equipoise.run.materials import gather
+from equipoise.worlds.table.enumeration import comparisons
+from equipoise.worlds.table.play_game import play_game
+from equipoise.worlds.table.world import TableWorld
+from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.journal import Journal
 
 BRPS = zoo.parse("brps")
 OFS = OFS_DPO.with_parameters({"beta": 0.5, "rate": 0.5, "speed": 0.25, "parts": 1})
@@ -103,7 +105,7 @@ def test_the_policy_with_the_lower_loss_becomes_the_fast_one():
     method = OFS.with_parameters({"chase": 0.4})
     ahead = in_a_table(dpo(0.5), 10).policies[START]
     begin = State.begin(BRPS.initial(), (SLOW,))
-    right, wrong = begin.meeting(**{START: ahead}), begin.meeting(**{SLOW: ahead})
+    right, wrong = begin.with_policies(**{START: ahead}), begin.with_policies(**{SLOW: ahead})
     one, other = (play_round(method, TableWorld(BRPS), s).policies for s in (right, wrong))
     assert not same(one[START], one[SLOW], atol=1e-2)
     assert same(one[START], other[START], atol=0)
@@ -115,7 +117,7 @@ def test_each_is_contested_by_the_other_as_it_was():
     method = OFS.with_parameters({"chase": 0.8, "beta": 0.5})
     state = State.begin(BRPS.initial(), (SLOW,))
     fast, slow = (TabularPolicy.from_probs(p) for p in ([0.5, 0.1, 0.4], [0.6, 0.3, 0.1]))
-    state = state.meeting(**{START: fast, SLOW: slow})
+    state = state.with_policies(**{START: fast, SLOW: slow})
     world = TableWorld(BRPS)
     rows = world.recorded(state)
     reference = BRPS.initial().log_probs()
@@ -221,21 +223,21 @@ def test_the_weight_of_a_domain_has_the_least_loss_on_what_is_remembered():
 
 def test_what_helps_no_domain_gets_no_weight(monkeypatch):
     """A newest policy that is worse on everything remembered leaves the combination as it was."""
-    from equipoise.play.chasing import Chasing
+    from equipoise.play.updates.fast_slow import FastSlow
 
     world = TableWorld(two_domains())
     method = COFS_DPO.with_parameters({**COFS_DPO.exact, "stay": 2})
     state = in_a_table(method, 3, world)
     kept = state.policies[KEPT]
     worse = TabularPolicy(-8 * kept.log_probs())
-    monkeypatch.setattr(Chasing, "chase", lambda *_, **__: {START: worse, SLOW: worse})
+    monkeypatch.setattr(FastSlow, "chase", lambda *_, **__: {START: worse, SLOW: worse})
     assert same(play_round(method, world, state).policies[START], kept)
 
 
 @pytest.mark.parametrize("share", SHARES)
 def test_identical_domains_leave_the_policy_unchanged(share):
     policy = TabularPolicy.from_probs([0.2, 0.5, 0.3])
-    state = State.begin(policy).meeting(**{KEPT: policy, FAST: policy})
+    state = State.begin(policy).with_policies(**{KEPT: policy, FAST: policy})
     assert same(TableWorld(BRPS).combine(state, {KEPT: 1 - share, FAST: share}, name="x"), policy)
 
 
@@ -261,7 +263,7 @@ def test_lora_adapters_are_chased_and_combined(make_world, renderer, pairs):
     assert (
         first.policies[START] == first.policies[SLOW] == first.policies[KEPT] == world.journal.checkpoint(1)
     )
-    same_twice = first.meeting(**{FAST: first.policies[KEPT]})
+    same_twice = first.with_policies(**{FAST: first.policies[KEPT]})
     again = world.combine(same_twice, {KEPT: 0.25, FAST: 0.75}, name="again", products=True)
     one, other = weights(world, first.policies[KEPT]), weights(world, again)
     for name in one:

@@ -9,14 +9,15 @@ import pytest
 
 from equipoise.games import zoo
 from equipoise.methods.osp import OSP
-from equipoise.play.pairing import AsRecorded, Pairs, Scored, Tournament
-from equipoise.play.players import Self
-from equipoise.play.ranking import Matches, Neighbours
+from equipoise.play.pairings.ranking import Matches, Neighbours
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.pairings.sampled import Pairs, Scored, Tournament
+from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
-from equipoise.play.table import TableWorld
-from equipoise.play.text_writing import TextWriting
-from equipoise.play.world import START, State
+from equipoise.play.state import START, State
+from equipoise.worlds.table.world import TableWorld
+from equipoise.worlds.text.sampling import TextWriting
 
 STATE = State.begin("initial")
 

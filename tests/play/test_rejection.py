@@ -10,10 +10,10 @@ import torch
 
 from equipoise.games import PreferenceGame, zoo
 from equipoise.methods.rso import RSO
-from equipoise.play.rejection import Accepting, Rejected, accept
+from equipoise.play.players.rejection import Accepting, Rejected, accept
 from equipoise.play.rows import Rows
-from equipoise.play.table import TableWorld
-from equipoise.play.world import INITIAL, State
+from equipoise.play.state import INITIAL, State
+from equipoise.worlds.table.world import TableWorld
 
 STATE = State.begin("initial")
 

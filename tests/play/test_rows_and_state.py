@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from equipoise.data.collate import Prompt, Response
-from equipoise.play.rows import Rows
-from equipoise.play.state import Journal, Seeds, load_rows, objects, save_rows
-from equipoise.play.world import BEFORE, INITIAL, OPPONENT, START, State
+from equipoise.play.rows import Rows, objects
+from equipoise.play.seeds import Seeds
+from equipoise.play.state import BEFORE, INITIAL, OPPONENT, START, State
 from equipoise.policy.files import write_json
+from equipoise.worlds.text.journal import Journal, load_rows, save_rows
 
 
 def make(n=3, k=2, prob=None):
@@ -94,7 +95,7 @@ def test_seeds_are_what_they_were(tmp_path):
     """Numbers computed once: a change would silently change every run and break every resume."""
     for expression, value in SEEDS.items():
         assert eval(expression, {"Seeds": Seeds}) == value
-    code = f"from equipoise.play.state import Seeds; print([{', '.join(SEEDS)}])"
+    code = f"from equipoise.play.seeds import Seeds; print([{', '.join(SEEDS)}])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(other.stdout) == list(SEEDS.values())
 

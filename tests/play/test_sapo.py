@@ -14,18 +14,19 @@ from equipoise.core.scores import Scores
 from equipoise.data.collate import Response
 from equipoise.games import zoo
 from equipoise.methods.sapo import SAPO
-from equipoise.play.buffer import Buffered
-from equipoise.play.fit import Training
-from equipoise.play.pairing import TargetBeatsOwn
-from equipoise.play.players import Segments, Targets
+from equipoise.play.pairings.recorded import TargetBeatsOwn
+from equipoise.play.pairings.replay_buffer import Buffered
+from equipoise.play.players.recorded import Segments, Targets
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
-from equipoise.play.state import load_rows
-from equipoise.play.table import TableWorld, play_game
-from equipoise.play.world import AVERAGE, INITIAL, START, State
-from equipoise.policy.anchors import score
+from equipoise.play.state import AVERAGE, INITIAL, START, State
+from equipoise.policy.generation.segment_rewrite import start_of
 from equipoise.policy.protocol import Decoding
-from equipoise.policy.segments import start_of
+from equipoise.policy.scoring.anchor_store import score
+from equipoise.worlds.table.play_game import play_game
+from equipoise.worlds.table.world import TableWorld
+from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.journal import load_rows
 
 SMALL = replace(
     SAPO,
@@ -146,7 +147,9 @@ def test_decay_one_freezes_reference_and_generator(make_world):
     assert all(torch.equal(initial[n], average[n]) for n in initial)
     assert not all(torch.equal(initial[n], trained[n]) for n in initial)
     rows = world.recorded(state).columns([np.zeros(8, dtype=int)])
-    as_initial = state.meeting(**{AVERAGE: state.policies[INITIAL]})  # the same seeds, the initial weights
+    as_initial = state.with_policies(
+        **{AVERAGE: state.policies[INITIAL]}
+    )  # the same seeds, the initial weights
     by_average, by_initial = (world.rewrite(s, rows, AVERAGE, 3).responses for s in (state, as_initial))
     assert by_average.tolist() == by_initial.tolist()
 

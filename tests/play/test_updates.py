@@ -12,13 +12,15 @@ from equipoise.games import zoo
 from equipoise.games.closed_form import mirror_step
 from equipoise.methods.index import METHODS, get
 from equipoise.oracles.learned import Fitting
-from equipoise.play.pairing import Pairs, Replayed, Scored
-from equipoise.play.players import Self
-from equipoise.play.relearn import ByLearnedReward
+from equipoise.play.pairings.learned_reward import ByLearnedReward
+from equipoise.play.pairings.replay_buffer import Replayed
+from equipoise.play.pairings.sampled import Pairs, Scored
+from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
-from equipoise.play.table import ClosedWorld, TableWorld, play_game
-from equipoise.play.updates import Averaged, Descend, Extrapolated, Magnetic, Refit
-from equipoise.play.world import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET, OPPONENT, START, State
+from equipoise.play.state import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET, OPPONENT, START, State
+from equipoise.play.updates.basic import Averaged, Descend, Extrapolated, Magnetic, Refit
+from equipoise.worlds.table.play_game import play_game
+from equipoise.worlds.table.world import ClosedWorld, TableWorld
 
 # the loss meets these formulas only up to the log-partition, or on the way of a gradient
 APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo"}
@@ -222,10 +224,10 @@ SMALL = {
 def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_path, name, monkeypatch):
     """The second round is broken off before several of the checkpoints and learned rewards that it writes, and played
     again by a new world each time."""
-    from equipoise.play import text_run
-    from equipoise.play.state import Journal
     from equipoise.policy import checkpoint
-    from equipoise.policy.anchors import AnchorStore
+    from equipoise.policy.scoring.anchor_store import AnchorStore
+    from equipoise.worlds.text import run_folder as text_run
+    from equipoise.worlds.text.journal import Journal
 
     method = replace(get(name), rounds=2).with_parameters(SMALL.get(name, {}))
     method = replace(method, players=method.players.writing(2))

@@ -10,7 +10,8 @@ from scipy.stats import chisquare, kstest
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.draw import draw, uniforms
+from equipoise.policy.generation.inverse_cdf import draw, uniforms
+from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [
@@ -28,7 +29,7 @@ def ids(groups):
 
 def test_greedy_is_generate_token_for_token(tiny, sampled_family):
     policy = tiny(sampled_family)
-    ours = policy.sample(PROMPTS, 1, seed=0, decoding=GREEDY)
+    ours = sample(policy, PROMPTS, 1, seed=0, decoding=GREEDY)
     for prompt, (response,) in zip(PROMPTS, ours, strict=True):
         theirs = policy.model.generate(
             torch.tensor([prompt.ids]), do_sample=False, max_new_tokens=12, eos_token_id=2, pad_token_id=0
@@ -45,8 +46,8 @@ def test_short_sequences_follow_the_exact_distribution(tiny):
     probs = logp.detach().exp().numpy()
     assert probs.sum() == pytest.approx(1, abs=1e-5)
 
-    drawn = policy.sample(
-        [Prompt(prompt, "", "")], 4000, seed=5, decoding=Decoding(max_new_tokens=2, batch=1)
+    drawn = sample(
+        policy, [Prompt(prompt, "", "")], 4000, seed=5, decoding=Decoding(max_new_tokens=2, batch=1)
     )[0]
     counts = [sum(r.ids == s for r in drawn) for s in sequences]
     assert sum(counts) == 4000
@@ -121,7 +122,7 @@ def test_stop_token_ends_and_a_cut_is_not_finished(tiny):
     policy = tiny("llama", eos_token_id=[2, 3, 4, 5, 6, 7, 8])
     assert policy.stops == (2, 3, 4, 5, 6, 7, 8)
     responses = [
-        r for g in policy.sample(PROMPTS, 40, seed=1, decoding=Decoding(max_new_tokens=5)) for r in g
+        r for g in sample(policy, PROMPTS, 40, seed=1, decoding=Decoding(max_new_tokens=5)) for r in g
     ]
     for response in responses:
         stops = [t in policy.stops for t in response.ids]
@@ -137,7 +138,7 @@ def test_stop_token_ends_and_a_cut_is_not_finished(tiny):
 def test_returned_logp_is_the_recomputed_one(tiny, sampled_family, decoding):
     """Also with truncated sampling it is the log-prob under the policy itself."""
     policy = tiny(sampled_family)
-    groups = policy.sample(PROMPTS, 3, seed=2, decoding=decoding)
+    groups = sample(policy, PROMPTS, 3, seed=2, decoding=decoding)
     logp = policy.logprobs(collate([p.ids for p in PROMPTS], ids(groups), 0))[0]
     told = torch.tensor([[r.logp for r in g] for g in groups], dtype=torch.float64)
     assert float((logp - told).detach().abs().max()) < 1e-3
@@ -146,18 +147,20 @@ def test_returned_logp_is_the_recomputed_one(tiny, sampled_family, decoding):
 def test_samples_depend_on_the_place_not_on_the_batch(tiny, sampled_family):
     policy = tiny(sampled_family)
     settings = {"max_new_tokens": 8}
-    whole = ids(policy.sample(PROMPTS, 3, seed=4, decoding=Decoding(**settings)))
+    whole = ids(sample(policy, PROMPTS, 3, seed=4, decoding=Decoding(**settings)))
     for batch in (1, 3):
-        assert ids(policy.sample(PROMPTS, 3, seed=4, decoding=Decoding(**settings, batch=batch))) == whole
-    tail = policy.sample(PROMPTS[2:], 3, seed=4, decoding=Decoding(**settings), places=range(2, len(PROMPTS)))
+        assert ids(sample(policy, PROMPTS, 3, seed=4, decoding=Decoding(**settings, batch=batch))) == whole
+    tail = sample(
+        policy, PROMPTS[2:], 3, seed=4, decoding=Decoding(**settings), places=range(2, len(PROMPTS))
+    )
     assert ids(tail) == whole[2:]
-    fewer = policy.sample(PROMPTS, 2, seed=4, decoding=Decoding(**settings))
+    fewer = sample(policy, PROMPTS, 2, seed=4, decoding=Decoding(**settings))
     assert ids(fewer) == [group[:2] for group in whole]
-    assert ids(policy.sample(PROMPTS, 3, seed=5, decoding=Decoding(**settings))) != whole
+    assert ids(sample(policy, PROMPTS, 3, seed=5, decoding=Decoding(**settings))) != whole
 
 
 def test_equal_prompts_get_different_samples(tiny):
-    groups = tiny().sample([PROMPTS[0]] * 2, 4, seed=0, decoding=Decoding(max_new_tokens=8))
+    groups = sample(tiny(), [PROMPTS[0]] * 2, 4, seed=0, decoding=Decoding(max_new_tokens=8))
     assert len({r.ids for g in groups for r in g}) == 8
 
 
@@ -166,15 +169,15 @@ def test_room_ends_at_the_models_last_position(tiny):
     long = Prompt((1, *[5] * 61), "", "")
     short = Prompt((1, 5), "", "")
     decoding = Decoding(max_new_tokens=9)
-    (cut,), (other,) = policy.sample([long, short], 1, seed=3, decoding=decoding)
+    (cut,), (other,) = sample(policy, [long, short], 1, seed=3, decoding=decoding)
     assert len(cut.ids) <= 2
-    assert policy.sample([short], 1, seed=3, decoding=decoding, places=[1])[0][0].ids == other.ids
+    assert sample(policy, [short], 1, seed=3, decoding=decoding, places=[1])[0][0].ids == other.ids
     with pytest.raises(ModelError, match="64 tokens, the model takes 64"):
-        policy.sample([Prompt((1,) * 64, "", "")], 1, seed=0, decoding=decoding)
+        sample(policy, [Prompt((1,) * 64, "", "")], 1, seed=0, decoding=decoding)
 
 
 def test_no_prompts_no_samples(tiny):
-    assert tiny().sample([], 2, seed=0, decoding=GREEDY) == []
+    assert sample(tiny(), [], 2, seed=0, decoding=GREEDY) == []
 
 
 def test_a_model_without_an_end_is_refused(tiny):

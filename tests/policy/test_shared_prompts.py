@@ -12,13 +12,18 @@ import transformers
 from scipy.stats import chisquare
 
 from equipoise.data.collate import Prompt, collate
-from equipoise.policy import cache, direct, flight, sample, ways
-from equipoise.policy.cache import SharedCache, SharedPrompts
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.direct import Decoder, DirectPrompts
-from equipoise.policy.draw import BLOCK, draw
-from equipoise.policy.flight import Step
-from equipoise.policy.padded import PaddedPrompts
+from equipoise.policy.generation import backends as ways
+from equipoise.policy.generation import cpu_decoder as direct
+from equipoise.policy.generation import prefix_cache as cache
+from equipoise.policy.generation import sampling
+from equipoise.policy.generation import scheduler as flight
+from equipoise.policy.generation.cpu_decoder import CpuPrompts, Decoder
+from equipoise.policy.generation.inverse_cdf import BLOCK, draw
+from equipoise.policy.generation.padded import PaddedDecoder
+from equipoise.policy.generation.prefix_cache import SharedCache, SharedPrefixCache
+from equipoise.policy.generation.sampling import sample
+from equipoise.policy.generation.scheduler import Step
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 9, 0, 2, 6, 3, 9, 1)]
@@ -36,7 +41,7 @@ def logps(groups):
 @pytest.fixture
 def padded(monkeypatch):
     """Every model takes the plain way while this is switched on."""
-    return lambda: monkeypatch.setattr(sample, "way_of", lambda model: PaddedPrompts)
+    return lambda: monkeypatch.setattr(sampling, "way_of", lambda model: PaddedDecoder)
 
 
 COMMON = {"llama", "llama-tied", "qwen2", "qwen3", "mistral", "mistral-window", "gemma"}
@@ -44,12 +49,12 @@ COMMON = {"llama", "llama-tied", "qwen2", "qwen3", "mistral", "mistral-window", 
 
 def test_families_share_their_prompts(tiny, sampled_family):
     """Those of the common shape without their modules."""
-    expected = DirectPrompts if sampled_family in COMMON else SharedPrompts
+    expected = CpuPrompts if sampled_family in COMMON else SharedPrefixCache
     assert ways.way_of(tiny(sampled_family).model) is expected
 
 
 def test_adapters_share_their_prompts(lora):
-    assert ways.way_of(lora.model) is DirectPrompts
+    assert ways.way_of(lora.model) is CpuPrompts
 
 
 @pytest.mark.parametrize("modules", [False, True])
@@ -60,15 +65,15 @@ def test_shared_prompts_say_what_repeated_ones_say(
     if modules:
         if sampled_family not in COMMON:
             pytest.skip("the other run took its modules")
-        monkeypatch.setattr(sample, "way_of", lambda model: SharedPrompts)
+        monkeypatch.setattr(sampling, "way_of", lambda model: SharedPrefixCache)
     # in float32 one of some ten thousand draws falls on the other side of an edge; transformers' eager attention,
     # which Gemma 2 needs, makes NaN of masked rows in float64
     dtype = torch.float32 if sampled_family == "gemma2" else torch.float64
     policy = tiny(sampled_family, dtype=dtype, eos_token_id=STOPS)
     decoding = Decoding(max_new_tokens=16, batch=batch)
-    shared = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
+    shared = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
     padded()
-    plain = policy.sample(PROMPTS, count, seed=7, decoding=decoding)
+    plain = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
     assert said(shared) == said(plain)
     assert torch.allclose(logps(shared), logps(plain), atol=1e-4)
     lengths = {len(ids) for group in said(shared) for ids, _ in group}
@@ -78,12 +83,12 @@ def test_shared_prompts_say_what_repeated_ones_say(
 def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
     policy, other = tiny("llama", eos_token_id=STOPS), tiny("gpt2").model
     settings = {"seed": 2, "decoding": Decoding(max_new_tokens=9, batch=3), "mixed_with": (other, 0.4)}
-    shared = policy.sample(PROMPTS, 5, **settings)
-    alone = policy.sample(PROMPTS[3:4], 5, places=[3], **settings)
+    shared = sample(policy, PROMPTS, 5, **settings)
+    alone = sample(policy, PROMPTS[3:4], 5, places=[3], **settings)
     padded()
-    assert said(shared) == said(policy.sample(PROMPTS, 5, **settings))
+    assert said(shared) == said(sample(policy, PROMPTS, 5, **settings))
     assert said(alone) == said(shared)[3:4]
-    assert said(shared) != said(policy.sample(PROMPTS, 5, seed=2, decoding=settings["decoding"]))
+    assert said(shared) != said(sample(policy, PROMPTS, 5, seed=2, decoding=settings["decoding"]))
     response = shared[1][0]
     ids = torch.tensor([[*PROMPTS[1].ids, *response.ids]])
     with torch.no_grad():
@@ -98,7 +103,7 @@ def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
 def test_greedy_is_generate_where_the_cache_grows(tiny, sampled_family):
     """Fifty tokens: past the room that a response has at first, and past every window."""
     policy = tiny(sampled_family)
-    ours = policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(temperature=0, max_new_tokens=50, batch=3))
+    ours = sample(policy, PROMPTS, 2, seed=0, decoding=Decoding(temperature=0, max_new_tokens=50, batch=3))
     assert cache.FIRST < 50
     for prompt, group in zip(PROMPTS, ours, strict=True):
         theirs = policy.model.generate(
@@ -110,7 +115,7 @@ def test_greedy_is_generate_where_the_cache_grows(tiny, sampled_family):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_log_probs_are_those_of_scoring(tiny, precision):
     policy = tiny("llama", precision=precision)
-    groups = policy.sample(PROMPTS, 4, seed=1, decoding=Decoding(max_new_tokens=12))
+    groups = sample(policy, PROMPTS, 4, seed=1, decoding=Decoding(max_new_tokens=12))
     batch = collate([p.ids for p in PROMPTS], [[r.ids for r in g] for g in groups], 0)
     with torch.no_grad():
         scored = policy.logprobs(batch)[0]
@@ -155,12 +160,12 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
             assert torch.allclose(out[row, head].double(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", [SharedPrompts, DirectPrompts])
+@pytest.mark.parametrize("way", [SharedPrefixCache, CpuPrompts])
 def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeypatch, way):
     """Token positions that pass through the model: each prompt's but its last, and one for every token
     written."""
     policy = tiny("llama", eos_token_id=STOPS)
-    monkeypatch.setattr(sample, "way_of", lambda model: way)
+    monkeypatch.setattr(sampling, "way_of", lambda model: way)
     ways.way_of(policy.model)
     passes = []  # tokens, and whether a step has begun that they are read for
     begin = SharedCache.begin
@@ -169,12 +174,12 @@ def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeyp
         lambda _, inputs: passes.append(inputs[0].numel())
     )
     prompts = [Prompt((1, *range(3, 13)), "", "")] * 8
-    groups = policy.sample(prompts, 6, seed=3, decoding=Decoding(max_new_tokens=20, batch=4))
+    groups = sample(policy, prompts, 6, seed=3, decoding=Decoding(max_new_tokens=20, batch=4))
     after = [(n, isinstance(last, Step)) for last, n in pairwise([None, *passes]) if isinstance(n, int)]
     read, written = ([n for n, stepped in after if stepped is wanted] for wanted in (False, True))
     assert sum(read) == 8 * 10
     # without its modules, the first step of a prompt's six samples is one as well
-    common = 5 * 8 if way is DirectPrompts else 0
+    common = 5 * 8 if way is CpuPrompts else 0
     assert sum(written) + common == sum(len(r.ids) for group in groups for r in group)
     # places are taken again before the batch has ended
     assert len(read) > 2 or len(written) < 40
@@ -199,7 +204,7 @@ def test_attention_is_cut_into_runs_of_similar_prompts_and_stays_the_same(tiny, 
     found = []
     for worth in (256, 0):
         monkeypatch.setattr(flight, "WORTH", worth)
-        found.append(policy.sample(prompts, 3, seed=0, decoding=decoding))
+        found.append(sample(policy, prompts, 3, seed=0, decoding=decoding))
     assert said(found[0]) == said(found[1])
     assert torch.allclose(*map(logps, found), atol=1e-9)
     step = Step([40, 38, 9, 8, 2], [0] * 5, *[torch.zeros(5)] * 5, whole=True)
@@ -251,10 +256,10 @@ def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokeniz
     """BLOOM adds a bias of distances to its scores."""
     config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64)
     policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer)
-    with caplog.at_level(logging.WARNING, logger="equipoise.policy.ways"):
-        ours = policy.sample(PROMPTS, 1, seed=0, decoding=Decoding(temperature=0, max_new_tokens=8, batch=3))
-        policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
-    assert [r.message.split(":")[0] for r in caplog.records if r.name.endswith("ways")] == [
+    with caplog.at_level(logging.WARNING, logger="equipoise.policy.generation.backends"):
+        ours = sample(policy, PROMPTS, 1, seed=0, decoding=Decoding(temperature=0, max_new_tokens=8, batch=3))
+        sample(policy, PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
+    assert [r.message.split(":")[0] for r in caplog.records if r.name.endswith("backends")] == [
         "prompts are repeated for every sample, which is slower"
     ]
     for prompt, (response,) in zip(PROMPTS, ours, strict=True):
@@ -315,7 +320,7 @@ def test_logits_that_are_no_numbers_are_refused(tiny):
     with torch.no_grad():
         policy.model.lm_head.weight[5] = torch.nan
     with pytest.raises(ModelError, match="not numbers"):
-        policy.sample(PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
+        sample(policy, PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
 
 
 def test_unknown_parts_of_an_attention_are_refused():

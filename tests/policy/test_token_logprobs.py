@@ -9,9 +9,10 @@ from torch.testing import assert_close
 from equipoise.core.advantages import CrossFit
 from equipoise.core.logprob import by_response, response_logps
 from equipoise.data.collate import Response, collate
-from equipoise.policy import checkpoint, critic
-from equipoise.policy.anchors import AnchorStore, score, tokenwise
+from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
+from equipoise.policy.scoring import value_regression as critic
+from equipoise.policy.scoring.anchor_store import AnchorStore, score, tokenwise
 
 PROMPTS = [(1, 5, 6), (1, 7), (1, 9, 10, 11, 12)]
 RESPONSES = [[(8, 2), (9, 10, 11, 2)], [(3, 4, 5, 6, 7, 8, 2), (2,)], [(20, 2), (21, 22, 23)]]

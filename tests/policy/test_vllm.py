@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from equipoise.data.collate import Prompt, collate
-from equipoise.policy import vllm
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.generation import vllm
+from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 0, 2)]
@@ -58,7 +59,7 @@ def installed(monkeypatch):
 
 
 def sampled(policy, prompts=PROMPTS, count=3, seed=5, decoding=DECODING, **more):
-    return policy.sample(prompts, count, seed=seed, decoding=decoding, **more)
+    return sample(policy, prompts, count, seed=seed, decoding=decoding, **more)
 
 
 def test_responses_are_the_engines_with_the_models_log_probs(tiny, installed):

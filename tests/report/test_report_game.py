@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from equipoise.cli import main
+from equipoise.cli.app import main
 from equipoise.games import zoo
 from equipoise.report.game import game_report
 from equipoise.report.game_picture import game_picture, write_game_picture

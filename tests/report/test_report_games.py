@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from equipoise.commands import play
+from equipoise.cli.exact_games import play
 from equipoise.report.games import CORNERS, FLOOR, OTHERS, game_figure, in_plane, write_game_figure
 
 

@@ -4,45 +4,45 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from equipoise.claims.apo import ACCELERATION
-from equipoise.claims.asft import RAISES
-from equipoise.claims.bco import MISMATCHED
 from equipoise.claims.claim import Claim
-from equipoise.claims.classes import CLASSES
-from equipoise.claims.copg import OFF_POLICY_CLAIM
-from equipoise.claims.d2o import NEGATIVES_ONLY
-from equipoise.claims.dno import MONOTONE
-from equipoise.claims.egpo import BASELINES
-from equipoise.claims.f_dpo import DIVERGENCES
-from equipoise.claims.forgetting import FORGETTING
-from equipoise.claims.gpm import CYCLES
-from equipoise.claims.hypo import PARTIAL_COVERAGE
-from equipoise.claims.inpo import FIXED_POINT, LAST_ITERATE
-from equipoise.claims.kto import CARD
-from equipoise.claims.label_flips import LABEL_FLIPS
-from equipoise.claims.mpo import PLAIN_NASH
-from equipoise.claims.npo import SLOW_COLLAPSE
-from equipoise.claims.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
-from equipoise.claims.osp import STRENGTHS_CLAIM
-from equipoise.claims.p3o import SHIFT_INVARIANCE
-from equipoise.claims.rationale import DATA_EFFICIENCY
-from equipoise.claims.regret import SELF_PLAY
-from equipoise.claims.regret_loss import REGRET_LOSS
-from equipoise.claims.rlp import ON_DISTRIBUTION
-from equipoise.claims.rpo import OVER_OPTIMISATION
-from equipoise.claims.rso import ACCEPTED
-from equipoise.claims.rto import CREDIT
-from equipoise.claims.sapo import AGAINST_SPIN
-from equipoise.claims.spac import LUCKY_ARM, SADDLE
-from equipoise.claims.spac_coverage import COVERAGE
-from equipoise.claims.sparse_po import MASKS
-from equipoise.claims.spo_degree import DEGREE
-from equipoise.claims.sppo import RAISES_CHOSEN
-from equipoise.claims.srpo import ROBUSTNESS
-from equipoise.claims.three_d import PROPERTIES
-from equipoise.claims.tpo import STEP_TREES
-from equipoise.claims.vpo import SIGNS_MATTER
-from equipoise.claims.xpo import EXPLORES
+from equipoise.claims.convergence.apo import ACCELERATION
+from equipoise.claims.convergence.classes import CLASSES
+from equipoise.claims.convergence.dno import MONOTONE
+from equipoise.claims.convergence.egpo import BASELINES
+from equipoise.claims.convergence.inpo import FIXED_POINT, LAST_ITERATE
+from equipoise.claims.convergence.mpo import PLAIN_NASH
+from equipoise.claims.convergence.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
+from equipoise.claims.convergence.regret import SELF_PLAY
+from equipoise.claims.convergence.regret_loss import REGRET_LOSS
+from equipoise.claims.coverage.hypo import PARTIAL_COVERAGE
+from equipoise.claims.coverage.rpo import OVER_OPTIMISATION
+from equipoise.claims.coverage.spac import LUCKY_ARM, SADDLE
+from equipoise.claims.coverage.spac_coverage import COVERAGE
+from equipoise.claims.coverage.srpo import ROBUSTNESS
+from equipoise.claims.coverage.vpo import SIGNS_MATTER
+from equipoise.claims.exploration.xpo import EXPLORES
+from equipoise.claims.likelihood.asft import RAISES
+from equipoise.claims.likelihood.f_dpo import DIVERGENCES
+from equipoise.claims.likelihood.npo import SLOW_COLLAPSE
+from equipoise.claims.likelihood.sppo import RAISES_CHOSEN
+from equipoise.claims.likelihood.three_d import PROPERTIES
+from equipoise.claims.rewards.copg import OFF_POLICY_CLAIM
+from equipoise.claims.rewards.gpm import CYCLES
+from equipoise.claims.rewards.label_flips import LABEL_FLIPS
+from equipoise.claims.rewards.osp import STRENGTHS_CLAIM
+from equipoise.claims.rewards.p3o import SHIFT_INVARIANCE
+from equipoise.claims.rewards.rlp import ON_DISTRIBUTION
+from equipoise.claims.rewards.rso import ACCEPTED
+from equipoise.claims.shared_parameters.forgetting import FORGETTING
+from equipoise.claims.shared_parameters.sapo import AGAINST_SPIN
+from equipoise.claims.tokens.rationale import DATA_EFFICIENCY
+from equipoise.claims.tokens.rto import CREDIT
+from equipoise.claims.tokens.sparse_po import MASKS
+from equipoise.claims.tokens.spo_degree import DEGREE
+from equipoise.claims.tokens.tpo import STEP_TREES
+from equipoise.claims.unpaired.bco import MISMATCHED
+from equipoise.claims.unpaired.d2o import NEGATIVES_ONLY
+from equipoise.claims.unpaired.kto import CARD
 
 OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
 PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)

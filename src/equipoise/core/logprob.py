@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from equipoise.core.chunked_softmax import Tiling, TokenLogps, product, slices, wide_type
 from equipoise.core.dims import Head, Hidden, PerToken, TokenIds
 from equipoise.core.divergence import kl
-from equipoise.core.tiles import Tiling, TokenLogps, product, slices, wide_type
 
 Index: TypeAlias = Int[Tensor, "N"]
 PerResponse: TypeAlias = Float[Tensor, "responses"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats.parse_values import messages_of
+from equipoise.data.formats.prompt_cut import shared_head
 from equipoise.data.ledger import Ledger, say
-from equipoise.data.prompt_cut import shared_head
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Context, Message, Record
 from equipoise.data.templates import plain_transcript, resolve
 from equipoise.data.tokens import Codec, load_tokenizer
-from equipoise.data.values import messages_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,10 +14,9 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.games import gaps
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
-from equipoise.play.rows import Rows
-from equipoise.play.state import objects
-from equipoise.play.text import TextWorld
-from equipoise.play.world import INITIAL, START, State
+from equipoise.play.rows import Rows, objects
+from equipoise.play.state import INITIAL, START, State
+from equipoise.worlds.text.world import TextWorld
 
 LEAST_MASS = 1e-12  # a policy that never leaves the grammar still needs full support as a reference
 

@@ -11,10 +11,10 @@ import numpy as np
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.intervals import clustered_mean, clustered_share
-from equipoise.play.rows import Rows
-from equipoise.play.state import load_rows, objects, save_rows
-from equipoise.play.text import TextWorld
-from equipoise.play.world import INITIAL, START, Floats, State
+from equipoise.play.rows import Rows, objects
+from equipoise.play.state import INITIAL, START, Floats, State
+from equipoise.worlds.text.journal import load_rows, save_rows
+from equipoise.worlds.text.world import TextWorld
 
 
 @dataclass(frozen=True, kw_only=True)

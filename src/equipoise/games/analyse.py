@@ -13,12 +13,7 @@ from equipoise.core.dims import Payoff, PerPrompt, Strategy
 from equipoise.games.gaps import gap0
 from equipoise.games.nash_set import USED, nash_average, nash_range
 from equipoise.games.preference import TOLERANCE, PreferenceGame
-from equipoise.games.skew import (
-    BradleyTerry,
-    fit_bradley_terry,
-    fit_general_preference,
-    schur_embedding,
-)
+from equipoise.games.skew import BradleyTerry, fit_bradley_terry, fit_general_preference, schur_embedding
 from equipoise.games.solve import nash, regularised_nash
 from equipoise.games.verdicts import Verdicts, pool
 

@@ -6,7 +6,7 @@ from equipoise.core.objectives import Aot, AotUnpaired
 from equipoise.methods.bco import BCO
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS
-from equipoise.play.unary import PreferredFirst
+from equipoise.play.pairings.recorded import PreferredFirst
 
 AOT = replace(
     DPO,

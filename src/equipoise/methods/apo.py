@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from equipoise.methods.online_dpo import ITERATIVE_DPO
-from equipoise.play.updates import Extrapolated
+from equipoise.play.updates.basic import Extrapolated
 
 APO = replace(
     ITERATIVE_DPO,

@@ -5,7 +5,8 @@ from dataclasses import replace
 from equipoise.core.objectives import Bco
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
-from equipoise.play.unary import Labelled, MatchedPrompts, Thumbs
+from equipoise.play.pairings.unpaired import Labelled, MatchedPrompts
+from equipoise.play.players.unpaired import UnpairedResponses
 
 BCO = replace(
     DPO,
@@ -13,7 +14,7 @@ BCO = replace(
     title="Binary Classifier Optimization",
     paper="2404.04656",
     needs="unary",
-    players=Thumbs(),
+    players=UnpairedResponses(),
     pairing=Labelled(balanced=True),
     objective=Bco(beta=0.1),
     sources={

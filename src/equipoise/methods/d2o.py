@@ -4,9 +4,10 @@ from equipoise.core.objectives import D2o
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.unary import Dispreferred, OwnAroundBad
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.unpaired import AgainstOwnSamples
+from equipoise.play.players.unpaired import DispreferredResponses
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Refit
 
 D2O = Method(
     name="d2o",
@@ -14,8 +15,8 @@ D2O = Method(
     paper="2403.03419",
     confidence="paper's text",
     needs="unary",
-    players=Dispreferred(own=11),
-    pairing=OwnAroundBad(),
+    players=DispreferredResponses(own=11),
+    pairing=AgainstOwnSamples(),
     objective=D2o(beta=0.1, alpha=0.1),
     anchors={"harmful": INITIAL, "helpful": INITIAL},
     update=Refit(),

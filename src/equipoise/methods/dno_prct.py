@@ -4,11 +4,11 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import PAPER, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import Replayed
-from equipoise.play.players import Targets
-from equipoise.play.thresholds import Thresholds
-from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.pairings.replay_buffer import Replayed
+from equipoise.play.pairings.score_margin import ScoreMargin
+from equipoise.play.players.recorded import Targets
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Refit
 
 DNO_PRCT = Method(
     name="dno_prct",
@@ -17,7 +17,7 @@ DNO_PRCT = Method(
     confidence="paper's text",
     needs="pairs and oracle",
     players=Targets(own=5, parts=3),
-    pairing=Replayed(base=Thresholds(high=5.0, margin=2.0, own_margin=1.0), shares=(0.3, 0.15)),
+    pairing=Replayed(base=ScoreMargin(high=5.0, margin=2.0, own_margin=1.0), shares=(0.3, 0.15)),
     objective=Dpo(beta=0.1),
     anchors={"reference": START},
     update=Refit(),
@@ -25,13 +25,13 @@ DNO_PRCT = Method(
     train={"batch": 64},
     playground={**TINY, "objective.beta": 0.5, "train.epochs": 2},
     exact={"beta": 0.5, "high": 3.0, "margin": 0.5, "own_margin": 0.25, "parts": 1},
-    in_theory=(Targets(own=2), Thresholds()),
+    in_theory=(Targets(own=2), ScoreMargin()),
     sources={
         **of(PAPER, "high margin own_margin parts samples rounds batch"),
         "beta": "paper's text: 0.1 or 0.05",
         "smoothing": "0 is DPO",
     },
-    evidence=("tests/play/test_thresholds.py",),
+    evidence=("tests/play/test_score_margin.py",),
     notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
     "scale; here they are six times the win rate among the prompt's six responses. The rule for repeated n-grams is "
     "left out. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. It samples at "

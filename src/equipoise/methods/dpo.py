@@ -4,10 +4,10 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import AsRecorded
-from equipoise.play.players import Recorded
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Refit
 
 DPO = Method(
     name="dpo",

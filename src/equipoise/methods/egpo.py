@@ -9,10 +9,10 @@ from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self, Written
-from equipoise.play.updates import Extragradient, MirrorStep
-from equipoise.play.world import INITIAL, OPPONENT, START, UNIFORM, State
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self, Written
+from equipoise.play.state import INITIAL, OPPONENT, START, UNIFORM, State
+from equipoise.play.updates.basic import Extragradient, MirrorStep
 
 
 def gradient_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:

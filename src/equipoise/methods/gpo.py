@@ -5,10 +5,10 @@ from equipoise.games.closed_form import gpo_step
 from equipoise.methods.sources import OURS
 from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self
-from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Refit
 
 GPO = Method(
     name="gpo",

@@ -4,10 +4,10 @@ from equipoise.core.objectives import Hypo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import AsRecorded
-from equipoise.play.players import Recorded
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Descend
 
 HYPO = Method(
     name="hypo",

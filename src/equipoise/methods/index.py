@@ -39,14 +39,7 @@ from equipoise.methods.pair_losses import APO_DOWN, APO_ZERO, BCO_PAIR, DISCOPOP
 from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
 from equipoise.methods.rationale import RDPO_RATIONALE, RORPO, RSIMPO
-from equipoise.methods.reference_free import (
-    ALPHA_PO,
-    CPO,
-    CPO_SIMPO,
-    DPO_NORM,
-    DPO_REFERENCE_FREE,
-    SIMPO,
-)
+from equipoise.methods.reference_free import ALPHA_PO, CPO, CPO_SIMPO, DPO_NORM, DPO_REFERENCE_FREE, SIMPO
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO

@@ -5,10 +5,10 @@ from equipoise.games.closed_form import inpo_step
 from equipoise.methods.sources import PAPER, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs, Tournament
-from equipoise.play.players import Self
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.sampled import Pairs, Tournament
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.basic import Refit
 
 INPO = Method(
     name="inpo",

@@ -5,7 +5,8 @@ from dataclasses import replace
 from equipoise.core.objectives import ApoZeroUnpaired, Kto
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
-from equipoise.play.unary import Labelled, Thumbs, WithUnrelated
+from equipoise.play.pairings.unpaired import Labelled, WithUnrelated
+from equipoise.play.players.unpaired import UnpairedResponses
 
 KTO = replace(
     DPO,
@@ -13,7 +14,7 @@ KTO = replace(
     title="Kahneman-Tversky Optimization",
     paper="2402.01306",
     needs="unary",
-    players=Thumbs(),
+    players=UnpairedResponses(),
     pairing=WithUnrelated(),
     objective=Kto(beta=0.1),
     sources={

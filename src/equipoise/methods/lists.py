@@ -6,10 +6,11 @@ from equipoise.core.objectives import PlackettLuce, Tpo
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
-from equipoise.play.live import Weighed
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Written
-from equipoise.play.world import INITIAL, StepDifferences
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Written
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.live_reference import TokenWeighted
+from equipoise.play.world import StepDifferences
 
 PLACKETT_LUCE = replace(
     DPO,
@@ -30,7 +31,7 @@ TPO = replace(
     title="Tree Preference Optimization",
     paper="2410.12854",
     objective=Tpo(beta=0.5, steps=True),
-    update=Weighed(by=StepDifferences(mark="")),
+    update=TokenWeighted(by=StepDifferences(mark="")),
     train={"lr": 5e-7, "batch": 32, "schedule": "linear", "warmup": 0.1},
     playground={**TINY, "train.lr": 5e-4, "train.batch": 64, "train.epochs": 4},
     exact={"steps": False},

@@ -7,10 +7,10 @@ from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.sources import OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self
-from equipoise.play.updates import Descend, Magnetic
-from equipoise.play.world import MAGNET, START, State
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import MAGNET, START, State
+from equipoise.play.updates.basic import Descend, Magnetic
 
 
 def magnetic_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:

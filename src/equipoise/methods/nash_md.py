@@ -10,10 +10,10 @@ from equipoise.games.closed_form import nash_md_step
 from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS, PAIR_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs, Scored, ScoredByMixture
-from equipoise.play.players import Mixed, Self
-from equipoise.play.updates import Averaged, Descend, Refit
-from equipoise.play.world import AVERAGE, INITIAL, START
+from equipoise.play.pairings.sampled import Pairs, Scored, ScoredByMixture
+from equipoise.play.players.sampled import Mixed, Self
+from equipoise.play.state import AVERAGE, INITIAL, START
+from equipoise.play.updates.basic import Averaged, Descend, Refit
 
 NASH_MD = Method(
     name="nash_md",

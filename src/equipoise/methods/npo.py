@@ -5,11 +5,12 @@ from dataclasses import replace
 from equipoise.core.objectives import GradientAscent, Npo, NpoKl, NpoRt, SimNpo
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
-from equipoise.play.live import LiveRefit
 from equipoise.play.method import Method
-from equipoise.play.unary import Dispreferred, Labelled, Thumbs
-from equipoise.play.updates import Descend, Refit
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.unpaired import Labelled
+from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Descend, Refit
+from equipoise.play.updates.live_reference import LiveRefit
 
 # the total mass of what is forgotten has nowhere known to go: few, small steps
 FEW_STEPS = {**TINY, "train.lr": 3e-4, "train.epochs": 1}
@@ -20,7 +21,7 @@ NPO = Method(
     paper="2404.05868",
     confidence="verified in code",
     needs="unary",
-    players=Dispreferred(),
+    players=DispreferredResponses(),
     pairing=Labelled(),
     objective=Npo(beta=0.1),
     anchors={"reference": INITIAL},
@@ -42,7 +43,7 @@ NPO_RT = replace(
     NPO,
     name="npo_rt",
     title="NPO with a retain set",
-    players=Thumbs(),
+    players=UnpairedResponses(),
     pairing=Labelled(balanced=True),
     objective=NpoRt(beta=0.1),
     playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},

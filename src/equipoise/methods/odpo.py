@@ -5,9 +5,9 @@ from dataclasses import replace
 from equipoise.core.objectives import Odpo
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import CODE
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Written
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Written
+from equipoise.play.state import INITIAL
 
 ODPO = replace(
     DPO,

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
-from equipoise.core.objectives import Ofs
+from equipoise.core.objectives import FastSlowDpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
-from equipoise.play.chasing import ByDomain, Chasing, Combined
 from equipoise.play.method import Method
-from equipoise.play.pairing import AsRecorded
-from equipoise.play.players import Recorded
-from equipoise.play.world import INITIAL, SLOW
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.players.by_domain import ByDomain
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.state import INITIAL, SLOW
+from equipoise.play.updates.fast_slow import CrossDomainFastSlow, FastSlow
 
 OFS_DPO = Method(
     name="ofs_dpo",
@@ -19,9 +20,9 @@ OFS_DPO = Method(
     needs="pairs",
     players=Recorded(parts=20),
     pairing=AsRecorded(),
-    objective=Ofs(beta=0.1, chase=0.1),
+    objective=FastSlowDpo(beta=0.1, chase=0.1),
     anchors={"reference": INITIAL, "rival": SLOW},
-    update=Chasing(rate=1.0, speed=0.5),
+    update=FastSlow(rate=1.0, speed=0.5),
     rounds=20,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0},
     playground={**MANY_STEPS, "objective.beta": 0.5},
@@ -41,7 +42,7 @@ COFS_DPO = replace(
     name="cofs_dpo",
     title="Cross-domain Online Fast-Slow chasing DPO",
     players=ByDomain(stay=20, parts=20),
-    update=Combined(base=Chasing(rate=1.0, speed=0.5), stay=20, recall=64),
+    update=CrossDomainFastSlow(base=FastSlow(rate=1.0, speed=0.5), stay=20, recall=64),
     rounds=40,
     playground={
         **MANY_STEPS,

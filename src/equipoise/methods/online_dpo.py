@@ -10,10 +10,10 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import PAIR_ROUNDS, PAIR_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import BestWorst, Pairs
-from equipoise.play.players import Self
-from equipoise.play.updates import Descend, Refit
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.sampled import BestWorst, Pairs
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.basic import Descend, Refit
 
 ONLINE_DPO = Method(
     name="online_dpo",

@@ -7,10 +7,10 @@ from equipoise.core.objectives import Ipo
 from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import PAIR_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs
-from equipoise.play.players import Mixed, Self
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.sampled import Mixed, Self
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Descend
 
 ONLINE_IPO = Method(
     name="online_ipo",

@@ -5,10 +5,10 @@ from equipoise.games.closed_form import mirror_step
 from equipoise.methods.sources import NOT_RECOVERED, of
 from equipoise.methods.tiny import PAIR_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs
-from equipoise.play.players import Self
-from equipoise.play.updates import Optimistic
-from equipoise.play.world import LAZY, START
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import LAZY, START
+from equipoise.play.updates.basic import Optimistic
 
 ONPO = Method(
     name="onpo",

@@ -4,11 +4,11 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import PAIR_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs
-from equipoise.play.players import Self
-from equipoise.play.ranking import Neighbours
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.ranking import Neighbours
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Refit
 
 OSP = Method(
     name="osp",

@@ -6,16 +6,17 @@ from equipoise.core.objectives import Dpo, Spa
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import TINY
-from equipoise.play.own_labels import Seeded, SelfLabelled
-from equipoise.play.world import START
+from equipoise.play.pairings.self_labelled import ImplicitRewardLabels
+from equipoise.play.players.recorded import RecordedThenSampled
+from equipoise.play.state import START
 
 SPA = replace(
     DPO,
     name="spa",
     title="Spread Preference Annotation",
     paper="2406.04412",
-    players=Seeded(samples=2),
-    pairing=SelfLabelled(),
+    players=RecordedThenSampled(samples=2),
+    pairing=ImplicitRewardLabels(),
     objective=Spa(beta=0.1, smoothing=0.1, threshold=0.0),
     anchors={"reference": START},
     rounds=3,
@@ -28,7 +29,7 @@ SPA = replace(
         "rounds": "paper, at second hand: a seed and two rounds",
         "batch": OURS,
     },
-    evidence=("tests/play/test_own_labels.py",),
+    evidence=("tests/play/test_self_labelled.py",),
     notes="Round 1 is the refined loss on the recorded seed, where the paper runs DPO for 3 epochs. Smoothing is "
     "constant, where the paper starts it after a fifth of the steps; margins are the policy's own and not those of "
     "extrapolated logits.",
@@ -39,8 +40,8 @@ CREAM = replace(
     name="cream",
     title="Consistency-Regularized Self-Rewarding",
     paper="2410.12735",
-    players=Seeded(samples=4),
-    pairing=SelfLabelled(consistency=True),
+    players=RecordedThenSampled(samples=4),
+    pairing=ImplicitRewardLabels(consistency=True),
     objective=Dpo(beta=0.1),
     sources={
         **DPO.sources,

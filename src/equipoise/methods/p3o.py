@@ -4,10 +4,10 @@ from equipoise.core.objectives import P3o
 from equipoise.methods.sources import OURS, SECOND_HAND, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.basic import Descend
 
 P3O = Method(
     name="p3o",

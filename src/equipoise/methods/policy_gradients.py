@@ -7,10 +7,10 @@ from equipoise.games.closed_form import mwu_step
 from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.basic import Descend
 
 RLOO = Method(
     name="rloo",

@@ -3,11 +3,11 @@
 from equipoise.core.objectives import Ppo
 from equipoise.methods.sources import OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
-from equipoise.play.advantages import Proximal
 from equipoise.play.method import Method
-from equipoise.play.pairing import Scored
-from equipoise.play.players import Self
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.ppo import TokenAdvantages
 
 PPO = Method(
     name="ppo",
@@ -19,7 +19,7 @@ PPO = Method(
     pairing=Scored(against=INITIAL, opponents=2),
     objective=Ppo(clip=0.2),
     anchors={"previous": START},
-    update=Proximal(),
+    update=TokenAdvantages(),
     rounds=100,
     train={"batch": 16, "schedule": "constant", "warmup": 0.0},
     playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
@@ -32,7 +32,7 @@ PPO = Method(
         "lam": "RTO's authors' code",
         "whiten": "ours; usual",
     },
-    evidence=("tests/play/test_advantages.py",),
+    evidence=("tests/play/test_ppo.py",),
     notes="The reward is the win rate against the initial policy, which is fixed. The critic is a linear function of "
     "the policy's hidden states, fitted in every round, where PPO trains a value network. On a finite game a response "
     "is one token.",

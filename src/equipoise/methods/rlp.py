@@ -6,10 +6,11 @@ from equipoise.core.objectives import Rloo
 from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
-from equipoise.play.players import Self
-from equipoise.play.relearn import ByLearnedReward, Restarted
-from equipoise.play.updates import Descend
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.learned_reward import ByLearnedReward
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Descend
+from equipoise.play.updates.reward_relearning import Restarted
 
 RLP_UML = Method(
     name="rlp_uml",
@@ -43,7 +44,7 @@ RLP_UML = Method(
         "rounds": "ours: two phases, as in the paper",
         "rate": "ours; exact games only",
     },
-    evidence=("tests/play/test_relearn.py",),
+    evidence=("tests/play/test_reward_relearning.py",),
     notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "
     "model, here a small network on the initial policy's hidden states.",
 )

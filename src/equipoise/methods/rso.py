@@ -6,11 +6,11 @@ from equipoise.core.objectives import Hinge, HingeNorm, RsoNorm
 from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import Pairs
-from equipoise.play.ranking import Matches
-from equipoise.play.rejection import Accepting, Rejected
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.ranking import Matches
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.rejection import Accepting, Rejected
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Refit
 
 RSO = Method(
     name="rso",

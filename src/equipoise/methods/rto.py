@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from equipoise.methods.ppo import PPO
 from equipoise.methods.sources import CODE, OURS, of
-from equipoise.play.advantages import Guided
+from equipoise.play.updates.ppo import TeacherRewards
 
 RTO = replace(
     PPO,
@@ -13,7 +13,7 @@ RTO = replace(
     paper="2404.18922",
     confidence="verified in code",
     needs="pairs and oracle",
-    update=Guided(tau=0.01),
+    update=TeacherRewards(tau=0.01),
     playground={
         **PPO.playground,
         "objective.beta": 0.5,

@@ -9,10 +9,12 @@ from equipoise.core.objectives import Sail
 from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS
 from equipoise.methods.tiny import MANY_STEPS, PAIR_STEPS
 from equipoise.play.method import Method
-from equipoise.play.pairing import AsRecorded, Pairs
-from equipoise.play.players import Recorded, Self
-from equipoise.play.updates import Descend, WithRecorded
-from equipoise.play.world import INITIAL
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.pairings.sampled import Pairs
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import INITIAL
+from equipoise.play.updates.basic import Descend, WithRecorded
 
 SAIL = Method(
     name="sail",

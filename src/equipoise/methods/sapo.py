@@ -3,12 +3,12 @@
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import CODE, OURS, SHORT_ROUNDS, of
 from equipoise.methods.tiny import MANY_STEPS
-from equipoise.play.buffer import Buffered
 from equipoise.play.method import Method
-from equipoise.play.pairing import TargetBeatsOwn
-from equipoise.play.players import Segments
-from equipoise.play.updates import Averaged, Descend
-from equipoise.play.world import AVERAGE
+from equipoise.play.pairings.recorded import TargetBeatsOwn
+from equipoise.play.pairings.replay_buffer import Buffered
+from equipoise.play.players.recorded import Segments
+from equipoise.play.state import AVERAGE
+from equipoise.play.updates.basic import Averaged, Descend
 
 SAPO = Method(
     name="sapo",

@@ -12,10 +12,10 @@ from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import AsRecorded
-from equipoise.play.players import Recorded
-from equipoise.play.updates import Refit
-from equipoise.play.world import START, State
+from equipoise.play.pairings.recorded import AsRecorded
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.state import START, State
+from equipoise.play.updates.basic import Refit
 
 
 def exact_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.core.objectives import SparsePo
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tdpo import TDPO1
-from equipoise.play.live import LiveRefit, Weighed
+from equipoise.play.updates.live_reference import LiveRefit, TokenWeighted
 from equipoise.play.world import Activations
-from equipoise.policy.networks import SparseMasks
 
 SPARSE_PO = replace(
     TDPO1,
@@ -46,7 +46,7 @@ MAPO = replace(
     name="mapo",
     title="SparsePO with masks read off the reference's activations",
     objective=SparsePo(beta=0.1, l1_u=0.0, l1_d=0.0),
-    update=Weighed(base=LiveRefit(), by=Activations()),
+    update=TokenWeighted(base=LiveRefit(), by=Activations()),
     train={**SPARSE_PO.train, "lr": 1e-6},
     playground=TDPO1.playground,
     notes="The masks are constants of the data and the reference: computed once, kept like anchors.",

@@ -4,10 +4,10 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import TargetBeatsOwn
-from equipoise.play.players import Targets
-from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.pairings.recorded import TargetBeatsOwn
+from equipoise.play.players.recorded import Targets
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Refit
 
 SPIN = Method(
     name="spin",

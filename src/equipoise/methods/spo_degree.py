@@ -5,12 +5,12 @@ Degrees, pooling, heads and gamma are DERIVED, a choice of this library: no code
 
 from dataclasses import replace
 
+from equipoise.core.auxiliary_heads import DegreeHeads
 from equipoise.core.objectives import WithDegrees
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
-from equipoise.play.live import LiveRefit
-from equipoise.play.pairing import Degraded
-from equipoise.policy.networks import DegreeHeads
+from equipoise.play.pairings.recorded import Degraded
+from equipoise.play.updates.live_reference import LiveRefit
 
 SPO_DEGREE = replace(
     DPO,

@@ -7,10 +7,10 @@ from equipoise.games.closed_form import mwu_step
 from equipoise.methods.sources import CODE, of
 from equipoise.methods.tiny import GROUP_ROUNDS, PAIR_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairing import BestWorst, Pairs, Scored
-from equipoise.play.players import Self
-from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Refit
 
 SPPO = Method(
     name="sppo",

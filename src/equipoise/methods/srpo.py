@@ -11,7 +11,7 @@ from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import NOT_RECOVERED, of
 from equipoise.methods.tiny import TINY
-from equipoise.play.pairing import InBothRoles
+from equipoise.play.pairings.recorded import InBothRoles
 
 SRPO = replace(
     DPO,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Tdpo1, Tdpo2
 from equipoise.methods.dpo import DPO
-from equipoise.play.live import LiveRefit
+from equipoise.play.updates.live_reference import LiveRefit
 
 TDPO1 = replace(
     DPO,

@@ -3,11 +3,11 @@
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, PAPER, of
 from equipoise.methods.tiny import PAIR_ROUNDS
-from equipoise.play.believed import Believed
 from equipoise.play.method import Method
-from equipoise.play.players import Self
-from equipoise.play.updates import Refit
-from equipoise.play.world import START
+from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
+from equipoise.play.players.sampled import Self
+from equipoise.play.state import START
+from equipoise.play.updates.basic import Refit
 
 UPO = Method(
     name="upo",
@@ -16,7 +16,7 @@ UPO = Method(
     confidence="derived",
     needs="pairs and oracle",
     players=Self(samples=4),
-    pairing=Believed(mu=1.0, passes=10),
+    pairing=ConfidenceWeighted(mu=1.0, passes=10),
     objective=Dpo(beta=0.1),
     anchors={"reference": START},
     update=Refit(),
@@ -24,7 +24,7 @@ UPO = Method(
     train={"batch": 64},
     playground={**PAIR_ROUNDS, "play.samples": 4, "play.pairing": "method", "objective.beta": 0.5},
     exact={"beta": 0.5},
-    in_theory=(Self(samples=2), Believed()),
+    in_theory=(Self(samples=2), ConfidenceWeighted()),
     sources={
         **of(NOT_RECOVERED, "beta rounds"),
         **of(PAPER, "passes"),
@@ -35,7 +35,7 @@ UPO = Method(
         "pairing": "paper's text; the smoothing is ours, see there",
         "batch": OURS,
     },
-    evidence=("tests/play/test_believed.py",),
+    evidence=("tests/play/test_confidence_weighted.py",),
     notes="The paper's smoothing flips or erases every label as it is printed; what stands here is what it sets out to "
     "do. Its likelihood loss of the better response is left out. The estimator is a small reward on the initial "
     "policy's hidden states, where the paper's is a language model of its own.",

@@ -8,10 +8,12 @@ from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import NOT_RECOVERED, OURS, SECOND_HAND, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.pairing import Replayed, WithChosen, WithThird
-from equipoise.play.players import Several
-from equipoise.play.updates import Refit
-from equipoise.play.world import INITIAL, START
+from equipoise.play.pairings.recorded import WithChosen
+from equipoise.play.pairings.replay_buffer import Replayed
+from equipoise.play.pairings.sampled import WithThird
+from equipoise.play.players.sampled import Several
+from equipoise.play.state import INITIAL, START
+from equipoise.play.updates.basic import Refit
 
 XPO = Method(
     name="xpo",

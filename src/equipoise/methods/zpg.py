@@ -5,7 +5,9 @@ from dataclasses import replace
 from equipoise.methods.sources import NOT_RECOVERED, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.play.zeroth import Perturbed, Votes, ZerothOrder
+from equipoise.play.pairings.votes import Votes
+from equipoise.play.players.perturbed import PerturbedPlayer
+from equipoise.play.updates.zeroth_order import ZerothOrder
 
 ZPG = Method(
     name="zpg",
@@ -13,7 +15,7 @@ ZPG = Method(
     paper="2409.17401",
     confidence="recalled",
     needs="oracle",
-    players=Perturbed(samples=4),
+    players=PerturbedPlayer(samples=4),
     pairing=Votes(votes=5),
     objective=None,
     anchors={},
@@ -21,14 +23,14 @@ ZPG = Method(
     rounds=100,
     playground={**TINY, "play.rounds": 90, "evaluate.every": 30},
     exact={"alpha": 0.5, "mu": 0.1, "trim": 1e-6, "votes": 0},
-    in_theory=(Perturbed(samples=1), Votes()),
+    in_theory=(PerturbedPlayer(samples=1), Votes()),
     sources={
         **of(OURS, "samples rounds"),
         **of(NOT_RECOVERED, "alpha mu trim votes"),
         "block": "0 is ZPG",
         "link": "Bradley-Terry, as in the paper's example",
     },
-    evidence=("tests/play/test_zeroth.py",),
+    evidence=("tests/play/test_zeroth_order.py",),
     notes="D is a difference of values only where a reward explains the comparisons. A round's gain shrinks with the "
     "number of trained weights, and a step too long ends the run: nothing pulls back.",
 )
@@ -37,10 +39,10 @@ ZBCPG = replace(
     ZPG,
     name="zbcpg",
     title="Zeroth-order block-coordinate policy gradient",
-    players=Perturbed(samples=4, block=1000),
+    players=PerturbedPlayer(samples=4, block=1000),
     update=ZerothOrder(alpha=2e-4, mu=3.0, block=1000),
     exact={**ZPG.exact, "block": 1},
-    in_theory=(Perturbed(samples=1, block=1), Votes()),
+    in_theory=(PerturbedPlayer(samples=1, block=1), Votes()),
     sources={
         **ZPG.sources,
         **of(NOT_RECOVERED, "alpha block"),

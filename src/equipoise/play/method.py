@@ -11,10 +11,11 @@ from equipoise.core.objectives import Objective
 from equipoise.core.objectives.catalog import Confidence
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
-from equipoise.play.pairing import Pairing, Replayed
-from equipoise.play.players import Players
-from equipoise.play.updates import Update
-from equipoise.play.world import Past, State
+from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.pairings.replay_buffer import Replayed
+from equipoise.play.players.protocol import Players
+from equipoise.play.state import Past, State
+from equipoise.play.updates.protocol import Update
 
 # (game, round's state, objective and update with their parameters) -> the policy that the round's fit would give
 ClosedForm = Callable[[PreferenceGame, State, "Method"], TabularPolicy]

@@ -1,10 +1,27 @@
-"""One round of the game, the same for a table and a transformer."""
+"""One round of the game, and the loop over rounds, the same for a table and a transformer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from equipoise.core.objectives.base import reads_tokens
 from equipoise.play.method import Method
-from equipoise.play.world import State, World
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+
+def play(method: Method, world: World, state: State, after: Callable[[State], None] | None = None) -> State:
+    """Play `method.rounds` rounds from `state` (which may already be some rounds in).
+
+    `after` is called with the state at every round boundary played here, the starting one included.
+    """
+    if after:
+        after(state)
+    while state.round <= method.rounds:
+        state = play_round(method, world, state)
+        if after:
+            after(state)
+    return state
 
 
 def play_round(method: Method, world: World, state: State) -> State:

@@ -14,6 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+
+def objects(values: list[Any], width: int | None = None) -> np.ndarray:
+    """An object array [N] or [N, width] (numpy would otherwise look inside the values)."""
+    array = np.empty(len(values) if width is None else (len(values), width), dtype=object)
+    for row, value in enumerate(values):
+        array[row] = value if width is None else [*value]
+    return array
+
+
 Array = npt.NDArray[Any]
 
 
@@ -70,6 +79,15 @@ class Rows:
             domain=None if self.domain is None else self.domain[rows],
             token_weights={name: weight[rows] for name, weight in self.token_weights.items()},
         )
+
+    def part(self, number: int, parts: int) -> Rows:
+        """The `number`-th of `parts` interleaved shares of the rows, cyclically; round t of a run takes part t - 1."""
+        return self.take(np.arange(number % parts, len(self), parts))
+
+    @property
+    def domains(self) -> npt.NDArray[np.intp]:
+        """[N] each row's domain; 0 where the data name none."""
+        return np.zeros(len(self), dtype=np.intp) if self.domain is None else self.domain
 
     def columns(self, chosen: Sequence[Array]) -> Rows:
         """The responses at the given column indices (one [N] array for each new column), unjudged."""

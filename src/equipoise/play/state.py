@@ -1,192 +1,111 @@
-"""Everything a resume needs: named randomness, and the run folder's journal of finished stages."""
+"""The state of a game: which policy each name means, and the policies that can be derived from them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy.typing as npt
 
-from equipoise.data.collate import Prompt, Response
-from equipoise.play.rows import Rows
-from equipoise.play.world import POLICY
-from equipoise.policy.checkpoint import MOMENTS
-from equipoise.policy.files import whole, write_text
+T = TypeVar("T")
+Floats = npt.NDArray[np.float64]
+# The policies a round can speak of. A method's anchors, players and opponents refer to these names only.
+INITIAL = "initial"  # the policy the run started from
+START = "start"  # the policy at the start of this round (pi_t; "self")
+BEFORE = "before"  # the policy at the start of the round before (in round 1: the initial policy)
+OPPONENT = "opponent"  # whom responses are compared with: the policy itself, unless an update says otherwise
+UNIFORM = "uniform"  # every response alike; exact games only
+# Policies that an update keeps from round to round (`Update.memory`); all start as the initial policy.
+MAGNET = "magnet"  # what a magnetic method is pulled to
+LAZY = "lazy"  # the undecided sequence of an optimistic method (pi')
+FITTED = "fitted"  # the last fit before it was extrapolated
+AVERAGE = "average"  # a moving average of the policies
+SLOW = "slow"  # the slower of two chasing policies
+REACHED = "reached"  # where an update stood when it last began again
+TEACHER = "teacher"  # what rewards tokens; trained in round 1
+POLICY = "policy"  # the name of a round's main fit
 
 
-class Seeds:
-    """Every draw of a run, addressed by name. There is no generator whose state could be lost.
+@dataclass(frozen=True, kw_only=True)
+class Geometric:
+    """The mixture base^(1 - share) * other^share, normalised.
 
-    `seeds(...)` is a 63-bit integer that depends on the run's seed and the names given, and on nothing else.
+    Exact in a finite game. A language model mixes next-token log-probs and renormalises each token, which is
+    not the mixture of sequences (Munos et al. 2023 do the same).
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    share: float
+    base: str = START
+    other: str = INITIAL
 
-    def __call__(self, *names: str | int) -> int:
-        digest = hashlib.blake2b(json.dumps([self.seed, *names]).encode(), digest_size=8)
-        return int.from_bytes(digest.digest(), "little") >> 1
-
-    def generator(self, *names: str | int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(self(*names)))
+    def __str__(self) -> str:
+        return f"{self.base}^{1 - self.share:g} {self.other}^{self.share:g}"
 
 
-class Journal:
-    """The run folder, seen as a journal: what is there has happened, whole; what is not has not."""
+@dataclass(frozen=True)
+class Past:
+    """A policy drawn uniformly from the starting policies of this round and all before, anew for each prompt."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.metrics = folder / "metrics.jsonl"
-
-    def stage(self, round: int, name: str) -> Path:
-        return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
-
-    def checkpoint(self, round: int, name: str = POLICY) -> Path:
-        """The policy that a round ended with, or another that it made on the way."""
-        own = f"round-{round:03d}" if round else "initial"
-        return self.checkpoints / (own if name == POLICY else f"{own}-{name}")
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    def tidy(self, round: int, used: set[str], started: set[str]) -> None:
-        """Drop policies made on the way that no name means any more, and optimizer states that no fit starts from.
-
-        used, started   checkpoints that a name means; those of them that a fit may start from.
-        """
-        for past in (round - 1, round):
-            for folder in self.checkpoints.glob(f"round-{past:03d}*"):
-                if folder.name not in used and folder != self.checkpoint(past):
-                    shutil.rmtree(folder)
-                elif folder.name not in started:
-                    (folder / MOMENTS).unlink(missing_ok=True)
-
-    def settled(self, round: int) -> Path:
-        """Which checkpoint each policy's name means after a round; written last, it says that the round is done."""
-        return self.folder / "rounds" / f"{round:03d}" / "policies.json"
-
-    @property
-    def progress(self) -> Path:
-        """Weights and optimizer in the middle of a fit."""
-        return self.folder / "progress.safetensors"
-
-    def rounds_done(self) -> int:
-        done = 0
-        while self.settled(done + 1).exists():
-            done += 1
-        return done
-
-    def append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("ab+") as file:
-            size = file.tell()
-            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # cut by a crash
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-            file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Whole lines only: a line cut by a crash is not there."""
-        path = self.folder / name
-        if path.exists():
-            # not splitlines: it would also cut inside a text, at U+2028 and its like
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                yield json.loads(line)
-
-    def rewind(self, name: str, round: int, step: int | None = None) -> None:
-        """Drop the lines after (round, step), which a resumed run will write again."""
-        position = (round, step if step is not None else -1)
-        kept = [line for line in self.lines(name) if (line["round"], line.get("step", -1)) <= position]
-        if (self.folder / name).exists():
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-            write_text(self.folder / name, text)
+    def __str__(self) -> str:
+        return "past"
 
 
-def save_rows(path: Path, rows: Rows) -> None:
-    """Comparisons of text as parquet, with who wrote what and how it was judged."""
-    columns: dict[str, Any] = {
-        "prompt_ids": [list(p.ids) for p in rows.prompts],
-        "prompt": [p.text for p in rows.prompts],
-        "context": [json.dumps(p.context, ensure_ascii=False) for p in rows.prompts],
-        "weight": rows.weight.tolist(),
-        "prob": [None] * len(rows) if rows.prob is None else rows.prob.tolist(),
-        "reward": [None] * len(rows) if rows.reward is None else rows.reward.tolist(),
-        "responses": [[_plain(response) for response in group] for group in rows.responses],
-    }
-    schema = pa.schema(
-        [
-            ("prompt_ids", pa.list_(pa.int64())),
-            ("prompt", pa.string()),
-            ("context", pa.string()),
-            ("weight", pa.float64()),
-            ("prob", pa.float64()),
-            ("reward", pa.list_(pa.float64())),
-            ("responses", pa.list_(_RESPONSE)),
-        ],
-        metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)},
-    )
-    with whole(path) as draft:
-        pq.write_table(pa.Table.from_pydict(columns, schema=schema), draft)
+@dataclass(frozen=True, kw_only=True)
+class Perturbation:
+    """start + scale v, v the unit vector that `World.nudge` draws in this round."""
+
+    scale: float
+    block: int = 0
+    start: str = START
+    direction: str = "zeroth-order"
+
+    def __str__(self) -> str:
+        return f"{self.start} nudged"
 
 
-def load_rows(path: Path) -> Rows:
-    """The inverse of `save_rows`."""
-    table = pq.read_table(path)
-    writers = tuple(json.loads(table.schema.metadata[b"writers"]))
-    columns = table.to_pydict()
-    prompts = [
-        Prompt(tuple(ids), json.loads(context), text)
-        for ids, context, text in zip(
-            columns["prompt_ids"], columns["context"], columns["prompt"], strict=True
-        )
-    ]
-    responses = [
-        [Response(**{**r, "ids": tuple(r["ids"]), "lead": tuple(r["lead"])}) for r in group]
-        for group in columns["responses"]
-    ]
-    judged = all(prob is not None for prob in columns["prob"])
-    scored = len(table) > 0 and all(reward is not None for reward in columns["reward"])
-    return Rows(
-        prompts=objects(prompts),
-        responses=objects(responses, width=len(writers)),
-        weight=np.array(columns["weight"], dtype=np.float64),
-        writers=writers,
-        prob=np.array(columns["prob"], dtype=np.float64) if judged else None,
-        reward=np.array(columns["reward"], dtype=np.float64) if scored else None,
-        fresh=json.loads(table.schema.metadata[b"fresh"]),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Tilted:
+    """pi exp(logit P(y beats y_b)/beta)/Z, y_b the first response of the row; exact games only."""
+
+    beta: float
+    by: str = INITIAL
+
+    def __str__(self) -> str:
+        return f"{self.by} tilted"
 
 
-def objects(values: list[Any], width: int | None = None) -> np.ndarray:
-    """An object array [N] or [N, width] (numpy would otherwise look inside the values)."""
-    array = np.empty(len(values) if width is None else (len(values), width), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value if width is None else [*value]
-    return array
+Who = str | Geometric | Past | Perturbation | Tilted
 
 
-_RESPONSE = pa.struct(
-    [
-        ("ids", pa.list_(pa.int64())),
-        ("text", pa.string()),
-        ("finished", pa.bool_()),
-        ("logp", pa.float64()),
-        ("lead", pa.list_(pa.int64())),
-    ]
-)
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a run stands: how many rounds are done, and which policy each name means.
 
+    A policy is whatever its world understands: a table, or the name of a checkpoint. There is no random
+    state: every draw is addressed by name (`state.seeds`), so a resumed run draws what it would have drawn.
 
-def _plain(response: Response) -> dict[str, Any]:
-    return {
-        "ids": list(response.ids),
-        "text": response.text,
-        "finished": response.finished,
-        "logp": response.logp,
-        "lead": list(response.lead),
-    }
+    past    the starting policies of the rounds before this one, if anybody asks for them; else empty.
+    """
+
+    round: int
+    policies: Mapping[str, Any]
+    past: tuple[Any, ...] = ()
+    keep_past: bool = False
+
+    @classmethod
+    def begin(cls, initial: Any, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
+        names = (INITIAL, START, BEFORE, OPPONENT, *memory)
+        return cls(round=1, policies=dict.fromkeys(names, initial), keep_past=keep_past)
+
+    def advance(self, moved: Mapping[str, Any]) -> State:
+        """The next round, with the policies that `moved`: its starting policy, and what the update keeps."""
+        new = moved[START]
+        policies = {**self.policies, BEFORE: self.policies[START], OPPONENT: new, **moved}
+        past = (*self.past, self.policies[START]) if self.keep_past else ()
+        return replace(self, round=self.round + 1, policies=policies, past=past)
+
+    def with_policies(self, **policies: Any) -> State:
+        """The same round with other policies under the given names."""
+        return replace(self, policies={**self.policies, **policies})

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
+from equipoise.games.preference import PreferenceGame
 from equipoise.oracles.protocol import Context, OracleError
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
-
-if TYPE_CHECKING:
-    from equipoise.games.preference import PreferenceGame
 
 Variant = Literal["intransitive", "transitive"]
 
@@ -89,8 +87,6 @@ class LanguageGame:
 
     def as_preference_game(self, reference: Float[Tensor, "X A"]) -> PreferenceGame:
         """The same game for the exact solvers, with the given policy as its reference."""
-        from equipoise.games.preference import PreferenceGame
-
         return PreferenceGame(self.preference, reference, names=self.responses, prompt_names=self.prompts)
 
     def describe(self) -> str:

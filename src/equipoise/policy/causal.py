@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.data.collate import Ids, Prompt, Response, Scored, collate
+from equipoise.data.collate import Ids, Scored, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
-from equipoise.policy.portions import BUDGET
-from equipoise.policy.protocol import Decoding, ModelError
-from equipoise.policy.sample import sample
+from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer
 
 log = logging.getLogger(__name__)
+
+BUDGET = 4096  # tokens through the model at a time; on a CPU more at a time is no faster
 
 
 class CausalPolicy:
@@ -161,21 +161,6 @@ class CausalPolicy:
         """([B, K, T, D] last hidden states that predict the responses' tokens, [B, K, T] True where there is one)."""
         found, mask = self.scorer.features(batch.to(self.device))
         return found.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        count: int,
-        *,
-        seed: int,
-        decoding: Decoding,
-        places: Sequence[int] | None = None,
-        mixed_with: tuple[Any, float] | None = None,
-    ) -> list[list[Response]]:
-        """`count` responses to every prompt; see `policy.sample`."""
-        return sample(
-            self, prompts, count, seed=seed, decoding=decoding, places=places, mixed_with=mixed_with
-        )
 
 
 def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, seed: int) -> Any:

@@ -1,19 +1,8 @@
-"""A policy, as the game sees it: something that writes responses and says how probable they are.
-
-`CausalPolicy` (a transformer) and a table of an exact game (`games.tabular`) are the two we have; they share
-no code, and meet in `play`.
-"""
+"""How responses are sampled, and the error of a model that cannot be loaded or used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
-
-from equipoise.data.collate import Prompt, Response
-from equipoise.data.pack import Batch
 
 
 class ModelError(ValueError):
@@ -47,20 +36,3 @@ class Decoding:
             raise ValueError(
                 f"engine must be 'torch' or 'vllm' and memory a share, got {self.engine!r}, {self.memory}"
             )
-
-
-class Policy(Protocol):
-    """sample: `count` responses per prompt, reproducible from the seed and the prompt's place.
-    logprobs: differentiable sums of token log-probs [B, K] and token counts [B, K]."""
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        count: int,
-        *,
-        seed: int,
-        decoding: Decoding,
-        places: Sequence[int] | None = None,
-    ) -> list[list[Response]]: ...
-
-    def logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]: ...

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
 
 from equipoise.core.logprob import (
     by_response,
@@ -21,11 +22,11 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
-from equipoise.policy.attention import attending, register
-from equipoise.policy.block import Blocks
-from equipoise.policy.bodies import Bodies, fused
-from equipoise.policy.layout import Layout
-from equipoise.policy.maps import Unusual
+from equipoise.policy.kernels.attention import NAME, attend, attending
+from equipoise.policy.kernels.decoder_layer import Blocks
+from equipoise.policy.kernels.elementwise import Bodies, fused
+from equipoise.policy.kernels.linear import Unusual
+from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Scorer(nn.Module):
         Chooses `blocks` on the way: the first of their forms that the probe finds no fault with. Windows that it does
         not fill are read from the configuration.
         """
-        register()
+        AttentionInterface.register(NAME, attend)
         forms: list[Bodies | None] = [*[fused()] * compiled, Bodies(), None]
         for bodies in forms:
             try:

@@ -8,15 +8,15 @@ from dataclasses import asdict, fields
 from difflib import get_close_matches
 from typing import Any
 
-from equipoise.core.logic import algebra
-from equipoise.core.logic.count import coefficients
-from equipoise.core.logic.formula import ATOMS, FALSE, TRUE
-from equipoise.core.logic.losses import LINKS, READINGS, STRUCTURES, UNREAD, Reading
-from equipoise.core.logic.parse import parse
-from equipoise.core.logic.relate import census, direction, hasse, relation
-from equipoise.core.logic.structure import Structure, in_words, of_rows
 from equipoise.core.objectives import CATALOG
 from equipoise.methods.index import METHODS
+from equipoise.semantics import algebra
+from equipoise.semantics.count import coefficients
+from equipoise.semantics.formula import ATOMS, FALSE, TRUE
+from equipoise.semantics.losses import LINKS, READINGS, STRUCTURES, UNREAD, Reading
+from equipoise.semantics.parse import parse
+from equipoise.semantics.relate import census, direction, hasse, relation
+from equipoise.semantics.structure import Structure, in_words, of_rows
 
 Report = dict[str, Any]
 

@@ -2,9 +2,9 @@
 
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG
-from equipoise.core.objectives.chasing import Ofs
-from equipoise.core.objectives.degree import DegreeDpo, WithDegrees
+from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.f_dpo import AlphaDpo, FDpo, ForwardKlDpo, JensenShannonDpo
+from equipoise.core.objectives.fast_slow import FastSlowDpo
 from equipoise.core.objectives.hinge import Hinge, HingeNorm, Slic
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.lists import PlackettLuce, Tpo
@@ -18,6 +18,7 @@ from equipoise.core.objectives.logistic import (
     Rdpo,
     RsoNorm,
 )
+from equipoise.core.objectives.margin_shapes import DiscoPop, ExoPair
 from equipoise.core.objectives.masked import SparsePo, Tdpo, Tdpo1, Tdpo2
 from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo, Unlikelihood
 from equipoise.core.objectives.optimism import Vpo, Xpo
@@ -27,15 +28,14 @@ from equipoise.core.objectives.rationale import RationaleDpo, WithRationale
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
-from equipoise.core.objectives.shaped import DiscoPop, ExoPair
-from equipoise.core.objectives.spa import Spa
+from equipoise.core.objectives.self_annotation import Spa
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
 from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.token_level import Ppo
-from equipoise.core.objectives.unary import ApoZeroUnpaired, Bco, Kto
 from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoKl, NpoRt, SimNpo
+from equipoise.core.objectives.unpaired import ApoZeroUnpaired, Bco, Kto
 from equipoise.core.objectives.weighted import Wpo
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "Egpo",
     "ExoPair",
     "FDpo",
+    "FastSlowDpo",
     "FlexDpo",
     "ForwardKlDpo",
     "Gpo",
@@ -87,7 +88,6 @@ __all__ = [
     "Objective",
     "Odpo",
     "OffsetDpo",
-    "Ofs",
     "Onpo",
     "Orpo",
     "P3o",

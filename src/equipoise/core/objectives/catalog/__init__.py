@@ -14,8 +14,8 @@ from equipoise.core.objectives.catalog import (
     reference_free,
     self_play,
     token_pairs,
-    unary,
 )
+from equipoise.core.objectives.catalog import unpaired as unary
 from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
 __all__ = ["CATALOG", "Claim", "Confidence", "Data", "Limit", "Row"]

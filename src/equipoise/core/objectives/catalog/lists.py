@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.core.objectives.catalog.given import paid
+from equipoise.core.objectives.catalog.premises import paid
 from equipoise.core.objectives.catalog.row import NO_LABEL, Limit, Row
 from equipoise.core.objectives.lists import PlackettLuce, Tpo
 

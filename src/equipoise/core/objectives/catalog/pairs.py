@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import log, log1p
 
-from equipoise.core.objectives.catalog import given
+from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import LOG2, NO_LABEL, Limit, Row, always, never, softplus
 from equipoise.core.objectives.hinge import HingeNorm
 from equipoise.core.objectives.logistic import (
@@ -17,8 +17,8 @@ from equipoise.core.objectives.logistic import (
     Rdpo,
     RsoNorm,
 )
+from equipoise.core.objectives.margin_shapes import DiscoPop, ExoPair
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
-from equipoise.core.objectives.shaped import DiscoPop, ExoPair
 from equipoise.core.objectives.squared import Ipo, IpoMean
 from equipoise.core.objectives.weighted import Wpo
 
@@ -188,7 +188,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: -LOG2 - 0.5 * (log(o.smoothing) + log1p(-o.smoothing)),
         variants=({"smoothing": 0.2},),
         bounded="loss >= 0; margin at log((1 - e)/e)",
-        evidence=("tests/core/test_shaped.py", "tests/agree/test_trl_losses.py"),
+        evidence=("tests/core/test_margin_shapes.py", "tests/agree/test_trl_losses.py"),
     ),
     "discopop": Row(
         build=DiscoPop,
@@ -200,7 +200,7 @@ ROWS: dict[str, Row] = {
             "first_order": "its slope at margin 0 is positive: the first step lowers the chosen response"
         },
         bounded="loss >= 0; margin without bound",
-        evidence=("tests/core/test_shaped.py", "tests/agree/test_trl_losses.py"),
+        evidence=("tests/core/test_margin_shapes.py", "tests/agree/test_trl_losses.py"),
     ),
     "rpo": Row(
         build=Rpo,

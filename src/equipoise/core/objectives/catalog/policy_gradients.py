@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from equipoise.core.objectives import estimates
-from equipoise.core.objectives.catalog import given
+from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import NO_LABEL, Limit, Row, never
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
 from equipoise.core.objectives.token_level import Ppo
@@ -110,6 +110,6 @@ ROWS: dict[str, Row] = {
         reward_shift_invariant=False,  # rewards are advantages already
         data="rewards",
         bounded="gain from moving, by the clip",
-        evidence=("tests/core/test_token_level.py", "tests/play/test_advantages.py", "rto_credit"),
+        evidence=("tests/core/test_token_level.py", "tests/play/test_ppo.py", "rto_credit"),
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import exp, log1p
 
-from equipoise.core.objectives.catalog import given
+from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, always, never, softplus
 from equipoise.core.objectives.hinge import Hinge, Slic
 from equipoise.core.objectives.odds import Asft, Orpo, Unlikelihood

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from equipoise.core.objectives import estimates
-from equipoise.core.objectives.catalog import given
+from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import LOG2, NO_LABEL, Limit, Row, never
-from equipoise.core.objectives.chasing import Ofs
+from equipoise.core.objectives.fast_slow import FastSlowDpo
 from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
-from equipoise.core.objectives.spa import Spa
+from equipoise.core.objectives.self_annotation import Spa
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
@@ -164,7 +164,7 @@ ROWS: dict[str, Row] = {
         evidence=("tests/core/test_optimism.py", "vpo_optimism_pessimism"),
     ),
     "ofs": Row(
-        build=Ofs,
+        build=FastSlowDpo,
         title="Online fast-slow chasing DPO",
         paper="2406.05534",
         confidence="verified in code",
@@ -172,7 +172,7 @@ ROWS: dict[str, Row] = {
         variants=({"slow": True},),
         bounded="contest by its clamp; margin without bound",
         limits=(Limit(parameters={"chase": 0.0}, is_="dpo"),),
-        evidence=("tests/core/test_chasing.py", "tests/play/test_fast_slow.py", "ofs_forgetting"),
+        evidence=("tests/core/test_fast_slow_loss.py", "tests/play/test_fast_slow.py", "ofs_forgetting"),
     ),
     "spa": Row(
         build=Spa,
@@ -187,7 +187,7 @@ ROWS: dict[str, Row] = {
             Limit(parameters={"threshold": 1e9}, is_="cdpo", words="every pair doubtful"),
             Limit(parameters={"smoothing": 0.0}, is_="dpo"),
         ),
-        evidence=("tests/play/test_own_labels.py",),
+        evidence=("tests/play/test_self_labelled.py",),
     ),
     "hypo": Row(
         build=Hypo,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from equipoise.core.objectives.catalog.given import masks
+from equipoise.core.objectives.catalog.premises import masks
 from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, always, never
-from equipoise.core.objectives.degree import DegreeDpo
+from equipoise.core.objectives.degradation import DegreeDpo
 from equipoise.core.objectives.masked import SparsePo, Tdpo1, Tdpo2
 from equipoise.core.objectives.rationale import RationaleDpo, RationaleOrpo, RationaleSimpo
 

@@ -1,0 +1,140 @@
+"""Auxiliary heads: small networks trained jointly with the policy. What they read, what they give, how they begin.
+
+A network is no part of the policy. Its weights stand in a file of their own beside each checkpoint, a run goes on from
+them, and whoever loads the checkpoint to sample from it never sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+HeadInput = Literal["layers", "means"]
+
+
+@runtime_checkable
+class AuxiliaryHead(Protocol):
+    """The recipe of a network.
+
+    reads          "layers": the states of all layers of a frozen model, [L, N, D], where each of N tokens is predicted;
+                   it says one number for each token. "means": the policy's last hidden states, averaged over each
+                   of R responses, [R, D]; it says one number for each response.
+    says           names of what it says: weights of tokens, or what `Scores.said` finds.
+    weight_decay   of its group in AdamW.
+    """
+
+    @property
+    def reads(self) -> HeadInput: ...
+
+    @property
+    def says(self) -> tuple[str, ...]: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    def build(self, width: int, layers: int) -> nn.Module:
+        """A new module for a model of this width and depth; draws from torch's generator."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseMasks:
+    """SparsePO's learned masks: one for log-ratios and divergences alike (`common`), or one for each.
+
+        m_k = relu( sum_l c_l relu( a_l . LayerNorm(h_lk) + b_l ) )
+
+    h_lk   state of the frozen reference in layer l, from which token k is predicted.
+
+    Every mask begins at 1 (a = 0, b = 1, c = 1/L), where the loss is TDPO1's; the ReLUs make exact zeros as it is
+    trained. Begun at random, a token whose sums are negative would be 0 with no gradient, for good; of few layers that
+    is most tokens. The authors' dropout of 0.1 is left out: a log-prob here is a number and no draw, and a
+    resumed run repeats it.
+
+    Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code; where the mask begins, and
+    that a_l is a layer's own while LayerNorm is shared, are DERIVED.
+    """
+
+    common: bool = True
+    weight_decay: float = 0.01
+    reads: ClassVar[HeadInput] = "layers"
+    says: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+
+    def build(self, width: int, layers: int) -> nn.Module:
+        return MaskNetwork(width, layers, self.common)
+
+
+class MaskNetwork(nn.Module):
+    def __init__(self, width: int, layers: int, common: bool) -> None:
+        super().__init__()
+        self.masks = nn.ModuleList(_Mask(width, layers) for _ in range(1 if common else 2))
+
+    def forward(self, states: Float[Tensor, "L N D"]) -> Mapping[str, Float[Tensor, N]]:
+        return {"utility": self.masks[0](states), "divergence": self.masks[-1](states)}
+
+
+class _Mask(nn.Module):
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(nn.Linear(width, 1) for _ in range(layers))
+        self.share = nn.Parameter(torch.full((layers,), 1 / layers))
+        for layer in self.layers:
+            nn.init.zeros_(layer.weight)
+            nn.init.ones_(layer.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        seen = [layer(self.norm(h)).squeeze(-1) for layer, h in zip(self.layers, states, strict=True)]
+        return relu(relu(torch.stack(seen, dim=-1)) @ self.share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegreeHeads:
+    """SPO's classifier: which share of its key phrases a text lacks; a linear head for chosen, one for rejected texts.
+
+    degrees   classes: whole, and degrees - 1 steps of removal.
+
+    It says log q(d|y) of each text's own degree, for the columns of `WithDegrees`. Source: a choice of this library
+    (DERIVED); Li et al. 2024 (2409.17791) published no code.
+    """
+
+    degrees: int = 4
+    weight_decay: float = 0.0
+    reads: ClassVar[HeadInput] = "means"
+    says: ClassVar[tuple[str, ...]] = ("degree",)
+
+    def build(self, width: int, layers: int) -> nn.Module:
+        return DegreeNetwork(width, self.degrees)
+
+
+class DegreeNetwork(nn.Module):
+    def __init__(self, width: int, degrees: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(width, degrees) for _ in range(2))
+        self.degrees = degrees
+
+    def forward(self, means: Float[Tensor, "R D"]) -> Mapping[str, Float[Tensor, R]]:
+        """The rows are the 2 `degrees` texts of one pair after another."""
+        side, degree = (torch.tensor(x, device=means.device) for x in columns_of(self.degrees))
+        texts = means.unflatten(0, (-1, 2 * self.degrees))
+        logits = torch.stack([head(texts) for head in self.heads], dim=2)  # [B, texts, side, degrees]
+        own = logits.log_softmax(dim=3)[:, torch.arange(len(side)), side, degree]
+        return {"degree": own.flatten()}
+
+
+def columns_of(degrees: int) -> tuple[list[int], list[int]]:
+    """(side, degree) of each column: chosen and rejected whole, then chosen with less and less, then rejected."""
+    steps = list(range(1, degrees))
+    return [0, 1, *[0] * len(steps), *[1] * len(steps)], [0, 0, *steps, *steps]
+
+
+def build_head(head: AuxiliaryHead, width: int, layers: int, seed: int) -> nn.Module:
+    """A new module of the recipe, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return head.build(width, layers)

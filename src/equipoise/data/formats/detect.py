@@ -1,0 +1,108 @@
+"""Which format a file has: decided from all of its rows, said aloud, and never guessed."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from equipoise.data.errors import DataError
+from equipoise.data.formats.registry import ANSWERS, FORMATS, MEDIA, OPTIONAL, Format, Row
+
+PROMPT_LIKE = ("instruction", "question", "input")
+# Names whose misspelling would silently change what a row means; `text`, `input` and `id` are too common.
+TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL[1:])
+_ALL_COLUMNS = frozenset(name for entry in FORMATS.values() for name in entry.columns)
+KNOWN = _ALL_COLUMNS | ANSWERS | set(OPTIONAL) | set(MEDIA) | set(PROMPT_LIKE)
+
+
+def decide(rows: Sequence[Row], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
+    """The format of these rows, and the sentence that says why. Raises DataError when it is not certain.
+
+    A format named in the configuration wins. Otherwise every row votes; rows with null or malformed values
+    fit no format and do not vote (the parser will refuse them one by one). Two formats with votes: refused.
+    """
+    if wanted != "auto":
+        return _named(wanted), f"format {wanted}: as configured"
+    columns: Counter[str] = Counter(name for row in rows for name in row)
+    _check_spelling(columns, TELLING, file)
+    votes: Counter[str] = Counter()
+    by_columns: dict[frozenset[str], list[Format]] = {}
+    for row in rows:
+        names = frozenset(row)
+        if names not in by_columns:
+            by_columns[names] = [entry for entry in FORMATS.values() if entry.has_columns(names)]
+        votes.update(entry.name for entry in by_columns[names] if entry.fits(row))
+    if len(votes) == 1:
+        name = next(iter(votes))
+        shown = ", ".join(FORMATS[name].columns)
+        return FORMATS[name], f"format {name}: columns {shown} in {votes[name]:,} of {len(rows):,} rows"
+    if votes:
+        raise _several(votes, file)
+    raise _nothing(columns, by_columns.values(), file)
+
+
+def _named(wanted: str) -> Format:
+    if wanted not in FORMATS:
+        near = difflib.get_close_matches(wanted, FORMATS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FORMATS)}"
+        raise DataError(f"unknown format {wanted!r}", hint=hint)
+    return FORMATS[wanted]
+
+
+def _several(votes: Counter[str], file: str) -> DataError:
+    counts = "; ".join(f"{name}: {count:,} rows" for name, count in votes.most_common())
+    lines = " or ".join(f"`format: {name}`" for name, _ in votes.most_common())
+    return DataError(f"more than one format fits: {counts}", file=file or None, hint=f"add {lines}")
+
+
+def _nothing(columns: Counter[str], fitting: Iterable[list[Format]], file: str) -> DataError:
+    _check_spelling(columns, sorted(_ALL_COLUMNS), file)
+    by_columns = next((entry for entries in fitting for entry in entries), None)
+    if by_columns is not None:
+        return DataError(
+            f"columns {', '.join(by_columns.columns)} are there, but no row has text or messages in all",
+            file=file or None,
+            hint='write text as a string and chat as [{"role": ..., "content": ...}, ...]',
+        )
+    substitute = next((name for name in PROMPT_LIKE if columns[name]), None)
+    answers = columns["chosen"] or columns["completion"]
+    if "prompt" not in columns and substitute and answers:
+        return DataError(
+            f"there is no `prompt`, but there is `{substitute}`",
+            file=file or None,
+            hint=f"add `mapping: {{prompt: {substitute}}}`",
+        )
+    known = "; ".join(dict.fromkeys(", ".join(entry.columns) for entry in FORMATS.values()))
+    return DataError(
+        f"no known format has the columns {', '.join(columns)}",
+        file=file or None,
+        hint=f"known column sets: {known}. Rename with `mapping: {{ours: yours}}`",
+    )
+
+
+def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: str) -> None:
+    """Raises DataError for a column one slip away from a name that is missing."""
+    present = set(columns)
+    for name in sorted(present - KNOWN):
+        right = next((r for r in right_names if r not in present and is_slip(name, r)), None)
+        if right:
+            raise DataError(
+                f"column `{name}`: did you mean `{right}`?",
+                file=file or None,
+                hint=f"add `mapping: {{{right}: {name}}}`, or name the `format:` if it is something else",
+            )
+
+
+def is_slip(name: str, right: str) -> bool:
+    """Whether `name` is `right` but for case, one letter (more, less, other, swapped) or a cut ending."""
+    name = name.lower()
+    if name == right or (len(name) >= 5 and right.startswith(name) and len(right) - len(name) <= 2):
+        return True
+    if abs(len(name) - len(right)) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(name, right, strict=False)) if a != b), None)
+    if start is None:
+        return True
+    a, b = name[start:], right[start:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])

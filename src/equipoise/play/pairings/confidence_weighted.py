@@ -1,0 +1,104 @@
+"""Labels that are believed as far as an estimator is sure of them (UPO, Wang et al. 2024, 2409.11212)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import log
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.special import entr
+
+from equipoise.core.objectives.base import positive
+from equipoise.oracles import learned
+from equipoise.oracles.learned import Fitting, LearnedReward
+from equipoise.play.pairings.learned_reward import labelled
+from equipoise.play.pairings.sampled import Scored, distinct
+from equipoise.play.rows import Rows
+from equipoise.play.state import Floats, State
+from equipoise.play.world import World
+
+
+def disagreement(prob: Tensor) -> Tensor:
+    """B = H(mean_t p_t) - mean_t H(p_t) of passes p [T, ...], in nats: from 0, where all agree, to log 2.
+
+    H is the entropy of a coin. B is the same for p and 1 - p.
+    """
+
+    def entropy(p: Tensor) -> Tensor:
+        return entr(p) + entr(1 - p)
+
+    return (entropy(prob.mean(dim=0)) - entropy(prob).mean(dim=0)).clamp(0, log(2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceWeighted:
+    """Every response of the better half against every one of the worse half, labelled by how sure the order is.
+
+        c = (1 - B/log 2)^mu,    P(y_w beats y_l) = (1 + c)/2,    weight c
+
+    B         what `passes` of an estimator disagree on, see `disagreement`: of a Bradley-Terry reward on frozen
+              features, learned from recorded pairs in round 1, whose last hidden layer loses a share `dropout` in each
+              pass, the same units for both responses.
+    mu        > 0, how fast belief falls.
+
+    A loss of labelled pairs becomes the conservative one with e = (1 - c)/2: where all passes agree the pair is
+    certain, where they say nothing it draws the margin to 0 and has no weight. Halves are by the win rates among each
+    other. The paper's own smoothing, 1/(1 + P) of a weight P <= 1, never falls below one half and would unlearn every
+    label; this one is DERIVED, and so is the estimator. Raises ValueError for parameters out of range.
+    """
+
+    mu: float = 1.0
+    passes: int = 10
+    dropout: float = 0.1
+    fitting: Fitting = field(default_factory=Fitting)
+    parameters: ClassVar[tuple[str, ...]] = ("mu", "passes", "dropout")
+
+    def __post_init__(self) -> None:
+        positive(mu=self.mu)
+        if self.passes < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"need passes >= 1 and dropout in [0, 1), got {self.passes!r} and {self.dropout!r}"
+            )
+
+    def check(self, samples: int) -> None:
+        if samples < 2 or samples % 2:
+            raise ValueError(f"two halves need an even number of responses per prompt, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        count = rows.responses.shape[1]
+        self.check(count)
+        scored = Scored().form(world, state, rows)
+        assert scored.reward is not None
+        ranked = (-scored.reward).argsort(axis=1, kind="stable").T
+        parts = [
+            rows.pair(better, worse, np.ones(len(rows)))
+            for better in ranked[: count // 2]
+            for worse in ranked[count // 2 :]
+        ]
+        pairs = distinct(Rows.join(parts))
+        sure = self.sure(world, state, pairs)
+        return replace(pairs, prob=(1 + sure) / 2, weight=pairs.weight * sure)
+
+    def sure(self, world: World, state: State, pairs: Rows) -> Floats:
+        """[N] c of each pair."""
+        kept = world.kept(
+            state,
+            "estimator",
+            lambda seed: learned.fit(
+                *labelled(world, state, world.recorded(state)), seed=seed, fitting=self.fitting
+            ),
+        )
+        estimator = LearnedReward.of(kept)
+        with torch.no_grad():
+            better, worse = estimator.hidden(world.features(state, pairs).double()).unbind(dim=1)
+            parts = (better - worse) * estimator.head.weight[0]
+            draw = torch.Generator().manual_seed(state.round)  # which units are lost, in every run alike
+            stay = torch.rand(self.passes, 1, parts.shape[1], generator=draw) >= self.dropout
+            prob = (parts * stay / (1 - self.dropout)).sum(dim=2).sigmoid()
+            return ((1 - disagreement(prob) / log(2)) ** self.mu).numpy()
+
+    def describe(self) -> str:
+        return "the better half against the worse half, labelled by how sure an estimator is"

@@ -1,0 +1,119 @@
+"""Reward learning on policy (Lang et al. 2024, 2403.19279): the reward is learned again on what the policy writes.
+
+(1) a reward on recorded pairs, (2) policy gradient, (3) own samples of the policy, (4) the reward learned again with
+them, (5) policy gradient from the initial policy with the new reward. Nobody labels the samples. Two ways to use them:
+RLP-UML makes the reward's last layer keep what two samples of one prompt share (`oracles.bottleneck`); RLP-SPG makes
+pairs of what the policy says most often and what it says else (`oracles.agreement`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipoise.oracles import learned
+from equipoise.oracles.agreement import Same, confident_pair, same_text
+from equipoise.oracles.learned import Fitting, LearnedReward, Views
+from equipoise.play.rows import Rows
+from equipoise.play.state import REACHED, State
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByLearnedReward:
+    """Every response with a reward learned from recorded pairs, and learned again every so many rounds.
+
+    every        rounds of policy gradient with one reward.
+    own          samples per prompt of the policy reached, on which it is learned again.
+    bottleneck   RLP-UML: weight lambda of the bottleneck loss on two samples of a prompt, >= 0; 0 leaves it out.
+    confidence   RLP-SPG: the largest cluster's least share of a prompt's samples, in [0, 1]; None makes no pairs.
+    same         when two responses say the same.
+
+    The reward is learned where it is first needed and kept with the run, under the round from which it serves.
+    """
+
+    every: int = 50
+    own: int = 10
+    bottleneck: float = 0.0
+    confidence: float | None = None
+    fitting: Fitting = field(default_factory=Fitting)
+    same: Same = same_text
+    parameters: ClassVar[tuple[str, ...]] = ("every", "own", "bottleneck", "confidence")
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.own < 2:
+            raise ValueError(f"need every >= 1 round and own >= 2 samples, got {self.every} and {self.own}")
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        reward = self.reward(world, state, (state.round - 1) // self.every)
+        return replace(rows, reward=reward.rewards(world.features(state, rows)).numpy())
+
+    def reward(self, world: World, state: State, phase: int) -> LearnedReward:
+        """The reward of a phase of the run; a phase is `every` rounds."""
+        name = f"round-{phase * self.every + 1:03d}"
+        return LearnedReward.of(world.kept(state, name, lambda seed: self.learn(world, state, phase, seed)))
+
+    def learn(self, world: World, state: State, phase: int, seed: int) -> Mapping[str, Tensor]:
+        data = world.recorded(state)
+        pairs, prob, weight = labelled(world, state, data)
+        views = None
+        if phase:
+            own = world.write(state, world.prompts(state), REACHED, self.own)
+            if self.bottleneck:
+                views = _views(world, state, own)
+            if self.confidence is not None:
+                made = self.made(world, state, own, self.reward(world, state, phase - 1))
+                more = labelled(world, state, made)
+                pairs, prob, weight = (
+                    torch.cat(two) for two in zip((pairs, prob, weight), more, strict=True)
+                )
+        return learned.fit(
+            pairs,
+            prob,
+            weight,
+            seed=seed,
+            views=views,
+            bottleneck=self.bottleneck,
+            fitting=self.fitting,
+        )
+
+    def made(self, world: World, state: State, own: Rows, reward: LearnedReward) -> Rows:
+        """RLP-SPG's pairs. In place of one response drawn from outside the cluster: all, sharing the row's weight."""
+        assert self.confidence is not None
+        values = reward.rewards(world.features(state, own)).tolist()
+        kept: list[tuple[int, int, int, float]] = []
+        for row, texts in enumerate(world.texts(own)):
+            found = confident_pair(texts, values[row], self.confidence, self.same)
+            if found:
+                best, rest = found
+                kept += [(row, best, loser, 1 / len(rest)) for loser in rest]
+        at = np.array([k[:3] for k in kept], dtype=int).reshape(-1, 3)
+        pairs = own.take(at[:, 0]).pair(at[:, 1], at[:, 2], np.ones(len(at)))
+        return replace(pairs, weight=pairs.weight * np.array([k[3] for k in kept]))
+
+    def describe(self) -> str:
+        return (
+            f"every response with a reward learned from recorded pairs, and again every {self.every} rounds"
+        )
+
+
+def labelled(world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """(features [N, 2, F], P(first beats second) [N], weight [N])."""
+    prob = np.ones(len(rows)) if rows.prob is None else rows.prob
+    return world.features(state, rows), torch.from_numpy(prob), torch.from_numpy(rows.weight)
+
+
+def _views(world: World, state: State, own: Rows) -> Views:
+    """The samples of each prompt beside each other, in disjoint pairs."""
+    features = world.features(state, own)
+    pairs = features[:, : features.shape[1] // 2 * 2].unflatten(1, (-1, 2))
+    weight = torch.from_numpy(own.weight).repeat_interleave(pairs.shape[1])
+    return Views(pairs.flatten(0, 1), weight)

@@ -1,0 +1,89 @@
+"""Pairs by rank: random matches and tournaments of all responses (RSO), neighbours in a ranking (OSP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.play.pairings.sampled import Scored, distinct
+from equipoise.play.rows import Rows
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+Columns = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """Random disjoint pairs, the likelier winner first, for certain; with `tournament` the winners meet on.
+
+    K responses give K/2 pairs, or in a tournament K - 1: winners of a match meet, two by two, until one is left, and
+    who is without a partner waits. A tie goes to the first of the two, whose order is drawn. Pairs of equal responses
+    are left out. Drawing the order also spreads the bias of a judge who looks at it.
+
+    Source: Liu et al. 2023 (2309.06657), "first-round-rank" and "tournament-rank"; the bracket is RECALLED.
+    """
+
+    tournament: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ("tournament",)
+
+    def check(self, samples: int) -> None:
+        if samples < 2:
+            raise ValueError(f"matches need two responses per prompt at least, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        count = rows.responses.shape[1]
+        self.check(count)
+        order = world.uniforms(state, "matches", rows.responses.size).reshape(-1, count).argsort(axis=1)
+        field, parts = list(order.T), []
+        while len(field) > 1:
+            won: list[Columns] = []
+            for a, b in zip(field[::2], field[1::2], strict=False):
+                wins = world.compare(rows, a, b) >= 0.5
+                winner, loser = np.where(wins, a, b), np.where(wins, b, a)
+                parts.append(rows.pair(winner, loser, np.ones(len(rows))))
+                won.append(winner)
+            field = won + field[2 * len(won) :]
+            if not self.tournament:
+                break
+        return distinct(Rows.join(parts))
+
+    def describe(self) -> str:
+        return (
+            "a tournament of all" if self.tournament else "random disjoint pairs, the likelier winner first"
+        )
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The responses in order of their win rates among each other, neighbours paired, P as a soft label (OSP).
+
+    K responses give K - 1 pairs, higher rank first; the label of each is the judge's probability that it wins, the
+    strength of the preference, and may be below 1/2 where preferences go in circles. Pairs of equal responses are
+    left out. K (K - 1)/2 comparisons rank them, K - 1 more label them.
+
+    Source: 2405.14103; which pairs of the ranking are formed is RECALLED, neighbours are our choice.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples < 2:
+            raise ValueError(f"a ranking needs two responses per prompt at least, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
+        scored = Scored().form(world, state, rows)
+        assert scored.reward is not None
+        ranked = list((-scored.reward).argsort(axis=1, kind="stable").T)
+        parts = [
+            rows.pair(above, below, world.compare(rows, above, below)) for above, below in pairwise(ranked)
+        ]
+        return distinct(Rows.join(parts))
+
+    def describe(self) -> str:
+        return "neighbours in the ranking, labelled by the strength of the preference"

@@ -1,0 +1,115 @@
+"""Recorded pairs and their labels; no oracle queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.pairings.sampled import distinct
+from equipoise.play.rows import Rows
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True)
+class AsRecorded:
+    """The data's own pairs and labels; nothing is asked of an oracle."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return rows
+
+    def describe(self) -> str:
+        return "as recorded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetBeatsOwn:
+    """Column 0 (the data's response) beats column 1 (the policy's own), for certain: nobody is asked (SPIN)."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return distinct(replace(rows, prob=np.ones(len(rows))))
+
+    def describe(self) -> str:
+        return "the data's response beats the policy's own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithChosen:
+    """Recorded pairs, preferred response first, with that response once more as the third."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        turned = rows.preferred_first()
+        first, second = np.zeros(len(rows), int), np.ones(len(rows), int)
+        return replace(turned.columns([first, second, first]), prob=turned.prob)
+
+    def describe(self) -> str:
+        return "as recorded, with the preferred response once more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InBothRoles:
+    """The pairs of any pairing, each response after the prompt and as an improvement of either (SRPO's six columns)."""
+
+    base: Pairing = field(default_factory=AsRecorded)
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        self.base.check(samples)
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return world.both_roles(self.base.form(world, state, rows))
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, in both roles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degraded:
+    """The pairs of any pairing, and both responses with more and more of their key phrases left out (SPO)."""
+
+    base: Pairing = field(default_factory=AsRecorded)
+    degrees: int = 4
+    parameters: ClassVar[tuple[str, ...]] = ("degrees",)
+
+    def check(self, samples: int) -> None:
+        self.base.check(samples)
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return world.degraded(self.base.form(world, state, rows), self.degrees)
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, and both responses degraded {self.degrees - 1} times"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferredFirst:
+    """Recorded pairs as they are labelled, turned so that the preferred response stands first."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        return rows.preferred_first()
+
+    def describe(self) -> str:
+        return "as recorded, preferred response first"

@@ -1,0 +1,238 @@
+"""Pairs of sampled responses, and rewards by win rate: the oracle's answers become labels or rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.play.rows import Rows
+from equipoise.play.state import START, Floats, Geometric, State, Who
+from equipoise.play.world import World
+
+Columns = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pairs of i.i.d. responses: disjoint ones (0, 1), (2, 3), ..., or all K (K - 1)/2 of them.
+
+    labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Every choice has the
+    same expected gradient, that of one i.i.d. pair, under which the squared losses are exact regressions on win
+    rates; all pairs have the smallest variance and the largest cost. "own": nobody is asked, the objective labels
+    them itself.
+
+    equal      keep pairs of equal responses. They are ties and carry no gradient for an objective that reads only
+               the margin of a pair; for one that reads each response they do, and leaving them out is a bias.
+    rewards    give the label p also as rewards (p, 1 - p).
+    """
+
+    labels: Literal["soft", "bernoulli", "own"] = "soft"
+    every: bool = False
+    equal: bool = False
+    rewards: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples < 2 or (samples % 2 and not self.every):
+            need = "at least two responses" if self.every else "an even number of responses"
+            raise ValueError(
+                f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {samples}"
+            )
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        count = rows.responses.shape[1]
+        self.check(count)
+        disjoint = ((a, a + 1) for a in range(0, count, 2))
+        parts = []
+        for a, b in combinations(range(count), 2) if self.every else disjoint:
+            first, second = np.full(len(rows), a), np.full(len(rows), b)
+            pairs = rows.columns([first, second])
+            if self.labels != "own":
+                prob = world.compare(rows, first, second)
+                if self.labels == "bernoulli":
+                    prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
+                reward = np.stack([prob, 1 - prob], axis=1) if self.rewards else None
+                pairs = replace(pairs, prob=prob, reward=reward)
+            parts.append(pairs if self.equal else distinct(pairs))
+        return Rows.join(parts)
+
+    def describe(self) -> str:
+        return f"{'all' if self.every else 'disjoint'} i.i.d. pairs, {self.labels} labels"
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """INPO's selection: a winners' and a losers' bracket over K = 2^m responses, then one deciding match.
+
+    Matches on disjoint pairs; the winners play on for y_w, the losers (the loser moving on) for y_l; y_w then
+    meets y_l once and the pair is kept only if y_w wins. K = 8 takes 4 + 3 + 3 + 1 = 11 comparisons. The side
+    with P >= 1/2 wins, a tie goes to the first. A prompt whose K responses are all the same gives no pair.
+
+    This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples < 4 or samples & (samples - 1):
+            raise ValueError(f"a tournament needs 4, 8, 16, ... responses per prompt, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        count = rows.responses.shape[1]
+        self.check(count)
+
+        def match(a: Columns, b: Columns) -> tuple[Columns, Columns]:
+            wins = world.compare(rows, a, b) >= 0.5
+            return np.where(wins, a, b), np.where(wins, b, a)
+
+        entrants = [np.full(len(rows), column) for column in range(count)]
+        matches = [match(a, b) for a, b in zip(entrants[::2], entrants[1::2], strict=True)]
+        best = _bracket([won for won, _ in matches], lambda a, b: match(a, b)[0])
+        worst = _bracket([lost for _, lost in matches], lambda a, b: match(a, b)[1])
+        prob = world.compare(rows, best, worst)
+        return distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob >= 0.5))
+
+    def describe(self) -> str:
+        return "tournament: best against worst"
+
+
+def _itself(wins: Floats) -> Floats:
+    return wins
+
+
+def logit(wins: Floats) -> Floats:
+    """The score s = log P/(1 - P) of a win, bounded at P = 10^-6 and 1 - 10^-6 so that a certain win stays finite."""
+    inside = np.clip(wins, 1e-6, 1 - 1e-6)
+    return np.log(inside / (1 - inside))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Every response with its win rate E P(y beats y'), y' by an opponent, as reward; nothing is selected.
+
+    against     the opponent; with `opponents` = 0 the responses of a prompt meet each other (leave one out), which
+                needs them all written by the opponent. Exact games take the exact expectation.
+    scores      "win rate", or "logit": the mean of log P/(1 - P).
+    with_itself each response also meets itself (P = 1/2), as SPPO's released pipeline counts: with K responses
+                this shrinks rates towards 1/2 by (K - 1)/K. Samples only.
+    """
+
+    against: Who = START
+    opponents: int = 0
+    scores: Literal["win rate", "logit"] = "win rate"
+    with_itself: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if not self.opponents and samples < 2:
+            raise ValueError(f"responses that meet each other must be two at least, got {samples} per prompt")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        of = logit if self.scores == "logit" else _itself
+        rates = world.win_rates(state, rows, self.against, self.opponents, of)
+        count = rows.responses.shape[1]
+        if self.with_itself:
+            rates = ((count - 1) * rates + of(np.array(0.5))) / count
+        return replace(rows, reward=rates)
+
+    def describe(self) -> str:
+        return f"every response with its {self.scores}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredByMixture:
+    """`Scored` against fresh responses of the geometric mixture pi_t^(1 - mixture) pi_ref^mixture (Nash-MD)."""
+
+    mixture: float = 0.125
+    opponents: int = 2
+    parameters: ClassVar[tuple[str, ...]] = ("mixture",)
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        scored = Scored(against=Geometric(share=self.mixture), opponents=self.opponents)
+        return scored.form(world, state, rows)
+
+    def describe(self) -> str:
+        return "every response with its win rate against a mixture of the policy and the reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestWorst:
+    """The responses with the best and the worst win rate among the K, as one pair.
+
+    keep     "label": the best one wins for certain; "match": the oracle's P(best beats worst) as a soft label and,
+             with 1 - P, as rewards; "rates": their win rates among the K as rewards.
+    Not i.i.d.: the identity behind constant targets does not hold for selected pairs.
+    """
+
+    keep: Literal["label", "match", "rates"] = "label"
+    with_itself: bool = False
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples < 2:
+            raise ValueError(f"a best and a worst response need two at least, got {samples} per prompt")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
+        scored = Scored(with_itself=self.with_itself).form(world, state, rows)
+        assert scored.reward is not None
+        best, worst = scored.reward.argmax(axis=1), scored.reward.argmin(axis=1)
+        chosen = scored.columns([best, worst])
+        if self.keep == "rates":
+            return distinct(chosen)
+        prob = np.ones(len(rows)) if self.keep == "label" else world.compare(rows, best, worst)
+        return distinct(replace(chosen, prob=prob, reward=np.stack([prob, 1 - prob], axis=1)))
+
+    def describe(self) -> str:
+        return f"best against worst of all ({self.keep})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithThird:
+    """Labelled pairs, each with a third response whose likelihood is to rise or fall.
+
+    The first half of the written columns meets the second half, column by column. `third` says which response is
+    the third: "second", the pair's own second one (an exploration sample in a pair of its own), or "last", the
+    last column, which then takes no part in the pairs.
+    """
+
+    third: Literal["second", "last"] = "second"
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, samples: int) -> None:
+        if samples % 2 or samples < 2:
+            raise ValueError(f"pairs with a third response need an even number of samples, got {samples}")
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        half = rows.responses.shape[1] // 2
+        last = np.full(len(rows), rows.responses.shape[1] - 1)
+        parts = []
+        for column in range(half):
+            first, second = np.full(len(rows), column), np.full(len(rows), half + column)
+            prob = world.compare(rows, first, second)
+            third = second if self.third == "second" else last
+            parts.append(replace(rows.columns([first, second, third]), prob=prob))
+        return Rows.join(parts)
+
+    def describe(self) -> str:
+        return "pairs by the oracle, with a third response"
+
+
+def distinct(pairs: Rows) -> Rows:
+    """The pairs of two different responses."""
+    return pairs.take(np.array([group[0] != group[1] for group in pairs.responses], dtype=bool))
+
+
+def _bracket(field: list[Columns], play: Callable[[Columns, Columns], Columns]) -> Columns:
+    """Single elimination; `play` says who moves on."""
+    while len(field) > 1:
+        field = [play(a, b) for a, b in zip(field[::2], field[1::2], strict=True)]
+    return field[0]

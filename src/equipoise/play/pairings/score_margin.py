@@ -1,0 +1,66 @@
+"""Pairs of a clearly good and a clearly worse response, with a teacher among those who answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.play.pairings.sampled import Scored
+from equipoise.play.rows import Rows
+from equipoise.play.state import START, State
+from equipoise.play.world import World
+
+POINTS = 6  # of the judge's scale
+ROUNDING = 1e-9  # sums of win rates meet a threshold up to this
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMargin:
+    """Every pair whose winner has at least `high` points and whose loser clearly fewer, as certain.
+
+        points(y) = 6 * (win rate of y against the other responses to the prompt)
+
+    high         least points of a winner.
+    margin       how many fewer a loser must have, at least.
+    own_margin   the same where the winner is not the teacher's (a recorded response) but a policy's own.
+
+    The paper's judge sees all responses side by side and gives each a score on a 6-point scale; our oracles
+    compare two, so the scale is that of win rates among all of them (DERIVED), 3 being the mean. A win rate above
+    5/6 is rarer than five points from a lenient judge: where no pair is left, lower `high`. Exact games take win
+    rates against the policy itself. Raises ValueError for a margin that is not positive.
+
+    Source: Rosset et al. 2024 (2404.03715), DNO-Prct. Their rule that a response with repeated n-grams always
+    loses is left out: n is not stated in what we read.
+    """
+
+    high: float = 5.0
+    margin: float = 2.0
+    own_margin: float = 1.0
+    parameters: ClassVar[tuple[str, ...]] = ("high", "margin", "own_margin")
+
+    def __post_init__(self) -> None:
+        if not min(self.margin, self.own_margin) > 0:
+            raise ValueError(f"margins must be positive, got {self.margin!r} and {self.own_margin!r}")
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        scored = Scored(against=START).form(world, state, rows)
+        assert scored.reward is not None
+        points = POINTS * scored.reward
+        parts = []
+        for winner, loser in permutations(range(points.shape[1]), 2):
+            margin = self.margin if rows.writers[winner] == "recorded" else self.own_margin
+            lead = points[:, winner] - points[:, loser]
+            clear = (points[:, winner] >= self.high - ROUNDING) & (lead >= margin - ROUNDING)
+            chosen = scored.take(clear)
+            columns = [np.full(len(chosen), column) for column in (winner, loser)]
+            parts.append(chosen.pair(columns[0], columns[1], np.ones(len(chosen))))
+        return replace(Rows.join(parts), writers=("mixed", "mixed"))
+
+    def describe(self) -> str:
+        return f"at least {self.high:g} of {POINTS} points against clearly fewer"

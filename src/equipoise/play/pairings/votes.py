@@ -1,0 +1,43 @@
+"""Votes of M annotators on a perturbed policy against the policy itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.play.rows import Rows
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """Each response of the first half of the columns meets one of the second half, before M annotators.
+
+    votes   M: the label is the share of M independent votes, each cast with the oracle's probability; 0: the
+            probability itself, as of infinitely many. Nobody votes on a response against itself: 1/2.
+    """
+
+    votes: int = 0
+    parameters: ClassVar[tuple[str, ...]] = ("votes",)
+
+    def check(self, samples: int) -> None:
+        pass
+
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        half, parts = rows.responses.shape[1] // 2, []
+        for column in range(half):
+            first, second = np.full(len(rows), column), np.full(len(rows), half + column)
+            prob = world.compare(rows, first, second)
+            if self.votes:
+                names = [f"vote-{column}-{vote}" for vote in range(self.votes)]
+                cast = np.mean([world.uniforms(state, name, len(rows)) < prob for name in names], axis=0)
+                prob = np.where(rows.responses[:, column] == rows.responses[:, half + column], 0.5, cast)
+            parts.append(rows.pair(first, second, prob))
+        return Rows.join(parts)
+
+    def describe(self) -> str:
+        who = f"{self.votes} votes" if self.votes else "the oracle's probability"
+        return f"the nudged policy's response against the policy's own, {who}"

@@ -1,0 +1,39 @@
+"""Recorded pairs, one domain of the data after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.play.rows import Rows
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByDomain:
+    """The data's pairs, one domain after another: `stay` rounds in each, then the next, and at last the first again.
+
+    parts   as in `Recorded`, within the domain.
+
+    Domains are the data's files, in their order; in the language game the hours of the day; in an exact game
+    every prompt is one.
+    """
+
+    stay: int = 20
+    parts: int = 20
+    parameters: ClassVar[tuple[str, ...]] = ("stay", "parts")
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.recorded(state)
+        domain = rows.domains
+        own = np.flatnonzero(domain == (state.round - 1) // self.stay % (domain.max(initial=0) + 1))
+        return rows.take(own[(state.round - 1) % self.parts :: self.parts])
+
+    def writing(self, samples: int) -> ByDomain:
+        raise ValueError("the data's pairs are all there is; nobody writes responses")
+
+    def describe(self) -> str:
+        return f"recorded pairs, {self.stay} rounds in each domain"

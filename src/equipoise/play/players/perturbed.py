@@ -1,0 +1,36 @@
+"""Responses by the policy and by a random perturbation of it (zeroth-order methods)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from equipoise.play.rows import Rows
+from equipoise.play.state import START, Perturbation, State
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbedPlayer:
+    """`samples` responses per prompt by the policy moved mu along the round's direction, then as many by itself.
+
+    mu      length of the perturbation, > 0.
+    block   0: the direction is uniform on the unit sphere (ZPG); K: fair signs on K random coordinates (ZBCPG).
+    """
+
+    samples: int
+    mu: float = 1.0
+    block: int = 0
+    parameters: ClassVar[tuple[str, ...]] = ("mu", "block")
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.prompts(state)
+        for who in (Perturbation(scale=self.mu, block=self.block), START):
+            rows = world.write(state, rows, who, self.samples)
+        return rows
+
+    def writing(self, samples: int) -> PerturbedPlayer:
+        return replace(self, samples=samples)
+
+    def describe(self) -> str:
+        return f"{self.samples} responses by the policy with a random nudge, {self.samples} by itself"

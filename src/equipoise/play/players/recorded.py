@@ -1,0 +1,117 @@
+"""Players that read the data's responses, with samples of a policy beside them or in later rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from equipoise.play.players.protocol import name_of
+from equipoise.play.rows import Rows
+from equipoise.play.state import AVERAGE, START, State, Who
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """The data's pairs, each followed by `own` responses to the same prompt by a policy (SPAC: 1 by itself).
+
+    parts   how many rounds share one pass over the data; each takes every parts-th pair.
+    """
+
+    own: int = 0
+    by: Who = START
+    parts: int = 1
+    parameters: ClassVar[tuple[str, ...]] = ("parts",)
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.recorded(state)
+        rows = rows.part(state.round - 1, self.parts)
+        return world.write(state, rows, self.by, self.own) if self.own else rows
+
+    def writing(self, samples: int) -> Recorded:
+        if not self.own:
+            raise ValueError("the data's pairs are all there is; nobody writes responses")
+        return replace(self, own=samples)
+
+    def describe(self) -> str:
+        own = f" and {self.own} response{'s' if self.own > 1 else ''} by {name_of(self.by)}"
+        return "recorded pairs" + (own if self.own else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The data's preferred responses, each followed by `own` responses of a policy: a teacher and its pupil.
+
+    parts   as in `Recorded`.
+    """
+
+    own: int
+    by: Who = START
+    parts: int = 1
+    parameters: ClassVar[tuple[str, ...]] = ("parts",)
+
+    def write(self, world: World, state: State) -> Rows:
+        return world.write(state, _preferred(world, state, self.parts), self.by, self.own)
+
+    def writing(self, samples: int) -> Targets:
+        return replace(self, own=samples)
+
+    def describe(self) -> str:
+        return f"recorded preferred responses and {self.own} by {name_of(self.by)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """The data's preferred responses, each followed by itself with one segment written anew by a policy (SAPO).
+
+    longest   tokens of a segment at most; a response no longer than that is written anew as a whole.
+    parts     as in `Recorded`.
+    """
+
+    longest: int = 256
+    by: Who = AVERAGE
+    parts: int = 1
+    parameters: ClassVar[tuple[str, ...]] = ("longest", "parts")
+
+    def __post_init__(self) -> None:
+        if self.longest < 1:
+            raise ValueError(f"longest must be at least one token, got {self.longest!r}")
+
+    def write(self, world: World, state: State) -> Rows:
+        return world.rewrite(state, _preferred(world, state, self.parts), self.by, self.longest)
+
+    def writing(self, samples: int) -> Segments:
+        if samples != 1:
+            raise ValueError(f"one segment is written per response, got {samples}")
+        return self
+
+    def describe(self) -> str:
+        return f"recorded preferred responses, each again with a segment by {name_of(self.by)}"
+
+
+def _preferred(world: World, state: State, parts: int) -> Rows:
+    """One column: the response that each recorded pair prefers, of the round's part of the data."""
+    rows = world.recorded(state)
+    rows = rows.part(state.round - 1, parts)
+    return rows.preferred_first().columns([np.zeros(len(rows), int)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedThenSampled:
+    """Recorded pairs in round 1; from round 2 on, `samples` responses of the policy to the round's prompts."""
+
+    samples: int = 2
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def write(self, world: World, state: State) -> Rows:
+        if state.round == 1:
+            return world.recorded(state)
+        return world.write(state, world.prompts(state), START, self.samples)
+
+    def writing(self, samples: int) -> RecordedThenSampled:
+        return replace(self, samples=samples)
+
+    def describe(self) -> str:
+        return f"recorded pairs in round 1, then {self.samples} responses by the policy itself"

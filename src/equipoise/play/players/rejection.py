@@ -1,0 +1,126 @@
+"""Statistical rejection sampling: some of many candidates are accepted, as if the optimal policy had written them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.play.pairings.sampled import logit
+from equipoise.play.players.protocol import name_of
+from equipoise.play.rows import Rows
+from equipoise.play.state import INITIAL, Floats, State, Tilted, Who
+from equipoise.play.world import World
+
+Columns = npt.NDArray[np.intp]
+
+
+def check_counts(samples: int, candidates: int, beta: float) -> None:
+    """Raise ValueError unless samples <= candidates (more could never be accepted) and beta > 0."""
+    if not 1 <= samples <= candidates:
+        raise ValueError(f"{samples} of {candidates} candidates cannot be accepted: raise candidates")
+    if not beta > 0:
+        raise ValueError(f"beta must be positive, got {beta!r}")
+
+
+def accept(reward: Floats, samples: int, beta: float, draw: Callable[[int], Floats]) -> Columns:
+    """[N, samples] columns of the accepted candidates, in the order in which they are accepted.
+
+        pass over the candidates that are left, in order:  accept c when u < exp((r_c - r_max)/beta),  u ~ U[0, 1)
+
+    reward    [N, M] of the candidates; r_max is the largest among those left when a pass begins.
+    draw      pass number -> [N, M] uniform numbers.
+
+    A prompt is done as soon as `samples` are accepted. Each pass accepts its maximum, whose ratio is 1, so at most
+    `samples` passes are made. Equal texts are candidates of their own: merged, as in the paper's listing, each text
+    would count once and no longer as often as the policy writes it. Raises ValueError for samples > M.
+
+    Source: Liu et al. 2023 (2309.06657), Algorithm 1.
+    """
+    count, width = reward.shape
+    check_counts(samples, width, beta)
+    order = np.full((count, width), -1)  # the place at which a candidate was accepted
+    taken = np.zeros(count, dtype=np.intp)
+    turn = 0
+    while (taken < samples).any():
+        left = order < 0
+        most = np.where(left, reward, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+        ratio = np.exp(np.where(left, reward - most, -np.inf) / beta)
+        accepted = left & (draw(turn) < ratio) & (taken < samples)[:, None]
+        places = taken[:, None] + accepted.cumsum(axis=1) - 1
+        accepted &= places < samples
+        order[accepted] = places[accepted]
+        taken, turn = taken + accepted.sum(axis=1), turn + 1
+    which = np.where(order < 0, width, order).argsort(axis=1, kind="stable")
+    return which[:, :samples]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """`samples` responses per prompt, accepted by rejection sampling among `candidates` by one policy (RSO).
+
+        r(y) = logit P(y beats y_b),    y_b one more response by the same policy
+
+    Accepted responses are draws from pi exp(r/beta)/Z, exactly so where candidates are many. The oracle is
+    asked `candidates` times for each prompt. Exact games have `Accepting` in its place.
+
+    Source: Liu et al. 2023 (2309.06657).
+    """
+
+    samples: int = 8
+    candidates: int = 64
+    beta: float = 0.5
+    by: Who = INITIAL
+    parameters: ClassVar[tuple[str, ...]] = ("candidates", "beta")
+
+    def __post_init__(self) -> None:
+        check_counts(self.samples, self.candidates, self.beta)
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.write(state, world.prompts(state), self.by, self.candidates + 1)
+        baseline = np.full(len(rows), self.candidates)
+        wins = [world.compare(rows, np.full_like(baseline, c), baseline) for c in range(self.candidates)]
+        reward = logit(np.stack(wins, axis=1))
+
+        def draw(turn: int) -> Floats:
+            return world.uniforms(state, f"rejection-{turn}", reward.size).reshape(reward.shape)
+
+        chosen = accept(reward, self.samples, self.beta, draw)
+        return rows.columns(list(chosen.T))
+
+    def writing(self, samples: int) -> Rejected:
+        return replace(self, samples=samples)
+
+    def describe(self) -> str:
+        return f"{self.samples} of {self.candidates} responses by {name_of(self.by)}, by rejection sampling"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepting:
+    """What `Rejected` tends to with many candidates, in an exact game: given y_b, i.i.d. draws from the tilted policy.
+
+    pi exp(logit P(y beats y_b)/beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences it does
+    not matter who y_b is. With few candidates the law is another, between this and pi, and is not played here.
+    """
+
+    samples: int = 2
+    beta: float = 0.5
+    by: str = INITIAL
+    parameters: ClassVar[tuple[str, ...]] = ("beta",)
+
+    def __post_init__(self) -> None:
+        check_counts(self.samples, self.samples, self.beta)
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.write(state, world.prompts(state), self.by, 1)
+        rows = world.write(state, rows, Tilted(beta=self.beta, by=self.by), self.samples)
+        return rows.columns([np.full(len(rows), 1 + k) for k in range(self.samples)])
+
+    def writing(self, samples: int) -> Accepting:
+        return replace(self, samples=samples)
+
+    def describe(self) -> str:
+        return f"{self.samples} responses by {name_of(self.by)}, tilted towards its winners"

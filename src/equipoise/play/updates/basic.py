@@ -1,0 +1,218 @@
+"""Updates: how the policy moves in a round, and which other policies move with it.
+
+Every update returns the policies that moved, the next round's starting policy under START. `Refit` and `Descend`
+move one policy; the others are built on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from equipoise.core.objectives import Dpo
+from equipoise.core.objectives.base import not_negative
+from equipoise.play.rows import Rows
+from equipoise.play.state import AVERAGE, FITTED, LAZY, MAGNET, OPPONENT, POLICY, START, State
+from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
+from equipoise.play.world import World
+
+OWN = "own"  # a round's policy before its steps on recorded pairs
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Minimise the round's objective, starting from the policy at the start of the round."""
+
+    memory: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        return {START: world.fit(state, rows, anchors, method.loss)}
+
+    def describe(self) -> str:
+        return "refit from the last iterate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descend:
+    """Gradient steps on the round's objective; the samples of the next round are the moved policy's.
+
+    rate    step in exact games, see `World.descend`; a language model takes `train.lr`, its batches and epochs, and
+            carries the optimizer's moments from round to round.
+    """
+
+    rate: float = 0.1
+    memory: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[str, ...]] = ("rate",)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        return {START: world.descend(state, rows, anchors, method.loss, rate=self.rate)}
+
+    def describe(self) -> str:
+        return "gradient steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithRecorded:
+    """Gradient steps, in every round followed by steps of DPO on recorded pairs at the method's beta.
+
+    offline   learning rate of the steps on recorded pairs, as a share of the method's own; 0 leaves them out and reads
+              no pairs.
+    parts     how many rounds share one pass over the pairs.
+
+    The method's own steps come first: its responses are then those of the policy that they are taken from.
+    """
+
+    base: Descend = field(default_factory=Descend)
+    offline: float = 1.0
+    parts: int = 10
+    memory: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[str, ...]] = ("offline", "parts")
+
+    def __post_init__(self) -> None:
+        not_negative(offline=self.offline)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        if not self.offline:
+            return self.base.move(method, world, state, rows, anchors)
+        pairs = world.recorded(state)
+        pairs = pairs.part(state.round - 1, self.parts)
+        fixed = world.anchors(state, pairs, {"reference": method.anchors["reference"]})
+        own = world.descend(state, rows, anchors, method.loss, rate=self.base.rate, name=OWN)
+        after, dpo = state.with_policies(**{OWN: own}), Dpo(beta=method.parameters()["beta"])
+        rate, speed = self.base.rate, self.offline
+        return {START: world.descend(after, pairs, fixed, dpo, rate=rate, start=OWN, speed=speed)}
+
+    def describe(self) -> str:
+        return (
+            f"{self.base.describe()}, then some on recorded pairs" if self.offline else self.base.describe()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorStep:
+    """One gradient of the squared loss against the current policy: online mirror descent.
+
+    eta     step of the game update; on exact games with uniform pairs the rate eta beta / 4 of the squared loss
+            makes the gradient step theta + eta beta (theta_ref + P(. > q)/beta - theta), the mirror step.
+    """
+
+    eta: float = 0.5
+    memory: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[str, ...]] = ("eta",)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        return {START: world.descend(state, rows, anchors, method.loss, rate=_game_rate(method))}
+
+    def describe(self) -> str:
+        return "one gradient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extragradient(MirrorStep):
+    """Two gradients, one step: the second is taken at the same policy with the same optimizer state, against the
+    opponent that the first one reached (Zhou et al. 2025, 2503.08942).
+
+        half = theta_t - g(theta_t; opponent pi_t),    theta_{t+1} = theta_t - g(theta_t; opponent pi_half)
+    """
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        rate = _game_rate(method)
+        half = world.descend(state, rows, anchors, method.loss, rate=rate, name="half")
+        ahead = state.with_policies(**{OPPONENT: half})
+        again = world.stage(ahead, "judging-again", lambda: method.pairing.form(world, ahead, rows))
+        return {START: world.descend(ahead, again, anchors, method.loss, rate=rate)}
+
+    def describe(self) -> str:
+        return "extragradient: two gradients, one step"
+
+
+def _game_rate(method: Rules) -> float:
+    known = method.parameters()
+    return float(known["eta"] * known["beta"] / 4)
+
+
+@dataclass(frozen=True)
+class Optimistic:
+    """Two fits of one dataset, each anchored at the lazy policy, which moves in between (2502.16852).
+
+    lazy' = fit anchored at lazy;  pi_next = fit anchored at lazy'.
+    """
+
+    memory: ClassVar[tuple[str, ...]] = (LAZY,)
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        lazy = world.fit(state, rows, anchors, method.loss, start=LAZY, name=LAZY)
+        ahead = state.with_policies(**{LAZY: lazy})
+        anchors = world.anchors(ahead, rows, method.anchors)
+        return {START: world.fit(ahead, rows, anchors, method.loss, start=LAZY), LAZY: lazy}
+
+    def describe(self) -> str:
+        return "optimistic: two fits of one dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extrapolated:
+    """Nesterov's step after a refit: theta_{t+1} = fit_{t+1} + alpha (fit_{t+1} - fit_t) (2410.06293).
+
+    For tables of log-probs this is pi_{t+1} ~ fit_{t+1} (fit_{t+1}/fit_t)^alpha. alpha = 0 is `Refit`.
+    """
+
+    alpha: float = 0.3
+    memory: ClassVar[tuple[str, ...]] = (FITTED,)
+    parameters: ClassVar[tuple[str, ...]] = ("alpha",)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        fitted = world.fit(state, rows, anchors, method.loss, name=FITTED)
+        after = state.with_policies(latest=fitted)
+        ahead = world.combine(after, {"latest": 1 + self.alpha, FITTED: -self.alpha}, name=POLICY)
+        return {START: ahead, FITTED: fitted}
+
+    def describe(self) -> str:
+        return "refit from the last iterate, extrapolated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Magnetic:
+    """Any update, pulled towards a magnet that moves to the current policy every so many rounds (2410.16714)."""
+
+    base: Update = field(default_factory=Refit)
+    every: int = 50
+    parameters: ClassVar[tuple[str, ...]] = ("every",)
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return (*self.base.memory, MAGNET)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        moved = self.base.move(method, world, state, rows, anchors)
+        return moved if state.round % self.every else {**moved, MAGNET: moved[START]}
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, the magnet moved every {self.every} rounds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaged:
+    """Any update, with a moving average of the policies: average <- decay average + (1 - decay) pi.
+
+    Parameters are averaged (in a table: log-probs, so the average is geometric).
+    """
+
+    base: Update = field(default_factory=Refit)
+    decay: float = 0.5
+    parameters: ClassVar[tuple[str, ...]] = ("decay",)
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return (*self.base.memory, AVERAGE)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        moved = self.base.move(method, world, state, rows, anchors)
+        after = state.with_policies(latest=moved[START])
+        average = world.combine(after, {AVERAGE: self.decay, "latest": 1 - self.decay}, name=AVERAGE)
+        return {**moved, AVERAGE: average}
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}; a moving average of the policies"

@@ -1,0 +1,136 @@
+"""Fast-slow chasing: two policies learn one stream of pairs; over several domains, their best are combined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from equipoise.core.objectives import Dpo
+from equipoise.play.rows import Rows
+from equipoise.play.state import POLICY, SLOW, START, State
+from equipoise.play.updates.protocol import Anchors, Moved, Rules
+from equipoise.play.world import World
+
+Indices = npt.NDArray[np.intp]
+FAST = "fast"  # the fast policy at the end of a domain, before it is combined
+KEPT = "kept"  # the combination of the domains before
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the newest domain, to choose from
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastSlow:
+    """Gradient steps of two policies on the same pairs, each contested by the other (objective `FastSlowDpo`).
+
+        fast:  L_DPO + chase L_FS at full speed        slow:  L_DPO - chase L_FS at `speed`
+
+    Both steps are taken from the policies at the start of the round. Before them the roles are given out: the
+    policy whose mean L_DPO on the round's new pairs is lower is the fast one, which is the run's policy; its
+    optimizer state goes with it. chase = 0 makes two independent runs of DPO.
+
+    rate     as in `Descend`.
+    speed    learning rate of the slow policy, as a share of the fast one's.
+
+    Source: Qi et al. 2024 (2406.05534), Algorithm 1 as read in a third party's code; how often roles change
+    (here once a round) and the two learning rates were not recovered.
+    """
+
+    rate: float = 0.1
+    speed: float = 0.5
+    memory: ClassVar[tuple[str, ...]] = (SLOW,)
+    parameters: ClassVar[tuple[str, ...]] = ("rate", "speed")
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        return self.chase(method, world, state, rows, anchors, name=POLICY)
+
+    def chase(
+        self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors, *, name: str
+    ) -> Moved:
+        """The round's two steps, the fast policy's result under the given name."""
+        dpo = Dpo(beta=method.parameters()["beta"])
+        reference = {"reference": anchors["reference"]}
+        fast, slow = (world.loss(state, rows, reference, dpo, of=who) for who in (START, SLOW))
+        if slow < fast:
+            state = state.with_policies(**{START: state.policies[SLOW], SLOW: state.policies[START]})
+            anchors = world.anchors(state, rows, method.anchors)
+        chased = world.anchors(state, rows, {**method.anchors, "rival": START})
+        contest: Any = method.objective
+        ahead = world.descend(state, rows, anchors, contest, rate=self.rate, name=name)
+        behind = world.descend(
+            state,
+            rows,
+            chased,
+            replace(contest, slow=True),
+            rate=self.rate,
+            speed=self.speed,
+            start=SLOW,
+            name=SLOW,
+        )
+        return {START: ahead, SLOW: behind}
+
+    def describe(self) -> str:
+        return "gradient steps of a fast and a slow policy that chase each other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossDomainFastSlow:
+    """Fast-slow chasing domain by domain; at a domain's end the fast policy joins those of the domains before.
+
+        theta_1 = F_1,    theta_k = (1 - w) theta_{k-1} + w F_k,    w in {0, 1/4, 1/2, 3/4, 1}
+
+    F_k is the fast policy after domain k, so theta_k is a linear combination of F_1..F_k whose weights sum to
+    1. w is that with the least mean L_DPO on `recall` pairs of each domain seen so far. Both policies go on from
+    theta_k. For LoRA it is the products B A that are combined, what an adapter adds to the weights, as nearly as the
+    adapter's rank allows (`policy.lora`): exactly where the adapters' directions fit into it.
+
+    stay     rounds in a domain, as in `ByDomain`.
+
+    Source: Qi et al. 2024 (2406.05534), COFS-DPO: a linear combination of the domains' fast modules. That the
+    weights are chosen on a small memory of earlier domains is RECALLED; choosing them one domain at a time, and
+    going on from the combination, is DERIVED.
+    """
+
+    base: FastSlow = field(default_factory=FastSlow)
+    stay: int = 20
+    recall: int = 64
+    parameters: ClassVar[tuple[str, ...]] = ("stay", "recall")
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return (*self.base.memory, KEPT)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        if state.round % self.stay:
+            return self.base.move(method, world, state, rows, anchors)
+        moved = self.base.chase(method, world, state, rows, anchors, name=FAST)
+        after = state.with_policies(**{FAST: moved[START]})
+        first = state.round == self.stay
+        share = 1.0 if first else self._share(method, world, after, state.round // self.stay)
+        best = world.combine(after, {KEPT: 1 - share, FAST: share}, name=POLICY, products=True)
+        return {START: best, SLOW: best, KEPT: best}
+
+    def _share(self, method: Rules, world: World, state: State, domains: int) -> float:
+        """Weight of the newest domain, of `domains` so far."""
+        known = world.recorded(state)
+        known = known.take(np.concatenate([_some(known, k, self.recall) for k in range(domains)]))
+        dpo = Dpo(beta=method.parameters()["beta"])
+        anchors = world.anchors(state, known, {"reference": method.anchors["reference"]})
+
+        def lost(share: float) -> float:
+            mixed = world.combine(
+                state, {KEPT: 1 - share, FAST: share}, name=f"share-{share:g}", products=True
+            )
+            return world.loss(state.with_policies(mixed=mixed), known, anchors, dpo, of="mixed")
+
+        return min(SHARES, key=lost)
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}; after every {self.stay} rounds combined with what was"
+
+
+def _some(rows: Rows, domain: int, count: int) -> Indices:
+    """Indices of `count` rows of a domain, evenly spread."""
+    own = np.flatnonzero(rows.domains == domain)
+    return own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(int)]

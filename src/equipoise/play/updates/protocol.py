@@ -1,0 +1,65 @@
+"""What an update is: how the policy moves in a round, and which other policies move with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from equipoise.core.objectives import Objective
+from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.rows import Rows
+from equipoise.play.state import State
+from equipoise.play.world import World
+
+Anchors = Mapping[str, Tensor]
+Moved = dict[str, Any]
+
+
+class Rules(Protocol):
+    """What an update may know of the method that is played.
+
+    objective    None where nothing is minimised; `loss` is the same and raises ValueError then.
+    anchors      the objective's anchor names -> policies.
+    rounds       the method's horizon.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def objective(self) -> Objective | None: ...
+
+    @property
+    def loss(self) -> Objective: ...
+
+    @property
+    def anchors(self) -> Mapping[str, str]: ...
+
+    @property
+    def pairing(self) -> Pairing: ...
+
+    @property
+    def rounds(self) -> int: ...
+
+    def parameters(self) -> Mapping[str, Any]:
+        """All parameters of the method by name."""
+        ...
+
+
+class Update(Protocol):
+    """memory       names of the policies it keeps between rounds.
+    parameters   names of its fields that are the method's parameters."""
+
+    @property
+    def memory(self) -> tuple[str, ...]: ...
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        """The policies that moved, by name; the next round's starting policy is START."""
+        ...
+
+    def describe(self) -> str: ...

@@ -1,0 +1,34 @@
+"""Restarts from the initial policy, whenever the reward is learned again (RLP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from equipoise.play.rows import Rows
+from equipoise.play.state import INITIAL, REACHED, START, State
+from equipoise.play.updates.basic import Descend
+from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
+from equipoise.play.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarted:
+    """Any update, begun again from the initial policy after every so many rounds; what it had reached is kept."""
+
+    base: Update = field(default_factory=Descend)
+    every: int = 50
+    parameters: ClassVar[tuple[str, ...]] = ("every",)
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return (*self.base.memory, REACHED)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        moved = self.base.move(method, world, state, rows, anchors)
+        if state.round % self.every or state.round >= method.rounds:
+            return moved
+        return {**moved, START: state.policies[INITIAL], REACHED: moved[START]}
+
+    def describe(self) -> str:
+        return f"{self.base.describe()}, begun again from the initial policy every {self.every} rounds"

@@ -1,0 +1,72 @@
+"""How much the steps of several answers differ: TPO's adaptive step weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from equipoise.core.logprob import by_response, scored_positions
+from equipoise.core.step_weights import StepForm, weights_of
+from equipoise.data.collate import TokenBatch
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scorer import backbone
+
+
+@torch.no_grad()
+def step_weights(
+    policy: CausalPolicy, batch: TokenBatch, steps: Int[Tensor, "R T"], form: StepForm = "difference"
+) -> Float[Tensor, "R T"]:
+    """[R, T] weight of each scored token: that of its step, with mean 1 over a response's steps; 0 where none is.
+
+    steps    [R, T] number of the step each token belongs to, from 0 on; anything where there is no token.
+
+        "difference"  w_ik = 1 - cos( r_ik, mean over the other paths j of r_jk )    1 where no other path has a k-th
+        "release"     w_ik = 1 + cos( r_ik, r_0k )                                   the released code
+        r_ik          mean of the last hidden states after the tokens of step k of path i
+
+    Steps that all paths share have weight 0 with the first, 2 before scaling with the second. A path whose weights are
+    all 0 is weighed by 1. Raises ValueError for another form.
+
+    Source: Liao et al. 2024 (2410.12854): the adaptive step reward RECALLED, "release" checked against the authors'
+    code, "difference" and the scaling DERIVED.
+    """
+    if form not in get_args(StepForm):
+        raise ValueError(f"form must be one of {get_args(StepForm)}, got {form!r}")
+    on_device = batch.to(policy.device)
+    where = scored_positions(on_device.scored)
+    with policy.scorer.autocast(policy.device):
+        states = backbone(policy.model)(
+            input_ids=on_device.ids, attention_mask=on_device.attention, use_cache=False
+        ).last_hidden_state
+    found, mask = by_response(states[where.row, where.target].double(), where.row, len(batch.ids))
+    means, there = _means(found, steps.to(mask.device), mask)
+    paths = (*batch.shape, -1)
+    weights = weights_of(means.view(*paths, means.shape[-1]), there.view(*paths), form)
+    at = steps.to(mask.device).clamp(0, weights.shape[2] - 1)
+    return weights.flatten(0, 1).gather(1, at).where(mask, 0)
+
+
+def steps_of(tokens: Sequence[Sequence[str]], mark: str) -> Int[Tensor, "R T"]:
+    """[R, T] step of each token: a step ends with the token whose text holds `mark`; "" makes each token a step."""
+    rows = []
+    for texts in tokens:
+        number, row = 0, []
+        for text in texts:
+            row.append(number)
+            number += mark in text
+        rows.append(row)
+    longest = max(map(len, rows), default=0)
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+
+def _means(states: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """([R, S, D] mean state of each step, [R, S] True where there is one)."""
+    count = int(steps.where(mask, 0).max()) + 1
+    member = (steps[..., None] == torch.arange(count, device=steps.device)) & mask[..., None]  # [R, T, S]
+    size = member.sum(dim=1)
+    sums = torch.einsum("rts,rtd->rsd", member.to(states), states)
+    return sums / size.clamp(min=1)[..., None], size > 0

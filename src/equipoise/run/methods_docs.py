@@ -1,0 +1,158 @@
+"""The pages of all methods, from the methods themselves: `python -m equipoise.run.methods_docs` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from equipoise.games import zoo
+from equipoise.games.fit import NotConverged
+from equipoise.methods.index import METHODS
+from equipoise.methods.tiny import TINY
+from equipoise.play.method import Method
+from equipoise.report.guide import CONFIDENCE, entry, grouped
+from equipoise.report.methods import anchors, line, short
+from equipoise.worlds.table.play_game import play_game
+
+DOCS = Path("docs/methods")
+GAME = "brps"
+BY_HAND = {"spac": "spac", "dpo": "dpo", "cdpo": "cdpo", "ipo": "ipo", "ipo_mean": "ipo", "inpo": "inpo"}
+
+INTRODUCTION = """\
+# Reference of all methods
+
+Generated from `src/equipoise/methods/` and the catalogue of objectives, with a page for each method; do not edit.
+`python -m equipoise.run.methods_docs` writes it, `equipoise methods` prints it. Which one to take:
+[Self-play](../self_play.md).
+
+A method is four choices: players, oracle and pairing, objective, update. Its anchors are frozen policies: "initial" is
+the policy that the run began with, "start" the one at the start of the round, any other name one that the update
+keeps from round to round. "free" under ref: the method reads no frozen policy.
+
+Parameters are changed with `--set NAME=VALUE`. Exact games, whose payoffs are win rates, and the playground, the
+built-in language game with its tiny model, have values of their own. `equipoise play` takes the closed form of a round
+where there is one, and with `--gradient` minimises the objective that language models train on.
+
+How sure we are of a formula (docstrings and notes write the last two as RECALLED and DERIVED):
+"""
+
+
+def index() -> str:
+    """docs/methods/reference.md: one line for each method, under what it needs."""
+    lines = [INTRODUCTION, *(f"- **{grade}**: {words}." for grade, words in CONFIDENCE.items()), ""]
+    for heading, methods in grouped(METHODS.values()).items():
+        rows = []
+        for name, title, bounded, paper, free, formula in map(line, methods):
+            rows.append((f"[{name}](reference/{name}.md)", title, bounded, _paper(paper), free, formula))
+        lines += [f"## {heading}", ""]
+        lines += _table(("name", "title", "bounded", "paper", "ref", "formula"), rows)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def page(method: Method) -> str:
+    """docs/methods/reference/NAME.md: everything the guide says of one method."""
+    e = entry(method)
+    status = "" if e["status"] == "stable" else f" Status: **{e['status']}**."
+    needs = f"Needs {e['needs']}.{' Reads no frozen policy.' if e['reference_free'] else ''}{status}"
+    lines = [f"# {e['name']}: {e['title']}", "", f"{_paper(e['paper']) or 'No paper'}. {needs}", ""]
+    if method.name in BY_HAND:
+        lines += [f"More, by hand: [{BY_HAND[method.name]}](../{BY_HAND[method.name]}.md).", ""]
+    lines += ["```text", e["formula"], "```", ""]
+    lines += [f"**How sure:** {e['confidence']}, {CONFIDENCE[method.confidence]}.", ""]
+    lines += [f"**Bounded:** {e['bounded']}.", ""] if e["bounded"] else []
+    lines += ["## Choices", "", *_choices(e), "## Defaults", "", *_defaults(method, e)]
+    lines += _bullets("Limits", e["limits"]) + _bullets("Elsewhere", e["deviations"])
+    proof = [f"claim [`{name}`](../../claims.md)" for name in e["claims"]]
+    lines += _bullets("Evidence", proof + [f"`{test}`" for test in e["tests"]])
+    lines += ["## Notes", "", e["notes"], ""] if e["notes"] else []
+    return "\n".join([*lines, "## Try it", "", *_commands(method)]).rstrip() + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page by its path under docs/methods."""
+    found = {Path("reference") / f"{m.name}.md": page(m) for m in METHODS.values()}
+    return {Path("reference.md"): index(), **found}
+
+
+def _paper(paper: str) -> str:
+    return f"[{paper}](https://arxiv.org/abs/{paper})" if paper else ""
+
+
+def _choices(e: Mapping[str, Any]) -> list[str]:
+    def sourced(choice: str, source: str) -> str:
+        return f"{choice} ({source})" if source else choice
+
+    rounds = f"{e['rounds']} round{'s' if e['rounds'] > 1 else ''}"
+    rows = [
+        ("players", sourced(e["players"], e["players_source"])),
+        ("oracle, pairing", sourced(f"{e['oracle']}; {e['pairing']}", e["pairing_source"])),
+        ("objective", f"`{e['catalogued'] or e['objective']}`; {anchors(e)}"),
+        ("update", f"{e['update']}; {rounds}"),
+    ]
+    return _table(("axis", "choice"), rows)
+
+
+def _defaults(method: Method, e: Mapping[str, Any]) -> list[str]:
+    """A row for each parameter and setting, and what else the playground's runs set."""
+    small = {name.split(".")[-1]: v for name, v in method.playground.items() if name.startswith("objective.")}
+    rows = []
+    for name, default in e["defaults"].items():
+        weight = " (the KL weight)" if name == method.kl_weight else ""
+        elsewhere = (method.exact.get(name, ""), small.get(name, ""))
+        rows.append((f"`{name}`{weight}", short(default), e["sources"][name], *map(short, elsewhere)))
+    rest = ", ".join(
+        f"`{name}={short(value)}`"
+        for name, value in method.playground.items()
+        if not name.startswith("objective.") and value != TINY.get(name)
+    )
+    lines = _table(("name", "default", "its source", "exact games", "playground"), rows)
+    return lines + ([f"On the playground also: {rest}.", ""] if rest else [])
+
+
+def _bullets(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}", "", *(f"- {words}" for words in lines or ["none recorded"]), ""]
+
+
+def _commands(method: Method) -> list[str]:
+    """How to run it; where an exact game cannot be played, why."""
+    play, why = f"equipoise play --game {GAME} --method {method.name}", _refused(method)
+    lines = [] if why else [f"{play} --rounds 100"]
+    if method.closed_form is not None and not _refused(method, exact=False):
+        lines.append(f"{play} --rounds 5 --gradient")
+    lines = ["```", *lines, f"equipoise align {method.name}", "```", ""]
+    return [*lines, *([f"It is not played on exact games: {why}.", ""] if why else [])]
+
+
+def _refused(method: Method, exact: bool | None = None) -> str:
+    try:
+        play_game(zoo.parse(GAME), method.with_parameters(dict(method.exact)), rounds=1, exact=exact)
+    except (ValueError, NotConverged) as error:
+        return str(error)
+    return ""
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    return [
+        *lines,
+        *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows),
+        "",
+    ]
+
+
+def write(docs: Path = DOCS) -> None:
+    """Write every page, and remove those of methods that are no more."""
+    current = pages()
+    for old in docs.glob("reference/*.md"):
+        if old.relative_to(docs) not in current:
+            old.unlink()
+    for path, text in current.items():
+        (docs / path).parent.mkdir(parents=True, exist_ok=True)
+        (docs / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,278 @@
+"""`align`: one call from a method's name to a finished run folder; the same call resumes it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers.utils.logging import disable_progress_bar
+
+from equipoise.evaluate.text import Evaluator
+from equipoise.play.method import Method
+from equipoise.play.round import play
+from equipoise.play.state import State
+from equipoise.policy.files import write_json, write_text
+from equipoise.report.page import write_report
+from equipoise.run.assembly import build, describe, launch
+from equipoise.run.config import ConfigError, RunConfig, difference, read_file, resolve
+from equipoise.run.materials import PLAYGROUND_PAIRS, Materials, gather
+from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.world import TextWorld
+
+VERSIONED = ("equipoise", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its summary (as in summary.json), and its report page."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    report: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last round's policy, a Hugging Face folder."""
+        return Journal(self.folder).checkpoint(self.summary["rounds"])
+
+
+def align(
+    method: str,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | list[str | Path] | None = None,
+    oracle: str | None = None,
+    rounds: int | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Align a language model with a method; see `equipoise methods` for their names.
+
+    model     checkpoint folder or hub name      data    file(s) of pairs or prompts
+    oracle    module:function, file.py:function or a reward model's folder
+    out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
+    config    YAML file of settings; `settings` are further ones, by dotted or short name, and win
+    With neither model nor data the built-in language game is played.
+
+    Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
+    TrainingError if training cannot go on. A folder that holds another configuration is refused.
+    """
+    paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
+    stored = read_file(Path(config)) if config else {}
+    stored.pop("inputs", None)  # of a run folder's own config.yaml
+    resolved = resolve(
+        method,
+        stored,
+        {
+            "model.path": str(model) if model else None,
+            "data.path": paths or None,
+            "oracle": oracle,
+            "play.rounds": rounds,
+            "seed": seed,
+        },
+        settings or {},
+    )
+    folder = Path(out) if out else Path("runs") / f"{method}-{resolved.hash()[:8]}"
+    return run(resolved, folder, quiet=quiet)
+
+
+def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
+    """Play a resolved configuration in a folder, from wherever that folder stands."""
+    accelerator = launch()
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        if main:
+            claim(config, folder)
+    with locked(folder):
+        disable_progress_bar()
+        torch.set_flush_denormal(True)  # saturated pairs make denormal gradients, which slow a CPU manyfold
+        with accelerator.main_process_first():
+            materials = gather(config, folder)
+        journal = Journal(folder)
+        if main and materials.dataset is not None:
+            write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
+        if main:
+            write_json(folder / "environment.json", _environment())
+        progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
+        world, evaluator = build(config, materials, folder, progress, accelerator)
+        if main and not quiet:
+            _announce(materials, world, folder)
+        method = materials.method
+        state = world.begin(method.update.memory, keep_past=method.asks_the_past)
+        play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        accelerator.wait_for_everyone()
+        summary = _summary(config, materials.method, journal)
+        if main:
+            write_json(folder / "summary.json", summary)
+            write_report(folder)
+        return Run(folder, summary, folder / "report.html")
+
+
+def claim(config: RunConfig, folder: Path) -> None:
+    """Write the configuration into a new folder, or make sure that an existing one holds the same.
+
+    A folder whose run was refused before its policy was written is taken over. Raises ConfigError with the
+    difference if it holds another, or something that is not a run.
+    """
+    stored = folder / "config.yaml"
+    plain = config.plain() | {"inputs": _inputs(config)}
+    if stored.exists():
+        changed = difference(read_file(stored), plain)
+        if not changed:
+            return
+        if Journal(folder).checkpoint(0).exists():
+            lines = "\n  ".join(changed)
+            raise ConfigError(
+                f"{folder} holds a run with other settings:\n  {lines}\n"
+                "resume it with its own settings, or choose another folder"
+            )
+        (folder / PLAYGROUND_PAIRS).unlink(missing_ok=True)
+    elif folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty and is not a run folder; choose another")
+    write_text(stored, yaml.safe_dump(plain | {"hash": config.hash()}, sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process group at a time in a run folder. The lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as file:
+        if int(os.environ.get("RANK", "0")) == 0:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(f"another process is running in {folder}") from error
+        yield
+
+
+def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
+    """Evaluate a round boundary once; its line in evaluation.jsonl, written last, says that it is done."""
+    done = state.round - 1
+    if done % config.evaluate.every and done != config.play.rounds:
+        return
+    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")):
+        return
+    if not evaluator.world.accelerator.is_main_process:
+        return
+    line, sampled = evaluator.measure(state)
+    for name in ("samples.jsonl", "evaluation.jsonl"):
+        journal.rewind(name, done - 1)
+    for index in range(min(config.evaluate.shown, len(sampled))):
+        response = sampled.responses[index, 0]
+        shown = {
+            "prompt": sampled.prompts[index].text,
+            "response": response.text,
+            "finished": response.finished,
+        }
+        journal.append("samples.jsonl", {"round": done, "prompt_index": index, **shown})
+    journal.append("evaluation.jsonl", line)
+
+
+def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
+    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+    first, last = lines[0], lines[method.rounds]
+    phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
+    for line in journal.lines("timings.jsonl"):
+        for kind, total in phases.items():
+            total[line["phase"]] = total.get(line["phase"], 0) + line[kind]
+    gap = first["exploitability"]
+    return {
+        "method": method.name,
+        "title": method.title,
+        "paper": method.paper,
+        "confidence": method.confidence,
+        "rounds": method.rounds,
+        "seed": config.seed,
+        "win_rate": last["win_rate"],
+        "exact_win_rate": last["exact_win_rate"],
+        "exploitability": None if gap is None else {"reference": gap, "final": last["exploitability"]},
+        "kl": last["kl"],
+        "exact_kl": last["exact_kl"],
+        "accuracy": last["accuracy"],
+        "length": last["length"],
+        "step_zero_log_ratio_per_token": max(
+            (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None
+        ),
+        **phases,
+        "model": config.model.path or "playground",
+        "data": config.data.path or "playground",
+        "oracle": config.oracle or ("playground" if config.playground else None),
+        "hash": config.hash(),
+        "status": "finished",
+    }
+
+
+def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
+    """What is about to happen, before the first step."""
+    about = describe(materials, world)
+    method = materials.method
+    say = [
+        f"{method.title} ({method.name}, {method.paper or 'no paper'}; formula: {method.confidence})",
+        f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
+        f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
+        f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
+        f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
+        + (f"{about['comparisons']:,} recorded pairs, " if about["comparisons"] else "")
+        + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
+        f"  memory    about {about['training_bytes'] / 2**20:,.0f} MiB for weights, gradients and optimizer"
+        + (
+            f"; about {about['seconds_per_round']:,.0f} s of training a round"
+            if about["seconds_per_round"]
+            else ""
+        ),
+        f"  folder    {folder}",
+    ]
+    if materials.dataset is not None:
+        say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
+        say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
+    print("\n".join(say), file=sys.stderr)
+
+
+def _counts(materials: Materials) -> list[tuple[str, int]]:
+    assert materials.dataset is not None
+    ledger = materials.dataset.ledger
+    refused = [(f"refused ({reason})", count) for reason, count in ledger.refused.items()]
+    return [("read", ledger.read), ("used", ledger.used), *refused, ("duplicate", ledger.duplicate)]
+
+
+def _timer(journal: Journal) -> Any:
+    def record(round: int, phase: str, seconds: float, tokens: int) -> None:
+        line = {"round": round, "phase": phase, "seconds": float(f"{seconds:.4g}"), "tokens": tokens}
+        journal.append("timings.jsonl", line)
+
+    return record
+
+
+def _inputs(config: RunConfig) -> dict[str, str]:
+    """A hash of each data file: a resumed run must read what it read before."""
+    return {
+        path: hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        for path in config.data.path or []
+        if Path(path).is_file()
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """Where and with what a run was made. No environment variables: they hold secrets."""
+    return {
+        "versions": {name: version(name) for name in VERSIONED},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "command": sys.argv,
+    }

@@ -1,0 +1,314 @@
+"""The table world: an exact finite game, whose responses are enumerated with their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import is_surrogate, reads_weight
+from equipoise.games.expectation import enumerate_data, loss
+from equipoise.games.fit import gradient, minimise
+from equipoise.games.offline import PairData, population
+from equipoise.games.preference import PreferenceGame
+from equipoise.games.tabular import TabularPolicy, mixture
+from equipoise.play.method import Method
+from equipoise.play.pairings.sampled import logit
+from equipoise.play.rows import Rows
+from equipoise.play.seeds import Seeds
+from equipoise.play.state import (
+    POLICY,
+    START,
+    UNIFORM,
+    Floats,
+    Geometric,
+    Past,
+    Perturbation,
+    State,
+    Tilted,
+    Who,
+)
+from equipoise.play.world import Activations, AuxiliaryModels, TokenWeighting
+from equipoise.worlds.random_direction import unit_direction
+from equipoise.worlds.table.enumeration import comparisons, every_response
+
+
+@dataclass(frozen=True)
+class TableWorld:
+    """A preference game as a world.
+
+    data      recorded pairs; by default the population of pairs drawn i.i.d. from the reference policy and labelled
+              by the game.
+    seed      of random directions, the only thing here that is drawn.
+    remember  rounds whose comparisons are kept for replay.
+    """
+
+    game: PreferenceGame
+    data: PairData | None = None
+    seed: int = 0
+    remember: int = 0
+    judged: dict[int, Rows] = field(default_factory=dict, repr=False)
+    made: dict[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    def prompts(self, state: State) -> Rows:
+        return Rows(
+            prompts=np.arange(self.game.prompts),
+            responses=np.empty((self.game.prompts, 0), dtype=np.int64),
+            weight=self.game.prompt_weight.numpy(),
+            writers=(),
+        )
+
+    def recorded(self, state: State) -> Rows:
+        data = self.data or population(self.game, self.game.initial())
+        found = enumerate_data(data.counts * self.game.prompt_weight[:, None, None])
+        return Rows(
+            prompts=found.prompts.numpy(),
+            responses=found.responses.numpy(),
+            weight=found.weight.numpy(),
+            writers=("recorded", "recorded"),
+            prob=np.ones(len(found.prompts)),
+            domain=found.prompts.numpy(),
+        )
+
+    def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
+        return self.judged.get(state.round - back) if stage == "judging" else None
+
+    def who(self, state: State, who: Who) -> TabularPolicy:
+        """The policy of that name in this round."""
+        if isinstance(who, Geometric):
+            return self.who(state, who.base).geometric(self.who(state, who.other), who.share)
+        if isinstance(who, Perturbation):
+            scale, block = who.scale, who.block
+            return self.nudge(state, who.start, scale=scale, direction=who.direction, block=block, name="")
+        if isinstance(who, Past):
+            return mixture([*state.past, state.policies[START]])
+        if who == UNIFORM:
+            return TabularPolicy(torch.zeros_like(self.game.reference))
+        return state.policies[who]
+
+    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
+        for _ in range(count):
+            rows = every_response(rows, self.law(state, rows, by), str(by))
+        return rows
+
+    def law(self, state: State, rows: Rows, by: Who) -> Floats:
+        """[N, A] who writes what in each row."""
+        if not isinstance(by, Tilted):
+            return self.who(state, by).probs().numpy()[rows.prompts]
+        wins = self.game.preference.numpy()[rows.prompts, :, rows.responses[:, 0]]
+        tilt = torch.from_numpy(logit(wins) / by.beta)
+        base = self.who(state, by.by).log_probs()[torch.from_numpy(rows.prompts)]
+        return (base + tilt).softmax(dim=1).numpy()
+
+    def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
+        return self.write(state, rows, by, 1)
+
+    def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        every = np.arange(len(rows))
+        a, b = rows.responses[every, first], rows.responses[every, second]
+        return self.game.preference.numpy()[rows.prompts, a, b]
+
+    def win_rates(
+        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+    ) -> Floats:
+        scores = torch.from_numpy(of(self.game.preference.numpy()))
+        rates = torch.einsum("xab,xb->xa", scores, self.who(state, against).probs())
+        return rates.numpy()[rows.prompts[:, None], rows.responses]
+
+    def unrelated(self, state: State, rows: Rows) -> Rows:
+        mass = np.zeros((self.game.prompts, self.game.actions))
+        np.add.at(mass, (rows.prompts, rows.responses[:, 0]), rows.weight)
+        others = mass.sum(axis=0) - mass if self.game.prompts > 1 else mass
+        share = (others / others.sum(axis=1, keepdims=True))[rows.prompts]
+        assert rows.reward is not None
+        expanded = every_response(rows, share, "unrelated")
+        label = np.repeat(rows.reward, (share > 0).sum(axis=1), axis=0)
+        return replace(expanded, reward=np.concatenate([label, np.zeros_like(label)], axis=1))
+
+    def prompt_features(self, state: State, rows: Rows) -> Tensor:
+        return torch.eye(self.game.prompts, dtype=torch.float64)[torch.from_numpy(rows.prompts)]
+
+    def both_roles(self, rows: Rows) -> Rows:
+        raise ValueError(
+            "here a finite game's policy answers the prompt alone; both roles are fitted in games.srpo, and played "
+            "by the closed form"
+        )
+
+    def anchors(
+        self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
+    ) -> dict[str, Tensor]:
+        """Whole tables [X, A]: in a finite game an anchor's every score is at hand."""
+        return {name: state.policies[policy].log_probs() for name, policy in names.items()}
+
+    def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
+        found = state.policies[policy].log_probs()[rows.prompts[:, None], rows.responses][..., None]
+        return found, torch.ones_like(found, dtype=torch.bool)
+
+    def token_weights(
+        self, state: State, rows: Rows, by: TokenWeighting, policy: str
+    ) -> Mapping[str, np.ndarray]:
+        if isinstance(by, Activations):
+            raise ValueError("a finite game's policy has no activations that could mask its tokens")
+        return {name: np.ones((*rows.responses.shape, 1)) for name in by.gives}  # one token is one step
+
+    def degraded(self, rows: Rows, degrees: int) -> Rows:
+        raise ValueError("a finite game's responses have no content that could be left out")
+
+    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
+        found = state.policies[policy].log_probs().numpy()[rows.prompts[:, None], rows.responses]
+        return found, np.ones_like(found)
+
+    def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
+        means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
+        return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)
+
+    def loss(
+        self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
+    ) -> float:
+        return float(loss(objective, state.policies[of].log_probs(), anchors, comparisons(rows)))
+
+    def fit(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
+        beside: AuxiliaryModels | None = None,
+    ) -> TabularPolicy:
+        if beside is not None and beside.network is not None:
+            raise ValueError("a finite game's policy has no hidden states that a network could read")
+        if beside is not None:
+            raise ValueError(
+                f"{type(objective).__name__} reads the law of every next token; a finite game's response is one token, "
+                "and its table has no other law: play dpo or npo"
+            )
+        if is_surrogate(objective):
+            raise ValueError(
+                f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+            )
+        if reads_weight(objective):
+            raise ValueError(
+                f"{type(objective).__name__} weighs responses by the policy as it is: what it tends to is a fixed "
+                "point and no minimum; play dpo"
+            )
+        begin = state.policies[start].log_probs()
+        return TabularPolicy(minimise(objective, *comparisons(rows), start=begin, anchors=anchors))
+
+    def descend(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        *,
+        rate: float,
+        start: str = START,
+        name: str = POLICY,
+        speed: float = 1.0,
+    ) -> TabularPolicy:
+        begin = state.policies[start].log_probs()
+        step = gradient(objective, comparisons(rows), start=begin, anchors=anchors)
+        return TabularPolicy((begin - speed * rate * self.game.actions * step).log_softmax(dim=1))
+
+    def combine(
+        self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
+    ) -> TabularPolicy:
+        parts = [weight * state.policies[policy].log_probs() for policy, weight in weights.items()]
+        return TabularPolicy(torch.stack(parts).sum(dim=0).log_softmax(dim=1))
+
+    def nudge(
+        self,
+        state: State,
+        start: str,
+        *,
+        scale: float | Floats,
+        direction: str,
+        block: int = 0,
+        name: str,
+    ) -> TabularPolicy:
+        """Every prompt is a game of its own, with its own direction in the space of its A logits."""
+        draw = Seeds(self.seed).generator("nudge", state.round, direction)
+        unit = np.stack([unit_direction(draw, self.game.actions, block) for _ in range(self.game.prompts)])
+        step = np.broadcast_to(scale, self.game.prompts)[:, None] * unit
+        return TabularPolicy(state.policies[start].logits + torch.from_numpy(step))
+
+    @property
+    def dimension(self) -> int:
+        return self.game.actions
+
+    def average(self, rows: Rows, values: Floats) -> Floats:
+        sums = [np.bincount(rows.prompts, w, self.game.prompts) for w in (rows.weight * values, rows.weight)]
+        return sums[0] / sums[1]
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        return [
+            [self.game.names[x][a] for a in group]
+            for x, group in zip(rows.prompts.tolist(), rows.responses.tolist(), strict=True)
+        ]
+
+    def features(self, state: State, rows: Rows) -> Tensor:
+        every = torch.eye(self.game.prompts * self.game.actions, dtype=torch.float64)
+        return every[torch.from_numpy(rows.prompts[:, None] * self.game.actions + rows.responses)]
+
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        if name not in self.made:
+            self.made[name] = make(Seeds(self.seed)("kept", name))
+        return self.made[name]
+
+    def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
+        made = make()
+        if name == "judging" and self.remember:
+            self.judged[state.round] = made
+            self.judged.pop(state.round - self.remember - 1, None)
+        return made
+
+    def uniforms(self, state: State, name: str, count: int) -> Floats:
+        raise ValueError("an exact game enumerates labels and replays everything; it draws nothing")
+
+    def settle(self, state: State) -> State:
+        return state
+
+
+@dataclass(frozen=True)
+class ClosedWorld(TableWorld):
+    """A table world whose fits are the method's formula; nothing is enumerated.
+
+    Everything around a fit (a second one, a magnet, an extrapolation) is played as in any other world.
+    """
+
+    method: Method | None = None
+
+    def prompts(self, state: State) -> Rows:
+        return super().prompts(state).take(np.arange(0))
+
+    def recorded(self, state: State) -> Rows:
+        none = self.prompts(state)
+        return none.append(np.empty((0, 2), dtype=np.int64), "recorded")
+
+    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
+        return rows.append(np.empty((0, count), dtype=np.int64), str(by))
+
+    def win_rates(
+        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+    ) -> Floats:
+        return np.empty(rows.responses.shape)
+
+    def both_roles(self, rows: Rows) -> Rows:
+        return rows.append(np.empty((0, 4), dtype=np.int64), "lead")
+
+    def fit(self, state: State, *_: Any, **__: Any) -> TabularPolicy:
+        assert self.method is not None and self.method.closed_form is not None
+        return self.method.closed_form(self.game, state, self.method)
+
+    descend = fit

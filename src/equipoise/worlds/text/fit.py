@@ -1,0 +1,325 @@
+"""Fit: epochs of gradient steps on one round's comparisons, for any objective, through Accelerate."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from equipoise.core import reduce
+from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import (
+    beside_of,
+    divergences_of,
+    frozen_columns,
+    is_group,
+    reads_context,
+    reads_reward,
+    reads_tokens,
+    reads_weight,
+    token_weights_of,
+)
+from equipoise.core.objectives.weighted import wpo_weight
+from equipoise.core.scores import Scores, TokenScores
+from equipoise.data.collate import Ids, Response
+from equipoise.play.rows import Rows
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scoring.microbatch import out_of_memory, portions
+from equipoise.worlds.text import batch_context as whole_step
+from equipoise.worlds.text.step_metrics import Sums, entered_by
+
+log = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a round's objective is minimised.
+
+    batch        comparisons per optimizer step.
+    micro_batch  how many of them may go through the model at a time; None: as many as the policy's token budget allows.
+    lr           peak learning rate of AdamW; warmup is the share of a round's steps spent rising to it.
+    eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
+                 along the total mass of their responses; there the gradient is noise, and this keeps it small.
+    clip         largest global gradient norm.
+    save_every   optimizer steps between saved positions inside a round.
+    """
+
+    epochs: int = 1
+    batch: int = 64
+    micro_batch: int | None = None
+    lr: float = 5e-7
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    clip: float = 1.0
+    save_every: int = 200
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate at optimizer step `step` (0-based) of `steps`."""
+        rising = max(1, math.ceil(self.warmup * steps)) if self.warmup else 0
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - rising) / max(1, steps - rising)
+        return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Given(NamedTuple):
+    """What a fit's module gives of B comparisons: log-probs [B, K] and lengths, or of tokens [B, K, T] and their mask,
+    and more of them where an objective reads more."""
+
+    logp: Tensor
+    length: Tensor
+    weights: Mapping[str, Tensor] = {}
+    divergences: Mapping[str, Tensor] = {}
+    beside: Mapping[str, Tensor] = {}
+    weight: Tensor | None = None
+
+    def summed(self) -> Given:
+        """The same with the sums of tokens."""
+        return self._replace(logp=self.logp.sum(dim=2), length=self.length.sum(dim=2))
+
+
+class Fit:
+    """One round's fit. `position` counts finished optimizer steps, so that it can start anywhere.
+
+    Losses are weighted means over each optimizer step, whatever the micro-batches and ranks.
+    """
+
+    def __init__(
+        self,
+        policy: CausalPolicy,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        training: Training,
+        accelerator: Accelerator,
+        permutation: Callable[[int], np.ndarray],
+    ) -> None:
+        held, reads = rows.responses.shape[1], objective.candidates
+        if held < reads or (held > reads and not is_group(objective)):
+            raise TrainingError(
+                f"{type(objective).__name__} reads {reads}{' or more' if is_group(objective) else ''} responses "
+                f"per prompt, the comparisons hold {held}"
+            )
+        if reads_reward(objective) and rows.reward is None:
+            raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
+        missing = set(token_weights_of(objective)) - set(rows.token_weights) - self.learned
+        if missing:
+            raise TrainingError(
+                f"{type(objective).__name__} reads weights of tokens; nobody gave {', '.join(missing)}"
+            )
+        alive = (*divergences_of(objective), *beside_of(objective))
+        if alive and not self.alive:
+            raise TrainingError(
+                f"{type(objective).__name__} reads {', '.join(alive)} of what must be in memory beside the policy"
+            )
+        if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
+            raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
+        if reads_context(objective) and reads_tokens(objective):
+            raise TrainingError(f"{type(objective).__name__} reads tokens: its context cannot be measured")
+        self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
+        self.training, self.accelerator, self.permutation = training, accelerator, permutation
+        self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
+        self.parameters = [p for _, p in policy.trained()]
+        optimizer = torch.optim.AdamW(
+            self.groups(),
+            lr=training.lr,
+            betas=(training.beta1, training.beta2),
+            eps=training.eps,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        # not wrapped for several processes: a wrapper's forward and backward wait for the others, who may have failed
+        self.scorer, self.optimizer = self.module(), accelerator.prepare(optimizer)
+        self.per_epoch = math.ceil(len(rows) / training.batch)
+        self.steps = self.per_epoch * training.epochs
+        self.position = 0
+
+    # `play.live.LiveFit` has more in memory than the policy, and says so by overriding these
+    alive: ClassVar[bool] = False
+
+    @property
+    def learned(self) -> set[str]:
+        """Weights of tokens that a network gives."""
+        return set()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """AdamW's groups of parameters; `rate` multiplies the learning rate."""
+        return [{"params": self.parameters, "rate": 1.0}]
+
+    def module(self) -> nn.Module:
+        """What is trained."""
+        return self.policy.scorer
+
+    def logps(self, prompts: list[Ids], responses: list[list[Response]]) -> Given:
+        """What the trained module gives of some responses."""
+        batch = self.policy.batch(prompts, responses)
+        tokens = reads_tokens(self.objective)
+        scorer = self.scorer if torch.is_grad_enabled() else None
+        if not reads_weight(self.objective):
+            return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
+        logp, mask, collision = self.policy.collisions(batch, scorer)
+        given = Given(logp, mask, weight=wpo_weight(logp, collision, mask))
+        return given if tokens else given.summed()
+
+    def scores(
+        self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
+    ) -> Scores:
+        """Scores of some comparisons under the policy as it stands, with their cached anchors.
+
+        columns    which responses; None: those that carry a gradient.
+        context    what the objective reads of the whole step, for each comparison.
+
+        For an objective that reads tokens, anchors are [N, K, T] with T the longest of all responses; rewards are that,
+        or one number for each response.
+        """
+        columns = self.descended if columns is None else columns
+        prompts = [p.ids for p in self.rows.prompts[chosen]]
+        responses = [[group[k] for k in columns] for group in self.rows.responses[chosen]]
+        given = self.logps(prompts, responses)
+        logp = given.logp
+        anchors, prob, reward = self.recorded(chosen, columns, logp)
+        if not reads_tokens(self.objective):
+            length = given.length.to(logp)
+            shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
+            return Scores(logp=logp, anchors=anchors, length=length, weight=given.weight, **shared)
+        by_token = reward if reward is not None and reward.ndim == 3 else None
+        found = TokenScores(
+            logp=logp,
+            mask=given.length,
+            anchors=anchors,
+            reward=by_token,
+            weights={**self.weighed(chosen, columns, logp), **given.weights},
+            divergences=given.divergences,
+        )
+        scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
+        return replace(scores, beside=given.beside, weight=given.weight)
+
+    def recorded(
+        self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """(anchors, prob, reward) of some comparisons' columns, in the type and on the device of their log-probs."""
+        rows, frozen = self.rows, partial(_frozen, chosen=chosen, columns=columns, logp=logp)
+        reward = None if rows.reward is None else frozen(torch.from_numpy(rows.reward))
+        prob = None if rows.prob is None else torch.from_numpy(rows.prob[chosen]).to(logp)
+        return {name: frozen(anchor) for name, anchor in self.anchors.items()}, prob, reward
+
+    def weighed(self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> dict[str, Tensor]:
+        """The weights of tokens that the rows carry."""
+        given = self.rows.token_weights.items()
+        return {name: _frozen(torch.from_numpy(w), chosen, columns, logp) for name, w in given}
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step on the next batch; returns its figures."""
+        t, ranks = self.training, self.accelerator.num_processes
+        epoch, within = divmod(self.position, self.per_epoch)
+        chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
+        total = float(self.rows.weight[chosen].sum())
+        mine = chosen[self.accelerator.process_index :: ranks]
+        # where a step has fewer comparisons than there are processes, some repeat its first, which counts for nothing
+        # there: every process has the same gradients and figures to sum
+        weight = self.rows.weight[mine] if len(mine) else np.zeros(1)
+        mine = mine if len(mine) else chosen[:1]
+        context = whole_step.context(self, chosen, mine)
+        figures = self._backward(mine, weight, context, total, ranks).reduced(self.accelerator)
+        if not math.isfinite(figures["loss"]):
+            raise TrainingError(
+                f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
+                "lower train.lr, or look at the comparisons of this step"
+            )
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, t.clip))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"the gradient became {norm} at step {self.position + 1} of {self.steps}; lower train.lr"
+            )
+        rate = t.rate(self.position, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.position += 1
+        return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
+
+    def portions(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
+        """Places in `mine` of the comparisons that go through the model together."""
+        pairs = [
+            (prompt.ids, [group[k] for k in columns])
+            for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
+        ]
+        return portions(self.policy, pairs, self.training.micro_batch)
+
+    def _backward(
+        self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
+    ) -> Sums:
+        """Gradients of the step's loss on the comparisons at hand, a portion at a time, then summed over processes.
+
+        Gradients are reduced when every process is known to have its own, so that nobody waits for one that has not.
+        Where one process is out of memory, all halve their token budgets and begin the step again: the same sum in
+        smaller portions. Raises TrainingError where one comparison alone is too much for one of them.
+        """
+        sums, shares, short = Sums(), self.portions(mine, self.descended), False
+        try:
+            for places in shares:
+                read = None if context is None else context[places]
+                self._add(sums, mine[places], weight[places], read, total, ranks)
+        except RuntimeError as error:
+            short = out_of_memory(error)
+            if not short:
+                raise
+        failed, hopeless = self._anywhere(short, short and len(shares) == len(mine))
+        if not failed:
+            if ranks > 1:
+                for parameter in (p for p in self.parameters if p.grad is not None):
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+            return sums
+        if hopeless:
+            raise TrainingError("out of memory with one comparison at a time; use shorter rows or LoRA")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.policy.budget //= 2
+        log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
+        return self._backward(mine, weight, context, total, ranks)
+
+    def _add(
+        self,
+        sums: Sums,
+        share: np.ndarray,
+        weight: np.ndarray,
+        context: Tensor | None,
+        total: float,
+        ranks: int,
+    ) -> None:
+        """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
+        scores = self.scores(share, context=context)
+        entered_by(scores).retain_grad()
+        losses = reduce.expected(self.objective, scores)
+        counts = torch.from_numpy(weight).to(losses.value)
+        self.accelerator.backward(reduce.mean(losses.value, counts, total=total, ranks=ranks))
+        sums.add(scores, losses, counts / total, ranks * counts / total, self.objective)
+
+    def _anywhere(self, *here: bool) -> list[bool]:
+        """Whether each is so on any process."""
+        flags = torch.tensor(here, dtype=torch.float32, device=self.policy.device)
+        return (self.accelerator.reduce(flags, "sum") > 0).tolist()
+
+
+def _frozen(values: Tensor, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> Tensor:
+    """Some comparisons' columns of numbers known beforehand; a batch may have no response of all T tokens."""
+    here = values[torch.from_numpy(chosen)][:, list(columns)].to(logp)
+    return here[..., : logp.shape[-1]] if here.ndim == 3 else here

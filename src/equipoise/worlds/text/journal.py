@@ -1,0 +1,166 @@
+"""The run folder as a journal of finished stages; rows as parquet files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from equipoise.data.collate import Prompt, Response
+from equipoise.play.rows import Rows, objects
+from equipoise.play.state import POLICY
+from equipoise.policy.checkpoint import MOMENTS
+from equipoise.policy.files import whole, write_text
+
+
+class Journal:
+    """The run folder, seen as a journal: what is there has happened, whole; what is not has not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics = folder / "metrics.jsonl"
+
+    def stage(self, round: int, name: str) -> Path:
+        return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
+
+    def checkpoint(self, round: int, name: str = POLICY) -> Path:
+        """The policy that a round ended with, or another that it made on the way."""
+        own = f"round-{round:03d}" if round else "initial"
+        return self.checkpoints / (own if name == POLICY else f"{own}-{name}")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def tidy(self, round: int, used: set[str], started: set[str]) -> None:
+        """Drop policies made on the way that no name means any more, and optimizer states that no fit starts from.
+
+        used, started   checkpoints that a name means; those of them that a fit may start from.
+        """
+        for past in (round - 1, round):
+            for folder in self.checkpoints.glob(f"round-{past:03d}*"):
+                if folder.name not in used and folder != self.checkpoint(past):
+                    shutil.rmtree(folder)
+                elif folder.name not in started:
+                    (folder / MOMENTS).unlink(missing_ok=True)
+
+    def settled(self, round: int) -> Path:
+        """Which checkpoint each policy's name means after a round; written last, it says that the round is done."""
+        return self.folder / "rounds" / f"{round:03d}" / "policies.json"
+
+    @property
+    def progress(self) -> Path:
+        """Weights and optimizer in the middle of a fit."""
+        return self.folder / "progress.safetensors"
+
+    def rounds_done(self) -> int:
+        done = 0
+        while self.settled(done + 1).exists():
+            done += 1
+        return done
+
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        with (self.folder / name).open("ab+") as file:
+            size = file.tell()
+            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # cut by a crash
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """Whole lines only: a line cut by a crash is not there."""
+        path = self.folder / name
+        if path.exists():
+            # not splitlines: it would also cut inside a text, at U+2028 and its like
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                yield json.loads(line)
+
+    def rewind(self, name: str, round: int, step: int | None = None) -> None:
+        """Drop the lines after (round, step), which a resumed run will write again."""
+        position = (round, step if step is not None else -1)
+        kept = [line for line in self.lines(name) if (line["round"], line.get("step", -1)) <= position]
+        if (self.folder / name).exists():
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+            write_text(self.folder / name, text)
+
+
+def save_rows(path: Path, rows: Rows) -> None:
+    """Comparisons of text as parquet, with who wrote what and how it was judged."""
+    columns: dict[str, Any] = {
+        "prompt_ids": [list(p.ids) for p in rows.prompts],
+        "prompt": [p.text for p in rows.prompts],
+        "context": [json.dumps(p.context, ensure_ascii=False) for p in rows.prompts],
+        "weight": rows.weight.tolist(),
+        "prob": [None] * len(rows) if rows.prob is None else rows.prob.tolist(),
+        "reward": [None] * len(rows) if rows.reward is None else rows.reward.tolist(),
+        "responses": [[_plain(response) for response in group] for group in rows.responses],
+    }
+    schema = pa.schema(
+        [
+            ("prompt_ids", pa.list_(pa.int64())),
+            ("prompt", pa.string()),
+            ("context", pa.string()),
+            ("weight", pa.float64()),
+            ("prob", pa.float64()),
+            ("reward", pa.list_(pa.float64())),
+            ("responses", pa.list_(_RESPONSE)),
+        ],
+        metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)},
+    )
+    with whole(path) as draft:
+        pq.write_table(pa.Table.from_pydict(columns, schema=schema), draft)
+
+
+def load_rows(path: Path) -> Rows:
+    """The inverse of `save_rows`."""
+    table = pq.read_table(path)
+    writers = tuple(json.loads(table.schema.metadata[b"writers"]))
+    columns = table.to_pydict()
+    prompts = [
+        Prompt(tuple(ids), json.loads(context), text)
+        for ids, context, text in zip(
+            columns["prompt_ids"], columns["context"], columns["prompt"], strict=True
+        )
+    ]
+    responses = [
+        [Response(**{**r, "ids": tuple(r["ids"]), "lead": tuple(r["lead"])}) for r in group]
+        for group in columns["responses"]
+    ]
+    judged = all(prob is not None for prob in columns["prob"])
+    scored = len(table) > 0 and all(reward is not None for reward in columns["reward"])
+    return Rows(
+        prompts=objects(prompts),
+        responses=objects(responses, width=len(writers)),
+        weight=np.array(columns["weight"], dtype=np.float64),
+        writers=writers,
+        prob=np.array(columns["prob"], dtype=np.float64) if judged else None,
+        reward=np.array(columns["reward"], dtype=np.float64) if scored else None,
+        fresh=json.loads(table.schema.metadata[b"fresh"]),
+    )
+
+
+_RESPONSE = pa.struct(
+    [
+        ("ids", pa.list_(pa.int64())),
+        ("text", pa.string()),
+        ("finished", pa.bool_()),
+        ("logp", pa.float64()),
+        ("lead", pa.list_(pa.int64())),
+    ]
+)
+
+
+def _plain(response: Response) -> dict[str, Any]:
+    return {
+        "ids": list(response.ids),
+        "text": response.text,
+        "finished": response.finished,
+        "logp": response.logp,
+        "lead": list(response.lead),
+    }

@@ -1,0 +1,47 @@
+"""Weights of tokens that a frozen policy gives: computed once for a round, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.data.collate import Ids, collate, lead_and_ids
+from equipoise.data.tokens import Codec
+from equipoise.play.world import Activations, TokenWeighting
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scoring.activation_masks import activation_mask
+from equipoise.policy.scoring.anchor_store import Pair
+from equipoise.policy.scoring.step_weights import step_weights, steps_of
+
+
+def token_weights(
+    policy: CausalPolicy,
+    comparisons: Sequence[Pair],
+    batch: int,
+    by: TokenWeighting,
+    tick: Callable[[int], None] | None = None,
+) -> Tensor:
+    """[N, K, T] weight of each response's tokens, 0 where it is over; padded rows, `batch` comparisons at a time."""
+    scored = [[lead_and_ids(response)[1] for response in group] for _, group in comparisons]
+    longest = max(len(ids) for group in scored for ids in group)
+    found = torch.zeros(len(comparisons), len(scored[0]), longest, dtype=torch.float64)
+    for begin in range(0, len(comparisons), batch):
+        chosen = comparisons[begin : begin + batch]
+        rows = collate([prompt for prompt, _ in chosen], [list(group) for _, group in chosen], policy.pad)
+        if isinstance(by, Activations):
+            weight, _ = activation_mask(policy, rows)
+        else:
+            ids = [response for group in scored[begin : begin + batch] for response in group]
+            weight = step_weights(policy, rows, steps_of(_shown(policy, ids), by.mark), by.form)
+        laid = weight.double().cpu().view(*rows.shape, -1)
+        found[begin : begin + batch, :, : laid.shape[2]] = laid
+        if tick:
+            tick(len(chosen))
+    return found
+
+
+def _shown(policy: CausalPolicy, responses: Sequence[Ids]) -> list[list[str]]:
+    codec = Codec(policy.tokenizer)
+    return [codec.shown(ids) for ids in responses]

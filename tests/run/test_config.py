@@ -1,0 +1,144 @@
+"""Configuration: names, values, layers, errors that name the nearest setting."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import yaml
+
+from equipoise.methods.index import METHODS
+from equipoise.run.config import ConfigError, difference, parse_settings, parse_value, read_file, resolve
+from equipoise.run.materials import method_of
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train.lrr": 1}, r"unknown setting 'train.lrr'; did you mean 'train.lr'"),
+        ({"epoch": 1}, r"unknown setting 'epoch'; did you mean 'train.epochs'"),
+        ({"betta": 1}, r"did you mean 'objective.beta'"),
+        ({"xyzzy": 1}, r"unknown setting 'xyzzy'$"),
+        ({"path": "x"}, r"'path' is ambiguous: model.path, data.path"),
+        ({"epochs": 0}, r"train.epochs: Input should be greater than 0 \(got 0\)"),
+        ({"rounds": 2.5}, r"play.rounds: .*integer"),
+        ({"precision": "fp16"}, r"model.precision: .*'fp32' or 'bf16'"),
+        ({"beta": -1}, r"objective: beta must be a positive number, got -1\.0"),
+        ({"beta": "much"}, r"objective: beta must be a number, got 'much'"),
+        ({"method": "inpo"}, r"these are settings of 'inpo', not of 'dpo'"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        resolve("dpo", settings)
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"no method 'inpoo'; did you mean 'inpo'\? \(known: spac, dpo"):
+        resolve("inpoo")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("1e-4", 1e-4),
+        ("0.5", 0.5),
+        ("inf", math.inf),
+        ("true", True),
+        ("auto", "auto"),
+        ("[a, b]", ["a", "b"]),
+        ("{prompt: q}", {"prompt": "q"}),
+        ("null", None),
+        ("a=b", "a=b"),
+        ("", None),
+    ],
+)
+def test_values_are_parsed(text, value):
+    parsed = parse_value(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize("item", ["lr", "=3", ""])
+def test_a_setting_has_a_name_and_a_value(item):
+    with pytest.raises(ConfigError, match="written name=value"):
+        parse_settings([item])
+
+
+def test_later_layers_win():
+    method = METHODS["inpo"]
+    own = resolve("inpo", {"model.path": "m"})
+    assert own.play.rounds == method.rounds
+    assert own.objective == method.parameters()
+    assert own.train.batch == method.train["batch"]
+    assert own.train.micro_batch == "auto"
+    nested = {"train": {"batch": 16, "lr": 1e-5}, "play.rounds": 7}
+    config = resolve("inpo", {"model.path": "m"}, nested, {"batch": 32, "lr": None})
+    assert (config.train.batch, config.train.lr, config.play.rounds) == (32, 1e-5, 7)
+
+
+def test_playground_values_only_without_model_and_data():
+    for name, method in METHODS.items():
+        plain = resolve(name)
+        assert plain.playground
+        for setting, value in method.playground.items():
+            section, leaf = setting.split(".")
+            found = (
+                plain.objective[leaf] if section == "objective" else getattr(getattr(plain, section), leaf)
+            )
+            assert found == value, setting
+        for given in ({"model.path": "m"}, {"data.path": ["d"]}):
+            other = resolve(name, given)
+            assert not other.playground
+            assert other.objective == method.parameters()
+
+
+def test_column_mapping_is_a_value_not_a_section():
+    for layer in (
+        {"mapping": {"prompt": "q"}},
+        {"data": {"mapping": {"prompt": "q"}}},
+        parse_settings(["data.mapping={prompt: q}"]),
+    ):
+        assert resolve("dpo", layer).data.mapping == {"prompt": "q"}
+
+
+def test_exponents_in_yaml_are_numbers(tmp_path):
+    (tmp_path / "c.yaml").write_text("objective:\n  beta: 5e-2\ntrain:\n  lr: 1e-4\n")
+    config = resolve("dpo", read_file(tmp_path / "c.yaml"))
+    assert (config.objective["beta"], config.train.lr) == (0.05, 1e-4)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", None])
+def test_unreadable_files_are_named(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    if text:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        read_file(path)
+
+
+def test_hash_and_difference_survive_the_disk(tmp_path):
+    config = resolve("spac", {"clip": math.inf, "w_pess": 1 / 3})
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.plain()))
+    again = resolve("spac", read_file(tmp_path / "c.yaml"))
+    assert again.hash() == config.hash()
+    assert difference(read_file(tmp_path / "c.yaml"), config.plain()) == []
+    other = resolve("spac", {"clip": math.inf, "w_pess": 1 / 3, "seed": 1})
+    assert other.hash() != config.hash()
+    assert difference(config.plain(), other.plain()) == ["seed: 0 -> 1"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "says"),
+    [
+        ("inpo", {"samples": 6, "pairing": "tournament"}, "needs 4, 8, 16"),
+        ("inpo", {"samples": 3, "pairing": "disjoint"}, "even number"),
+        ("dpo", {"samples": 4}, "play.samples: the data.s pairs are all there is"),
+        ("dpo", {"pairing": "disjoint"}, "play.pairing: dpo plays recorded pairs"),
+    ],
+)
+def test_pairings_that_cannot_work_are_refused_before_compute(method, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        method_of(resolve(method, settings))
