@@ -42,7 +42,7 @@ from equipoise.policy.scoring.anchor_store import AnchorStore, score
 from equipoise.policy.scoring.live_reference import Frozen
 from equipoise.policy.scoring.microbatch import Pair
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.fit_live import LiveFit
+from equipoise.worlds.text.live_scoring import LiveScoring
 
 RESULTS = HERE / "results" / "anchors.json"
 SHAPE, COUNT, BATCH, STEPS = SHAPES["5M"], 16, 8, 4
@@ -97,16 +97,17 @@ def references() -> dict[str, list[float]]:
     groups = groups_of(BATCH, 130, 50, 2, SHAPE.words, spread=0.6)
     pairs = pairs_of(groups)
 
-    def fit(objective: Any = None, *, packed: bool = True, **more: Any) -> Fit:
+    def fit(objective: Any = None, *, packed: bool = True, live: bool = False) -> Fit:
         policy = policy_of(SHAPE)
         if not packed:
             policy.scorer.reach = 0
-        if more:
-            more["frozen"] = {"reference": Frozen(policy)}
-            more["anchors"] = {"reference": score(policy, pairs, BATCH, tokens=True)[0]}
-        return fit_of(policy, groups, objective or Dpo(beta=0.1), **more)
+        if not live:
+            return fit_of(policy, groups, objective or Dpo(beta=0.1))
+        scoring = LiveScoring(policy, objective, frozen={"reference": Frozen(policy)})
+        anchors = {"reference": score(policy, pairs, BATCH, tokens=True)[0]}
+        return fit_of(policy, groups, objective, scoring=scoring, anchors=anchors)
 
-    packed, padded, whole = fit(), fit(packed=False), fit(Tdpo2(), of=LiveFit)
+    packed, padded, whole = fit(), fit(packed=False), fit(Tdpo2(), live=True)
     other = frozen(packed.policy)
     steps = {
         "cached log-probs": packed.step,

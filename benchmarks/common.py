@@ -24,7 +24,7 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import score
-from equipoise.worlds.text.fit import Fit, Training
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
 
 HERE = Path(__file__).parent
 Group = Sequence[list[int]]  # ids of a prompt, then of its responses
@@ -228,19 +228,16 @@ def fit_of(
     batch: int = 8,
     rate: float = 1e-5,
     anchors: dict[str, Tensor] | None = None,
-    of: type[Fit] = Fit,
-    **more: Any,
+    scoring: Scoring | None = None,
 ) -> Fit:
     """A fit that goes through the groups in turn; DPO's reference is the policy as it stands."""
     rows = rows_of(groups)
     pairs = [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
-    return of(
-        policy,
+    return Fit(
+        scoring or PolicyScoring(policy, objective or Dpo(beta=0.1)),
         rows,
         {"reference": score(policy, pairs, batch)[0]} if anchors is None else anchors,
-        objective or Dpo(beta=0.1),
         Training(batch=batch, micro_batch=batch, lr=rate, schedule="constant", warmup=0.0),
         Accelerator(cpu=True),
         lambda epoch: np.arange(len(rows)),
-        **more,
     )

@@ -17,7 +17,7 @@ from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, State
 from equipoise.worlds.table.world import TableWorld
-from equipoise.worlds.text.sampling import TextWriting
+from equipoise.worlds.text.judging import Judge
 
 STATE = State.begin("initial")
 
@@ -161,7 +161,7 @@ def test_equal_responses_are_no_pair():
 class Ranker(Arena):
     """An arena where responses of a prompt meet each other."""
 
-    def win_rates(self, state, rows, against, opponents, of):
+    def win_rates(self, state, rows, against, opponents, of, decode):
         assert against == START and not opponents
         wins = [[[self.win(a, b) for b in group] for a in group] for group in rows.responses.tolist()]
         count = rows.responses.shape[1]
@@ -204,7 +204,11 @@ def in_a_circle(a, b):
 
 
 class Field(Arena):
-    win_rates = TextWriting.win_rates
+    among = Judge.among
+
+    def win_rates(self, state, rows, against, opponents, of, decode):
+        assert opponents == 0
+        return self.among(rows, of)
 
 
 def test_rewards_among_own_samples_are_one_half_in_the_mean_and_follow_their_response():

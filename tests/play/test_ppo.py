@@ -22,7 +22,8 @@ from equipoise.play.state import INITIAL, START, TEACHER
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.run.session import align
 from equipoise.worlds.table.play_game import play_game
-from equipoise.worlds.text.fit import Fit, Training, TrainingError
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 
 PARAMETERS = {"tau": 0.2, "whiten": False, "rate": 0.5}
 
@@ -109,7 +110,7 @@ def test_advantages_of_text_written_out(make_world):
     rows = judged(world, PPO, state)
     (own, mask), (reference, _) = (world.token_logps(state, rows, p) for p in (START, INITIAL))
     # at the start the KL charge is 0, so a nudged checkpoint stands in for the reference
-    elsewhere = world.nudge(state, START, scale=5.0, direction="elsewhere", name="elsewhere")
+    elsewhere = world.perturb(state, START, scale=5.0, direction="elsewhere", name="elsewhere")
     assert own.equal(reference)
     state = state.with_policies(**{INITIAL: elsewhere, TEACHER: elsewhere})
     other = world.token_logps(state, rows, INITIAL)[0]
@@ -118,15 +119,19 @@ def test_advantages_of_text_written_out(make_world):
     reward = at_last(torch.from_numpy(rows.reward), mask) - 0.3 * (own - other)
     values = world.token_values(state, rows, returns(reward))
     plain = gae(reward, values, lam=0.6)
-    raw = TokenAdvantages(tau=0.3, lam=0.6, whiten=False).advantages(world, state, rows)
+    unwhitened = TokenAdvantages(tau=0.3, lam=0.6, whiten=False)
+    rewards = unwhitened.rewards(world, state, rows)
+    raw = unwhitened.advantages(world, state, rows, rewards)
     assert raw.reward.shape == own.shape and torch.from_numpy(raw.reward).equal(plain)
     assert not raw.reward[~mask.numpy()].any()
-    white = TokenAdvantages(tau=0.3, lam=0.6).advantages(world, state, rows)
+    white = TokenAdvantages(tau=0.3, lam=0.6).advantages(world, state, rows, rewards)
     assert torch.from_numpy(white.reward).equal(whiten(plain, mask.double()))
 
     teacher = implicit_reward(world.token_logps(state, rows, TEACHER)[0], own, beta=2.0, clip=0.1)
     state = state.with_policies(**{INITIAL: state.policies[START]})
-    guided = TeacherRewards(tau=0.3, beta1=2.0, cap=0.1, sentence=0.5).rewards(world, state, rows)[0]
+    guided = TeacherRewards(base=TokenAdvantages(tau=0.3), beta1=2.0, cap=0.1, sentence=0.5).rewards(
+        world, state, rows
+    )[0]
     assert torch.allclose(guided, at_last(0.5 * torch.from_numpy(rows.reward), mask) + teacher, atol=1e-15)
     nobody = TeacherRewards(beta1=2.0, cap=0.1).rewards(world, state, replace(rows, reward=None))[0]
     assert torch.allclose(
@@ -150,7 +155,9 @@ def test_anchors_of_tokens_are_cached_and_live(make_world, pairs):
 def fit_of(policy, rows, anchors, objective=PPO.objective, **training):
     settings = {"lr": 1e-3, "batch": 8, "micro_batch": 8, "schedule": "constant", "warmup": 0.0} | training
     order = lambda epoch: np.random.default_rng(epoch).permutation(len(rows))  # noqa: E731
-    return Fit(policy, rows, anchors, objective, Training(**settings), Accelerator(cpu=True), order)
+    return Fit(
+        PolicyScoring(policy, objective), rows, anchors, Training(**settings), Accelerator(cpu=True), order
+    )
 
 
 @pytest.fixture
@@ -229,11 +236,12 @@ def test_values_of_an_interrupted_round_are_read_back(make_world, monkeypatch):
     world = make_world()
     state = world.begin()
     rows = judged(world, method, state)
-    first = method.update.advantages(world, state, rows)
+    rewards = method.update.rewards(world, state, rows)
+    first = method.update.advantages(world, state, rows, rewards)
     monkeypatch.setattr(
         "equipoise.policy.scoring.value_regression.values", lambda *a: pytest.fail("fitted again")
     )
-    assert np.array_equal(method.update.advantages(world, state, rows).reward, first.reward)
+    assert np.array_equal(method.update.advantages(world, state, rows, rewards).reward, first.reward)
 
 
 @pytest.mark.parametrize("method", [PPO, RTO])

@@ -132,7 +132,7 @@ class Sampled:
         none = np.empty((self.count, 0), dtype=int)
         return Rows(prompts=np.zeros(self.count, int), responses=none, weight=np.ones(self.count), writers=())
 
-    def write(self, state, rows, by, count):
+    def sample(self, state, rows, by, count):
         assert by == INITIAL
         probs = self.game.initial().probs()[0].numpy()
         drawn = np.random.default_rng(7).choice(len(probs), size=(len(rows), count), p=probs)

@@ -133,7 +133,7 @@ def test_text_keeps_its_reward_with_the_run(make_world):
     state = world.begin(RLP_UML.update.memory)
     pairing = ByLearnedReward(every=1, own=4, bottleneck=0.5, confidence=0.25, fitting=QUICK)
     held = [p.detach().clone() for _, p in world.policy.parameters()]
-    rows = world.write(state, world.prompts(state), START, 2)
+    rows = world.sample(state, world.prompts(state), START, 2)
     scored = pairing.form(world, state, rows)
     folder = world.journal.folder / "kept"
     assert [f.name for f in folder.iterdir()] == ["round-001.safetensors"]

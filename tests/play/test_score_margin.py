@@ -24,7 +24,7 @@ STATE = State.begin("initial")
 class Judge:
     """Every response has the win rate that it is named after."""
 
-    def win_rates(self, state, rows, against, opponents, of):
+    def win_rates(self, state, rows, against, opponents, of, decode):
         assert opponents == 0, "the responses of a prompt meet each other"
         return rows.responses.astype(float)
 

@@ -19,8 +19,8 @@ from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
 from equipoise.play.state import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET, OPPONENT, START, State
 from equipoise.play.updates.basic import Averaged, Descend, Extrapolated, Magnetic, Refit
-from equipoise.worlds.table.play_game import play_game
-from equipoise.worlds.table.world import ClosedWorld, TableWorld
+from equipoise.worlds.table.play_game import by_closed_form, play_game
+from equipoise.worlds.table.world import TableWorld
 
 # the loss meets these formulas only up to the log-partition, or on the way of a gradient
 APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo"}
@@ -81,10 +81,11 @@ def test_an_extrapolated_refit_is_nesterovs_step():
 def test_a_magnet_moves_every_so_many_rounds():
     game, method = zoo.parse("rps"), get("mpo").with_parameters({"every": 3, "alpha": 0.1, "eta": 1.0})
     assert isinstance(method.update, Magnetic)
-    world, state = ClosedWorld(game, method=method), start(game, method)
+    state = start(game, method)
+    method, world = by_closed_form(game, method.on_exact_games(6))
     magnets = []
     for _ in range(6):
-        state = play_round(method.on_exact_games(6), world, state)
+        state = play_round(method, world, state)
         magnets.append(state.policies[MAGNET])
     assert magnets[0] is magnets[1] is state.policies[INITIAL]
     assert magnets[2] is magnets[3] is magnets[4]
@@ -135,7 +136,7 @@ def test_replay_brings_back_the_comparisons_of_earlier_rounds(make_world):
     assert counts == [(12, 12), (12, 18), (12, 21)]
     everything = replace(pairing, shares=None)
     assert everything.form is not None
-    with pytest.raises(ValueError, match="draws nothing"):
+    with pytest.raises(ValueError, match="needs random draws"):
         game = zoo.parse("rps")
         play_game(game, replace(method, in_theory=None), rounds=2)
 
@@ -161,7 +162,7 @@ def test_steps_on_recorded_pairs_follow_the_methods_own():
     assert pairs.abs().max() > 0.05
     assert torch.allclose(moved(2.0) - moved(0.0), 2 * pairs, atol=1e-4)
     still = get("sail_dpp").with_parameters(get("sail_dpp").exact)
-    assert not still.reads_pairs and still.with_parameters({"offline": 0.5}).reads_pairs
+    assert still.needs.records is None and still.with_parameters({"offline": 0.5}).needs.records == "pairs"
     ends = [
         play_game(game, still.with_parameters({"offline": share}), rounds=20)["policy"][0]
         for share in (0.0, 1.0)
@@ -176,8 +177,9 @@ def test_a_magnets_pull_charged_as_sampled_makes_the_explicit_step():
     game = zoo.parse("brps")
     method = get("mpo").with_parameters({"alpha": 0.1, "eta": 0.5, "every": 1000, "real_time": False})
     state = start(game, method)
-    once = play_round(method.on_exact_games(2), ClosedWorld(game, method=method), state)
-    twice = play_round(method.on_exact_games(2), ClosedWorld(game, method=method), once)
+    played, world = by_closed_form(game, method.on_exact_games(2))
+    once = play_round(played, world, state)
+    twice = play_round(played, world, once)
     policy = once.policies[START]
     expected = mirror_step(policy, game.win(policy), step=0.5, magnet=game.initial(), pull=0.05)
     assert torch.allclose(twice.policies[START].probs(), expected.probs())
@@ -205,7 +207,7 @@ def test_a_policy_made_without_training_is_waited_for_by_a_process_that_comes_la
         world = make_world(accelerator=process)
         state = world.begin()
         folders.append(world.combine(state, {START: 0.5, INITIAL: 0.5}, name="made"))
-        held.append(world.held)
+        held.append(world.model.held)
     assert folders[0] == folders[1] and folders[0].exists()
     assert processes[0].waited == processes[1].waited
     assert held == [folders[0], state.policies[START]], "each knows whose weights it holds"

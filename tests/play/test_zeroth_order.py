@@ -230,8 +230,8 @@ def test_a_round_of_text(make_world):
     world = make_world()
     state = world.begin()
     held = [p.detach().clone() for _, p in world.policy.parameters()]
-    method = replace(ZPG, players=PerturbedPlayer(samples=2, mu=10.0), pairing=Votes(votes=3))
-    method = method.with_parameters({"mu": 10.0})
+    method = ZPG.with_parameters({"mu": 10.0})
+    method = replace(method, players=PerturbedPlayer(samples=2, mu=10.0), pairing=Votes(votes=3))
     rows = method.players.write(world, state)
     assert all(torch.equal(a, p) for a, (_, p) in zip(held, world.policy.parameters(), strict=True))
     same = np.array([a == b for a, b in zip(rows.responses[:, 0], rows.responses[:, 2], strict=True)])
@@ -245,7 +245,7 @@ def test_a_round_of_text(make_world):
         [(p.detach() - a).flatten() for a, (_, p) in zip(held, world.policy.parameters(), strict=True)]
     ).double()
     gained = world.average(judged, method.update.margins(judged))
-    length = abs(method.update.alpha * world.dimension / 10.0 * gained)
+    length = abs(method.update.alpha * world.dimension() / 10.0 * gained)
     assert float(step.norm()) == pytest.approx(length, rel=1e-3)
     v = [torch.zeros_like(a) for a in held]
     shift(v, 1.0, world.seeds("nudge", 1, "zeroth-order"), 0)

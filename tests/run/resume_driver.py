@@ -27,6 +27,7 @@ from equipoise.run import session
 from equipoise.worlds.text import sampling
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 
 RULE = """
@@ -63,7 +64,7 @@ POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "sampling": (sampling, "sample", 0.7, None),
     "judging": (TextWorld, "compare", 0.45, None),
     "anchors": (anchors, "score", 0.6, None),
-    "mid_epoch": (TextWorld, "_record", 5, None),
+    "mid_epoch": (Trainer, "_record", 5, None),
     "inside_a_step": (Fit, "scores", 0.3, None),
     "progress": (files, "save_file", 0.5, None),
     "checkpoint": (checkpoint, "fingerprint", 0.66, half_a_folder),

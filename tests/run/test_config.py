@@ -135,8 +135,8 @@ def test_hash_and_difference_survive_the_disk(tmp_path):
     [
         ("inpo", {"samples": 6, "pairing": "tournament"}, "needs 4, 8, 16"),
         ("inpo", {"samples": 3, "pairing": "disjoint"}, "even number"),
-        ("dpo", {"samples": 4}, "play.samples: the data.s pairs are all there is"),
-        ("dpo", {"pairing": "disjoint"}, "play.pairing: dpo plays recorded pairs"),
+        ("dpo", {"samples": 4}, "play.samples does not apply"),
+        ("dpo", {"pairing": "disjoint"}, "play.pairing does not apply to dpo"),
     ],
 )
 def test_pairings_that_cannot_work_are_refused_before_compute(method, settings, says):

@@ -124,9 +124,14 @@ ROW = {"prompt": LanguageGame().prompts[0], "chosen": "Gladly", "rejected": "tea
         ([json.dumps(ROW | {"chosen": ""})], {}, DataError, r"bad\.jsonl.*1"),
         ([json.dumps(ROW | {"prob": float("nan")})], {}, DataError, r"bad\.jsonl.*1"),
         ([json.dumps(ROW)], {"settings": {"template": "{{ nonsense("}}, DataError, "template"),
-        ([json.dumps(ROW)], {"method": "inpo"}, ConfigError, "inpo asks who wins: give --oracle"),
+        (
+            [json.dumps(ROW)],
+            {"method": "inpo"},
+            ConfigError,
+            "inpo asks which response is better: give --oracle",
+        ),
         ([json.dumps(ROW)], {"oracle": "no_such_module:f"}, OracleError, "cannot import 'no_such_module'"),
-        ([json.dumps(ROW)], {"data": None}, ConfigError, "learns from recorded pairs: give --data"),
+        ([json.dumps(ROW)], {"data": None}, ConfigError, "learns from preference pairs: give --data"),
         (
             [json.dumps({"prompt": f"p{i}"}) for i in range(3)],
             {},

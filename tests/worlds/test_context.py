@@ -14,8 +14,9 @@ from equipoise.play.rows import Rows
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring.anchor_store import AnchorStore, score
 from equipoise.worlds.text import fit as fitting
-from equipoise.worlds.text.fit import Fit, Training
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 
 BETA = 0.5
@@ -40,10 +41,9 @@ def shifted(policy, rows: Rows) -> dict[str, torch.Tensor]:
 def fit_of(policy, rows, objective, anchors, **training) -> Fit:
     settings = {"lr": 1e-4, "batch": 8, "micro_batch": 8, "schedule": "constant", "warmup": 0.0} | training
     return Fit(
-        policy,
+        PolicyScoring(policy, objective),
         rows,
         anchors,
-        objective,
         Training(**settings),
         Accelerator(cpu=True),
         permutation=lambda epoch: np.random.default_rng(epoch).permutation(len(rows)),
@@ -198,7 +198,7 @@ def test_interrupted_in_mid_run_and_taken_up_it_is_the_same_to_the_bit(
         here = world(run)
         play(method, here, here.begin(method.update.memory))
 
-    real = TextWorld._record
+    real = Trainer._record
 
     def record(self, round, step, name, figures):
         if step == 4:
@@ -209,11 +209,11 @@ def test_interrupted_in_mid_run_and_taken_up_it_is_the_same_to_the_bit(
     checkpoint.save(policy, initial)
     played("whole")
     checkpoint.load_into(policy, initial)
-    monkeypatch.setattr(TextWorld, "_record", record)
+    monkeypatch.setattr(Trainer, "_record", record)
     with pytest.raises(KeyboardInterrupt):
         played("cut")
     assert checkpoint.progress_of(Journal(tmp_path / "cut").progress)["step"] == 2
-    monkeypatch.setattr(TextWorld, "_record", real)
+    monkeypatch.setattr(Trainer, "_record", real)
     checkpoint.load_into(policy, initial)
     played("cut")
     whole, cut = (Journal(tmp_path / run) for run in ("whole", "cut"))

@@ -20,7 +20,8 @@ from equipoise.play.rows import Rows
 from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.microbatch import portions
-from equipoise.worlds.text.fit import Fit, Training, TrainingError
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.journal import Journal, load_rows
 
 
@@ -32,10 +33,9 @@ def anchors_of(policy, rows, names=("reference",)):
 def fit_of(policy, rows, objective=None, anchors=None, **training):
     settings = {"lr": 1e-3, "batch": 8, "micro_batch": 8, "schedule": "constant", "warmup": 0.0} | training
     return Fit(
-        policy,
+        PolicyScoring(policy, objective or Dpo(beta=0.5)),
         rows,
         anchors if anchors is not None else anchors_of(policy, rows),
-        objective or Dpo(beta=0.5),
         Training(**settings),
         Accelerator(cpu=True),
         permutation=lambda epoch: np.random.default_rng(epoch).permutation(len(rows)),

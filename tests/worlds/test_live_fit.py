@@ -22,8 +22,9 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.live_reference import Frozen
 from equipoise.worlds.table.play_game import play_game
-from equipoise.worlds.text.fit import Fit, Training, TrainingError
-from equipoise.worlds.text.fit_live import LiveFit
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
+from equipoise.worlds.text.live_scoring import LiveScoring
 
 STEPS = Training(lr=1e-3, batch=4, micro_batch=4, schedule="constant", warmup=0.0)
 
@@ -37,15 +38,15 @@ def tokens_of(policy, rows) -> dict[str, torch.Tensor]:
     return {"reference": score(policy, pairs, 4, tokens=True)[0]}
 
 
-def live(policy, rows, objective, *, recipe=None, training=STEPS, rate=1.0) -> LiveFit:
+def live(policy, rows, objective, *, recipe=None, training=STEPS, rate=1.0) -> Fit:
     frozen = {"reference": Frozen(policy, layers=recipe is not None)}
     policy.network = (
         None
         if recipe is None
         else build_head(recipe, policy.model.config.hidden_size, policy.model.config.num_hidden_layers, 0)
     )
-    about = (policy, rows, tokens_of(policy, rows), objective, training, Accelerator(cpu=True), order)
-    return LiveFit(*about, frozen=frozen, recipe=recipe, rate=rate)
+    scoring = LiveScoring(policy, objective, frozen=frozen, head=recipe, rate=rate)
+    return Fit(scoring, rows, tokens_of(policy, rows), training, Accelerator(cpu=True), order)
 
 
 def trained(policy, fit: Fit, steps: int = 3) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
@@ -73,8 +74,8 @@ def test_masks_of_one_and_zero_train_as_dpo_does_and_masks_of_one_as_tdpo1(polic
         [[[k < len(r.ids) for k in range(longest)] for r in group] for group in pairs.responses], float
     )
     plain = {name: x.sum(dim=2) for name, x in tokens_of(policy, pairs).items()}
-    about = (policy, pairs, plain, Dpo(beta=0.5), smooth, Accelerator(cpu=True), order)
-    dpo, _ = trained(policy, Fit(*about))
+    scoring = PolicyScoring(policy, Dpo(beta=0.5))
+    dpo, _ = trained(policy, Fit(scoring, pairs, plain, smooth, Accelerator(cpu=True), order))
     tdpo, _ = trained(policy, live(policy, pairs, Tdpo1(beta=0.5), training=smooth))
     for masks, other in (((1.0, 0.0), dpo), ((1.0, 1.0), tdpo)):
         weights = {name: m * mask for name, m in zip(("utility", "divergence"), masks, strict=True)}
@@ -118,11 +119,11 @@ def test_adapters_beside_a_live_reference_leave_it_and_the_weights_below_alone(r
     fit = live(policy, pairs, Tdpo1(beta=0.5))
     below = {n: p.detach().clone() for n, p in policy.model.named_parameters() if not p.requires_grad}
     batch = collate([p.ids for p in pairs.prompts], [list(g) for g in pairs.responses], policy.pad)
-    law = fit.frozen["reference"].law(batch)
+    law = fit.scoring.frozen["reference"].law(batch)
     figures = [fit.step() for _ in range(3)]
     assert figures[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
     assert figures[0]["drift_chosen"] == pytest.approx(0, abs=1e-6) and figures[-1]["drift_chosen"] > 1e-6
-    again = fit.frozen["reference"].law(batch)
+    again = fit.scoring.frozen["reference"].law(batch)
     assert law.states.equal(again.states) and law.head.equal(again.head)
     for name, p in policy.model.named_parameters():
         assert name not in below or p.equal(below[name]), name
@@ -159,7 +160,7 @@ def test_a_resumed_fit_is_the_same_to_the_bit_with_its_network(policy, pairs, tm
     recipe, objective = SparseMasks(), SparsePo(beta=0.5)
     start = {name: p.detach().clone() for name, p in policy.parameters()}
 
-    def begin() -> LiveFit:
+    def begin() -> Fit:
         with torch.no_grad():
             for name, p in policy.parameters():
                 p.copy_(start[name])
@@ -181,14 +182,13 @@ def test_a_resumed_fit_is_the_same_to_the_bit_with_its_network(policy, pairs, tm
 
 
 def test_what_is_read_must_be_there(policy, pairs):
-    about = (policy, pairs, tokens_of(policy, pairs))
-    rest = (STEPS, Accelerator(cpu=True), order)
+    about = (pairs, tokens_of(policy, pairs), STEPS, Accelerator(cpu=True), order)
     with pytest.raises(TrainingError, match="Tdpo reads reference of what must be in memory"):
-        Fit(*about, Tdpo1(), *rest)
+        Fit(PolicyScoring(policy, Tdpo1()), *about)
     with pytest.raises(TrainingError, match="SparsePo reads weights of tokens; nobody gave"):
-        LiveFit(*about, SparsePo(), *rest, frozen={})
+        Fit(LiveScoring(policy, SparsePo(), frozen={}), *about)
     with pytest.raises(TrainingError, match="Wpo weighs responses"):
-        LiveFit(*about, Wpo(), *rest, frozen={})
+        LiveScoring(policy, Wpo(), frozen={})
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_a_round_of_every_method_on_text(make_world, name: str, steps: int):
 @pytest.mark.parametrize(
     "name, reason",
     [
-        ("tdpo1", "reads the law of every next token"),
-        ("sparse_po", "no hidden states"),
-        ("mapo", "no activations"),
+        ("tdpo1", "a reference or an auxiliary head in memory"),
+        ("sparse_po", "a reference or an auxiliary head in memory"),
+        ("mapo", "a reference or an auxiliary head in memory"),
     ],
 )
 def test_a_finite_game_says_why_it_is_not_played(name: str, reason: str):

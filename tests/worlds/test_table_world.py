@@ -87,6 +87,8 @@ def test_trace_is_thinned_and_ends_on_the_last_round():
 
 def test_every_method_starts_from_the_reference(game):
     for method in METHODS.values():
+        if not (method.closed_form or all(issubclass(TableWorld, c) for c in method.capabilities)):
+            continue  # refused: see tests/play/test_method.py
         trace = play_game(game, method.with_parameters(method.exact), rounds=0, tau=None)
         assert trace["round"] == [0]
         assert trace["gap_tau"] == [None]

@@ -16,7 +16,8 @@ from equipoise.play.pairings.sampled import Pairs
 from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
 from equipoise.play.state import INITIAL, START
-from equipoise.worlds.text.fit import Fit, TrainingError
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit
 
 
 def causal(thing):
@@ -101,8 +102,8 @@ def test_another_policys_responses_and_scores_leave_the_model_as_it_was(make_wor
     state = play_round(small("dpo"), world, world.begin())
     held = {n: p.detach().clone() for n, p in world.policy.parameters()}
     rows = world.prompts(state)
-    mine = world.write(state, rows, START, 2).responses
-    theirs = world.write(state, rows, INITIAL, 2).responses
+    mine = world.sample(state, rows, START, 2).responses
+    theirs = world.sample(state, rows, INITIAL, 2).responses
     assert all(torch.equal(held[n], p) for n, p in world.policy.parameters())
     recorded = world.recorded(state)
     a, b = (world.score(1, recorded, state.policies[name]) for name in (START, INITIAL))
@@ -133,8 +134,8 @@ def test_a_round_without_comparisons_says_so(make_world):
     ("missing", "act", "says"),
     [
         ({"pool": ()}, lambda w, s: w.prompts(s), "needs prompts; none are given"),
-        ({"pairs": None}, lambda w, s: w.recorded(s), "recorded pairs; none are given"),
-        ({"oracle": None}, lambda w, s: w.compare(w.prompts(s), None, None), "no oracle is given"),
+        ({"pairs": None}, lambda w, s: w.recorded(s), "recorded responses; none are given"),
+        ({"oracle": None}, lambda w, s: w.compare(w.prompts(s), None, None), "needs an oracle"),
     ],
 )
 def test_what_is_missing_is_named(make_world, missing, act, says):

@@ -24,7 +24,8 @@ from equipoise.play.rows import Rows, objects
 from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scorer import Scorer
-from equipoise.worlds.text.fit import Fit, Training, TrainingError
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 
 accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
@@ -69,7 +70,8 @@ def steps(case: str) -> dict[str, Any]:
     rows = drawn(name, draw)
     anchors = {"reference": torch.from_numpy(-10 * draw.random((7, 2)))}
     training = Training(batch=3 if how == ["few"] else 7, micro_batch=2, lr=1e-4, epochs=4)
-    fit = Fit(policy, rows, anchors, OBJECTIVES[name], training, accelerator, lambda epoch: np.arange(7))
+    scoring = PolicyScoring(policy, OBJECTIVES[name])
+    fit = Fit(scoring, rows, anchors, training, accelerator, lambda epoch: np.arange(7))
     if how == ["short"]:
         policy.budget = 256
         Scorer.forward = within(24 if accelerator.process_index else 10**6)

@@ -41,7 +41,7 @@ pairs = Rows(
     prob=np.linspace(0.6, 0.95, 7),
 )
 for name in sys.argv[2:]:
-    folder, recorded = Path(sys.argv[1]) / name, "oracle" not in get(name).needs
+    folder, recorded = Path(sys.argv[1]) / name, not get(name).needs.oracle
     policy = CausalPolicy.load(model_path(), renderer.codec.tokenizer, device="cpu")
     policy.model.double()
     world = TextWorld(

@@ -271,7 +271,7 @@ def spread(arguments: list[str]) -> list[str]:
 def expected_errors() -> tuple[type[BaseException], ...]:
     """Errors that say themselves what went wrong: printed as one message, without a traceback."""
     from equipoise.games.fit import NotConverged
-    from equipoise.worlds.text.fit import TrainingError
+    from equipoise.worlds.text.errors import TrainingError
 
     return (ValueError, KeyError, TrainingError, NotConverged, OSError)
 

@@ -60,7 +60,7 @@ class Evaluator:
                 weight=np.ones(len(self.prompts)),
                 writers=(),
             )
-            save_rows(path, self.world.write(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
+            save_rows(path, self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
         return load_rows(path)
 
     def _win_rate(self, own: Rows, reference: Rows) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ BCO = replace(
     name="bco",
     title="Binary Classifier Optimization",
     paper="2404.04656",
-    needs="unary",
     players=UnpairedResponses(),
     pairing=Labelled(balanced=True),
     objective=Bco(beta=0.1),

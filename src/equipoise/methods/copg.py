@@ -15,7 +15,6 @@ COPG = Method(
     title="Contrastive Policy Gradient",
     paper="2406.19185",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=2),
     pairing=Scored(against=INITIAL, opponents=2),
     objective=Copg(beta=0.1),

@@ -14,7 +14,6 @@ D2O = Method(
     title="Distributional Dispreference Optimization",
     paper="2403.03419",
     confidence="paper's text",
-    needs="unary",
     players=DispreferredResponses(own=11),
     pairing=AgainstOwnSamples(),
     objective=D2o(beta=0.1, alpha=0.1),

@@ -15,7 +15,6 @@ DNO = Method(
     title="Direct Nash Optimization",
     paper="2404.03715",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=5),
     pairing=Scored(),
     objective=Dno(eta=0.1),

@@ -15,7 +15,6 @@ DNO_PRCT = Method(
     title="Direct Nash Optimization, practical",
     paper="2404.03715",
     confidence="paper's text",
-    needs="pairs and oracle",
     players=Targets(own=5, parts=3),
     pairing=Replayed(base=ScoreMargin(high=5.0, margin=2.0, own_margin=1.0), shares=(0.3, 0.15)),
     objective=Dpo(beta=0.1),

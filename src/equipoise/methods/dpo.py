@@ -14,7 +14,6 @@ DPO = Method(
     title="Direct Preference Optimization",
     paper="2305.18290",
     confidence="verified in code",
-    needs="pairs",
     players=Recorded(),
     pairing=AsRecorded(),
     objective=Dpo(beta=0.1),

@@ -27,7 +27,6 @@ EGPO = Method(
     title="Extragradient Preference Optimization",
     paper="2503.08942",
     confidence="verified in code",
-    needs="oracle",
     players=Self(samples=2),
     pairing=Scored(against=OPPONENT, opponents=1),
     objective=Egpo(beta=0.1),

@@ -15,7 +15,6 @@ GPO = Method(
     title="General Preference Optimization",
     paper="2410.02197",
     confidence="recalled",
-    needs="oracle",
     players=Self(samples=5),
     pairing=Scored(scores="logit"),
     objective=Gpo(beta=0.001),
@@ -26,7 +25,7 @@ GPO = Method(
     playground={**GROUP_ROUNDS, "objective.beta": 1.0, "play.pairing": "method"},
     exact={"beta": 1.0},
     closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.objective.beta),
-    in_theory=(Self(samples=1), Scored(scores="logit")),
+    in_theory=(Self(samples=1), Scored(scores="logit", opponents=1)),
     sources={
         "beta": "authors' scripts",
         "samples": "authors' scripts",

@@ -14,7 +14,6 @@ HYPO = Method(
     title="Hybrid Preference Optimization",
     paper="2406.01462",
     confidence="derived",
-    needs="pairs",
     players=Recorded(own=2, parts=20),
     pairing=AsRecorded(),
     objective=Hypo(),

@@ -15,7 +15,6 @@ INPO = Method(
     title="Iterative Nash Policy Optimization",
     paper="2407.00617",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=8),
     pairing=Tournament(),
     objective=Inpo(eta=0.005, tau=0.005 / 3),

@@ -13,7 +13,6 @@ KTO = replace(
     name="kto",
     title="Kahneman-Tversky Optimization",
     paper="2402.01306",
-    needs="unary",
     players=UnpairedResponses(),
     pairing=WithUnrelated(),
     objective=Kto(beta=0.1),

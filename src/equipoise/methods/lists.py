@@ -6,18 +6,20 @@ from equipoise.core.objectives import PlackettLuce, Tpo
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tiny import TINY
+from equipoise.play.capabilities import StepDifferences
+from equipoise.play.needs import LISTS
 from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.recorded import Recorded
 from equipoise.play.players.sampled import Written
 from equipoise.play.state import INITIAL
 from equipoise.play.updates.live_reference import TokenWeighted
-from equipoise.play.world import StepDifferences
 
 PLACKETT_LUCE = replace(
     DPO,
+    players=Recorded(needs=LISTS),
     name="plackett_luce",
     title="DPO of whole rankings (Plackett-Luce)",
     confidence="recalled",
-    needs="lists",
     objective=PlackettLuce(beta=0.1),
     playground={**TINY, "train.lr": 5e-4, "train.batch": 64, "objective.beta": 0.5, "train.epochs": 4},
     in_theory=(Written(by=INITIAL, samples=3), Scored(against=INITIAL)),

@@ -27,7 +27,6 @@ MPO = Method(
     title="Magnetic Preference Optimization",
     paper="2410.16714",
     confidence="derived",
-    needs="oracle",
     players=Self(samples=4),
     pairing=Scored(),
     objective=Mpo(alpha=0.1, eta=1.0),
@@ -38,7 +37,7 @@ MPO = Method(
     playground={**MANY_STEPS, "objective.alpha": 0.05, "objective.every": 10, "play.samples": 8},
     exact={"alpha": 0.1, "eta": 1.0},
     closed_form=magnetic_step,
-    in_theory=(Self(samples=1), Scored()),
+    in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
         **SHORT_ROUNDS,
         "alpha": "ours; the exact game converges with it",

@@ -20,8 +20,7 @@ NASH_MD = Method(
     title="Nash-MD",
     paper="2312.00886",
     confidence="paper's text",
-    needs="oracle",
-    players=Mixed(samples=8),
+    players=Mixed(samples=8, mixture=0.008),  # eta tau, see `derived`
     pairing=Pairs(),
     objective=NashMd(eta=1.0, tau=0.008),
     anchors={"reference": INITIAL, "previous": START},
@@ -41,14 +40,13 @@ NASH_MD = Method(
         "tau": "paper's text, for its policy gradient; swept over 0.005 to 0.02",
         "mixture": "paper's text: eta tau",
     },
-).with_parameters({})
+)
 
 NASH_MD_PG = Method(
     name="nash_md_pg",
     title="Nash-MD-PG",
     paper="2312.00886",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=2),
     pairing=ScoredByMixture(mixture=0.125, opponents=2),
     objective=Reinforce(tau=0.008),
@@ -76,7 +74,7 @@ NASH_EMA_PG = replace(
     update=Averaged(base=Descend(rate=0.1), decay=0.999),
     playground={**NASH_MD_PG.playground, "objective.decay": 0.9},
     exact={"tau": 0.1, "decay": 0.9},
-    in_theory=(Self(samples=1), Scored(against=AVERAGE)),
+    in_theory=(Self(samples=1), Scored(against=AVERAGE, opponents=1)),
     sources={
         **NASH_MD_PG.sources,
         "decay": "paper's text; also 0.9995",

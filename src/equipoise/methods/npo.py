@@ -20,7 +20,6 @@ NPO = Method(
     title="Negative Preference Optimization",
     paper="2404.05868",
     confidence="verified in code",
-    needs="unary",
     players=DispreferredResponses(),
     pairing=Labelled(),
     objective=Npo(beta=0.1),

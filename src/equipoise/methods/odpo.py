@@ -5,16 +5,18 @@ from dataclasses import replace
 from equipoise.core.objectives import Odpo
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import CODE
+from equipoise.play.needs import PAIRS_WITH_MARGINS
 from equipoise.play.pairings.sampled import Scored
+from equipoise.play.players.recorded import Recorded
 from equipoise.play.players.sampled import Written
 from equipoise.play.state import INITIAL
 
 ODPO = replace(
     DPO,
+    players=Recorded(needs=PAIRS_WITH_MARGINS),
     name="odpo",
     title="DPO with an offset from scores",
     paper="2402.10571",
-    needs="pairs with margins",
     objective=Odpo(beta=0.1, alpha=1.0),
     exact={"beta": 0.5},
     in_theory=(Written(by=INITIAL, samples=2), Scored(against=INITIAL)),

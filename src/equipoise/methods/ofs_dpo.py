@@ -17,7 +17,6 @@ OFS_DPO = Method(
     title="Online Fast-Slow chasing DPO",
     paper="2406.05534",
     confidence="derived",
-    needs="pairs",
     players=Recorded(parts=20),
     pairing=AsRecorded(),
     objective=FastSlowDpo(beta=0.1, chase=0.1),

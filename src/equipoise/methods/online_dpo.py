@@ -20,7 +20,6 @@ ONLINE_DPO = Method(
     title="Online DPO",
     paper="2402.04792",
     confidence="recalled",
-    needs="oracle",
     players=Self(samples=2),
     pairing=Pairs(labels="bernoulli"),
     objective=Dpo(beta=0.1),

@@ -17,7 +17,6 @@ ONLINE_IPO = Method(
     title="Online IPO",
     paper="2403.08635",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=2),
     pairing=Pairs(labels="bernoulli"),
     objective=Ipo(tau=1.0),

@@ -15,7 +15,6 @@ ONPO = Method(
     title="Optimistic Nash Policy Optimization",
     paper="2502.16852",
     confidence="paper's text",
-    needs="oracle",
     players=Self(samples=8),
     pairing=Pairs(labels="bernoulli"),
     objective=Onpo(eta=200.0),

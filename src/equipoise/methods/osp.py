@@ -15,7 +15,6 @@ OSP = Method(
     title="Online Self-Preferring language models",
     paper="2405.14103",
     confidence="recalled",
-    needs="oracle",
     players=Self(samples=4),
     pairing=Neighbours(),
     objective=Dpo(beta=0.1),

@@ -14,7 +14,6 @@ P3O = Method(
     title="Pairwise Proximal Policy Optimization",
     paper="2310.00212",
     confidence="derived",
-    needs="oracle",
     players=Self(samples=2),
     pairing=Scored(against=INITIAL, opponents=2),
     objective=P3o(),

@@ -17,7 +17,6 @@ RLOO = Method(
     title="REINFORCE with a leave-one-out baseline",
     paper="2402.14740",
     confidence="recalled",
-    needs="oracle",
     players=Self(samples=4),
     pairing=Scored(against=INITIAL, opponents=2),
     objective=Rloo(tau=0.05),
@@ -40,7 +39,7 @@ REINFORCE = replace(
     name="reinforce",
     title="REINFORCE",
     objective=Reinforce(tau=0.05),
-    in_theory=(Self(samples=1), Scored(against=INITIAL)),
+    in_theory=(Self(samples=1), Scored(against=INITIAL, opponents=1)),
 )
 
 SPO = replace(
@@ -53,7 +52,7 @@ SPO = replace(
     exact={"tau": 0.0},
     playground={**MANY_STEPS, "play.samples": 8, "objective.tau": 0.0},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.parameters()["rate"]),
-    in_theory=(Self(samples=1), Scored()),
+    in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
         **REINFORCE.sources,
         "tau": "paper's text: no regulariser",

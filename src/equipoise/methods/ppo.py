@@ -14,7 +14,6 @@ PPO = Method(
     title="Proximal Policy Optimization",
     paper="2406.09279",
     confidence="recalled",
-    needs="oracle",
     players=Self(samples=4),
     pairing=Scored(against=INITIAL, opponents=2),
     objective=Ppo(clip=0.2),
@@ -24,7 +23,7 @@ PPO = Method(
     train={"batch": 16, "schedule": "constant", "warmup": 0.0},
     playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
     exact={"tau": 0.1, "whiten": False},
-    in_theory=(Self(samples=1), Scored(against=INITIAL)),
+    in_theory=(Self(samples=1), Scored(against=INITIAL, opponents=1)),
     sources={
         **SHORT_ROUNDS,
         **of(OURS, "tau samples"),

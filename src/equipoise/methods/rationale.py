@@ -5,14 +5,16 @@ from dataclasses import replace
 from equipoise.core.objectives import Dpo, Orpo, Simpo, WithRationale
 from equipoise.methods.dpo import DPO
 from equipoise.methods.sources import OURS, of
+from equipoise.play.needs import PAIRS_WITH_RATIONALES
+from equipoise.play.players.recorded import Recorded
 
 RDPO_RATIONALE = replace(
     DPO,
+    players=Recorded(needs=PAIRS_WITH_RATIONALES),
     name="rdpo_rationale",
     title="RDPO: DPO with rationales",
     paper="2407.14477",
     confidence="paper's text",
-    needs="pairs with rationales",
     objective=WithRationale(base=Dpo(beta=0.1), gamma_r=0.1),
     train={"lr": 5e-7, "batch": 64, "schedule": "linear", "warmup": 0.1},
     playground={**DPO.playground, "train.lr": 5e-4, "objective.gamma_r": 0.01},

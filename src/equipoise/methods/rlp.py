@@ -17,7 +17,6 @@ RLP_UML = Method(
     title="Reward Learning on Policy, unsupervised multi-view",
     paper="2403.19279",
     confidence="paper's text",
-    needs="pairs",
     players=Self(samples=4),
     pairing=ByLearnedReward(every=50, own=10, bottleneck=0.5),
     objective=Rloo(tau=0.1),

@@ -17,7 +17,6 @@ RSO = Method(
     title="Statistical Rejection Sampling Optimization",
     paper="2309.06657",
     confidence="paper's text",
-    needs="oracle",
     players=Rejected(samples=8, candidates=64, beta=0.5),
     pairing=Matches(),
     objective=RsoNorm(gamma=0.05),

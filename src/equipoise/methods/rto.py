@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from equipoise.methods.ppo import PPO
 from equipoise.methods.sources import CODE, OURS, of
-from equipoise.play.updates.ppo import TeacherRewards
+from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 
 RTO = replace(
     PPO,
@@ -12,8 +12,7 @@ RTO = replace(
     title="Reinforced Token Optimization",
     paper="2404.18922",
     confidence="verified in code",
-    needs="pairs and oracle",
-    update=TeacherRewards(tau=0.01),
+    update=TeacherRewards(base=TokenAdvantages(tau=0.01)),
     playground={
         **PPO.playground,
         "objective.beta": 0.5,

@@ -15,7 +15,6 @@ SAPO = Method(
     title="Self-Augmented Preference Optimization",
     paper="2405.20830",
     confidence="verified in code",
-    needs="pairs",
     players=Segments(longest=256, parts=25),
     pairing=Buffered(size=2000),
     objective=Dpo(beta=0.1),

@@ -40,7 +40,6 @@ SPAC = Method(
     title="Self-Play with Adversarial Critic",
     paper="2406.04274",
     confidence="derived",
-    needs="pairs",
     players=Recorded(own=1),
     pairing=AsRecorded(),
     objective=Spac(b=0.1, w_pref=1.0, w_pess=0.05),

@@ -6,8 +6,8 @@ from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.core.objectives import SparsePo
 from equipoise.methods.sources import OURS, of
 from equipoise.methods.tdpo import TDPO1
+from equipoise.play.capabilities import Activations
 from equipoise.play.updates.live_reference import LiveRefit, TokenWeighted
-from equipoise.play.world import Activations
 
 SPARSE_PO = replace(
     TDPO1,

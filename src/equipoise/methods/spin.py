@@ -14,7 +14,6 @@ SPIN = Method(
     title="Self-Play Fine-Tuning",
     paper="2401.01335",
     confidence="verified in code",
-    needs="pairs",
     players=Targets(own=1),
     pairing=TargetBeatsOwn(),
     objective=Dpo(beta=0.1),

@@ -17,7 +17,6 @@ SPPO = Method(
     title="Self-Play Preference Optimization",
     paper="2405.00675",
     confidence="verified in code",
-    needs="oracle",
     players=Self(samples=5),
     pairing=BestWorst(keep="rates", with_itself=True),
     objective=Sppo(eta=1000.0),
@@ -28,7 +27,7 @@ SPPO = Method(
     playground={**GROUP_ROUNDS, "objective.eta": 5.0},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
-    in_theory=(Self(samples=1), Scored()),
+    in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
         **of(CODE, "samples rounds batch schedule warmup"),
         "eta": "authors' code: beta = 0.001",

@@ -14,7 +14,6 @@ UPO = Method(
     title="Uncertainty-enhanced Preference Optimization",
     paper="2409.11212",
     confidence="derived",
-    needs="pairs and oracle",
     players=Self(samples=4),
     pairing=ConfidenceWeighted(mu=1.0, passes=10),
     objective=Dpo(beta=0.1),

@@ -20,7 +20,6 @@ XPO = Method(
     title="Exploratory Preference Optimization",
     paper="2405.21046",
     confidence="verified in code",
-    needs="oracle",
     players=Several(by=((START, 1), (INITIAL, 1))),
     pairing=Replayed(base=WithThird(), shares=None),
     objective=Xpo(beta=0.1, alpha=1e-5),

@@ -10,6 +10,17 @@ from equipoise.play.state import State
 from equipoise.play.world import World
 
 
+def play_round(method: Method, world: World, state: State) -> State:
+    """Write responses, judge them, score the anchors once, move the policy."""
+    method = method.at_round(state.round)
+    candidates = world.stage(state, "sampling", lambda: method.players.write(world, state))
+    comparisons = world.stage(state, "judging", lambda: method.pairing.form(world, state, candidates))
+    tokens = reads_tokens(method.objective)
+    anchors = world.anchors(state, comparisons, method.anchors, tokens=tokens)
+    moved = method.update.move(method, world, state, comparisons, anchors)
+    return world.settle(state.advance(moved))
+
+
 def play(method: Method, world: World, state: State, after: Callable[[State], None] | None = None) -> State:
     """Play `method.rounds` rounds from `state` (which may already be some rounds in).
 
@@ -22,13 +33,3 @@ def play(method: Method, world: World, state: State, after: Callable[[State], No
         if after:
             after(state)
     return state
-
-
-def play_round(method: Method, world: World, state: State) -> State:
-    """Write responses, judge them, score the anchors once, move the policy."""
-    candidates = world.stage(state, "sampling", lambda: method.players.write(world, state))
-    comparisons = world.stage(state, "judging", lambda: method.pairing.form(world, state, candidates))
-    tokens = reads_tokens(method.objective)
-    anchors = world.anchors(state, comparisons, method.anchors, tokens=tokens)
-    moved = method.update.move(method, world, state, comparisons, anchors)
-    return world.settle(state.advance(moved))

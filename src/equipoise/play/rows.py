@@ -66,6 +66,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    @property
+    def rewards(self) -> npt.NDArray[np.float64]:
+        """The rewards, where there must be some. Raises ValueError where nothing gave any."""
+        if self.reward is None:
+            raise ValueError("these rows carry no rewards or labels of single responses")
+        return self.reward
+
     def take(self, rows: Array) -> Rows:
         """The rows at the given indices (or boolean mask)."""
         return replace(

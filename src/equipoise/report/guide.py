@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from equipoise.claims.index import CLAIMS
 from equipoise.core.objectives import CATALOG, Objective
@@ -53,12 +53,18 @@ def _held(objective: Any, name: str) -> Any:
 
 def need_of(method: Method) -> Need:
     """What a run must be given, at the most."""
-    if "oracle" in method.needs or method.needs == "prompts":
+    if method.needs.oracle or method.needs.records is None:
         return "online"
     found = row_of(method.objective)
     if found and found[1].data in ("unary", "lists"):
         return found[1].data
-    return method.needs if method.needs in get_args(Need) else "pairs"  # type: ignore[return-value]
+    return (
+        "lists"
+        if method.needs.records == "lists"
+        else "unary"
+        if method.needs.records == "unpaired"
+        else "pairs"
+    )
 
 
 def aim_of(method: Method) -> str:

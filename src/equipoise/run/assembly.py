@@ -27,9 +27,10 @@ from equipoise.policy.scoring.microbatch import portions, token_budget
 from equipoise.run.config import RunConfig
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.frozen_scores import pairs_of
+from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.run_folder import Degrade, pairs_of
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -141,7 +142,7 @@ def _finite(materials: Materials) -> FiniteGame | None:
 
 def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
     """What is about to be trained on, and what it will cost: rows, tokens, sizes, memory, a probe's time."""
-    rows = materials.pairs if materials.method.needs in ("pairs", "unary") else None
+    rows = materials.pairs if materials.method.players.needs.records else None
     lengths = (
         [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
         if rows is not None

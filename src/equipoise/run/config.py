@@ -188,6 +188,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
+    chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
         chosen |= dict(method.playground)
     config = _build(method_name, chosen | given)

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from equipoise import oracles
-from equipoise.data.collate import Prompt, Response
+from equipoise.data.collate import Prompt
 from equipoise.data.ranked_lists import as_pairs
-from equipoise.data.rationale_prompt import Reasons
 from equipoise.data.read import Dataset, read
-from equipoise.data.records import oracle_context
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.split import split
 from equipoise.data.tokens import longest_sequence
@@ -24,21 +23,15 @@ from equipoise.methods.index import get
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
+from equipoise.play.needs import Needs
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
-from equipoise.play.players.sampled import Mixed, Written
-from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
-from equipoise.play.rows import Rows, objects
+from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
 from equipoise.playground.grammar import TIMES
 from equipoise.run.config import ConfigError, RunConfig
-from equipoise.worlds.text.recorded_rows import (
-    best_and_worst,
-    list_rows,
-    pair_rows,
-    with_margins,
-    with_rationales,
-)
+from equipoise.worlds.text.recorded_rows import Recording, distinct_prompts, domains_by_file
+from equipoise.worlds.text.world import TextWorld
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
@@ -69,27 +62,32 @@ class Materials:
     game: LanguageGame | None
 
 
-def learns_from_records(method: Method) -> bool:
-    """Whether the method reads recorded judgements, of pairs, lists or single responses."""
-    return method.reads_pairs or "unary" in method.needs or "lists" in method.needs
-
-
 def method_of(config: RunConfig) -> Method:
-    """The method with the configuration's parameters, rounds, players and pairing."""
+    """The method with the configuration's parameters, rounds, players and pairing.
+
+    Raises ConfigError where they do not fit together, or a language model cannot play it.
+    """
     method = get(config.method).with_parameters(config.objective)
     method = replace(method, rounds=config.play.rounds)
-    written = isinstance(method.players, Written | Mixed)
+    pairing = method.pairing
     if config.play.pairing != "method":
-        if not written:
-            raise ConfigError(f"play.pairing: {method.name} plays {method.players.describe()}")
-        method = replace(method, pairing=PAIRINGS[config.play.pairing])
+        if not method.players.exchangeable:
+            raise ConfigError(
+                f"play.pairing does not apply to {method.name}: its responses are not samples of one policy that may "
+                f"be paired in any way, but {method.players.describe()}"
+            )
+        pairing = PAIRINGS[config.play.pairing]
     try:
+        players = method.players
         if config.play.samples is not None:
-            method = replace(method, players=method.players.writing(config.play.samples))
-        if written:
-            method.pairing.check(method.players.samples)  # type: ignore[attr-defined]
+            players = players.writing(config.play.samples)
+        method = replace(method, players=players, pairing=pairing)
     except ValueError as error:
-        raise ConfigError(f"play.samples: {error}") from error
+        raise ConfigError(str(error)) from error
+    try:
+        method.check_world(TextWorld)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return method
 
 
@@ -102,12 +100,6 @@ def gather(config: RunConfig, out: Path) -> Materials:
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
-    if learns_from_records(method) and not config.playground and not config.data.path:
-        what = "pairs" if method.reads_pairs else "responses with a thumb up or down, or pairs"
-        what = "ranked lists" if "lists" in method.needs else what
-        raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
-    if not learns_from_records(method) and not config.playground and not config.data.path:
-        raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
     dataset = _dataset(config, method, game, out)
     renderer = Renderer(
         load_tokenizer(model),
@@ -122,31 +114,8 @@ def gather(config: RunConfig, out: Path) -> Materials:
     unseen: list[Prompt] = []
     if dataset is not None:
         train, held = split(renderer.render(dataset), config.data.held_out, config.seed)
-        if dataset.kind == "pair":
-            pairs = replace(_pair_rows(train, renderer), domain=_domains(train, game))
-            held_out = _pair_rows(held[: config.evaluate.pairs], renderer)
-            if "margins" in method.needs:
-                pairs = with_margins(pairs, train)
-                dataset.ledger.note(f"{len(train) - len(pairs):,} pairs have no margin above 0")
-            if "rationales" in method.needs:
-                pairs = with_rationales(pairs, train, _reasons(train, renderer, game), renderer.max_length)
-                dataset.ledger.note(f"{len(train) - len(pairs):,} pairs have no rationale that fits")
-        elif dataset.kind in ("rank", "scores") and "lists" in method.needs:
-            pairs, short = list_rows(train, _each_prompt(train, renderer), config.data.list_size)
-            held_out = best_and_worst(list_rows(held, _each_prompt(held, renderer), 2)[0])
-            dataset.ledger.note(
-                f"lists of {pairs.responses.shape[1]} answers; {short:,} shorter ones left out"
-            )
-        elif dataset.kind == "unary" and "unary" in method.needs:
-            pairs = replace(_unary_rows(train, renderer), domain=_domains(train, game))
-            held_out = _unary_rows(held[: config.evaluate.pairs], renderer)
-        elif learns_from_records(method):
-            wanted = "preference pairs" if method.reads_pairs else "labelled responses or pairs"
-            wanted = "ranked lists" if "lists" in method.needs else wanted
-            raise ConfigError(f"{method.name} needs {wanted}; the data hold {dataset.kind} rows")
-        if pairs is not None and isinstance(method.players, UnpairedResponses | DispreferredResponses):
-            dataset.ledger.note(method.players.account(pairs))
-        pool, unseen = _prompts(train, renderer), _prompts(held, renderer)
+        pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
+        pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
@@ -166,109 +135,87 @@ def gather(config: RunConfig, out: Path) -> Materials:
     )
 
 
+def _recorded(
+    config: RunConfig,
+    method: Method,
+    game: LanguageGame | None,
+    dataset: Dataset,
+    renderer: Renderer,
+    train: Sequence[Rendered],
+    held: Sequence[Rendered],
+) -> tuple[Rows | None, Rows | None]:
+    """(rows to learn from, held-out rows) of the data; notes go into the ledger."""
+    recording = Recording(
+        renderer=renderer,
+        needs=method.needs,
+        list_size=config.data.list_size,
+        domains=domains_by_file if game is None else _domains_by_hour,
+        words=game is None,
+    )
+    if not recording.accepts(dataset.kind):
+        if method.needs.records:
+            raise ConfigError(f"{method.name} needs {method.needs.data}; the data hold {dataset.kind} rows")
+        return None, None
+    rows, notes = recording.training(dataset.kind, train)
+    for note in (*notes, *filter(None, [method.players.account(rows)])):
+        dataset.ledger.note(note)
+    return rows, recording.held_out(dataset.kind, held, config.evaluate.pairs)
+
+
 def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Oracle | None:
     if config.oracle:
         return oracles.load(config.oracle)
     if game is not None:
         return Checked(game.oracle())
-    if "oracle" in method.needs:
+    if method.needs.oracle:
         raise ConfigError(
-            f"{method.name} asks who wins: give --oracle (module:function, file.py:function or a reward model)"
+            f"{method.name} asks which response is better: give --oracle (module:function, file.py:function or a "
+            "reward model)"
         )
     return None
 
 
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
-    data, margins = config.data, "margins" in method.needs
+    data, needs = config.data, method.needs
     if game is not None:
-        if "lists" in method.needs or margins:
-            path = out / PLAYGROUND_LISTS
-            if not path.exists():
-                size = 2 if margins else data.list_size or 5
-                write_lists(
-                    path,
-                    game,
-                    data.pairs if margins else data.pairs // 5,
-                    size=size,
-                    seed=Seeds(config.seed)("pairs"),
-                    reference=reference_policy(),
-                )
-            found = read(path, format="auto")
-            return as_pairs(found) if margins else found
-        if not learns_from_records(method):
-            return None
-        path = out / PLAYGROUND_PAIRS
-        if not path.exists():
-            write_pairs(
-                path,
-                game,
-                data.pairs,
-                coverage=data.coverage,
-                noise=data.noise,
-                seed=Seeds(config.seed)("pairs"),
-                reference=reference_policy(),
-                rationales="rationales" in method.needs,
-            )
-        return read(path, format="auto")
-    found = read(
-        data.path or [],
+        return _playground(config, needs, game, out)
+    if not data.path:
+        what = f"learns from {needs.data}" if needs.records else "samples its own responses and needs prompts"
+        raise ConfigError(f"{method.name} {what}: give --data")
+    dataset = read(
+        data.path,
         format=data.format,
         mapping=data.mapping,
         strict=data.strict,
         limit=data.limit,
         prompt_words=data.prompt_words,
     )
-    lists = found.kind in ("rank", "scores") and "lists" not in method.needs and "pairs" in method.needs
-    return as_pairs(found, data.list_pairs) if lists else found
+    lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
+    return as_pairs(dataset, data.list_pairs) if lists else dataset
 
 
-def _prompt(item: Rendered, renderer: Renderer) -> Prompt:
-    return Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
+def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:
+    """The language game's recorded feedback, generated into the run folder; None where the method reads none."""
+    data = config.data
+    about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
+    if needs.records == "lists" or needs.margins:
+        path, size = out / PLAYGROUND_LISTS, 2 if needs.margins else data.list_size or 5
+        if not path.exists():
+            write_lists(path, game, data.pairs if needs.margins else data.pairs // 5, size=size, **about)
+        dataset = read(path, format="auto")
+        return as_pairs(dataset) if needs.margins else dataset
+    if needs.records is None:
+        return None
+    path = out / PLAYGROUND_PAIRS
+    if not path.exists():
+        about |= {"coverage": data.coverage, "noise": data.noise, "rationales": needs.rationales}
+        write_pairs(path, game, data.pairs, **about)
+    return read(path, format="auto")
 
 
-def _each_prompt(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
-    return [_prompt(item, renderer) for item in items]
-
-
-def _reasons(items: Sequence[Rendered], renderer: Renderer, game: LanguageGame | None) -> list[Reasons]:
-    """Who makes each pair's lead: in its prompt's space; the playground's model knows no words to ask with."""
-    kinds = {
-        space: Reasons(renderer, chat=space == "chat", words=game is None)
-        for space in {item.record.space for item in items}
-    }
-    return [kinds[item.record.space] for item in items]
-
-
-def _prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
-    """Every distinct prompt once, in the data's order."""
-    return list({item.prompt_ids: _prompt(item, renderer) for item in items}.values())
-
-
-def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
-    return pair_rows(items, _each_prompt(items, renderer))
-
-
-def _unary_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
-    """Responses with a label of their own as the reward."""
-    responses = [
-        [Response(item.response_ids[0], item.record.candidates[0].text, item.finished[0])] for item in items
-    ]
-    return Rows(
-        prompts=objects([_prompt(item, renderer) for item in items]),
-        responses=objects(responses, width=1),
-        weight=np.array([item.record.weight for item in items], dtype=np.float64),
-        writers=("recorded",),
-        reward=np.array([[float(bool(item.record.desirable))] for item in items]),
-    )
-
-
-def _domains(items: Sequence[Rendered], game: LanguageGame | None) -> np.ndarray:
-    """Each row's domain by number: its file; in the language game the time of day, which turns the style orders."""
-    records = [item.record for item in items]
-    if game is not None:
-        return np.array([TIMES[1] in str(record.context) for record in records], dtype=np.intp)
-    numbers = {file: number for number, file in enumerate(dict.fromkeys(r.file for r in records))}
-    return np.array([numbers[record.file] for record in records], dtype=np.intp)
+def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:
+    """The language game's domains: the time of day, which turns the order of styles."""
+    return np.array([TIMES[1] in str(item.record.context) for item in items], dtype=np.intp)
 
 
 def game_prompts(game: LanguageGame, renderer: Renderer) -> list[Prompt]:

@@ -12,7 +12,7 @@ from equipoise.games import PreferenceGame, TabularPolicy, zoo
 from equipoise.methods.index import get
 from equipoise.play.round import play
 from equipoise.play.state import START, State
-from equipoise.worlds.table.world import ClosedWorld, TableWorld
+from equipoise.worlds.table.play_game import by_closed_form, by_enumeration
 
 NAMES = ("rps", "brps")
 NEVER = 10**9  # rounds
@@ -34,7 +34,7 @@ def follow(
 ) -> tuple[dict[int, TabularPolicy], TabularPolicy]:
     """Play a method, by its closed form where it has one: (policies after the rounds `at`, mean of all)."""
     method = get(name).with_parameters(parameters).on_exact_games(rounds)
-    world = TableWorld(game) if method.closed_form is None else ClosedWorld(game, method=method)
+    method, world = (by_closed_form if method.closed_form else by_enumeration)(game, method)
     seen: dict[int, TabularPolicy] = {}
     total = torch.zeros_like(game.reference)
 

@@ -81,9 +81,9 @@ class Problem:
 
 def contenders(stay: int) -> dict[str, Method]:
     """The same pairs and steps for each: `stay` rounds of one gradient step in each domain."""
-    players, steps = ByDomain(stay=stay, parts=1), {"stay": stay, "recall": RECALLED}
+    players, steps = ByDomain(stay=stay, parts=1), {"stay": stay, "parts": 1, "recall": RECALLED}
     chasing = replace(OFS_DPO, players=players, update=FastSlow(speed=SPEED))
-    combined = replace(COFS_DPO, players=players).with_parameters({**SETTINGS, **steps, "speed": SPEED})
+    combined = COFS_DPO.with_parameters({**SETTINGS, **steps, "speed": SPEED})
     return {
         ALONE: replace(DPO, players=players, update=Descend()).with_parameters(SETTINGS),
         JOINED: combined.with_parameters({"chase": 0.0}),

@@ -51,9 +51,8 @@ class SharedWorld(TableWorld):
         *,
         start: str = START,
         name: str = POLICY,
-        speed: float = 1.0,
     ) -> Any:
-        return self._moved(state.policies[start], rows, anchors, objective, speed * self.pace, self.steps)
+        return self._moved(state.policies[start], rows, anchors, objective, self.pace, self.steps)
 
     def descend(
         self,

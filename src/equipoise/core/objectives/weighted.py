@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -23,6 +23,16 @@ def wpo_weight(logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"])
     mask        True where the response has a token.
     """
     return ((logp - collision) * mask).sum(dim=2).div(mask.sum(dim=2)).exp().detach()
+
+
+class ResponseWeighting(Protocol):
+    """An objective that says how responses are weighed by the policy as it stands."""
+
+    def response_weight(
+        self, logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"]
+    ) -> PerCandidate:
+        """[B, K] weights without a gradient; arguments as in `wpo_weight`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,12 @@ class Wpo(OnAPair):
     candidates: ClassVar[int] = 2
     weighted: ClassVar[bool] = True
     parameters: ClassVar[tuple[str, ...]] = ()
+
+    def response_weight(
+        self, logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"]
+    ) -> PerCandidate:
+        """w(y) of every response, `wpo_weight`."""
+        return wpo_weight(logp, collision, mask)
 
     def __call__(self, scores: Scores) -> Losses:
         losses, weight = self.base(scores), scores.weights()[:, :2].prod(dim=1)

@@ -14,7 +14,10 @@ from torch.special import entr
 from equipoise.core.objectives.base import positive
 from equipoise.oracles import learned
 from equipoise.oracles.learned import Fitting, LearnedReward
+from equipoise.play.capabilities import LearnedRewards, needing
+from equipoise.play.needs import ORACLE, PAIRS, Needs
 from equipoise.play.pairings.learned_reward import labelled
+from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.pairings.sampled import Scored, distinct
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats, State
@@ -34,7 +37,7 @@ def disagreement(prob: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfidenceWeighted:
+class ConfidenceWeighted(Pairing):
     """Every response of the better half against every one of the worse half, labelled by how sure the order is.
 
         c = (1 - B/log 2)^mu,    P(y_w beats y_l) = (1 + c)/2,    weight c
@@ -55,6 +58,8 @@ class ConfidenceWeighted:
     dropout: float = 0.1
     fitting: Fitting = field(default_factory=Fitting)
     parameters: ClassVar[tuple[str, ...]] = ("mu", "passes", "dropout")
+    needs: ClassVar[Needs] = PAIRS | ORACLE
+    capabilities: ClassVar[tuple[type, ...]] = (LearnedRewards,)
 
     def __post_init__(self) -> None:
         positive(mu=self.mu)
@@ -63,16 +68,15 @@ class ConfidenceWeighted:
                 f"need passes >= 1 and dropout in [0, 1), got {self.passes!r} and {self.dropout!r}"
             )
 
-    def check(self, samples: int) -> None:
-        if samples < 2 or samples % 2:
-            raise ValueError(f"two halves need an even number of responses per prompt, got {samples}")
+    def check(self, width: int) -> None:
+        if width < 2 or width % 2:
+            raise ValueError(f"two halves need an even number of responses per prompt, got {width}")
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
         self.check(count)
         scored = Scored().form(world, state, rows)
-        assert scored.reward is not None
-        ranked = (-scored.reward).argsort(axis=1, kind="stable").T
+        ranked = (-scored.rewards).argsort(axis=1, kind="stable").T
         parts = [
             rows.pair(better, worse, np.ones(len(rows)))
             for better in ranked[: count // 2]
@@ -84,7 +88,8 @@ class ConfidenceWeighted:
 
     def sure(self, world: World, state: State, pairs: Rows) -> Floats:
         """[N] c of each pair."""
-        kept = world.kept(
+        learning = needing(world, LearnedRewards)
+        kept = learning.cached(
             state,
             "estimator",
             lambda seed: learned.fit(
@@ -93,7 +98,7 @@ class ConfidenceWeighted:
         )
         estimator = LearnedReward.of(kept)
         with torch.no_grad():
-            better, worse = estimator.hidden(world.features(state, pairs).double()).unbind(dim=1)
+            better, worse = estimator.hidden(learning.features(state, pairs).double()).unbind(dim=1)
             parts = (better - worse) * estimator.head.weight[0]
             draw = torch.Generator().manual_seed(state.round)  # which units are lost, in every run alike
             stay = torch.rand(self.passes, 1, parts.shape[1], generator=draw) >= self.dropout

@@ -17,19 +17,20 @@ RIDGE = 1.0  # of the coefficients, on a sum of losses: scikit-learn's default, 
 
 
 def odds_of_desirable(
-    features: Floats, label: Floats, weight: Floats, uniforms: Callable[[int], Floats]
+    features: Floats, label: Floats, weight: Floats, uniforms: Callable[[int], Floats] | None
 ) -> Floats:
     """p/(1 - p) for each row, p = P(label 1 | features) where both kinds are equally frequent.
 
         min over (c, b) of  sum_i w_i softplus(-s_i (c . f_i + b)) + RIDGE |c|^2 / 2,    s_i = 2 label_i - 1
 
     features [N, F], label [N] of 0 and 1, both there; weight [N], scaled so that each kind sums to half of its rows.
-    uniforms   draws, asked for only where a kind has more than `SAMPLED` rows: so many of them are fitted.
+    uniforms   draws, asked for only where a kind has more than `SAMPLED` rows, of which that number is fitted; None:
+               all rows are fitted.
 
     With balanced kinds p/(1 - p) is p(features | 1)/p(features | 0).
     """
     kinds = [np.flatnonzero(label == kind) for kind in (0.0, 1.0)]
-    if max(map(len, kinds)) > SAMPLED:
+    if uniforms is not None and max(map(len, kinds)) > SAMPLED:
         order = uniforms(len(label))
         kinds = [rows[order[rows].argsort()[:SAMPLED]] for rows in kinds]
     fitted = np.concatenate(kinds)

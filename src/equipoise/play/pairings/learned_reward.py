@@ -19,13 +19,16 @@ from torch import Tensor
 from equipoise.oracles import learned
 from equipoise.oracles.agreement import Same, confident_pair, same_text
 from equipoise.oracles.learned import Fitting, LearnedReward, Views
+from equipoise.play.capabilities import LearnedRewards, needing
+from equipoise.play.needs import PAIRS, Needs
+from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.rows import Rows
 from equipoise.play.state import REACHED, State
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByLearnedReward:
+class ByLearnedReward(Pairing):
     """Every response with a reward learned from recorded pairs, and learned again every so many rounds.
 
     every        rounds of policy gradient with one reward.
@@ -44,29 +47,34 @@ class ByLearnedReward:
     fitting: Fitting = field(default_factory=Fitting)
     same: Same = same_text
     parameters: ClassVar[tuple[str, ...]] = ("every", "own", "bottleneck", "confidence")
+    needs: ClassVar[Needs] = PAIRS
+    capabilities: ClassVar[tuple[type, ...]] = (LearnedRewards,)
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.own < 2:
             raise ValueError(f"need every >= 1 round and own >= 2 samples, got {self.every} and {self.own}")
 
-    def check(self, samples: int) -> None:
-        pass
-
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         reward = self.reward(world, state, (state.round - 1) // self.every)
-        return replace(rows, reward=reward.rewards(world.features(state, rows)).numpy())
+        return replace(
+            rows, reward=reward.rewards(needing(world, LearnedRewards).features(state, rows)).numpy()
+        )
 
     def reward(self, world: World, state: State, phase: int) -> LearnedReward:
         """The reward of a phase of the run; a phase is `every` rounds."""
         name = f"round-{phase * self.every + 1:03d}"
-        return LearnedReward.of(world.kept(state, name, lambda seed: self.learn(world, state, phase, seed)))
+        return LearnedReward.of(
+            needing(world, LearnedRewards).cached(
+                state, name, lambda seed: self.learn(world, state, phase, seed)
+            )
+        )
 
     def learn(self, world: World, state: State, phase: int, seed: int) -> Mapping[str, Tensor]:
         data = world.recorded(state)
         pairs, prob, weight = labelled(world, state, data)
         views = None
         if phase:
-            own = world.write(state, world.prompts(state), REACHED, self.own)
+            own = world.sample(state, world.prompts(state), REACHED, self.own)
             if self.bottleneck:
                 views = _views(world, state, own)
             if self.confidence is not None:
@@ -88,9 +96,9 @@ class ByLearnedReward:
     def made(self, world: World, state: State, own: Rows, reward: LearnedReward) -> Rows:
         """RLP-SPG's pairs. In place of one response drawn from outside the cluster: all, sharing the row's weight."""
         assert self.confidence is not None
-        values = reward.rewards(world.features(state, own)).tolist()
+        values = reward.rewards(needing(world, LearnedRewards).features(state, own)).tolist()
         kept: list[tuple[int, int, int, float]] = []
-        for row, texts in enumerate(world.texts(own)):
+        for row, texts in enumerate(needing(world, LearnedRewards).texts(own)):
             found = confident_pair(texts, values[row], self.confidence, self.same)
             if found:
                 best, rest = found
@@ -108,12 +116,16 @@ class ByLearnedReward:
 def labelled(world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
     """(features [N, 2, F], P(first beats second) [N], weight [N])."""
     prob = np.ones(len(rows)) if rows.prob is None else rows.prob
-    return world.features(state, rows), torch.from_numpy(prob), torch.from_numpy(rows.weight)
+    return (
+        needing(world, LearnedRewards).features(state, rows),
+        torch.from_numpy(prob),
+        torch.from_numpy(rows.weight),
+    )
 
 
 def _views(world: World, state: State, own: Rows) -> Views:
     """The samples of each prompt beside each other, in disjoint pairs."""
-    features = world.features(state, own)
+    features = needing(world, LearnedRewards).features(state, own)
     pairs = features[:, : features.shape[1] // 2 * 2].unflatten(1, (-1, 2))
     weight = torch.from_numpy(own.weight).repeat_interleave(pairs.shape[1])
     return Views(pairs.flatten(0, 1), weight)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from equipoise.play.component import Component
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.play.world import World
 
 
-class Pairing(Protocol):
-    """parameters   names of its fields that are the method's parameters."""
+class Pairing(Component, Protocol):
+    """Which responses of a row are compared, and what is learnt of each comparison: a label or a reward."""
 
-    @property
-    def parameters(self) -> tuple[str, ...]: ...
+    def check(self, width: int) -> None:
+        """Raise ValueError if rows of `width` responses cannot be paired this way."""
+        return
 
-    def check(self, samples: int) -> None:
-        """Raise ValueError if `samples` responses per prompt cannot be paired this way."""
+    def form(self, world: World, state: State, rows: Rows) -> Rows:
+        """The round's comparisons, with labels (`prob`), rewards or both."""
         ...
 
-    def form(self, world: World, state: State, rows: Rows) -> Rows: ...
+    def reach(self, rounds: int) -> int:
+        """How many rounds back comparisons are replayed from, of a run of `rounds` rounds."""
+        return 0
 
-    def describe(self) -> str: ...
+
+def at_least(least: int, what: str, width: int) -> None:
+    """Raise ValueError unless a row has as many responses as `what` needs."""
+    if width < least:
+        words = {1: "one response", 2: "two responses", 3: "three responses"}
+        raise ValueError(
+            f"{what} need{'s' * (not what.endswith('s'))} {words[least]} per prompt at least, got {width}"
+        )

@@ -9,6 +9,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from equipoise.play.capabilities import RandomDraws, needing
+from equipoise.play.needs import ORACLE, Needs
+from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import Scored, distinct
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
@@ -18,7 +21,7 @@ Columns = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matches:
+class Matches(Pairing):
     """Random disjoint pairs, the likelier winner first, for certain; with `tournament` the winners meet on.
 
     K responses give K/2 pairs, or in a tournament K - 1: winners of a match meet, two by two, until one is left, and
@@ -31,14 +34,17 @@ class Matches:
     tournament: bool = False
     parameters: ClassVar[tuple[str, ...]] = ("tournament",)
 
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f"matches need two responses per prompt at least, got {samples}")
+    needs: ClassVar[Needs] = ORACLE
+    capabilities: ClassVar[tuple[type, ...]] = (RandomDraws,)
+
+    def check(self, width: int) -> None:
+        at_least(2, "matches", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
         self.check(count)
-        order = world.uniforms(state, "matches", rows.responses.size).reshape(-1, count).argsort(axis=1)
+        draws = needing(world, RandomDraws).uniforms(state, "matches", rows.responses.size)
+        order = draws.reshape(-1, count).argsort(axis=1)
         field, parts = list(order.T), []
         while len(field) > 1:
             won: list[Columns] = []
@@ -59,7 +65,7 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Pairing):
     """The responses in order of their win rates among each other, neighbours paired, P as a soft label (OSP).
 
     K responses give K - 1 pairs, higher rank first; the label of each is the judge's probability that it wins, the
@@ -69,17 +75,15 @@ class Neighbours:
     Source: 2405.14103; which pairs of the ranking are formed is RECALLED, neighbours are our choice.
     """
 
-    parameters: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Needs] = ORACLE
 
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f"a ranking needs two responses per prompt at least, got {samples}")
+    def check(self, width: int) -> None:
+        at_least(2, "a ranking", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         scored = Scored().form(world, state, rows)
-        assert scored.reward is not None
-        ranked = list((-scored.reward).argsort(axis=1, kind="stable").T)
+        ranked = list((-scored.rewards).argsort(axis=1, kind="stable").T)
         parts = [
             rows.pair(above, below, world.compare(rows, above, below)) for above, below in pairwise(ranked)
         ]

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.capabilities import BothRoles, Degradations, needing
+from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import distinct
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
@@ -15,13 +16,8 @@ from equipoise.play.world import World
 
 
 @dataclass(frozen=True)
-class AsRecorded:
-    """The data's own pairs and labels; nothing is asked of an oracle."""
-
-    parameters: ClassVar[tuple[str, ...]] = ()
-
-    def check(self, samples: int) -> None:
-        pass
+class AsRecorded(Pairing):
+    """The data's own pairs and labels; no oracle queries."""
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return rows
@@ -31,13 +27,11 @@ class AsRecorded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetBeatsOwn:
-    """Column 0 (the data's response) beats column 1 (the policy's own), for certain: nobody is asked (SPIN)."""
+class TargetBeatsOwn(Pairing):
+    """Column 0 (the data's response) beats column 1 (the policy's own), for certain: no oracle queries (SPIN)."""
 
-    parameters: ClassVar[tuple[str, ...]] = ()
-
-    def check(self, samples: int) -> None:
-        pass
+    def check(self, width: int) -> None:
+        at_least(2, "a target and an own response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return distinct(replace(rows, prob=np.ones(len(rows))))
@@ -47,13 +41,11 @@ class TargetBeatsOwn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithChosen:
+class WithChosen(Pairing):
     """Recorded pairs, preferred response first, with that response once more as the third."""
 
-    parameters: ClassVar[tuple[str, ...]] = ()
-
-    def check(self, samples: int) -> None:
-        pass
+    def check(self, width: int) -> None:
+        at_least(2, "a recorded pair", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         turned = rows.preferred_first()
@@ -65,48 +57,47 @@ class WithChosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InBothRoles:
+class InBothRoles(Pairing):
     """The pairs of any pairing, each response after the prompt and as an improvement of either (SRPO's six columns)."""
 
     base: Pairing = field(default_factory=AsRecorded)
-    parameters: ClassVar[tuple[str, ...]] = ()
+    capabilities: ClassVar[tuple[type, ...]] = (BothRoles,)
 
-    def check(self, samples: int) -> None:
-        self.base.check(samples)
+    def check(self, width: int) -> None:
+        self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        return world.both_roles(self.base.form(world, state, rows))
+        return needing(world, BothRoles).both_roles(self.base.form(world, state, rows))
 
     def describe(self) -> str:
         return f"{self.base.describe()}, in both roles"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Degraded:
+class Degraded(Pairing):
     """The pairs of any pairing, and both responses with more and more of their key phrases left out (SPO)."""
 
     base: Pairing = field(default_factory=AsRecorded)
     degrees: int = 4
     parameters: ClassVar[tuple[str, ...]] = ("degrees",)
+    capabilities: ClassVar[tuple[type, ...]] = (Degradations,)
 
-    def check(self, samples: int) -> None:
-        self.base.check(samples)
+    def check(self, width: int) -> None:
+        self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        return world.degraded(self.base.form(world, state, rows), self.degrees)
+        return needing(world, Degradations).degraded(self.base.form(world, state, rows), self.degrees)
 
     def describe(self) -> str:
         return f"{self.base.describe()}, and both responses degraded {self.degrees - 1} times"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferredFirst:
+class PreferredFirst(Pairing):
     """Recorded pairs as they are labelled, turned so that the preferred response stands first."""
 
-    parameters: ClassVar[tuple[str, ...]] = ()
-
-    def check(self, samples: int) -> None:
-        pass
+    def check(self, width: int) -> None:
+        at_least(2, "a recorded pair", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return rows.preferred_first()

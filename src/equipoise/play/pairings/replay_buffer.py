@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from equipoise.play.capabilities import RandomDraws, needing
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.pairings.recorded import TargetBeatsOwn
 from equipoise.play.pairings.sampled import Pairs
@@ -18,7 +19,7 @@ from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Buffered:
+class Buffered(Pairing):
     """The `size` newest pairs, from which a round draws as many as it formed, with replacement.
 
         P(pair i) ~ 1/(1 + m_i),    m_i = how often pair i was drawn in the rounds before
@@ -33,13 +34,14 @@ class Buffered:
     base: Pairing = field(default_factory=TargetBeatsOwn)
     size: int = 2000
     parameters: ClassVar[tuple[str, ...]] = ("size",)
+    capabilities: ClassVar[tuple[type, ...]] = (RandomDraws,)
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"the buffer's size must be at least 1, got {self.size!r}")
 
-    def check(self, samples: int) -> None:
-        self.base.check(samples)
+    def check(self, width: int) -> None:
+        self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         new = self.base.form(world, state, rows)
@@ -55,7 +57,7 @@ class Buffered:
         pairs = Rows.join(held)
         pairs = pairs.take(np.arange(min(len(pairs), self.size)))  # the newest come first
         chances = np.array([1 / (1 + drawn[key]) for key in _keys(pairs)])
-        draws = world.uniforms(state, "buffer", len(new))
+        draws = needing(world, RandomDraws).uniforms(state, "buffer", len(new))
         edges = chances.cumsum()
         return pairs.take(np.searchsorted(edges, draws * edges[-1], side="right")) if len(pairs) else pairs
 
@@ -68,7 +70,7 @@ def _keys(rows: Rows) -> list[Hashable]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class Replayed(Pairing):
     """Any pairing, with comparisons of earlier rounds beside the new ones.
 
     shares   at most shares[0] of the new comparisons' number from the last round, shares[1] from the one before, and
@@ -77,10 +79,9 @@ class Replayed:
 
     base: Pairing = field(default_factory=Pairs)
     shares: tuple[float, ...] | None = None
-    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, samples: int) -> None:
-        self.base.check(samples)
+    def check(self, width: int) -> None:
+        self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         new = self.base.form(world, state, rows)
@@ -91,10 +92,17 @@ class Replayed:
                 break
             old = old.take(np.arange(len(old) if old.fresh is None else old.fresh))
             if self.shares is not None:
-                order = world.uniforms(state, f"replay-{back}", len(old)).argsort()
+                order = needing(world, RandomDraws).uniforms(state, f"replay-{back}", len(old)).argsort()
                 old = old.take(order[: int(self.shares[back - 1] * len(new))])
             parts.append(old)
         return replace(Rows.join(parts), fresh=len(new))
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return () if self.shares is None else (RandomDraws,)
+
+    def reach(self, rounds: int) -> int:
+        return rounds if self.shares is None else len(self.shares)
 
     def describe(self) -> str:
         old = "all" if self.shares is None else "some"

@@ -10,6 +10,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from equipoise.play.capabilities import RandomDraws, needing
+from equipoise.play.decoding import AS_SET, Decode
+from equipoise.play.needs import NOTHING, ORACLE, Needs
+from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, Floats, Geometric, State, Who
 from equipoise.play.world import World
@@ -18,13 +22,13 @@ Columns = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class Pairs(Pairing):
     """Pairs of i.i.d. responses: disjoint ones (0, 1), (2, 3), ..., or all K (K - 1)/2 of them.
 
     labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Every choice has the
     same expected gradient, that of one i.i.d. pair, under which the squared losses are exact regressions on win
-    rates; all pairs have the smallest variance and the largest cost. "own": nobody is asked, the objective labels
-    them itself.
+    rates; all pairs have the smallest variance and the largest cost. "own": no oracle queries, the objective labels
+    the pairs itself.
 
     equal      keep pairs of equal responses. They are ties and carry no gradient for an objective that reads only
                the margin of a pair; for one that reads each response they do, and leaving them out is a bias.
@@ -35,13 +39,20 @@ class Pairs:
     every: bool = False
     equal: bool = False
     rewards: bool = False
-    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, samples: int) -> None:
-        if samples < 2 or (samples % 2 and not self.every):
+    @property
+    def needs(self) -> Needs:
+        return NOTHING if self.labels == "own" else ORACLE
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return (RandomDraws,) if self.labels == "bernoulli" else ()
+
+    def check(self, width: int) -> None:
+        if width < 2 or (width % 2 and not self.every):
             need = "at least two responses" if self.every else "an even number of responses"
             raise ValueError(
-                f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {samples}"
+                f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {width}"
             )
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
@@ -55,7 +66,8 @@ class Pairs:
             if self.labels != "own":
                 prob = world.compare(rows, first, second)
                 if self.labels == "bernoulli":
-                    prob = (world.uniforms(state, f"label-{a}-{b}", len(rows)) < prob).astype(np.float64)
+                    draws = needing(world, RandomDraws).uniforms(state, f"label-{a}-{b}", len(rows))
+                    prob = (draws < prob).astype(np.float64)
                 reward = np.stack([prob, 1 - prob], axis=1) if self.rewards else None
                 pairs = replace(pairs, prob=prob, reward=reward)
             parts.append(pairs if self.equal else distinct(pairs))
@@ -66,7 +78,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Tournament:
+class Tournament(Pairing):
     """INPO's selection: a winners' and a losers' bracket over K = 2^m responses, then one deciding match.
 
     Matches on disjoint pairs; the winners play on for y_w, the losers (the loser moving on) for y_l; y_w then
@@ -76,11 +88,11 @@ class Tournament:
     This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
     """
 
-    parameters: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Needs] = ORACLE
 
-    def check(self, samples: int) -> None:
-        if samples < 4 or samples & (samples - 1):
-            raise ValueError(f"a tournament needs 4, 8, 16, ... responses per prompt, got {samples}")
+    def check(self, width: int) -> None:
+        if width < 4 or width & (width - 1):
+            raise ValueError(f"a tournament needs 4, 8, 16, ... responses per prompt, got {width}")
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
@@ -112,12 +124,13 @@ def logit(wins: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class Scored(Pairing):
     """Every response with its win rate E P(y beats y'), y' by an opponent, as reward; nothing is selected.
 
     against     the opponent; with `opponents` = 0 the responses of a prompt meet each other (leave one out), which
                 needs them all written by the opponent. Exact games take the exact expectation.
     scores      "win rate", or "logit": the mean of log P/(1 - P).
+    decode      temperature and truncation of the opponents, where they are the method's own.
     with_itself each response also meets itself (P = 1/2), as SPPO's released pipeline counts: with K responses
                 this shrinks rates towards 1/2 by (K - 1)/K. Samples only.
     """
@@ -126,15 +139,17 @@ class Scored:
     opponents: int = 0
     scores: Literal["win rate", "logit"] = "win rate"
     with_itself: bool = False
-    parameters: ClassVar[tuple[str, ...]] = ()
+    decode: Decode = AS_SET
 
-    def check(self, samples: int) -> None:
-        if not self.opponents and samples < 2:
-            raise ValueError(f"responses that meet each other must be two at least, got {samples} per prompt")
+    needs: ClassVar[Needs] = ORACLE
+
+    def check(self, width: int) -> None:
+        if not self.opponents:
+            at_least(2, "a win rate among each other", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         of = logit if self.scores == "logit" else _itself
-        rates = world.win_rates(state, rows, self.against, self.opponents, of)
+        rates = world.win_rates(state, rows, self.against, self.opponents, of, self.decode)
         count = rows.responses.shape[1]
         if self.with_itself:
             rates = ((count - 1) * rates + of(np.array(0.5))) / count
@@ -145,15 +160,13 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredByMixture:
+class ScoredByMixture(Pairing):
     """`Scored` against fresh responses of the geometric mixture pi_t^(1 - mixture) pi_ref^mixture (Nash-MD)."""
 
     mixture: float = 0.125
     opponents: int = 2
     parameters: ClassVar[tuple[str, ...]] = ("mixture",)
-
-    def check(self, samples: int) -> None:
-        pass
+    needs: ClassVar[Needs] = ORACLE
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         scored = Scored(against=Geometric(share=self.mixture), opponents=self.opponents)
@@ -164,7 +177,7 @@ class ScoredByMixture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestWorst:
+class BestWorst(Pairing):
     """The responses with the best and the worst win rate among the K, as one pair.
 
     keep     "label": the best one wins for certain; "match": the oracle's P(best beats worst) as a soft label and,
@@ -174,17 +187,16 @@ class BestWorst:
 
     keep: Literal["label", "match", "rates"] = "label"
     with_itself: bool = False
-    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f"a best and a worst response need two at least, got {samples} per prompt")
+    needs: ClassVar[Needs] = ORACLE
+
+    def check(self, width: int) -> None:
+        at_least(2, "a best and a worst response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         scored = Scored(with_itself=self.with_itself).form(world, state, rows)
-        assert scored.reward is not None
-        best, worst = scored.reward.argmax(axis=1), scored.reward.argmin(axis=1)
+        best, worst = scored.rewards.argmax(axis=1), scored.rewards.argmin(axis=1)
         chosen = scored.columns([best, worst])
         if self.keep == "rates":
             return distinct(chosen)
@@ -196,7 +208,7 @@ class BestWorst:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithThird:
+class WithThird(Pairing):
     """Labelled pairs, each with a third response whose likelihood is to rise or fall.
 
     The first half of the written columns meets the second half, column by column. `third` says which response is
@@ -205,11 +217,11 @@ class WithThird:
     """
 
     third: Literal["second", "last"] = "second"
-    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, samples: int) -> None:
-        if samples % 2 or samples < 2:
-            raise ValueError(f"pairs with a third response need an even number of samples, got {samples}")
+    needs: ClassVar[Needs] = ORACLE
+
+    def check(self, width: int) -> None:
+        at_least(2 + (self.third == "last"), "pairs with a third response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         half = rows.responses.shape[1] // 2

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from equipoise.play.needs import ORACLE, Needs
+from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import Scored
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, State
@@ -18,7 +20,7 @@ ROUNDING = 1e-9  # sums of win rates meet a threshold up to this
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreMargin:
+class ScoreMargin(Pairing):
     """Every pair whose winner has at least `high` points and whose loser clearly fewer, as certain.
 
         points(y) = 6 * (win rate of y against the other responses to the prompt)
@@ -40,18 +42,18 @@ class ScoreMargin:
     margin: float = 2.0
     own_margin: float = 1.0
     parameters: ClassVar[tuple[str, ...]] = ("high", "margin", "own_margin")
+    needs: ClassVar[Needs] = ORACLE
 
     def __post_init__(self) -> None:
         if not min(self.margin, self.own_margin) > 0:
             raise ValueError(f"margins must be positive, got {self.margin!r} and {self.own_margin!r}")
 
-    def check(self, samples: int) -> None:
-        pass
+    def check(self, width: int) -> None:
+        at_least(2, "pairs by score margin", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         scored = Scored(against=START).form(world, state, rows)
-        assert scored.reward is not None
-        points = POINTS * scored.reward
+        points = POINTS * scored.rewards
         parts = []
         for winner, loser in permutations(range(points.shape[1]), 2):
             margin = self.margin if rows.writers[winner] == "recorded" else self.own_margin

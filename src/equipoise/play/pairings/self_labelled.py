@@ -7,6 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from equipoise.play.capabilities import ResponseScores, needing
+from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import distinct
 from equipoise.play.rows import Rows
 from equipoise.play.state import BEFORE, INITIAL, START, Floats, State
@@ -14,7 +16,7 @@ from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImplicitRewardLabels:
+class ImplicitRewardLabels(Pairing):
     """The responses with the largest and the smallest implicit reward log pi_t(y) - log pi_0(y), as one pair.
 
     Nobody is asked. Adding c(x) to either log-prob changes nothing; equal rewards and equal responses give no pair.
@@ -32,23 +34,24 @@ class ImplicitRewardLabels:
     """
 
     consistency: bool = False
-    parameters: ClassVar[tuple[str, ...]] = ()
 
-    def check(self, samples: int) -> None:
-        if samples < 2:
-            raise ValueError(f"a best and a worst response need two at least, got {samples} per prompt")
+    capabilities: ClassVar[tuple[type, ...]] = (ResponseScores,)
+
+    def check(self, width: int) -> None:
+        at_least(2, "a best and a worst response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         if state.round == 1:
             return rows
         self.check(rows.responses.shape[1])
-        own, length = world.scores(state, rows, START)
-        first, _ = world.scores(state, rows, INITIAL)
+        scoring = needing(world, ResponseScores)
+        own, length = scoring.scores(state, rows, START)
+        first, _ = scoring.scores(state, rows, INITIAL)
         reward = own - first
         label = 1.0
         if self.consistency:
             same = state.policies[BEFORE] == state.policies[INITIAL]
-            before = first / length if same else world.scores(state, rows, BEFORE)[0] - first
+            before = first / length if same else scoring.scores(state, rows, BEFORE)[0] - first
             label = float(np.average((kendall(reward, before) + 1) / 2, weights=rows.weight))
         pairs = rows.pair(reward.argmax(axis=1), reward.argmin(axis=1), np.full(len(rows), label))
         return distinct(pairs.take(reward.max(axis=1) > reward.min(axis=1)))

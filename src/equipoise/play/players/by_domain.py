@@ -7,13 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from equipoise.play.needs import PAIRS, Needs
+from equipoise.play.players.protocol import Players, nothing_is_sampled
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByDomain:
+class ByDomain(Players):
     """The data's pairs, one domain after another: `stay` rounds in each, then the next, and at last the first again.
 
     parts   as in `Recorded`, within the domain.
@@ -25,15 +27,17 @@ class ByDomain:
     stay: int = 20
     parts: int = 20
     parameters: ClassVar[tuple[str, ...]] = ("stay", "parts")
+    needs: ClassVar[Needs] = PAIRS
+    width: ClassVar[int] = 2
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.recorded(state)
-        domain = rows.domains
-        own = np.flatnonzero(domain == (state.round - 1) // self.stay % (domain.max(initial=0) + 1))
-        return rows.take(own[(state.round - 1) % self.parts :: self.parts])
+        domains = rows.domains
+        own = np.flatnonzero(domains == (state.round - 1) // self.stay % (domains.max(initial=0) + 1))
+        return rows.take(own).part(state.round - 1, self.parts)
 
     def writing(self, samples: int) -> ByDomain:
-        raise ValueError("the data's pairs are all there is; nobody writes responses")
+        raise nothing_is_sampled()
 
     def describe(self) -> str:
         return f"recorded pairs, {self.stay} rounds in each domain"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from equipoise.play.capabilities import Perturbations
+from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, Perturbation, State
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerturbedPlayer:
+class PerturbedPlayer(Players):
     """`samples` responses per prompt by the policy moved mu along the round's direction, then as many by itself.
 
     mu      length of the perturbation, > 0.
@@ -22,15 +24,20 @@ class PerturbedPlayer:
     mu: float = 1.0
     block: int = 0
     parameters: ClassVar[tuple[str, ...]] = ("mu", "block")
+    capabilities: ClassVar[tuple[type, ...]] = (Perturbations,)
+
+    @property
+    def width(self) -> int:
+        return 2 * self.samples
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.prompts(state)
         for who in (Perturbation(scale=self.mu, block=self.block), START):
-            rows = world.write(state, rows, who, self.samples)
+            rows = world.sample(state, rows, who, self.samples)
         return rows
 
     def writing(self, samples: int) -> PerturbedPlayer:
         return replace(self, samples=samples)
 
     def describe(self) -> str:
-        return f"{self.samples} responses by the policy with a random nudge, {self.samples} by itself"
+        return f"{self.samples} responses by a randomly perturbed policy, {self.samples} by the policy itself"

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from equipoise.play.component import Component
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, BEFORE, INITIAL, START, UNIFORM, Geometric, Past, State, Who
 from equipoise.play.world import World
 
 
-class Players(Protocol):
-    """parameters   names of its fields that are the method's parameters."""
+class Players(Component, Protocol):
+    """Who writes the responses of a round, and how many."""
 
     @property
-    def parameters(self) -> tuple[str, ...]: ...
-
-    def write(self, world: World, state: State) -> Rows: ...
-
-    def writing(self, samples: int) -> Players:
-        """The same players, writing so many responses per prompt. Raises ValueError where they write none."""
+    def width(self) -> int | None:
+        """Responses of each row that `write` gives; None where the recorded data decide."""
         ...
 
-    def describe(self) -> str: ...
+    @property
+    def exchangeable(self) -> bool:
+        """Whether a row's responses are samples of one policy, so that they may be paired in any way."""
+        return False
+
+    def write(self, world: World, state: State) -> Rows:
+        """The round's rows with their responses."""
+        ...
+
+    def writing(self, samples: int) -> Players:
+        """The same players, sampling so many responses per prompt. Raises ValueError where they sample none."""
+        ...
+
+    def account(self, recorded: Rows) -> str:
+        """What becomes of the recorded rows, in a sentence for the ledger; "" where there is nothing to say."""
+        return ""
+
+
+def nothing_is_sampled() -> ValueError:
+    """The error of players that only read recorded data, asked for a number of samples."""
+    return ValueError(
+        "play.samples does not apply: this method trains on recorded responses and samples none"
+    )
 
 
 def name_of(who: Who) -> str:
@@ -35,6 +54,6 @@ def name_of(who: Who) -> str:
         BEFORE: "the previous iterate",
         INITIAL: "the reference",
         AVERAGE: "the moving average",
-        UNIFORM: "nobody: every response alike",
+        UNIFORM: "the uniform distribution over responses",
     }
-    return names.get(who, who)
+    return names.get(who, who) if isinstance(who, str) else str(who)

@@ -1,4 +1,4 @@
-"""Players that read the data's responses, with samples of a policy beside them or in later rounds."""
+"""Players that read the data's responses, with samples of a policy in further columns or in later rounds."""
 
 from __future__ import annotations
 
@@ -7,41 +7,49 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.play.players.protocol import name_of
+from equipoise.play.capabilities import SegmentRewriting, needing
+from equipoise.play.needs import PAIRS, Needs
+from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, START, State, Who
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """The data's pairs, each followed by `own` responses to the same prompt by a policy (SPAC: 1 by itself).
+class Recorded(Players):
+    """The data's comparisons, each followed by `own` responses to the same prompt by a policy (SPAC: 1 by itself).
 
-    parts   how many rounds share one pass over the data; each takes every parts-th pair.
+    parts   how many rounds share one pass over the data; each takes every parts-th comparison.
+    needs   what is recorded: pairs, pairs with margins or rationales, lists.
     """
 
     own: int = 0
     by: Who = START
     parts: int = 1
+    needs: Needs = PAIRS
     parameters: ClassVar[tuple[str, ...]] = ("parts",)
 
+    @property
+    def width(self) -> int | None:
+        # a rationale is a third column
+        return None if self.needs.records == "lists" else 2 + self.needs.rationales + self.own
+
     def write(self, world: World, state: State) -> Rows:
-        rows = world.recorded(state)
-        rows = rows.part(state.round - 1, self.parts)
-        return world.write(state, rows, self.by, self.own) if self.own else rows
+        rows = world.recorded(state).part(state.round - 1, self.parts)
+        return world.sample(state, rows, self.by, self.own) if self.own else rows
 
     def writing(self, samples: int) -> Recorded:
         if not self.own:
-            raise ValueError("the data's pairs are all there is; nobody writes responses")
+            raise nothing_is_sampled()
         return replace(self, own=samples)
 
     def describe(self) -> str:
         own = f" and {self.own} response{'s' if self.own > 1 else ''} by {name_of(self.by)}"
-        return "recorded pairs" + (own if self.own else "")
+        return f"recorded {self.needs}" + (own if self.own else "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class Targets(Players):
     """The data's preferred responses, each followed by `own` responses of a policy: a teacher and its pupil.
 
     parts   as in `Recorded`.
@@ -51,9 +59,14 @@ class Targets:
     by: Who = START
     parts: int = 1
     parameters: ClassVar[tuple[str, ...]] = ("parts",)
+    needs: ClassVar[Needs] = PAIRS
+
+    @property
+    def width(self) -> int:
+        return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
-        return world.write(state, _preferred(world, state, self.parts), self.by, self.own)
+        return world.sample(state, _preferred(world, state, self.parts), self.by, self.own)
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
@@ -63,10 +76,10 @@ class Targets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segments:
-    """The data's preferred responses, each followed by itself with one segment written anew by a policy (SAPO).
+class Segments(Players):
+    """The data's preferred responses, each followed by itself with one segment sampled again by a policy (SAPO).
 
-    longest   tokens of a segment at most; a response no longer than that is written anew as a whole.
+    longest   tokens of a segment at most; a response no longer than that is sampled again as a whole.
     parts     as in `Recorded`.
     """
 
@@ -74,17 +87,21 @@ class Segments:
     by: Who = AVERAGE
     parts: int = 1
     parameters: ClassVar[tuple[str, ...]] = ("longest", "parts")
+    needs: ClassVar[Needs] = PAIRS
+    capabilities: ClassVar[tuple[type, ...]] = (SegmentRewriting,)
+    width: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.longest < 1:
             raise ValueError(f"longest must be at least one token, got {self.longest!r}")
 
     def write(self, world: World, state: State) -> Rows:
-        return world.rewrite(state, _preferred(world, state, self.parts), self.by, self.longest)
+        rows = _preferred(world, state, self.parts)
+        return needing(world, SegmentRewriting).rewrite(state, rows, self.by, self.longest)
 
     def writing(self, samples: int) -> Segments:
         if samples != 1:
-            raise ValueError(f"one segment is written per response, got {samples}")
+            raise ValueError(f"one segment is sampled again per response, got {samples}")
         return self
 
     def describe(self) -> str:
@@ -93,22 +110,26 @@ class Segments:
 
 def _preferred(world: World, state: State, parts: int) -> Rows:
     """One column: the response that each recorded pair prefers, of the round's part of the data."""
-    rows = world.recorded(state)
-    rows = rows.part(state.round - 1, parts)
+    rows = world.recorded(state).part(state.round - 1, parts)
     return rows.preferred_first().columns([np.zeros(len(rows), int)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedThenSampled:
+class RecordedThenSampled(Players):
     """Recorded pairs in round 1; from round 2 on, `samples` responses of the policy to the round's prompts."""
 
     samples: int = 2
-    parameters: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Needs] = PAIRS
+
+    @property
+    def width(self) -> int:
+        """Of the rounds after the first, whose recorded pairs are two responses and paired as they are."""
+        return self.samples
 
     def write(self, world: World, state: State) -> Rows:
         if state.round == 1:
             return world.recorded(state)
-        return world.write(state, world.prompts(state), START, self.samples)
+        return world.sample(state, world.prompts(state), START, self.samples)
 
     def writing(self, samples: int) -> RecordedThenSampled:
         return replace(self, samples=samples)

@@ -9,8 +9,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from equipoise.play.capabilities import RandomDraws, needing
+from equipoise.play.needs import ORACLE, Needs
 from equipoise.play.pairings.sampled import logit
-from equipoise.play.players.protocol import name_of
+from equipoise.play.players.protocol import Players, name_of
 from equipoise.play.rows import Rows
 from equipoise.play.state import INITIAL, Floats, State, Tilted, Who
 from equipoise.play.world import World
@@ -59,7 +61,7 @@ def accept(reward: Floats, samples: int, beta: float, draw: Callable[[int], Floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rejected:
+class Rejected(Players):
     """`samples` responses per prompt, accepted by rejection sampling among `candidates` by one policy (RSO).
 
         r(y) = logit P(y beats y_b),    y_b one more response by the same policy
@@ -75,18 +77,27 @@ class Rejected:
     beta: float = 0.5
     by: Who = INITIAL
     parameters: ClassVar[tuple[str, ...]] = ("candidates", "beta")
+    needs: ClassVar[Needs] = ORACLE
+    capabilities: ClassVar[tuple[type, ...]] = (RandomDraws,)
+    exchangeable: ClassVar[bool] = True
+
+    @property
+    def width(self) -> int:
+        return self.samples
 
     def __post_init__(self) -> None:
         check_counts(self.samples, self.candidates, self.beta)
 
     def write(self, world: World, state: State) -> Rows:
-        rows = world.write(state, world.prompts(state), self.by, self.candidates + 1)
+        rows = world.sample(state, world.prompts(state), self.by, self.candidates + 1)
         baseline = np.full(len(rows), self.candidates)
         wins = [world.compare(rows, np.full_like(baseline, c), baseline) for c in range(self.candidates)]
         reward = logit(np.stack(wins, axis=1))
 
+        draws = needing(world, RandomDraws)
+
         def draw(turn: int) -> Floats:
-            return world.uniforms(state, f"rejection-{turn}", reward.size).reshape(reward.shape)
+            return draws.uniforms(state, f"rejection-{turn}", reward.size).reshape(reward.shape)
 
         chosen = accept(reward, self.samples, self.beta, draw)
         return rows.columns(list(chosen.T))
@@ -99,7 +110,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accepting:
+class Accepting(Players):
     """What `Rejected` tends to with many candidates, in an exact game: given y_b, i.i.d. draws from the tilted policy.
 
     pi exp(logit P(y beats y_b)/beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences it does
@@ -110,13 +121,19 @@ class Accepting:
     beta: float = 0.5
     by: str = INITIAL
     parameters: ClassVar[tuple[str, ...]] = ("beta",)
+    needs: ClassVar[Needs] = ORACLE
+    exchangeable: ClassVar[bool] = True
+
+    @property
+    def width(self) -> int:
+        return self.samples
 
     def __post_init__(self) -> None:
         check_counts(self.samples, self.samples, self.beta)
 
     def write(self, world: World, state: State) -> Rows:
-        rows = world.write(state, world.prompts(state), self.by, 1)
-        rows = world.write(state, rows, Tilted(beta=self.beta, by=self.by), self.samples)
+        rows = world.sample(state, world.prompts(state), self.by, 1)
+        rows = world.sample(state, rows, Tilted(beta=self.beta, by=self.by), self.samples)
         return rows.columns([np.full(len(rows), 1 + k) for k in range(self.samples)])
 
     def writing(self, samples: int) -> Accepting:

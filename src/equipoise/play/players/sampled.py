@@ -5,22 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from equipoise.play.players.protocol import name_of
+from equipoise.play.decoding import AS_SET, Decode
+from equipoise.play.players.protocol import Players, name_of
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, Geometric, State, Who
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """`samples` responses per prompt, all written by one policy."""
+class Written(Players):
+    """`samples` responses per prompt, all sampled from one policy.
+
+    decode   temperature and truncation that belong to the method; unset ones are the run's `sampling` settings.
+    """
 
     by: Who
     samples: int
-    parameters: ClassVar[tuple[str, ...]] = ()
+    decode: Decode = AS_SET
+    exchangeable: ClassVar[bool] = True
+
+    @property
+    def width(self) -> int:
+        return self.samples
 
     def write(self, world: World, state: State) -> Rows:
-        return world.write(state, world.prompts(state), self.by, self.samples)
+        return world.sample(state, world.prompts(state), self.by, self.samples, self.decode)
 
     def writing(self, samples: int) -> Written:
         return replace(self, samples=samples)
@@ -29,21 +38,26 @@ class Written:
         return f"{self.samples} responses by {name_of(self.by)}"
 
 
-def Self(*, samples: int) -> Written:
+def Self(*, samples: int, decode: Decode = AS_SET) -> Written:
     """The policy as it stands at the start of the round (pi_t)."""
-    return Written(by=START, samples=samples)
+    return Written(by=START, samples=samples, decode=decode)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixed:
-    """`samples` responses per prompt by the geometric mixture pi_t^(1 - mixture) pi_ref^mixture."""
+class Mixed(Players):
+    """`samples` responses per prompt from the geometric mixture pi_t^(1 - mixture) pi_ref^mixture."""
 
     samples: int
     mixture: float = 0.125
     parameters: ClassVar[tuple[str, ...]] = ("mixture",)
+    exchangeable: ClassVar[bool] = True
+
+    @property
+    def width(self) -> int:
+        return self.samples
 
     def write(self, world: World, state: State) -> Rows:
-        return world.write(state, world.prompts(state), Geometric(share=self.mixture), self.samples)
+        return world.sample(state, world.prompts(state), Geometric(share=self.mixture), self.samples)
 
     def writing(self, samples: int) -> Mixed:
         return replace(self, samples=samples)
@@ -53,16 +67,19 @@ class Mixed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Several:
+class Several(Players):
     """Some responses by each of several policies, in this order: {START: 1, INITIAL: 1} is one by each."""
 
     by: tuple[tuple[Who, int], ...]
-    parameters: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def width(self) -> int:
+        return sum(count for _, count in self.by)
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.prompts(state)
         for who, count in self.by:
-            rows = world.write(state, rows, who, count)
+            rows = world.sample(state, rows, who, count)
         return rows
 
     def writing(self, samples: int) -> Several:

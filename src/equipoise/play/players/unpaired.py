@@ -1,56 +1,61 @@
-"""Unpaired feedback: recorded responses, each with a label of its own."""
+"""Unpaired feedback: recorded responses, each desirable or undesirable."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from equipoise.play.players.protocol import name_of
+from equipoise.play.needs import UNPAIRED, Needs
+from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
 from equipoise.play.rows import Rows
 from equipoise.play.state import INITIAL, State, Who
 from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnpairedResponses:
+class UnpairedResponses(Players):
     """Every recorded response with its label; pairs are taken apart."""
 
-    parameters: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Needs] = UNPAIRED
+    width: ClassVar[int] = 1
 
     def write(self, world: World, state: State) -> Rows:
         return world.recorded(state).alone()
 
     def writing(self, samples: int) -> UnpairedResponses:
-        raise ValueError("the data's responses are all there is; nobody writes any")
+        raise nothing_is_sampled()
 
     def describe(self) -> str:
         return "recorded responses, each with its label; pairs are taken apart"
 
     def account(self, recorded: Rows) -> str:
-        """What becomes of the recorded rows, for the reader."""
-        up, down = _thumbs(recorded.alone())
+        up, down = _counts(recorded.alone())
         pairs = recorded.responses.shape[1] == 2
         apart = f"{len(recorded):,} pairs taken apart: " if pairs else ""
         return f"{apart}{up + down:,} responses to learn from, {up:,} desirable and {down:,} undesirable"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DispreferredResponses:
+class DispreferredResponses(Players):
     """The recorded responses that are undesirable (of a pair, the one not preferred), each with `own` samples."""
 
     own: int = 0
     by: Who = INITIAL
     parameters: ClassVar[tuple[str, ...]] = ("own",)
+    needs: ClassVar[Needs] = UNPAIRED
+
+    @property
+    def width(self) -> int:
+        return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.recorded(state).alone()
-        assert rows.reward is not None
-        rows = rows.take(rows.reward[:, 0] < 0.5)
-        return world.write(state, rows, self.by, self.own) if self.own else rows
+        rows = rows.take(rows.rewards[:, 0] < 0.5)
+        return world.sample(state, rows, self.by, self.own) if self.own else rows
 
     def writing(self, samples: int) -> DispreferredResponses:
         if not self.own:
-            raise ValueError("the data's responses are all there is; nobody writes any")
+            raise nothing_is_sampled()
         return replace(self, own=samples)
 
     def describe(self) -> str:
@@ -58,12 +63,11 @@ class DispreferredResponses:
         return f"recorded undesirable responses{own}"
 
     def account(self, recorded: Rows) -> str:
-        """What becomes of the recorded rows, for the reader."""
-        up, down = _thumbs(recorded.alone())
+        up, down = _counts(recorded.alone())
         return f"{down:,} undesirable responses to learn from; {up:,} desirable ones are not used"
 
 
-def _thumbs(rows: Rows) -> tuple[int, int]:
-    assert rows.reward is not None
-    up = int((rows.reward[:, 0] >= 0.5).sum())
+def _counts(rows: Rows) -> tuple[int, int]:
+    """How many responses are desirable, and how many are not."""
+    up = int((rows.rewards[:, 0] >= 0.5).sum())
     return up, len(rows) - up

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from equipoise.core.objectives import Dpo
 from equipoise.core.objectives.base import not_negative
+from equipoise.play.capabilities import ParameterAverages, needing
+from equipoise.play.needs import NOTHING, PAIRS, Needs
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, FITTED, LAZY, MAGNET, OPPONENT, POLICY, START, State
 from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
@@ -20,11 +22,8 @@ OWN = "own"  # a round's policy before its steps on recorded pairs
 
 
 @dataclass(frozen=True)
-class Refit:
+class Refit(Update):
     """Minimise the round's objective, starting from the policy at the start of the round."""
-
-    memory: ClassVar[tuple[str, ...]] = ()
-    parameters: ClassVar[tuple[str, ...]] = ()
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         return {START: world.fit(state, rows, anchors, method.loss)}
@@ -34,7 +33,7 @@ class Refit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Descend:
+class Descend(Update):
     """Gradient steps on the round's objective; the samples of the next round are the moved policy's.
 
     rate    step in exact games, see `World.descend`; a language model takes `train.lr`, its batches and epochs, and
@@ -42,7 +41,6 @@ class Descend:
     """
 
     rate: float = 0.1
-    memory: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ("rate",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
@@ -53,7 +51,7 @@ class Descend:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithRecorded:
+class WithRecorded(Update):
     """Gradient steps, in every round followed by steps of DPO on recorded pairs at the method's beta.
 
     offline   learning rate of the steps on recorded pairs, as a share of the method's own; 0 leaves them out and reads
@@ -66,11 +64,14 @@ class WithRecorded:
     base: Descend = field(default_factory=Descend)
     offline: float = 1.0
     parts: int = 10
-    memory: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ("offline", "parts")
 
     def __post_init__(self) -> None:
         not_negative(offline=self.offline)
+
+    @property
+    def needs(self) -> Needs:
+        return PAIRS if self.offline else NOTHING
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         if not self.offline:
@@ -90,7 +91,7 @@ class WithRecorded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MirrorStep:
+class MirrorStep(Update):
     """One gradient of the squared loss against the current policy: online mirror descent.
 
     eta     step of the game update; on exact games with uniform pairs the rate eta beta / 4 of the squared loss
@@ -98,7 +99,6 @@ class MirrorStep:
     """
 
     eta: float = 0.5
-    memory: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ("eta",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
@@ -109,12 +109,17 @@ class MirrorStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extragradient(MirrorStep):
+class Extragradient(Update):
     """Two gradients, one step: the second is taken at the same policy with the same optimizer state, against the
     opponent that the first one reached (Zhou et al. 2025, 2503.08942).
 
         half = theta_t - g(theta_t; opponent pi_t),    theta_{t+1} = theta_t - g(theta_t; opponent pi_half)
+
+    eta     as in `MirrorStep`.
     """
+
+    eta: float = 0.5
+    parameters: ClassVar[tuple[str, ...]] = ("eta",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         rate = _game_rate(method)
@@ -133,14 +138,13 @@ def _game_rate(method: Rules) -> float:
 
 
 @dataclass(frozen=True)
-class Optimistic:
+class Optimistic(Update):
     """Two fits of one dataset, each anchored at the lazy policy, which moves in between (2502.16852).
 
     lazy' = fit anchored at lazy;  pi_next = fit anchored at lazy'.
     """
 
     memory: ClassVar[tuple[str, ...]] = (LAZY,)
-    parameters: ClassVar[tuple[str, ...]] = ()
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         lazy = world.fit(state, rows, anchors, method.loss, start=LAZY, name=LAZY)
@@ -153,7 +157,7 @@ class Optimistic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extrapolated:
+class Extrapolated(Update):
     """Nesterov's step after a refit: theta_{t+1} = fit_{t+1} + alpha (fit_{t+1} - fit_t) (2410.06293).
 
     For tables of log-probs this is pi_{t+1} ~ fit_{t+1} (fit_{t+1}/fit_t)^alpha. alpha = 0 is `Refit`.
@@ -161,12 +165,15 @@ class Extrapolated:
 
     alpha: float = 0.3
     memory: ClassVar[tuple[str, ...]] = (FITTED,)
+    capabilities: ClassVar[tuple[type, ...]] = (ParameterAverages,)
     parameters: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         fitted = world.fit(state, rows, anchors, method.loss, name=FITTED)
         after = state.with_policies(latest=fitted)
-        ahead = world.combine(after, {"latest": 1 + self.alpha, FITTED: -self.alpha}, name=POLICY)
+        ahead = needing(world, ParameterAverages).combine(
+            after, {"latest": 1 + self.alpha, FITTED: -self.alpha}, name=POLICY
+        )
         return {START: ahead, FITTED: fitted}
 
     def describe(self) -> str:
@@ -174,7 +181,7 @@ class Extrapolated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Magnetic:
+class Magnetic(Update):
     """Any update, pulled towards a magnet that moves to the current policy every so many rounds (2410.16714)."""
 
     base: Update = field(default_factory=Refit)
@@ -194,7 +201,7 @@ class Magnetic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Averaged:
+class Averaged(Update):
     """Any update, with a moving average of the policies: average <- decay average + (1 - decay) pi.
 
     Parameters are averaged (in a table: log-probs, so the average is geometric).
@@ -203,6 +210,7 @@ class Averaged:
     base: Update = field(default_factory=Refit)
     decay: float = 0.5
     parameters: ClassVar[tuple[str, ...]] = ("decay",)
+    capabilities: ClassVar[tuple[type, ...]] = (ParameterAverages,)
 
     @property
     def memory(self) -> tuple[str, ...]:
@@ -211,7 +219,9 @@ class Averaged:
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         moved = self.base.move(method, world, state, rows, anchors)
         after = state.with_policies(latest=moved[START])
-        average = world.combine(after, {AVERAGE: self.decay, "latest": 1 - self.decay}, name=AVERAGE)
+        average = needing(world, ParameterAverages).combine(
+            after, {AVERAGE: self.decay, "latest": 1 - self.decay}, name=AVERAGE
+        )
         return {**moved, AVERAGE: average}
 
     def describe(self) -> str:

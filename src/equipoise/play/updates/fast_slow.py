@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from equipoise.core.objectives import Dpo
+from equipoise.play.capabilities import LossEvaluation, ParameterAverages, needing
 from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, SLOW, START, State
-from equipoise.play.updates.protocol import Anchors, Moved, Rules
+from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
 from equipoise.play.world import World
 
 Indices = npt.NDArray[np.intp]
@@ -21,7 +22,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the newest domain, to choose from
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastSlow:
+class FastSlow(Update):
     """Gradient steps of two policies on the same pairs, each contested by the other (objective `FastSlowDpo`).
 
         fast:  L_DPO + chase L_FS at full speed        slow:  L_DPO - chase L_FS at `speed`
@@ -41,6 +42,7 @@ class FastSlow:
     speed: float = 0.5
     memory: ClassVar[tuple[str, ...]] = (SLOW,)
     parameters: ClassVar[tuple[str, ...]] = ("rate", "speed")
+    capabilities: ClassVar[tuple[type, ...]] = (LossEvaluation,)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         return self.chase(method, world, state, rows, anchors, name=POLICY)
@@ -51,7 +53,8 @@ class FastSlow:
         """The round's two steps, the fast policy's result under the given name."""
         dpo = Dpo(beta=method.parameters()["beta"])
         reference = {"reference": anchors["reference"]}
-        fast, slow = (world.loss(state, rows, reference, dpo, of=who) for who in (START, SLOW))
+        losses = needing(world, LossEvaluation)
+        fast, slow = (losses.loss(state, rows, reference, dpo, of=who) for who in (START, SLOW))
         if slow < fast:
             state = state.with_policies(**{START: state.policies[SLOW], SLOW: state.policies[START]})
             anchors = world.anchors(state, rows, method.anchors)
@@ -75,7 +78,7 @@ class FastSlow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossDomainFastSlow:
+class CrossDomainFastSlow(Update):
     """Fast-slow chasing domain by domain; at a domain's end the fast policy joins those of the domains before.
 
         theta_1 = F_1,    theta_k = (1 - w) theta_{k-1} + w F_k,    w in {0, 1/4, 1/2, 3/4, 1}
@@ -96,6 +99,7 @@ class CrossDomainFastSlow:
     stay: int = 20
     recall: int = 64
     parameters: ClassVar[tuple[str, ...]] = ("stay", "recall")
+    capabilities: ClassVar[tuple[type, ...]] = (LossEvaluation, ParameterAverages)
 
     @property
     def memory(self) -> tuple[str, ...]:
@@ -108,7 +112,9 @@ class CrossDomainFastSlow:
         after = state.with_policies(**{FAST: moved[START]})
         first = state.round == self.stay
         share = 1.0 if first else self._share(method, world, after, state.round // self.stay)
-        best = world.combine(after, {KEPT: 1 - share, FAST: share}, name=POLICY, products=True)
+        best = needing(world, ParameterAverages).combine(
+            after, {KEPT: 1 - share, FAST: share}, name=POLICY, products=True
+        )
         return {START: best, SLOW: best, KEPT: best}
 
     def _share(self, method: Rules, world: World, state: State, domains: int) -> float:
@@ -119,10 +125,12 @@ class CrossDomainFastSlow:
         anchors = world.anchors(state, known, {"reference": method.anchors["reference"]})
 
         def lost(share: float) -> float:
-            mixed = world.combine(
+            mixed = needing(world, ParameterAverages).combine(
                 state, {KEPT: 1 - share, FAST: share}, name=f"share-{share:g}", products=True
             )
-            return world.loss(state.with_policies(mixed=mixed), known, anchors, dpo, of="mixed")
+            return needing(world, LossEvaluation).loss(
+                state.with_policies(mixed=mixed), known, anchors, dpo, of="mixed"
+            )
 
         return min(SHARES, key=lost)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -12,15 +11,19 @@ from torch import Tensor
 
 from equipoise.core.advantages import at_last, gae, implicit_reward, returns, whiten
 from equipoise.core.objectives import Dpo
+from equipoise.play.capabilities import TokenValues, needing
+from equipoise.play.needs import PAIRS, Needs
 from equipoise.play.rows import Rows
 from equipoise.play.state import INITIAL, START, TEACHER, State
 from equipoise.play.updates.basic import Descend
-from equipoise.play.updates.protocol import Rules, Update
+from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
 from equipoise.play.world import World
+
+TokenRewards = tuple[Tensor, Tensor]  # [N, K, T] rewards of the tokens, [N, K, T] True where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenAdvantages:
+class TokenAdvantages(Update):
     """Any update, on the advantages of the round's tokens in place of their responses' rewards.
 
         r_k = 1[k = |y|] R(y) - tau [ log pi_t(y_k|y_<k) - log pi_ref(y_k|y_<k) ]
@@ -28,7 +31,7 @@ class TokenAdvantages:
 
     R        the response's reward, as the pairing gave it; paid at the last token, cut off or not.
     tau      weight of the KL charge of the policy that wrote the responses (k1), >= 0.
-    V        the value of a prefix, see `World.token_values`; fitted anew in every round, before the policy moves.
+    V        the value of a prefix, see `TokenValues`; fitted in every round from the start, before the policy moves.
     whiten   mean 0 and deviation 1. An exact game leaves it out: it would keep the step from fading.
 
     Advantages are data of the round: what is ascended is the same whichever comparison a step looks at.
@@ -38,71 +41,80 @@ class TokenAdvantages:
     tau: float = 0.05
     lam: float = 0.95
     whiten: bool = True
-    memory: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ("tau", "lam", "whiten")
+    capabilities: ClassVar[tuple[type, ...]] = (TokenValues,)
 
     def __post_init__(self) -> None:
         if not self.tau >= 0 or not 0 <= self.lam <= 1:
             raise ValueError(f"tau must be >= 0 and lam in [0, 1], got {self.tau!r} and {self.lam!r}")
 
-    def move(
-        self, method: Rules, world: World, state: State, rows: Rows, anchors: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        return self.base.move(method, world, state, self.advantages(world, state, rows), anchors)
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return self.base.memory
 
-    def advantages(self, world: World, state: State, rows: Rows) -> Rows:
-        """The rows with [N, K, T] advantages as rewards."""
-        reward, mask = self.rewards(world, state, rows)
-        found = gae(reward, world.token_values(state, rows, returns(reward)), lam=self.lam)
-        if self.whiten:
-            found = whiten(found, torch.from_numpy(rows.weight)[:, None, None] * mask)
-        return replace(rows, reward=found.numpy())
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        rewards = self.rewards(world, state, rows)
+        return self.base.move(method, world, state, self.advantages(world, state, rows, rewards), anchors)
 
-    def rewards(self, world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor]:
-        """([N, K, T] rewards of the tokens, [N, K, T] True where there is one)."""
-        own, mask = world.token_logps(state, rows, START)
-        reference, _ = world.token_logps(state, rows, INITIAL)
+    def rewards(self, world: World, state: State, rows: Rows) -> TokenRewards:
+        """The rewards of the tokens, by the formula above."""
+        values = needing(world, TokenValues)
+        own, mask = values.token_logps(state, rows, START)
+        reference, _ = values.token_logps(state, rows, INITIAL)
         sentence = np.zeros(rows.responses.shape) if rows.reward is None else rows.reward
         return at_last(torch.from_numpy(sentence), mask) - self.tau * (own - reference), mask
+
+    def advantages(self, world: World, state: State, rows: Rows, rewards: TokenRewards) -> Rows:
+        """The rows with [N, K, T] advantages as rewards."""
+        reward, mask = rewards
+        value = needing(world, TokenValues).token_values(state, rows, returns(reward))
+        advantage = gae(reward, value, lam=self.lam)
+        if self.whiten:
+            advantage = whiten(advantage, torch.from_numpy(rows.weight)[:, None, None] * mask)
+        return replace(rows, reward=advantage.numpy())
 
     def describe(self) -> str:
         return f"advantages of tokens, then {self.base.describe()}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherRewards(TokenAdvantages):
+class TeacherRewards(Update):
     """`TokenAdvantages` with token rewards from a teacher, which DPO trains on the recorded pairs in round 1.
 
         r_k = clip( beta1 [ log pi_dpo(y_k|y_<k) - log pi_ref(y_k|y_<k) ], -cap, cap )
               - tau [ log pi_t(y_k|y_<k) - log pi_ref(y_k|y_<k) ] + 1[k = |y|] sentence R(y)
 
     beta       DPO's own, of the teacher.
-    beta1      weight of the teacher's rewards, >= 0; 0 is `TokenAdvantages`. tau is RTO's beta2.
+    beta1      weight of the teacher's rewards, >= 0; 0 is `TokenAdvantages`. tau, of `base`, is RTO's beta2.
     cap        bound of a token's reward, after scaling, > 0; infinity for none.
     sentence   weight of the response's reward, >= 0; 0 leaves the teacher's alone.
     """
 
+    base: TokenAdvantages = field(default_factory=TokenAdvantages)
     beta: float = 0.1
     beta1: float = 0.05
     cap: float = 0.05
     sentence: float = 1.0
-    memory: ClassVar[tuple[str, ...]] = (TEACHER,)
-    parameters: ClassVar[tuple[str, ...]] = (*TokenAdvantages.parameters, "beta", "beta1", "cap", "sentence")
+    parameters: ClassVar[tuple[str, ...]] = ("beta", "beta1", "cap", "sentence")
+    needs: ClassVar[Needs] = PAIRS
+    capabilities: ClassVar[tuple[type, ...]] = (TokenValues,)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.beta1 >= 0 or not self.sentence >= 0 or not self.cap > 0:
             raise ValueError(
                 "beta1 and sentence must be >= 0 and cap positive, got "
                 f"{self.beta1!r}, {self.sentence!r} and {self.cap!r}"
             )
 
-    def move(
-        self, method: Rules, world: World, state: State, rows: Rows, anchors: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return (*self.base.memory, TEACHER)
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         teacher = self.taught(world, state) if state.round == 1 else state.policies[TEACHER]
         met = state.with_policies(**{TEACHER: teacher})
-        return {TEACHER: teacher, **super().move(method, world, met, rows, anchors)}
+        scored = self.base.advantages(world, met, rows, self.rewards(world, met, rows))
+        return {TEACHER: teacher, **self.base.base.move(method, world, met, scored, anchors)}
 
     def taught(self, world: World, state: State) -> Any:
         """The policy that DPO makes of the initial one with all recorded pairs."""
@@ -110,11 +122,13 @@ class TeacherRewards(TokenAdvantages):
         anchors = world.anchors(state, pairs, {"reference": INITIAL})
         return world.fit(state, pairs, anchors, objective, start=INITIAL, name=TEACHER)
 
-    def rewards(self, world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor]:
+    def rewards(self, world: World, state: State, rows: Rows) -> TokenRewards:
+        """The rewards of the tokens, by the formula above."""
         sentence = None if rows.reward is None else self.sentence * rows.reward
-        reward, mask = super().rewards(world, state, replace(rows, reward=sentence))
-        (teacher, _), (reference, _) = (world.token_logps(state, rows, p) for p in (TEACHER, INITIAL))
+        reward, mask = self.base.rewards(world, state, replace(rows, reward=sentence))
+        values = needing(world, TokenValues)
+        (teacher, _), (reference, _) = (values.token_logps(state, rows, p) for p in (TEACHER, INITIAL))
         return reward + implicit_reward(teacher, reference, beta=self.beta1, clip=self.cap), mask
 
     def describe(self) -> str:
-        return f"a teacher by DPO in round 1; {super().describe()}"
+        return f"a teacher by DPO in round 1; {self.base.describe()}"

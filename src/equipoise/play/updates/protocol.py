@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from equipoise.core.objectives import Objective
+from equipoise.play.component import Component
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
@@ -48,18 +49,14 @@ class Rules(Protocol):
         ...
 
 
-class Update(Protocol):
-    """memory       names of the policies it keeps between rounds.
-    parameters   names of its fields that are the method's parameters."""
+class Update(Component, Protocol):
+    """How the policy moves in a round, and which other policies move with it."""
 
     @property
-    def memory(self) -> tuple[str, ...]: ...
-
-    @property
-    def parameters(self) -> tuple[str, ...]: ...
+    def memory(self) -> tuple[str, ...]:
+        """Names of the policies that it keeps between rounds; all start as the initial policy."""
+        return ()
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         """The policies that moved, by name; the next round's starting policy is START."""
         ...
-
-    def describe(self) -> str: ...

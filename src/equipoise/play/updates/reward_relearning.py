@@ -13,7 +13,7 @@ from equipoise.play.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restarted:
+class Restarted(Update):
     """Any update, begun again from the initial policy after every so many rounds; what it had reached is kept."""
 
     base: Update = field(default_factory=Descend)

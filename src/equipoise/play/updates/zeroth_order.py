@@ -22,9 +22,10 @@ from torch import Tensor
 
 from equipoise.core.links import bradley_terry_margin, thurstone_margin
 from equipoise.core.objectives.base import positive
+from equipoise.play.capabilities import Perturbations, needing
 from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, START, Floats, Perturbation, State
-from equipoise.play.updates.protocol import Anchors, Moved, Rules
+from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
 from equipoise.play.world import World
 
 MARGINS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -34,7 +35,7 @@ MARGINS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZerothOrder:
+class ZerothOrder(Update):
     """theta + alpha (d/mu) D v, D = mean sigma^-1( P clipped to [trim, 1 - trim] ) over the round's comparisons.
 
     alpha   step size, > 0.
@@ -49,8 +50,8 @@ class ZerothOrder:
     block: int = 0
     trim: float = 0.02
     link: str = "bradley_terry"
-    memory: ClassVar[tuple[str, ...]] = ()
     parameters: ClassVar[tuple[str, ...]] = ("alpha", "mu", "block", "trim", "link")
+    capabilities: ClassVar[tuple[type, ...]] = (Perturbations,)
 
     def __post_init__(self) -> None:
         positive(alpha=self.alpha, mu=self.mu)
@@ -63,10 +64,13 @@ class ZerothOrder:
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         v = Perturbation(scale=self.mu, block=self.block)
-        gain = world.average(rows, self.margins(rows))
-        scale = self.alpha * world.dimension / self.mu * gain
+        space = needing(world, Perturbations)
+        gain = space.average(rows, self.margins(rows))
+        scale = self.alpha * space.dimension() / self.mu * gain
         return {
-            START: world.nudge(state, v.start, scale=scale, direction=v.direction, block=v.block, name=POLICY)
+            START: space.perturb(
+                state, v.start, scale=scale, direction=v.direction, block=v.block, name=POLICY
+            )
         }
 
     def margins(self, rows: Rows) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,41 @@ from equipoise.games.preference import PreferenceGame
 from equipoise.games.solve import nash, regularised_nash
 from equipoise.games.tabular import TabularPolicy
 from equipoise.play.method import Method
+from equipoise.play.pairings.recorded import AsRecorded
 from equipoise.play.round import play
 from equipoise.play.state import START, State
-from equipoise.worlds.table.world import ClosedWorld, TableWorld
+from equipoise.worlds.table.world import TableWorld
 
 
 def equilibrium(game: PreferenceGame, tau: float | None) -> TabularPolicy:
     """The Nash policy: of the tau-regularised game, or of the plain one."""
     return regularised_nash(game, tau) if tau else nash(game)
+
+
+def by_enumeration(
+    game: PreferenceGame, method: Method, *, data: PairData | None = None, seed: int = 0
+) -> tuple[Method, TableWorld]:
+    """The method and a world whose fits minimise its objective. Raises ValueError where a table cannot play it."""
+    method.check_world(TableWorld)
+    return method, TableWorld(game=game, data=data, seed=seed, remember=method.reach)
+
+
+def by_closed_form(
+    game: PreferenceGame, method: Method, *, data: PairData | None = None, seed: int = 0
+) -> tuple[Method, TableWorld]:
+    """The method and a world whose fits are its formula. Nothing is enumerated, so nothing is paired either.
+
+    Raises ValueError for a method that has no formula.
+    """
+    formula = method.closed_form
+    if formula is None:
+        raise ValueError(f"{method.name} has no closed-form step; run it with --gradient")
+
+    def solve(game: PreferenceGame, state: State) -> TabularPolicy:
+        return formula(game, state, method.at_round(state.round))
+
+    world = TableWorld(game=game, data=data, seed=seed, solve=solve)
+    return replace(method, pairing=AsRecorded()), world
 
 
 def play_game(
@@ -51,9 +79,8 @@ def play_game(
     if exact and method.closed_form is None:
         raise ValueError(f"{method.name} has no closed-form step; run it with --gradient")
     method = method.on_exact_games(rounds)
-    about: dict[str, Any] = {"game": game, "data": data, "seed": seed, "remember": method.reach}
     closed = exact is not False and method.closed_form is not None
-    world = ClosedWorld(**about, method=method) if closed else TableWorld(**about)
+    method, world = (by_closed_form if closed else by_enumeration)(game, method, data=data, seed=seed)
     reached = target or equilibrium(game, tau)
     listed = set(np.unique(np.linspace(0, rounds, min(rounds, 1000) + 1).round().astype(int)).tolist())
     trace: dict[str, list[Any]] = {"round": [], "gap0": [], "gap_tau": [], "kl_to_nash": []}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from equipoise.games.fit import gradient, minimise
 from equipoise.games.offline import PairData, population
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy, mixture
-from equipoise.play.method import Method
+from equipoise.play.capabilities import Activations, TokenWeighting
+from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.pairings.sampled import logit
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
@@ -33,9 +34,8 @@ from equipoise.play.state import (
     Tilted,
     Who,
 )
-from equipoise.play.world import Activations, AuxiliaryModels, TokenWeighting
 from equipoise.worlds.random_direction import unit_direction
-from equipoise.worlds.table.enumeration import comparisons, every_response
+from equipoise.worlds.table.enumeration import comparisons, decoded, every_response
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,33 @@ class TableWorld:
 
     data      recorded pairs; by default the population of pairs drawn i.i.d. from the reference policy and labelled
               by the game.
+    solve     (game, state) -> what a fit gives, where a method has a formula for it; nothing is enumerated then, and
+              everything around a fit (a second one, a magnet, an extrapolation) is played as ever.
     seed      of random directions, the only thing here that is drawn.
     remember  rounds whose comparisons are kept for replay.
     """
 
     game: PreferenceGame
     data: PairData | None = None
+    solve: Callable[[PreferenceGame, State], TabularPolicy] | None = None
     seed: int = 0
     remember: int = 0
+    kind: ClassVar[str] = "a finite game"
     judged: dict[int, Rows] = field(default_factory=dict, repr=False)
     made: dict[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
 
     def prompts(self, state: State) -> Rows:
-        return Rows(
+        rows = Rows(
             prompts=np.arange(self.game.prompts),
             responses=np.empty((self.game.prompts, 0), dtype=np.int64),
             weight=self.game.prompt_weight.numpy(),
             writers=(),
         )
+        return rows.take(np.arange(0)) if self.solve else rows
 
     def recorded(self, state: State) -> Rows:
+        if self.solve:
+            return self.prompts(state).append(np.empty((0, 2), dtype=np.int64), "recorded")
         data = self.data or population(self.game, self.game.initial())
         found = enumerate_data(data.counts * self.game.prompt_weight[:, None, None])
         return Rows(
@@ -84,20 +91,22 @@ class TableWorld:
             return self.who(state, who.base).geometric(self.who(state, who.other), who.share)
         if isinstance(who, Perturbation):
             scale, block = who.scale, who.block
-            return self.nudge(state, who.start, scale=scale, direction=who.direction, block=block, name="")
+            return self.perturb(state, who.start, scale=scale, direction=who.direction, block=block, name="")
         if isinstance(who, Past):
             return mixture([*state.past, state.policies[START]])
         if who == UNIFORM:
             return TabularPolicy(torch.zeros_like(self.game.reference))
         return state.policies[who]
 
-    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
+    def sample(self, state: State, rows: Rows, by: Who, count: int, decode: Decode = AS_SET) -> Rows:
+        if self.solve:
+            return rows.append(np.empty((0, count), dtype=np.int64), str(by))
         for _ in range(count):
-            rows = every_response(rows, self.law(state, rows, by), str(by))
+            rows = every_response(rows, decoded(self.distribution(state, rows, by), decode), str(by))
         return rows
 
-    def law(self, state: State, rows: Rows, by: Who) -> Floats:
-        """[N, A] who writes what in each row."""
+    def distribution(self, state: State, rows: Rows, by: Who) -> Floats:
+        """[N, A] probability of each response to each row's prompt."""
         if not isinstance(by, Tilted):
             return self.who(state, by).probs().numpy()[rows.prompts]
         wins = self.game.preference.numpy()[rows.prompts, :, rows.responses[:, 0]]
@@ -106,7 +115,7 @@ class TableWorld:
         return (base + tilt).softmax(dim=1).numpy()
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
-        return self.write(state, rows, by, 1)
+        return self.sample(state, rows, by, 1)
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         every = np.arange(len(rows))
@@ -114,10 +123,17 @@ class TableWorld:
         return self.game.preference.numpy()[rows.prompts, a, b]
 
     def win_rates(
-        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
+        self,
+        state: State,
+        rows: Rows,
+        against: Who,
+        opponents: int,
+        of: Callable[[Floats], Floats],
+        decode: Decode = AS_SET,
     ) -> Floats:
         scores = torch.from_numpy(of(self.game.preference.numpy()))
-        rates = torch.einsum("xab,xb->xa", scores, self.who(state, against).probs())
+        met = torch.from_numpy(decoded(self.who(state, against).probs().numpy(), decode))
+        rates = torch.einsum("xab,xb->xa", scores, met)
         return rates.numpy()[rows.prompts[:, None], rows.responses]
 
     def unrelated(self, state: State, rows: Rows) -> Rows:
@@ -132,12 +148,6 @@ class TableWorld:
 
     def prompt_features(self, state: State, rows: Rows) -> Tensor:
         return torch.eye(self.game.prompts, dtype=torch.float64)[torch.from_numpy(rows.prompts)]
-
-    def both_roles(self, rows: Rows) -> Rows:
-        raise ValueError(
-            "here a finite game's policy answers the prompt alone; both roles are fitted in games.srpo, and played "
-            "by the closed form"
-        )
 
     def anchors(
         self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
@@ -155,9 +165,6 @@ class TableWorld:
         if isinstance(by, Activations):
             raise ValueError("a finite game's policy has no activations that could mask its tokens")
         return {name: np.ones((*rows.responses.shape, 1)) for name in by.gives}  # one token is one step
-
-    def degraded(self, rows: Rows, degrees: int) -> Rows:
-        raise ValueError("a finite game's responses have no content that could be left out")
 
     def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
         found = state.policies[policy].log_probs().numpy()[rows.prompts[:, None], rows.responses]
@@ -181,16 +188,9 @@ class TableWorld:
         *,
         start: str = START,
         name: str = POLICY,
-        speed: float = 1.0,
-        beside: AuxiliaryModels | None = None,
     ) -> TabularPolicy:
-        if beside is not None and beside.network is not None:
-            raise ValueError("a finite game's policy has no hidden states that a network could read")
-        if beside is not None:
-            raise ValueError(
-                f"{type(objective).__name__} reads the law of every next token; a finite game's response is one token, "
-                "and its table has no other law: play dpo or npo"
-            )
+        if self.solve:
+            return self.solve(self.game, state)
         if is_surrogate(objective):
             raise ValueError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
@@ -215,6 +215,8 @@ class TableWorld:
         name: str = POLICY,
         speed: float = 1.0,
     ) -> TabularPolicy:
+        if self.solve:
+            return self.solve(self.game, state)
         begin = state.policies[start].log_probs()
         step = gradient(objective, comparisons(rows), start=begin, anchors=anchors)
         return TabularPolicy((begin - speed * rate * self.game.actions * step).log_softmax(dim=1))
@@ -225,7 +227,7 @@ class TableWorld:
         parts = [weight * state.policies[policy].log_probs() for policy, weight in weights.items()]
         return TabularPolicy(torch.stack(parts).sum(dim=0).log_softmax(dim=1))
 
-    def nudge(
+    def perturb(
         self,
         state: State,
         start: str,
@@ -241,7 +243,6 @@ class TableWorld:
         step = np.broadcast_to(scale, self.game.prompts)[:, None] * unit
         return TabularPolicy(state.policies[start].logits + torch.from_numpy(step))
 
-    @property
     def dimension(self) -> int:
         return self.game.actions
 
@@ -259,7 +260,7 @@ class TableWorld:
         every = torch.eye(self.game.prompts * self.game.actions, dtype=torch.float64)
         return every[torch.from_numpy(rows.prompts[:, None] * self.game.actions + rows.responses)]
 
-    def kept(
+    def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
         if name not in self.made:
@@ -273,42 +274,5 @@ class TableWorld:
             self.judged.pop(state.round - self.remember - 1, None)
         return made
 
-    def uniforms(self, state: State, name: str, count: int) -> Floats:
-        raise ValueError("an exact game enumerates labels and replays everything; it draws nothing")
-
     def settle(self, state: State) -> State:
         return state
-
-
-@dataclass(frozen=True)
-class ClosedWorld(TableWorld):
-    """A table world whose fits are the method's formula; nothing is enumerated.
-
-    Everything around a fit (a second one, a magnet, an extrapolation) is played as in any other world.
-    """
-
-    method: Method | None = None
-
-    def prompts(self, state: State) -> Rows:
-        return super().prompts(state).take(np.arange(0))
-
-    def recorded(self, state: State) -> Rows:
-        none = self.prompts(state)
-        return none.append(np.empty((0, 2), dtype=np.int64), "recorded")
-
-    def write(self, state: State, rows: Rows, by: Who, count: int) -> Rows:
-        return rows.append(np.empty((0, count), dtype=np.int64), str(by))
-
-    def win_rates(
-        self, state: State, rows: Rows, against: Who, opponents: int, of: Callable[[Floats], Floats]
-    ) -> Floats:
-        return np.empty(rows.responses.shape)
-
-    def both_roles(self, rows: Rows) -> Rows:
-        return rows.append(np.empty((0, 4), dtype=np.int64), "lead")
-
-    def fit(self, state: State, *_: Any, **__: Any) -> TabularPolicy:
-        assert self.method is not None and self.method.closed_form is not None
-        return self.method.closed_form(self.game, state, self.method)
-
-    descend = fit

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
@@ -27,20 +27,18 @@ from equipoise.core.objectives.base import (
     reads_weight,
     token_weights_of,
 )
-from equipoise.core.objectives.weighted import wpo_weight
+from equipoise.core.objectives.weighted import ResponseWeighting
 from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
 from equipoise.play.rows import Rows
+from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import out_of_memory, portions
 from equipoise.worlds.text import batch_context as whole_step
+from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.step_metrics import Sums, entered_by
 
 log = logging.getLogger(__name__)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to try."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +78,9 @@ class Training:
         return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
-class Given(NamedTuple):
-    """What a fit's module gives of B comparisons: log-probs [B, K] and lengths, or of tokens [B, K, T] and their mask,
-    and more of them where an objective reads more."""
+class Reading(NamedTuple):
+    """What is read of B comparisons' responses: log-probs [B, K] and lengths, or of tokens [B, K, T] and their mask,
+    and more where an objective reads more."""
 
     logp: Tensor
     length: Tensor
@@ -91,9 +89,61 @@ class Given(NamedTuple):
     beside: Mapping[str, Tensor] = {}
     weight: Tensor | None = None
 
-    def summed(self) -> Given:
+    def summed(self) -> Reading:
         """The same with the sums of tokens."""
         return self._replace(logp=self.logp.sum(dim=2), length=self.length.sum(dim=2))
+
+
+class Scoring(Protocol):
+    """How a fit scores responses under the policy that it trains.
+
+    live      whether references or an auxiliary head are in memory.
+    learned   names of token weights that an auxiliary head gives.
+    """
+
+    policy: CausalPolicy
+    objective: Objective
+    live: bool
+
+    @property
+    def learned(self) -> set[str]: ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """AdamW's groups of parameters; `rate` multiplies the learning rate."""
+        ...
+
+    def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
+        """What the trained module gives of some responses."""
+        ...
+
+
+class PolicyScoring:
+    """Scores by the policy alone; anchors are cached."""
+
+    live = False
+
+    def __init__(self, policy: CausalPolicy, objective: Objective) -> None:
+        self.policy, self.objective = policy, objective
+
+    @property
+    def learned(self) -> set[str]:
+        """No weights of tokens are learned."""
+        return set()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """One group: what is trained of the policy."""
+        return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
+
+    def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
+        """Log-probs of some responses, and the weights of an objective that reads them."""
+        batch = self.policy.batch(prompts, responses)
+        tokens = reads_tokens(self.objective)
+        if not reads_weight(self.objective):
+            return Reading(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch))
+        logp, mask, collision = self.policy.collisions(batch)
+        weight = cast(ResponseWeighting, self.objective).response_weight(logp, collision, mask)
+        reading = Reading(logp, mask, weight=weight)
+        return reading if tokens else reading.summed()
 
 
 class Fit:
@@ -104,14 +154,14 @@ class Fit:
 
     def __init__(
         self,
-        policy: CausalPolicy,
+        scoring: Scoring,
         rows: Rows,
         anchors: Mapping[str, Tensor],
-        objective: Objective,
         training: Training,
         accelerator: Accelerator,
         permutation: Callable[[int], np.ndarray],
     ) -> None:
+        objective = scoring.objective
         held, reads = rows.responses.shape[1], objective.candidates
         if held < reads or (held > reads and not is_group(objective)):
             raise TrainingError(
@@ -120,13 +170,13 @@ class Fit:
             )
         if reads_reward(objective) and rows.reward is None:
             raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
-        missing = set(token_weights_of(objective)) - set(rows.token_weights) - self.learned
+        missing = set(token_weights_of(objective)) - set(rows.token_weights) - scoring.learned
         if missing:
             raise TrainingError(
                 f"{type(objective).__name__} reads weights of tokens; nobody gave {', '.join(missing)}"
             )
         alive = (*divergences_of(objective), *beside_of(objective))
-        if alive and not self.alive:
+        if alive and not scoring.live:
             raise TrainingError(
                 f"{type(objective).__name__} reads {', '.join(alive)} of what must be in memory beside the policy"
             )
@@ -134,12 +184,13 @@ class Fit:
             raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
         if reads_context(objective) and reads_tokens(objective):
             raise TrainingError(f"{type(objective).__name__} reads tokens: its context cannot be measured")
-        self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
+        self.scoring, self.rows, self.anchors, self.objective = scoring, rows, anchors, objective
+        self.policy = scoring.policy
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
         self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
-        self.parameters = [p for _, p in policy.trained()]
+        self.parameters = [p for _, p in self.policy.trained()]
         optimizer = torch.optim.AdamW(
-            self.groups(),
+            scoring.groups(),
             lr=training.lr,
             betas=(training.beta1, training.beta2),
             eps=training.eps,
@@ -147,37 +198,10 @@ class Fit:
             fused=True,
         )
         # not wrapped for several processes: a wrapper's forward and backward wait for the others, who may have failed
-        self.scorer, self.optimizer = self.module(), accelerator.prepare(optimizer)
+        self.optimizer = accelerator.prepare(optimizer)
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
-
-    # `play.live.LiveFit` has more in memory than the policy, and says so by overriding these
-    alive: ClassVar[bool] = False
-
-    @property
-    def learned(self) -> set[str]:
-        """Weights of tokens that a network gives."""
-        return set()
-
-    def groups(self) -> list[dict[str, Any]]:
-        """AdamW's groups of parameters; `rate` multiplies the learning rate."""
-        return [{"params": self.parameters, "rate": 1.0}]
-
-    def module(self) -> nn.Module:
-        """What is trained."""
-        return self.policy.scorer
-
-    def logps(self, prompts: list[Ids], responses: list[list[Response]]) -> Given:
-        """What the trained module gives of some responses."""
-        batch = self.policy.batch(prompts, responses)
-        tokens = reads_tokens(self.objective)
-        scorer = self.scorer if torch.is_grad_enabled() else None
-        if not reads_weight(self.objective):
-            return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
-        logp, mask, collision = self.policy.collisions(batch, scorer)
-        given = Given(logp, mask, weight=wpo_weight(logp, collision, mask))
-        return given if tokens else given.summed()
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
@@ -193,7 +217,7 @@ class Fit:
         columns = self.descended if columns is None else columns
         prompts = [p.ids for p in self.rows.prompts[chosen]]
         responses = [[group[k] for k in columns] for group in self.rows.responses[chosen]]
-        given = self.logps(prompts, responses)
+        given = self.scoring.read(prompts, responses)
         logp = given.logp
         anchors, prob, reward = self.recorded(chosen, columns, logp)
         if not reads_tokens(self.objective):
@@ -308,10 +332,11 @@ class Fit:
         """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
         scores = self.scores(share, context=context)
         entered_by(scores).retain_grad()
-        losses = reduce.expected(self.objective, scores)
+        objective = at_step(self.objective, self.position / self.steps)
+        losses = reduce.expected(objective, scores)
         counts = torch.from_numpy(weight).to(losses.value)
         self.accelerator.backward(reduce.mean(losses.value, counts, total=total, ranks=ranks))
-        sums.add(scores, losses, counts / total, ranks * counts / total, self.objective)
+        sums.add(scores, losses, counts / total, ranks * counts / total, objective)
 
     def _anywhere(self, *here: bool) -> list[bool]:
         """Whether each is so on any process."""

@@ -1,9 +1,14 @@
-"""Rendered records as rows: pairs, lists of one length, pairs with a margin or a rationale."""
+"""Rendered records as rows: the one place where recorded feedback of every kind becomes comparisons.
+
+A file becomes rows in four steps: `data.read` makes records, `data.render` token ids, `data.split` parts, and
+`rows_of` rows of the kind that a method needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +16,103 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import spread, usual_size
 from equipoise.data.rationale_prompt import Reasons
-from equipoise.data.render import Rendered
+from equipoise.data.records import oracle_context
+from equipoise.data.render import Rendered, Renderer
+from equipoise.play.needs import Needs
 from equipoise.play.rows import Rows, objects
+
+
+class Feedback(NamedTuple):
+    """Rows of recorded feedback, and what is to be said of those that were left out."""
+
+    rows: Rows
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """How records become rows.
+
+    renderer   who rendered them.
+    needs      what the method reads.
+    list_size  answers of a ranked list; None: the most frequent number.
+    domains    the number of each record's domain.
+    words      whether a model that reads words asks for rationales, or the playground's, which knows none.
+    """
+
+    renderer: Renderer
+    needs: Needs
+    list_size: int | None = None
+    domains: Callable[[Sequence[Rendered]], np.ndarray] | None = None
+    words: bool = True
+
+    def accepts(self, kind: str) -> bool:
+        """Whether records of a kind can be read as the method needs them."""
+        return kind in READABLE[self.needs.records]
+
+    def training(self, kind: str, items: Sequence[Rendered]) -> Feedback:
+        """What is learnt from. Raises DataError where no record has what the method reads."""
+        if self.needs.records == "lists":
+            rows, short = list_rows(items, prompts_of(items, self.renderer), self.list_size)
+            return Feedback(
+                rows, (f"lists of {rows.responses.shape[1]} answers; {short:,} shorter ones left out",)
+            )
+        rows = self._plain(kind, items)
+        if self.domains:
+            rows = replace(rows, domain=self.domains(items))
+        if self.needs.margins:
+            rows = with_margins(rows, items)
+            return Feedback(rows, (f"{len(items) - len(rows):,} pairs have no margin above 0",))
+        if self.needs.rationales:
+            rows = with_rationales(rows, items, self._reasons(items), self.renderer.max_length)
+            return Feedback(rows, (f"{len(items) - len(rows):,} pairs have no rationale that fits",))
+        return Feedback(rows)
+
+    def held_out(self, kind: str, items: Sequence[Rendered], most: int) -> Rows:
+        """What ranking accuracy is measured on, `most` comparisons at most; of lists the best and the worst answer."""
+        if self.needs.records == "lists":
+            return best_and_worst(list_rows(items, prompts_of(items, self.renderer), 2)[0])
+        return self._plain(kind, items[:most])
+
+    def _plain(self, kind: str, items: Sequence[Rendered]) -> Rows:
+        prompts = prompts_of(items, self.renderer)
+        return (pair_rows if kind == "pair" else unpaired_rows)(items, prompts)
+
+    def _reasons(self, items: Sequence[Rendered]) -> list[Reasons]:
+        """What leads to each pair's rationale, in its prompt's space."""
+        kinds = {
+            space: Reasons(self.renderer, chat=space == "chat", words=self.words)
+            for space in {item.record.space for item in items}
+        }
+        return [kinds[item.record.space] for item in items]
+
+
+# what a method needs -> kinds of records that can be read so; where it needs none, pairs still measure ranking accuracy
+READABLE: Mapping[str | None, tuple[str, ...]] = {
+    None: ("pair",),
+    "pairs": ("pair",),
+    "unpaired": ("unary", "pair"),
+    "lists": ("rank", "scores"),
+}
+
+
+def prompts_of(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
+    """Each record's prompt, as the policy and as an oracle read it."""
+    return [
+        Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
+        for item in items
+    ]
+
+
+def distinct_prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
+    """Every distinct prompt once, in the data's order."""
+    return list({prompt.ids: prompt for prompt in prompts_of(items, renderer)}.values())
+
+
+def domains_by_file(items: Sequence[Rendered]) -> np.ndarray:
+    """The number of each record's file, in the order in which files come."""
+    numbers = {file: n for n, file in enumerate(dict.fromkeys(item.record.file for item in items))}
+    return np.array([numbers[item.record.file] for item in items], dtype=np.intp)
 
 
 def responses_of(item: Rendered) -> list[Response]:
@@ -29,6 +129,17 @@ def pair_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
         weight=np.array([item.record.weight for item in items], dtype=np.float64),
         writers=("recorded", "recorded"),
         prob=np.array([item.record.prob for item in items], dtype=np.float64),
+    )
+
+
+def unpaired_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
+    """Single responses, each with its label as the reward: 1 desirable, 0 undesirable."""
+    return Rows(
+        prompts=objects(list(prompts)),
+        responses=objects([responses_of(item)[:1] for item in items], width=1),
+        weight=np.array([item.record.weight for item in items], dtype=np.float64),
+        writers=("recorded",),
+        reward=np.array([[float(bool(item.record.desirable))] for item in items]),
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from equipoise.data.collate import Ids, collate, lead_and_ids
 from equipoise.data.tokens import Codec
-from equipoise.play.world import Activations, TokenWeighting
+from equipoise.play.capabilities import Activations, TokenWeighting
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.activation_masks import activation_mask
 from equipoise.policy.scoring.anchor_store import Pair

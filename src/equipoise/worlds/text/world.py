@@ -1,50 +1,200 @@
 """The world of text: prompts are token ids, policies are checkpoints, and one model is in memory.
 
-The model holds one checkpoint's weights at a time (`held`). Another policy of the game (the reference, an earlier
-iterate) is met by reading its weights into the same model, for as long as it is needed. This file scores and trains;
-`text_writing` writes and judges, `text_run` keeps the folder.
+The verbs of `play.world` and the capabilities of `play.capabilities`, put together from parts: a run folder, the held
+model, a sampler, a judge, frozen scores and a trainer.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from equipoise.core import reduce
-from equipoise.core.auxiliary_heads import build_head
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.base import is_surrogate
 from equipoise.core.scores import Scores
-from equipoise.data.collate import row_length
-from equipoise.play.rows import Rows
-from equipoise.play.state import POLICY, START, Floats, State
-from equipoise.play.world import AuxiliaryModels, TokenWeighting
+from equipoise.data.collate import Prompt
+from equipoise.data.revision_prompt import Leads
+from equipoise.oracles.protocol import Oracle
+from equipoise.play.capabilities import AuxiliaryModels, TokenWeighting
+from equipoise.play.decoding import AS_SET, Decode
+from equipoise.play.rows import Rows, objects
+from equipoise.play.seeds import Seeds
+from equipoise.play.state import INITIAL, POLICY, START, Floats, State, Who
 from equipoise.policy import checkpoint
-from equipoise.policy.scorer import causal_lm
-from equipoise.policy.scoring import anchor_store as anchors
-from equipoise.policy.scoring import value_regression as critic
-from equipoise.policy.scoring.live_reference import Frozen
-from equipoise.worlds.text import token_weights as weighing
-from equipoise.worlds.text.fit import Fit, TrainingError
-from equipoise.worlds.text.fit_live import LiveFit
-from equipoise.worlds.text.run_folder import pairs_of
-from equipoise.worlds.text.sampling import TextWriting
-
-# Log-ratio to its own anchor at step 0, in nats per token: fp32 sums differ by rounding between batch shapes
-# (measured below 3e-6 on tiny models, it grows with the logits' size); bf16 keeps 8 bits of mantissa.
-STEP_ZERO_BOUND = {"fp32": 1e-4, "bf16": 5e-2}
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.protocol import Decoding
+from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.text import further_answers
+from equipoise.worlds.text.derangement import derangement
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
+from equipoise.worlds.text.further_answers import Degrade
+from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.journal import Journal, load_rows
+from equipoise.worlds.text.judging import Judge
+from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.run_folder import RunFolder
+from equipoise.worlds.text.sampling import Sampler
+from equipoise.worlds.text.training import Trainer
 
 
 @dataclass(kw_only=True)
-class TextWorld(TextWriting):
-    """A transformer as a world: anchors, fits, and policies made from others. The fields are `TextRun`'s."""
+class TextWorld:
+    """A transformer as a world.
+
+    pool      prompts for online rounds; `prompts_per_round` of them are drawn each round (None: all).
+    pairs     recorded comparisons for offline rounds: rows with labels.
+    oracle    which response is better; None where the method only reads recorded labels.
+    lead      how an earlier answer stands before one that improves it; None where nothing is revised.
+    degrade   a response's versions with more and more left out, None where it has too few key phrases.
+    """
+
+    policy: CausalPolicy
+    journal: Journal
+    seeds: Seeds
+    training: Training
+    decoding: Decoding
+    store: AnchorStore
+    pool: Sequence[Prompt] = ()
+    prompts_per_round: int | None = None
+    pairs: Rows | None = None
+    oracle: Oracle | None = None
+    lead: Leads | None = None
+    degrade: Degrade | None = None
+    progress: Progress = field(default_factory=Progress)
+    accelerator: Accelerator = field(default_factory=Accelerator)
+    kind: ClassVar[str] = "a language model"
+
+    def __post_init__(self) -> None:
+        self.folder = RunFolder(
+            journal=self.journal, seeds=self.seeds, progress=self.progress, accelerator=self.accelerator
+        )
+        self.model = HeldModel(self.policy)
+        self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
+        self.judge = Judge(oracle=self.oracle)
+        self.frozen = FrozenScores(
+            folder=self.folder,
+            model=self.model,
+            store=self.store,
+            micro_batch=self.training.micro_batch,
+        )
+        self.trainer = Trainer(folder=self.folder, model=self.model, training=self.training)
+
+    # The run: where it stands, finished stages, draws by name
+
+    def begin(self, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
+        """Where the run folder says the run stands; its policy is loaded. See `RunFolder.begin`."""
+        initial = self.journal.checkpoint(0)
+        self.folder.once(lambda: initial.exists() or checkpoint.save(self.policy, initial))
+        state = self.folder.begin(memory, keep_past=keep_past)
+        self.model.hold(state.policies[START])
+        return state
+
+    def settle(self, state: State) -> State:
+        return self.folder.settle(state)
+
+    def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
+        return self.folder.stage(state, name, make)
+
+    def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
+        path = self.journal.stage(state.round - back, stage)
+        return load_rows(path) if state.round > back and path.exists() else None
+
+    def uniforms(self, state: State, name: str, count: int) -> Floats:
+        return self.folder.uniforms(state, name, count)
+
+    def cached(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        return self.folder.cached(name, make)
+
+    # Rows: prompts, recorded comparisons, samples
+
+    def prompts(self, state: State) -> Rows:
+        """The round's share of the pool: one permutation of all prompts, dealt out round after round."""
+        total = len(self.pool)
+        if not total:
+            raise TrainingError("this method samples its own responses and needs prompts; none are given")
+        count = min(self.prompts_per_round or total, total)
+        order = self.seeds.generator("prompts").permutation(total)
+        chosen = [self.pool[order[(i + (state.round - 1) * count) % total]] for i in range(count)]
+        return Rows(
+            prompts=objects(chosen), responses=np.empty((count, 0), object), weight=np.ones(count), writers=()
+        )
+
+    def recorded(self, state: State) -> Rows:
+        if self.pairs is None:
+            raise TrainingError("this method learns from recorded responses; none are given")
+        return self.pairs
+
+    def sample(
+        self,
+        state: State,
+        rows: Rows,
+        by: Who,
+        count: int,
+        decode: Decode = AS_SET,
+        purpose: str = "sampling",
+    ) -> Rows:
+        return self.sampler.sample(state, rows, by, count, decode, purpose)
+
+    def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
+        if not isinstance(by, str):
+            raise ValueError(f"a segment is sampled again by a policy with a name, not by {by}")
+        return self.sampler.rewrite(state, rows, by, longest)
+
+    def unrelated(self, state: State, rows: Rows) -> Rows:
+        groups = {prompt.ids: place for place, prompt in enumerate(rows.prompts)}
+        group = np.array([groups[prompt.ids] for prompt in rows.prompts], dtype=np.intp)
+        met = derangement(group, self.uniforms(state, "unrelated", len(rows)))
+        reward = np.concatenate([rows.rewards, np.zeros((len(rows), 1))], axis=1)
+        return replace(rows.append(rows.responses[met, :1], "unrelated"), reward=reward)
+
+    def both_roles(self, rows: Rows) -> Rows:
+        assert self.lead is not None
+        return further_answers.both_roles(rows, self.lead, self.policy.max_positions)
+
+    def degraded(self, rows: Rows, degrees: int) -> Rows:
+        assert self.degrade is not None
+        return further_answers.degraded(rows, degrees, self.degrade)
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        return [[response.text for response in group] for group in rows.responses]
+
+    def average(self, rows: Rows, values: Floats) -> float:
+        return float(np.average(values, weights=rows.weight))
+
+    # Verdicts
+
+    def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        return self.judge.compare(rows, first, second)
+
+    def win_rates(
+        self,
+        state: State,
+        rows: Rows,
+        against: Who,
+        opponents: int,
+        of: Callable[[Floats], Floats],
+        decode: Decode = AS_SET,
+    ) -> Floats:
+        if not opponents:
+            return self.judge.among(rows, of)
+        own = rows.responses.shape[1]
+        met = self.sample(state, rows.columns([]), against, opponents, decode, "opponents")
+        both = replace(rows, reward=None).append(met.responses, str(against))
+        return self.judge.against(both, own, of)
+
+    # Scores under frozen policies
 
     def anchors(
         self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
@@ -52,7 +202,7 @@ class TextWorld(TextWriting):
         """Log-probs of the round's responses, [N, K] or with `tokens` [N, K, T], under each frozen policy; read from
         the store if there.
 
-        Before training, the live policy must give its own anchors: see `_check_step_zero`.
+        Before training, the live policy must give its own anchors: see `FrozenScores.check_step_zero`.
         """
         if not len(rows):
             raise TrainingError(f"round {state.round} has no comparisons: nothing to train on")
@@ -63,96 +213,63 @@ class TextWorld(TextWriting):
                 for name, p in names.items()
             }
 
-        self._once(scored)  # one process writes the store, then all read it
-        found = scored()
+        self.folder.once(scored)  # one process writes the store, then all read it
+        scores = scored()
         own = [name for name, policy in names.items() if state.policies[policy] == state.policies[START]]
         if own:
-            with self.playing(state.policies[START]):
-                cached = found[own[0]]
-                self._check_step_zero(state.round, rows, cached.sum(dim=2) if tokens else cached)
-        return found
-
-    def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
-        def scored() -> Tensor:
-            return self.score(state.round, rows, state.policies[policy], tokens=True)
-
-        self._once(scored)
-        found = scored()
-        length = torch.tensor([[len(response.ids) for response in group] for group in rows.responses])
-        return found, torch.arange(found.shape[2]) < length[..., None]
-
-    def token_weights(
-        self, state: State, rows: Rows, by: TokenWeighting, policy: str
-    ) -> Mapping[str, np.ndarray]:
-        """Kept in the store like an anchor."""
-        folder, pairs = state.policies[policy], pairs_of(rows)
-        fingerprint = f"{(folder / checkpoint.FINGERPRINT).read_text(encoding='utf-8')}|{by!r}"
-
-        def make() -> tuple[Tensor, Tensor]:
-            with (
-                self.playing(folder) as held,
-                self.progress.phase(state.round, "weights", len(pairs), "comparisons") as shown,
-            ):
-                found = weighing.token_weights(held, pairs, self.training.micro_batch or 8, by, shown.tick)
-            return found, (found != 0).sum(dim=2)
-
-        self._once(lambda: self.store.get(fingerprint, pairs, make))
-        found = self.store.get(fingerprint, pairs, make)[0].numpy()
-        return dict.fromkeys(by.gives, found)
-
-    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
-        found = self.score(state.round, rows, state.policies[policy], "ranking").double().numpy()
-        return found, np.array([[len(response.ids) for response in group] for group in rows.responses], float)
-
-    def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
-        """Kept in the store like an anchor: every process, and a resumed run, reads the same values."""
-        folder, pairs = state.policies[START], pairs_of(rows)
-        about = hashlib.sha256(returns.numpy().tobytes()).hexdigest()
-        fingerprint = f"{self._fingerprint(folder)}|values of {about}"
-
-        def make() -> tuple[Tensor, Tensor]:
-            with (
-                self.playing(folder) as policy,
-                self.progress.phase(state.round, "values", 2 * len(pairs), "comparisons") as shown,
-            ):
-                found = critic.values(policy, pairs, returns, self.training.micro_batch, shown.tick)
-            return found, returns  # with what it was fitted to
-
-        self._once(lambda: self.store.get(fingerprint, pairs, make))
-        return self.store.get(fingerprint, pairs, make)[0]
+            with self.model.playing(state.policies[START]):
+                cached = scores[own[0]]
+                self.frozen.check_step_zero(state.round, rows, cached.sum(dim=2) if tokens else cached)
+        return scores
 
     def score(
         self, round: int, rows: Rows, folder: Path, phase: str = "anchors", *, tokens: bool = False
     ) -> Tensor:
         """Log-probs [N, K], or [N, K, T] of tokens, under the checkpoint in `folder`."""
-        pairs = pairs_of(rows)
-        fingerprint = self._fingerprint(folder)
-        fingerprint = anchors.tokenwise(fingerprint) if tokens else fingerprint
+        return self.frozen.score(round, rows, folder, phase, tokens=tokens)
 
-        def make() -> tuple[Tensor, Tensor]:
-            with (
-                self.playing(folder) as policy,
-                self.progress.phase(round, phase, len(pairs), "comparisons") as shown,
-            ):
-                shown.tokens = sum(row_length(prompt, r) for prompt, group in pairs for r in group)
-                return anchors.score(policy, pairs, self.training.micro_batch, shown.tick, tokens=tokens)
+    def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
+        logp = self.score(state.round, rows, state.policies[policy], "ranking").double().numpy()
+        return logp, np.array([[len(response.ids) for response in group] for group in rows.responses], float)
 
-        return self.store.get(fingerprint, pairs, make)[0]
+    def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
+        def scored() -> Tensor:
+            return self.score(state.round, rows, state.policies[policy], tokens=True)
 
-    def _fingerprint(self, folder: Path) -> str:
-        """The checkpoint's own, and the kernels that score here: a run may be taken up on another machine."""
-        return f"{(folder / checkpoint.FINGERPRINT).read_text(encoding='utf-8')}|{self.policy.path}"
+        self.folder.once(scored)
+        logp = scored()
+        length = torch.tensor([[len(response.ids) for response in group] for group in rows.responses])
+        return logp, torch.arange(logp.shape[2]) < length[..., None]
+
+    def token_weights(
+        self, state: State, rows: Rows, by: TokenWeighting, policy: str
+    ) -> Mapping[str, np.ndarray]:
+        weight = self.frozen.token_weights(state.round, rows, by, state.policies[policy])
+        return dict.fromkeys(by.gives, weight)
+
+    def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
+        return self.frozen.token_values(state.round, rows, returns, state.policies[START])
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
     ) -> float:
-        self._once(lambda: self.score(state.round, rows, state.policies[of]))
+        self.folder.once(lambda: self.score(state.round, rows, state.policies[of]))
         logp = self.score(state.round, rows, state.policies[of])
         prob, reward = (None if v is None else torch.from_numpy(v) for v in (rows.prob, rows.reward))
         weight = torch.from_numpy(rows.weight)
         scores = Scores(logp=logp, anchors=anchors, prob=prob, reward=reward)
-        found = reduce.expected(objective, reduce.with_context(objective, scores, weight))
-        return float(reduce.mean(found.value, weight))
+        losses = reduce.expected(objective, reduce.with_context(objective, scores, weight))
+        return float(reduce.mean(losses.value, weight))
+
+    def prompt_features(self, state: State, rows: Rows) -> Tensor:
+        # averaged over the prompt's tokens but the first, which is the same in all, or all there is
+        prompts = [(prompt.ids[:1], [prompt.ids[1:] or prompt.ids]) for prompt in rows.prompts]
+        return self.frozen.features(prompts, state.policies[INITIAL])[:, 0]
+
+    def features(self, state: State, rows: Rows) -> Tensor:
+        return self.frozen.features(pairs_of(rows), state.policies[INITIAL])
+
+    # New policies
 
     def fit(
         self,
@@ -163,15 +280,25 @@ class TextWorld(TextWriting):
         *,
         start: str = START,
         name: str = POLICY,
-        speed: float = 1.0,
-        beside: AuxiliaryModels | None = None,
     ) -> Path:
         """Minimise the objective from the named policy; the result is a checkpoint."""
-        if is_surrogate(objective):
-            raise TrainingError(
-                f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
-            )
-        return self._train(state, rows, anchors, objective, start, name, speed, carry=False, beside=beside)
+        _has_a_minimum(objective)
+        return self.trainer.train(state, rows, anchors, objective, start=start, name=name)
+
+    def fit_with(
+        self,
+        state: State,
+        rows: Rows,
+        anchors: Mapping[str, Tensor],
+        objective: Objective,
+        models: AuxiliaryModels,
+        *,
+        start: str = START,
+        name: str = POLICY,
+    ) -> Path:
+        """`fit` with further models in memory."""
+        _has_a_minimum(objective)
+        return self.trainer.train(state, rows, anchors, objective, start=start, name=name, models=models)
 
     def descend(
         self,
@@ -186,89 +313,19 @@ class TextWorld(TextWriting):
         speed: float = 1.0,
     ) -> Path:
         """The same steps, with the optimizer's moments of the policy they start at; `rate` is for tables."""
-        return self._train(state, rows, anchors, objective, start, name, speed, carry=True)
-
-    def _train(
-        self,
-        state: State,
-        rows: Rows,
-        anchors: Mapping[str, Tensor],
-        objective: Objective,
-        start: str,
-        name: str,
-        speed: float,
-        *,
-        carry: bool,
-        beside: AuxiliaryModels | None = None,
-    ) -> Path:
-        folder = self.journal.checkpoint(state.round, name)
-        if folder.exists():  # a resumed round had finished this fit
-            self._once(lambda: self._is_saved(name) and self.journal.progress.unlink())
-            return folder
-        self.hold(state.policies[start])
-        about = (
-            self.policy,
-            rows,
-            anchors,
-            objective,
-            replace(self.training, lr=speed * self.training.lr),
-            self.accelerator,
-            lambda epoch: self.seeds.generator("order", state.round, epoch).permutation(len(rows)),
+        return self.trainer.train(
+            state, rows, anchors, objective, start=start, name=name, speed=speed, carry=True
         )
-        fit = Fit(*about) if beside is None else self._live(state, start, beside, about)
-        if carry:
-            checkpoint.load_moments(state.policies[start], self.policy, fit.optimizer)
-        before = sum(
-            line["round"] == state.round and line.get("fit", POLICY) != name
-            for line in self.journal.lines("metrics.jsonl")
-        )  # steps of this round's other fits
-        self._resume(fit, state, name, before)
-        with self.progress.phase(state.round, "training", fit.steps, "steps") as phase:
-            phase.done = fit.position
-            while fit.position < fit.steps:
-                figures = fit.step()
-                self._record(state.round, before + fit.position, name, figures)
-                phase.tick()
-                if fit.position % self.training.save_every == 0 and fit.position < fit.steps:
-                    about = {"round": state.round, "step": fit.position, "fit": name}
-                    self._once(
-                        lambda about=about: checkpoint.save_progress(
-                            self.journal.progress, self.policy, fit.optimizer, about
-                        )
-                    )
-            phase.tokens = _tokens(rows) * self.training.epochs
-        with self.progress.phase(state.round, "writing", 1, "checkpoint") as phase:
-            self._once(lambda: checkpoint.save(self.policy, folder, fit.optimizer if carry else None))
-            phase.tick()
-        self._once(lambda: self.journal.progress.unlink(missing_ok=True))
-        self.policy.network = None
-        self.accelerator.free_memory()  # it would keep every round's optimizer state
-        self.held = folder
-        return folder
-
-    def _live(self, state: State, start: str, beside: AuxiliaryModels, about: tuple[Any, ...]) -> LiveFit:
-        """A fit beside live anchors and a network, which goes on from where the policy it starts at left it."""
-        recipe, frozen = beside.network, {}
-        for anchor, name in beside.alive.items():
-            with self.playing(state.policies[name]) as policy:
-                frozen[anchor] = Frozen(policy, layers=recipe is not None and recipe.reads == "layers")
-        if recipe is not None:
-            config = causal_lm(self.policy.model).config
-            seed = self.seeds("network", type(recipe).__name__)
-            network = build_head(recipe, config.hidden_size, config.num_hidden_layers, seed).to(
-                self.policy.device
-            )
-            checkpoint.load_network(network, state.policies[start])
-            self.policy.network = network
-        return LiveFit(*about, frozen=frozen, recipe=recipe, rate=beside.rate)
 
     def combine(
         self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
     ) -> Path:
         parts = [(state.policies[policy], weight) for policy, weight in weights.items()]
-        return self._made(state, name, lambda: checkpoint.combine(self.policy, parts, products=products))
+        return self.trainer.made(
+            state, name, lambda: checkpoint.combine(self.policy, parts, products=products)
+        )
 
-    def nudge(
+    def perturb(
         self,
         state: State,
         start: str,
@@ -279,72 +336,18 @@ class TextWorld(TextWriting):
         name: str,
     ) -> Path:
         def move() -> None:
-            self.hold(state.policies[start])
-            self._shift(state, float(scale), direction, block)
+            self.model.hold(state.policies[start])
+            self.model.shift(float(scale), self.seeds("nudge", state.round, direction), block)
 
-        return self._made(state, name, move)
+        return self.trainer.made(state, name, move)
 
-    @property
     def dimension(self) -> int:
         return sum(parameter.numel() for _, parameter in self.policy.parameters())
 
-    def _made(self, state: State, name: str, change: Callable[[], None]) -> Path:
-        """A policy made by changing the weights in memory, as a checkpoint.
 
-        Whether it is there already is asked by the process that makes it, and by no other: one that came later would
-        find the folder just written, and not wait where the first one waits.
-        """
-        folder = self.journal.checkpoint(state.round, name)
-
-        def make() -> None:
-            if not folder.exists():
-                change()
-                checkpoint.save(self.policy, folder)
-                self.held = folder
-
-        self._once(make)
-        return folder
-
-    def _check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
-        """The live policy, scored one row at a time, against its own cached anchors on some of the rows.
-
-        The largest difference, in nats per token, is a line of checks.jsonl. Raises TrainingError above the bound
-        for the precision: then the anchors are not those of the policy about to be trained.
-        """
-        few = rows.take(np.arange(min(len(rows), self.training.micro_batch or 8)))
-        live, length = anchors.score(self.policy, pairs_of(few), 1)
-        worst = float(((live - cached[: len(few)]).abs() / length).max())
-        bound = STEP_ZERO_BOUND[self.policy.precision]
-        if not worst <= bound:
-            raise TrainingError(
-                f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
-                f"(bound {bound:.0e}): the anchor log-probs are not those of this policy"
-            )
-        if self.accelerator.is_main_process:
-            self.journal.rewind("checks.jsonl", round - 1)
-            self.journal.append("checks.jsonl", {"round": round, "step_zero_log_ratio_per_token": worst})
-
-    def _record(self, round: int, step: int, name: str, figures: Mapping[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            which = {} if name == POLICY else {"fit": name}
-            self.journal.append("metrics.jsonl", {"round": round, "step": step, **which, **figures})
-
-    def _is_saved(self, name: str) -> bool:
-        """Whether the saved position is that of the named fit."""
-        saved = self.journal.progress
-        return saved.exists() and checkpoint.progress_of(saved)["fit"] == name
-
-    def _resume(self, fit: Fit, state: State, name: str, before: int) -> None:
-        """Take up a saved position of this fit, and forget what was logged after it."""
-        if self._is_saved(name):
-            about = checkpoint.load_progress(self.journal.progress, self.policy, fit.optimizer)
-            fit.position = about["step"]
-        self._once(lambda: self.journal.rewind("metrics.jsonl", state.round, before + fit.position))
-
-
-def _tokens(rows: Rows) -> int:
-    return sum(
-        row_length(prompt.ids, response)
-        for prompt, group in zip(rows.prompts, rows.responses, strict=True)
-        for response in group
-    )
+def _has_a_minimum(objective: Objective) -> None:
+    """Raise TrainingError for a surrogate."""
+    if is_surrogate(objective):
+        raise TrainingError(
+            f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+        )

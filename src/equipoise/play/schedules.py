@@ -1,0 +1,137 @@
+"""Schedules: parameters of a method that change over its rounds, or over the optimizer steps of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import cos, pi
+from typing import Any, Literal, get_args
+
+from equipoise.core.objectives import Objective
+from equipoise.core.scores import Losses, Scores
+
+Over = Literal["rounds", "steps"]
+Shape = Literal["linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class ByRound:
+    """One value for each round; later rounds keep the last (XPO's list of alphas)."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("a list of values by round is empty")
+
+    @property
+    def first(self) -> float:
+        return self.values[0]
+
+    def at(self, round: int, rounds: int) -> float:
+        """The value of a round, the first being 1."""
+        return self.values[min(round, len(self.values)) - 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """A value that goes from `start` to `end`, over the run's rounds or over the optimizer steps of every round.
+
+        start + (end - start) s(d/share),    s(x) = x, or (1 - cos(pi x))/2,    d in [0, 1] what is done
+
+    share   of the rounds or steps in which it moves, 0 < share <= 1; after that it stays at `end`.
+
+    Raises ValueError for another shape or range.
+    """
+
+    start: float
+    end: float
+    over: Over = "steps"
+    shape: Shape = "linear"
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.over not in get_args(Over) or self.shape not in get_args(Shape) or not 0 < self.share <= 1:
+            raise ValueError(
+                f"a ramp goes over {' or '.join(get_args(Over))}, is {' or '.join(get_args(Shape))} and moves in a "
+                f"share in (0, 1], got {self.over!r}, {self.shape!r} and {self.share!r}"
+            )
+
+    @property
+    def first(self) -> float:
+        return self.start
+
+    def value(self, done: float) -> float:
+        """The value when a share `done` of the rounds or steps is over."""
+        x = min(done / self.share, 1.0)
+        moved = x if self.shape == "linear" else (1 - cos(pi * x)) / 2
+        return self.start + (self.end - self.start) * moved
+
+    def at(self, round: int, rounds: int) -> float:
+        """The value of a round: `start` in the first, `end` in the last."""
+        return self.value((round - 1) / max(1, rounds - 1))
+
+
+Schedule = ByRound | Ramp
+
+
+def schedule_of(value: Any) -> Schedule | None:
+    """The schedule that a setting describes: a list by round, or a mapping with `start` and `end`; None for a value.
+
+    Raises ValueError for a list or mapping that describes none.
+    """
+    if isinstance(value, ByRound | Ramp):
+        return value
+    if isinstance(value, Mapping):
+        if unknown := sorted(value.keys() - {"start", "end", "over", "shape", "share"}):
+            raise ValueError(f"a ramp has start, end, over, shape and share, not {', '.join(unknown)}")
+        if {"start", "end"} - value.keys():
+            raise ValueError("a ramp needs start and end, such as {start: 0.1, end: 0.01, over: rounds}")
+        return Ramp(
+            **{name: float(v) if name in ("start", "end", "share") else v for name, v in value.items()}
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+            raise ValueError(f"a list of values by round holds numbers, got {value!r}")
+        return ByRound(tuple(map(float, value)))
+    return None
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """An objective whose parameters move with the optimizer steps of a round.
+
+    base    the objective; what it reads and its anchors do not depend on the parameters that move.
+    ramps   parameter -> its ramp.
+
+    Called, it is the objective at the end of its ramps, which an exact minimum is that of.
+    """
+
+    base: Objective
+    ramps: Mapping[str, Ramp]
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def candidates(self) -> int:
+        return self.base.candidates
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def at(self, done: float) -> Objective:
+        """The objective when a share `done` of the steps is over."""
+        base: Any = self.base
+        return replace(base, **{name: ramp.value(done) for name, ramp in self.ramps.items()})
+
+    def __call__(self, scores: Scores) -> Losses:
+        return self.at(1.0)(scores)
+
+
+def at_step(objective: Objective, done: float) -> Objective:
+    """The objective as it stands when a share `done` of a round's steps is over."""
+    return objective.at(done) if isinstance(objective, Stepped) else objective

@@ -1,0 +1,138 @@
+"""Scores of responses under frozen policies: computed once, stored, and checked at step 0."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from equipoise.data.collate import row_length
+from equipoise.play.capabilities import TokenWeighting
+from equipoise.play.rows import Rows
+from equipoise.policy import checkpoint
+from equipoise.policy.scoring import anchor_store, value_regression
+from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.policy.scoring.microbatch import Pair
+from equipoise.worlds.text import token_weights
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.features import mean_hidden
+from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.run_folder import RunFolder
+
+# Log-ratio to its own anchor at step 0, in nats per token: fp32 sums differ by rounding between batch shapes
+# (measured below 3e-6 on tiny models, it grows with the logits' size); bf16 keeps 8 bits of mantissa.
+STEP_ZERO_BOUND = {"fp32": 1e-4, "bf16": 5e-2}
+
+
+def pairs_of(rows: Rows) -> list[Pair]:
+    """Each row's prompt ids and responses, as the anchor store takes them."""
+    return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
+
+
+@dataclass(kw_only=True)
+class FrozenScores:
+    """What a checkpoint says of responses, read from the store if it is there.
+
+    micro_batch   comparisons through the model at a time, at most; None: as many as the token budget allows.
+    """
+
+    folder: RunFolder
+    model: HeldModel
+    store: AnchorStore
+    micro_batch: int | None
+
+    def score(
+        self, round: int, rows: Rows, checkpoint_folder: Path, phase: str = "anchors", *, tokens: bool = False
+    ) -> Tensor:
+        """Log-probs [N, K], or [N, K, T] of tokens, under a checkpoint."""
+        pairs = pairs_of(rows)
+        fingerprint = self.fingerprint(checkpoint_folder)
+        fingerprint = anchor_store.tokenwise(fingerprint) if tokens else fingerprint
+
+        def make() -> tuple[Tensor, Tensor]:
+            with (
+                self.model.playing(checkpoint_folder) as policy,
+                self.folder.progress.phase(round, phase, len(pairs), "comparisons") as shown,
+            ):
+                shown.tokens = sum(row_length(prompt, r) for prompt, group in pairs for r in group)
+                return anchor_store.score(policy, pairs, self.micro_batch, shown.tick, tokens=tokens)
+
+        return self.store.get(fingerprint, pairs, make)[0]
+
+    def token_weights(
+        self, round: int, rows: Rows, by: TokenWeighting, checkpoint_folder: Path
+    ) -> np.ndarray:
+        """[N, K, T] weights that a checkpoint's states give the tokens; kept in the store like an anchor."""
+        pairs = pairs_of(rows)
+        fingerprint = f"{_weights_of(checkpoint_folder)}|{by!r}"
+
+        def make() -> tuple[Tensor, Tensor]:
+            with (
+                self.model.playing(checkpoint_folder) as policy,
+                self.folder.progress.phase(round, "weights", len(pairs), "comparisons") as shown,
+            ):
+                weight = token_weights.token_weights(policy, pairs, self.micro_batch or 8, by, shown.tick)
+            return weight, (weight != 0).sum(dim=2)
+
+        return self._stored(fingerprint, pairs, make).numpy()
+
+    def token_values(self, round: int, rows: Rows, returns: Tensor, checkpoint_folder: Path) -> Tensor:
+        """[N, K, T] values by regression of the returns on a checkpoint's states; kept in the store, so that every
+        process, and a resumed run, reads the same."""
+        pairs = pairs_of(rows)
+        about = hashlib.sha256(returns.numpy().tobytes()).hexdigest()
+        fingerprint = f"{self.fingerprint(checkpoint_folder)}|values of {about}"
+
+        def make() -> tuple[Tensor, Tensor]:
+            with (
+                self.model.playing(checkpoint_folder) as policy,
+                self.folder.progress.phase(round, "values", 2 * len(pairs), "comparisons") as shown,
+            ):
+                values = value_regression.values(policy, pairs, returns, self.micro_batch, shown.tick)
+            return values, returns  # with what it was fitted to
+
+        return self._stored(fingerprint, pairs, make)
+
+    def features(self, comparisons: Sequence[Pair], checkpoint_folder: Path) -> Tensor:
+        """[N, K, F] mean hidden states of the responses under a checkpoint."""
+        with self.model.playing(checkpoint_folder) as policy:
+            return mean_hidden(policy, comparisons, self.micro_batch)
+
+    def check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
+        """The live policy, scored one row at a time, against its own cached anchors on some of the rows.
+
+        The largest difference, in nats per token, is a line of checks.jsonl. Raises TrainingError above the bound
+        for the precision: then the anchors are not those of the policy about to be trained.
+        """
+        policy, journal = self.model.policy, self.folder.journal
+        few = rows.take(np.arange(min(len(rows), self.micro_batch or 8)))
+        live, length = anchor_store.score(policy, pairs_of(few), 1)
+        worst = float(((live - cached[: len(few)]).abs() / length).max())
+        bound = STEP_ZERO_BOUND[policy.precision]
+        if not worst <= bound:
+            raise TrainingError(
+                f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
+                f"(bound {bound:.0e}): the anchor log-probs are not those of this policy"
+            )
+        if self.folder.accelerator.is_main_process:
+            journal.rewind("checks.jsonl", round - 1)
+            journal.append("checks.jsonl", {"round": round, "step_zero_log_ratio_per_token": worst})
+
+    def fingerprint(self, checkpoint_folder: Path) -> str:
+        """The checkpoint's own, and the kernels that score here: a run may be taken up on another machine."""
+        return f"{_weights_of(checkpoint_folder)}|{self.model.policy.path}"
+
+    def _stored(
+        self, fingerprint: str, pairs: Sequence[Pair], make: Callable[[], tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """One process writes the store, then all read it."""
+        self.folder.once(lambda: self.store.get(fingerprint, pairs, make))
+        return self.store.get(fingerprint, pairs, make)[0]
+
+
+def _weights_of(checkpoint_folder: Path) -> str:
+    return (checkpoint_folder / checkpoint.FINGERPRINT).read_text(encoding="utf-8")

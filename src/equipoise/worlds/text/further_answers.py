@@ -1,0 +1,53 @@
+"""Rows whose responses are shown again: as earlier answers to improve (SRPO), or with content removed (SPO)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from equipoise.data import revision_prompt
+from equipoise.data.collate import Prompt, Response, row_length
+from equipoise.data.revision_prompt import Leads
+from equipoise.play.rows import Rows, objects
+
+log = logging.getLogger(__name__)
+
+Degrade = Callable[[Prompt, Response, int], list[Response] | None]  # (prompt, response, degrees)
+
+
+def both_roles(rows: Rows, lead: Leads, longest: int) -> Rows:
+    """Six columns for a pair: both responses after the prompt, then each after each; rows too long are left out.
+
+    lead      how an earlier answer stands before one that improves it.
+    longest   tokens of a row, at most.
+    """
+    groups = [
+        revision_prompt.both_roles(p, *group, lead)
+        for p, group in zip(rows.prompts, rows.responses, strict=True)
+    ]
+    fits = [
+        max(row_length(p.ids, r) for r in group) <= longest
+        for p, group in zip(rows.prompts, groups, strict=True)
+    ]
+    if not all(fits):
+        log.warning("%d pairs are too long to be followed by an improved answer; left out", fits.count(False))
+    six = replace(rows, responses=objects(groups, width=6), writers=(*rows.writers, *4 * ("lead",)))
+    return six.take(np.array(fits, dtype=bool))
+
+
+def degraded(rows: Rows, degrees: int, degrade: Degrade) -> Rows:
+    """Columns 0 and 1, then each with more and more of its key phrases removed; rows with too few are left out."""
+    groups, kept = [], []
+    for i, (prompt, pair) in enumerate(zip(rows.prompts, rows.responses, strict=True)):
+        first, second = (degrade(prompt, response, degrees) for response in pair)
+        if first is not None and second is not None:
+            groups.append([*pair, *first, *second])
+            kept.append(i)
+    if len(kept) < len(rows):
+        log.warning("%d pairs have too few key phrases to be degraded; left out", len(rows) - len(kept))
+    left = rows.take(np.array(kept, dtype=int))
+    writers = (*rows.writers, *(2 * degrees - 2) * ("degraded",))
+    return replace(left, responses=objects(groups, width=2 * degrees), writers=writers)

@@ -1,0 +1,57 @@
+"""Verdicts of the oracle on pairs of responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.play.rows import Rows
+from equipoise.play.state import Floats
+
+JUDGE_BATCH = 256
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """An oracle, asked in batches; None where the method only reads recorded labels."""
+
+    oracle: Oracle | None
+
+    def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        """P(response first[i] beats response second[i]) of every row. Raises OracleError where there is no oracle."""
+        if self.oracle is None:
+            raise OracleError("this method needs an oracle that says which response is better (--oracle)")
+        every = np.arange(len(rows))
+        contexts = [prompt.context for prompt in rows.prompts]
+        texts = [[r.text for r in rows.responses[every, column]] for column in (first, second)]
+        answers = []
+        for begin in range(0, len(rows), JUDGE_BATCH):
+            part = slice(begin, begin + JUDGE_BATCH)
+            answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
+        return torch.cat(answers).double().numpy() if answers else np.empty(0)
+
+    def against(self, rows: Rows, own: int, of: Callable[[Floats], Floats]) -> Floats:
+        """[N, own] mean of f(P(y_k beats y')) of the first `own` columns over all further columns y'."""
+        every, opponents = np.arange(len(rows)), rows.responses.shape[1] - own
+        rates = np.zeros((len(rows), own))
+        for k in range(own):
+            for j in range(own, own + opponents):
+                rates[:, k] += of(self.compare(rows, np.full_like(every, k), np.full_like(every, j)))
+        return rates / opponents
+
+    def among(self, rows: Rows, of: Callable[[Floats], Floats]) -> Floats:
+        """[N, K] mean of f(P(y_k beats y_j)) of each column over the other columns. Raises ValueError for K < 2."""
+        every, own = np.arange(len(rows)), rows.responses.shape[1]
+        if own < 2:
+            raise ValueError(f"responses that are compared with each other must be two at least, got {own}")
+        rates = np.zeros((len(rows), own))
+        for k, j in combinations(range(own), 2):
+            wins = self.compare(rows, np.full_like(every, k), np.full_like(every, j))
+            rates[:, k] += of(wins)
+            rates[:, j] += of(1 - wins)
+        return rates / (own - 1)

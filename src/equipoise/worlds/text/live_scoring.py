@@ -1,0 +1,85 @@
+"""Scores of a fit with live references and an auxiliary head, whose forward passes are made in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from equipoise.core.auxiliary_heads import AuxiliaryHead
+from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import (
+    beside_of,
+    divergences_of,
+    reads_tokens,
+    reads_weight,
+    token_weights_of,
+)
+from equipoise.data.collate import Ids, Response, collate
+from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scoring.live_reference import Frozen, Live, LiveScorer
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Reading
+
+
+class LiveScoring:
+    """The policy's log-probs, divergences from live references, and what an auxiliary head gives.
+
+    frozen   anchor -> its frozen copy; the first one's layers are read by a head that reads layers.
+    head     the recipe of the head that `policy.network` is, if there is one; `rate` multiplies its learning rate.
+
+    Raises TrainingError for an objective that weighs responses by the policy as it stands.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        policy: CausalPolicy,
+        objective: Objective,
+        *,
+        frozen: Mapping[str, Frozen],
+        head: AuxiliaryHead | None = None,
+        rate: float = 1.0,
+    ) -> None:
+        if reads_weight(objective):
+            raise TrainingError(
+                f"{type(objective).__name__} weighs responses, which is not done with live references"
+            )
+        self.policy, self.objective, self.frozen, self.head, self.rate = policy, objective, frozen, head, rate
+        self.module: nn.Module = LiveScorer(policy.scorer, policy.network)
+
+    @property
+    def learned(self) -> set[str]:
+        """Names of what the head gives."""
+        return set(self.head.says) if self.head is not None else set()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """AdamW's groups of parameters: the policy's, and the head's with its own rate and weight decay."""
+        network = self.policy.network
+        own: list[dict[str, Any]] = [{"params": [p for _, p in self.policy.parameters()], "rate": 1.0}]
+        if network is None or self.head is None:
+            return own
+        decay = self.head.weight_decay
+        return [*own, {"params": list(network.parameters()), "weight_decay": decay, "rate": self.rate}]
+
+    def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
+        """What the module gives of some responses."""
+        batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
+        distributions = {name: frozen.law(batch) for name, frozen in self.frozen.items()}
+        scores: Live = self.module(batch, list(distributions.values()))
+        objective = self.objective
+
+        def laid(values: Tensor) -> Tensor:
+            return values.to(scores.logp).unflatten(0, batch.shape)
+
+        drifts = dict(zip(distributions, map(laid, scores.divergences), strict=True))
+        reading = Reading(
+            laid(scores.logp),
+            scores.mask.unflatten(0, batch.shape),
+            {n: laid(scores.tokens[n]) for n in token_weights_of(objective) if n in scores.tokens},
+            {n: drifts[n] for n in divergences_of(objective)},
+            {n: laid(scores.rows[n]) for n in beside_of(objective)},
+        )
+        return reading if reads_tokens(objective) else reading.summed()
