@@ -10,7 +10,6 @@ import torch
 
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import Dpo, IpoMean, PlackettLuce, Ppo, RationaleDpo, Rloo, Tdpo1
-from equipoise.core.objectives.base import divergences_of, reads_tokens
 from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.rationale import WithRationale
 
@@ -101,10 +100,10 @@ def test_degrees_add_the_mean_cross_entropy():
 
 def test_turning_a_pair_round_keeps_each_text_with_its_side():
     mine = DegreeDpo()
-    assert mine.swapped == (1, 0, 5, 6, 7, 2, 3, 4)
+    assert mine.reads.swapped == (1, 0, 5, 6, 7, 2, 3, 4)
     scores = drawn(8, degree=True)
-    assert reduce.swap(mine, scores).said("degree").equal(scores.said("degree")[:, list(mine.swapped)])
-    assert DegreeDpo(degrees=2).swapped == (1, 0, 3, 2)
+    assert reduce.swap(mine, scores).said("degree").equal(scores.said("degree")[:, list(mine.reads.swapped)])
+    assert DegreeDpo(degrees=2).reads.swapped == (1, 0, 3, 2)
 
 
 # both ---------------------------------------------------------------------------------------------------
@@ -112,13 +111,15 @@ def test_turning_a_pair_round_keeps_each_text_with_its_side():
 
 def test_a_term_reads_of_the_pair_what_its_base_reads():
     mine = WithRationale(base=Tdpo1(beta=0.2))
-    assert reads_tokens(mine) and divergences_of(mine) == ("reference",) and mine.candidates == 3
+    assert mine.reads.tokens and mine.reads.divergences == ("reference",) and mine.candidates == 3
 
 
 def test_refusals(no_shape_types):
     for base in (PlackettLuce(), Ppo(), Rloo()):
         for kind in (WithRationale, WithDegrees):
-            with pytest.raises(ValueError, match=f"{kind.__name__} adds to a loss of a labelled pair"):
+            with pytest.raises(
+                ValueError, match=f"{kind.__name__} adds a term to the loss of a labelled pair"
+            ):
                 kind(base=base)
     for wrong in ({"gamma_r": -1.0}, {"form": "square"}):
         with pytest.raises(ValueError):

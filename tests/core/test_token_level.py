@@ -11,7 +11,6 @@ import torch
 from equipoise.core import Scores, reduce
 from equipoise.core.advantages import at_last, gae, implicit_reward, returns
 from equipoise.core.objectives import Rloo
-from equipoise.core.objectives.base import reads_tokens
 from equipoise.core.objectives.groups import leave_one_out
 from equipoise.core.objectives.token_level import Ppo
 from equipoise.core.scores import TokenScores
@@ -121,7 +120,7 @@ def test_refusals(no_shape_types):
         Ppo()(Scores.of_tokens(TokenScores(logp=logp, mask=mask, anchors={"previous": logp})))
     with pytest.raises(ValueError, match="clip"):
         Ppo(clip=1.0)
-    assert reads_tokens(Ppo()) and not reads_tokens(Rloo()) and not reads_tokens(None)
+    assert Ppo().reads.tokens and not Rloo().reads.tokens
 
 
 # PPO ----------------------------------------------------------------------------------------------------

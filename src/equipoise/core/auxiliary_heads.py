@@ -82,9 +82,10 @@ class _Mask(nn.Module):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.layers = nn.ModuleList(nn.Linear(width, 1) for _ in range(layers))
+        each = [nn.Linear(width, 1) for _ in range(layers)]
+        self.layers = nn.ModuleList(each)
         self.share = nn.Parameter(torch.full((layers,), 1 / layers))
-        for layer in self.layers:
+        for layer in each:
             nn.init.zeros_(layer.weight)
             nn.init.ones_(layer.bias)
 

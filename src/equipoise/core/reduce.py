@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import Objective, context_of, reads_context
+from equipoise.core.objectives.base import Objective, context_of
 from equipoise.core.scores import Losses, Scores
 
 
@@ -38,17 +38,19 @@ def with_context(objective: Objective, scores: Scores, weight: PerComparison | N
     number however it is cut, although its losses speak of each other.
     """
     return (
-        replace(scores, context=context_of(objective, scores, weight)) if reads_context(objective) else scores
+        replace(scores, context=context_of(objective, scores, weight))
+        if objective.reads.batch_statistic
+        else scores
     )
 
 
 def swap(objective: Objective, scores: Scores) -> Scores:
     """The comparison turned round, in the columns as the objective orders them.
 
-    An objective whose further columns speak of the pair too (SRPO) has the class attribute `swapped`: column k of
-    the turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
+    An objective whose further columns speak of the pair too (SRPO) says so in `reads.swapped`: column k of the
+    turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
     """
-    return scores.swap(getattr(objective, "swapped", (1, 0)))
+    return scores.swap(objective.reads.swapped)
 
 
 def mean(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.dims import Payoff, PerCandidate, PerComparison, PerPrompt, Strategy
-from equipoise.core.objectives.base import Objective, context_of, reads_context
+from equipoise.core.objectives.base import Objective, context_of
 from equipoise.core.scores import Scores
 from equipoise.games.expectation import Comparisons, scores
 from equipoise.games.tabular import PromptIndex, ResponseIndex
@@ -137,7 +137,7 @@ def _context(
     objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerComparison | None:
     """What the objective reads of all comparisons together, whatever their prompts; None where it reads nothing."""
-    if not reads_context(objective):
+    if not objective.reads.batch_statistic:
         return None
     return context_of(objective, _scores(rows, anchors, _log_probs(logits, contexts)), rows.weight)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from equipoise.core.objectives.base import Objective, OnAPair, not_negative
+from equipoise.core.objectives.base import Objective, not_negative, require_pair_loss
 from equipoise.core.objectives.logistic import Dpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithDegrees(OnAPair):
+class WithDegrees:
     """Self-supervised preference optimisation: any pair loss, and a classification of degraded responses.
 
         L = L_base(y0, y1) - gamma_d mean_i log q(d_i|y_i)
@@ -34,23 +35,26 @@ class WithDegrees(OnAPair):
     gamma_d: float = 0.1
     degrees: int = 4
     parameters: ClassVar[tuple[str, ...]] = ("gamma_d", "degrees")
-    beside: ClassVar[tuple[str, ...]] = ("degree",)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        require_pair_loss(type(self).__name__, self.base)
         not_negative(gamma_d=self.gamma_d)
         if self.degrees < 2:
             raise ValueError(f"degrees must be at least 2, got {self.degrees!r}")
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
 
     @property
     def candidates(self) -> int:
         return 2 * self.degrees
 
     @property
-    def swapped(self) -> tuple[int, ...]:
+    def reads(self) -> Reads:
         first = tuple(range(2, self.degrees + 1))
         second = tuple(range(self.degrees + 1, 2 * self.degrees))
-        return (1, 0, *second, *first)
+        return replace(self.base.reads, auxiliary=("degree",), swapped=(1, 0, *second, *first))
 
     def __call__(self, scores: Scores) -> Losses:
         base, said = self.base(scores), scores.said("degree")[:, : self.candidates]

@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core import divergence
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 Link = Callable[[Tensor], Tensor]
@@ -43,6 +44,7 @@ class FDpo:
     link: Link = divergence.REVERSE_KL.slope
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
     parameters: ClassVar[tuple[str, ...]] = ("beta",)
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ class AlphaDpo:
     alpha: float = 0.5
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 LARGEST_LOGIT = 10.0
@@ -40,6 +41,7 @@ class FastSlowDpo:
     slow: bool = False
     anchors: ClassVar[tuple[str, ...]] = ("reference", "rival")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
     parameters: ClassVar[tuple[str, ...]] = ("beta", "chase")
 
     def __post_init__(self) -> None:

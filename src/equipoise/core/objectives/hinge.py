@@ -9,6 +9,7 @@ from torch import relu
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import likelihood_loss, margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -29,6 +30,7 @@ class Hinge:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -55,6 +57,7 @@ class HingeNorm:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -83,6 +86,7 @@ class Slic:
     lam: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(delta=self.delta)

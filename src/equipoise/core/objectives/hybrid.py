@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -37,8 +38,7 @@ class Hypo:
     lam: float = 0.01
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 3
-    group: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -84,7 +84,7 @@ class Sail:
     preference: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(surrogate=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerCandidate, PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 Lambdas = Literal["ranks", "ones"]
@@ -46,8 +47,7 @@ class PlackettLuce:
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -88,8 +88,6 @@ class Tpo:
     steps: bool = False
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -99,12 +97,9 @@ class Tpo:
             raise ValueError(f"gain must be one of {get_args(Gain)}, got {self.gain!r}")
 
     @property
-    def tokens(self) -> bool:
-        return self.steps
-
-    @property
-    def token_weights(self) -> tuple[str, ...]:
-        return ("step",) if self.steps else ()
+    def reads(self) -> Reads:
+        weights = ("step",) if self.steps else ()
+        return Reads(rewards=True, group=True, tokens=self.steps, token_weights=weights)
 
     def __call__(self, scores: Scores) -> Losses:
         s = self.beta * self._ratios(scores)

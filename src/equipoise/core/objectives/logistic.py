@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -33,6 +34,7 @@ class Cdpo:
     smoothing: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -83,6 +85,7 @@ class AsymmetricRdpo:
     other: float = 0.2
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -116,6 +119,7 @@ class Rdpo:
     flip: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -142,6 +146,7 @@ class RsoNorm:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -169,6 +174,7 @@ class DpoNorm:
     beta: float = 5.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -196,6 +202,7 @@ class OffsetDpo:
     offset: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -226,7 +233,7 @@ class Odpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, alpha=self.alpha)

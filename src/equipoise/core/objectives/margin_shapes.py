@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid, softplus
 from equipoise.core.numerics import bounded_exp
 from equipoise.core.objectives.base import positive
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -35,6 +36,7 @@ class ExoPair:
     smoothing: float = 0.001
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -67,6 +69,7 @@ class DiscoPop:
     temperature: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, temperature=self.temperature)

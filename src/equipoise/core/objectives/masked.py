@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerCandidate
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores, TokenScores
 
 
@@ -38,8 +39,7 @@ class Tdpo:
     still: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    tokens: ClassVar[bool] = True
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
+    reads: ClassVar[Reads] = Reads(tokens=True, divergences=("reference",))
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -100,9 +100,9 @@ class SparsePo:
     l1_d: float = 0.001
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    tokens: ClassVar[bool] = True
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
-    token_weights: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+    reads: ClassVar[Reads] = Reads(
+        tokens=True, divergences=("reference",), token_weights=("utility", "divergence")
+    )
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -110,7 +110,7 @@ class SparsePo:
 
     def __call__(self, scores: Scores) -> Losses:
         tokens = scores.by_token()
-        m_u, m_d = (tokens.weight(name)[:, :2] for name in self.token_weights)
+        m_u, m_d = (tokens.weight(name)[:, :2] for name in self.reads.token_weights)
         gain, drift = masked_sums(tokens, m_u, m_d)
         margin = self.beta * ((gain[:, 0] - gain[:, 1]) - (drift[:, 1] - drift[:, 0]))
         norms = self.l1_u * m_u.abs().sum(dim=(1, 2)) + self.l1_d * m_d.abs().sum(dim=(1, 2))

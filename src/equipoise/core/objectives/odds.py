@@ -14,6 +14,7 @@ from torch.nn.functional import softplus
 from equipoise.core.numerics import log_odds
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import mean_likelihood_loss
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -27,6 +28,7 @@ class LikelihoodAndOdds:
     lam: float
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         not_negative(lam=self.lam)
@@ -84,6 +86,7 @@ class Unlikelihood:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         not_negative(alpha=self.alpha)
@@ -137,6 +140,7 @@ class AsftAligned:
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

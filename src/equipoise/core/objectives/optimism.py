@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 LARGEST_LOG_RATIO = 500.0  # nats
@@ -44,6 +45,7 @@ class Xpo:
     alpha: float = 1e-5
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 3
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -79,6 +81,7 @@ class Vpo:
     optimistic: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 3
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

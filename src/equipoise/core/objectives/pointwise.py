@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -25,6 +26,7 @@ class OfRewards(ABC):
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -19,6 +19,7 @@ from torch import Tensor
 from equipoise.core.dims import PerCandidate
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 LARGEST_LOG_RATIO = 20.0  # nats: exp of more says nothing and overflows float32
@@ -70,9 +71,7 @@ class Reinforce:
     tau: float = 0.008
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)
@@ -101,9 +100,7 @@ class Rloo:
     tau: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)
@@ -139,9 +136,7 @@ class Mpo:
     real_time: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("magnet", "previous")
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(alpha=self.alpha)
@@ -181,7 +176,7 @@ class P3o:
     joint: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)

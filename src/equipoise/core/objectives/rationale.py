@@ -7,9 +7,10 @@ from typing import ClassVar, Literal, get_args
 
 from torch.nn.functional import softplus
 
-from equipoise.core.objectives.base import Objective, OnAPair, not_negative
+from equipoise.core.objectives.base import Objective, not_negative, require_pair_loss
 from equipoise.core.objectives.logistic import Dpo
 from equipoise.core.objectives.odds import Orpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.objectives.reference_free import Simpo
 from equipoise.core.scores import Losses, Scores
 
@@ -17,7 +18,7 @@ Form = Literal["linear", "log_sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithRationale(OnAPair):
+class WithRationale:
     """Any pair loss, and the likelihood of a rationale: why the chosen response beats the rejected one.
 
         L = L_base(y0, y1) - gamma_r logp(r)               form "linear"
@@ -46,10 +47,18 @@ class WithRationale(OnAPair):
     candidates: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        require_pair_loss(type(self).__name__, self.base)
         not_negative(gamma_r=self.gamma_r)
         if self.form not in get_args(Form):
             raise ValueError(f"form must be one of {get_args(Form)}, got {self.form!r}")
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def reads(self) -> Reads:
+        return self.base.reads
 
     def __call__(self, scores: Scores) -> Losses:
         base, mean = self.base(scores), scores.per_token().logp[:, 2]

@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from equipoise.core.numerics import LARGEST_EXPONENT
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import mean_likelihood_loss
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -37,6 +38,7 @@ class Cpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -82,6 +84,7 @@ class CpoSimpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -113,6 +116,7 @@ class Simpo:
     gamma: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         CpoSimpo(beta=self.beta, gamma=self.gamma, alpha=0.0)
@@ -142,6 +146,7 @@ class AlphaPo:
     alpha: float = 0.25
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

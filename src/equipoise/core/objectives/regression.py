@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from equipoise.core.dims import PerCandidate
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out, pair_squares
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -41,8 +42,7 @@ class Egpo:
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -80,8 +80,7 @@ class Copg:
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         not_negative(beta=self.beta)
@@ -121,8 +120,7 @@ class Sppo:
     eta: float = 1000.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -150,6 +148,7 @@ class SppoHard:
     eta: float = 1000.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -179,8 +178,7 @@ class Gpo:
     beta: float = 0.001
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -210,8 +208,7 @@ class Dno:
     eta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import likelihood_loss, margin, mean_likelihood_loss
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -33,6 +34,7 @@ class Rpo:
     eta: float = 0.005
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -64,6 +66,7 @@ class Irpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -96,6 +99,7 @@ class FlexDpo:
     sft: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta_p=self.beta_p)

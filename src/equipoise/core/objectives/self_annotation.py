@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from equipoise.core.objectives.logistic import Cdpo
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -37,6 +38,7 @@ class Spa:
     threshold: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)

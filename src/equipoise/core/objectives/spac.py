@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -44,6 +45,7 @@ class Spac:
     clip: float = 10.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 3
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(b=self.b)

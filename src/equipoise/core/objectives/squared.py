@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -46,6 +47,7 @@ class Inpo:
     tau: float = 0.005 / 3
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -79,6 +81,7 @@ class Onpo:
     eta: float = 200.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -108,6 +111,7 @@ class NashMd:
     tau: float = 0.008
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -137,6 +141,7 @@ class Ipo:
     tau: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(tau=self.tau)
@@ -161,6 +166,7 @@ class IpoMean:
     tau: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(tau=self.tau)

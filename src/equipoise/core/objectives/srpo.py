@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -42,7 +43,7 @@ class Srpo:
     alpha: float = 0.5
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 6
-    swapped: ClassVar[tuple[int, ...]] = (1, 0, 3, 2, 5, 4)
+    reads: ClassVar[Reads] = Reads(swapped=(1, 0, 3, 2, 5, 4))
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import context_of
 from equipoise.core.objectives.logistic import Cdpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -68,7 +69,7 @@ class Aot:
     smoothing: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    contextual: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(batch_statistic=True)
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)
@@ -106,9 +107,7 @@ class AotUnpaired:
     smoothing: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
-    contextual: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True, batch_statistic=True)
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from equipoise.core.objectives.policy_gradient import check_clip, clipped, ratio
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -32,9 +33,7 @@ class Ppo:
     clip: float = 0.2
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    tokens: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, tokens=True)
 
     def __post_init__(self) -> None:
         check_clip(self.clip)

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -50,8 +51,7 @@ class Npo:
     retain: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True)
 
     def __post_init__(self) -> None:
         not_negative(beta=self.beta, retain=self.retain)
@@ -93,11 +93,8 @@ class NpoKl:
     beta: float = 0.1
     retain: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
-    tokens: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True, tokens=True, divergences=("reference",))
 
     def __post_init__(self) -> None:
         not_negative(beta=self.beta, retain=self.retain)
@@ -143,8 +140,7 @@ class SimNpo:
     retain: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -178,7 +174,7 @@ class D2o:
     alpha: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("harmful", "helpful")
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, alpha=self.alpha)

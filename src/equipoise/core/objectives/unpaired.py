@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import context_of, not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -47,8 +48,6 @@ class Kto:
     undesirable: float = 1.0
     baseline: Literal["batch", "zero"] = "batch"
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -57,23 +56,21 @@ class Kto:
             raise ValueError(f"baseline must be 'batch' or 'zero', got {self.baseline!r}")
 
     @property
-    def contextual(self) -> bool:
-        return self.baseline == "batch"
-
-    @property
     def candidates(self) -> int:
-        return 2 if self.contextual else 1
+        return 2 if self.baseline == "batch" else 1
 
     @property
-    def frozen(self) -> tuple[int, ...]:
-        return (1,) if self.contextual else ()
+    def reads(self) -> Reads:
+        if self.baseline == "zero":
+            return Reads(labels=True)
+        return Reads(labels=True, batch_statistic=True, statistic_columns=(1,))
 
     def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
         return weighted_mean(scores.log_ratio("reference")[:, 1], weight).clamp(min=0)
 
     def __call__(self, scores: Scores) -> Losses:
         label, ratio = scores.labels(), scores.log_ratio("reference")[:, 0]
-        z0 = context_of(self, scores) if self.contextual else torch.zeros_like(ratio)
+        z0 = context_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(ratio)
         above = self.beta * (ratio - z0)
         up, down = self.desirable * torch.sigmoid(-above), self.undesirable * torch.sigmoid(above)
         return Losses(label * up + (1 - label) * down, implicit_reward=self.beta * ratio, baseline=z0)
@@ -115,8 +112,6 @@ class Bco:
     shift: Literal["balanced", "pooled", "none"] = "balanced"
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -124,8 +119,8 @@ class Bco:
             raise ValueError(f"shift must be 'balanced', 'pooled' or 'none', got {self.shift!r}")
 
     @property
-    def contextual(self) -> bool:
-        return self.shift != "none"
+    def reads(self) -> Reads:
+        return Reads(labels=True, batch_statistic=self.shift != "none")
 
     def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
         reward, label = self.beta * scores.log_ratio("reference")[:, 0], scores.labels()
@@ -136,6 +131,6 @@ class Bco:
 
     def __call__(self, scores: Scores) -> Losses:
         label, reward = scores.labels(), self.beta * scores.log_ratio("reference")[:, 0]
-        delta = context_of(self, scores) if self.contextual else torch.zeros_like(reward)
+        delta = context_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(reward)
         value = binary_cross_entropy_with_logits(reward - delta, label, reduction="none")
         return Losses(value, implicit_reward=reward, baseline=delta)

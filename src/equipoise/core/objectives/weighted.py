@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from equipoise.core.dims import PerCandidate, PerPlace
-from equipoise.core.objectives.base import Objective, OnAPair
+from equipoise.core.objectives.base import Objective, require_pair_loss
 from equipoise.core.objectives.logistic import Dpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -26,7 +27,7 @@ def wpo_weight(logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wpo(OnAPair):
+class Wpo:
     """Weighted preference optimisation: any pair loss, times how likely the policy is to write both responses.
 
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
@@ -44,8 +45,18 @@ class Wpo(OnAPair):
 
     base: Objective = field(default_factory=Dpo)
     candidates: ClassVar[int] = 2
-    weighted: ClassVar[bool] = True
     parameters: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        require_pair_loss(type(self).__name__, self.base)
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def reads(self) -> Reads:
+        return replace(self.base.reads, response_weights=True)
 
     def __call__(self, scores: Scores) -> Losses:
         losses, weight = self.base(scores), scores.weights()[:, :2].prod(dim=1)

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from equipoise.core.auxiliary_heads import AuxiliaryHead
-from equipoise.core.objectives.base import (
-    divergences_of,
-)
 from equipoise.play.rows import Rows
 from equipoise.play.state import INITIAL, START, State
 from equipoise.play.updates.basic import Refit
@@ -34,7 +31,7 @@ class LiveRefit:
         return () if self.network is None else ("network_rate",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        alive = {name: method.anchors[name] for name in divergences_of(method.loss)}
+        alive = {name: method.anchors[name] for name in method.loss.reads.divergences}
         if self.network is not None and self.network.reads == "layers" and not alive:
             raise ValueError(f"{method.name}: its network reads a frozen model's layers, and none is alive")
         network: Any = self.network

@@ -16,20 +16,10 @@ from torch import Tensor, nn
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import (
-    beside_of,
-    divergences_of,
-    frozen_columns,
-    is_group,
-    reads_context,
-    reads_reward,
-    reads_tokens,
-    reads_weight,
-    token_weights_of,
-)
 from equipoise.core.objectives.weighted import wpo_weight
 from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
+from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import out_of_memory, portions
@@ -112,31 +102,16 @@ class Fit:
         accelerator: Accelerator,
         permutation: Callable[[int], np.ndarray],
     ) -> None:
-        held, reads = rows.responses.shape[1], objective.candidates
-        if held < reads or (held > reads and not is_group(objective)):
-            raise TrainingError(
-                f"{type(objective).__name__} reads {reads}{' or more' if is_group(objective) else ''} responses "
-                f"per prompt, the comparisons hold {held}"
-            )
-        if reads_reward(objective) and rows.reward is None:
-            raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
-        missing = set(token_weights_of(objective)) - set(rows.token_weights) - self.learned
-        if missing:
-            raise TrainingError(
-                f"{type(objective).__name__} reads weights of tokens; nobody gave {', '.join(missing)}"
-            )
-        alive = (*divergences_of(objective), *beside_of(objective))
-        if alive and not self.alive:
-            raise TrainingError(
-                f"{type(objective).__name__} reads {', '.join(alive)} of what must be in memory beside the policy"
-            )
-        if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
-            raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
-        if reads_context(objective) and reads_tokens(objective):
-            raise TrainingError(f"{type(objective).__name__} reads tokens: its context cannot be measured")
+        lack = unmet(objective, rows, live=self.alive, learned=self.learned)
+        if lack:
+            raise TrainingError(lack)
         self.policy, self.rows, self.anchors, self.objective = policy, rows, anchors, objective
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
-        self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
+        self.descended = [
+            column
+            for column in range(rows.responses.shape[1])
+            if column not in objective.reads.statistic_columns
+        ]
         self.parameters = [p for _, p in policy.trained()]
         optimizer = torch.optim.AdamW(
             self.groups(),
@@ -171,9 +146,9 @@ class Fit:
     def logps(self, prompts: list[Ids], responses: list[list[Response]]) -> Given:
         """What the trained module gives of some responses."""
         batch = self.policy.batch(prompts, responses)
-        tokens = reads_tokens(self.objective)
+        tokens = self.objective.reads.tokens
         scorer = self.scorer if torch.is_grad_enabled() else None
-        if not reads_weight(self.objective):
+        if not self.objective.reads.response_weights:
             return Given(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch, scorer))
         logp, mask, collision = self.policy.collisions(batch, scorer)
         given = Given(logp, mask, weight=wpo_weight(logp, collision, mask))
@@ -196,7 +171,7 @@ class Fit:
         given = self.logps(prompts, responses)
         logp = given.logp
         anchors, prob, reward = self.recorded(chosen, columns, logp)
-        if not reads_tokens(self.objective):
+        if not self.objective.reads.tokens:
             length = given.length.to(logp)
             shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
             return Scores(logp=logp, anchors=anchors, length=length, weight=given.weight, **shared)

@@ -8,13 +8,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from equipoise.core.auxiliary_heads import AuxiliaryHead
-from equipoise.core.objectives.base import (
-    beside_of,
-    divergences_of,
-    reads_tokens,
-    reads_weight,
-    token_weights_of,
-)
 from equipoise.data.collate import Ids, Response, collate
 from equipoise.policy.scoring.live_reference import Frozen, Live, LiveScorer
 from equipoise.worlds.text.fit import Fit, Given, TrainingError
@@ -38,7 +31,7 @@ class LiveFit(Fit):
     ) -> None:
         self.frozen, self.recipe, self.rate = frozen, recipe, rate
         super().__init__(*about)
-        if reads_weight(self.objective):
+        if self.objective.reads.response_weights:
             raise TrainingError(
                 f"{type(self.objective).__name__} weighs responses, which is not done beside live models"
             )
@@ -62,7 +55,7 @@ class LiveFit(Fit):
         batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
         laws = {name: frozen.law(batch) for name, frozen in self.frozen.items()}
         found: Live = self.scorer(batch, list(laws.values()))
-        read = divergences_of(self.objective), token_weights_of(self.objective), beside_of(self.objective)
+        reads = self.objective.reads
 
         def laid(values: Tensor) -> Tensor:
             return values.to(found.logp).unflatten(0, batch.shape)
@@ -71,8 +64,8 @@ class LiveFit(Fit):
         given = Given(
             laid(found.logp),
             found.mask.unflatten(0, batch.shape),
-            {name: laid(found.tokens[name]) for name in read[1] if name in found.tokens},
-            {name: drifts[name] for name in read[0]},
-            {name: laid(found.rows[name]) for name in read[2]},
+            {name: laid(found.tokens[name]) for name in reads.token_weights if name in found.tokens},
+            {name: drifts[name] for name in reads.divergences},
+            {name: laid(found.rows[name]) for name in reads.auxiliary},
         )
-        return given if reads_tokens(self.objective) else given.summed()
+        return given if reads.tokens else given.summed()

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import reads_labels
 from equipoise.core.scores import Losses, Scores
 
 
@@ -50,7 +49,7 @@ def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Ten
 
     Of a response with a label of its own, each counted by how far it is of the kind; see `_by_kind`.
     """
-    if reads_labels(objective):
+    if objective.reads.labels:
         label, alone = scores.labels(), drift[:, 0]
         return {
             "chosen_log_ratio": label * alone,

@@ -20,7 +20,6 @@ from torch import Tensor
 from equipoise.core import reduce
 from equipoise.core.auxiliary_heads import build_head
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import is_surrogate
 from equipoise.core.scores import Scores
 from equipoise.data.collate import row_length
 from equipoise.play.rows import Rows
@@ -167,7 +166,7 @@ class TextWorld(TextWriting):
         beside: AuxiliaryModels | None = None,
     ) -> Path:
         """Minimise the objective from the named policy; the result is a checkpoint."""
-        if is_surrogate(objective):
+        if objective.reads.surrogate:
             raise TrainingError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
             )

@@ -76,7 +76,6 @@ class Row:
     length_invariant         whether responses k times as long, with the same mean token log-probs under every policy,
                              change nothing.
     reward_shift_invariant   whether adding c(x) to the rewards changes nothing; for objectives that read them.
-    labels      whether the rewards are labels in [0, 1] (1: desirable) and not any numbers.
     estimates   for surrogates: the function whose gradient the expected gradient is.
     own         for surrogates: the first candidate that is a sample of the policy itself; those before are data.
 
@@ -101,7 +100,6 @@ class Row:
     shift_invariant: Callable[[Any], bool] = lambda _: True
     length_invariant: Callable[[Any], bool] = lambda _: False
     reward_shift_invariant: bool | None = None
-    labels: bool = False
     estimates: Callable[[Any, Arms], Tensor] | None = None
     own: int = 0
     data: Data = "pairs"
