@@ -69,10 +69,10 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
         for values in (*read["weights"].values(), *read["divergences"].values()):
             values.requires_grad_()
         return of_tokens(objective, TokenScores(mask=mask, **read))
-    beside = {name: (-normal().square()).to(dtype).requires_grad_() for name in objective.reads.auxiliary}
+    auxiliary = {name: (-normal().square()).to(dtype).requires_grad_() for name in objective.reads.auxiliary}
     weight = normal().sigmoid().to(dtype) if objective.reads.response_weights else None
     length = torch.randint(1, 20, shape, generator=generator).to(dtype)
-    return Scores(length=length, weight=weight, beside=beside, **read)
+    return Scores(length=length, response_weight=weight, auxiliary=auxiliary, **read)
 
 
 def of_tokens(objective: Objective, tokens: TokenScores) -> Scores:
@@ -109,10 +109,10 @@ def mapped(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
     changes: dict[str, object] = {"logp": change(read.logp)}
     changes["anchors"] = {name: change(x) for name, x in read.anchors.items()}
     changes["reward"] = None if read.reward is None else change(read.reward)
-    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+    for field in ("weights", "divergences") if scores.tokens else ("auxiliary",):
         changes[field] = {name: change(x) for name, x in getattr(read, field).items()}
     if scores.tokens is None:
-        for field in ("length", "weight"):
+        for field in ("length", "response_weight"):
             changes[field] = None if getattr(read, field) is None else change(getattr(read, field))
         return replace(scores, **changes)
     mask, reward = change(scores.tokens.mask.double()) != 0, whole(scores)
@@ -130,7 +130,7 @@ def added(values: Tensor, by: Tensor) -> Tensor:
 def leaves(scores: Scores) -> dict[str, Tensor]:
     """Everything that a gradient may flow into, by name."""
     read = table(scores)
-    fields = ("weights", "divergences") if scores.tokens else ("beside",)
+    fields = ("weights", "divergences") if scores.tokens else ("auxiliary",)
     found = {(field, name): x for field in fields for name, x in getattr(read, field).items()}
     return {("logp", ""): read.logp} | found
 
@@ -282,14 +282,14 @@ def test_reads_the_weights_divergences_and_words_from_beside_that_it_declares(ro
         if field == "logp":
             continue
         there = {key: x for key, x in getattr(table(scores), field).items() if key != name}
-        with pytest.raises(ValueError, match=f"'{name}'; this batch carries"):
+        with pytest.raises(ValueError, match=f"'{name}' \\(available"):
             objective(put(scores, **{field: there}))
         moved = put(scores, **{field: {**there, name: 1.5 * values.detach()}})
         assert not objective(moved).value.equal(objective(scores).value)
     unread = torch.full_like(table(scores).logp, 7.0).detach()
     if scores.tokens is not None:
         unread = unread.where(scores.tokens.mask, 0)
-    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+    for field in ("weights", "divergences") if scores.tokens else ("auxiliary",):
         more = put(scores, **{field: {**getattr(table(scores), field), "undeclared": unread}})
         assert objective(more).value.equal(objective(scores).value)
 
@@ -335,13 +335,16 @@ def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
 def test_reads_weights_only_if_it_says_so(row: Row, objective: Objective):
     scores = draw(objective)
     if not objective.reads.response_weights:
-        poisoned = replace(scores, weight=torch.full_like(scores.logp, math.nan, requires_grad=False))
+        poisoned = replace(
+            scores, response_weight=torch.full_like(scores.logp, math.nan, requires_grad=False)
+        )
         assert objective(poisoned).value.equal(objective(scores).value)
         return
     with pytest.raises(ValueError, match="weight"):
-        objective(replace(scores, weight=None))
+        objective(replace(scores, response_weight=None))
     assert torch.allclose(
-        objective(replace(scores, weight=2 * scores.weights())).value, 4 * objective(scores).value
+        objective(replace(scores, response_weight=2 * scores.response_weights())).value,
+        4 * objective(scores).value,
     )
 
 
@@ -378,14 +381,14 @@ def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: 
     scores = draw(objective)
     if not objective.reads.batch_statistic:
         assert not objective.reads.statistic_columns
-        assert reduce.with_context(objective, scores) is scores
+        assert reduce.with_batch_statistic(objective, scores) is scores
         parts = [objective(scores.take(torch.tensor([i]))).value for i in range(len(scores))]
         assert torch.allclose(torch.cat(parts), objective(scores).value, rtol=1e-13)
         return
     # anchors of other comparisons: drawn near their policy they have its ranks
     scores = replace(scores, anchors={name: anchor.flip(0) for name, anchor in scores.anchors.items()})
-    whole = reduce.with_context(objective, scores)
-    assert whole.context is not None and not whole.context.requires_grad
+    whole = reduce.with_batch_statistic(objective, scores)
+    assert whole.batch_statistic is not None and not whole.batch_statistic.requires_grad
     assert objective(whole).value.equal(objective(scores).value)
     # a step is the same number however it is cut, once each comparison carries its share
     parts = [objective(whole.take(torch.tensor(rows))).value for rows in ([0, 1, 2], [3], [4, 5])]
@@ -394,13 +397,15 @@ def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: 
     assert not torch.allclose(alone, objective(scores).value, rtol=1e-3)
     # columns that only the context reads may be missing afterwards, and never have a gradient
     kept = [k for k in range(width(objective)) if k not in objective.reads.statistic_columns]
-    narrow = replace(columns(scores, torch.tensor(kept)), context=whole.context)
+    narrow = replace(columns(scores, torch.tensor(kept)), batch_statistic=whole.batch_statistic)
     assert objective(narrow).value.equal(objective(scores).value)
     assert not gradient(objective, scores)[:, list(objective.reads.statistic_columns)].any()
     # a comparison of weight 0 does not count
     weight = torch.tensor([1.0, 2.0, 0.0, 1.0, 0.5, 3.0], dtype=torch.float64)
-    weighted = reduce.with_context(objective, scores, weight).take(weight > 0).context
-    without = reduce.with_context(objective, scores.take(weight > 0), weight[weight > 0]).context
+    weighted = reduce.with_batch_statistic(objective, scores, weight).take(weight > 0).batch_statistic
+    without = reduce.with_batch_statistic(
+        objective, scores.take(weight > 0), weight[weight > 0]
+    ).batch_statistic
     assert torch.allclose(weighted, without, rtol=1e-12)
 
 
@@ -411,7 +416,7 @@ def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: 
 def test_gradient_against_finite_differences(row: Row, objective: Objective):
     if objective.reads.surrogate:
         pytest.skip("the value means nothing; the gradient is compared with that of what it estimates")
-    scores = reduce.with_context(objective, draw(objective))  # a context is held fixed
+    scores = reduce.with_batch_statistic(objective, draw(objective))  # a context is held fixed
     held = {"divergences"} if "divergences" in row.exempt else set()
     names, values = zip(*((n, x) for n, x in leaves(scores).items() if n[0] not in held), strict=True)
 
@@ -499,9 +504,9 @@ def sized(objective: Objective, size: float) -> Scores:
     if objective.reads.labels:
         read["reward"] = (read["reward"] > 0).to(policy)
     if not tokens:
-        beside = {name: -part().abs() for name in objective.reads.auxiliary}
+        auxiliary = {name: -part().abs() for name in objective.reads.auxiliary}
         weight = torch.ones_like(policy) if objective.reads.response_weights else None
-        return Scores(length=torch.ones_like(policy), weight=weight, beside=beside, **read)
+        return Scores(length=torch.ones_like(policy), response_weight=weight, auxiliary=auxiliary, **read)
     read["weights"] = {name: part().abs() for name in objective.reads.token_weights}
     read["divergences"] = {name: part().abs() for name in objective.reads.divergences}
     return of_tokens(objective, TokenScores(mask=torch.ones_like(policy, dtype=torch.bool), **read))
@@ -510,14 +515,14 @@ def sized(objective: Objective, size: float) -> Scores:
 def condition(objective: Objective, scores: Scores) -> Tensor:
     """|L| + sum over every number read of |dL/ds| |s|, by central differences: detached parts count as well."""
     total, step = objective(scores).value.abs(), 1e-6
-    read, fields = table(scores), ("weights", "divergences") if scores.tokens else ("beside",)
+    read, fields = table(scores), ("weights", "divergences") if scores.tokens else ("auxiliary",)
     places = [(field, name) for field in ("anchors", *fields) for name in getattr(read, field)]
     places += [("logp", "")]
     places += [
         (name, "")
         for name, read_here in (
             ("reward", not objective.reads.pair_label),
-            ("weight", objective.reads.response_weights),
+            ("response_weight", objective.reads.response_weights),
         )
         if read_here
     ]
@@ -709,7 +714,7 @@ def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
     skip_if_exempt(row, "repetition")
     scores, times = draw(objective), torch.tensor([1, 3, 0, 2, 1, 4])
     repeated = scores.take(torch.repeat_interleave(torch.arange(6), times))
-    weighted = reduce.with_context(objective, scores, times.double())
+    weighted = reduce.with_batch_statistic(objective, scores, times.double())
     once = reduce.mean(objective(weighted).value, times.double())
     assert torch.allclose(once, reduce.mean(objective(repeated).value), rtol=1e-13)
 
@@ -718,7 +723,7 @@ def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
 def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objective):
     scores = draw(objective)
     if objective.reads.labels:
-        scores = reduce.with_context(objective, scores)
+        scores = reduce.with_batch_statistic(objective, scores)
         soft, label = objective(scores).value, scores.labels()
         up, down = objective(labelled(scores, 1.0)).value, objective(labelled(scores, 0.0)).value
         assert torch.allclose(soft, label * up + (1 - label) * down, rtol=1e-14)

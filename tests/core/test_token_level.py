@@ -112,7 +112,7 @@ def test_refusals(no_shape_types):
         TokenScores(logp=logp - 1, mask=mask)
     with pytest.raises(ValueError, match="'a' requires a gradient"):
         TokenScores(logp=logp, mask=mask, anchors={"a": logp.clone().requires_grad_()})
-    with pytest.raises(KeyError, match=r"no anchor 'b'; this batch carries \['a'\]"):
+    with pytest.raises(KeyError, match=r"missing anchor 'b' \(available: a\)"):
         TokenScores(logp=logp, mask=mask, anchors={"a": logp}).of("b")
     with pytest.raises(ValueError, match="tokens have shape"):
         Scores(logp=torch.zeros(1, 2), tokens=TokenScores(logp=logp, mask=mask))

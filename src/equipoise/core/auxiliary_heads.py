@@ -30,10 +30,10 @@ class AuxiliaryHead(Protocol):
     """
 
     @property
-    def reads(self) -> HeadInput: ...
+    def input(self) -> HeadInput: ...
 
     @property
-    def says(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]: ...
 
     @property
     def weight_decay(self) -> float: ...
@@ -62,8 +62,8 @@ class SparseMasks:
 
     common: bool = True
     weight_decay: float = 0.01
-    reads: ClassVar[HeadInput] = "layers"
-    says: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+    input: ClassVar[HeadInput] = "layers"
+    outputs: ClassVar[tuple[str, ...]] = ("utility", "divergence")
 
     def build(self, width: int, layers: int) -> nn.Module:
         return MaskNetwork(width, layers, self.common)
@@ -106,8 +106,8 @@ class DegreeHeads:
 
     degrees: int = 4
     weight_decay: float = 0.0
-    reads: ClassVar[HeadInput] = "means"
-    says: ClassVar[tuple[str, ...]] = ("degree",)
+    input: ClassVar[HeadInput] = "means"
+    outputs: ClassVar[tuple[str, ...]] = ("degree",)
 
     def build(self, width: int, layers: int) -> nn.Module:
         return DegreeNetwork(width, self.degrees)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import Objective, context_of
+from equipoise.core.objectives.base import Objective, batch_statistic_of
 from equipoise.core.scores import Losses, Scores
 
 
@@ -31,14 +31,14 @@ def expected(objective: Objective, scores: Scores) -> Losses:
     return Losses(value, **forward.metrics)
 
 
-def with_context(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
+def with_batch_statistic(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
     """The batch with the statistic of it that the objective reads; the same batch for any other objective.
 
     To be called on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step is the same
     number however it is cut, although its losses speak of each other.
     """
     return (
-        replace(scores, context=context_of(objective, scores, weight))
+        replace(scores, batch_statistic=batch_statistic_of(objective, scores, weight))
         if objective.reads.batch_statistic
         else scores
     )

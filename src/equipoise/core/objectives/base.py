@@ -38,25 +38,27 @@ class Objective(Protocol):
     def __call__(self, scores: Scores) -> Losses: ...
 
 
-class Contextual(Protocol):
+class ReadsBatchStatistic(Protocol):
     """An objective that reads a statistic of the whole batch: a mean, a rank.
 
     The caller of a step computes it once, over all micro-batches and ranks, and hands each comparison its number as
-    `scores.context`. Where nobody did, the comparisons at hand are the batch; see `context_of`.
+    `scores.batch_statistic`. Where nobody did, the comparisons at hand are the batch; see `batch_statistic_of`.
     """
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison: ...
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison: ...
 
 
-def context_of(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> PerComparison:
+def batch_statistic_of(
+    objective: Objective, scores: Scores, weight: PerComparison | None = None
+) -> PerComparison:
     """The statistic that a contextual objective reads, [B] without gradient: as given, else of this batch.
 
     weight    [B] of the comparisons, one each unless given; a comparison of weight 0 does not count.
     """
-    if scores.context is not None:
-        return scores.context
+    if scores.batch_statistic is not None:
+        return scores.batch_statistic
     weight = torch.ones_like(scores.logp[:, 0]) if weight is None else weight.to(scores.logp)
-    return cast(Contextual, objective).context(scores, weight.detach()).detach()
+    return cast(ReadsBatchStatistic, objective).batch_statistic(scores, weight.detach()).detach()
 
 
 def require_pair_loss(name: str, base: Objective) -> None:

@@ -57,7 +57,7 @@ class WithDegrees:
         return replace(self.base.reads, auxiliary=("degree",), swapped=(1, 0, *second, *first))
 
     def __call__(self, scores: Scores) -> Losses:
-        base, said = self.base(scores), scores.said("degree")[:, : self.candidates]
+        base, said = self.base(scores), scores.auxiliary_output("degree")[:, : self.candidates]
         if said.shape[1] < self.candidates:
             raise ValueError(
                 f"{self.degrees} degrees of a pair are {self.candidates} texts, got {said.shape[1]}"

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import context_of
+from equipoise.core.objectives.base import batch_statistic_of
 from equipoise.core.objectives.logistic import Cdpo
 from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
@@ -74,11 +74,11 @@ class Aot:
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         return of_same_rank(scores.gap().detach(), scores.gap("reference"), weight)
 
     def __call__(self, scores: Scores) -> Losses:
-        met = context_of(self, scores)
+        met = batch_statistic_of(self, scores)
         anchor = torch.stack([met, torch.zeros_like(met)], dim=1)
         pair = Scores(logp=scores.logp[:, :2], anchors={"reference": anchor})
         return Cdpo(beta=self.beta, smoothing=self.smoothing)(pair)
@@ -112,7 +112,7 @@ class AotUnpaired:
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         ratio, label = scores.log_ratio("reference")[:, 0].detach(), scores.labels()
         up, down = weight * label, weight * (1 - label)
         if not (bool(up.any()) and bool(down.any())):
@@ -121,7 +121,11 @@ class AotUnpaired:
         return label * met_up + (1 - label) * met_down
 
     def __call__(self, scores: Scores) -> Losses:
-        label, ratio, met = scores.labels(), scores.log_ratio("reference")[:, 0], context_of(self, scores)
+        label, ratio, met = (
+            scores.labels(),
+            scores.log_ratio("reference")[:, 0],
+            batch_statistic_of(self, scores),
+        )
         above = self.beta * (ratio - met)
         up, down = softplus(-above) + self.smoothing * above, softplus(above) - self.smoothing * above
         value = label * up + (1 - label) * down

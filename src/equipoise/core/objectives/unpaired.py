@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import context_of, not_negative, positive
+from equipoise.core.objectives.base import batch_statistic_of, not_negative, positive
 from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
@@ -65,12 +65,12 @@ class Kto:
             return Reads(labels=True)
         return Reads(labels=True, batch_statistic=True, statistic_columns=(1,))
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         return weighted_mean(scores.log_ratio("reference")[:, 1], weight).clamp(min=0)
 
     def __call__(self, scores: Scores) -> Losses:
         label, ratio = scores.labels(), scores.log_ratio("reference")[:, 0]
-        z0 = context_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(ratio)
+        z0 = batch_statistic_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(ratio)
         above = self.beta * (ratio - z0)
         up, down = self.desirable * torch.sigmoid(-above), self.undesirable * torch.sigmoid(above)
         return Losses(label * up + (1 - label) * down, implicit_reward=self.beta * ratio, baseline=z0)
@@ -122,7 +122,7 @@ class Bco:
     def reads(self) -> Reads:
         return Reads(labels=True, batch_statistic=self.shift != "none")
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         reward, label = self.beta * scores.log_ratio("reference")[:, 0], scores.labels()
         if self.shift == "pooled":
             return weighted_mean(reward, weight)
@@ -131,6 +131,6 @@ class Bco:
 
     def __call__(self, scores: Scores) -> Losses:
         label, reward = scores.labels(), self.beta * scores.log_ratio("reference")[:, 0]
-        delta = context_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(reward)
+        delta = batch_statistic_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(reward)
         value = binary_cross_entropy_with_logits(reward - delta, label, reduction="none")
         return Losses(value, implicit_reward=reward, baseline=delta)

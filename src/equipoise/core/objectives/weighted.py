@@ -33,7 +33,8 @@ class Wpo:
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
 
     base   any loss of a labelled pair.
-    w      a weight for each response, read from `Scores.weight`; a fit computes it anew in every step, by `wpo_weight`.
+    w      a weight for each response, read from `Scores.response_weight`; a fit recomputes it at every step, by
+           `wpo_weight`.
 
     sum_v pi(v)^2 is what a token drawn from the policy has for a probability on average, so that a response of the
     policy's own has a weight near 1 and one that it would hardly write a weight near 0. All weights 1 is the base
@@ -59,5 +60,5 @@ class Wpo:
         return replace(self.base.reads, response_weights=True)
 
     def __call__(self, scores: Scores) -> Losses:
-        losses, weight = self.base(scores), scores.weights()[:, :2].prod(dim=1)
+        losses, weight = self.base(scores), scores.response_weights()[:, :2].prod(dim=1)
         return Losses(weight * losses.value, **losses.metrics, weight=weight)

@@ -32,7 +32,7 @@ class LiveRefit:
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         alive = {name: method.anchors[name] for name in method.loss.reads.divergences}
-        if self.network is not None and self.network.reads == "layers" and not alive:
+        if self.network is not None and self.network.input == "layers" and not alive:
             raise ValueError(f"{method.name}: its network reads a frozen model's layers, and none is alive")
         network: Any = self.network
         if network is not None:

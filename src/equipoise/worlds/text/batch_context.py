@@ -60,6 +60,6 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
     whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
-    found = reduce.with_context(fit.objective, whole, weight).context
+    found = reduce.with_batch_statistic(fit.objective, whole, weight).batch_statistic
     assert found is not None
     return found[places.to(found.device)]

@@ -173,8 +173,8 @@ class Fit:
         anchors, prob, reward = self.recorded(chosen, columns, logp)
         if not self.objective.reads.tokens:
             length = given.length.to(logp)
-            shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
-            return Scores(logp=logp, anchors=anchors, length=length, weight=given.weight, **shared)
+            shared = {"prob": prob, "reward": reward, "batch_statistic": context, "auxiliary": given.beside}
+            return Scores(logp=logp, anchors=anchors, length=length, response_weight=given.weight, **shared)
         by_token = reward if reward is not None and reward.ndim == 3 else None
         found = TokenScores(
             logp=logp,
@@ -185,7 +185,7 @@ class Fit:
             divergences=given.divergences,
         )
         scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
-        return replace(scores, beside=given.beside, weight=given.weight)
+        return replace(scores, auxiliary=given.beside, response_weight=given.weight)
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor

@@ -38,7 +38,7 @@ class LiveFit(Fit):
 
     @property
     def learned(self) -> set[str]:
-        return set(self.recipe.says) if self.recipe is not None else set()
+        return set(self.recipe.outputs) if self.recipe is not None else set()
 
     def groups(self) -> list[dict[str, Any]]:
         network = self.policy.network

@@ -150,7 +150,7 @@ class TextWorld(TextWriting):
         prob, reward = (None if v is None else torch.from_numpy(v) for v in (rows.prob, rows.reward))
         weight = torch.from_numpy(rows.weight)
         scores = Scores(logp=logp, anchors=anchors, prob=prob, reward=reward)
-        found = reduce.expected(objective, reduce.with_context(objective, scores, weight))
+        found = reduce.expected(objective, reduce.with_batch_statistic(objective, scores, weight))
         return float(reduce.mean(found.value, weight))
 
     def fit(
@@ -250,7 +250,7 @@ class TextWorld(TextWriting):
         recipe, frozen = beside.network, {}
         for anchor, name in beside.alive.items():
             with self.playing(state.policies[name]) as policy:
-                frozen[anchor] = Frozen(policy, layers=recipe is not None and recipe.reads == "layers")
+                frozen[anchor] = Frozen(policy, layers=recipe is not None and recipe.input == "layers")
         if recipe is not None:
             config = causal_lm(self.policy.model).config
             seed = self.seeds("network", type(recipe).__name__)
