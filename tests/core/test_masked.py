@@ -235,7 +235,7 @@ def test_refusals(no_shape_types):
     bare = replace(scores, tokens=replace(scores.tokens, divergences={}))
     with pytest.raises(ValueError, match="missing divergence from the anchor 'reference'"):
         Tdpo1()(bare)
-    with pytest.raises(ValueError, match="no divergence from an anchor"):
+    with pytest.raises(ValueError, match="missing divergence from the anchor"):
         Tdpo1()(replace(scores, tokens=None))
     tokens = scores.tokens
     with pytest.raises(ValueError, match="weight 'a' outside the mask"):

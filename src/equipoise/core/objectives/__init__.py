@@ -24,7 +24,7 @@ from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo, Unlikelihood
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.pointwise import ApoDown, ApoZero, BcoPair, NcaPair
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
-from equipoise.core.objectives.rationale import RationaleDpo, WithRationale
+from equipoise.core.objectives.rationale import RationaleDpo, RationaleOrpo, RationaleSimpo, WithRationale
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
@@ -94,6 +94,8 @@ __all__ = [
     "PlackettLuce",
     "Ppo",
     "RationaleDpo",
+    "RationaleOrpo",
+    "RationaleSimpo",
     "Rdpo",
     "ReferenceFreeDpo",
     "Reinforce",

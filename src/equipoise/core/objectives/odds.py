@@ -6,6 +6,7 @@ log-prob above -1e-6 counts as -1e-6: the odds of certainty are infinite.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,10 +20,14 @@ from equipoise.core.scores import Losses, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodAndOdds:
-    """L = -log p(y0) + lam `odds`(scores), with p(y0) the mean token probability of the chosen response.
+class LikelihoodAndOdds(ABC):
+    """Likelihood of the chosen response plus an odds term: L = -log p(y0) + lam `odds`(scores).
 
-    lam    weight of the odds term, >= 0. Raises ValueError for one below.
+    Symbols:
+    p(y0)  mean token probability of the chosen response.
+    lam    weight of the odds term, >= 0.
+
+    Raises: ValueError for lam < 0.
     """
 
     lam: float
@@ -33,9 +38,9 @@ class LikelihoodAndOdds:
     def __post_init__(self) -> None:
         not_negative(lam=self.lam)
 
+    @abstractmethod
     def odds(self, scores: Scores) -> Losses:
-        """The term of odds by itself, and its figures."""
-        raise NotImplementedError
+        """The odds term alone, [B], with its diagnostics."""
 
     def __call__(self, scores: Scores) -> Losses:
         term = self.odds(scores)

@@ -27,8 +27,8 @@ class Reads:
                         [B, K, T]. These anchors must be in memory while the policy is trained: no cache holds a
                         distribution over the vocabulary for every token.
     token_weights       names of the weights of tokens, `tokens.weight(name)` [B, K, T].
-    response_weights    a detached weight >= 0 for each response, `scores.weights()` [B, K]. A fit computes it at every
-                        step from the policy's own probabilities.
+    response_weights    a detached weight >= 0 for each response, `scores.response_weights()` [B, K]. A fit computes it
+                        at every step from the policy's own probabilities.
     auxiliary           names of the outputs of an auxiliary head trained jointly with the policy, [B, K]; they carry a
                         gradient.
 

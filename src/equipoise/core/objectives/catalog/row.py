@@ -83,7 +83,9 @@ class Row:
 
     data        what one comparison holds: "pairs" with a label, "unary" responses with a thumb up or down, ranked
                 "lists", or responses with "rewards" that somebody gives when they have been written.
-    bounded     what is bounded, and on which side.
+    bounded     what is bounded, and on which side. What it says of the loss ("loss >= 0", "not bounded below") is
+                checked by the contract suite at drawn and at extreme scores; a "best margin", where the loss is
+                least, is derived in the objective's docstring and tested by the tests in `evidence`.
     limits      settings under which it is another objective of the catalogue.
     deviations  where libraries differ from the formula here.
     evidence    what proves it: tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
