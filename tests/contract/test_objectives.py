@@ -790,3 +790,12 @@ def test_the_catalogue_says_where_each_objective_comes_from():
         doc = inspect.getdoc(row.build) or ""
         assert "Source:" in doc, name
         assert row.paper in doc, name
+
+
+def test_docstrings_have_their_headings_once_and_in_order():
+    headings = ("Symbols:", "Gradient:", "Properties:", "Raises:", "Source:")
+    for name, row in CATALOG.items():
+        lines = (inspect.getdoc(row.build) or "").splitlines()
+        found = [heading for line in lines for heading in headings if line.startswith(heading)]
+        assert found == [heading for heading in headings if heading in found], f"{name}: {found}"
+        assert any(line.startswith("    ") for line in lines) or "`" in lines[0], f"{name}: no formula"

@@ -1,8 +1,8 @@
 """Hidden states to token and response log-probs: the sole owner of shift, mask, sum | mean, chunking.
 
 The logits of N scored tokens over V words are the largest tensor of a training step. Tiles of token_chunk x
-vocab_chunk are formed and reduced (`core.tiles`); only where all of them together are small are they kept for the
-backward, else they are formed again there.
+vocab_chunk are formed and reduced (`core.chunked_softmax`); only where all of them together are small are they kept
+for the backward, else they are formed again there.
 """
 
 from __future__ import annotations

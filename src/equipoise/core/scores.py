@@ -26,8 +26,8 @@ class TokenScores:
     mask      [B, K, T] True where the response has a token. Everything else here is 0 where it has none.
     anchors   name -> [B, K, T] the same under a frozen policy; never carries a gradient (checked).
     reward    [B, K, T] a number for each token, for objectives that ascend it: an advantage.
-    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless a network that
-              is trained beside the policy gives them.
+    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless an auxiliary
+              head trained jointly with the policy gives them.
     divergences   anchor -> [B, K, T] KL(pi_anchor(.|y_<k) || pi(.|y_<k)) over the whole vocabulary, in nats, where the
               token is written; carries the gradient.
 
@@ -58,7 +58,7 @@ class TokenScores:
                 raise ValueError(f"a {name} outside the mask is not 0: it would count as a token")
 
     def of(self, anchor: str) -> PerPlace:
-        """Token log-probs under the named anchor. Raises KeyError naming what is there."""
+        """Token log-probs under the named anchor, [B, K, T]. Raises KeyError that lists the available anchors."""
         return _named(self.anchors, anchor)
 
     def log_ratio(self, anchor: str) -> PerPlace:
@@ -70,11 +70,11 @@ class TokenScores:
         return _rewards(self.reward, "token")
 
     def weight(self, name: str) -> PerPlace:
-        """The named weight of every token. Raises ValueError naming what is there."""
+        """The named weight of every token, [B, K, T]. Raises ValueError that lists the available ones."""
         return _carried(self.weights, name, "token weight")
 
     def divergence(self, anchor: str) -> PerPlace:
-        """KL of the policy's next-token law from the named anchor's. Raises ValueError naming what is there."""
+        """Next-token KL(pi_anchor || pi), [B, K, T]. Raises ValueError that lists the available anchors."""
         return _carried(self.divergences, anchor, "divergence from the anchor")
 
     def at(self, index: Any) -> TokenScores:
@@ -187,7 +187,7 @@ class Scores:
         return self.logp.shape[0]
 
     def of(self, anchor: str | None = None) -> PerCandidate:
-        """Scores under the policy (None) or under the named anchor. Raises KeyError naming what is there."""
+        """Scores under the policy (None) or an anchor, [B, K]. Raises KeyError that lists the available anchors."""
         return self.logp if anchor is None else _named(self.anchors, anchor)
 
     def gap(self, anchor: str | None = None) -> PerComparison:
@@ -214,27 +214,27 @@ class Scores:
         return _carried(self.auxiliary, name, "auxiliary output")
 
     def labels(self) -> PerComparison:
-        """The label of each comparison's one response: 1 desirable, 0 undesirable, between them a soft label.
+        """Labels of single responses, [B]: 1 desirable, 0 undesirable, between them a soft label.
 
         Raises ValueError where the batch carries none, or one outside [0, 1].
         """
-        found = self.rewards()[:, 0]
-        if not bool(((found >= 0) & (found <= 1)).all()):
+        labels = self.rewards()[:, 0]
+        if not bool(((labels >= 0) & (labels <= 1)).all()):
             raise ValueError("the reward of a labelled response is its label and must lie in [0, 1]")
-        return found
+        return labels
 
     def per_token(self) -> Scores:
-        """The same batch with every score divided by its own length: mean token log-probs."""
+        """Mean token log-probs: the same batch with every score divided by its length."""
         if self.length is None:
             raise ValueError("this objective reads mean token log-probs, but the batch carries no lengths")
         anchors = {name: anchor / self.length for name, anchor in self.anchors.items()}
         return replace(self, logp=self.logp / self.length, anchors=anchors)
 
     def swap(self, columns: tuple[int, ...] = (1, 0)) -> Scores:
-        """The comparison turned round: candidates 0 and 1 exchanged together with their label.
+        """The swapped comparison: candidates 0 and 1 exchanged together with their label.
 
         columns    column k of the result is column columns[k] of this batch; those beyond the list stay where
-                   they are. Needed where further columns speak of the pair too; see `reduce.swap`.
+                   they are. Needed where further columns belong to the pair; see `reduce.swap`.
         """
         order = torch.arange(self.logp.shape[1], device=self.logp.device)
         order[: len(columns)] = torch.tensor(columns, device=order.device)

@@ -1,4 +1,13 @@
-"""Objectives: one file per family, one frozen keyword-only callable per method; `catalog` lists them."""
+"""Objectives: one file per family, one frozen keyword-only callable per method; `catalog` lists them.
+
+Their docstrings give the formula as an indented block, then under fixed headings, where there is something to say:
+
+Symbols      every letter of the formula, with units and range.
+Gradient     what carries it and what is detached.
+Properties   minimisers, limits, bounds, invariances, metrics.
+Raises       what is refused.
+Source       the paper, and how sure: checked against code, the paper's text, RECALLED, DERIVED.
+"""
 
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG

@@ -39,10 +39,10 @@ class Objective(Protocol):
 
 
 class ReadsBatchStatistic(Protocol):
-    """An objective that reads a statistic of the whole batch: a mean, a rank.
+    """An objective that reads a statistic of the whole batch (a mean, a rank), `reads.batch_statistic`.
 
-    The caller of a step computes it once, over all micro-batches and ranks, and hands each comparison its number as
-    `scores.batch_statistic`. Where nobody did, the comparisons at hand are the batch; see `batch_statistic_of`.
+    The caller of a step computes it once, over all micro-batches and ranks, and gives each comparison its number as
+    `scores.batch_statistic`. Without it, the comparisons at hand are the batch; see `batch_statistic_of`.
     """
 
     def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison: ...
@@ -51,9 +51,9 @@ class ReadsBatchStatistic(Protocol):
 def batch_statistic_of(
     objective: Objective, scores: Scores, weight: PerComparison | None = None
 ) -> PerComparison:
-    """The statistic that a contextual objective reads, [B] without gradient: as given, else of this batch.
+    """The batch statistic that the objective reads, [B] without gradient: as given, else of this batch.
 
-    weight    [B] of the comparisons, one each unless given; a comparison of weight 0 does not count.
+    weight    [B] weights of the comparisons, by default 1; a comparison of weight 0 does not count.
     """
     if scores.batch_statistic is not None:
         return scores.batch_statistic

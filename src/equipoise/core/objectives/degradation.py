@@ -1,4 +1,4 @@
-"""A pair loss whose policy also learns to tell how much of a response's content is missing."""
+"""Self-supervised degradation: a pair loss plus a classifier of how much content a response lacks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ class WithDegrees:
 
         L = L_base(y0, y1) - gamma_d mean_i log q(d_i|y_i)
 
+    Symbols:
     y0, y1   preferred and dispreferred response: columns 0 and 1, whole (degree 0).
     y_i      all `degrees` versions of both: y0 and y1 themselves, then those of y0 and then those of y1 that lack more
              and more of their key phrases (degrees 1, 2, ..).
     q        a linear classifier on the policy's mean last hidden state over the text, one for each side; `degree` of
-             the network beside the policy is log q(d_i|y_i). Its gradient enters the policy's trunk.
+             the auxiliary head is log q(d_i|y_i). Its gradient enters the policy's trunk.
     gamma_d  weight of the classification, the paper's gamma, >= 0; 0 is the base loss.
 
-    The base reads the two whole responses only. Metric `degree_nll`: the mean cross-entropy, log(degrees) at chance.
-    Raises ValueError for a base that is no pair loss and for parameters out of range.
+    Properties: The base reads the two whole responses only. Metric `degree_nll`: the mean cross-entropy, log(degrees)
+    at chance.
+    Raises: ValueError for a base that is not a pair loss and for parameters out of range.
 
     Source: Li et al. 2024 (2409.17791): the sum of the two losses, and that degrees are made by removing key content,
     from the paper's text; number of degrees, pooling, heads and gamma_d are DERIVED, a choice of this library.
@@ -69,6 +71,8 @@ class WithDegrees:
 def DegreeDpo(*, beta: float = 0.1, gamma_d: float = 0.1, degrees: int = 4) -> WithDegrees:
     """SPO, self-supervised preference optimisation: `WithDegrees` on `Dpo`.
 
-    Not self-play preference optimisation, which has the same name. Source: Li et al. 2024 (2409.17791).
+    Properties: Not self-play preference optimisation, which has the same name.
+
+    Source: Li et al. 2024 (2409.17791).
     """
     return WithDegrees(base=Dpo(beta=beta), gamma_d=gamma_d, degrees=degrees)

@@ -23,11 +23,14 @@ class ExoPair:
         L = KL( (sigma(m), sigma(-m)) || (1 - e, e) )
           = sigma(m) [ log sigma(m) - log(1 - e) ] + sigma(-m) [ log sigma(-m) - log e ]
 
+    Symbols:
     m           beta [ log-ratio(y0) - log-ratio(y1) ].
     smoothing   e, the probability given to the other order, in (0, 1/2).
 
-    Gradient through pi only. Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e),
-    flat on both sides far from it; e = 0 would be infinite. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e), flat on both
+    sides far from it; e = 0 would be infinite.
+    Raises: ValueError for parameters out of range.
 
     Source: Ji et al. 2024 (2402.00856), eq. 16; checked against TRL's "exo_pair".
     """
@@ -55,12 +58,14 @@ class DiscoPop:
 
         L = (1 - k) softplus(-m) + k e^-m,    k = sigma(m / temperature)
 
+    Symbols:
     m             beta [ log-ratio(y0) - log-ratio(y1) ].
     temperature   width of the blend, > 0.
 
-    Gradient through pi only. (log 2 + 1)/2 at pi = pi_ref. NOT monotone: with the default temperature the loss
-    rises through m = 0, so that the first step from the reference LOWERS the margin of a pair; it falls again from
-    about m = 0.1 on. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: (log 2 + 1)/2 at pi = pi_ref. NOT monotone: with the default temperature the loss rises through m = 0,
+    so that the first step from the reference LOWERS the margin of a pair; it falls again from about m = 0.1 on.
+    Raises: ValueError for parameters out of range.
 
     Source: Lu et al. 2024 (2406.08414), eq. 5; checked against TRL's "discopop". The slope is DERIVED.
     """

@@ -21,14 +21,17 @@ class Tdpo:
         L = softplus(-m),    m = beta ( U - alpha D ),    U = sum_k lr_k(y0) - sum_k lr_k(y1)
         D = sum_k K_k(y1) - sum_k K_k(y0),                K_k(y) = KL( pi_ref(.|y_<k) || pi(.|y_<k) )
 
+    Symbols:
     y0, y1   preferred and dispreferred response; lr_k(y) = log pi(y_k|y_<k) - log pi_ref(y_k|y_<k).
     beta     inverse strength of the implicit reward, > 0.
     alpha    weight of the divergences, >= 0; 0 is DPO.
     still    detach the chosen response's divergence, so that only the rejected one's is held down.
 
-    Gradient through pi in the log-ratios and in both K (one, if `still`); the reference's whole law is read. At pi =
-    pi_ref every K and its gradient are 0, so value (log 2) and gradient are DPO's. D has no lower bound in K(y0): with
-    `still` off the loss also pays for a chosen response that drifts. Raises ValueError for parameters out of range.
+    Gradient: through pi in the log-ratios and in both K (one, if `still`). The reference's full next-token
+    distribution is read.
+    Properties: At pi = pi_ref every K and its gradient are 0, so value (log 2) and gradient are DPO's. D has no lower
+    bound in K(y0): with `still` off the loss also pays for a chosen response that drifts.
+    Raises: ValueError for parameters out of range.
 
     Source: Zeng et al. 2024 (2404.11999), RECALLED; without `still` and with alpha = 1 it is SparsePO (2410.05102,
     checked against its authors' code) at masks of 1.
@@ -81,6 +84,7 @@ class SparsePo:
         U = sum_k m_u(y0_k) lr_k(y0) - sum_k m_u(y1_k) lr_k(y1)
         D = sum_k m_d(y1_k) K_k(y1)  - sum_k m_d(y0_k) K_k(y0),    K_k(y) = KL( pi_ref(.|y_<k) || pi(.|y_<k) )
 
+    Symbols:
     y0, y1       preferred and dispreferred response; lr_k(y) = log pi(y_k|y_<k) - log pi_ref(y_k|y_<k).
     m_u, m_d     weights "utility" and "divergence" of the tokens, >= 0. Constants (MaPO), or learned: then the
                  gradient flows into them too.
@@ -88,9 +92,10 @@ class SparsePo:
     beta         inverse strength of the implicit reward, > 0.
     l1_u, l1_d   weights of the norms, >= 0. For one common mask they add up.
 
-    Gradient through pi in the log-ratios and both K. At pi = pi_ref it is log 2 and the norms, for any mask. m_u = 1
-    and m_d = 0 is DPO, m_u = m_d = 1 TDPO1, both masks 0 have no gradient in pi. Metrics: `kept`, the share of tokens
-    whose mask m_u is not 0. Raises ValueError for parameters out of range.
+    Gradient: through pi in the log-ratios and both K.
+    Properties: At pi = pi_ref it is log 2 and the norms, for any mask. m_u = 1 and m_d = 0 is DPO, m_u = m_d = 1 TDPO1,
+    both masks 0 have no gradient in pi. Metrics: `kept`, the share of tokens whose mask m_u is not 0.
+    Raises: ValueError for parameters out of range.
 
     Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code.
     """

@@ -1,4 +1,4 @@
-"""A pair loss that also learns to say why the chosen response is better."""
+"""Rationale-augmented pair losses: the policy also learns why the chosen response is better."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class WithRationale:
         L = L_base(y0, y1) - gamma_r logp(r)               form "linear"
         L = L_base(y0, y1) - log sigma( gamma_r logp(r) )  form "log_sigmoid"
 
+    Symbols:
     y0, y1   preferred and dispreferred response: columns 0 and 1.
     r        the rationale: column 2, scored after the prompt, both responses and the word which is preferred; those are
              read there and not scored, so this term has no gradient in log pi(y0|x) or log pi(y1|x).
     logp(r)  log pi(r|x, y0, y1), its mean over the rationale's tokens, or with `average` off their sum; no reference.
     gamma_r  weight of the rationale, the paper's gamma, >= 0; 0 is the base loss.
 
-    The linear form is the chain rule P(y0 > y1|x) pi(r|x, y0 > y1). The other is that of the released code: about
-    log 2 + gamma_r NLL/2 near NLL = 0 and gamma_r NLL far from it, its slope between gamma_r/2 and gamma. A soft label
-    mixes the base losses; the rationale stays. Metric `rationale`: its NLL per token. Raises ValueError for a base that
-    is no pair loss and for parameters out of range.
+    Properties: The linear form is the chain rule P(y0 > y1|x) pi(r|x, y0 > y1). The other is that of the released code:
+    about log 2 + gamma_r NLL/2 near NLL = 0 and gamma_r NLL far from it, its slope between gamma_r/2 and gamma. A soft
+    label mixes the base losses; the rationale stays. Metric `rationale`: its NLL per token.
+    Raises: ValueError for a base that is not a pair loss and for parameters out of range.
 
     Source: Just et al. 2024 (2407.14477), the linear form as transcribed by others, the other checked against the
     authors' code; the mean over tokens is this library's choice.
@@ -72,7 +73,9 @@ def RationaleDpo(
 ) -> WithRationale:
     """RDPO, rationale-augmented DPO: `WithRationale` on `Dpo`.
 
-    Not rDPO, which is robust to flipped labels. Source: Just et al. 2024 (2407.14477).
+    Properties: Not rDPO, which is robust to flipped labels.
+
+    Source: Just et al. 2024 (2407.14477).
     """
     return WithRationale(base=Dpo(beta=beta), gamma_r=gamma_r, form=form, average=average)
 

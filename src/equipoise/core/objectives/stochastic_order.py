@@ -53,14 +53,16 @@ class Aot:
 
         L = (1 - e) softplus(-m) + e softplus(m),    m = beta [ gap_(r) - gap_ref_(r) ],   r the rank of the pair's gap
 
+    Symbols:
     gap_(r), gap_ref_(r)   the r-th smallest log pi(y0) - log pi(y1) of the whole batch, and of log pi_ref's.
     beta                   > 0.
     smoothing              e, in [0, 1/2].
 
-    cDPO in which each pair meets the reference's margin of its own rank instead of its own reference margin: stochastic
-    dominance of first order asks no more. A batch of one is cDPO. With unequal weights see `of_same_rank`. Pairs must
-    stand preferred response first. Gradient through pi only; the ranks have none. Raises ValueError for parameters out
-    of range.
+    Gradient: through pi only; the ranks have none.
+    Properties: cDPO in which each pair meets the reference's margin of its own rank instead of its own reference
+    margin: stochastic dominance of first order asks no more. A batch of one is cDPO. With unequal weights see
+    `of_same_rank`. Pairs must stand preferred response first.
+    Raises: ValueError for parameters out of range.
 
     Source: Melnyk et al. 2024 (2406.05882), paired form; checked against TRL's code.
     """
@@ -91,14 +93,15 @@ class AotUnpaired:
         L_up   = (1 - e) softplus(-m) + e softplus(m),    m = beta [ lr(y) - sg lr_down(r) ],   lr = log pi/pi_ref
         L_down = (1 - e) softplus(-m) + e softplus(m),    m = beta [ sg lr_up(r) - lr(y) ]
 
+    Symbols:
     r           rank of lr(y) among the responses of its kind in the whole batch; lr_down(r), lr_up(r) the log-ratio of
                 that rank in the other kind, without gradient. Kinds of different numbers meet as `of_same_rank` says.
     beta        > 0.    smoothing   e, in [0, 1/2].
 
-    Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the mean over
-    couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind has at its
-    rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference. Raises ValueError for
-    parameters out of range and labels outside [0, 1].
+    Properties: Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the
+    mean over couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind
+    has at its rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Melnyk et al. 2024 (2406.05882), unpaired form; checked against TRL's "aot_unpaired".
     """

@@ -1,4 +1,4 @@
-"""Weights on pairs: WPO makes recorded pairs count as often as the policy would write them."""
+"""Weighted preference optimisation: recorded pairs weighted by their probability under the policy."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class Wpo:
 
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
 
+    Symbols:
     base   any loss of a labelled pair.
     w      a weight for each response, read from `Scores.response_weight`; a fit recomputes it at every step, by
            `wpo_weight`.
 
-    sum_v pi(v)^2 is what a token drawn from the policy has for a probability on average, so that a response of the
-    policy's own has a weight near 1 and one that it would hardly write a weight near 0. All weights 1 is the base
-    loss. It moves with the policy and has no gradient, so that a step goes downhill for the weights of now. Raises
-    ValueError where the batch carries no weights.
+    Gradient: of the base loss; w is detached and recomputed as the policy moves.
+    Properties: sum_v pi(v)^2 is the expected probability of a token sampled from the policy, so a response typical of
+    the policy has a weight near 1 and an unlikely one a weight near 0. All weights 1 is the base loss.
+    Raises: ValueError where the batch carries no weights.
 
     Source: Zhou et al. 2024 (2406.11827), eq. 2 and its alignment; checked against TRL's `use_weighting`.
     """
