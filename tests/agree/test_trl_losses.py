@@ -101,7 +101,7 @@ def test_its_weighting_is_wpo():
     collision, _ = tokens("log_sum_sq_probs")
     weight = wpo_weight(values, collision, response)
     found = scores()
-    weighted = Scores(logp=found.logp, anchors=found.anchors, weight=weight)
+    weighted = Scores(logp=found.logp, anchors=found.anchors, response_weight=weight)
     value = ours.Wpo(base=ours.Dpo(beta=BETA))(weighted).value
     assert value.tolist() == pytest.approx(stored("dpo", "sigmoid use_weighting"), rel=EXACT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +17,9 @@ from torch import Tensor
 from equipoise.claims.index import CLAIMS
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import CATALOG, Objective
-from equipoise.core.objectives.base import (
-    beside_of,
-    divergences_of,
-    frozen_columns,
-    is_group,
-    is_surrogate,
-    reads_context,
-    reads_labels,
-    reads_reward,
-    reads_tokens,
-    reads_weight,
-    token_weights_of,
-)
 from equipoise.core.objectives.catalog import FAMILIES, Claim, Limit, Row
 from equipoise.core.objectives.estimates import Arms
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import TokenScores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +35,7 @@ each_row = pytest.mark.parametrize("row", CATALOG.values(), ids=CATALOG.keys())
 
 def width(objective: Objective) -> int:
     """How many candidates to draw: more than the least where the objective reads a group."""
-    return objective.candidates + 2 * is_group(objective)
+    return objective.candidates + 2 * objective.reads.group
 
 
 LENGTHS = torch.tensor(
@@ -57,7 +46,7 @@ LENGTHS = torch.tensor(
 def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Scores:
     """Random scores with everything the objective declares: log-probs of a few nats, near their anchors."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (rows, width(objective), *([3] if reads_tokens(objective) else []))
+    shape = (rows, width(objective), *([3] if objective.reads.tokens else []))
     mask = (torch.arange(3) < LENGTHS[: shape[1], None]).expand(rows, -1, 3) if len(shape) == 3 else None
 
     def normal() -> Tensor:
@@ -71,25 +60,25 @@ def draw(objective: Objective, rows: int = 6, seed: int = 0, dtype: torch.dtype 
     read = {
         "logp": kept(centre + normal()).requires_grad_(),
         "anchors": {name: kept(centre + normal()) for name in objective.anchors},
-        "reward": kept(normal().sigmoid()) if reads_reward(objective) else None,
+        "reward": kept(normal().sigmoid()) if not objective.reads.pair_label else None,
     }
-    if reads_labels(objective):  # both certain labels, and soft ones between them
+    if objective.reads.labels:  # both certain labels, and soft ones between them
         read["reward"][0, 0], read["reward"][1, 0] = 0.0, 1.0
     if mask is not None:
-        read["weights"] = {name: kept(2 * normal().sigmoid()) for name in token_weights_of(objective)}
-        read["divergences"] = {name: kept(normal().square()) for name in divergences_of(objective)}
+        read["weights"] = {name: kept(2 * normal().sigmoid()) for name in objective.reads.token_weights}
+        read["divergences"] = {name: kept(normal().square()) for name in objective.reads.divergences}
         for values in (*read["weights"].values(), *read["divergences"].values()):
             values.requires_grad_()
         return of_tokens(objective, TokenScores(mask=mask, **read))
-    beside = {name: (-normal().square()).to(dtype).requires_grad_() for name in beside_of(objective)}
-    weight = normal().sigmoid().to(dtype) if reads_weight(objective) else None
+    auxiliary = {name: (-normal().square()).to(dtype).requires_grad_() for name in objective.reads.auxiliary}
+    weight = normal().sigmoid().to(dtype) if objective.reads.response_weights else None
     length = torch.randint(1, 20, shape, generator=generator).to(dtype)
-    return Scores(length=length, weight=weight, beside=beside, **read)
+    return Scores(length=length, response_weight=weight, auxiliary=auxiliary, **read)
 
 
 def of_tokens(objective: Objective, tokens: TokenScores) -> Scores:
     """The scores of these tokens; a label is one number for each response, here that of its first token."""
-    if not reads_labels(objective):
+    if not objective.reads.labels:
         return Scores.of_tokens(tokens)
     assert tokens.reward is not None
     return Scores.of_tokens(replace(tokens, reward=None), reward=tokens.reward[..., 0])
@@ -121,10 +110,10 @@ def mapped(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
     changes: dict[str, object] = {"logp": change(read.logp)}
     changes["anchors"] = {name: change(x) for name, x in read.anchors.items()}
     changes["reward"] = None if read.reward is None else change(read.reward)
-    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+    for field in ("weights", "divergences") if scores.tokens else ("auxiliary",):
         changes[field] = {name: change(x) for name, x in getattr(read, field).items()}
     if scores.tokens is None:
-        for field in ("length", "weight"):
+        for field in ("length", "response_weight"):
             changes[field] = None if getattr(read, field) is None else change(getattr(read, field))
         return replace(scores, **changes)
     mask, reward = change(scores.tokens.mask.double()) != 0, whole(scores)
@@ -139,10 +128,15 @@ def added(values: Tensor, by: Tensor) -> Tensor:
     return torch.cat([values[..., :1] + by[..., None], values[..., 1:]], dim=2)
 
 
+def within(scores: Scores, values: Tensor) -> Tensor:
+    """Numbers of tokens with 0 where there is no token; others as they are."""
+    return values if scores.tokens is None else values.where(scores.tokens.mask, 0)
+
+
 def leaves(scores: Scores) -> dict[str, Tensor]:
     """Everything that a gradient may flow into, by name."""
     read = table(scores)
-    fields = ("weights", "divergences") if scores.tokens else ("beside",)
+    fields = ("weights", "divergences") if scores.tokens else ("auxiliary",)
     found = {(field, name): x for field in fields for name, x in getattr(read, field).items()}
     return {("logp", ""): read.logp} | found
 
@@ -167,7 +161,7 @@ def gradient(objective: Objective, scores: Scores, of: Tensor | None = None) -> 
 
 def meaning(objective: Objective, scores: Scores) -> Tensor:
     """What of the objective means something: its value, or a surrogate's gradient."""
-    return gradient(objective, scores) if is_surrogate(objective) else objective(scores).value
+    return gradient(objective, scores) if objective.reads.surrogate else objective(scores).value
 
 
 def columns(scores: Scores, which: Tensor | slice) -> Scores:
@@ -222,6 +216,17 @@ def test_is_a_frozen_objective_with_one_loss_per_comparison(row: Row, objective:
         assert not metric.requires_grad
     with pytest.raises(dataclasses.FrozenInstanceError):
         objective.anything = 1
+
+
+@each_objective
+def test_declares_what_it_reads_in_one_record_and_nowhere_else(row: Row, objective: Objective):
+    assert isinstance(objective.reads, Reads)
+    parameters = {field.name for field in dataclasses.fields(objective)}
+    public = {name for name in dir(objective) if not name.startswith("_")} - parameters
+    declared = {name for name in public if not callable(getattr(objective, name))}
+    assert {"anchors", "candidates", "reads"} <= declared
+    # a flag that is misspelt, or kept outside the record, would be read by nothing
+    assert declared <= {"anchors", "candidates", "reads", "parameters", "link"}
 
 
 @each_row
@@ -283,14 +288,14 @@ def test_reads_the_weights_divergences_and_words_from_beside_that_it_declares(ro
         if field == "logp":
             continue
         there = {key: x for key, x in getattr(table(scores), field).items() if key != name}
-        with pytest.raises(ValueError, match=f"'{name}'; this batch carries"):
+        with pytest.raises(ValueError, match=f"'{name}' \\(available"):
             objective(put(scores, **{field: there}))
         moved = put(scores, **{field: {**there, name: 1.5 * values.detach()}})
         assert not objective(moved).value.equal(objective(scores).value)
     unread = torch.full_like(table(scores).logp, 7.0).detach()
     if scores.tokens is not None:
         unread = unread.where(scores.tokens.mask, 0)
-    for field in ("weights", "divergences") if scores.tokens else ("beside",):
+    for field in ("weights", "divergences") if scores.tokens else ("auxiliary",):
         more = put(scores, **{field: {**getattr(table(scores), field), "undeclared": unread}})
         assert objective(more).value.equal(objective(scores).value)
 
@@ -303,9 +308,9 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
     moved = torch.stack(
         [(x != 0).view(*x.shape[:2], -1).any(dim=2).any(dim=0) for x in slopes if x is not None]
     )
-    descended = [k for k in range(width(objective)) if k not in frozen_columns(objective)]
+    descended = [k for k in range(width(objective)) if k not in objective.reads.statistic_columns]
     assert bool(moved.any(dim=0)[descended].all())
-    if not is_group(objective):
+    if not objective.reads.group:
 
         def widen(x: Tensor) -> Tensor:
             return torch.cat([x, torch.full_like(x[:, :1], math.nan)], dim=1)
@@ -320,14 +325,14 @@ def test_reads_the_candidates_it_declares_and_no_other(row: Row, objective: Obje
 @each_objective
 def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
     scores = draw(objective)
-    if not reads_reward(objective):
+    if objective.reads.pair_label:
         poisoned = put(scores, reward=torch.full_like(table(scores).logp, math.nan).detach())
         assert objective(poisoned).value.equal(objective(scores).value)
         return
     with pytest.raises(ValueError, match="reward"):
         objective(put(scores, reward=None))
-    rewards = scores.rewards() if reads_labels(objective) else table(scores).rewards()
-    other = 1 - rewards if reads_labels(objective) else added(rewards, torch.arange(width(objective)))
+    rewards = scores.rewards() if objective.reads.labels else table(scores).rewards()
+    other = 1 - rewards if objective.reads.labels else added(rewards, torch.arange(width(objective)))
     moved = put(scores, reward=other)
     assert not meaning(objective, moved).equal(meaning(objective, scores))
 
@@ -335,22 +340,25 @@ def test_reads_rewards_only_if_it_says_so(row: Row, objective: Objective):
 @each_objective
 def test_reads_weights_only_if_it_says_so(row: Row, objective: Objective):
     scores = draw(objective)
-    if not reads_weight(objective):
-        poisoned = replace(scores, weight=torch.full_like(scores.logp, math.nan, requires_grad=False))
+    if not objective.reads.response_weights:
+        poisoned = replace(
+            scores, response_weight=torch.full_like(scores.logp, math.nan, requires_grad=False)
+        )
         assert objective(poisoned).value.equal(objective(scores).value)
         return
     with pytest.raises(ValueError, match="weight"):
-        objective(replace(scores, weight=None))
+        objective(replace(scores, response_weight=None))
     assert torch.allclose(
-        objective(replace(scores, weight=2 * scores.weights())).value, 4 * objective(scores).value
+        objective(replace(scores, response_weight=2 * scores.response_weights())).value,
+        4 * objective(scores).value,
     )
 
 
 @each_objective
 def test_rewarded_responses_are_exchangeable(row: Row, objective: Objective):
-    if not reads_reward(objective):
+    if objective.reads.pair_label:
         pytest.skip("reads labels: the order of the candidates is the label")
-    if reads_labels(objective):
+    if objective.reads.labels:
         pytest.skip("one response has the label")
     scores = draw(objective)
     order = torch.arange(width(objective)).roll(1)
@@ -359,10 +367,9 @@ def test_rewarded_responses_are_exchangeable(row: Row, objective: Objective):
 
 @each_objective
 def test_labels_of_responses_lie_between_0_and_1(row: Row, objective: Objective):
-    assert row.labels == reads_labels(objective)
-    if not row.labels:
+    if not objective.reads.labels:
         pytest.skip("reads no labels of single responses")
-    assert reads_reward(objective) and row.reward_shift_invariant is None
+    assert row.reward_shift_invariant is None
     scores = draw(objective)
     for illegal in (-0.01, 1.01, math.nan):
         reward = scores.rewards().clone()
@@ -378,16 +385,16 @@ def test_labels_of_responses_lie_between_0_and_1(row: Row, objective: Objective)
 @each_objective
 def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: Objective):
     scores = draw(objective)
-    if not reads_context(objective):
-        assert not frozen_columns(objective)
-        assert reduce.with_context(objective, scores) is scores
+    if not objective.reads.batch_statistic:
+        assert not objective.reads.statistic_columns
+        assert reduce.with_batch_statistic(objective, scores) is scores
         parts = [objective(scores.take(torch.tensor([i]))).value for i in range(len(scores))]
         assert torch.allclose(torch.cat(parts), objective(scores).value, rtol=1e-13)
         return
     # anchors of other comparisons: drawn near their policy they have its ranks
     scores = replace(scores, anchors={name: anchor.flip(0) for name, anchor in scores.anchors.items()})
-    whole = reduce.with_context(objective, scores)
-    assert whole.context is not None and not whole.context.requires_grad
+    whole = reduce.with_batch_statistic(objective, scores)
+    assert whole.batch_statistic is not None and not whole.batch_statistic.requires_grad
     assert objective(whole).value.equal(objective(scores).value)
     # a step is the same number however it is cut, once each comparison carries its share
     parts = [objective(whole.take(torch.tensor(rows))).value for rows in ([0, 1, 2], [3], [4, 5])]
@@ -395,14 +402,16 @@ def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: 
     alone = torch.cat([objective(scores.take(torch.tensor([i]))).value for i in range(len(scores))])
     assert not torch.allclose(alone, objective(scores).value, rtol=1e-3)
     # columns that only the context reads may be missing afterwards, and never have a gradient
-    kept = [k for k in range(width(objective)) if k not in frozen_columns(objective)]
-    narrow = replace(columns(scores, torch.tensor(kept)), context=whole.context)
+    kept = [k for k in range(width(objective)) if k not in objective.reads.statistic_columns]
+    narrow = replace(columns(scores, torch.tensor(kept)), batch_statistic=whole.batch_statistic)
     assert objective(narrow).value.equal(objective(scores).value)
-    assert not gradient(objective, scores)[:, list(frozen_columns(objective))].any()
+    assert not gradient(objective, scores)[:, list(objective.reads.statistic_columns)].any()
     # a comparison of weight 0 does not count
     weight = torch.tensor([1.0, 2.0, 0.0, 1.0, 0.5, 3.0], dtype=torch.float64)
-    weighted = reduce.with_context(objective, scores, weight).take(weight > 0).context
-    without = reduce.with_context(objective, scores.take(weight > 0), weight[weight > 0]).context
+    weighted = reduce.with_batch_statistic(objective, scores, weight).take(weight > 0).batch_statistic
+    without = reduce.with_batch_statistic(
+        objective, scores.take(weight > 0), weight[weight > 0]
+    ).batch_statistic
     assert torch.allclose(weighted, without, rtol=1e-12)
 
 
@@ -411,9 +420,9 @@ def test_reads_of_the_whole_batch_no_more_than_its_context(row: Row, objective: 
 
 @each_objective
 def test_gradient_against_finite_differences(row: Row, objective: Objective):
-    if is_surrogate(objective):
+    if objective.reads.surrogate:
         pytest.skip("the value means nothing; the gradient is compared with that of what it estimates")
-    scores = reduce.with_context(objective, draw(objective))  # a context is held fixed
+    scores = reduce.with_batch_statistic(objective, draw(objective))  # a context is held fixed
     held = {"divergences"} if "divergences" in row.exempt else set()
     names, values = zip(*((n, x) for n, x in leaves(scores).items() if n[0] not in held), strict=True)
 
@@ -432,7 +441,7 @@ def test_gradient_against_finite_differences(row: Row, objective: Objective):
 
 @each_objective
 def test_gradient_of_a_surrogate_is_that_of_what_it_estimates(row: Row, objective: Objective):
-    if not is_surrogate(objective):
+    if not objective.reads.surrogate:
         assert row.estimates is None
         pytest.skip("a loss proper; its gradient is compared with finite differences")
     assert row.estimates is not None
@@ -452,7 +461,7 @@ def test_gradient_of_a_surrogate_is_that_of_what_it_estimates(row: Row, objectiv
     # every tuple of responses with its probability, and both labels of the pair where there are labels
     tuples = torch.cartesian_prod(*[torch.arange(3)] * width(objective))
     sampled = logp.detach()[tuples[:, row.own :]].sum(dim=1).exp() / 3**row.own
-    labelled = not reads_reward(objective)
+    labelled = objective.reads.pair_label
     scores = Scores(
         logp=logp[tuples],
         anchors={name: x[tuples] for name, x in arms.anchors.items()},
@@ -476,9 +485,11 @@ def test_extreme_scores_stay_finite_in_float32(row: Row, objective: Objective, s
 
 def sized(objective: Objective, size: float) -> Scores:
     """Every sign pattern of +-size (4,096 of them where there are more) for what may have either sign, in float32."""
-    tokens = reads_tokens(objective)
-    extras = len(divergences_of(objective)) + len(token_weights_of(objective)) + len(beside_of(objective))
-    cells = (1 + len(objective.anchors) + reads_reward(objective) + extras) * objective.candidates
+    tokens = objective.reads.tokens
+    extras = (
+        len(objective.reads.divergences) + len(objective.reads.token_weights) + len(objective.reads.auxiliary)
+    )
+    cells = (1 + len(objective.anchors) + (not objective.reads.pair_label) + extras) * objective.candidates
     every = cells <= 12
     signs = (
         torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * cells)
@@ -494,29 +505,34 @@ def sized(objective: Objective, size: float) -> Scores:
     read = {
         "logp": policy,
         "anchors": {name: part() for name in objective.anchors},
-        "reward": part() if reads_reward(objective) else None,
+        "reward": part() if not objective.reads.pair_label else None,
     }
-    if reads_labels(objective):
+    if objective.reads.labels:
         read["reward"] = (read["reward"] > 0).to(policy)
     if not tokens:
-        beside = {name: -part().abs() for name in beside_of(objective)}
-        weight = torch.ones_like(policy) if reads_weight(objective) else None
-        return Scores(length=torch.ones_like(policy), weight=weight, beside=beside, **read)
-    read["weights"] = {name: part().abs() for name in token_weights_of(objective)}
-    read["divergences"] = {name: part().abs() for name in divergences_of(objective)}
+        auxiliary = {name: -part().abs() for name in objective.reads.auxiliary}
+        weight = torch.ones_like(policy) if objective.reads.response_weights else None
+        return Scores(length=torch.ones_like(policy), response_weight=weight, auxiliary=auxiliary, **read)
+    read["weights"] = {name: part().abs() for name in objective.reads.token_weights}
+    read["divergences"] = {name: part().abs() for name in objective.reads.divergences}
     return of_tokens(objective, TokenScores(mask=torch.ones_like(policy, dtype=torch.bool), **read))
 
 
 def condition(objective: Objective, scores: Scores) -> Tensor:
     """|L| + sum over every number read of |dL/ds| |s|, by central differences: detached parts count as well."""
     total, step = objective(scores).value.abs(), 1e-6
-    read, fields = table(scores), ("weights", "divergences") if scores.tokens else ("beside",)
+    read, fields = table(scores), ("weights", "divergences") if scores.tokens else ("auxiliary",)
     places = [(field, name) for field in ("anchors", *fields) for name in getattr(read, field)]
     places += [("logp", "")]
     places += [
-        (name, "") for name, reads in (("reward", reads_reward), ("weight", reads_weight)) if reads(objective)
+        (name, "")
+        for name, read_here in (
+            ("reward", not objective.reads.pair_label),
+            ("response_weight", objective.reads.response_weights),
+        )
+        if read_here
     ]
-    if reads_labels(objective):  # linear in the label, which may not leave its range
+    if objective.reads.labels:  # linear in the label, which may not leave its range
         places.remove(("reward", ""))
         slope = objective(labelled(scores, 1.0)).value - objective(labelled(scores, 0.0)).value
         total = total + slope.abs() * scores.labels()
@@ -578,7 +594,7 @@ def test_value_where_both_responses_score_the_same(row: Row, objective: Objectiv
         for tokens in (1, 7):
             both = torch.full((3, objective.candidates), mean * tokens, dtype=torch.float64)
             labels = torch.tensor([[0.0], [0.3], [1.0]], dtype=torch.float64).expand_as(both)
-            reward = labels if reads_labels(objective) else None
+            reward = labels if objective.reads.labels else None
             scores = Scores(logp=both, length=torch.full_like(both, tokens), reward=reward)
             expected = of_labels(scores, row.at_equal(objective, mean, tokens))
             assert objective(scores).value.tolist() == pytest.approx(expected, rel=1e-12)
@@ -588,7 +604,7 @@ def test_value_where_both_responses_score_the_same(row: Row, objective: Objectiv
 def test_first_order_raises_the_chosen_and_lowers_the_rejected(row: Row, objective: Objective):
     skip_if_exempt(row, "first_order")
     scores = at_rest(objective)
-    if reads_labels(objective):
+    if objective.reads.labels:
         up, down = labelled(scores, 1.0), labelled(scores, 0.0)
         no_part = not objective(up).value.any()  # a loss of what is to be forgotten may read nothing else
         assert no_part or bool((gradient(objective, up)[:, 0] < 0).all())
@@ -630,7 +646,7 @@ def test_a_shift_of_all_scores_of_a_prompt_changes_nothing(row: Row, objective: 
 
 @each_objective
 def test_longer_responses_of_the_same_mean_log_prob_change_nothing(row: Row, objective: Objective):
-    if is_surrogate(objective):
+    if objective.reads.surrogate:
         pytest.skip("its value means nothing, and its gradient is in sums")
     scores, times = draw(objective), 3
     if scores.tokens is not None:
@@ -649,15 +665,34 @@ def test_longer_responses_of_the_same_mean_log_prob_change_nothing(row: Row, obj
 
 @each_objective
 def test_a_shift_of_all_rewards_of_a_prompt_changes_nothing(row: Row, objective: Objective):
-    if not reads_reward(objective):
+    if objective.reads.pair_label:
         assert row.reward_shift_invariant is None
         pytest.skip("reads no rewards")
-    if reads_labels(objective):
+    if objective.reads.labels:
         pytest.skip("a shifted label is none; it is refused")
     scores = draw(objective)
     shift = torch.linspace(-2, 2, len(scores), dtype=torch.float64)[:, None].expand(-1, width(objective))
     there = meaning(objective, put(scores, reward=added(table(scores).rewards(), shift)))
     assert torch.allclose(there, meaning(objective, scores), rtol=1e-11) == row.reward_shift_invariant
+
+
+@each_objective
+def test_the_loss_is_bounded_below_where_the_row_says_so(row: Row, objective: Objective):
+    if row.bounded.startswith("loss >= 0 (") and objective != row.build():
+        pytest.skip(f"claimed under a condition: {row.bounded}")
+    values = []
+    for scores in (draw(objective, rows=200), sized(objective, 50.0)):
+        read = table(scores)
+        ceiling = read.logp.detach().amax()  # log-probs are not positive
+        anchors = {name: within(scores, x - ceiling) for name, x in read.anchors.items()}
+        values.append(objective(put(scores, logp=within(scores, read.logp - ceiling), anchors=anchors)).value)
+    losses = torch.cat([value.double() for value in values])
+    if re.match(r"(0 <= loss|loss (>=|in \(0))", row.bounded):
+        assert bool((losses >= 0).all())
+    elif row.bounded.startswith("not bounded below"):
+        assert bool((losses < 0).any())
+    else:
+        pytest.skip(f"bounded is something else: {row.bounded}")
 
 
 LIMITS = {f"{name}: {limit}": (row, limit) for name, row in CATALOG.items() for limit in row.limits}
@@ -678,7 +713,7 @@ def test_at_its_limit_an_objective_is_the_one_that_it_names(row: Row, limit: Lim
     leaf = table(drawn).logp
     want = limit.factor * gradient(other, seen, leaf)
     assert close(gradient(here, scores, leaf), want, limit.tolerance)
-    if not (is_surrogate(here) or is_surrogate(other)):
+    if not (here.reads.surrogate or other.reads.surrogate):
         got, want = here(scores).value.detach(), limit.factor * other(seen).value.detach()
         if limit.up_to_constant:
             got, want = got - got.mean(), want - want.mean()
@@ -704,7 +739,7 @@ def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
     skip_if_exempt(row, "repetition")
     scores, times = draw(objective), torch.tensor([1, 3, 0, 2, 1, 4])
     repeated = scores.take(torch.repeat_interleave(torch.arange(6), times))
-    weighted = reduce.with_context(objective, scores, times.double())
+    weighted = reduce.with_batch_statistic(objective, scores, times.double())
     once = reduce.mean(objective(weighted).value, times.double())
     assert torch.allclose(once, reduce.mean(objective(repeated).value), rtol=1e-13)
 
@@ -712,8 +747,8 @@ def test_a_weight_is_a_number_of_repetitions(row: Row, objective: Objective):
 @each_objective
 def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objective):
     scores = draw(objective)
-    if reads_labels(objective):
-        scores = reduce.with_context(objective, scores)
+    if objective.reads.labels:
+        scores = reduce.with_batch_statistic(objective, scores)
         soft, label = objective(scores).value, scores.labels()
         up, down = objective(labelled(scores, 1.0)).value, objective(labelled(scores, 0.0)).value
         assert torch.allclose(soft, label * up + (1 - label) * down, rtol=1e-14)
@@ -730,10 +765,10 @@ def test_a_soft_label_is_the_mixture_of_both_orders(row: Row, objective: Objecti
 @each_row
 def test_the_guide_says_what_it_needs_what_is_bounded_and_what_proves_it(row: Row):
     assert row.bounded and row.evidence
-    assert len(row.bounded) <= 50, "one line of a table"
+    assert len(row.bounded) <= 56, "one line of a table"
     objective = row.build()
-    assert (row.data == "pairs") <= (not reads_reward(objective)), "a pair has a label, not rewards"
-    assert (row.data == "rewards") <= reads_reward(objective)
+    assert (row.data == "pairs") <= objective.reads.pair_label, "a pair has a label, not rewards"
+    assert (row.data == "rewards") <= (not objective.reads.pair_label)
     for said in (row.bounded, *row.deviations):
         assert not said.endswith("."), said
     for named in row.evidence:
@@ -755,3 +790,12 @@ def test_the_catalogue_says_where_each_objective_comes_from():
         doc = inspect.getdoc(row.build) or ""
         assert "Source:" in doc, name
         assert row.paper in doc, name
+
+
+def test_docstrings_have_their_headings_once_and_in_order():
+    headings = ("Symbols:", "Gradient:", "Properties:", "Raises:", "Source:")
+    for name, row in CATALOG.items():
+        lines = (inspect.getdoc(row.build) or "").splitlines()
+        found = [heading for line in lines for heading in headings if line.startswith(heading)]
+        assert found == [heading for heading in headings if heading in found], f"{name}: {found}"
+        assert any(line.startswith("    ") for line in lines) or "`" in lines[0], f"{name}: no formula"

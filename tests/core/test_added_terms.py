@@ -10,7 +10,6 @@ import torch
 
 from equipoise.core import Scores, reduce
 from equipoise.core.objectives import Dpo, IpoMean, PlackettLuce, Ppo, RationaleDpo, Rloo, Tdpo1
-from equipoise.core.objectives.base import divergences_of, reads_tokens
 from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.rationale import WithRationale
 
@@ -28,7 +27,7 @@ def drawn(columns: int, seed: int = 0, degree: bool = False) -> Scores:
         logp=logp,
         anchors={"reference": normal() - 6},
         length=torch.randint(2, 9, (5, columns), generator=draw).to(DOUBLE),
-        beside={"degree": (-normal().square()).requires_grad_()} if degree else {},
+        auxiliary={"degree": (-normal().square()).requires_grad_()} if degree else {},
     )
 
 
@@ -91,20 +90,24 @@ def test_a_soft_label_mixes_the_base_loss_and_keeps_the_rationale():
 def test_degrees_add_the_mean_cross_entropy():
     scores = drawn(8, degree=True)
     mine = DegreeDpo(beta=0.3, gamma_d=0.5)
-    nll = -scores.said("degree").mean(dim=1)
+    nll = -scores.auxiliary_output("degree").mean(dim=1)
     assert torch.allclose(mine(scores).value, Dpo(beta=0.3)(scores).value + 0.5 * nll, rtol=1e-14)
     assert mine(scores).metrics["degree_nll"].equal(nll.detach())
     assert slope(mine, scores).equal(slope(Dpo(beta=0.3), scores))  # the degraded texts are only classified
-    (grad,) = torch.autograd.grad(mine(scores).value.sum(), scores.beside["degree"])
+    (grad,) = torch.autograd.grad(mine(scores).value.sum(), scores.auxiliary["degree"])
     assert torch.allclose(grad, torch.full_like(grad, -0.5 / 8))
 
 
 def test_turning_a_pair_round_keeps_each_text_with_its_side():
     mine = DegreeDpo()
-    assert mine.swapped == (1, 0, 5, 6, 7, 2, 3, 4)
+    assert mine.reads.swapped == (1, 0, 5, 6, 7, 2, 3, 4)
     scores = drawn(8, degree=True)
-    assert reduce.swap(mine, scores).said("degree").equal(scores.said("degree")[:, list(mine.swapped)])
-    assert DegreeDpo(degrees=2).swapped == (1, 0, 3, 2)
+    assert (
+        reduce.swap(mine, scores)
+        .auxiliary_output("degree")
+        .equal(scores.auxiliary_output("degree")[:, list(mine.reads.swapped)])
+    )
+    assert DegreeDpo(degrees=2).reads.swapped == (1, 0, 3, 2)
 
 
 # both ---------------------------------------------------------------------------------------------------
@@ -112,13 +115,15 @@ def test_turning_a_pair_round_keeps_each_text_with_its_side():
 
 def test_a_term_reads_of_the_pair_what_its_base_reads():
     mine = WithRationale(base=Tdpo1(beta=0.2))
-    assert reads_tokens(mine) and divergences_of(mine) == ("reference",) and mine.candidates == 3
+    assert mine.reads.tokens and mine.reads.divergences == ("reference",) and mine.candidates == 3
 
 
 def test_refusals(no_shape_types):
     for base in (PlackettLuce(), Ppo(), Rloo()):
         for kind in (WithRationale, WithDegrees):
-            with pytest.raises(ValueError, match=f"{kind.__name__} adds to a loss of a labelled pair"):
+            with pytest.raises(
+                ValueError, match=f"{kind.__name__} adds a term to the loss of a labelled pair"
+            ):
                 kind(base=base)
     for wrong in ({"gamma_r": -1.0}, {"form": "square"}):
         with pytest.raises(ValueError):
@@ -126,7 +131,7 @@ def test_refusals(no_shape_types):
     for wrong in ({"gamma_d": -1.0}, {"degrees": 1}):
         with pytest.raises(ValueError):
             DegreeDpo(**wrong)
-    with pytest.raises(ValueError, match="no word from a network beside the policy called 'degree'"):
+    with pytest.raises(ValueError, match="missing auxiliary output 'degree' \\(available: none\\)"):
         DegreeDpo()(drawn(8))
     with pytest.raises(ValueError, match="4 degrees of a pair are 8 texts, got 6"):
         DegreeDpo()(drawn(6, degree=True))

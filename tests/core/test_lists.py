@@ -197,7 +197,7 @@ def test_refusals(no_shape_types):
     for objective in EACH:
         with pytest.raises(ValueError, match="at least two"):
             objective(listed([0.0], [1]))
-    with pytest.raises(ValueError, match="no weight of tokens 'step'"):
+    with pytest.raises(ValueError, match="missing token weight 'step'"):
         Tpo(steps=True)(scores)
     for wrong in ({"beta": 0.0}, {"lambdas": "some"}, {"gain": "log"}):
         with pytest.raises(ValueError):

@@ -230,12 +230,12 @@ def test_swapping_a_pair_swaps_its_masks_and_divergences():
 
 def test_refusals(no_shape_types):
     scores = every_pair(policy_of(0), policy_of(1))
-    with pytest.raises(ValueError, match="no weight of tokens 'utility'; this batch carries none"):
+    with pytest.raises(ValueError, match="missing token weight 'utility' \\(available: none\\)"):
         SparsePo()(scores)
     bare = replace(scores, tokens=replace(scores.tokens, divergences={}))
-    with pytest.raises(ValueError, match="no divergence from an anchor 'reference'"):
+    with pytest.raises(ValueError, match="missing divergence from the anchor 'reference'"):
         Tdpo1()(bare)
-    with pytest.raises(ValueError, match="no divergence from an anchor"):
+    with pytest.raises(ValueError, match="missing divergence from the anchor"):
         Tdpo1()(replace(scores, tokens=None))
     tokens = scores.tokens
     with pytest.raises(ValueError, match="weight 'a' outside the mask"):

@@ -64,7 +64,7 @@ def test_per_token_divides_each_score_by_its_own_length():
 
 
 def test_a_missing_anchor_is_named_with_those_present():
-    with pytest.raises(KeyError, match=r"no anchor 'previous'; this batch carries \['reference'\]"):
+    with pytest.raises(KeyError, match=r"missing anchor 'previous' \(available: reference\)"):
         batch().gap("previous")
 
 

@@ -88,16 +88,18 @@ def test_unequal_weights_average_the_quantile_function_over_each_share():
 def test_a_weight_of_zero_is_a_deleted_pair():
     scores = pairs([3.0, -1.0, 9.0, 1.0], [0.0, 5.0, -7.0, -2.0])
     weight = wide(1, 2, 0, 3)
-    whole = reduce.with_context(Aot(), scores, weight)
+    whole = reduce.with_batch_statistic(Aot(), scores, weight)
     kept = torch.tensor([0, 1, 3])
-    rest = reduce.with_context(Aot(), scores.take(kept), weight[kept])
-    assert torch.allclose(whole.context[kept], rest.context, rtol=1e-13)
+    rest = reduce.with_batch_statistic(Aot(), scores.take(kept), weight[kept])
+    assert torch.allclose(whole.batch_statistic[kept], rest.batch_statistic, rtol=1e-13)
 
 
 def test_the_whole_batch_turned_round_has_every_margin_with_the_other_sign():
     scores = pairs([3.0, -1.0, 1.0], [0.0, 5.0, -2.0])
-    whole = reduce.with_context(Aot(), scores)
-    assert torch.allclose(whole.swap().context, reduce.with_context(Aot(), scores.swap()).context)
+    whole = reduce.with_batch_statistic(Aot(), scores)
+    assert torch.allclose(
+        whole.swap().batch_statistic, reduce.with_batch_statistic(Aot(), scores.swap()).batch_statistic
+    )
 
 
 # single responses -------------------------------------------------------------------------------
@@ -134,11 +136,11 @@ def test_its_mean_is_that_of_the_sorted_couples_and_its_gradient_half_of_theirs(
 def test_kinds_of_different_numbers_meet_by_shares_of_their_mass():
     # two thumbs up and three down: the lower half of the ups meets -2 with 2/3 and 0 with 1/3 of its mass
     scores = thumbs([4.0, 1.0], [0.0, 5.0, -2.0])
-    met = reduce.with_context(AotUnpaired(), scores).context
+    met = reduce.with_batch_statistic(AotUnpaired(), scores).batch_statistic
     assert met.tolist() == pytest.approx([(0 + 2 * 5) / 3, (2 * -2 + 0) / 3, (1 + 4) / 2, 4.0, 1.0])
-    twice = reduce.with_context(
+    twice = reduce.with_batch_statistic(
         AotUnpaired(), scores, wide(6, 6, 1, 1, 1)
-    ).context  # kinds weigh by themselves
+    ).batch_statistic  # kinds weigh by themselves
     assert twice.tolist() == pytest.approx(met.tolist())
 
 
@@ -147,9 +149,13 @@ def test_a_soft_label_meets_what_its_two_halves_meet():
     ratio, label = wide(1.0, -3.0, 0.5, 2.0)[:, None], wide(0.75, 1.0, 0.0, 0.25)[:, None]
     soft = Scores(logp=ratio, anchors={"reference": torch.zeros_like(ratio)}, reward=label)
     halves = thumbs(*[ratio[:, 0].tolist()] * 2)
-    met = reduce.with_context(AotUnpaired(), halves, torch.cat([label[:, 0], 1 - label[:, 0]])).context
+    met = reduce.with_batch_statistic(
+        AotUnpaired(), halves, torch.cat([label[:, 0], 1 - label[:, 0]])
+    ).batch_statistic
     want = label[:, 0] * met[:4] + (1 - label[:, 0]) * met[4:]
-    assert reduce.with_context(AotUnpaired(), soft).context.tolist() == pytest.approx(want.tolist())
+    assert reduce.with_batch_statistic(AotUnpaired(), soft).batch_statistic.tolist() == pytest.approx(
+        want.tolist()
+    )
     assert float((met[:4] - met[4:]).abs()[0]) > 0.1, "else the mixture would not show"
 
 

@@ -51,8 +51,8 @@ def test_the_reference_point_is_cut_at_0_after_the_mean_not_before():
 
 def test_the_reference_point_is_a_weighted_mean():
     scores = answers([0, 0, 0], [1, 0, 1], [2, 8, 100])
-    weighted = reduce.with_context(Kto(), scores, wide([3, 1, 0]))
-    assert weighted.context.tolist() == pytest.approx([(3 * 2 + 8) / 4] * 3)
+    weighted = reduce.with_batch_statistic(Kto(), scores, wide([3, 1, 0]))
+    assert weighted.batch_statistic.tolist() == pytest.approx([(3 * 2 + 8) / 4] * 3)
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0, 4 / 3])
@@ -100,7 +100,9 @@ def test_the_reference_point_is_never_negative_and_never_has_a_gradient():
     generator = torch.Generator().manual_seed(1)
     for _ in range(50):
         unrelated = (3 * torch.randn(4, generator=generator)).tolist()
-        context = reduce.with_context(Kto(), answers([0.0] * 4, [1.0, 0.0, 1.0, 0.0], unrelated)).context
+        context = reduce.with_batch_statistic(
+            Kto(), answers([0.0] * 4, [1.0, 0.0, 1.0, 0.0], unrelated)
+        ).batch_statistic
         assert bool((context >= 0).all()) and not context.requires_grad
 
 
@@ -132,22 +134,30 @@ def test_bco_by_hand_with_each_shift():
 
 def test_balanced_and_pooled_shifts_differ_only_where_the_classes_do():
     even, uneven = answers([4, 2, -6, 1], [1, 1, 0, 0]), answers([4, 2, -6, 1], [1, 1, 1, 0])
-    here, there = (reduce.with_context(Bco(shift=s), even).context for s in ("balanced", "pooled"))
+    here, there = (
+        reduce.with_batch_statistic(Bco(shift=s), even).batch_statistic for s in ("balanced", "pooled")
+    )
     assert torch.allclose(here, there, rtol=1e-14)
-    here, there = (reduce.with_context(Bco(shift=s), uneven).context for s in ("balanced", "pooled"))
+    here, there = (
+        reduce.with_batch_statistic(Bco(shift=s), uneven).batch_statistic for s in ("balanced", "pooled")
+    )
     assert float((here - there).abs().min()) > 0.01
 
 
 def test_one_kind_alone_is_shifted_by_its_own_mean():
     scores = answers([4, 2], [1, 1])
-    assert reduce.with_context(Bco(beta=0.5), scores).context.tolist() == pytest.approx([1.5, 1.5])
+    assert reduce.with_batch_statistic(Bco(beta=0.5), scores).batch_statistic.tolist() == pytest.approx(
+        [1.5, 1.5]
+    )
 
 
 def test_a_soft_label_counts_for_both_kinds_in_the_shift():
     # E_up = (1*4 + 0.25*8)/1.25, E_down = 8; beta = 1
     scores = answers([4, 8], [1, 0.25])
     up = (4 + 0.25 * 8) / 1.25
-    assert reduce.with_context(Bco(beta=1.0), scores).context[0].item() == pytest.approx((up + 8) / 2)
+    assert reduce.with_batch_statistic(Bco(beta=1.0), scores).batch_statistic[0].item() == pytest.approx(
+        (up + 8) / 2
+    )
 
 
 def test_a_pair_bounds_dpo_from_above_for_every_shift():
@@ -159,7 +169,7 @@ def test_a_pair_bounds_dpo_from_above_for_every_shift():
     # the same through the objectives, with the shift as the context
     objective, halves = Bco(beta=1.0), []
     for ratio, label in ((win, 1.0), (lose, 0.0)):
-        halves.append(objective(replace(answers(ratio.tolist(), [label] * 500), context=delta)).value)
+        halves.append(objective(replace(answers(ratio.tolist(), [label] * 500), batch_statistic=delta)).value)
     assert torch.allclose(sum(halves), bound, rtol=1e-12)
     pair = Scores(
         logp=torch.stack([win, lose], dim=1),

@@ -12,7 +12,7 @@ from equipoise.core.objectives.weighted import wpo_weight
 
 
 def weighted(scores, *weights):
-    return replace(scores, weight=torch.tensor([weights], dtype=torch.float64))
+    return replace(scores, response_weight=torch.tensor([weights], dtype=torch.float64))
 
 
 def test_the_loss_is_multiplied_by_both_weights(margins):
@@ -33,13 +33,13 @@ def test_any_pair_loss_can_be_weighted(pairs):
 
 def test_weights_turn_round_with_their_responses(margins):
     scores = weighted(margins(3.0), 0.5, 0.25)
-    assert scores.swap().weights().tolist() == [[0.25, 0.5]]
-    assert scores.take(torch.tensor([0, 0])).weights().tolist() == [[0.5, 0.25]] * 2
+    assert scores.swap().response_weights().tolist() == [[0.25, 0.5]]
+    assert scores.take(torch.tensor([0, 0])).response_weights().tolist() == [[0.5, 0.25]] * 2
 
 
 def test_a_weight_is_a_number(margins):
     with pytest.raises(ValueError, match="weight requires a gradient"):
-        replace(margins(3.0), weight=torch.ones(1, 2, dtype=torch.float64, requires_grad=True))
+        replace(margins(3.0), response_weight=torch.ones(1, 2, dtype=torch.float64, requires_grad=True))
 
 
 def test_a_response_the_policy_writes_itself_weighs_one_and_one_it_would_not_little():

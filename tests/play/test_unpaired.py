@@ -244,7 +244,7 @@ def test_an_exact_fit_is_stationary_with_the_context_of_its_own_policy(objective
     found = minimise(objective, *soft_rows, start=anchors["reference"], anchors=anchors)
     logits = found.clone().requires_grad_(True)
     batch = scores(logits.log_softmax(dim=1), anchors, *soft_rows[:2], None, soft_rows.reward)
-    batch = reduce.with_context(objective, batch, soft_rows.weight)
+    batch = reduce.with_batch_statistic(objective, batch, soft_rows.weight)
     loss = reduce.mean(objective(batch).value, soft_rows.weight)
     (slope,) = torch.autograd.grad(loss, logits)
     assert float(slope.abs().max()) < 1e-9

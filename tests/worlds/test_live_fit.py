@@ -183,9 +183,9 @@ def test_a_resumed_fit_is_the_same_to_the_bit_with_its_network(policy, pairs, tm
 
 def test_what_is_read_must_be_there(policy, pairs):
     about = (pairs, tokens_of(policy, pairs), STEPS, Accelerator(cpu=True), order)
-    with pytest.raises(TrainingError, match="Tdpo reads reference of what must be in memory"):
+    with pytest.raises(TrainingError, match="Tdpo reads reference from models that must be in memory"):
         Fit(PolicyScoring(policy, Tdpo1()), *about)
-    with pytest.raises(TrainingError, match="SparsePo reads weights of tokens; nobody gave"):
+    with pytest.raises(TrainingError, match="SparsePo reads weights of tokens that nothing supplies"):
         Fit(LiveScoring(policy, SparsePo(), frozen={}), *about)
     with pytest.raises(TrainingError, match="Wpo weighs responses"):
         LiveScoring(policy, Wpo(), frozen={})

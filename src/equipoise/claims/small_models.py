@@ -21,7 +21,7 @@ from torch import Tensor
 from equipoise.claims.claim import Array, Line, interval
 from equipoise.core import reduce
 from equipoise.core.dims import PerPrompt, Strategy
-from equipoise.core.objectives.base import Objective, reads_context
+from equipoise.core.objectives.base import Objective
 from equipoise.games.expectation import Comparisons, scores
 
 Parameters: TypeAlias = Float[Tensor, "S D"]
@@ -84,7 +84,7 @@ def descend(
         table = model.log_probs(theta)
         rows, anchors = feed(table.detach())
         found = scores(table, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
-        if reads_context(objective):
+        if objective.reads.batch_statistic:
             raise ValueError("copies share nothing, but this objective reads the whole batch")
         loss = reduce.mean(reduce.expected(objective, found).value, rows.weight, total=1.0)
         optimizer.zero_grad()

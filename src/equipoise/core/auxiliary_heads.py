@@ -1,7 +1,7 @@
-"""Auxiliary heads: small networks trained jointly with the policy. What they read, what they give, how they begin.
+"""Auxiliary heads: small networks trained jointly with the policy, their inputs, outputs and initialisation.
 
-A network is no part of the policy. Its weights stand in a file of their own beside each checkpoint, a run goes on from
-them, and whoever loads the checkpoint to sample from it never sees them.
+A head is not part of the policy. Its weights are saved in a separate file next to each checkpoint; a resumed run
+continues from them, and loading the checkpoint for sampling ignores them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ HeadInput = Literal["layers", "means"]
 
 @runtime_checkable
 class AuxiliaryHead(Protocol):
-    """The recipe of a network.
+    """Recipe of an auxiliary head.
 
-    reads          "layers": the states of all layers of a frozen model, [L, N, D], where each of N tokens is predicted;
-                   it says one number for each token. "means": the policy's last hidden states, averaged over each
-                   of R responses, [R, D]; it says one number for each response.
-    says           names of what it says: weights of tokens, or what `Scores.said` finds.
-    weight_decay   of its group in AdamW.
+    input          "layers": the states of all L layers of a frozen model at the positions that predict the N tokens,
+                   [L, N, D]; each output is one number per token. "means": the policy's last hidden states, averaged
+                   over each of R responses, [R, D]; each output is one number per response.
+    outputs        names of its outputs: token weights, or those that `Scores.auxiliary_output` reads.
+    weight_decay   of its parameter group in AdamW.
     """
 
     @property
-    def reads(self) -> HeadInput: ...
+    def input(self) -> HeadInput: ...
 
     @property
-    def says(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]: ...
 
     @property
     def weight_decay(self) -> float: ...
@@ -45,16 +45,16 @@ class AuxiliaryHead(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SparseMasks:
-    """SparsePO's learned masks: one for log-ratios and divergences alike (`common`), or one for each.
+    """SparsePO's learned masks: one shared by log-ratios and divergences (`common`), or one for each.
 
         m_k = relu( sum_l c_l relu( a_l . LayerNorm(h_lk) + b_l ) )
 
     h_lk   state of the frozen reference in layer l, from which token k is predicted.
 
     Every mask begins at 1 (a = 0, b = 1, c = 1/L), where the loss is TDPO1's; the ReLUs make exact zeros as it is
-    trained. Begun at random, a token whose sums are negative would be 0 with no gradient, for good; of few layers that
-    is most tokens. The authors' dropout of 0.1 is left out: a log-prob here is a number and no draw, and a
-    resumed run repeats it.
+    trained. With a random start a token whose sums are negative would stay 0 without gradient for good; with few layers
+    that is most tokens. The authors' dropout of 0.1 is left out: log-probs here are
+    deterministic, so that a resumed run repeats them.
 
     Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code; where the mask begins, and
     that a_l is a layer's own while LayerNorm is shared, are DERIVED.
@@ -62,8 +62,8 @@ class SparseMasks:
 
     common: bool = True
     weight_decay: float = 0.01
-    reads: ClassVar[HeadInput] = "layers"
-    says: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+    input: ClassVar[HeadInput] = "layers"
+    outputs: ClassVar[tuple[str, ...]] = ("utility", "divergence")
 
     def build(self, width: int, layers: int) -> nn.Module:
         return MaskNetwork(width, layers, self.common)
@@ -82,9 +82,10 @@ class _Mask(nn.Module):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.layers = nn.ModuleList(nn.Linear(width, 1) for _ in range(layers))
+        each = [nn.Linear(width, 1) for _ in range(layers)]
+        self.layers = nn.ModuleList(each)
         self.share = nn.Parameter(torch.full((layers,), 1 / layers))
-        for layer in self.layers:
+        for layer in each:
             nn.init.zeros_(layer.weight)
             nn.init.ones_(layer.bias)
 
@@ -105,8 +106,8 @@ class DegreeHeads:
 
     degrees: int = 4
     weight_decay: float = 0.0
-    reads: ClassVar[HeadInput] = "means"
-    says: ClassVar[tuple[str, ...]] = ("degree",)
+    input: ClassVar[HeadInput] = "means"
+    outputs: ClassVar[tuple[str, ...]] = ("degree",)
 
     def build(self, width: int, layers: int) -> nn.Module:
         return DegreeNetwork(width, self.degrees)

@@ -1,4 +1,4 @@
-"""Softmax over a vocabulary, tile by tile: what `core.logprob` computes token log-probs with."""
+"""Chunked log-softmax over a vocabulary, tile by tile: the autograd function behind `core.logprob`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ def product(a: Tensor, b: Tensor, wide: torch.dtype, onto: Tensor | None = None)
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """How logits are computed, and the tiles in which they are."""
+    """Logit transform (scale, softcap) and tile sizes.
+
+    softcap, scale             z = softcap tanh(a / softcap) of a = scale (hidden @ head.T + bias); None: no cap.
+    token_chunk, vocab_chunk   largest tile of logits, in tokens and words, >= 1.
+    keep                       number of logits up to which their exponentials are kept for the backward.
+
+    Raises ValueError for a chunk below 1 or a softcap that is not positive.
+    """
 
     softcap: float | None
     scale: float
@@ -59,8 +66,8 @@ class Tiling:
             z *= self.scale
         return z if self.softcap is None else z.div_(self.softcap).tanh_().mul_(self.softcap)
 
-    def powers(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-        """e = exp(z - top) [n, W], over z unless it is capped, and e times dz / d(hidden @ head.T + bias)."""
+    def exp_shifted(self, z: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        """Shifted exponentials e = exp(z - top) [n, W], in place unless capped; and e dz/d(hidden @ head.T + bias)."""
         if self.softcap is None:
             e = z.sub_(top[:, None]).exp_()
             return e, e if self.scale == 1 else e * self.scale
@@ -77,7 +84,7 @@ def slices(count: int, step: int) -> Iterator[slice]:
     return (slice(low, min(low + step, count)) for low in range(0, count, max(step, 1)))
 
 
-def hits(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
+def target_columns(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
     """Column [n, 1] of each target in a tile of these words, and whether it falls inside [n, 1].
 
     Columns outside are clamped rather than dropped: dropping would make a GPU wait for the count.
@@ -117,10 +124,10 @@ class TokenLogps(torch.autograd.Function):
             for words, rows in tiling.tiles(hidden, head):
                 part, shift = head[words], None if bias is None else bias[words]
                 z = tiling.logits(hidden[rows], part, shift, wide)
-                column, inside = hits(targets[rows], words)
+                column, inside = target_columns(targets[rows], words)
                 chosen[rows] += z.gather(1, column).where(inside, 0).squeeze(1)
                 top = z.amax(dim=1).clamp(min=least)
-                e, weight = tiling.powers(z, top)
+                e, weight = tiling.exp_shifted(z, top)
                 total = torch.logaddexp(lse[rows], top + e.sum(dim=1).log())
                 if slope is not None:
                     # the mean row of the head under the softmax so far, rescaled as the sum grows
@@ -155,7 +162,7 @@ class TokenLogps(torch.autograd.Function):
                     weight, top = kept[2 * number : 2 * number + 2]
                 else:
                     top = lse[rows]
-                    _, weight = tiling.powers(tiling.logits(hidden[rows], part, shift, wide), top)
+                    _, weight = tiling.exp_shifted(tiling.logits(hidden[rows], part, shift, wide), top)
                 factor = grad[rows] * (top - lse[rows]).exp_()
                 if d_hidden is not None:
                     d_hidden[rows].addcmul_(product(weight, part, wide), factor[:, None], value=-1)

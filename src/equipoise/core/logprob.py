@@ -1,8 +1,8 @@
 """Hidden states to token and response log-probs: the sole owner of shift, mask, sum | mean, chunking.
 
 The logits of N scored tokens over V words are the largest tensor of a training step. Tiles of token_chunk x
-vocab_chunk are formed and reduced (`core.tiles`); only where all of them together are small are they kept for the
-backward, else they are formed again there.
+vocab_chunk are formed and reduced (`core.chunked_softmax`); only where all of them together are small are they kept
+for the backward, else they are formed again there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PerResponse: TypeAlias = Float[Tensor, "responses"]
 PerWord: TypeAlias = Float[Tensor, "V"]
 
 
-class Scored(NamedTuple):
+class TokenPositions(NamedTuple):
     """Where the N scored tokens of a batch of rows [R, T] are; entries are in row-major order.
 
     row        [N] the row of the token.
@@ -51,7 +51,9 @@ class ResponseLogps(NamedTuple):
         return self.logp_sum / self.length
 
 
-def scored_positions(scored: Bool[Tensor, "R T"], previous: Int[Tensor, "R T"] | None = None) -> Scored:
+def scored_positions(
+    scored: Bool[Tensor, "R T"], previous: Int[Tensor, "R T"] | None = None
+) -> TokenPositions:
     """The shift, in one place: a token is predicted from the hidden state of the token before it.
 
     scored     [R, T] True on the tokens that are scored: the response with its end-of-sequence token.
@@ -72,7 +74,7 @@ def scored_positions(scored: Bool[Tensor, "R T"], previous: Int[Tensor, "R T"] |
             f"rows {orphans[:8]} score the first token of a sequence, which no hidden state predicts; "
             "score response tokens only"
         )
-    return Scored(row, predictor, target)
+    return TokenPositions(row, predictor, target)
 
 
 def token_logps(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import Objective, context_of, reads_context
+from equipoise.core.objectives.base import Objective, batch_statistic_of
 from equipoise.core.scores import Losses, Scores
 
 
@@ -17,10 +17,10 @@ def expected(objective: Objective, scores: Scores) -> Losses:
 
         L = p * l(y0 beats y1) + (1 - p) * l(y1 beats y0),    p = scores.prob
 
-    Every pair objective is written once, for a certain label; soft labels and ties need no code of their
-    own. With labels p = P(y0 > y1) this is the expectation over the random ordering lambda_P of the
-    self-play papers, which makes a constant target an unbiased regression on win rates (Azar et al. 2023,
-    Munos et al. 2023). Diagnostics are those of the labelled order.
+    Every pair objective is written once, for a certain label; soft labels and ties need no further code. With
+    labels p = P(y0 > y1) this is the expectation over the random ordering lambda_P of the self-play papers, which makes
+    a constant target an unbiased regression on win rates (Azar et al. 2023, Munos et al. 2023). Diagnostics are
+    those of the labelled order.
     """
     certain = replace(scores, prob=None)
     forward = objective(certain)
@@ -31,24 +31,26 @@ def expected(objective: Objective, scores: Scores) -> Losses:
     return Losses(value, **forward.metrics)
 
 
-def with_context(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
-    """The batch with the statistic of it that the objective reads; the same batch for any other objective.
+def with_batch_statistic(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
+    """Add the batch statistic that the objective reads; for any other objective the same batch.
 
-    To be called on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step is the same
-    number however it is cut, although its losses speak of each other.
+    Call it on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step is the same number
+    however it is cut, although each loss depends on the whole batch.
     """
     return (
-        replace(scores, context=context_of(objective, scores, weight)) if reads_context(objective) else scores
+        replace(scores, batch_statistic=batch_statistic_of(objective, scores, weight))
+        if objective.reads.batch_statistic
+        else scores
     )
 
 
 def swap(objective: Objective, scores: Scores) -> Scores:
-    """The comparison turned round, in the columns as the objective orders them.
+    """Swap chosen and rejected, in the columns as the objective orders them.
 
-    An objective whose further columns speak of the pair too (SRPO) has the class attribute `swapped`: column k of
-    the turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
+    An objective whose further columns belong to the pair (SRPO) declares it in `reads.swapped`: column k of the
+    turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
     """
-    return scores.swap(getattr(objective, "swapped", (1, 0)))
+    return scores.swap(objective.reads.swapped)
 
 
 def mean(

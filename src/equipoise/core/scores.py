@@ -26,8 +26,8 @@ class TokenScores:
     mask      [B, K, T] True where the response has a token. Everything else here is 0 where it has none.
     anchors   name -> [B, K, T] the same under a frozen policy; never carries a gradient (checked).
     reward    [B, K, T] a number for each token, for objectives that ascend it: an advantage.
-    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless a network that
-              is trained beside the policy gives them.
+    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless an auxiliary
+              head trained jointly with the policy gives them.
     divergences   anchor -> [B, K, T] KL(pi_anchor(.|y_<k) || pi(.|y_<k)) over the whole vocabulary, in nats, where the
               token is written; carries the gradient.
 
@@ -58,7 +58,7 @@ class TokenScores:
                 raise ValueError(f"a {name} outside the mask is not 0: it would count as a token")
 
     def of(self, anchor: str) -> PerPlace:
-        """Token log-probs under the named anchor. Raises KeyError naming what is there."""
+        """Token log-probs under the named anchor, [B, K, T]. Raises KeyError that lists the available anchors."""
         return _named(self.anchors, anchor)
 
     def log_ratio(self, anchor: str) -> PerPlace:
@@ -70,12 +70,12 @@ class TokenScores:
         return _rewards(self.reward, "token")
 
     def weight(self, name: str) -> PerPlace:
-        """The named weight of every token. Raises ValueError naming what is there."""
-        return _carried(self.weights, name, "weight of tokens")
+        """The named weight of every token, [B, K, T]. Raises ValueError that lists the available ones."""
+        return _carried(self.weights, name, "token weight")
 
     def divergence(self, anchor: str) -> PerPlace:
-        """KL of the policy's next-token law from the named anchor's. Raises ValueError naming what is there."""
-        return _carried(self.divergences, anchor, "divergence from an anchor")
+        """Next-token KL(pi_anchor || pi), [B, K, T]. Raises ValueError that lists the available anchors."""
+        return _carried(self.divergences, anchor, "divergence from the anchor")
 
     def at(self, index: Any) -> TokenScores:
         """The comparisons, or candidates of them, at an index of the first two dimensions."""
@@ -100,17 +100,19 @@ class Scores:
     anchors   name -> [B, K] score under a frozen policy; never carries a gradient (checked).
     prob      [B] probability that candidate 0 beats candidate 1; None means certainty (1).
     length    [B, K] number of scored tokens, for objectives on per-token means.
-    reward    [B, K] a number for each candidate, for objectives that regress on it or ascend it: a win rate
-              against some opponent, or a reward model's score. Such objectives need no label. Where a comparison is
-              one response with a thumb up or down, column 0 holds that label; see `labels`.
-    weight    [B, K] a weight >= 0 for each candidate, without a gradient, for objectives that say `weighted = True`.
-    context   [B] what an objective reads of the WHOLE batch, without gradient; see `reduce.with_context`. For pairs it
-              is a margin, so that it changes sign with the order.
-    tokens    the same token by token, for objectives that say `tokens = True`; see `Scores.of_tokens`.
-    beside    name -> [B, K] what a small network that is trained beside the policy says of each candidate; carries
-              the gradient.
+    reward    [B, K] a number for each candidate in place of a pair label; which number is the pairing's choice:
+              with `Reads(rewards=True)`   a win rate against an opponent, a reward model's score, an advantage,
+                                           or (margin, 0) of a recorded pair, read by `rewards()`;
+              with `Reads(labels=True)`    column 0 is the label of a single response, 1 desirable and 0 undesirable,
+                                           read by `labels()`; further columns are ignored.
+    response_weight   [B, K] a weight >= 0 for each candidate, without gradient.
+    batch_statistic   [B] a statistic of the WHOLE batch, without gradient; see `reduce.with_batch_statistic`. For pairs
+              it is a margin and changes sign when the pair is swapped.
+    tokens    the same scores token by token; see `Scores.of_tokens`.
+    auxiliary   name -> [B, K] outputs of an auxiliary head trained jointly with the policy; carry the gradient.
 
-    Raises ValueError if a shape disagrees, an anchor or weight requires a gradient or a probability leaves [0, 1].
+    An objective's `Reads` says which of these it reads. Raises ValueError if a shape disagrees, an anchor or weight
+    requires a gradient, or a probability leaves [0, 1].
     """
 
     logp: PerCandidate
@@ -118,10 +120,10 @@ class Scores:
     prob: PerComparison | None = None
     length: Float[Tensor, "B K"] | None = None
     reward: PerCandidate | None = None
-    weight: PerCandidate | None = None
-    context: PerComparison | None = None
+    response_weight: PerCandidate | None = None
+    batch_statistic: PerComparison | None = None
     tokens: TokenScores | None = None
-    beside: Mapping[str, PerCandidate] = field(default_factory=dict)
+    auxiliary: Mapping[str, PerCandidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.logp.ndim != 2:
@@ -131,15 +133,16 @@ class Scores:
             raise ValueError(
                 f"tokens have shape {tuple(self.tokens.logp.shape)}, logp has {tuple(self.logp.shape)}"
             )
-        beside = {f"{name!r} from beside": values for name, values in self.beside.items()}
-        given = (("length", self.length), ("reward", self.reward), ("weight", self.weight), *beside.items())
-        for name, values in given:
+        given = {"length": self.length, "reward": self.reward, "response_weight": self.response_weight}
+        given |= {f"auxiliary output {name!r}": values for name, values in self.auxiliary.items()}
+        for name, values in given.items():
             if values is not None and values.shape != self.logp.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
-        if self.weight is not None and self.weight.requires_grad:
-            raise ValueError("weight requires a gradient; weights are numbers, detach them")
-        if self.context is not None and (self.context.requires_grad or len(self.context) != len(self.logp)):
-            raise ValueError("the context is one number for each comparison, without gradient")
+        if self.response_weight is not None and self.response_weight.requires_grad:
+            raise ValueError("response_weight requires a gradient; weights are constants, detach them")
+        statistic = self.batch_statistic
+        if statistic is not None and (statistic.requires_grad or len(statistic) != len(self.logp)):
+            raise ValueError("batch_statistic must be one number per comparison, without gradient")
         if self.prob is not None:
             if self.prob.shape != self.logp.shape[:1]:
                 raise ValueError(
@@ -184,7 +187,7 @@ class Scores:
         return self.logp.shape[0]
 
     def of(self, anchor: str | None = None) -> PerCandidate:
-        """Scores under the policy (None) or under the named anchor. Raises KeyError naming what is there."""
+        """Scores under the policy (None) or an anchor, [B, K]. Raises KeyError that lists the available anchors."""
         return self.logp if anchor is None else _named(self.anchors, anchor)
 
     def gap(self, anchor: str | None = None) -> PerComparison:
@@ -200,38 +203,38 @@ class Scores:
         """The candidates' rewards. Raises ValueError where the batch carries none."""
         return _rewards(self.reward, "response")
 
-    def weights(self) -> PerCandidate:
+    def response_weights(self) -> PerCandidate:
         """The candidates' weights. Raises ValueError where the batch carries none."""
-        if self.weight is None:
+        if self.response_weight is None:
             raise ValueError("this objective reads a weight for every response, but the batch carries none")
-        return self.weight
+        return self.response_weight
 
-    def said(self, name: str) -> PerCandidate:
-        """What the network beside the policy says under that name. Raises ValueError naming what is there."""
-        return _carried(self.beside, name, "word from a network beside the policy called")
+    def auxiliary_output(self, name: str) -> PerCandidate:
+        """An output of the auxiliary head, [B, K]. Raises ValueError that lists the available names."""
+        return _carried(self.auxiliary, name, "auxiliary output")
 
     def labels(self) -> PerComparison:
-        """The label of each comparison's one response: 1 desirable, 0 undesirable, between them a soft label.
+        """Labels of single responses, [B]: 1 desirable, 0 undesirable, between them a soft label.
 
         Raises ValueError where the batch carries none, or one outside [0, 1].
         """
-        found = self.rewards()[:, 0]
-        if not bool(((found >= 0) & (found <= 1)).all()):
+        labels = self.rewards()[:, 0]
+        if not bool(((labels >= 0) & (labels <= 1)).all()):
             raise ValueError("the reward of a labelled response is its label and must lie in [0, 1]")
-        return found
+        return labels
 
     def per_token(self) -> Scores:
-        """The same batch with every score divided by its own length: mean token log-probs."""
+        """Mean token log-probs: the same batch with every score divided by its length."""
         if self.length is None:
             raise ValueError("this objective reads mean token log-probs, but the batch carries no lengths")
         anchors = {name: anchor / self.length for name, anchor in self.anchors.items()}
         return replace(self, logp=self.logp / self.length, anchors=anchors)
 
     def swap(self, columns: tuple[int, ...] = (1, 0)) -> Scores:
-        """The comparison turned round: candidates 0 and 1 exchanged together with their label.
+        """The swapped comparison: candidates 0 and 1 exchanged together with their label.
 
         columns    column k of the result is column columns[k] of this batch; those beyond the list stay where
-                   they are. Needed where further columns speak of the pair too; see `reduce.swap`.
+                   they are. Needed where further columns belong to the pair; see `reduce.swap`.
         """
         order = torch.arange(self.logp.shape[1], device=self.logp.device)
         order[: len(columns)] = torch.tensor(columns, device=order.device)
@@ -242,10 +245,10 @@ class Scores:
             prob=None if self.prob is None else 1 - self.prob,
             length=None if self.length is None else self.length[:, order],
             reward=None if self.reward is None else self.reward[:, order],
-            weight=None if self.weight is None else self.weight[:, order],
-            context=None if self.context is None else -self.context,
+            response_weight=None if self.response_weight is None else self.response_weight[:, order],
+            batch_statistic=None if self.batch_statistic is None else -self.batch_statistic,
             tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
-            beside={name: said[:, order] for name, said in self.beside.items()},
+            auxiliary={name: output[:, order] for name, output in self.auxiliary.items()},
         )
 
     def take(self, rows: Tensor) -> Scores:
@@ -257,10 +260,10 @@ class Scores:
             prob=None if self.prob is None else self.prob[rows],
             length=None if self.length is None else self.length[rows],
             reward=None if self.reward is None else self.reward[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            context=None if self.context is None else self.context[rows],
+            response_weight=None if self.response_weight is None else self.response_weight[rows],
+            batch_statistic=None if self.batch_statistic is None else self.batch_statistic[rows],
             tokens=None if self.tokens is None else self.tokens.at(rows),
-            beside={name: said[rows] for name, said in self.beside.items()},
+            auxiliary={name: output[rows] for name, output in self.auxiliary.items()},
         )
 
 
@@ -276,13 +279,13 @@ def _check_anchors(anchors: Mapping[str, Tensor], logp: Tensor) -> None:
 
 def _named(anchors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in anchors:
-        raise KeyError(f"no anchor {name!r}; this batch carries {sorted(anchors) or 'none'}")
+        raise KeyError(f"missing anchor {name!r} (available: {', '.join(sorted(anchors)) or 'none'})")
     return anchors[name]
 
 
 def _carried(values: Mapping[str, Tensor], name: str, what: str) -> Tensor:
     if name not in values:
-        raise ValueError(f"no {what} {name!r}; this batch carries {sorted(values) or 'none'}")
+        raise ValueError(f"missing {what} {name!r} (available: {', '.join(sorted(values)) or 'none'})")
     return values[name]
 
 

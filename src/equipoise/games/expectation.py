@@ -27,7 +27,8 @@ class Comparisons(NamedTuple):
     prompts   [B] prompt index       responses   [B, K] response indices, column 0 the preferred one
     weight    [B] probability        prob        [B] P(column 0 beats column 1); None means certainty
     reward    [B, K] a number for each response; None where the objective reads none
-    context   [B] what the objective reads of all comparisons together; see `reduce.with_context`
+    batch_statistic   [B] the statistic of all comparisons together that the objective reads; see
+              `reduce.with_batch_statistic`
     """
 
     prompts: PromptIndex
@@ -35,7 +36,7 @@ class Comparisons(NamedTuple):
     weight: PerComparison
     prob: PerComparison | None = None
     reward: PerCandidate | None = None
-    context: PerComparison | None = None
+    batch_statistic: PerComparison | None = None
 
 
 def scores(
@@ -104,5 +105,5 @@ def loss(
 ) -> Tensor:
     """The exact expected loss over the rows, a differentiable scalar."""
     found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
-    found = reduce.with_context(objective, found, rows.weight)
+    found = reduce.with_batch_statistic(objective, found, rows.weight)
     return reduce.mean(reduce.expected(objective, found).value, rows.weight)

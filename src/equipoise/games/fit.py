@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.dims import Payoff, PerCandidate, PerComparison, PerPrompt, Strategy
-from equipoise.core.objectives.base import Objective, context_of, reads_context
+from equipoise.core.objectives.base import Objective, batch_statistic_of
 from equipoise.core.scores import Scores
 from equipoise.games.expectation import Comparisons, scores
 from equipoise.games.tabular import PromptIndex, ResponseIndex
@@ -76,8 +76,8 @@ def minimise(
 
     residual, previous = float("inf"), float("inf")
     for _ in range(steps):
-        held = _context(objective, whole, anchors, logits, contexts)
-        rows = whole._replace(weight=weight / total[prompts], context=held)
+        held = _batch_statistic(objective, whole, anchors, logits, contexts)
+        rows = whole._replace(weight=weight / total[prompts], batch_statistic=held)
         value, gradient, hessian = _derivatives(objective, rows, anchors, logits, contexts)
         residual = float(gradient.abs().max())
         direction = -_solve(hessian, gradient)
@@ -133,18 +133,18 @@ def backtrack(
     return torch.where(refused, torch.zeros_like(length), length)
 
 
-def _context(
+def _batch_statistic(
     objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerComparison | None:
     """What the objective reads of all comparisons together, whatever their prompts; None where it reads nothing."""
-    if not reads_context(objective):
+    if not objective.reads.batch_statistic:
         return None
-    return context_of(objective, _scores(rows, anchors, _log_probs(logits, contexts)), rows.weight)
+    return batch_statistic_of(objective, _scores(rows, anchors, _log_probs(logits, contexts)), rows.weight)
 
 
 def _scores(rows: Comparisons, anchors: Mapping[str, Strategy], log_probs: Strategy) -> Scores:
     found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
-    return found if rows.context is None else replace(found, context=rows.context)
+    return found if rows.batch_statistic is None else replace(found, batch_statistic=rows.batch_statistic)
 
 
 def _log_probs(logits: Strategy, contexts: int) -> Strategy:
@@ -158,7 +158,9 @@ def gradient(
     """Exact gradient [X, A] of each prompt's mean loss in its logits, at the policy `start` (log-probs)."""
     logits = start.detach().clone().requires_grad_(True)
     total = logits.new_zeros(len(logits)).index_add(0, rows.prompts, rows.weight)
-    found = reduce.with_context(objective, _scores(rows, anchors, logits.log_softmax(dim=1)), rows.weight)
+    found = reduce.with_batch_statistic(
+        objective, _scores(rows, anchors, logits.log_softmax(dim=1)), rows.weight
+    )
     losses = reduce.expected(objective, found).value
     (grad,) = torch.autograd.grad((rows.weight / total[rows.prompts] * losses).sum(), logits)
     return grad

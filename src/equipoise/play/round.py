@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from equipoise.core.objectives.base import reads_tokens
 from equipoise.play.method import Method
 from equipoise.play.state import State
 from equipoise.play.world import World
@@ -15,7 +14,7 @@ def play_round(method: Method, world: World, state: State) -> State:
     method = method.at_round(state.round)
     candidates = world.stage(state, "sampling", lambda: method.players.write(world, state))
     comparisons = world.stage(state, "judging", lambda: method.pairing.form(world, state, candidates))
-    tokens = reads_tokens(method.objective)
+    tokens = method.objective is not None and method.objective.reads.tokens
     anchors = world.anchors(state, comparisons, method.anchors, tokens=tokens)
     moved = method.update.move(method, world, state, comparisons, anchors)
     return world.settle(state.advance(moved))

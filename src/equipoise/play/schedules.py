@@ -8,6 +8,7 @@ from math import cos, pi
 from typing import Any, Literal, get_args
 
 from equipoise.core.objectives import Objective
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 Over = Literal["rounds", "steps"]
@@ -118,10 +119,9 @@ class Stepped:
     def candidates(self) -> int:
         return self.base.candidates
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.base, name)
+    @property
+    def reads(self) -> Reads:
+        return self.base.reads
 
     def at(self, done: float) -> Objective:
         """The objective when a share `done` of the steps is over."""

@@ -41,7 +41,7 @@ class Learnt:
 def unseen_nll(part: LiveScorer, policy: CausalPolicy, rows: Sequence[Row]) -> float:
     with torch.no_grad():
         found = scores(part, rows, 2 * DEGREES, None, policy.pad)
-    return -float(found.said("degree").mean())
+    return -float(found.auxiliary_output("degree").mean())
 
 
 def learn(world: Playground, name: str, seeds: int, pairs: int, steps: int) -> Learnt:

@@ -91,7 +91,7 @@ def scores(part: LiveScorer, rows: Sequence[Row], width: int, anchors: Tensor | 
         logp=logp,
         anchors={} if anchors is None else {"reference": anchors},
         length=found.mask.sum(dim=1).unflatten(0, batch.shape).to(logp),
-        beside={name: said.to(logp).unflatten(0, batch.shape) for name, said in found.rows.items()},
+        auxiliary={name: said.to(logp).unflatten(0, batch.shape) for name, said in found.rows.items()},
     )
 
 

@@ -18,7 +18,7 @@ from equipoise.claims.claim import Line as Curve
 from equipoise.claims.small_models import LinearSoftmax, choose
 from equipoise.core import reduce
 from equipoise.core.objectives import Bco, Kto, Objective
-from equipoise.core.objectives.base import context_of, reads_context
+from equipoise.core.objectives.base import batch_statistic_of
 from equipoise.core.scores import Scores
 from equipoise.games.expectation import scores
 from equipoise.worlds.text.derangement import derangement
@@ -183,10 +183,12 @@ def train(world: World, thumbs: Labels, objective: Objective, steps: int) -> tup
     optimizer, largest = torch.optim.Adam([theta], lr=RATE), 0.0
     for _ in range(steps):
         batch = scores(model.log_probs(theta), {"reference": reference}, prompts, responses, reward=reward)
-        if reads_context(objective):  # of each data set alone
+        if objective.reads.batch_statistic:  # of each data set alone
             parts = [batch.take(slice(s * count, (s + 1) * count)) for s in range(copies)]
-            batch = replace(batch, context=torch.cat([context_of(objective, part) for part in parts]))
-            largest = max(largest, float(batch.context.max()))
+            batch = replace(
+                batch, batch_statistic=torch.cat([batch_statistic_of(objective, part) for part in parts])
+            )
+            largest = max(largest, float(batch.batch_statistic.max()))
         optimizer.zero_grad()
         reduce.mean(objective(batch).value, total=float(count)).backward()
         optimizer.step()

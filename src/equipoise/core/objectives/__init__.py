@@ -1,4 +1,13 @@
-"""Objectives: one file per family, one frozen keyword-only callable per method; `catalog` lists them."""
+"""Objectives: one file per family, one frozen keyword-only callable per method; `catalog` lists them.
+
+Their docstrings give the formula as an indented block, then under fixed headings, where there is something to say:
+
+Symbols      every letter of the formula, with units and range.
+Gradient     what carries it and what is detached.
+Properties   minimisers, limits, bounds, invariances, metrics.
+Raises       what is refused.
+Source       the paper, and how sure: checked against code, the paper's text, RECALLED, DERIVED.
+"""
 
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG
@@ -24,7 +33,7 @@ from equipoise.core.objectives.odds import Asft, AsftAligned, Orpo, Unlikelihood
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.pointwise import ApoDown, ApoZero, BcoPair, NcaPair
 from equipoise.core.objectives.policy_gradient import Mpo, P3o, Reinforce, Rloo
-from equipoise.core.objectives.rationale import RationaleDpo, WithRationale
+from equipoise.core.objectives.rationale import RationaleDpo, RationaleOrpo, RationaleSimpo, WithRationale
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
@@ -94,6 +103,8 @@ __all__ = [
     "PlackettLuce",
     "Ppo",
     "RationaleDpo",
+    "RationaleOrpo",
+    "RationaleSimpo",
     "Rdpo",
     "ReferenceFreeDpo",
     "Reinforce",

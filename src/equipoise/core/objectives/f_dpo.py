@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core import divergence
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 Link = Callable[[Tensor], Tensor]
@@ -28,13 +29,15 @@ class FDpo:
 
         L = softplus(-m),    m = beta f'(u(y0)) - beta f'(u(y1)),    log u = log-ratio to the reference, summed
 
+    Symbols:
     link    f' as a function of log u. The generators of `core.divergence` have it as their `slope`; constants drop out.
     beta    weight of the divergence, > 0.
 
-    Gradient through pi only. Under Bradley-Terry labels with reward r and full support the minimiser satisfies
-    f'(pi/pi_ref) = r/beta + c(x). log 2 at pi = pi_ref. f' must rise everywhere and have no lower bound, else responses
-    of probability 0 are optimal and the reward cannot be read off the policy: chi-square and total variation are
-    refused. Raises ValueError for such a link and unless beta > 0.
+    Gradient: through pi only.
+    Properties: Under Bradley-Terry labels with reward r and full support the minimiser satisfies f'(pi/pi_ref) = r/beta
+    + c(x). log 2 at pi = pi_ref. f' must rise everywhere and have no lower bound, else responses of probability 0 are
+    optimal and the reward cannot be read off the policy: chi-square and total variation are refused.
+    Raises: ValueError for such a link and unless beta > 0.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code; derivatives DERIVED.
     """
@@ -43,6 +46,7 @@ class FDpo:
     link: Link = divergence.REVERSE_KL.slope
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
     parameters: ClassVar[tuple[str, ...]] = ("beta",)
 
     def __post_init__(self) -> None:
@@ -64,9 +68,9 @@ def ForwardKlDpo(*, beta: float = 0.1) -> FDpo:
 
         L = softplus(-m),    m = -beta/u(y0) + beta/u(y1),    u = pi/pi_ref
 
-    The implicit reward is below 0. Gradient weights are those of DPO times 1/u: a chosen response far above the
-    reference is pulled no more, the push on a rejected one that is gone explodes (the exponent -log u is cut at 80).
-    Clip gradients.
+    Gradient: weights are those of DPO times 1/u: a chosen response far above the reference is pulled no more, the push
+    on a rejected one that is gone explodes (the exponent -log u is cut at 80).
+    Properties: The implicit reward is below 0. Clip gradients.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.
     """
@@ -78,8 +82,9 @@ def JensenShannonDpo(*, beta: float = 0.1) -> FDpo:
 
         L = softplus(-m),    m = beta log(2u(y0)/(1 + u(y0))) - beta log(2u(y1)/(1 + u(y1))),    u = pi/pi_ref
 
-    The implicit reward is below beta log 2. Gradient weights are those of DPO times 1/(1 + u): half of it at the
-    reference, all of it for a rejected response that is gone, nothing for a chosen one that has won.
+    Gradient: weights are those of DPO times 1/(1 + u): half of it at the reference, all of it for a rejected response
+    that is gone, nothing for a chosen one that has won.
+    Properties: The implicit reward is below beta log 2.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.
     """
@@ -92,11 +97,13 @@ class AlphaDpo:
 
         L = softplus(-m),    m = beta f'(u(y0)) - beta f'(u(y1)),    f'(u) = (1 - u^-alpha)/alpha,    u = pi/pi_ref
 
+    Symbols:
     alpha   in (0, 1), THE PAPER'S; some libraries store 1 - alpha.
     beta    weight of the divergence, > 0.
 
-    The implicit reward is below beta/alpha. Gradient weights are those of DPO times u^-alpha, the exponent
-    -alpha log u cut at 80. Raises ValueError for parameters out of range.
+    Gradient: weights are those of DPO times u^-alpha, the exponent -alpha log u cut at 80.
+    Properties: The implicit reward is below beta/alpha.
+    Raises: ValueError for parameters out of range.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.
     """
@@ -105,6 +112,7 @@ class AlphaDpo:
     alpha: float = 0.5
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

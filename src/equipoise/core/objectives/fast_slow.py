@@ -1,4 +1,4 @@
-"""Fast-slow chasing: two policies learn the same preferences, one ahead of the other."""
+"""Online fast-slow DPO: two policies trained on the same preferences at different learning rates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 LARGEST_LOGIT = 10.0
@@ -15,22 +16,24 @@ LARGEST_LOGIT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class FastSlowDpo:
-    """Online fast-slow DPO: DPO for each of two modules, and a contest of their margins.
+    """Online fast-slow DPO (OFS-DPO): DPO of one of two modules, plus a contest between their margins.
 
         L = softplus(-beta h) + chase L_FS    for the fast module (the rival is slow)
         L = softplus(-beta h) - chase L_FS    for the slow module (the rival is fast)
         L_FS = softplus(-beta (h_fast - h_slow)),    h = [log pi(y0) - log pi_ref(y0)] - [log pi(y1) - log pi_ref(y1)]
 
+    Symbols:
     y0, y1   preferred and dispreferred response; log-probs are sums over response tokens.
     rival    the other module, frozen (anchor "rival"); pi_ref (anchor "reference") cancels in L_FS.
     beta     inverse strength of the implicit reward, > 0.
     chase    weight of the contest, >= 0.
     slow     which of the two the trained policy is.
 
-    Gradient through the trained module only. chase = 0 is DPO. Where both agree L_FS = log 2 and either contest
-    pulls its own h by -chase beta/2, upwards: the two are told apart by their learning rates. -L_FS has no lower
-    bound in h_slow, so the logit beta (h_fast - h_slow) is clamped to +-10, beyond which the contest has no
-    gradient. Raises ValueError for parameters out of range.
+    Gradient: through the trained module only. chase = 0 is DPO.
+    Properties: Where both agree L_FS = log 2 and either contest pulls its own h by -chase beta/2, upwards: the two are
+    told apart by their learning rates. -L_FS has no lower bound in h_slow, so the logit beta (h_fast - h_slow) is
+    clamped to +-10, beyond which the contest has no gradient.
+    Raises: ValueError for parameters out of range.
 
     Source: Qi et al. 2024 (2406.05534), equations 3-6 as read in a third party's code, whose clamp this is.
     """
@@ -40,6 +43,7 @@ class FastSlowDpo:
     slow: bool = False
     anchors: ClassVar[tuple[str, ...]] = ("reference", "rival")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
     parameters: ClassVar[tuple[str, ...]] = ("beta", "chase")
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from torch import relu
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import likelihood_loss, margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -18,10 +19,12 @@ class Hinge:
 
         L = max(0, 1 - gamma [ log pi(y0) - log pi(y1) ])
 
+    Symbols:
     gamma   > 0; the margin asked for is 1/gamma nats of summed log-probs.
 
-    Zero loss and zero gradient once the margin is met, and 0 at the kink. Without a reference a long rejected
-    response has met it from the start. Raises ValueError unless gamma > 0.
+    Properties: Zero loss and zero gradient once the margin is met, and 0 at the kink. Without a reference a long
+    rejected response has met it from the start.
+    Raises: ValueError unless gamma > 0.
 
     Source: Liu et al. 2023 (2309.06657), section 3, where it shows reward hacking; the paper's text.
     """
@@ -29,6 +32,7 @@ class Hinge:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -44,10 +48,11 @@ class HingeNorm:
 
         L = max(0, 1 - gamma [ log-ratio(y0) - log-ratio(y1) ])
 
+    Symbols:
     gamma   > 0; a pair is left alone once its log-ratios stand 1/gamma nats apart.
 
-    1 at pi = pi_ref. Zero loss and zero gradient once the margin is met, and 0 at the kink. Raises ValueError
-    unless gamma > 0.
+    Properties: 1 at pi = pi_ref. Zero loss and zero gradient once the margin is met, and 0 at the kink.
+    Raises: ValueError unless gamma > 0.
 
     Source: Liu et al. 2023 (2309.06657), section 3; checked against TRL's "hinge", whose beta is gamma.
     """
@@ -55,6 +60,7 @@ class HingeNorm:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -70,11 +76,13 @@ class Slic:
 
         L = max(0, delta - log pi(y0) + log pi(y1)) - lam log pi(y0)
 
+    Symbols:
     delta   margin asked for between summed log-probs, > 0.
     lam     weight of the likelihood loss, >= 0; sums, no token mean.
 
-    delta times `Hinge` with gamma = 1/delta, and the likelihood loss. The paper regularises towards a target that
-    may be another response; here it is the chosen one. Raises ValueError for parameters out of range.
+    Properties: delta times `Hinge` with gamma = 1/delta, and the likelihood loss. The paper regularises towards a
+    target that may be another response; here it is the chosen one.
+    Raises: ValueError for parameters out of range.
 
     Source: Zhao et al. 2023 (2305.10425), checked against HALOs.
     """
@@ -83,6 +91,7 @@ class Slic:
     lam: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(delta=self.delta)

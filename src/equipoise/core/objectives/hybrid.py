@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -19,15 +20,17 @@ class Hypo:
         L = softplus(-beta [lr(y0) - lr(y1)]) + lam mean_i sg[ lr(y_i) - mean_{j != i} lr(y_j) ] log pi(y_i)
         lr(y) = log pi(y) - log pi_ref(y),    i, j over the candidates 2, 3, ...
 
+    Symbols:
     y0, y1     preferred and dispreferred response of the data.
     y2, ...    k >= 1 fresh samples of pi itself; for k = 1 there is no baseline.
     beta       inverse strength of the implicit reward, > 0.
     lam        weight of KL(pi||pi_ref), >= 0.
 
-    The KL term is a surrogate: its bracket is detached, its expected gradient is lam grad KL(pi||pi_ref) =
-    lam E_pi[ (lr - KL) grad log pi ], zero at pi = pi_ref. (The gradient through lr itself has expectation zero
-    and would only add noise.) lam = 0 is DPO. It makes the minimiser unique where the data say nothing.
-    Raises ValueError for parameters out of range and for fewer than three candidates.
+    Properties: The KL term is a surrogate: its bracket is detached, its expected gradient is lam grad
+    KL(pi||pi_ref) = lam E_pi[ (lr - KL) grad log pi ], zero at pi = pi_ref. (The gradient through lr itself has
+    expectation zero and would only add noise.) lam = 0 is DPO. It makes the minimiser unique where the data say
+    nothing.
+    Raises: ValueError for parameters out of range and for fewer than three candidates.
 
     Source: Song et al. 2024 (2406.01462), the objective; the estimator is DERIVED (leave-one-out from the paper's
     table of hyperparameters).
@@ -37,8 +40,7 @@ class Hypo:
     lam: float = 0.01
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 3
-    group: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -62,6 +64,7 @@ class Sail:
         L(z) = -F - generation sg[F] (log pi(y0) + log pi(y1)) - preference sg[F] log p(z)
         F = log sigma(u),    u = beta [lr(y0) - lr(y1)],    lr(y) = log pi(y) - log pi_ref(y)
 
+    Symbols:
     y0, y1       two fresh samples of pi (or recorded responses, with generation = 0); z says "y0 beats y1".
     beta         inverse strength of the implicit reward, > 0.
     generation   weight >= 0 of the gradient through the responses; 1 is the exact one.
@@ -69,12 +72,12 @@ class Sail:
                  Above 0 the policy is its own judge, z ~ Bernoulli(sigma(u)), p(z) = sigma(u), and the loss is
                  sg[sigma(u)] L(z) + sg[sigma(-u)] L(turned round), the exact expectation: any given label is ignored.
 
-    Surrogate where a weight is not 0. With both 0 it is (iterative) DPO. With generation = 1 the expected gradient
-    is that of E_{y ~ pi}[-F], samples included; for preference = 1 the loss of a pair is the binary entropy of
-    sigma(u) with the derivative -u sigma(u) sigma(-u): self-labelling sharpens any margin and is flat at u = 0.
-    A baseline subtracted from sg[F] leaves the expected gradient as it is. The three designs: data and own labels
-    (0, 1), own responses and own labels (1, 1), own responses and an oracle's labels (1, 0).
-    Raises ValueError for parameters out of range.
+    Properties: Surrogate where a weight is not 0. With both 0 it is (iterative) DPO. With generation = 1 the expected
+    gradient is that of E_{y ~ pi}[-F], samples included; for preference = 1 the loss of a pair is the binary entropy of
+    sigma(u) with the derivative -u sigma(u) sigma(-u): self-labelling sharpens any margin and is flat at u = 0. A
+    baseline subtracted from sg[F] leaves the expected gradient as it is. The three designs: data and own labels (0, 1),
+    own responses and own labels (1, 1), own responses and an oracle's labels (1, 0).
+    Raises: ValueError for parameters out of range.
 
     Source: Ding et al. 2024 (2406.15567), the bilevel objective; gradient and surrogate DERIVED, designs RECALLED.
     """
@@ -84,7 +87,7 @@ class Sail:
     preference: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(surrogate=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

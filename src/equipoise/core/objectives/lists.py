@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerCandidate, PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 Lambdas = Literal["ranks", "ones"]
@@ -30,15 +31,17 @@ class PlackettLuce:
 
         L = sum_i [ log( exp h_i + sum_{j: R_j < R_i} exp h_j ) - h_i ],    h_i = beta lr(y_i)
 
+    Symbols:
     y_1..y_K   two or more responses in any order, R their rewards, of which only the order counts.
     lr         log pi(y) - log pi_ref(y), summed over response tokens.
     beta       inverse strength of the implicit reward, > 0.
 
-    Gradient through pi only. Without ties it is minus the log-likelihood of the ranking in the Plackett-Luce model,
-    best first, the last choice being certain. Tied responses do not compete with each other (DERIVED; the model itself
-    has no ties): if all are tied the loss is 0. K = 2 is DPO. Adding c(x) to log-probs or rewards changes nothing.
-    Metric `concordant`: share of the untied pairs that the implicit reward puts in the right order. Raises ValueError
-    unless beta > 0 and for fewer than two responses.
+    Gradient: through pi only.
+    Properties: Without ties it is minus the log-likelihood of the ranking in the Plackett-Luce model, best first, the
+    last choice being certain. Tied responses do not compete with each other (DERIVED; the model itself has no ties): if
+    all are tied the loss is 0. K = 2 is DPO. Adding c(x) to log-probs or rewards changes nothing. Metric `concordant`:
+    share of the untied pairs that the implicit reward puts in the right order.
+    Raises: ValueError unless beta > 0 and for fewer than two responses.
 
     Source: Rafailov et al. 2023 (2305.18290), the Plackett-Luce case of the appendix, RECALLED.
     """
@@ -46,8 +49,7 @@ class PlackettLuce:
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -66,6 +68,7 @@ class Tpo:
         L = sum_{i,j: R_i > R_j} lambda_ij softplus(-(s_i - s_j)),    s_i = beta sum_k w_ik lr_k(y_i)
         lambda_ij = (g_i - g_j) | 1/log(1 + rank_i) - 1/log(1 + rank_j) |,    lambdas "ones": lambda_ij = 1
 
+    Symbols:
     y_1..y_K   two or more responses in any order, R their rewards.
     lr_k       log-ratio to the reference of token k; w_ik the weight "step" of its token, constant, 1 unless `steps`.
     rank_i     1, 2, .. by the current s_i, the larger reward first where two are equal; constant.
@@ -73,10 +76,11 @@ class Tpo:
     steps      read the weights "step": with mean 1 over a response's steps they leave the scale of DPO's rewards.
     beta       inverse strength of the implicit reward, > 0.
 
-    Gradient through pi in the log-ratios only. Ties in R give no pair; if all are tied the loss is 0. At pi = pi_ref
-    every s_i is 0: without the second key of the ranking no lambda would differ from 0 and training could not begin.
-    K = 2 with lambdas "ones" is DPO. Metric `concordant` as in `PlackettLuce`. Raises ValueError for parameters out of
-    range, for fewer than two responses, and where `steps` finds no weights.
+    Gradient: through pi in the log-ratios only.
+    Properties: Ties in R give no pair; if all are tied the loss is 0. At pi = pi_ref every s_i is 0: without the second
+    key of the ranking no lambda would differ from 0 and training could not begin. K = 2 with lambdas "ones" is DPO.
+    Metric `concordant` as in `PlackettLuce`.
+    Raises: ValueError for parameters out of range, for fewer than two responses, and where `steps` finds no weights.
 
     Source: Liao et al. 2024 (2410.12854), RECALLED: lambda rank loss and adaptive step reward; gains of rewards that
     do not overflow, the breaking of ties and the scale of w are DERIVED. The released code has the sign reversed.
@@ -88,8 +92,6 @@ class Tpo:
     steps: bool = False
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -99,12 +101,9 @@ class Tpo:
             raise ValueError(f"gain must be one of {get_args(Gain)}, got {self.gain!r}")
 
     @property
-    def tokens(self) -> bool:
-        return self.steps
-
-    @property
-    def token_weights(self) -> tuple[str, ...]:
-        return ("step",) if self.steps else ()
+    def reads(self) -> Reads:
+        weights = ("step",) if self.steps else ()
+        return Reads(rewards=True, group=True, tokens=self.steps, token_weights=weights)
 
     def __call__(self, scores: Scores) -> Losses:
         s = self.beta * self._ratios(scores)

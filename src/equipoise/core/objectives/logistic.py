@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -19,12 +20,15 @@ class Cdpo:
         L = (1 - e) * softplus(-m) + e * softplus(m),
         m = beta * [ (log pi(y0) - log pi_ref(y0)) - (log pi(y1) - log pi_ref(y1)) ]
 
+    Symbols:
     y0, y1       preferred and dispreferred response; log-probs are sums over response tokens.
     beta         inverse strength of the implicit reward, > 0.
     smoothing    e, the assumed probability that a label is flipped, in [0, 1/2].
 
-    Gradient through pi only. The unique minimiser for e > 0 is m* = log((1 - e)/e), the minimum the binary
-    entropy H(e). Not unbiased for the clean loss. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: The unique minimiser for e > 0 is m* = log((1 - e)/e), the minimum the binary entropy H(e). Not unbiased
+    for the clean loss.
+    Raises: ValueError for parameters out of range.
 
     Source: E. Mitchell, "A note on DPO with noisy preferences" (2023), checked against the author's code.
     """
@@ -33,6 +37,7 @@ class Cdpo:
     smoothing: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -50,9 +55,9 @@ def Dpo(*, beta: float = 0.1) -> Cdpo:
 
         L = softplus(-m) = -log sigma(m),   m = beta * [ log-ratio(y0) - log-ratio(y1) ]
 
-    The case `smoothing=0` of `Cdpo`. At pi = pi_ref the loss is log 2; the gradient weights on the two
-    log-probs are -beta*sigma(-m) and +beta*sigma(-m). Under Bradley-Terry labels with reward r and full
-    support the minimiser is proportional to pi_ref * exp(r/beta).
+    Properties: The case `smoothing=0` of `Cdpo`. At pi = pi_ref the loss is log 2; the gradient weights on the two
+    log-probs are -beta*sigma(-m) and +beta*sigma(-m). Under Bradley-Terry labels with reward r and full support the
+    minimiser is proportional to pi_ref * exp(r/beta).
 
     Source: Rafailov et al. 2023 (2305.18290), eq. 7; checked against the authors' code.
     """
@@ -65,15 +70,17 @@ class AsymmetricRdpo:
 
         L = [ (1 - e') softplus(-m) - e softplus(m) ] / (1 - e - e') = softplus(-m) - e/(1 - e - e') m
 
+    Symbols:
     m       beta [ log-ratio(y0) - log-ratio(y1) ].
     flip    e, the probability that a pair whose TRUE order is the one observed here is recorded turned round.
     other   e', the same for pairs of the opposite true order; e + e' < 1.
 
-    For labels that depend on which response was shown first: rows in which the first one was chosen get
-    (flip, other), the rows in which it was not get the two exchanged. Labels must be certain: an expectation over
-    a label would use one pair of rates for both orders. Over the true label of either order the expected loss is
-    that of DPO on clean labels. Gradient through pi only; not bounded below. `flip = other` is `Rdpo`.
-    Raises ValueError for parameters out of range.
+    Gradient: through pi only; not bounded below.
+    Properties: For labels that depend on which response was shown first: rows in which the first one was chosen get
+    (flip, other), the rows in which it was not get the two exchanged. Labels must be certain: an expectation over a
+    label would use one pair of rates for both orders. Over the true label of either order the expected loss is that of
+    DPO on clean labels. `flip = other` is `Rdpo`.
+    Raises: ValueError for parameters out of range.
 
     Source: the correction for class-dependent label noise (Natarajan et al. 2013) put to 2403.00409; DERIVED.
     """
@@ -83,6 +90,7 @@ class AsymmetricRdpo:
     other: float = 0.2
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -101,13 +109,15 @@ class Rdpo:
 
         L = [ (1 - e) softplus(-m) - e softplus(m) ] / (1 - 2e) = softplus(-m) - e/(1 - 2e) m
 
+    Symbols:
     m       beta [ log-ratio(y0) - log-ratio(y1) ]; log-probs are sums over response tokens.
     flip    e, the probability that a recorded label is turned round, in [0, 1/2).
 
-    (1 - e) L(m) + e L(-m) = softplus(-m) for every m: the expectation over flips is DPO on clean labels, where
-    conservative DPO is biased. The gradient weight beta [ sigma(-m) + e/(1 - 2e) ] never vanishes, so confident
+    Properties: (1 - e) L(m) + e L(-m) = softplus(-m) for every m: the expectation over flips is DPO on clean labels,
+    where conservative DPO is biased. The gradient weight beta [ sigma(-m) + e/(1 - 2e) ] never vanishes, so confident
     pairs are pushed for ever: NOT bounded below, L/m -> -e/(1 - 2e). Stop early, or watch the KL. A wrong rate e'
-    leaves a bias in proportion to (e - e')/(1 - 2e'). Raises ValueError for parameters out of range.
+    leaves a bias in proportion to (e - e')/(1 - 2e').
+    Raises: ValueError for parameters out of range.
 
     Source: Ray Chowdhury et al. 2024 (2403.00409), checked against TRL's "robust".
     """
@@ -116,6 +126,7 @@ class Rdpo:
     flip: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -132,9 +143,11 @@ class RsoNorm:
 
         L = softplus(-gamma [ log-ratio(y0) - log-ratio(y1) ])
 
+    Symbols:
     gamma   inverse strength of the implicit reward, > 0; not tied to the temperature beta of RSO's sampler.
 
-    The loss of `Dpo` with beta = gamma; what makes it RSO is the sampler. Raises ValueError unless gamma > 0.
+    Properties: The loss of `Dpo` with beta = gamma; what makes it RSO is the sampler.
+    Raises: ValueError unless gamma > 0.
 
     Source: Liu et al. 2023 (2309.06657), section 3; the paper's text.
     """
@@ -142,6 +155,7 @@ class RsoNorm:
     gamma: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
@@ -156,12 +170,13 @@ class DpoNorm:
 
         L = softplus(-beta [ log-ratio(y0)/|y0| - log-ratio(y1)/|y1| ])
 
+    Symbols:
     |y|     number of scored tokens.
     beta    > 0, about the mean length times that of `Dpo`.
 
-    The loss of `Dpo` on token means. A token of a response is pulled by beta/|y|, so that long responses have no
-    larger margins for their length. With gamma = 0 and without the reference it is SimPO. Raises ValueError unless
-    beta > 0, or where the batch carries no lengths.
+    Properties: The loss of `Dpo` on token means. A token of a response is pulled by beta/|y|, so that long responses
+    have no larger margins for their length. With gamma = 0 and without the reference it is SimPO.
+    Raises: ValueError unless beta > 0, or where the batch carries no lengths.
 
     Source: "sigmoid_norm" of TRL, read there; its beta of 5 is from Tulu 3 (2411.15124), RECALLED.
     """
@@ -169,6 +184,7 @@ class DpoNorm:
     beta: float = 5.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -183,11 +199,14 @@ class OffsetDpo:
 
         L = softplus(offset - m),    m = beta [ log-ratio(y0) - log-ratio(y1) ]
 
+    Symbols:
     beta      inverse strength of the implicit reward, > 0.
     offset    in units of the implicit reward, >= 0; the same for every pair. `Odpo` has one for each.
 
-    Gradient through pi only. The weight sigma(offset - m) is one half at m = offset in place of m = 0: pairs are
-    pushed longer. offset = 0 is DPO. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: The weight sigma(offset - m) is one half at m = offset in place of m = 0: pairs are pushed longer.
+    offset = 0 is DPO.
+    Raises: ValueError for parameters out of range.
 
     Source: Amini et al. 2024 (2402.10571), with a constant offset; RECALLED.
     """
@@ -196,6 +215,7 @@ class OffsetDpo:
     offset: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -212,12 +232,15 @@ class Odpo:
 
         L = softplus(alpha log|r0 - r1| - m),    m = beta sign(r0 - r1) [ log-ratio(y0) - log-ratio(y1) ]
 
+    Symbols:
     r       a score for each response (a reward model's, a rating); the higher one is preferred, no label is read.
     beta    inverse strength of the implicit reward, > 0.
     alpha   weight of the offset, > 0. A score difference of 1 has offset 0.
 
-    Gradient through pi only. Equal scores have an offset of minus infinity: the pair counts for nothing. Adding a
-    constant to all scores changes nothing. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: Equal scores have an offset of minus infinity: the pair counts for nothing. Adding a constant to all
+    scores changes nothing.
+    Raises: ValueError for parameters out of range.
 
     Source: Amini et al. 2024 (2402.10571), the logarithmic offset, checked against the authors' code.
     """
@@ -226,7 +249,7 @@ class Odpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, alpha=self.alpha)

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid, softplus
 from equipoise.core.numerics import bounded_exp
 from equipoise.core.objectives.base import positive
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -22,11 +23,14 @@ class ExoPair:
         L = KL( (sigma(m), sigma(-m)) || (1 - e, e) )
           = sigma(m) [ log sigma(m) - log(1 - e) ] + sigma(-m) [ log sigma(-m) - log e ]
 
+    Symbols:
     m           beta [ log-ratio(y0) - log-ratio(y1) ].
     smoothing   e, the probability given to the other order, in (0, 1/2).
 
-    Gradient through pi only. Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e),
-    flat on both sides far from it; e = 0 would be infinite. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e), flat on both
+    sides far from it; e = 0 would be infinite.
+    Raises: ValueError for parameters out of range.
 
     Source: Ji et al. 2024 (2402.00856), eq. 16; checked against TRL's "exo_pair".
     """
@@ -35,6 +39,7 @@ class ExoPair:
     smoothing: float = 0.001
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -53,12 +58,14 @@ class DiscoPop:
 
         L = (1 - k) softplus(-m) + k e^-m,    k = sigma(m / temperature)
 
+    Symbols:
     m             beta [ log-ratio(y0) - log-ratio(y1) ].
     temperature   width of the blend, > 0.
 
-    Gradient through pi only. (log 2 + 1)/2 at pi = pi_ref. NOT monotone: with the default temperature the loss
-    rises through m = 0, so that the first step from the reference LOWERS the margin of a pair; it falls again from
-    about m = 0.1 on. Raises ValueError for parameters out of range.
+    Gradient: through pi only.
+    Properties: (log 2 + 1)/2 at pi = pi_ref. NOT monotone: with the default temperature the loss rises through m = 0,
+    so that the first step from the reference LOWERS the margin of a pair; it falls again from about m = 0.1 on.
+    Raises: ValueError for parameters out of range.
 
     Source: Lu et al. 2024 (2406.08414), eq. 5; checked against TRL's "discopop". The slope is DERIVED.
     """
@@ -67,6 +74,7 @@ class DiscoPop:
     temperature: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, temperature=self.temperature)

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerCandidate
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores, TokenScores
 
 
@@ -20,14 +21,17 @@ class Tdpo:
         L = softplus(-m),    m = beta ( U - alpha D ),    U = sum_k lr_k(y0) - sum_k lr_k(y1)
         D = sum_k K_k(y1) - sum_k K_k(y0),                K_k(y) = KL( pi_ref(.|y_<k) || pi(.|y_<k) )
 
+    Symbols:
     y0, y1   preferred and dispreferred response; lr_k(y) = log pi(y_k|y_<k) - log pi_ref(y_k|y_<k).
     beta     inverse strength of the implicit reward, > 0.
     alpha    weight of the divergences, >= 0; 0 is DPO.
     still    detach the chosen response's divergence, so that only the rejected one's is held down.
 
-    Gradient through pi in the log-ratios and in both K (one, if `still`); the reference's whole law is read. At pi =
-    pi_ref every K and its gradient are 0, so value (log 2) and gradient are DPO's. D has no lower bound in K(y0): with
-    `still` off the loss also pays for a chosen response that drifts. Raises ValueError for parameters out of range.
+    Gradient: through pi in the log-ratios and in both K (one, if `still`). The reference's full next-token
+    distribution is read.
+    Properties: At pi = pi_ref every K and its gradient are 0, so value (log 2) and gradient are DPO's. D has no lower
+    bound in K(y0): with `still` off the loss also pays for a chosen response that drifts.
+    Raises: ValueError for parameters out of range.
 
     Source: Zeng et al. 2024 (2404.11999), RECALLED; without `still` and with alpha = 1 it is SparsePO (2410.05102,
     checked against its authors' code) at masks of 1.
@@ -38,8 +42,7 @@ class Tdpo:
     still: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    tokens: ClassVar[bool] = True
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
+    reads: ClassVar[Reads] = Reads(tokens=True, divergences=("reference",))
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -81,6 +84,7 @@ class SparsePo:
         U = sum_k m_u(y0_k) lr_k(y0) - sum_k m_u(y1_k) lr_k(y1)
         D = sum_k m_d(y1_k) K_k(y1)  - sum_k m_d(y0_k) K_k(y0),    K_k(y) = KL( pi_ref(.|y_<k) || pi(.|y_<k) )
 
+    Symbols:
     y0, y1       preferred and dispreferred response; lr_k(y) = log pi(y_k|y_<k) - log pi_ref(y_k|y_<k).
     m_u, m_d     weights "utility" and "divergence" of the tokens, >= 0. Constants (MaPO), or learned: then the
                  gradient flows into them too.
@@ -88,9 +92,10 @@ class SparsePo:
     beta         inverse strength of the implicit reward, > 0.
     l1_u, l1_d   weights of the norms, >= 0. For one common mask they add up.
 
-    Gradient through pi in the log-ratios and both K. At pi = pi_ref it is log 2 and the norms, for any mask. m_u = 1
-    and m_d = 0 is DPO, m_u = m_d = 1 TDPO1, both masks 0 have no gradient in pi. Metrics: `kept`, the share of tokens
-    whose mask m_u is not 0. Raises ValueError for parameters out of range.
+    Gradient: through pi in the log-ratios and both K.
+    Properties: At pi = pi_ref it is log 2 and the norms, for any mask. m_u = 1 and m_d = 0 is DPO, m_u = m_d = 1 TDPO1,
+    both masks 0 have no gradient in pi. Metrics: `kept`, the share of tokens whose mask m_u is not 0.
+    Raises: ValueError for parameters out of range.
 
     Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code.
     """
@@ -100,9 +105,9 @@ class SparsePo:
     l1_d: float = 0.001
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    tokens: ClassVar[bool] = True
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
-    token_weights: ClassVar[tuple[str, ...]] = ("utility", "divergence")
+    reads: ClassVar[Reads] = Reads(
+        tokens=True, divergences=("reference",), token_weights=("utility", "divergence")
+    )
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -110,7 +115,7 @@ class SparsePo:
 
     def __call__(self, scores: Scores) -> Losses:
         tokens = scores.by_token()
-        m_u, m_d = (tokens.weight(name)[:, :2] for name in self.token_weights)
+        m_u, m_d = (tokens.weight(name)[:, :2] for name in self.reads.token_weights)
         gain, drift = masked_sums(tokens, m_u, m_d)
         margin = self.beta * ((gain[:, 0] - gain[:, 1]) - (drift[:, 1] - drift[:, 0]))
         norms = self.l1_u * m_u.abs().sum(dim=(1, 2)) + self.l1_d * m_d.abs().sum(dim=(1, 2))

@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -25,6 +26,7 @@ class OfRewards(ABC):
     beta: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -43,11 +45,13 @@ class NcaPair(OfRewards):
 
         L = softplus(-h0) + softplus(h0)/2 + softplus(h1)/2
 
+    Symbols:
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
-    Gradient through pi only. The pull on the chosen response turns round beyond sigma(h0) = 2/3, so its likelihood
-    stays bounded; that of the rejected one is pushed down for ever. 2 log 2 at pi = pi_ref. Raises ValueError
-    unless beta > 0.
+    Gradient: through pi only.
+    Properties: The pull on the chosen response turns round beyond sigma(h0) = 2/3, so its likelihood stays bounded;
+    that of the rejected one is pushed down for ever. 2 log 2 at pi = pi_ref.
+    Raises: ValueError unless beta > 0.
 
     Source: Chen et al. 2024 (2402.05369), checked against TRL's "nca_pair"; the bound is DERIVED.
     """
@@ -62,10 +66,13 @@ class BcoPair(OfRewards):
 
         L = softplus(-h0) + softplus(h1)
 
+    Symbols:
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
-    Gradient through pi only. A classifier of each response by itself: an upper bound of the DPO loss of the pair.
-    2 log 2 at pi = pi_ref. Raises ValueError unless beta > 0.
+    Gradient: through pi only.
+    Properties: A classifier of each response by itself: an upper bound of the DPO loss of the pair. 2 log 2 at
+    pi = pi_ref.
+    Raises: ValueError unless beta > 0.
 
     Source: Jung et al. 2024 (2404.04656), checked against TRL's "bco_pair".
     """
@@ -80,10 +87,13 @@ class ApoZero(OfRewards):
 
         L = sigma(-h0) + sigma(h1)
 
+    Symbols:
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
-    Gradient through pi only, at most beta/4 and fading on both sides: bounded in [0, 2], so that one pair, also a
-    mislabelled one, has a limited say. 1 at pi = pi_ref. Raises ValueError unless beta > 0.
+    Gradient: through pi only, at most beta/4 and fading on both sides: bounded in [0, 2], so that one pair, also a
+    mislabelled one, has a limited say.
+    Properties: 1 at pi = pi_ref.
+    Raises: ValueError unless beta > 0.
 
     Source: D'Oosterlinck et al. 2024 (2408.06266), eq. 7; checked against TRL's "apo_zero".
     """
@@ -98,11 +108,13 @@ class ApoDown(OfRewards):
 
         L = sigma(h0) + sigma(h1 - h0)
 
+    Symbols:
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
-    Gradient through pi only. At pi = pi_ref the two pulls on the chosen response cancel exactly and the rejected one
-    is pushed down; from then on the chosen one falls too. Bounded in [0, 2]; 1 at pi = pi_ref. Raises ValueError
-    unless beta > 0.
+    Gradient: through pi only.
+    Properties: At pi = pi_ref the two pulls on the chosen response cancel exactly and the rejected one is pushed down;
+    from then on the chosen one falls too. Bounded in [0, 2]; 1 at pi = pi_ref.
+    Raises: ValueError unless beta > 0.
 
     Source: D'Oosterlinck et al. 2024 (2408.06266), eq. 8; checked against TRL's "apo_down".
     """

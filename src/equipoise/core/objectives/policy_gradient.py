@@ -19,6 +19,7 @@ from torch import Tensor
 from equipoise.core.dims import PerCandidate
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 LARGEST_LOG_RATIO = 20.0  # nats: exp of more says nothing and overflows float32
@@ -55,13 +56,15 @@ class Reinforce:
 
         L = -mean_i sg[ R_i - 1/2 - tau lr(y_i) ] log pi(y_i),    lr(y) = log pi(y) - log pi_ref(y)
 
+    Symbols:
     y_i    one or more fresh samples of pi.
     R_i    P(y_i > y') against a sample y' of the opponent, or the win rate P(y_i > q) itself.
     tau    KL weight of the game, >= 0.
 
-    Surrogate: the bracket is detached. The expected gradient is minus that of E_pi R - tau KL(pi||pi_ref), R held
-    fixed; it vanishes at pi_ref exp(P(y > q)/tau)/Z. With the opponent pi^(1-b) pi_ref^b this is Nash-MD-PG, with
-    the opponent pi self-play. Raises ValueError unless tau >= 0.
+    Gradient: of a surrogate: the bracket is detached.
+    Properties: The expected gradient is minus that of E_pi R - tau KL(pi||pi_ref), R held fixed; it vanishes at pi_ref
+    exp(P(y > q)/tau)/Z. With the opponent pi^(1-b) pi_ref^b this is Nash-MD-PG, with the opponent pi self-play.
+    Raises: ValueError unless tau >= 0.
 
     Source: Munos et al. 2023 (2312.00886), the gradient of Nash-MD-PG; for tau = 0 Swamy et al. 2024
     (2401.04056), whose form here is DERIVED.
@@ -70,9 +73,7 @@ class Reinforce:
     tau: float = 0.008
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)
@@ -87,13 +88,15 @@ class Rloo:
 
         L = -mean_i sg[ R_t(y_i) - mean_{j != i} R_t(y_j) ] log pi(y_i),    R_t(y) = R(y) - tau lr(y)
 
+    Symbols:
     y_1..y_K   two or more fresh samples of pi, R their rewards.
     lr         log pi(y) - log pi_ref(y).
     tau        KL weight, >= 0.
 
-    Surrogate: the bracket is detached. The expected gradient is minus that of E_pi R - tau KL(pi||pi_ref), R held
-    fixed. Adding c(x) to rewards or log-probs changes nothing. Raises ValueError unless tau >= 0, and for fewer
-    than two responses.
+    Gradient: of a surrogate: the bracket is detached.
+    Properties: The expected gradient is minus that of E_pi R - tau KL(pi||pi_ref), R held fixed. Adding c(x) to rewards
+    or log-probs changes nothing.
+    Raises: ValueError unless tau >= 0, and for fewer than two responses.
 
     Source: Kool, van Hoof and Welling 2019; for language models Ahmadian et al. 2024 (2402.14740). RECALLED.
     """
@@ -101,9 +104,7 @@ class Rloo:
     tau: float = 0.05
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)
@@ -118,6 +119,7 @@ class Mpo:
 
         L = -mean_i sg[ R_i - 1/2 - alpha log(pi/pi_m)(y_i) - (1/eta) log(pi/pi_t)(y_i) ] log pi(y_i)
 
+    Symbols:
     y_i      one or more fresh samples of pi.
     R_i      P(y_i > y') with y' ~ pi_t, or the win rate P(y_i > pi_t).
     pi_m     the magnet (anchor "magnet"), refreshed every few rounds; pi_t the anchor "previous".
@@ -125,10 +127,11 @@ class Mpo:
     eta      STEP, > 0.
     real_time   False: the magnet's term is charged as sampled, alpha log(pi_t/pi_m), and stands still in a round.
 
-    Surrogate: the bracket is detached. The expected gradient is minus that of E_pi R - alpha KL(pi||pi_m)
-    - (1/eta) KL(pi||pi_t), R held fixed, with the maximiser pi ~ [ pi_t pi_m^(eta alpha) exp(eta R) ]^(1/(1 +
-    eta alpha)); charged as sampled, pi ~ pi_t^(1 - eta alpha) pi_m^(eta alpha) exp(eta R). alpha = 0 is a step of
-    multiplicative weights. Raises ValueError for parameters out of range.
+    Gradient: of a surrogate: the bracket is detached.
+    Properties: The expected gradient is minus that of E_pi R - alpha KL(pi||pi_m) - (1/eta) KL(pi||pi_t), R held fixed,
+    with the maximiser pi ~ [ pi_t pi_m^(eta alpha) exp(eta R) ]^(1/(1 + eta alpha)); charged as sampled, pi ~ pi_t^(1 -
+    eta alpha) pi_m^(eta alpha) exp(eta R). alpha = 0 is a step of multiplicative weights.
+    Raises: ValueError for parameters out of range.
 
     Source: Wang et al. 2024 (2410.16714) for the game; the loss is DERIVED, the practice RECALLED, and so is that
     `real_time` tells MPO-RT from MPO.
@@ -139,9 +142,7 @@ class Mpo:
     real_time: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("magnet", "previous")
     candidates: ClassVar[int] = 1
-    group: ClassVar[bool] = True
-    rewarded: ClassVar[bool] = True
-    surrogate: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True, surrogate=True)
 
     def __post_init__(self) -> None:
         not_negative(alpha=self.alpha)
@@ -161,16 +162,18 @@ class P3o:
         L = -[ min(d rho_0, d clip(rho_0)) + min(-d rho_1, -d clip(rho_1)) ]    joint = False
         L = -min(|d| w, |d| clip(w)),    w = rho_better/rho_worse               joint = True
 
+    Symbols:
     y_0, y_1   two samples of pi_t (anchor "previous"); r their rewards; better and worse by R.
     tau        KL weight of the reward, >= 0.
     clip       epsilon of clip(u) = clamp(u, 1 - epsilon, 1 + epsilon), in (0, 1).
 
-    Gradient through pi in the ratios; R is constant. A log-ratio above 20 nats counts as 20. At pi = pi_t both
-    forms have the gradient -(R_0 - R_1)/2 grad[log pi(y_0) - log pi(y_1)], the leave-one-out policy gradient of
-    two samples; the sign between the log-probs is a minus, with a plus it would vanish in expectation. R_0 = R_1
-    gives no update, adding c(x) to the rewards changes nothing (in the joint form nor to the log-probs).
-    `joint = False` is `Ppo` on two whole responses with their leave-one-out advantages. Raises ValueError for
-    parameters out of range.
+    Gradient: through pi in the ratios; R is constant.
+    Properties: A log-ratio above 20 nats counts as 20. At pi = pi_t both forms have the gradient -(R_0 - R_1)/2
+    grad[log pi(y_0) - log pi(y_1)], the leave-one-out policy gradient of two samples; the sign between the log-probs is
+    a minus, with a plus it would vanish in expectation. R_0 = R_1 gives no update, adding c(x) to the rewards changes
+    nothing (in the joint form nor to the log-probs). `joint = False` is `Ppo` on two whole responses with their
+    leave-one-out advantages.
+    Raises: ValueError for parameters out of range.
 
     Source: Wu et al. 2023 (2310.00212). The gradient from the paper's text, both clippings DERIVED; the joint
     form is written with the better response on top, so that the order of the pair does not matter.
@@ -181,7 +184,7 @@ class P3o:
     joint: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
-    rewarded: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(rewards=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)

@@ -1,4 +1,4 @@
-"""A pair loss that also learns to say why the chosen response is better."""
+"""Rationale-augmented pair losses: the policy also learns why the chosen response is better."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import ClassVar, Literal, get_args
 
 from torch.nn.functional import softplus
 
-from equipoise.core.objectives.base import Objective, OnAPair, not_negative
+from equipoise.core.objectives.base import Objective, not_negative, require_pair_loss
 from equipoise.core.objectives.logistic import Dpo
 from equipoise.core.objectives.odds import Orpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.objectives.reference_free import Simpo
 from equipoise.core.scores import Losses, Scores
 
@@ -17,22 +18,23 @@ Form = Literal["linear", "log_sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithRationale(OnAPair):
+class WithRationale:
     """Any pair loss, and the likelihood of a rationale: why the chosen response beats the rejected one.
 
         L = L_base(y0, y1) - gamma_r logp(r)               form "linear"
         L = L_base(y0, y1) - log sigma( gamma_r logp(r) )  form "log_sigmoid"
 
+    Symbols:
     y0, y1   preferred and dispreferred response: columns 0 and 1.
     r        the rationale: column 2, scored after the prompt, both responses and the word which is preferred; those are
              read there and not scored, so this term has no gradient in log pi(y0|x) or log pi(y1|x).
     logp(r)  log pi(r|x, y0, y1), its mean over the rationale's tokens, or with `average` off their sum; no reference.
     gamma_r  weight of the rationale, the paper's gamma, >= 0; 0 is the base loss.
 
-    The linear form is the chain rule P(y0 > y1|x) pi(r|x, y0 > y1). The other is that of the released code: about
-    log 2 + gamma_r NLL/2 near NLL = 0 and gamma_r NLL far from it, its slope between gamma_r/2 and gamma. A soft label
-    mixes the base losses; the rationale stays. Metric `rationale`: its NLL per token. Raises ValueError for a base that
-    is no pair loss and for parameters out of range.
+    Properties: The linear form is the chain rule P(y0 > y1|x) pi(r|x, y0 > y1). The other is that of the released code:
+    about log 2 + gamma_r NLL/2 near NLL = 0 and gamma_r NLL far from it, its slope between gamma_r/2 and gamma. A soft
+    label mixes the base losses; the rationale stays. Metric `rationale`: its NLL per token.
+    Raises: ValueError for a base that is not a pair loss and for parameters out of range.
 
     Source: Just et al. 2024 (2407.14477), the linear form as transcribed by others, the other checked against the
     authors' code; the mean over tokens is this library's choice.
@@ -46,10 +48,18 @@ class WithRationale(OnAPair):
     candidates: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        require_pair_loss(type(self).__name__, self.base)
         not_negative(gamma_r=self.gamma_r)
         if self.form not in get_args(Form):
             raise ValueError(f"form must be one of {get_args(Form)}, got {self.form!r}")
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def reads(self) -> Reads:
+        return self.base.reads
 
     def __call__(self, scores: Scores) -> Losses:
         base, mean = self.base(scores), scores.per_token().logp[:, 2]
@@ -63,7 +73,9 @@ def RationaleDpo(
 ) -> WithRationale:
     """RDPO, rationale-augmented DPO: `WithRationale` on `Dpo`.
 
-    Not rDPO, which is robust to flipped labels. Source: Just et al. 2024 (2407.14477).
+    Properties: Not rDPO, which is robust to flipped labels.
+
+    Source: Just et al. 2024 (2407.14477).
     """
     return WithRationale(base=Dpo(beta=beta), gamma_r=gamma_r, form=form, average=average)
 

@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from equipoise.core.numerics import LARGEST_EXPONENT
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import mean_likelihood_loss
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -24,11 +25,13 @@ class Cpo:
 
         L = softplus(-m) - alpha log pi(y0)/|y0|,    m = beta [ log pi(y0) - log pi(y1) ]
 
+    Symbols:
     |y0|    number of scored tokens; the margin reads sums.
     beta    > 0.     alpha   weight of the token-mean likelihood loss, >= 0.
 
-    DPO plus the likelihood loss where the reference gives both responses the same log-prob. alpha = 0 is
-    `ReferenceFreeDpo`. Raises ValueError for parameters out of range, or where lengths are needed and absent.
+    Properties: DPO plus the likelihood loss where the reference gives both responses the same log-prob. alpha = 0 is
+    `ReferenceFreeDpo`.
+    Raises: ValueError for parameters out of range, or where lengths are needed and absent.
 
     Source: Xu et al. 2024 (2401.08417), checked against TRL.
     """
@@ -37,6 +40,7 @@ class Cpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -55,8 +59,8 @@ def ReferenceFreeDpo(*, beta: float = 0.1) -> Cpo:
 
         L = softplus(-beta [ log pi(y0) - log pi(y1) ])
 
-    The case `alpha=0` of `Cpo`. log 2 where both responses have the same log-prob. A long rejected response has a
-    large margin from the start; nothing ties the policy to where it began.
+    Properties: The case `alpha=0` of `Cpo`. log 2 where both responses have the same log-prob. A long rejected response
+    has a large margin from the start; nothing ties the policy to where it began.
 
     Source: Rafailov et al. 2023 (2305.18290), the authors' code with `reference_free`; read there.
     """
@@ -69,10 +73,11 @@ class CpoSimpo:
 
         L = softplus(gamma - m) - alpha log pi(y0)/|y0|,    m = beta [ log pi(y0)/|y0| - log pi(y1)/|y1| ]
 
+    Symbols:
     beta    > 0, per token.     gamma   target margin, >= 0, in units of m: see `Simpo` for the trap in its name.
     alpha   weight of the likelihood loss, >= 0; 0 is SimPO.
 
-    Raises ValueError for parameters out of range, or where the batch carries no lengths.
+    Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: the combination of 2405.14734 and 2401.08417 that TRL's CPO trainer has, read there.
     """
@@ -82,6 +87,7 @@ class CpoSimpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -98,13 +104,15 @@ class Simpo:
 
         L = softplus(gamma - m),    m = beta [ log pi(y0)/|y0| - log pi(y1)/|y1| ]
 
+    Symbols:
     beta    > 0, per token: some 20 times DPO's, because means are small.
     gamma   target margin, >= 0, in units of m. THE TRAP: the authors' code takes the RATIO gamma/beta (0.3 to 0.5)
             and multiplies by beta; here gamma is the paper's, so a ratio of 0.5 at beta = 2 is gamma = 1.
 
-    The case alpha = 0 of `CpoSimpo`. Each token of y is pulled by beta/|y|. softplus(gamma) where the means are equal;
-    repeating both responses changes nothing. Equal lengths n and gamma = 0 is reference-free DPO with beta/n.
-    Raises ValueError for parameters out of range, or where the batch carries no lengths.
+    Properties: The case alpha = 0 of `CpoSimpo`. Each token of y is pulled by beta/|y|. softplus(gamma) where the means
+    are equal; repeating both responses changes nothing. Equal lengths n and gamma = 0 is reference-free DPO with
+    beta/n.
+    Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: Meng et al. 2024 (2405.14734), checked against the authors' code.
     """
@@ -113,6 +121,7 @@ class Simpo:
     gamma: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         CpoSimpo(beta=self.beta, gamma=self.gamma, alpha=0.0)
@@ -128,11 +137,13 @@ class AlphaPo:
         L = softplus(gamma - m),    m = beta [ r(y0) - r(y1) ],    r(y) = (1 - p^-alpha)/alpha
         p = exp(log pi(y)/|y|), the mean token probability
 
+    Symbols:
     beta, gamma   as in `Simpo`.
     alpha         any number; alpha -> 0 gives r = log p and with it SimPO, and alpha = 0 is that limit.
 
-    dr/dlog p = p^-alpha: with alpha > 0 unlikely responses are moved more, with alpha < 0 less. The exponent
-    -alpha log p is cut at 80. Raises ValueError for parameters out of range, or where the batch carries no lengths.
+    Properties: dr/dlog p = p^-alpha: with alpha > 0 unlikely responses are moved more, with alpha < 0 less. The
+    exponent -alpha log p is cut at 80.
+    Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: Gupta et al. 2025 (2501.03884), the reward checked against TRL; the defaults are RECALLED.
     """
@@ -142,6 +153,7 @@ class AlphaPo:
     alpha: float = 0.25
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.parts import likelihood_loss, margin, mean_likelihood_loss
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -18,13 +19,15 @@ class Rpo:
 
         L = softplus(-m) - eta beta log pi(y0),    m = beta [ log-ratio(y0) - log-ratio(y1) ]
 
+    Symbols:
     beta    inverse strength of the implicit reward, > 0.
     eta     weight of the likelihood loss, >= 0; the SUM of log-probs counts, times beta.
 
-    The likelihood loss is what a reward player who minimises the policy's value against a baseline comes down to;
-    the baseline policy is here the law of the chosen responses. dL/dlog pi(y0) = -beta [ sigma(-m) + eta ]: the push
-    on the chosen response never vanishes; the one on the rejected is DPO's. At pi = pi_ref the loss is
-    log 2 - eta beta log pi_ref(y0). eta = 0 is DPO. Raises ValueError for parameters out of range.
+    Properties: The likelihood loss is what a reward player who minimises the policy's value against a baseline comes
+    down to; the baseline policy is here the law of the chosen responses. dL/dlog pi(y0) = -beta [ sigma(-m) + eta ]:
+    the push on the chosen response never vanishes; the one on the rejected is DPO's. At pi = pi_ref the loss is log 2 -
+    eta beta log pi_ref(y0). eta = 0 is DPO.
+    Raises: ValueError for parameters out of range.
 
     Source: Liu et al. 2024 (2405.16436), checked against the authors' code.
     """
@@ -33,6 +36,7 @@ class Rpo:
     eta: float = 0.005
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -49,12 +53,13 @@ class Irpo:
 
         L = softplus(-m) - alpha log pi(y0)/|y0|,    m = beta [ log-ratio(y0) - log-ratio(y1) ]
 
+    Symbols:
     |y0|    number of scored tokens.
     alpha   weight of the likelihood loss, >= 0.
 
-    The paper puts a weight on the preference term instead: its alpha is the inverse of this one, with the loss
-    divided by it. Differs from `Rpo` in the mean and in the absent beta. alpha = 0 is DPO. Raises ValueError for
-    parameters out of range, or where the batch carries no lengths.
+    Properties: The paper puts a weight on the preference term instead: its alpha is the inverse of this one, with the
+    loss divided by it. Differs from `Rpo` in the mean and in the absent beta. alpha = 0 is DPO.
+    Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: Pang et al. 2024 (2404.19733), RECALLED; the form is TRL's former `rpo_alpha`, read there. A second
     release of RPO's authors has it with alpha = 0.2.
@@ -64,6 +69,7 @@ class Irpo:
     alpha: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -80,13 +86,15 @@ class FlexDpo:
 
         L = softplus(-m) - sft log pi(y0),    m = beta_p log-ratio(y0) - beta_n log-ratio(y1)
 
+    Symbols:
     beta_p, beta_n   weights of winner and loser, > 0 and >= 0; the method takes beta_n < beta_p.
     sft              weight of the likelihood loss, >= 0.
 
-    Slows the drop of rejected likelihoods and with it what follows: falling chosen ones, mass that disperses. In
-    log-probs the two gradients stand as beta_p : beta_n. beta_p = beta_n and sft = 0 is DPO; beta_n = 0 is a
-    one-sided logistic loss on the winner. NOT invariant to a shift c of both log-ratios, which moves m by
-    (beta_p - beta_n) c. The diagnostic `margin` is m. Raises ValueError for parameters out of range.
+    Properties: Slows the drop of rejected likelihoods and with it what follows: falling chosen ones, mass that
+    disperses. In log-probs the two gradients stand as beta_p : beta_n. beta_p = beta_n and sft = 0 is DPO; beta_n = 0
+    is a one-sided logistic loss on the winner. NOT invariant to a shift c of both log-ratios, which moves m by (beta_p
+    - beta_n) c. The diagnostic `margin` is m.
+    Raises: ValueError for parameters out of range.
 
     Source: 2406.07327, the paper's text; beta_n and its adaptive schedule were not recovered, the default is ours.
     """
@@ -96,6 +104,7 @@ class FlexDpo:
     sft: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(beta_p=self.beta_p)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from equipoise.core.objectives.logistic import Cdpo
 from equipoise.core.objectives.parts import margin
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -18,16 +19,17 @@ class Spa:
         L = -(1 - a + a z) log sigma(m) - a (1 - z) log sigma(-m),    z = 1[ m > threshold ],
         m = beta [ log-ratio(y0) - log-ratio(y1) ]
 
+    Symbols:
     y0, y1      preferred and dispreferred response, as the policy itself labelled them.
     beta        inverse strength of the implicit reward, > 0.
     smoothing   a, how much a doubtful label is smoothed, in [0, 1/2].
     threshold   the margin up to which a pair is doubtful.
 
-    z carries no gradient, so the loss jumps by a m at the threshold. z = 1 everywhere is `Dpo`, z = 0 everywhere
-    `Cdpo`. The paper has a = 0 in the first fifth of the steps and moves the threshold with the margins (their 10th
-    percentile), judged from logits extrapolated past the policy; here all of these are constants, the margin is the
-    policy's own, and a threshold of 0 doubts what the policy would order the other way. Raises ValueError for
-    parameters out of range.
+    Properties: z carries no gradient, so the loss jumps by a m at the threshold. z = 1 everywhere is `Dpo`, z = 0
+    everywhere `Cdpo`. The paper has a = 0 in the first fifth of the steps and moves the threshold with the margins
+    (their 10th percentile), judged from logits extrapolated past the policy; here all of these are constants, the
+    margin is the policy's own, and a threshold of 0 doubts what the policy would order the other way.
+    Raises: ValueError for parameters out of range.
 
     Source: Kim et al. 2024 (2406.04412), checked against the authors' code; the constants here are ours.
     """
@@ -37,6 +39,7 @@ class Spa:
     threshold: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)

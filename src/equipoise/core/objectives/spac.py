@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch.nn.functional import softplus
 
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -20,6 +21,7 @@ class Spac:
           + w_pess * mean_d 2 softplus( u(d) )        mode "smooth"              pessimism
           + w_pess * mean_d u(d), |l| clipped at c    mode "linear"
 
+    Symbols:
     y0, y1   preferred and dispreferred response of the data, y2 a response sampled from pi_t.
     pi_t     the policy at the start of the round (anchor "previous"); pi_1 is the SFT policy.
     b        1/eta of the mirror step, > 0: the critic is f = b l + const(x).
@@ -28,10 +30,11 @@ class Spac:
     clip     mode "linear" only: |l| <= clip in nats, the box that keeps the critic bounded. Without it the
              linear term has no lower bound: mass may flow to any response outside the data.
 
-    Gradient through pi only; y2 is a constant. Both data responses form the baseline, so a constant added to
-    l changes nothing (inside the box) and swapping the label leaves the pessimism as it is. 2 softplus has
-    slope 1 at 0, so both modes agree to first order at pi = pi_t; smooth pessimism is bounded below by 0.
-    Raises ValueError for parameters out of range.
+    Gradient: through pi only; y2 is a constant.
+    Properties: Both data responses form the baseline, so a constant added to l changes nothing (inside the box) and
+    swapping the label leaves the pessimism as it is. 2 softplus has slope 1 at 0, so both modes agree to first order at
+    pi = pi_t; smooth pessimism is bounded below by 0.
+    Raises: ValueError for parameters out of range.
 
     Source: Ji et al. 2024 (2406.04274). Structure from the abstract and a public summary; the explicit
     objective and the smoothing are DERIVED here along the lines of relative pessimism (Cheng et al. 2022).
@@ -44,6 +47,7 @@ class Spac:
     clip: float = 10.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 3
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(b=self.b)

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import PAIR, Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -29,15 +30,17 @@ class Inpo:
         L = ( h - 1/(2 eta) )^2
         h = gap(pi) - (tau/eta) gap(pi_ref) - (1 - tau/eta) gap(pi_t),    gap(q) = log q(y0) - log q(y1)
 
+    Symbols:
     y0, y1   winner and loser of a pair sampled from pi_t; log-probs are sums over response tokens.
     pi_t     the policy at the start of the round (anchor "previous"), pi_ref the anchor "reference".
     eta      INVERSE step: the update is proportional to exp(P(y > pi_t)/eta). Papers clash on this name.
     tau      KL weight of the game, 0 <= tau <= eta.
 
-    Gradient through pi only. For i.i.d. pairs from pi_t with Bernoulli labels the unique population minimiser
-    is pi(y) ~ exp(P(y > pi_t)/eta) pi_ref(y)^(tau/eta) pi_t(y)^(1 - tau/eta), whose fixed point is the
-    regularised Nash policy for every eta. `eta = tau` is online IPO, `tau = 0` is multiplicative weights.
-    Raises ValueError unless 0 <= tau <= eta and eta > 0.
+    Gradient: through pi only.
+    Properties: For i.i.d. pairs from pi_t with Bernoulli labels the unique population minimiser is pi(y) ~
+    exp(P(y > pi_t)/eta) pi_ref(y)^(tau/eta) pi_t(y)^(1 - tau/eta), whose fixed point is the regularised Nash policy for
+    every eta. `eta = tau` is online IPO, `tau = 0` is multiplicative weights.
+    Raises: ValueError unless 0 <= tau <= eta and eta > 0.
 
     Source: Zhang et al. 2024 (2407.00617), the loss of Algorithm 1.
     """
@@ -46,6 +49,7 @@ class Inpo:
     tau: float = 0.005 / 3
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -65,13 +69,16 @@ class Onpo:
         L = ( g - eta/2 )^2
         g = [log pi(y0) - log pi_a(y0)] - [log pi(y1) - log pi_a(y1)]
 
+    Symbols:
     y0, y1   winner and loser of a pair sampled from pi_t; log-probs are sums over response tokens.
     pi_a     the policy this fit starts from (anchor "previous"). A round makes two fits of the same data: from
              the lazy sequence pi'_t to pi'_{t+1}, then from pi'_{t+1} to pi_{t+1}.
     eta      STEP, > 0: the minimiser is proportional to pi_a exp(eta P(y > pi_t)). (INPO's eta is its inverse.)
 
-    Gradient through pi only. The loss of `Inpo` with its eta set to 1/eta and tau = 0. Without the second fit it
-    is multiplicative weights. Raises ValueError unless eta > 0.
+    Gradient: through pi only.
+    Properties: The loss of `Inpo` with its eta set to 1/eta and tau = 0. Without the second fit it is multiplicative
+    weights.
+    Raises: ValueError unless eta > 0.
 
     Source: Zhang et al. 2025 (2502.16852); no step size was recovered, the default is the inverse of INPO's.
     """
@@ -79,6 +86,7 @@ class Onpo:
     eta: float = 200.0
     anchors: ClassVar[tuple[str, ...]] = ("previous",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -94,12 +102,14 @@ class NashMd:
         L = ( h - eta/2 )^2
         h = gap(pi) - eta tau gap(pi_ref) - (1 - eta tau) gap(pi_t),    gap(q) = log q(y0) - log q(y1)
 
+    Symbols:
     y0, y1   winner and loser of a pair sampled from the mixture m ~ pi_t^(1 - eta tau) pi_ref^(eta tau).
     eta      STEP, > 0;   tau   KL weight of the game, >= 0;   eta tau <= 1.
 
-    Gradient through pi only. The loss of `Inpo` with its eta set to 1/eta; what makes it Nash-MD is the sampler.
-    The minimiser is m exp(eta P(y > m)); with a constant step its limit differs from the regularised Nash policy.
-    Raises ValueError unless eta > 0 and 0 <= eta tau <= 1.
+    Gradient: through pi only.
+    Properties: The loss of `Inpo` with its eta set to 1/eta; what makes it Nash-MD is the sampler. The minimiser is m
+    exp(eta P(y > m)); with a constant step its limit differs from the regularised Nash policy.
+    Raises: ValueError unless eta > 0 and 0 <= eta tau <= 1.
 
     Source: Munos et al. 2023 (2312.00886), the tabular update; written as a regression it is DERIVED.
     """
@@ -108,6 +118,7 @@ class NashMd:
     tau: float = 0.008
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(eta=self.eta)
@@ -123,12 +134,14 @@ class Ipo:
 
         L = ( [log pi(y0) - log pi_ref(y0)] - [log pi(y1) - log pi_ref(y1)] - 1/(2 tau) )^2
 
+    Symbols:
     y0, y1   preferred and dispreferred response; log-probs are sums over response tokens, as in the paper.
     tau      regularisation strength, > 0; no beta multiplies the ratios.
 
-    Gradient through pi only. With label probability p the minimiser is log-ratio(y0) - log-ratio(y1) =
-    (p - 1/2)/tau, bounded even for p = 1; at pi = pi_ref the loss is 1/(4 tau^2). Raises ValueError unless
-    tau > 0.
+    Gradient: through pi only.
+    Properties: With label probability p the minimiser is log-ratio(y0) - log-ratio(y1) = (p - 1/2)/tau, bounded even
+    for p = 1; at pi = pi_ref the loss is 1/(4 tau^2).
+    Raises: ValueError unless tau > 0.
 
     Source: Azar et al. 2023 (2310.12036), eq. 17. Some libraries divide each ratio by its own length under
     the same name; that is `IpoMean` here.
@@ -137,6 +150,7 @@ class Ipo:
     tau: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(tau=self.tau)
@@ -152,8 +166,9 @@ class IpoMean:
 
         L = ( log-ratio(y0)/|y0| - log-ratio(y1)/|y1| - 1/(2 tau) )^2
 
-    |y| counts the scored tokens, so the target margin is 1/(2 tau) nats PER TOKEN and tau is not comparable
-    with that of `Ipo`. Everything else is `Ipo`. Raises ValueError if the batch carries no lengths.
+    Properties: |y| counts the scored tokens, so the target margin is 1/(2 tau) nats PER TOKEN and tau is not comparable
+    with that of `Ipo`. Everything else is `Ipo`.
+    Raises: ValueError if the batch carries no lengths.
 
     Source: the length-averaged form of 2310.12036 in TRL and HALOs, by their account confirmed with its authors.
     """
@@ -161,6 +176,7 @@ class IpoMean:
     tau: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
+    reads: ClassVar[Reads] = PAIR
 
     def __post_init__(self) -> None:
         positive(tau=self.tau)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from equipoise.core.objectives.base import positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -18,6 +19,7 @@ class Srpo:
         l_imp = ( beta [A(w|l) - A(l|l)] - 1/2 )^2  +  ( beta [A(w|w) - A(l|w)] - 1/2 )^2
         B(y)  = log pi(y|x) - log pi_ref(y|x),   A(y|z) = log pid(y|z, x) - log pi_ref(y|z, x)
 
+    Symbols:
     w, l     preferred and dispreferred response; log-probs are sums over response tokens.
     pi, pid  generator and improver: one policy, whose context holds the prompt x alone or also an answer z.
     beta     KL weight of both players, > 0.
@@ -25,14 +27,15 @@ class Srpo:
              minimiser; alpha = 0 alone does not determine the improver, alpha = 1 leaves the generator untrained.
 
     Columns: 0 w, 1 l (generator); 2 w given l, 3 l given w, 4 w given w, 5 l given l (improver), where "y given z"
-    is the response y when the context holds the answer z. `swapped` exchanges w and l in all of them.
+    is the response y when the context holds the answer z. `reads.swapped` exchanges w and l in all of them.
 
-    Gradient through the policy in both roles; the anchor "reference" is scored in the same six contexts. The minimiser
-    for any pairs with labels P and full support is pid ~ pi_ref(.|z) exp(P(. > z)/beta) with normaliser Z(z) and
-    pi ~ pi_ref/Z: it does not depend on who wrote the pairs. Where the two roles are one (A = B) the loss is
-    (4 - 2 alpha) beta^2 times that of `Ipo(tau=beta)`. Metrics: margin = beta [A(w|l) - A(l|w) + B(w) - B(l)], an
-    estimate of 2P - 1; improvement = mean of the two improver terms, an estimate of P - 1/2. Defaults are not the
-    paper's. Raises ValueError for parameters out of range.
+    Gradient: through the policy in both roles; the anchor "reference" is scored in the same six contexts.
+    Properties: The minimiser for any pairs with labels P and full support is pid ~ pi_ref(.|z) exp(P(. > z)/beta) with
+    normaliser Z(z) and pi ~ pi_ref/Z: it does not depend on who wrote the pairs. Where the two roles are one (A = B)
+    the loss is (4 - 2 alpha) beta^2 times that of `Ipo(tau=beta)`. Metrics: margin = beta [A(w|l) - A(l|w) + B(w) -
+    B(l)], an estimate of 2P - 1; improvement = mean of the two improver terms, an estimate of P - 1/2. Defaults are not
+    the paper's.
+    Raises: ValueError for parameters out of range.
 
     Source: Choi et al. 2024 (2406.01660) for the min-max; residuals, names and relative scale of the two parts
     are DERIVED from its optimum (`games.srpo`).
@@ -42,7 +45,7 @@ class Srpo:
     alpha: float = 0.5
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 6
-    swapped: ClassVar[tuple[int, ...]] = (1, 0, 3, 2, 5, 4)
+    reads: ClassVar[Reads] = Reads(swapped=(1, 0, 3, 2, 5, 4))
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)

@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import context_of
+from equipoise.core.objectives.base import batch_statistic_of
 from equipoise.core.objectives.logistic import Cdpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -52,14 +53,16 @@ class Aot:
 
         L = (1 - e) softplus(-m) + e softplus(m),    m = beta [ gap_(r) - gap_ref_(r) ],   r the rank of the pair's gap
 
+    Symbols:
     gap_(r), gap_ref_(r)   the r-th smallest log pi(y0) - log pi(y1) of the whole batch, and of log pi_ref's.
     beta                   > 0.
     smoothing              e, in [0, 1/2].
 
-    cDPO in which each pair meets the reference's margin of its own rank instead of its own reference margin: stochastic
-    dominance of first order asks no more. A batch of one is cDPO. With unequal weights see `of_same_rank`. Pairs must
-    stand preferred response first. Gradient through pi only; the ranks have none. Raises ValueError for parameters out
-    of range.
+    Gradient: through pi only; the ranks have none.
+    Properties: cDPO in which each pair meets the reference's margin of its own rank instead of its own reference
+    margin: stochastic dominance of first order asks no more. A batch of one is cDPO. With unequal weights see
+    `of_same_rank`. Pairs must stand preferred response first.
+    Raises: ValueError for parameters out of range.
 
     Source: Melnyk et al. 2024 (2406.05882), paired form; checked against TRL's code.
     """
@@ -68,16 +71,16 @@ class Aot:
     smoothing: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2
-    contextual: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(batch_statistic=True)
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         return of_same_rank(scores.gap().detach(), scores.gap("reference"), weight)
 
     def __call__(self, scores: Scores) -> Losses:
-        met = context_of(self, scores)
+        met = batch_statistic_of(self, scores)
         anchor = torch.stack([met, torch.zeros_like(met)], dim=1)
         pair = Scores(logp=scores.logp[:, :2], anchors={"reference": anchor})
         return Cdpo(beta=self.beta, smoothing=self.smoothing)(pair)
@@ -90,14 +93,15 @@ class AotUnpaired:
         L_up   = (1 - e) softplus(-m) + e softplus(m),    m = beta [ lr(y) - sg lr_down(r) ],   lr = log pi/pi_ref
         L_down = (1 - e) softplus(-m) + e softplus(m),    m = beta [ sg lr_up(r) - lr(y) ]
 
+    Symbols:
     r           rank of lr(y) among the responses of its kind in the whole batch; lr_down(r), lr_up(r) the log-ratio of
                 that rank in the other kind, without gradient. Kinds of different numbers meet as `of_same_rank` says.
     beta        > 0.    smoothing   e, in [0, 1/2].
 
-    Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the mean over
-    couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind has at its
-    rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference. Raises ValueError for
-    parameters out of range and labels outside [0, 1].
+    Properties: Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the
+    mean over couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind
+    has at its rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Melnyk et al. 2024 (2406.05882), unpaired form; checked against TRL's "aot_unpaired".
     """
@@ -106,14 +110,12 @@ class AotUnpaired:
     smoothing: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
-    contextual: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True, batch_statistic=True)
 
     def __post_init__(self) -> None:
         Cdpo(beta=self.beta, smoothing=self.smoothing)
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         ratio, label = scores.log_ratio("reference")[:, 0].detach(), scores.labels()
         up, down = weight * label, weight * (1 - label)
         if not (bool(up.any()) and bool(down.any())):
@@ -122,7 +124,11 @@ class AotUnpaired:
         return label * met_up + (1 - label) * met_down
 
     def __call__(self, scores: Scores) -> Losses:
-        label, ratio, met = scores.labels(), scores.log_ratio("reference")[:, 0], context_of(self, scores)
+        label, ratio, met = (
+            scores.labels(),
+            scores.log_ratio("reference")[:, 0],
+            batch_statistic_of(self, scores),
+        )
         above = self.beta * (ratio - met)
         up, down = softplus(-above) + self.smoothing * above, softplus(above) - self.smoothing * above
         value = label * up + (1 - label) * down

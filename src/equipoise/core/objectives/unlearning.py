@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -34,14 +35,15 @@ class Npo:
         L_forget = (2/beta) softplus(beta lr(y)),    lr(y) = log pi(y) - log pi_ref(y)
         L_retain = -retain * log pi(y)
 
+    Symbols:
     y        a response to forget (label 0) or to retain (label 1); sums of token log-probs in both terms.
     beta     >= 0; at 0 its limit without the constant, lr(y): gradient ascent on the NLL (`GradientAscent`).
     retain   c >= 0, the weight of the NLL of the retain set (0: no such set; 1: NPO-RT).
 
-    The gradient on log pi(y) is 2 sigma(beta lr) = 2 pi^beta/(pi^beta + pi_ref^beta): 1 at pi_ref, fading once the
-    response is forgotten, where gradient ascent goes on at 1. L_forget >= 0 for beta > 0, and (2/beta) log 2 at pi_ref.
-    The authors' code takes the retain term as a mean over tokens. Raises ValueError for parameters out of range and
-    labels outside [0, 1].
+    Properties: The gradient on log pi(y) is 2 sigma(beta lr) = 2 pi^beta/(pi^beta + pi_ref^beta): 1 at pi_ref, fading
+    once the response is forgotten, where gradient ascent goes on at 1. L_forget >= 0 for beta > 0, and (2/beta) log 2
+    at pi_ref. The authors' code takes the retain term as a mean over tokens.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Zhang et al. 2024 (2404.05868); the forget term checked against the authors' code.
     """
@@ -50,8 +52,7 @@ class Npo:
     retain: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True)
 
     def __post_init__(self) -> None:
         not_negative(beta=self.beta, retain=self.retain)
@@ -78,14 +79,15 @@ class NpoKl:
         L_forget = (2/beta) softplus(beta lr(y)),    lr(y) = log pi(y) - log pi_ref(y)
         L_retain = retain (1/|y|) sum_k KL( pi_ref(.|y_<k) || pi(.|y_<k) ),   over the whole vocabulary
 
+    Symbols:
     y        a response to forget (label 0) or to retain (label 1).
     beta     >= 0, as in `Npo`.
     retain   c >= 0, the weight of the divergence.
 
-    At pi_ref L_retain is 0 with no gradient, its minimum: it holds the policy where it is, and where `NpoRt` goes on
-    to raise the retained responses it stops. Which token was written does not count, only the law it came from. The
-    reference must be alive while the policy is trained. Raises ValueError for parameters out of range and labels
-    outside [0, 1].
+    Properties: At pi_ref L_retain is 0 with no gradient, its minimum: it holds the policy where it is, and where
+    `NpoRt` goes on to raise the retained responses it stops. Which token was written does not count, only the law it
+    came from. The reference must be alive while the policy is trained.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Zhang et al. 2024 (2404.05868), checked against the authors' code.
     """
@@ -93,11 +95,8 @@ class NpoKl:
     beta: float = 0.1
     retain: float = 1.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    divergences: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
-    tokens: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True, tokens=True, divergences=("reference",))
 
     def __post_init__(self) -> None:
         not_negative(beta=self.beta, retain=self.retain)
@@ -114,7 +113,7 @@ def GradientAscent(*, retain: float = 0.0) -> Npo:
 
         L_forget = log pi(y) - log pi_ref(y),    L_retain = -retain * log pi(y)
 
-    The limit of `Npo` for beta -> 0, up to the constant (2/beta) log 2: its gradient never fades.
+    Properties: The limit of `Npo` for beta -> 0, up to the constant (2/beta) log 2: its gradient never fades.
 
     Source: the baseline of Zhang et al. 2024 (2404.05868), there by the limit; DERIVED and checked at beta = 1e-4.
     """
@@ -127,13 +126,15 @@ class SimNpo:
 
         L_forget = -(2/beta) log sigma( -beta lp(y) - gamma ),  lp(y) = log pi(y)/|y|;   L_retain = -retain * log pi(y)
 
+    Symbols:
     y        a response to forget (label 0) or to retain (label 1).
     beta     > 0.
     gamma    >= 0, margin: the response counts as forgotten once lp(y) is far below -gamma/beta.
     retain   as in `Npo`.
 
-    The gradient on each of the response's tokens is 2 sigma(beta lp + gamma)/|y|: long responses are not forgotten
-    first, and nothing stops at pi_ref. Raises ValueError for parameters out of range and labels outside [0, 1].
+    Properties: The gradient on each of the response's tokens is 2 sigma(beta lp + gamma)/|y|: long responses are not
+    forgotten first, and nothing stops at pi_ref.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Fan et al. 2024 (2410.07163); formula and defaults are RECALLED.
     """
@@ -143,8 +144,7 @@ class SimNpo:
     retain: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ()
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(labels=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -162,14 +162,16 @@ class D2o:
 
         L = softplus(-z),    z = (beta/K) sum_i log pi(y_i)/pi_harmful(y_i) - alpha log pi(y_l)/pi_helpful(y_l)
 
+    Symbols:
     y_l          the dispreferred response, column 1; nobody needs a preferred one.
     y_i          K >= 1 samples of the reference, columns 0, 2, 3, ...; they may be old or fresh.
     alpha, beta  weights of the bad response and of the samples, > 0.
     harmful, helpful    anchors; the paper's experiments take the original model for both.
 
-    For K = 1, alpha = beta and one reference it is DPO with an own sample as the winner. The loss is log 2 where the
-    policy is both references, and the same in any order of the samples. There the mean of the sample term's gradient is
-    0 under pi_ref (a score function): early learning only pushes y_l down. Raises ValueError unless both are positive.
+    Properties: For K = 1, alpha = beta and one reference it is DPO with an own sample as the winner. The loss is log 2
+    where the policy is both references, and the same in any order of the samples. There the mean of the sample term's
+    gradient is 0 under pi_ref (a score function): early learning only pushes y_l down.
+    Raises: ValueError unless both are positive.
 
     Source: Duan et al. 2024 (2403.03419), from a transcription of the paper.
     """
@@ -178,7 +180,7 @@ class D2o:
     alpha: float = 0.1
     anchors: ClassVar[tuple[str, ...]] = ("harmful", "helpful")
     candidates: ClassVar[int] = 2
-    group: ClassVar[bool] = True
+    reads: ClassVar[Reads] = Reads(group=True)
 
     def __post_init__(self) -> None:
         positive(beta=self.beta, alpha=self.alpha)

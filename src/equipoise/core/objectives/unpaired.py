@@ -1,4 +1,4 @@
-"""Losses of single responses with a thumb up or down: no pairs are needed, and any imbalance will do.
+"""Unpaired losses of single responses, each labelled desirable or undesirable, in any proportion.
 
 A label of 1 is desirable, of 0 undesirable; between them it is soft, and the loss the mixture of both:
 
@@ -14,12 +14,13 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import context_of, not_negative, positive
+from equipoise.core.objectives.base import batch_statistic_of, not_negative, positive
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
 def weighted_mean(values: PerComparison, weight: PerComparison) -> PerComparison:
-    """Mean of detached values with weights, given back for each of them."""
+    """Weighted mean of detached values [B], repeated for each comparison."""
     return ((weight * values.detach()).sum() / weight.sum()).expand_as(values)
 
 
@@ -31,13 +32,15 @@ class Kto:
         L_down = undesirable * (1 - sigma(beta (z0 - lr(y)))),       lr(y) = log pi(y) - log pi_ref(y)
         z0     = sg[ max(0, mean over the batch of lr(y')) ],  y' a response to an unrelated prompt, after this one
 
+    Symbols:
     y, y'          the labelled response, and an unlabelled second column that only z0 reads.
     beta           > 0.  desirable, undesirable   weights >= 0 of the two kinds, for imbalanced labels.
     baseline       "batch": z0 as above; "zero": z0 = 0, and no second column (`ApoZeroUnpaired`).
 
-    z0, an estimate of KL(pi||pi_ref) that is cut at 0 AFTER the mean over the whole batch, carries no gradient. A loss
-    lies between 0 and its weight, is half of it at pi_ref, and its gradient vanishes on both tails: responses far from
-    the reference point do not pull. Raises ValueError for parameters out of range and labels outside [0, 1].
+    Properties: z0, an estimate of KL(pi||pi_ref) that is cut at 0 AFTER the mean over the whole batch, carries no
+    gradient. A loss lies between 0 and its weight, is half of it at pi_ref, and its gradient vanishes on both tails:
+    responses far from the reference point do not pull.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Ethayarajh et al. 2024 (2402.01306), checked against the authors' and TRL's code.
     """
@@ -47,8 +50,6 @@ class Kto:
     undesirable: float = 1.0
     baseline: Literal["batch", "zero"] = "batch"
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -57,23 +58,21 @@ class Kto:
             raise ValueError(f"baseline must be 'batch' or 'zero', got {self.baseline!r}")
 
     @property
-    def contextual(self) -> bool:
-        return self.baseline == "batch"
-
-    @property
     def candidates(self) -> int:
-        return 2 if self.contextual else 1
+        return 2 if self.baseline == "batch" else 1
 
     @property
-    def frozen(self) -> tuple[int, ...]:
-        return (1,) if self.contextual else ()
+    def reads(self) -> Reads:
+        if self.baseline == "zero":
+            return Reads(labels=True)
+        return Reads(labels=True, batch_statistic=True, statistic_columns=(1,))
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         return weighted_mean(scores.log_ratio("reference")[:, 1], weight).clamp(min=0)
 
     def __call__(self, scores: Scores) -> Losses:
         label, ratio = scores.labels(), scores.log_ratio("reference")[:, 0]
-        z0 = context_of(self, scores) if self.contextual else torch.zeros_like(ratio)
+        z0 = batch_statistic_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(ratio)
         above = self.beta * (ratio - z0)
         up, down = self.desirable * torch.sigmoid(-above), self.undesirable * torch.sigmoid(above)
         return Losses(label * up + (1 - label) * down, implicit_reward=self.beta * ratio, baseline=z0)
@@ -84,8 +83,8 @@ def ApoZeroUnpaired(*, beta: float = 0.1, desirable: float = 1.0, undesirable: f
 
         L_up = desirable * (1 - sigma(beta lr(y))),    L_down = undesirable * sigma(beta lr(y))
 
-    The case `baseline="zero"` of `Kto`: no mismatched responses are scored. Minimised where a desirable response's
-    likelihood has risen, and an undesirable one's has fallen, whatever the batch does.
+    Properties: The case `baseline="zero"` of `Kto`: no mismatched responses are scored. Minimised where a desirable
+    response's likelihood has risen, and an undesirable one's has fallen, whatever the batch does.
 
     Source: TRL's `apo_zero_unpaired`, checked against its code; D'Oosterlinck et al. 2024 (2408.06266), RECALLED.
     """
@@ -98,15 +97,17 @@ class Bco:
 
         L_up = -log sigma(r - delta),    L_down = -log sigma(-(r - delta)),    r = beta (log pi(y) - log pi_ref(y))
 
+    Symbols:
     beta     > 0.
     shift    delta, without gradient. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper); with
              one kind alone, its mean. "pooled": the mean of all r of the batch, as TRL pools both kinds, without TRL's
              running memory of earlier batches. "none": 0, which on both responses of a pair is TRL's `bco_pair`.
 
-    For a pair, L_up + L_down >= the DPO loss for every delta; the slack e^-(r_w - delta) + e^(r_l - delta) is least at
-    delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and changes nothing.
-    Underlying-distribution matching is a matter of row weights: `play.unary.MatchedPrompts`. Raises ValueError for
-    parameters out of range and labels outside [0, 1].
+    Properties: For a pair, L_up + L_down >= the DPO loss for every delta; the slack e^-(r_w - delta) + e^(r_l - delta)
+    is least at delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and
+    changes nothing. Underlying-distribution matching is a matter of row weights:
+    `play.pairings.unpaired.MatchedPrompts`.
+    Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Jung et al. 2024 (2404.04656); the loss checked against TRL's code.
     """
@@ -115,8 +116,6 @@ class Bco:
     shift: Literal["balanced", "pooled", "none"] = "balanced"
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
-    rewarded: ClassVar[bool] = True
-    labelled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
@@ -124,10 +123,10 @@ class Bco:
             raise ValueError(f"shift must be 'balanced', 'pooled' or 'none', got {self.shift!r}")
 
     @property
-    def contextual(self) -> bool:
-        return self.shift != "none"
+    def reads(self) -> Reads:
+        return Reads(labels=True, batch_statistic=self.shift != "none")
 
-    def context(self, scores: Scores, weight: PerComparison) -> PerComparison:
+    def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         reward, label = self.beta * scores.log_ratio("reference")[:, 0], scores.labels()
         if self.shift == "pooled":
             return weighted_mean(reward, weight)
@@ -136,6 +135,6 @@ class Bco:
 
     def __call__(self, scores: Scores) -> Losses:
         label, reward = scores.labels(), self.beta * scores.log_ratio("reference")[:, 0]
-        delta = context_of(self, scores) if self.contextual else torch.zeros_like(reward)
+        delta = batch_statistic_of(self, scores) if self.reads.batch_statistic else torch.zeros_like(reward)
         value = binary_cross_entropy_with_logits(reward - delta, label, reduction="none")
         return Losses(value, implicit_reward=reward, baseline=delta)

@@ -1,16 +1,17 @@
-"""Weights on pairs: WPO makes recorded pairs count as often as the policy would write them."""
+"""Weighted preference optimisation: recorded pairs weighted by their probability under the policy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from equipoise.core.dims import PerCandidate, PerPlace
-from equipoise.core.objectives.base import Objective, OnAPair
+from equipoise.core.objectives.base import Objective, require_pair_loss
 from equipoise.core.objectives.logistic import Dpo
+from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 
@@ -36,26 +37,38 @@ class ResponseWeighting(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wpo(OnAPair):
+class Wpo:
     """Weighted preference optimisation: any pair loss, times how likely the policy is to write both responses.
 
         L = w(y0) w(y1) L_base,    w(y) = exp( mean_t [ log pi(y_t) - log sum_v pi(v)^2 ] )
 
+    Symbols:
     base   any loss of a labelled pair.
-    w      a weight for each response, read from `Scores.weight`; a fit computes it anew in every step, by `wpo_weight`.
+    w      a weight for each response, read from `Scores.response_weight`; a fit recomputes it at every step, by
+           `wpo_weight`.
 
-    sum_v pi(v)^2 is what a token drawn from the policy has for a probability on average, so that a response of the
-    policy's own has a weight near 1 and one that it would hardly write a weight near 0. All weights 1 is the base
-    loss. It moves with the policy and has no gradient, so that a step goes downhill for the weights of now. Raises
-    ValueError where the batch carries no weights.
+    Gradient: of the base loss; w is detached and recomputed as the policy moves.
+    Properties: sum_v pi(v)^2 is the expected probability of a token sampled from the policy, so a response typical of
+    the policy has a weight near 1 and an unlikely one a weight near 0. All weights 1 is the base loss.
+    Raises: ValueError where the batch carries no weights.
 
     Source: Zhou et al. 2024 (2406.11827), eq. 2 and its alignment; checked against TRL's `use_weighting`.
     """
 
     base: Objective = field(default_factory=Dpo)
     candidates: ClassVar[int] = 2
-    weighted: ClassVar[bool] = True
     parameters: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        require_pair_loss(type(self).__name__, self.base)
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        return self.base.anchors
+
+    @property
+    def reads(self) -> Reads:
+        return replace(self.base.reads, response_weights=True)
 
     def response_weight(
         self, logp: PerPlace, collision: PerPlace, mask: Bool[Tensor, "B K T"]
@@ -64,5 +77,5 @@ class Wpo(OnAPair):
         return wpo_weight(logp, collision, mask)
 
     def __call__(self, scores: Scores) -> Losses:
-        losses, weight = self.base(scores), scores.weights()[:, :2].prod(dim=1)
+        losses, weight = self.base(scores), scores.response_weights()[:, :2].prod(dim=1)
         return Losses(weight * losses.value, **losses.metrics, weight=weight)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from equipoise.core.auxiliary_heads import AuxiliaryHead
-from equipoise.core.objectives.base import divergences_of
 from equipoise.play.capabilities import (
     Activations,
     AuxiliaryModels,
@@ -41,8 +40,8 @@ class LiveRefit(Update):
         return () if self.network is None else ("network_rate",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        references = {name: method.anchors[name] for name in divergences_of(method.loss)}
-        if self.network is not None and self.network.reads == "layers" and not references:
+        references = {name: method.anchors[name] for name in method.loss.reads.divergences}
+        if self.network is not None and self.network.input == "layers" and not references:
             raise ValueError(
                 f"{method.name}: its auxiliary head reads a reference's layers, and none is in memory"
             )

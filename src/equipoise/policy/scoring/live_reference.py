@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.core.logprob import (
-    Scored,
+    TokenPositions,
     by_response,
     divergence_of_logits,
     scored_positions,
@@ -84,7 +84,9 @@ class LiveScorer(nn.Module):
             {name: values.double() for name, values in by_row.items()},
         )
 
-    def _said(self, batch: TokenBatch, where: Scored, states: Tensor, laws: list[Law]) -> dict[str, Tensor]:
+    def _said(
+        self, batch: TokenBatch, where: TokenPositions, states: Tensor, laws: list[Law]
+    ) -> dict[str, Tensor]:
         assert self.network is not None
         if laws and laws[0].layers is not None:
             return dict(self.network(laws[0].layers.float()))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import is_surrogate, reads_weight
 from equipoise.games.expectation import enumerate_data, loss
 from equipoise.games.fit import gradient, minimise
 from equipoise.games.offline import PairData, population
@@ -191,11 +190,11 @@ class TableWorld:
     ) -> TabularPolicy:
         if self.solve:
             return self.solve(self.game, state)
-        if is_surrogate(objective):
+        if objective.reads.surrogate:
             raise ValueError(
                 f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
             )
-        if reads_weight(objective):
+        if objective.reads.response_weights:
             raise ValueError(
                 f"{type(objective).__name__} weighs responses by the policy as it is: what it tends to is a fixed "
                 "point and no minimum; play dpo"

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import frozen_columns, reads_context
 from equipoise.core.scores import Scores
 from equipoise.play.rows import Rows
 
@@ -42,10 +41,10 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     Every process scores its own and gathers the others' scores, so all measure the same whole, whatever the
     micro-batches and ranks. Only the columns that the context reads are scored.
     """
-    if not reads_context(fit.objective):
+    if not fit.objective.reads.batch_statistic:
         return None
     every = list(range(fit.rows.responses.shape[1]))
-    read = list(frozen_columns(fit.objective)) or every
+    read = list(fit.objective.reads.statistic_columns) or every
     at = {row: place for place, row in enumerate(chosen.tolist())}
     places = torch.tensor([at[row] for row in mine.tolist()])
     shares = fit.portions(mine, read)
@@ -61,6 +60,6 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
     whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
-    found = reduce.with_context(fit.objective, whole, weight).context
+    found = reduce.with_batch_statistic(fit.objective, whole, weight).batch_statistic
     assert found is not None
     return found[places.to(found.device)]

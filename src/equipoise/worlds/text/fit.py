@@ -16,20 +16,10 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import (
-    beside_of,
-    divergences_of,
-    frozen_columns,
-    is_group,
-    reads_context,
-    reads_reward,
-    reads_tokens,
-    reads_weight,
-    token_weights_of,
-)
 from equipoise.core.objectives.weighted import ResponseWeighting
 from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
+from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
@@ -86,8 +76,8 @@ class Reading(NamedTuple):
     length: Tensor
     weights: Mapping[str, Tensor] = {}
     divergences: Mapping[str, Tensor] = {}
-    beside: Mapping[str, Tensor] = {}
-    weight: Tensor | None = None
+    auxiliary: Mapping[str, Tensor] = {}
+    response_weight: Tensor | None = None
 
     def summed(self) -> Reading:
         """The same with the sums of tokens."""
@@ -137,12 +127,12 @@ class PolicyScoring:
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """Log-probs of some responses, and the weights of an objective that reads them."""
         batch = self.policy.batch(prompts, responses)
-        tokens = reads_tokens(self.objective)
-        if not reads_weight(self.objective):
+        tokens = self.objective.reads.tokens
+        if not self.objective.reads.response_weights:
             return Reading(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch))
         logp, mask, collision = self.policy.collisions(batch)
-        weight = cast(ResponseWeighting, self.objective).response_weight(logp, collision, mask)
-        reading = Reading(logp, mask, weight=weight)
+        weight = cast(ResponseWeighting, at_step(self.objective, 0)).response_weight(logp, collision, mask)
+        reading = Reading(logp, mask, response_weight=weight)
         return reading if tokens else reading.summed()
 
 
@@ -162,32 +152,17 @@ class Fit:
         permutation: Callable[[int], np.ndarray],
     ) -> None:
         objective = scoring.objective
-        held, reads = rows.responses.shape[1], objective.candidates
-        if held < reads or (held > reads and not is_group(objective)):
-            raise TrainingError(
-                f"{type(objective).__name__} reads {reads}{' or more' if is_group(objective) else ''} responses "
-                f"per prompt, the comparisons hold {held}"
-            )
-        if reads_reward(objective) and rows.reward is None:
-            raise TrainingError(f"{type(objective).__name__} reads rewards; the pairing gave none")
-        missing = set(token_weights_of(objective)) - set(rows.token_weights) - scoring.learned
-        if missing:
-            raise TrainingError(
-                f"{type(objective).__name__} reads weights of tokens; nobody gave {', '.join(missing)}"
-            )
-        alive = (*divergences_of(objective), *beside_of(objective))
-        if alive and not scoring.live:
-            raise TrainingError(
-                f"{type(objective).__name__} reads {', '.join(alive)} of what must be in memory beside the policy"
-            )
-        if not reads_reward(objective) and rows.prob is None and rows.reward is not None:
-            raise TrainingError(f"{type(objective).__name__} reads labels; the pairing gave rewards only")
-        if reads_context(objective) and reads_tokens(objective):
-            raise TrainingError(f"{type(objective).__name__} reads tokens: its context cannot be measured")
-        self.scoring, self.rows, self.anchors, self.objective = scoring, rows, anchors, objective
+        lack = unmet(objective, rows, live=scoring.live, learned=scoring.learned)
+        if lack:
+            raise TrainingError(lack)
+        self.scoring, self.rows, self.anchors = scoring, rows, anchors
         self.policy = scoring.policy
         self.training, self.accelerator, self.permutation = training, accelerator, permutation
-        self.descended = [column for column in range(held) if column not in frozen_columns(objective)]
+        self.descended = [
+            column
+            for column in range(rows.responses.shape[1])
+            if column not in objective.reads.statistic_columns
+        ]
         self.parameters = [p for _, p in self.policy.trained()]
         optimizer = torch.optim.AdamW(
             scoring.groups(),
@@ -202,6 +177,11 @@ class Fit:
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
+
+    @property
+    def objective(self) -> Objective:
+        """The objective as it stands at this step."""
+        return at_step(self.scoring.objective, self.position / self.steps)
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
@@ -220,10 +200,17 @@ class Fit:
         given = self.scoring.read(prompts, responses)
         logp = given.logp
         anchors, prob, reward = self.recorded(chosen, columns, logp)
-        if not reads_tokens(self.objective):
+        if not self.objective.reads.tokens:
             length = given.length.to(logp)
-            shared = {"prob": prob, "reward": reward, "context": context, "beside": given.beside}
-            return Scores(logp=logp, anchors=anchors, length=length, weight=given.weight, **shared)
+            shared = {
+                "prob": prob,
+                "reward": reward,
+                "batch_statistic": context,
+                "auxiliary": given.auxiliary,
+            }
+            return Scores(
+                logp=logp, anchors=anchors, length=length, response_weight=given.response_weight, **shared
+            )
         by_token = reward if reward is not None and reward.ndim == 3 else None
         found = TokenScores(
             logp=logp,
@@ -234,7 +221,7 @@ class Fit:
             divergences=given.divergences,
         )
         scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
-        return replace(scores, beside=given.beside, weight=given.weight)
+        return replace(scores, auxiliary=given.auxiliary, response_weight=given.response_weight)
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
@@ -332,11 +319,10 @@ class Fit:
         """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
         scores = self.scores(share, context=context)
         entered_by(scores).retain_grad()
-        objective = at_step(self.objective, self.position / self.steps)
-        losses = reduce.expected(objective, scores)
+        losses = reduce.expected(self.objective, scores)
         counts = torch.from_numpy(weight).to(losses.value)
         self.accelerator.backward(reduce.mean(losses.value, counts, total=total, ranks=ranks))
-        sums.add(scores, losses, counts / total, ranks * counts / total, objective)
+        sums.add(scores, losses, counts / total, ranks * counts / total, self.objective)
 
     def _anywhere(self, *here: bool) -> list[bool]:
         """Whether each is so on any process."""

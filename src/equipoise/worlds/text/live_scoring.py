@@ -9,13 +9,6 @@ from torch import Tensor, nn
 
 from equipoise.core.auxiliary_heads import AuxiliaryHead
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import (
-    beside_of,
-    divergences_of,
-    reads_tokens,
-    reads_weight,
-    token_weights_of,
-)
 from equipoise.data.collate import Ids, Response, collate
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.live_reference import Frozen, Live, LiveScorer
@@ -43,7 +36,7 @@ class LiveScoring:
         head: AuxiliaryHead | None = None,
         rate: float = 1.0,
     ) -> None:
-        if reads_weight(objective):
+        if objective.reads.response_weights:
             raise TrainingError(
                 f"{type(objective).__name__} weighs responses, which is not done with live references"
             )
@@ -53,7 +46,7 @@ class LiveScoring:
     @property
     def learned(self) -> set[str]:
         """Names of what the head gives."""
-        return set(self.head.says) if self.head is not None else set()
+        return set(self.head.outputs) if self.head is not None else set()
 
     def groups(self) -> list[dict[str, Any]]:
         """AdamW's groups of parameters: the policy's, and the head's with its own rate and weight decay."""
@@ -69,7 +62,7 @@ class LiveScoring:
         batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
         distributions = {name: frozen.law(batch) for name, frozen in self.frozen.items()}
         scores: Live = self.module(batch, list(distributions.values()))
-        objective = self.objective
+        reads = self.objective.reads
 
         def laid(values: Tensor) -> Tensor:
             return values.to(scores.logp).unflatten(0, batch.shape)
@@ -78,8 +71,8 @@ class LiveScoring:
         reading = Reading(
             laid(scores.logp),
             scores.mask.unflatten(0, batch.shape),
-            {n: laid(scores.tokens[n]) for n in token_weights_of(objective) if n in scores.tokens},
-            {n: drifts[n] for n in divergences_of(objective)},
-            {n: laid(scores.rows[n]) for n in beside_of(objective)},
+            {n: laid(scores.tokens[n]) for n in reads.token_weights if n in scores.tokens},
+            {n: drifts[n] for n in reads.divergences},
+            {n: laid(scores.rows[n]) for n in reads.auxiliary},
         )
-        return reading if reads_tokens(objective) else reading.summed()
+        return reading if reads.tokens else reading.summed()

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import reads_labels
 from equipoise.core.scores import Losses, Scores
 
 
@@ -50,7 +49,7 @@ def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Ten
 
     Of a response with a label of its own, each counted by how far it is of the kind; see `_by_kind`.
     """
-    if reads_labels(objective):
+    if objective.reads.labels:
         label, alone = scores.labels(), drift[:, 0]
         return {
             "chosen_log_ratio": label * alone,
@@ -85,12 +84,12 @@ def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
     zeros = torch.zeros_like(entered_by(scores), requires_grad=False)
     logp, anchors = zeros.clone().requires_grad_(), dict.fromkeys(objective.anchors, zeros)
     if scores.tokens is None:
-        context = None if scores.context is None else torch.zeros_like(scores.context)
-        start = replace(scores, logp=logp, anchors=anchors, context=context)
+        statistic = None if scores.batch_statistic is None else torch.zeros_like(scores.batch_statistic)
+        start = replace(scores, logp=logp, anchors=anchors, batch_statistic=statistic)
     else:
         tokens = replace(scores.tokens, logp=logp, anchors=anchors)
         start = Scores.of_tokens(tokens, prob=scores.prob, reward=scores.reward)
-        start = replace(start, beside=scores.beside, weight=scores.weight)
+        start = replace(start, auxiliary=scores.auxiliary, response_weight=scores.response_weight)
     value = reduce.expected(objective, start).value
     return torch.autograd.grad(value.sum(), logp)[0].abs().flatten(1).amax(dim=1)
 

@@ -99,7 +99,7 @@ class Trainer:
         frozen = {}
         for anchor, name in models.references.items():
             with self.model.playing(state.policies[name]) as reference:
-                frozen[anchor] = Frozen(reference, layers=head is not None and head.reads == "layers")
+                frozen[anchor] = Frozen(reference, layers=head is not None and head.input == "layers")
         if head is not None:
             config = causal_lm(policy.model).config
             seed = self.folder.seeds("network", type(head).__name__)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
-from equipoise.core.objectives.base import is_surrogate
 from equipoise.core.scores import Scores
 from equipoise.data.collate import Prompt
 from equipoise.data.revision_prompt import Leads
@@ -258,7 +257,7 @@ class TextWorld:
         prob, reward = (None if v is None else torch.from_numpy(v) for v in (rows.prob, rows.reward))
         weight = torch.from_numpy(rows.weight)
         scores = Scores(logp=logp, anchors=anchors, prob=prob, reward=reward)
-        losses = reduce.expected(objective, reduce.with_context(objective, scores, weight))
+        losses = reduce.expected(objective, reduce.with_batch_statistic(objective, scores, weight))
         return float(reduce.mean(losses.value, weight))
 
     def prompt_features(self, state: State, rows: Rows) -> Tensor:
@@ -347,7 +346,7 @@ class TextWorld:
 
 def _has_a_minimum(objective: Objective) -> None:
     """Raise TrainingError for a surrogate."""
-    if is_surrogate(objective):
+    if objective.reads.surrogate:
         raise TrainingError(
             f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
         )

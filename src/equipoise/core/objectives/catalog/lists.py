@@ -17,7 +17,7 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         reward_shift_invariant=True,
         data="lists",
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(
             Limit(parameters={}, is_="dpo", words="two responses", where="R = (1, 0)", given=paid(1.0, 0.0)),
         ),
@@ -33,7 +33,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=lambda o: not o.steps,
         reward_shift_invariant=True,
         data="lists",
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(Limit(parameters={"lambdas": "ones"}, is_="dpo", where="R = (1, 0)", given=paid(1.0, 0.0)),),
         deviations=(
             "the released code wraps the loss in -log sigma(beta L), whose gradient increases L, leaves lambda out and "

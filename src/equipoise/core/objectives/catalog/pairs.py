@@ -47,7 +47,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda _: LOG2,
         limits=(Limit(parameters={"smoothing": 0.0}, is_="dpo"),),
-        bounded="loss >= H(smoothing); margin at log((1 - e)/e)",
+        bounded="loss >= H(smoothing); best margin log((1 - e)/e)",
         deviations=(
             "TRL ignores label_smoothing in its plain sigmoid loss and reads it in others only",
             "HALOs take 0.2 for the smoothing",
@@ -60,7 +60,7 @@ ROWS: dict[str, Row] = {
         paper="2310.12036",
         confidence="verified in code",
         at_anchor=lambda o: 0.25 / o.tau**2,
-        bounded="loss >= 0; margin at 1/(2 tau)",
+        bounded="loss >= 0; best margin 1/(2 tau)",
         deviations=("TRL and HALOs divide each log-ratio by its length under this name: ipo_mean here",),
         evidence=("tests/core/test_squared.py", "tests/games/test_expectation.py"),
     ),
@@ -72,7 +72,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: 0.25 / o.tau**2,
         shift_invariant=never,  # a shift is divided by two different lengths
         length_invariant=always,
-        bounded="loss >= 0; margin at 1/(2 tau) per token",
+        bounded="loss >= 0; best margin 1/(2 tau) per token",
         limits=(
             Limit(parameters={}, is_="ipo", where="every response one token long", given=given.one_token),
         ),
@@ -168,7 +168,7 @@ ROWS: dict[str, Row] = {
         paper="2309.06657",
         confidence="verified in code",
         at_anchor=lambda _: 1.0,
-        bounded="loss >= 0; margin at 1",
+        bounded="loss >= 0; best margin 1",
         limits=(
             Limit(
                 parameters={},
@@ -187,7 +187,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda o: -LOG2 - 0.5 * (log(o.smoothing) + log1p(-o.smoothing)),
         variants=({"smoothing": 0.2},),
-        bounded="loss >= 0; margin at log((1 - e)/e)",
+        bounded="loss >= 0; best margin log((1 - e)/e)",
         evidence=("tests/core/test_margin_shapes.py", "tests/agree/test_trl_losses.py"),
     ),
     "discopop": Row(

@@ -28,14 +28,9 @@ def even_reference(scores: Scores) -> Scores:
     return replace(scores, anchors={"reference": torch.full_like(scores.of("reference"), -10.0)})
 
 
-def even_reference_of(count: int) -> Given:
-    """The same, and every response is so many tokens long."""
-    return lambda scores: tokens(count)(even_reference(scores))
-
-
 def weighing_nothing(scores: Scores) -> Scores:
     """Every response has the weight 1."""
-    return replace(scores, weight=torch.ones_like(scores.logp, requires_grad=False))
+    return replace(scores, response_weight=torch.ones_like(scores.logp, requires_grad=False))
 
 
 def first_round(scores: Scores) -> Scores:

@@ -147,7 +147,7 @@ ROWS: dict[str, Row] = {
         paper="2309.06657",
         confidence="paper's text",
         at_equal=lambda o, a, n: 1.0,
-        bounded="loss >= 0; margin at 1",
+        bounded="loss >= 0; best margin 1",
         evidence=("tests/core/test_hinge.py",),
     ),
     "slic": Row(
@@ -158,7 +158,7 @@ ROWS: dict[str, Row] = {
         at_equal=lambda o, a, n: o.delta - o.lam * a * n,
         variants=({"delta": 4.0},),
         shift_invariant=never,  # the chosen response stands alone
-        bounded="loss >= 0; margin at delta nats",
+        bounded="loss >= 0; best margin delta nats",
         limits=(
             Limit(
                 parameters={"lam": 0.0, "delta": 4.0},

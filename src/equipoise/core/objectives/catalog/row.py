@@ -76,7 +76,6 @@ class Row:
     length_invariant         whether responses k times as long, with the same mean token log-probs under every policy,
                              change nothing.
     reward_shift_invariant   whether adding c(x) to the rewards changes nothing; for objectives that read them.
-    labels      whether the rewards are labels in [0, 1] (1: desirable) and not any numbers.
     estimates   for surrogates: the function whose gradient the expected gradient is.
     own         for surrogates: the first candidate that is a sample of the policy itself; those before are data.
 
@@ -84,7 +83,9 @@ class Row:
 
     data        what one comparison holds: "pairs" with a label, "unary" responses with a thumb up or down, ranked
                 "lists", or responses with "rewards" that somebody gives when they have been written.
-    bounded     what is bounded, and on which side.
+    bounded     what is bounded, and on which side. What it says of the loss ("loss >= 0", "not bounded below") is
+                checked by the contract suite at drawn and at extreme scores; a "best margin", where the loss is
+                least, is derived in the objective's docstring and tested by the tests in `evidence`.
     limits      settings under which it is another objective of the catalogue.
     deviations  where libraries differ from the formula here.
     evidence    what proves it: tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
@@ -101,7 +102,6 @@ class Row:
     shift_invariant: Callable[[Any], bool] = lambda _: True
     length_invariant: Callable[[Any], bool] = lambda _: False
     reward_shift_invariant: bool | None = None
-    labels: bool = False
     estimates: Callable[[Any, Arms], Tensor] | None = None
     own: int = 0
     data: Data = "pairs"

@@ -21,7 +21,7 @@ ROWS: dict[str, Row] = {
         paper="2407.00617",
         confidence="paper's text",
         at_anchor=lambda o: 0.25 / o.eta**2,
-        bounded="loss >= 0; margin at 1/(2 eta)",
+        bounded="loss >= 0; best margin 1/(2 eta)",
         limits=(
             Limit(parameters={"eta": 0.1, "tau": 0.1}, is_="ipo", words="tau = eta"),
             Limit(
@@ -55,7 +55,7 @@ ROWS: dict[str, Row] = {
         paper="2312.00886",
         confidence="derived",
         at_anchor=lambda o: 0.25 * o.eta**2,
-        bounded="loss >= 0; margin at eta/2",
+        bounded="loss >= 0; best margin eta/2",
         limits=(
             Limit(
                 parameters={"eta": 2.0, "tau": 0.1}, is_="inpo", other={"eta": 0.5}, words="its eta as 1/eta"
@@ -74,7 +74,7 @@ ROWS: dict[str, Row] = {
         paper="2502.16852",
         confidence="paper's text",
         at_anchor=lambda o: 0.25 * o.eta**2,
-        bounded="loss >= 0; margin at eta/2",
+        bounded="loss >= 0; best margin eta/2",
         evidence=("tests/core/test_squared.py", "tests/games/test_convergence_plain.py", "onpo_last_iterate"),
     ),
     "srpo": Row(
@@ -84,7 +84,7 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         at_anchor=lambda o: 1 - 0.5 * o.alpha,
         variants=({"alpha": 0.25},),
-        bounded="loss >= 0; margin at 1, improvement at 1/2",
+        bounded="loss >= 0; best margin 1, improvement at 1/2",
         limits=(
             Limit(
                 parameters={},
@@ -227,7 +227,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda o: 0.5 * o.eta**2,
         shift_invariant=never,  # each response has a target of its own
-        bounded="loss >= 0; log-ratios at +-eta/2",
+        bounded="loss >= 0; best log-ratios +-eta/2",
         deviations=(
             "TRL's sppo_hard measures ratios against whatever reference it is given: it must be the last policy",
             "the authors' loss has a factor 1/2 that this one and TRL's have not",
@@ -271,7 +271,7 @@ ROWS: dict[str, Row] = {
         shift_invariant=never,  # each response has a target of its own
         reward_shift_invariant=False,
         data="rewards",
-        bounded="loss >= 0; log-ratios at score/beta",
+        bounded="loss >= 0; best log-ratios score/beta",
         deviations=(
             "the authors' pipeline stores s(y, y') - s(y', y) and counts y' = y: 2 (K - 1)/K times the mean score",
         ),
@@ -285,7 +285,7 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         reward_shift_invariant=True,
         data="rewards",
-        bounded="loss >= 0; margins at the rewards' difference",
+        bounded="loss >= 0; best margins: differences of the rewards",
         limits=(
             Limit(
                 parameters={},
@@ -307,7 +307,7 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         reward_shift_invariant=True,
         data="rewards",
-        bounded="loss >= 0; margins at (R_i - R_j)/beta",
+        bounded="loss >= 0; best margins (R_i - R_j)/beta",
         limits=(
             Limit(
                 parameters={},
@@ -337,7 +337,7 @@ ROWS: dict[str, Row] = {
         exempt=NO_LABEL,
         reward_shift_invariant=True,
         data="rewards",
-        bounded="loss >= 0 (beta > 0); margins at (R_i - R_j)/beta",
+        bounded="loss >= 0 (beta > 0); best margins (R_i - R_j)/beta",
         limits=(
             Limit(
                 parameters={},

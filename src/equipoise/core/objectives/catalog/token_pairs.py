@@ -18,7 +18,7 @@ ROWS: dict[str, Row] = {
         paper="2404.11999",
         confidence="recalled",
         at_anchor=lambda _: LOG2,
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         evidence=(
             MASKED,
             f"{MASKED}::test_divergences_along_a_tree_are_those_of_its_laws",
@@ -31,7 +31,7 @@ ROWS: dict[str, Row] = {
         paper="2404.11999",
         confidence="recalled",
         at_anchor=lambda _: LOG2,
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         exempt={"divergences": "the chosen response's is detached"},
         limits=(Limit(parameters={"alpha": 0.0}, is_="dpo"),),
         evidence=(MASKED, f"{MASKED}::test_tdpo2_holds_only_the_rejected_response_down", "sparse_po_masks"),
@@ -44,7 +44,7 @@ ROWS: dict[str, Row] = {
         variants=({"l1_u": 0.0, "l1_d": 0.0},),
         exempt={"at_anchor": f"log 2 and the norms of the masks: {MASKED}"},
         shift_invariant=never,  # a shift of one token is weighed by its mask
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(
             Limit(
                 parameters={"l1_u": 0.0, "l1_d": 0.0},
@@ -70,7 +70,7 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         variants=({"degrees": 2},),
         exempt={"at_anchor": f"log 2 and the classification of the texts: {ADDED}"},
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(Limit(parameters={"gamma_d": 0.0}, is_="dpo"),),
         deviations=("no code was released; degrees, pooling, heads and gamma are this library's choice",),
         evidence=(ADDED, f"{ADDED}::test_degrees_add_the_mean_cross_entropy", "spo_degree"),
@@ -83,7 +83,7 @@ ROWS: dict[str, Row] = {
         variants=({"form": "log_sigmoid"}, {"average": False}),
         exempt={"at_anchor": f"log 2 and the rationale's likelihood: {ADDED}"},
         shift_invariant=never,  # the rationale's own likelihood has no reference
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(
             Limit(parameters={"gamma_r": 0.0}, is_="dpo"),
             Limit(parameters={"gamma_r": 0.0, "form": "log_sigmoid"}, is_="dpo", up_to_constant=True),
@@ -105,7 +105,7 @@ ROWS: dict[str, Row] = {
         exempt={"at_anchor": f"ORPO's value and the rationale's likelihood: {ADDED}"},
         shift_invariant=never,
         length_invariant=always,
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(Limit(parameters={"gamma_r": 0.0}, is_="orpo"),),
         evidence=(ADDED,),
     ),
@@ -117,7 +117,7 @@ ROWS: dict[str, Row] = {
         exempt={"at_anchor": f"SimPO's value and the rationale's likelihood: {ADDED}"},
         shift_invariant=never,
         length_invariant=always,
-        bounded="the loss, below by 0",
+        bounded="loss >= 0",
         limits=(Limit(parameters={"gamma_r": 0.0}, is_="simpo"),),
         evidence=(ADDED,),
     ),

@@ -33,9 +33,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: (o.undesirable / 2, o.desirable / 2),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="from 0 to its weight; gradient fades on both tails",
+        bounded="0 <= loss <= weight; gradient fades on both tails",
         limits=(Limit(parameters={"baseline": "zero"}, is_="apo_zero_unpaired"),),
         deviations=(
             "TRL and HALOs take the unrelated response from the batch, cycled by one; here it is drawn from all data",
@@ -51,9 +50,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: (o.undesirable / 2, o.desirable / 2),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="from 0 to its weight; gradient fades on both tails",
+        bounded="0 <= loss <= weight; gradient fades on both tails",
         evidence=("tests/core/test_unpaired.py",),
     ),
     "bco": Row(
@@ -65,9 +63,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: (LOG2, LOG2),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # c(x) differs from prompt to prompt, the shift does not
-        labels=True,
         data="unary",
-        bounded="below by 0, on a pair by the DPO loss",
+        bounded="loss >= 0; on a pair >= the DPO loss",
         deviations=("TRL's shift is a running mean of all rewards so far, both kinds pooled",),
         evidence=("tests/core/test_unpaired.py", "tests/worlds/test_context.py", "bco_mismatched_thumbs"),
     ),
@@ -80,7 +77,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         exempt={"repetition": "equal margins have different ranks, and so meet different reference margins"},
         data="pairs",
-        bounded="below by 0",
+        bounded="loss >= 0",
         evidence=("tests/core/test_stochastic_order.py", "tests/worlds/test_context.py"),
     ),
     "aot_unpaired": Row(
@@ -95,9 +92,8 @@ ROWS: dict[str, Row] = {
             "repetition": "equal log-ratios have different ranks, and so meet different responses",
         },
         shift_invariant=never,  # c(x) differs from prompt to prompt, the ranks do not follow it
-        labels=True,
         data="unary",
-        bounded="below by 0",
+        bounded="loss >= 0",
         deviations=("TRL takes both responses of each pair of a batch; here any numbers of either kind",),
         evidence=("tests/core/test_stochastic_order.py",),
     ),
@@ -110,9 +106,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: (2 / o.beta * LOG2, 0.0),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="below by 0; the gradient fades when forgotten",
+        bounded="loss >= 0; gradient fades when forgotten",
         limits=(
             Limit(parameters={"beta": 0.0}, is_="gradient_ascent"),
             Limit(
@@ -134,9 +129,8 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         exempt={**ONE_RESPONSE, "at_anchor": "the retain term is a log-prob, not a ratio"},
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="below by 0",
+        bounded="loss >= 0",
         limits=(Limit(parameters={"retain": 0.0}, is_="npo"),),
         deviations=("the authors' code takes the retain term as a mean over tokens",),
         evidence=("tests/core/test_unlearning.py",),
@@ -150,9 +144,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda o: (2 / o.beta * LOG2, 0.0),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="below by 0; the gradient fades when forgotten",
+        bounded="loss >= 0; gradient fades when forgotten",
         limits=(
             Limit(
                 parameters={"retain": 0.0, "beta": 0.3},
@@ -174,9 +167,8 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: (0.0, 0.0),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # one response stands alone
-        labels=True,
         data="unary",
-        bounded="nothing: it has no minimum",
+        bounded="not bounded below",
         evidence=("tests/core/test_unlearning.py",),
     ),
     "simnpo": Row(
@@ -189,9 +181,8 @@ ROWS: dict[str, Row] = {
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # reads log-probs themselves
         length_invariant=lambda o: o.retain == 0,  # the retain term is a sum
-        labels=True,
         data="unary",
-        bounded="below by 0",
+        bounded="loss >= 0",
         evidence=("tests/core/test_unlearning.py",),
     ),
     "d2o": Row(
@@ -204,7 +195,7 @@ ROWS: dict[str, Row] = {
         exempt={"margin": "only one of several own samples would change places with the bad response"},
         shift_invariant=never,  # two anchors, each read on one side only
         data="unary",
-        bounded="below by 0",
+        bounded="loss >= 0",
         limits=(
             Limit(
                 parameters={},
