@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats.columns import MEDIA, OPTIONAL
 from equipoise.data.formats.detect import decide
+from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading, bad_text, common_of
-from equipoise.data.formats.registry import MEDIA, OPTIONAL, Format
 from equipoise.data.ledger import Ledger, Place, say
 from equipoise.data.read_files import rows_of
 from equipoise.data.records import Kind, Record, Space, digest, plain

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.registry import ANSWERS, FORMATS, MEDIA, OPTIONAL, Format, Row
+from equipoise.data.formats.columns import ANSWERS, MEDIA, OPTIONAL
+from equipoise.data.formats.format import Format, Row
+from equipoise.data.formats.registry import FORMATS
 
 PROMPT_LIKE = ("instruction", "question", "input")
 # Names whose misspelling would silently change what a row means; `text`, `input` and `id` are too common.

@@ -1,43 +1,22 @@
-"""Formats of ranked or scored lists: one prompt, two or more answers, who is better by a rank or a score."""
+"""Formats of ranked or scored lists: one prompt, two or more answers, ordered by a rank or a score.
+
+To add one, write its parser and one entry of RANKED.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.format import Fields, Format, Row
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
-from equipoise.data.records import Candidate, Context, Kind, Message, Space
-
-Row = Mapping[str, Any]
-Fields = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One row format: the columns it needs, its parser, and the value shapes that mark it.
-
-    kind, space  of its records
-    columns      must all be there           without   must all be absent
-    fits         a test of one row's values; a row with null or malformed values fits no format by itself
-    """
-
-    name: str
-    kind: Kind
-    space: Space
-    columns: tuple[str, ...]
-    parse: Callable[[Row, Reading], Fields]
-    fits: Callable[[Row], bool]
-    without: frozenset[str] = frozenset()
-
-    def has_columns(self, columns: frozenset[str]) -> bool:
-        """Whether a row with these columns can be of this format."""
-        return columns.issuperset(self.columns) and self.without.isdisjoint(columns)
+from equipoise.data.formats.prompt_cut import is_transcript, transcript
+from equipoise.data.records import Candidate, Context, Message
 
 
 def scored_text(row: Row, reading: Reading) -> Fields:
-    """`prompt`, `responses` and as many `rewards`, high is best; all of them strings."""
+    """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
     return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
@@ -52,8 +31,6 @@ def scored_chat(row: Row, reading: Reading) -> Fields:
 
 def nectar(row: Row, reading: Reading) -> Fields:
     """`prompt`, `answers`: [{answer, rank}], rank 1 best; the prompt's turns are marked by Human and Assistant."""
-    from equipoise.data.formats.prompt_cut import is_transcript, transcript
-
     prompt = text_of(row.get("prompt"), "prompt")
     prompt = prompt.rstrip().removesuffix("Assistant:")  # the opening of the answer
     turns = transcript(prompt, "prompt") if is_transcript(prompt) else (Message(role="user", content=prompt),)
@@ -87,16 +64,16 @@ def _rating(item: Row, place: int, reading: Reading) -> float:
     annotations = item.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise Refusal("an answer has no annotations", f"completions[{place}]")
-    found = [
+    ratings = [
         _number(about, "Rating", reading) for about in annotations.values() if isinstance(about, Mapping)
     ]
-    if not found:
+    if not ratings:
         raise Refusal("an answer has no rating", f"completions[{place}]")
-    return sum(found) / len(found)
+    return sum(ratings) / len(ratings)
 
 
-def _list(context: Context, answers: list[Context], scores: list[float], reading: Reading) -> Fields:
-    """Equal answers count once, with the first one's score."""
+def _list(context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading) -> Fields:
+    """Record fields of a list; equal answers count once, with the first one's score."""
     kept: dict[Any, float] = {}
     for answer, score in zip(answers, scores, strict=True):
         if answer in kept:
@@ -125,14 +102,14 @@ def _numbers(row: Row, name: str, count: int, reading: Reading) -> list[float]:
 
 
 def _number(row: Row, name: str, reading: Reading) -> float:
-    found = number_of(row, name, reading)
-    if found is None:
+    number = number_of(row, name, reading)
+    if number is None:
         raise Refusal(f"an answer has no {name}")
-    return found
+    return number
 
 
 def _items(name: str, *fields: str) -> Callable[[Row], bool]:
-    """Whether a column is a list of objects with these fields."""
+    """The test that a column is a list of objects with these fields."""
 
     def fits(row: Row) -> bool:
         items = row.get(name)
@@ -146,6 +123,8 @@ def _items(name: str, *fields: str) -> Callable[[Row], bool]:
 
 
 def _scored(space: str) -> Callable[[Row], bool]:
+    """The test that answers and scores are lists, after a prompt in this space."""
+
     def fits(row: Row) -> bool:
         lists = (row.get("responses"), row.get("rewards"))
         return shape(row.get("prompt")) == space and all(
@@ -156,7 +135,7 @@ def _scored(space: str) -> Callable[[Row], bool]:
 
 
 _SCORED = ("prompt", "responses", "rewards")
-LISTS = (
+RANKED = (
     Format("list-text", "scores", "text", _SCORED, scored_text, _scored("text")),
     Format("list-chat", "scores", "chat", _SCORED, scored_chat, _scored("chat")),
     Format("nectar", "rank", "chat", ("prompt", "answers"), nectar, _items("answers", "answer", "rank")),
