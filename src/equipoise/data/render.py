@@ -1,4 +1,4 @@
-"""The only place where text becomes tokens: prompt and answer joined, BOS, EOS, templates, length limits."""
+"""Tokenisation of prompts and answers, the only place where text becomes tokens: joins, BOS, EOS, templates, limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.parse_values import messages_of
 from equipoise.data.formats.prompt_cut import shared_head
-from equipoise.data.ledger import Ledger, say
+from equipoise.data.ledger import Ledger, short_place
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Context, Message, Record
 from equipoise.data.templates import plain_transcript, resolve
@@ -30,7 +30,7 @@ class Rendered:
     """A record as tokens: one prompt, shared by all of its responses.
 
     prompt_ids    read, never scored         response_ids  scored, each at least one token
-    finished      False where max_length cut the response: it then carries no EOS
+    finished      False where max_length cut the response, which then has no EOS
     """
 
     record: Record
@@ -40,7 +40,7 @@ class Rendered:
 
 
 class Renderer:
-    """Turns records into tokens with a tokenizer; needs no model.
+    """Renders records as token ids with a tokenizer; needs no model.
 
     template           "auto": the tokenizer's chat template, or the plain transcript when it has none;
                        "tokenizer", "plain", Jinja text or the path of a Jinja file
@@ -87,7 +87,7 @@ class Renderer:
         tools: Sequence[Any] = (),
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[int, ...]:
-        """The tokens a policy continues. Not cut. Raises Refusal for a context the template cannot render."""
+        """The prompt's token ids, not cut. Raises Refusal for a context that the template cannot render."""
         if isinstance(context, str):
             return self._checked(self.codec.opening(context))
         turns = [t if isinstance(t, Message) else messages_of(t, "context")[0] for t in context]
@@ -96,20 +96,20 @@ class Renderer:
         return self._checked(self.codec.ids(self.template.context(turns, tools, template_kwargs)))
 
     def answer(self, prompt: Prompt, text: str) -> Response:
-        """Another answer to a prompt that was rendered before, from its text; cut at `max_length`."""
+        """Renders another answer to an already rendered prompt; cut at `max_length`."""
         turns = prompt.context if isinstance(prompt.context, str) else messages_of(prompt.context, "context")
-        said = text if isinstance(turns, str) else (Message(role="assistant", content=text),)
+        content = text if isinstance(turns, str) else (Message(role="assistant", content=text),)
         whole = self.prompt(prompt.context)
-        ids, _ = self.response(Record(context=turns), Candidate(content=said), whole)
+        ids, _ = self.response(Record(context=turns), Candidate(content=content), whole)
         room = self.max_length - len(prompt.ids)
         return Response(tuple(ids[:room]), text, finished=len(ids) <= room)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response, special tokens left out."""
+        """The text of a response, without special tokens."""
         return self.codec.text(ids)
 
     def render(self, dataset: Dataset) -> list[Rendered]:
-        """The rows that can be rendered; the others are refused into the data set's ledger.
+        """Renders the rows that can be rendered; the others are entered in the ledger as refused.
 
         Raises DataError when no row is left, or (strict) for the first row that cannot be rendered.
         """
@@ -130,7 +130,7 @@ class Renderer:
         return tuple(ids)
 
     def fit_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """The prompt within its limit: refused, or its end kept, as configured."""
+        """The prompt within its limit: a longer one is refused, or its end kept, as configured."""
         limit = self.max_prompt_length or self.max_length - 1
         if len(ids) <= limit:
             return ids
@@ -264,10 +264,10 @@ class _Run:
         if self.ledger.strict:
             raise Refusal("special-token text in the data", ", ".join(found))
         self.controls.update(found)
-        self.control_lines.append(say((record.file, record.line)))
+        self.control_lines.append(short_place((record.file, record.line)))
 
     def report(self) -> None:
-        """The notes of this run, into the ledger."""
+        """Adds the notes of this run to the ledger."""
         note, shown = self.ledger.note, self.ledger.max_errors_shown
         if self.chats:
             note(self.renderer.about_template)

@@ -1,4 +1,4 @@
-"""A look at the data before any compute is spent: the ledger, the decisions, and which tokens are scored."""
+"""Data report before any compute is spent: ledger, decisions, lengths, and which tokens are scored."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `equipoise data check` found.
+    """The result of `equipoise data check`.
 
     unit                 "tokens" with a model, else "characters"
     lengths              "prompt" and each side -> Lengths
-    chosen_longer        share of pairs whose chosen answer is the longer one; ties count half
+    chosen_longer        share of pairs in which the chosen answer is longer; ties count half
     median_gap           median of length(chosen) - length(rejected)
-    views                per shown row: where, and (part, [(token text, scored)]) for prompt and answers
+    views                per shown row: file:line, and (part, [(token text, scored)]) for prompt and answers
     """
 
     dataset: Dataset
@@ -73,7 +73,7 @@ def check(
     long_prompt: Literal["drop", "keep_end"] = "drop",
     allow_template_divergence: bool = False,
 ) -> Report:
-    """Reads the files as training would and, with a model's tokenizer, renders them as training would.
+    """Reads the files, and with a model's tokenizer renders them, exactly as training would.
 
     Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
     """
@@ -199,7 +199,7 @@ def _length_table(report: Report) -> Table:
 
 
 def _coloured(part: str, pieces: Sequence[tuple[str, bool]]) -> Text:
-    """One part as rich Text: alternate shades show where tokens end, [brackets] of the data stay literal."""
+    """One part as rich Text: alternating weights show token boundaries; [brackets] in the data stay literal."""
     text = Text.assemble((f"{part}: ", "bold"))
     colour = COLOURS.get(part.split(" ")[0], "yellow")
     for index, (piece, scored) in enumerate(pieces):

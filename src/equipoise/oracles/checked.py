@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Context, Oracle, OracleError
+from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Checked:
     def name(self) -> str:
         return self.inner.name
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
         outside = ((prob < 0) | (prob > 1)).nonzero().flatten().tolist()
         if outside:
@@ -48,7 +48,7 @@ class Checked:
             )
         return prob
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
 
     def _finite(self, answer: Tensor, count: int, call: str) -> Tensor:

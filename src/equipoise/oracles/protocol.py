@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from torch import Tensor
 
 # A prompt as the oracle sees it: plain text, or chat messages {"role": ..., "content": ...}.
-Context: TypeAlias = "str | Sequence[dict[str, str]]"
+OraclePrompt: TypeAlias = "str | Sequence[dict[str, str]]"
 
 
 class OracleError(ValueError):
@@ -28,6 +28,6 @@ class Oracle(Protocol):
     @property
     def name(self) -> str: ...
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor: ...
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...

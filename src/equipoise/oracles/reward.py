@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 class RewardOracle:
@@ -50,11 +50,11 @@ class RewardOracle:
             raise OracleError(f"{path} is no trained reward model: it lacks {missing}")
         return cls(model, tokenizer, str(path), batch)
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         return bradley_terry(self.score(prompts, a), self.score(prompts, b))
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         ids = [self._ids(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         device = next(self.model.parameters()).device
         scores = torch.empty(len(ids), dtype=torch.float64)
@@ -78,7 +78,7 @@ class RewardOracle:
         # the head is read here, at the position we know: a pad id that also occurs in text cannot mislead it
         return self.model.score(hidden[torch.arange(len(ids)), mask.sum(1) - 1])[:, 0]
 
-    def _ids(self, prompt: Context, response: str) -> list[int]:
+    def _ids(self, prompt: OraclePrompt, response: str) -> list[int]:
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt + response).input_ids
         elif self.tokenizer.chat_template:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 class RuleOracle:
@@ -29,12 +29,12 @@ class RuleOracle:
         self.name = name
         self.scores = _arity(function) == 2
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.scores:
             return bradley_terry(self.score(prompts, a), self.score(prompts, b))
         return self._call(prompts, a, b)
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         if not self.scores:
             raise OracleError(f"{self.name} compares two responses; it has no scalar score")
         return self._call(prompts, responses)

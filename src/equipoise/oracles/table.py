@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class TableOracle:
     preference: Tensor
     name: str = "table"
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         rows = [self._row(prompt) for prompt in prompts]
         i = [self._action(x, text) for x, text in zip(rows, a, strict=True)]
         j = [self._action(x, text) for x, text in zip(rows, b, strict=True)]
         return self.preference[rows, i, j].double()
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         raise OracleError(f"oracle {self.name} is a general preference: it compares, it has no scalar score")
 
-    def _row(self, prompt: Context) -> int:
+    def _row(self, prompt: OraclePrompt) -> int:
         if not isinstance(prompt, str) or prompt not in self.prompts:
             raise OracleError(f"oracle {self.name} knows no prompt {prompt!r}")
         return self.prompts[prompt]
@@ -52,14 +52,14 @@ class RecordedOracle:
 
     name = "recorded"
 
-    def __init__(self, judgements: Iterable[tuple[Context, str, str, float]]) -> None:
+    def __init__(self, judgements: Iterable[tuple[OraclePrompt, str, str, float]]) -> None:
         votes: dict[tuple[str, str, str], list[float]] = {}
         for prompt, a, b, prob in judgements:
             votes.setdefault((repr(prompt), a, b), []).append(prob)
             votes.setdefault((repr(prompt), b, a), []).append(1 - prob)
         self._prob = {pair: sum(probs) / len(probs) for pair, probs in votes.items()}
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = [(repr(p), x, y) for p, x, y in zip(prompts, a, b, strict=True)]
         for _, x, y in (q for q in questions if q not in self._prob):
             raise OracleError(
@@ -67,5 +67,5 @@ class RecordedOracle:
             )
         return torch.tensor([self._prob[q] for q in questions], dtype=torch.float64)
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         raise OracleError("recorded labels compare two responses; they have no scalar score")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from equipoise.core.dims import PerComparison
 from equipoise.games.preference import PreferenceGame
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
 
@@ -121,13 +121,13 @@ class GameOracle:
     def name(self) -> str:
         return f"tea-house-{self.game.variant}"
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> PerComparison:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> PerComparison:
         """P(a[i] beats b[i] | prompts[i]), float64. Raises OracleError for a prompt outside the game."""
         if not len(prompts) == len(a) == len(b):
             raise OracleError(f"compare got {len(prompts)} prompts, {len(a)} and {len(b)} responses")
         return self._preference[_rows(prompts), _columns(a), _columns(b)]
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> PerComparison:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> PerComparison:
         """The host's reward, float64. Raises OracleError for the panel, and for a prompt outside the game."""
         if len(prompts) != len(responses):
             raise OracleError(f"score got {len(prompts)} prompts and {len(responses)} responses")
@@ -157,11 +157,11 @@ def _columns(responses: Sequence[str]) -> Tensor:
     return torch.tensor([len(ANSWERS) if index is None else index for index in found], dtype=torch.long)
 
 
-def _rows(prompts: Sequence[Context]) -> Tensor:
+def _rows(prompts: Sequence[OraclePrompt]) -> Tensor:
     return torch.tensor([_row(prompt) for prompt in prompts], dtype=torch.long)
 
 
-def _row(prompt: Context) -> int:
+def _row(prompt: OraclePrompt) -> int:
     """The request's index; of a chat, the last message is the request."""
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
     index = request_index(text)

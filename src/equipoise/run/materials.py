@@ -14,7 +14,7 @@ import numpy as np
 from equipoise import oracles
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.ranked_lists import as_pairs
-from equipoise.data.rationale_prompt import Reasons
+from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import oracle_context
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
@@ -230,10 +230,12 @@ def _each_prompt(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
     return [_prompt(item, renderer) for item in items]
 
 
-def _reasons(items: Sequence[Rendered], renderer: Renderer, game: LanguageGame | None) -> list[Reasons]:
+def _reasons(
+    items: Sequence[Rendered], renderer: Renderer, game: LanguageGame | None
+) -> list[RationalePrompt]:
     """Who makes each pair's lead: in its prompt's space; the playground's model knows no words to ask with."""
     kinds = {
-        space: Reasons(renderer, chat=space == "chat", words=game is None)
+        space: RationalePrompt(renderer, chat=space == "chat", words=game is None)
         for space in {item.record.space for item in items}
     }
     return [kinds[item.record.space] for item in items]

@@ -46,6 +46,8 @@ def check_answer(answer: Context, name: str, *, may_be_empty: bool = False) -> N
     if answer[-1].role != "assistant":
         raise Refusal("last turn is not the assistant's", f"{name} ends with {answer[-1].role}")
     if answer[0].role != "assistant":
-        raise Refusal("an answer begins with another's turn", f"{name} begins with {answer[0].role}")
+        raise Refusal(
+            "an answer begins with a turn that is not the assistant's", f"{name} begins with {answer[0].role}"
+        )
     if not may_be_empty and not (answer[-1].content.strip() or "tool_calls" in answer[-1].extra):
         raise Refusal(f"{name} is empty")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from equipoise.data.formats.format import Row
+from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import shape
 
 # Columns every format understands; all others are kept in `extra`, unused.
@@ -21,32 +21,32 @@ ANSWERS |= {"conversation_b", "preferred_output", "non_preferred_output"}
 PAIR = ("chosen", "rejected")
 
 
-def shapes(row: Row, *names: str) -> tuple[str, ...]:
-    """ "text", "chat" or "none" for each of these columns."""
+def shapes(row: RawRow, *names: str) -> tuple[str, ...]:
+    """The shape of each of these columns: "text", "chat" or "none"."""
     return tuple(shape(row.get(name)) for name in names)
 
 
-def all_text(*names: str) -> Callable[[Row], bool]:
+def all_text(*names: str) -> Callable[[RawRow], bool]:
     """The test that these columns all hold strings."""
     return lambda row: set(shapes(row, *names)) == {"text"}
 
 
-def all_chat(*names: str) -> Callable[[Row], bool]:
+def all_chat(*names: str) -> Callable[[RawRow], bool]:
     """The test that these columns all hold messages."""
     return lambda row: set(shapes(row, *names)) == {"chat"}
 
 
-def some_chat(*names: str) -> Callable[[Row], bool]:
+def some_chat(*names: str) -> Callable[[RawRow], bool]:
     """The test that these columns hold messages or strings, messages at least once, and no hybrid pair."""
 
-    def fits(row: Row) -> bool:
+    def fits(row: RawRow) -> bool:
         found = set(shapes(row, *names))
         return "chat" in found and "none" not in found and not is_hybrid(row)
 
     return fits
 
 
-def is_hybrid(row: Row) -> bool:
+def is_hybrid(row: RawRow) -> bool:
     """Whether a string `prompt` comes with two whole conversations: both contain a user turn."""
     return shapes(row, "prompt", *PAIR) == ("text", "chat", "chat") and all(
         {"user", "human"} & set(_roles(row[name])) for name in PAIR

@@ -9,7 +9,7 @@ from typing import Any
 from equipoise.data.formats.parse_values import Reading
 from equipoise.data.records import Kind, Space
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]
 Fields = dict[str, Any]
 
 
@@ -28,8 +28,8 @@ class Format:
     kind: Kind
     space: Space
     columns: tuple[str, ...]
-    parse: Callable[[Row, Reading], Fields]
-    fits: Callable[[Row], bool]
+    parse: Callable[[RawRow, Reading], Fields]
+    fits: Callable[[RawRow], bool]
     without: frozenset[str] = frozenset()
 
     def has_columns(self, columns: frozenset[str]) -> bool:

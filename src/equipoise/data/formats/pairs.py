@@ -8,7 +8,7 @@ from __future__ import annotations
 from equipoise.data.errors import Refusal
 from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
 from equipoise.data.formats.columns import PAIR, all_chat, all_text, is_hybrid, some_chat
-from equipoise.data.formats.format import Fields, Format, Row
+from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.formats.prompt_cut import (
     cut_conversations,
@@ -33,14 +33,14 @@ def _pair(context: Context, chosen: Context, rejected: Context, reading: Reading
     return {"context": context, "candidates": (Candidate(content=chosen), Candidate(content=rejected))}
 
 
-def pair_text(row: Row, reading: Reading) -> Fields:
+def pair_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `chosen`, `rejected`: three strings."""
     prompt, chosen = text_of(row.get("prompt"), "prompt"), text_of(row.get("chosen"), "chosen")
     rejected = text_of(row.get("rejected"), "rejected", may_be_empty=reading.allow_empty_rejected)
     return _pair(prompt, chosen, rejected, reading)
 
 
-def pair_text_implicit(row: Row, reading: Reading) -> Fields:
+def pair_text_implicit(row: RawRow, reading: Reading) -> Fields:
     """`chosen`, `rejected`: two whole texts; the prompt is their common head."""
     reading.notes[_SHARED_WORDS] += 1
     chosen, rejected = text_of(row.get("chosen"), "chosen"), text_of(row.get("rejected"), "rejected")
@@ -49,7 +49,7 @@ def pair_text_implicit(row: Row, reading: Reading) -> Fields:
     return _pair(*cut_texts(chosen, rejected), reading)
 
 
-def pair_transcript(row: Row, reading: Reading) -> Fields:
+def pair_transcript(row: RawRow, reading: Reading) -> Fields:
     """`chosen`, `rejected`: two transcripts (Human / Assistant) that differ in the last turn only."""
     chosen = transcript(text_of(row.get("chosen"), "chosen"), "chosen")
     rejected = transcript(text_of(row.get("rejected"), "rejected"), "rejected")
@@ -59,7 +59,7 @@ def pair_transcript(row: Row, reading: Reading) -> Fields:
     return _pair(chosen[:-1], chosen[-1:], rejected[-1:], reading)
 
 
-def pair_chat(row: Row, reading: Reading) -> Fields:
+def pair_chat(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `chosen`, `rejected`, at least one of them messages; strings are wrapped as turns."""
     context = chat_prompt(row.get("prompt"), reading)
     chosen, rejected = (
@@ -68,13 +68,13 @@ def pair_chat(row: Row, reading: Reading) -> Fields:
     return _pair(context, chosen, rejected, reading)
 
 
-def pair_chat_implicit(row: Row, reading: Reading) -> Fields:
+def pair_chat_implicit(row: RawRow, reading: Reading) -> Fields:
     """`chosen`, `rejected`: two whole conversations, split at the first differing message."""
     chosen, rejected = (messages_of(row.get(name), name) for name in PAIR)
     return _pair(*cut_conversations(chosen, rejected), reading)
 
 
-def pair_chat_hybrid(row: Row, reading: Reading) -> Fields:
+def pair_chat_hybrid(row: RawRow, reading: Reading) -> Fields:
     """A string `prompt`, and two whole conversations whose first user turn repeats it."""
     prompt = text_of(row.get("prompt"), "prompt")
     sides = {name: messages_of(row.get(name), name) for name in PAIR}
@@ -85,11 +85,11 @@ def pair_chat_hybrid(row: Row, reading: Reading) -> Fields:
     return _pair(*cut_conversations(sides["chosen"], sides["rejected"]), reading)
 
 
-def _is_transcript(row: Row) -> bool:
+def _is_transcript(row: RawRow) -> bool:
     return all_text(*PAIR)(row) and any(is_transcript(row[name]) for name in PAIR)
 
 
-def _is_implicit_text(row: Row) -> bool:
+def _is_implicit_text(row: RawRow) -> bool:
     return all_text(*PAIR)(row) and not _is_transcript(row)
 
 

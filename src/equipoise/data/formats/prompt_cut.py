@@ -1,4 +1,4 @@
-"""Where the prompt ends when two answers come as whole texts or whole conversations without one."""
+"""Implicit prompts: where the prompt ends in two whole texts or conversations that share it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def shared_head(a: Sequence[object], b: Sequence[object]) -> int:
 def cut_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     """(prompt, chosen answer, rejected answer) of two whole texts.
 
-    The prompt is the longest common head, moved back to a turn marker if there is one, else to the last
-    whitespace, never inside a word or number; the whitespace belongs to the answers. In scripts without
-    spaces a newline or a sentence mark will do. Refuses when no prompt is left, or no answer.
+    The prompt is the longest common head, shortened to end at its last turn marker if it has one, else before
+    its last whitespace, never inside a word or number; that whitespace belongs to the answers. In scripts
+    without spaces it may end at a newline or sentence mark. Refuses an empty prompt or answer.
     """
     head = chosen[: shared_head(chosen, rejected)]
     cut = _after_marker(head)
@@ -47,7 +47,7 @@ def _after_marker(head: str) -> int | None:
 
 
 def _word_boundary(head: str, chosen: str, rejected: str) -> int:
-    """Length of the prompt: the last place before a whitespace run that both texts share, or 0."""
+    """Length of the prompt: the last position before a whitespace run that both texts share, or 0."""
     end = len(head)
     following = [text[end : end + 1] for text in (chosen, rejected)]
     unspaced = any(_UNSPACED.match(char) for char in [*head[-1:], *following] if char)

@@ -10,23 +10,23 @@ from itertools import islice
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.columns import ANSWERS, all_chat, all_text
-from equipoise.data.formats.format import Fields, Format, Row
+from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 
 
-def prompt_text(row: Row, reading: Reading) -> Fields:
+def prompt_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt` (or `input`): a string to answer."""
     name = "prompt" if "prompt" in row else "input"
     return {"context": text_of(row.get(name), name)}
 
 
-def prompt_chat(row: Row, reading: Reading) -> Fields:
+def prompt_chat(row: RawRow, reading: Reading) -> Fields:
     """`prompt` (or `input`): messages to answer."""
     name = "prompt" if "prompt" in row else "input"
     return {"context": messages_of(row.get(name), name)}
 
 
-def modelling_text(row: Row, reading: Reading) -> Fields:
+def modelling_text(row: RawRow, reading: Reading) -> Fields:
     """`text`: its first `prompt_words` words become the prompt, the rest is kept as extra["continuation"]."""
     text, count = text_of(row.get("text"), "text"), reading.prompt_words
     if not count:
@@ -42,7 +42,7 @@ def modelling_text(row: Row, reading: Reading) -> Fields:
     return {"context": text[:cut], "extra": {"continuation": text[cut:]}}
 
 
-def modelling_chat(row: Row, reading: Reading) -> Fields:
+def modelling_chat(row: RawRow, reading: Reading) -> Fields:
     """`messages`: prompt = the turns before the last assistant run, kept as extra["continuation"]."""
     turns = messages_of(row.get("messages"), "messages")
     end = len(turns)

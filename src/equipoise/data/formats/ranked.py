@@ -9,28 +9,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
-from equipoise.data.formats.format import Fields, Format, Row
+from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
 from equipoise.data.formats.prompt_cut import is_transcript, transcript
 from equipoise.data.records import Candidate, Context, Message
 
 
-def scored_text(row: Row, reading: Reading) -> Fields:
+def scored_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
     return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
-def scored_chat(row: Row, reading: Reading) -> Fields:
+def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
     return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
-def nectar(row: Row, reading: Reading) -> Fields:
-    """`prompt`, `answers`: [{answer, rank}], rank 1 best; the prompt's turns are marked by Human and Assistant."""
+def nectar(row: RawRow, reading: Reading) -> Fields:
+    """`prompt`, `answers`: [{answer, rank}], rank 1 is best; Human and Assistant mark the prompt's turns."""
     prompt = text_of(row.get("prompt"), "prompt")
     prompt = prompt.rstrip().removesuffix("Assistant:")  # the opening of the answer
     turns = transcript(prompt, "prompt") if is_transcript(prompt) else (Message(role="user", content=prompt),)
@@ -41,15 +41,15 @@ def nectar(row: Row, reading: Reading) -> Fields:
     return _list(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
 
 
-def nemo(row: Row, reading: Reading) -> Fields:
-    """`context`, `completions`: [{completion: messages, rank}], rank 0 best; a `reward` counts only with no rank."""
+def nemo(row: RawRow, reading: Reading) -> Fields:
+    """`context`, `completions`: [{completion: messages, rank}], rank 0 is best; a `reward` is not read."""
     context = messages_of(row.get("context"), "context")
     items = row["completions"]
     answers = [messages_of(item.get("completion"), f"completions[{i}]") for i, item in enumerate(items)]
     return _list(context, answers, [-_number(item, "rank", reading) for item in items], reading)
 
 
-def ultrafeedback(row: Row, reading: Reading) -> Fields:
+def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `completions`: [{response, annotations}]; score = mean rating of the annotated aspects."""
     context = (Message(role="user", content=text_of(row.get("instruction"), "instruction")),)
     items = row["completions"]
@@ -60,7 +60,7 @@ def ultrafeedback(row: Row, reading: Reading) -> Fields:
     return _list(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
 
 
-def _rating(item: Row, place: int, reading: Reading) -> float:
+def _rating(item: RawRow, place: int, reading: Reading) -> float:
     annotations = item.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise Refusal("an answer has no annotations", f"completions[{place}]")
@@ -77,7 +77,7 @@ def _list(context: Context, answers: Sequence[Context], scores: Sequence[float],
     kept: dict[Any, float] = {}
     for answer, score in zip(answers, scores, strict=True):
         if answer in kept:
-            reading.notes["an answer that stands twice in a list counts once"] += 1
+            reading.notes["a repeated answer in a list counts once"] += 1
         kept.setdefault(answer, score)
     if len(kept) < 2:
         raise Refusal("a list needs two different answers", f"{len(kept)} found")
@@ -94,24 +94,24 @@ def _turn(answer: Any, name: str, reading: Reading) -> tuple[Message, ...]:
     return (Message(role="assistant", content=text_of(answer, name)),)
 
 
-def _numbers(row: Row, name: str, count: int, reading: Reading) -> list[float]:
+def _numbers(row: RawRow, name: str, count: int, reading: Reading) -> list[float]:
     values = row[name]
     if len(values) != count:
         raise Refusal(f"{count} answers with {len(values)} {name}")
     return [_number({name: value}, name, reading) for value in values]
 
 
-def _number(row: Row, name: str, reading: Reading) -> float:
+def _number(row: RawRow, name: str, reading: Reading) -> float:
     number = number_of(row, name, reading)
     if number is None:
         raise Refusal(f"an answer has no {name}")
     return number
 
 
-def _items(name: str, *fields: str) -> Callable[[Row], bool]:
+def _items(name: str, *fields: str) -> Callable[[RawRow], bool]:
     """The test that a column is a list of objects with these fields."""
 
-    def fits(row: Row) -> bool:
+    def fits(row: RawRow) -> bool:
         items = row.get(name)
         return (
             isinstance(items, list)
@@ -122,10 +122,10 @@ def _items(name: str, *fields: str) -> Callable[[Row], bool]:
     return fits
 
 
-def _scored(space: str) -> Callable[[Row], bool]:
+def _scored(space: str) -> Callable[[RawRow], bool]:
     """The test that answers and scores are lists, after a prompt in this space."""
 
-    def fits(row: Row) -> bool:
+    def fits(row: RawRow) -> bool:
         lists = (row.get("responses"), row.get("rewards"))
         return shape(row.get("prompt")) == space and all(
             isinstance(values, list) and values for values in lists

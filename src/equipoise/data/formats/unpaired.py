@@ -11,7 +11,7 @@ from typing import Any
 from equipoise.data.errors import Refusal
 from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
 from equipoise.data.formats.columns import all_text, shapes, some_chat
-from equipoise.data.formats.format import Fields, Format, Row
+from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, label_of, messages_of, text_of
 from equipoise.data.records import Candidate, Context, Message, Space
 
@@ -20,13 +20,13 @@ def _labelled(context: Context, answer: Context, desirable: bool) -> Fields:
     return {"context": context, "candidates": (Candidate(content=answer),), "desirable": desirable}
 
 
-def unpaired_text(row: Row, reading: Reading) -> Fields:
+def unpaired_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `completion`, `label`: two strings, and whether the answer is desirable."""
     completion = text_of(row.get("completion"), "completion")
     return _labelled(text_of(row.get("prompt"), "prompt"), completion, label_of(row.get("label")))
 
 
-def unpaired_chat(row: Row, reading: Reading) -> Fields:
+def unpaired_chat(row: RawRow, reading: Reading) -> Fields:
     """The same columns with messages in at least one; strings are wrapped as turns."""
     context = chat_prompt(row.get("prompt"), reading)
     answer = without_context(chat_answer(row.get("completion"), "completion", reading), context, "completion")
@@ -34,7 +34,7 @@ def unpaired_chat(row: Row, reading: Reading) -> Fields:
     return _labelled(context, answer, label_of(row.get("label")))
 
 
-def unpaired_messages(row: Row, reading: Reading) -> Fields:
+def unpaired_messages(row: RawRow, reading: Reading) -> Fields:
     """`messages` (or `conversations`) that end with the answer, and `label` (or `kto_tag`): LLaMA-Factory's KTO."""
     name = "messages" if "messages" in row else "conversations"
     turns = messages_of(row.get(name), name)
@@ -46,7 +46,7 @@ def unpaired_messages(row: Row, reading: Reading) -> Fields:
     return _labelled(turns[:-1], turns[-1:], label_of(_tag(row)))
 
 
-def unpaired_alpaca(row: Row, reading: Reading) -> Fields:
+def unpaired_alpaca(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `output` and `label` (or `kto_tag`), perhaps `input`, `system`, `history`: LLaMA-Factory's KTO."""
     turns = [Message(role="system", content=row["system"])] if row.get("system") else []
     for question, answer in row.get("history") or ():
@@ -59,7 +59,7 @@ def unpaired_alpaca(row: Row, reading: Reading) -> Fields:
     return _labelled(context, (Message(role="assistant", content=output),), label_of(_tag(row)))
 
 
-def unpaired_halos(row: Row, reading: Reading) -> Fields:
+def unpaired_halos(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `output`, `label` with the `type` "binary_feedback": HALOs. Rows of another type are refused."""
     if row.get("type") != "binary_feedback":
         raise Refusal("type is not binary_feedback", repr(row.get("type")))
@@ -72,23 +72,23 @@ def unpaired_halos(row: Row, reading: Reading) -> Fields:
     return _labelled(chat_prompt(row.get("prompt"), reading), answer, desirable)
 
 
-def _tag(row: Row) -> Any:
+def _tag(row: RawRow) -> Any:
     return row.get("label", row.get("kto_tag"))
 
 
-def _has_tag(row: Row) -> bool:
+def _has_tag(row: RawRow) -> bool:
     return "label" in row or "kto_tag" in row
 
 
-def _is_tagged_chat(name: str) -> Callable[[Row], bool]:
+def _is_tagged_chat(name: str) -> Callable[[RawRow], bool]:
     return lambda row: _has_tag(row) and shapes(row, name) == ("chat",)
 
 
-def _is_alpaca(row: Row) -> bool:
+def _is_alpaca(row: RawRow) -> bool:
     return _has_tag(row) and all_text("instruction", "output")(row)
 
 
-def _is_halos(space: Space) -> Callable[[Row], bool]:
+def _is_halos(space: Space) -> Callable[[RawRow], bool]:
     return lambda row: "type" in row and shapes(row, "prompt") == (space,)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import spread, usual_size
-from equipoise.data.rationale_prompt import Reasons
+from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.render import Rendered
 from equipoise.play.rows import Rows, objects
 
@@ -81,7 +81,9 @@ def with_margins(rows: Rows, items: Sequence[Rendered]) -> Rows:
     return scored.take(margin > 0)
 
 
-def with_rationales(rows: Rows, items: Sequence[Rendered], reasons: Sequence[Reasons], longest: int) -> Rows:
+def with_rationales(
+    rows: Rows, items: Sequence[Rendered], reasons: Sequence[RationalePrompt], longest: int
+) -> Rows:
     """Pairs, preferred answer first, each with its rationale behind the lead that declares the preference.
 
     reasons    who makes each pair's lead.        longest    tokens of a row; longer ones are left out.
