@@ -116,18 +116,6 @@ class Ledger:
         if self.read != total or not self._truncated.keys() <= self._used:
             raise AssertionError(f"ledger does not balance: {self.read} rows read, {total} accounted for")
 
-    def merge(self, other: Ledger) -> Ledger:
-        """The ledger of two data sets together."""
-        both = Ledger(strict=self.strict or other.strict, max_errors_shown=self.max_errors_shown)
-        both.repaired = self.repaired + other.repaired
-        both.notes = list(dict.fromkeys(self.notes + other.notes))
-        both._read = self._read | other._read
-        both._used = self._used | other._used
-        both._refused = self._refused | other._refused
-        both._duplicate = self._duplicate | other._duplicate
-        both._truncated = self._truncated | other._truncated
-        return both
-
     def as_json(self) -> dict[str, Any]:
         """Plain data for ledger.json; read = used + sum(refused) + duplicate is asserted."""
         self.balance()

@@ -150,7 +150,7 @@ def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) 
 
 def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
     """Adds notes on labels that contradict each other or do not vary."""
-    if records[0].kind == "unary":
+    if records[0].kind == "unpaired":
         up = sum(record.desirable is True for record in records)
         ledger.note(f"labels: {up:,} desirable, {len(records) - up:,} undesirable")
         if up in (0, len(records)):
@@ -167,8 +167,8 @@ def contradictions(records: Sequence[Record]) -> list[Record]:
     contradicting = []
     for record in records:
         answers = [digest(plain(candidate.content)) for candidate in record.candidates]
-        label = [str(record.desirable)] if record.kind == "unary" else []
-        turned = [str(not record.desirable)] if record.kind == "unary" else []
+        label = [str(record.desirable)] if record.kind == "unpaired" else []
+        turned = [str(not record.desirable)] if record.kind == "unpaired" else []
         if record.candidates and (record.group, *reversed(answers), *turned) in seen:
             contradicting.append(record)
         seen.add((record.group, *answers, *label))

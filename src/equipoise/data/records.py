@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["pair", "unary", "prompt", "rank", "scores"]
+Kind: TypeAlias = Literal["pair", "unpaired", "prompt", "rank", "scores"]
 Space: TypeAlias = Literal["text", "chat"]
 
 
@@ -77,7 +77,7 @@ def digest(value: Any) -> str:
 class Record:
     """One row of preference data, immutable.
 
-    kind        "pair": candidates (preferred, other); "unary": one candidate and `desirable`;
+    kind        "pair": candidates (preferred, other); "unpaired": one candidate and `desirable`;
                 "prompt": no candidate; "rank" and "scores": lists, every candidate with a score.
     prob        P(candidate 0 beats candidate 1), in [0, 1]
     margin      by how much the preferred answer is better, in the units of the source; None if unknown
@@ -131,7 +131,7 @@ class Record:
             row |= {"rationale": self.rationale} if self.rationale else {}
         elif self.kind in ("rank", "scores"):
             row |= {"responses": answers, "rewards": [candidate.score for candidate in self.candidates]}
-        elif self.kind == "unary":
+        elif self.kind == "unpaired":
             row |= {"completion": answers[0], "label": self.desirable}
         row |= {} if self.margin is None else {"margin": self.margin}
         row |= {} if self.weight == 1.0 else {"weight": self.weight}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rendered", "Renderer", "load_tokenizer"]
 
-SIDES = {"pair": ("chosen", "rejected"), "unary": ("completion",)}
+SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,23 +190,23 @@ class Renderer:
         return self._trimmed(whole[shared:]), True
 
     def _trimmed(self, ids: list[int]) -> list[int]:
-        """The answer up to the special token that closes it: a template's white space is never generated."""
+        """The answer up to the special token that closes it: white space after it is never generated."""
         last = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] in self.codec.specials), None)
         return ids if last is None or self.codec.text(ids[last + 1 :]).strip() else ids[: last + 1]
 
 
-def _sides(record: Record) -> tuple[str, ...]:
-    """What each answer is called; of a list they are all alike."""
+def sides_of(record: Record) -> tuple[str, ...]:
+    """The name of each answer in reports; all answers of a list are called "answer"."""
     return SIDES.get(record.kind, ("answer",) * len(record.candidates))
 
 
 class _Run:
-    """One rendering of one data set: what is counted on the way."""
+    """One rendering of one data set, with the counts for the ledger's notes."""
 
     def __init__(self, renderer: Renderer, ledger: Ledger) -> None:
         self.renderer, self.codec, self.ledger = renderer, renderer.codec, ledger
         self.cut: Counter[str] = Counter()
-        self.written: Counter[str] = Counter()  # answers that came, by side
+        self.written: Counter[str] = Counter()  # rendered answers, by side
         self.controls: Counter[str] = Counter()
         self.control_lines: list[str] = []
         self.done = self.diverged = self.unclosed = self.chats = self.longest_refused = 0
@@ -220,10 +220,10 @@ class _Run:
             self.ledger.refuse(place, refusal)
             return None
         self.done += 1
-        self.written.update(_sides(record))
+        self.written.update(sides_of(record))
         self.chats += record.space == "chat"
         if not all(rendered.finished):
-            sides = zip(_sides(record), rendered.finished, strict=True)
+            sides = zip(sides_of(record), rendered.finished, strict=True)
             self.ledger.truncate(place, [side for side, whole in sides if not whole])
         return rendered
 
@@ -246,7 +246,7 @@ class _Run:
         self._differ(cut, "truncation")
         self.diverged += any(diverged for _, diverged in responses)
         self.unclosed += any(response[-1] not in self.codec.specials for response in ids)
-        self.cut.update(side for side, whole in zip(_sides(record), finished, strict=True) if not whole)
+        self.cut.update(side for side, whole in zip(sides_of(record), finished, strict=True) if not whole)
         return Rendered(record, prompt, cut, finished)
 
     @staticmethod
@@ -258,12 +258,12 @@ class _Run:
         contents = (record.context, *(candidate.content for candidate in record.candidates))
         texts = [c for c in contents if isinstance(c, str)]
         texts += [turn.content for c in contents if not isinstance(c, str) for turn in c]
-        found = list(dict.fromkeys(token for text in texts for token in self.codec.controls(text)))
-        if not found:
+        present = list(dict.fromkeys(token for text in texts for token in self.codec.controls(text)))
+        if not present:
             return
         if self.ledger.strict:
-            raise Refusal("special-token text in the data", ", ".join(found))
-        self.controls.update(found)
+            raise Refusal("special-token text in the data", ", ".join(present))
+        self.controls.update(present)
         self.control_lines.append(short_place((record.file, record.line)))
 
     def report(self) -> None:
@@ -272,13 +272,15 @@ class _Run:
         if self.chats:
             note(self.renderer.about_template)
         if self.codec.eos is None:
-            note("the tokenizer has no EOS: answers are not ended")
+            note("the tokenizer has no EOS: answers do not end with one")
         elif self.unclosed:
-            note(f"{self.unclosed:,} rows: no special token closes an answer, so no model can learn to stop")
+            note(
+                f"{self.unclosed:,} rows: no special token closes an answer, so a model cannot learn to stop"
+            )
         if self.control_lines:
             tokens = ", ".join(f"{token} ({n:,})" for token, n in self.controls.most_common(shown))
             lines = "; ".join(self.control_lines[:shown])
-            count = f"{len(self.control_lines):,} rows hold special-token text"
+            count = f"{len(self.control_lines):,} rows contain special-token text"
             note(f"{count}, which may end a turn early: {tokens}; {lines}")
         if self.diverged:
             note(f"the template edits the context in {self.diverged:,} of {self.done:,} rows (allowed)")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import Dataset
 from equipoise.data.records import Record
 from equipoise.data.render import Rendered
 
@@ -40,12 +39,6 @@ def split(items: Sequence[Item], fraction: float, seed: int = 0) -> tuple[list[I
     train = [item for item in items if _group(item) not in held_groups]
     held_out = [item for item in items if _group(item) in held_groups]
     return train, held_out
-
-
-def split_dataset(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """`split` for a Dataset: both parts share its ledger."""
-    train, held_out = split(dataset.records, fraction, seed)
-    return dataset.with_records(train), dataset.with_records(held_out)
 
 
 def overlap(train: Sequence[Record | Rendered], held_out: Sequence[Record | Rendered]) -> frozenset[str]:

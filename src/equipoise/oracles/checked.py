@@ -1,4 +1,4 @@
-"""The contract of every oracle, checked where it is called: range on every answer, antisymmetry on a sample."""
+"""Contract checks of an oracle's answers: range on every call, antisymmetry on a sample."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
 
 @dataclass(frozen=True)
 class Checked:
-    """An oracle whose answers are checked before anybody trains on them.
+    """Wraps an oracle and checks its answers before they are used.
 
-    Every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
-    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError naming the first question that fails.
+    On every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
+    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError that names the first failing question.
     """
 
     inner: Oracle

@@ -103,7 +103,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
     if learns_from_records(method) and not config.playground and not config.data.path:
-        what = "pairs" if method.reads_pairs else "responses with a thumb up or down, or pairs"
+        what = "pairs" if method.reads_pairs else "labelled responses (unpaired feedback) or pairs"
         what = "ranked lists" if "lists" in method.needs else what
         raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
     if not learns_from_records(method) and not config.playground and not config.data.path:
@@ -137,9 +137,9 @@ def gather(config: RunConfig, out: Path) -> Materials:
             dataset.ledger.note(
                 f"lists of {pairs.responses.shape[1]} answers; {short:,} shorter ones left out"
             )
-        elif dataset.kind == "unary" and "unary" in method.needs:
-            pairs = replace(_unary_rows(train, renderer), domain=_domains(train, game))
-            held_out = _unary_rows(held[: config.evaluate.pairs], renderer)
+        elif dataset.kind == "unpaired" and "unary" in method.needs:
+            pairs = replace(_unpaired_rows(train, renderer), domain=_domains(train, game))
+            held_out = _unpaired_rows(held[: config.evaluate.pairs], renderer)
         elif learns_from_records(method):
             wanted = "preference pairs" if method.reads_pairs else "labelled responses or pairs"
             wanted = "ranked lists" if "lists" in method.needs else wanted
@@ -250,8 +250,8 @@ def _pair_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
     return pair_rows(items, _each_prompt(items, renderer))
 
 
-def _unary_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
-    """Responses with a label of their own as the reward."""
+def _unpaired_rows(items: Sequence[Rendered], renderer: Renderer) -> Rows:
+    """Unpaired feedback: one response per row, its label (1 desirable, 0 undesirable) as the reward."""
     responses = [
         [Response(item.response_ids[0], item.record.candidates[0].text, item.finished[0])] for item in items
     ]

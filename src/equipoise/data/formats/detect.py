@@ -97,7 +97,7 @@ def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: st
 
 
 def is_slip(name: str, right: str) -> bool:
-    """Whether `name` looks like a misspelling of `right`: case, a cut end, one letter added, dropped, changed or swapped."""
+    """Whether `name` looks like a misspelling of `right`: case, a cut end, one letter more, less, other or swapped."""
     name = name.lower()
     if name == right or (len(name) >= 5 and right.startswith(name) and len(right) - len(name) <= 2):
         return True

@@ -100,15 +100,15 @@ _HALOS = ("type", "prompt", "output", "label")
 def _conversation(name: str) -> Format:
     """LLaMA-Factory's layout with the conversation in this column."""
     fits = _is_tagged_chat(name)
-    return Format(f"unpaired-{name}", "unary", "chat", (name,), unpaired_messages, fits, _PAIRED)
+    return Format(f"unpaired-{name}", "unpaired", "chat", (name,), unpaired_messages, fits, _PAIRED)
 
 
 UNPAIRED = (
-    Format("unpaired-text", "unary", "text", _SINGLE, unpaired_text, all_text(*_SINGLE[:2])),
-    Format("unpaired-chat", "unary", "chat", _SINGLE, unpaired_chat, some_chat(*_SINGLE[:2])),
+    Format("unpaired-text", "unpaired", "text", _SINGLE, unpaired_text, all_text(*_SINGLE[:2])),
+    Format("unpaired-chat", "unpaired", "chat", _SINGLE, unpaired_chat, some_chat(*_SINGLE[:2])),
     _conversation("messages"),
     _conversation("conversations"),
-    Format("unpaired-alpaca", "unary", "chat", ("instruction", "output"), unpaired_alpaca, _is_alpaca),
-    Format("unpaired-halos", "unary", "text", _HALOS, unpaired_halos, _is_halos("text")),
-    Format("unpaired-halos-chat", "unary", "chat", _HALOS, unpaired_halos, _is_halos("chat")),
+    Format("unpaired-alpaca", "unpaired", "chat", ("instruction", "output"), unpaired_alpaca, _is_alpaca),
+    Format("unpaired-halos", "unpaired", "text", _HALOS, unpaired_halos, _is_halos("text")),
+    Format("unpaired-halos-chat", "unpaired", "chat", _HALOS, unpaired_halos, _is_halos("chat")),
 )
