@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.formats.columns import MEDIA, OPTIONAL
+from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.detect import decide
 from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading, bad_text, common_of
@@ -142,7 +142,7 @@ def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) 
         raise Refusal(f"no column `{missing}`")
     common = common_of(row, reading)
     fields = entry.parse(row, reading)
-    named = {*entry.columns, *OPTIONAL, *MEDIA}
+    named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     extra = {name: value for name, value in row.items() if name not in named}
     fields["extra"] = extra | fields.get("extra", {})
     return Record(kind=entry.kind, file=place[0], line=place[1], **common, **fields)

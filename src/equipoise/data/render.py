@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.parse_values import messages_of
-from equipoise.data.formats.prompt_cut import shared_head
+from equipoise.data.formats.prompt_cut import common_prefix
 from equipoise.data.ledger import Ledger, short_place
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Context, Message, Record
@@ -171,7 +171,7 @@ class Renderer:
 
     def _after(self, prompt: tuple[int, ...], text: str, record: Record) -> tuple[list[int], bool]:
         whole = self.codec.ids(text)
-        shared = shared_head(prompt, whole)
+        shared = common_prefix(prompt, whole)
         if shared == len(prompt):
             return self._trimmed(whole[shared:]), False
         if not self.allow_template_divergence:

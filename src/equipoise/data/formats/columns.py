@@ -9,16 +9,16 @@ from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import shape
 
 # Columns every format understands; all others are kept in `extra`, unused.
-OPTIONAL = ("id", "prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs")
-MEDIA = ("images", "image", "videos", "audios")
+OPTIONAL_COLUMNS = ("id", "prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs")
+MEDIA_COLUMNS = ("images", "image", "videos", "audios")
 # Columns that hold an answer or a label: a file with one of them is more than a list of prompts or texts.
-ANSWERS = frozenset(
+ANSWER_COLUMNS = frozenset(
     ("chosen", "rejected", "completion", "completions", "response", "responses", "output", "answers")
 )
-ANSWERS |= {"output_1", "output_2", "response1", "response2", "rejected_response", "conversation_a"}
-ANSWERS |= {"conversation_b", "preferred_output", "non_preferred_output"}
+ANSWER_COLUMNS |= {"output_1", "output_2", "response1", "response2", "rejected_response", "conversation_a"}
+ANSWER_COLUMNS |= {"conversation_b", "preferred_output", "non_preferred_output"}
 
-PAIR = ("chosen", "rejected")
+SIDES = ("chosen", "rejected")  # of a pair
 
 
 def shapes(row: RawRow, *names: str) -> tuple[str, ...]:
@@ -48,8 +48,8 @@ def some_chat(*names: str) -> Callable[[RawRow], bool]:
 
 def is_hybrid(row: RawRow) -> bool:
     """Whether a string `prompt` comes with two whole conversations: both contain a user turn."""
-    return shapes(row, "prompt", *PAIR) == ("text", "chat", "chat") and all(
-        {"user", "human"} & set(_roles(row[name])) for name in PAIR
+    return shapes(row, "prompt", *SIDES) == ("text", "chat", "chat") and all(
+        {"user", "human"} & set(_roles(row[name])) for name in SIDES
     )
 
 

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.columns import ANSWERS, MEDIA, OPTIONAL
+from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.format import Format, RawRow
 from equipoise.data.formats.registry import FORMATS
 
 PROMPT_LIKE = ("instruction", "question", "input")
 # Names whose misspelling would silently change the meaning of a row; `text`, `input` and `id` are too common.
-TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL[1:])
+TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL_COLUMNS[1:])
 _ALL_COLUMNS = frozenset(name for entry in FORMATS.values() for name in entry.columns)
-KNOWN = _ALL_COLUMNS | ANSWERS | set(OPTIONAL) | set(MEDIA) | set(PROMPT_LIKE)
+KNOWN = _ALL_COLUMNS | ANSWER_COLUMNS | set(OPTIONAL_COLUMNS) | set(MEDIA_COLUMNS) | set(PROMPT_LIKE)
 
 
 def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
@@ -87,7 +87,7 @@ def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: st
     """Raises DataError for a column that looks like a misspelling of a missing one."""
     present = set(columns)
     for name in sorted(present - KNOWN):
-        right = next((r for r in right_names if r not in present and is_slip(name, r)), None)
+        right = next((r for r in right_names if r not in present and is_misspelling(name, r)), None)
         if right:
             raise DataError(
                 f"column `{name}`: did you mean `{right}`?",
@@ -96,7 +96,7 @@ def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: st
             )
 
 
-def is_slip(name: str, right: str) -> bool:
+def is_misspelling(name: str, right: str) -> bool:
     """Whether `name` looks like a misspelling of `right`: case, a cut end, one letter more, less, other or swapped."""
     name = name.lower()
     if name == right or (len(name) >= 5 and right.startswith(name) and len(right) - len(name) <= 2):

@@ -15,8 +15,8 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u9fff\uf
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
-def shared_head(a: Sequence[object], b: Sequence[object]) -> int:
-    """Length of the longest common head of two sequences."""
+def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """Length of the longest common prefix of two sequences."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
@@ -24,11 +24,11 @@ def shared_head(a: Sequence[object], b: Sequence[object]) -> int:
 def cut_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     """(prompt, chosen answer, rejected answer) of two whole texts.
 
-    The prompt is the longest common head, shortened to end at its last turn marker if it has one, else before
+    The prompt is the longest common prefix, shortened to end at its last turn marker if it has one, else before
     its last whitespace, never inside a word or number; that whitespace belongs to the answers. In scripts
     without spaces it may end at a newline or sentence mark. Refuses an empty prompt or answer.
     """
-    head = chosen[: shared_head(chosen, rejected)]
+    head = chosen[: common_prefix(chosen, rejected)]
     cut = _after_marker(head)
     if cut is None:
         cut = _word_boundary(head, chosen, rejected)
@@ -67,7 +67,7 @@ def cut_conversations(
 
     Refuses unless both sides then begin with an assistant turn, naming the index and the two roles.
     """
-    index = shared_head(chosen, rejected)
+    index = common_prefix(chosen, rejected)
     sides = chosen[index:], rejected[index:]
     if not sides[0] and not sides[1]:
         raise Refusal("chosen equals rejected")

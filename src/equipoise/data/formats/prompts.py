@@ -9,7 +9,7 @@ import re
 from itertools import islice
 
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.formats.columns import ANSWERS, all_chat, all_text
+from equipoise.data.formats.columns import ANSWER_COLUMNS, all_chat, all_text
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 
@@ -54,14 +54,14 @@ def modelling_chat(row: RawRow, reading: Reading) -> Fields:
     return {"context": turns[:end], "extra": {"continuation": [turn.as_dict() for turn in turns[end:]]}}
 
 
-_NO_TASK = ANSWERS | {"instruction", "question", "prompt"}
-_NO_LABEL = ANSWERS | {"label", "kto_tag"}
+_NO_TASK = ANSWER_COLUMNS | {"instruction", "question", "prompt"}
+_NO_LABEL = ANSWER_COLUMNS | {"label", "kto_tag"}
 
 PROMPTS = (
-    Format("prompt-text", "prompt", "text", ("prompt",), prompt_text, all_text("prompt"), ANSWERS),
-    Format("prompt-chat", "prompt", "chat", ("prompt",), prompt_chat, all_chat("prompt"), ANSWERS),
+    Format("prompt-text", "prompt", "text", ("prompt",), prompt_text, all_text("prompt"), ANSWER_COLUMNS),
+    Format("prompt-chat", "prompt", "chat", ("prompt",), prompt_chat, all_chat("prompt"), ANSWER_COLUMNS),
     Format("input-text", "prompt", "text", ("input",), prompt_text, all_text("input"), _NO_TASK),
     Format("input-chat", "prompt", "chat", ("input",), prompt_chat, all_chat("input"), _NO_TASK),
-    Format("text", "prompt", "text", ("text",), modelling_text, all_text("text"), ANSWERS),
+    Format("text", "prompt", "text", ("text",), modelling_text, all_text("text"), ANSWER_COLUMNS),
     Format("messages", "prompt", "chat", ("messages",), modelling_chat, all_chat("messages"), _NO_LABEL),
 )
