@@ -275,7 +275,7 @@ class _Run:
             note("the tokenizer has no EOS: answers do not end with one")
         elif self.unclosed:
             note(
-                f"{self.unclosed:,} rows: no special token closes an answer, so a model cannot learn to stop"
+                f"{self.unclosed:,} rows: no special token closes an answer, so a model cannot learn to end one"
             )
         if self.control_lines:
             tokens = ", ".join(f"{token} ({n:,})" for token, n in self.controls.most_common(shown))
@@ -286,6 +286,10 @@ class _Run:
             note(f"the template edits the context in {self.diverged:,} of {self.done:,} rows (allowed)")
         if self.longest_refused:
             note(f"prompt too long: the longest has {self.longest_refused:,} tokens")
+        self._report_cuts()
+
+    def _report_cuts(self) -> None:
+        note = self.ledger.note
         if self.cut:
             rates = ", ".join(
                 f"{side} {n:,} ({n / self.written[side]:.1%})" for side, n in sorted(self.cut.items())

@@ -102,12 +102,8 @@ def gather(config: RunConfig, out: Path) -> Materials:
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
-    if learns_from_records(method) and not config.playground and not config.data.path:
-        what = "pairs" if method.reads_pairs else "labelled responses (unpaired feedback) or pairs"
-        what = "ranked lists" if "lists" in method.needs else what
-        raise ConfigError(f"{method.name} learns from recorded {what}: give --data")
-    if not learns_from_records(method) and not config.playground and not config.data.path:
-        raise ConfigError(f"{method.name} writes its own responses and needs prompts: give --data")
+    if not config.playground and not config.data.path:
+        raise ConfigError(_wanted_data(method))
     dataset = _dataset(config, method, game, out)
     renderer = Renderer(
         load_tokenizer(model),
@@ -164,6 +160,15 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def _wanted_data(method: Method) -> str:
+    """The message to a user who gave no data."""
+    if not learns_from_records(method):
+        return f"{method.name} writes its own responses and needs prompts: give --data"
+    what = "pairs" if method.reads_pairs else "labelled responses (unpaired feedback) or pairs"
+    what = "ranked lists" if "lists" in method.needs else what
+    return f"{method.name} learns from recorded {what}: give --data"
 
 
 def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Oracle | None:
