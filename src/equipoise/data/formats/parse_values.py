@@ -70,7 +70,8 @@ def bad_text(value: Any) -> str | None:
 def text_of(value: Any, name: str, *, may_be_empty: bool = False) -> str:
     """A plain string. Refuses null, other types and, unless allowed, an empty or blank string."""
     if not isinstance(value, str):
-        raise Refusal(f"{name} is {'null' if value is None else 'not text'}", type(value).__name__)
+        reason = f"{name} is null" if value is None else f"{name} is not text"
+        raise Refusal(reason, type(value).__name__)
     if not value.strip() and not may_be_empty:
         raise Refusal(f"{name} is empty")
     return value
