@@ -1,4 +1,4 @@
-"""Whole runs on data that are no pairs of two texts: thumbs, ranked lists, chat pairs with a rationale."""
+"""Whole runs on data other than pairs of two texts: unpaired feedback, ranked lists, chat pairs with a rationale."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lines(run: Run, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def thumbs(rows: Callable[..., Path]) -> Path:
+def labelled(rows: Callable[..., Path]) -> Path:
     """A polite and fitting answer up, a careless one down, one of each for every other request."""
     labelled = [
         {"prompt": GAME.prompts[x], "completion": GAME.responses[a], "label": up}
@@ -57,12 +57,12 @@ def thumbs(rows: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("method", ["kto", "bco_udm"])
-def test_thumbs_end_with_the_area_under_the_curve_of_held_out_ones(
-    method: str, thumbs: Path, tmp_path: Path
+def test_unpaired_runs_end_with_the_area_under_the_curve_of_held_out_ones(
+    method: str, labelled: Path, tmp_path: Path
 ) -> None:
-    run = played(method, thumbs, tmp_path / "run", **{"train.epochs": 3, "train.batch": 16})
+    run = played(method, labelled, tmp_path / "run", **{"train.epochs": 3, "train.batch": 16})
     found = lines(run, "evaluation")[-1]
-    held = gather(resolve(method, {}, {"data.path": [str(thumbs)]}, SETTINGS), tmp_path).held_out
+    held = gather(resolve(method, {}, {"data.path": [str(labelled)]}, SETTINGS), tmp_path).held_out
     assert held is not None and held.reward is not None and len(held) == 16
     tables = []
     for folder in (run.checkpoint, model_path()):

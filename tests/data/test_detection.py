@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.detect import is_slip
+from equipoise.data.formats.detect import is_misspelling
 from equipoise.data.read import read
 
 Rows = Callable[..., Path]
@@ -105,8 +105,8 @@ def test_empty_files_and_files_without_a_usable_row_are_errors_with_the_ledger(r
         read(rows(PAIR | {"chosen": " b"}))
 
 
-def test_a_slip_is_one_letter_or_a_cut_ending() -> None:
+def test_a_misspelling_is_one_letter_or_a_cut_ending() -> None:
     assert all(
-        is_slip(name, "chosen") for name in ("choosen", "chose", "chosne", "cosen", "CHOSEN", "chozen")
+        is_misspelling(name, "chosen") for name in ("choosen", "chose", "chosne", "cosen", "CHOSEN", "chozen")
     )
-    assert not any(is_slip(name, "chosen") for name in ("chosen_model", "choice", "rejected", "cho"))
+    assert not any(is_misspelling(name, "chosen") for name in ("chosen_model", "choice", "rejected", "cho"))

@@ -235,7 +235,7 @@ _CHAT = {"prompt": [user("q")], "chosen": [bot("a")], "rejected": [bot("b")]}
 _WHOLE = {"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("b")]}
 _HH = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
 _HYBRID = {"prompt": "q", **_WHOLE}
-_UNARY = {"prompt": "q", "completion": "a", "label": True}
+_UNPAIRED = {"prompt": "q", "completion": "a", "label": True}
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GOOD, {"chosen": ""}, "chosen is empty", ""),
@@ -244,14 +244,19 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (GOOD, {"prompt": ""}, "prompt is empty", ""),
     (GOOD, {"rejected": 7}, "rejected is not text", "int"),
     (GOOD, {"chosen": " 40 °C."}, "chosen equals rejected", ""),
-    (GOOD, {"prompt": "NUL \x00"}, "not clean text", "NUL"),
-    (GOOD, {"prompt": "half \ud800 pair"}, "not clean text", "U+D800"),
+    (GOOD, {"prompt": "NUL \x00"}, "invalid characters", "NUL"),
+    (GOOD, {"prompt": "half \ud800 pair"}, "invalid characters", "U+D800"),
     (GOOD, {"prob": float("nan")}, "prob is not a finite number", "nan"),
     (GOOD, {"prob": 1.2}, "prob is outside [0, 1]", "1.2"),
     (GOOD, {"margin": "wide"}, "margin is not a number", "'wide'"),
     (GOOD, {"margin": True}, "margin is not a finite number", "True"),
     (GOOD, {"weight": -1}, "weight is negative", "-1"),
-    (GOOD, {"images": ["a.png"], "prompt": "<image> what"}, "not text only", "1 file(s), 1 placeholder(s)"),
+    (
+        GOOD,
+        {"images": ["a.png"], "prompt": "<image> what"},
+        "only text is supported",
+        "1 file(s), 1 placeholder(s)",
+    ),
     (GOOD, {"tools": "[{"}, "broken JSON inside a field", "position 2"),
     (_CHAT, {"chosen": []}, "chosen is an empty list", ""),
     (_CHAT, {"chosen": None}, "chosen is null", ""),
@@ -260,7 +265,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (_CHAT, {"chosen": [user("other"), bot("a")]}, "the answer repeats another prompt", "user"),
     (_CHAT, {"chosen": [user("q")]}, "chosen adds nothing after the prompt", ""),
     (_CHAT, {"chosen": [{"content": "a", "role": None}]}, "a message has no role", "chosen[0]"),
-    (_CHAT, {"prompt": [user([{"type": "image"}])]}, "not text only", "prompt[0] holds image"),
+    (_CHAT, {"prompt": [user([{"type": "image"}])]}, "only text is supported", "prompt[0] holds image"),
     (
         _WHOLE,
         {"chosen": [turn("system", "s"), user("q"), bot("a")]},
@@ -291,11 +296,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (_HH, {"chosen": "\n\nHuman: q\n\nHuman: r\n\nAssistant: a"}, "turns do not alternate", "turn 1 is user"),
     (_HH, {"chosen": "\n\nHuman: q\n\nAssistant:"}, "empty turn", "turn 1"),
     (_HH, {"chosen": "\n\nHuman: q\n\nAssistant: a\n\nHuman: r"}, "last turn is not the assistant's", "user"),
-    (_UNARY, {"label": float("nan")}, "label is neither true nor false", "nan"),
-    (_UNARY, {"label": "maybe"}, "label is neither true nor false", "'maybe'"),
-    (_UNARY, {"label": None}, "label is neither true nor false", "None"),
-    (_UNARY, {"label": 0.5}, "label is neither true nor false", "0.5"),
-    (_UNARY, {"completion": ""}, "completion is empty", ""),
+    (_UNPAIRED, {"label": float("nan")}, "label is neither true nor false", "nan"),
+    (_UNPAIRED, {"label": "maybe"}, "label is neither true nor false", "'maybe'"),
+    (_UNPAIRED, {"label": None}, "label is neither true nor false", "None"),
+    (_UNPAIRED, {"label": 0.5}, "label is neither true nor false", "0.5"),
+    (_UNPAIRED, {"completion": ""}, "completion is empty", ""),
 ]
 
 
@@ -340,7 +345,7 @@ def test_an_empty_rejected_answer_is_allowed_by_option_only(rows: Rows) -> None:
 def test_known_words_for_labels_are_mapped(value: Any, positive: bool, rows: Rows) -> None:
     opposite = {"true": "false", "True": "False", "1": "0", "chosen": "rejected"}
     label = value if positive else (opposite[value] if isinstance(value, str) else type(value)(0))
-    data = read(rows(_UNARY | {"label": label}))
+    data = read(rows(_UNPAIRED | {"label": label}))
     assert data.records[0].desirable is positive
     assert any("all labels are equal" in note for note in data.notes)
 
@@ -359,8 +364,26 @@ def test_duplicates_are_counted_and_contradictions_are_kept_and_reported(rows: R
     assert any("1 rows contradict" in note and "data.jsonl:3" in note for note in data.notes)
 
 
-def test_opposite_thumbs_on_the_same_answer_are_reported(rows: Rows) -> None:
-    data = read(rows(_UNARY, _UNARY | {"label": False}, _UNARY | {"completion": "b"}))
+@pytest.mark.parametrize(
+    "row",
+    [
+        GOOD | {"prob": 0.75, "weight": 2.0, "margin": 1.5, "rationale": "shorter", "meta": {"a": 1}},
+        _CHAT | {"tools": [{"name": "f"}], "chat_template_kwargs": {"thinking": False}},
+        _UNPAIRED,
+        _UNPAIRED | {"prompt": [user("q")], "completion": [bot("a")], "label": False},
+        {"prompt": "q", "responses": ["a", "b"], "rewards": [0.5, 1.0]},
+        {"prompt": "q"},
+    ],
+)
+def test_a_record_written_as_a_row_is_read_as_the_same_record(rows: Rows, row: dict[str, Any]) -> None:
+    (record,) = read(rows(row)).records
+    (again,) = read(rows(record.as_row())).records
+    assert again.identity() == record.identity() and again.kind == record.kind
+    assert again.id == record.id and again.extra == record.extra
+
+
+def test_opposite_labels_of_the_same_answer_are_reported(rows: Rows) -> None:
+    data = read(rows(_UNPAIRED, _UNPAIRED | {"label": False}, _UNPAIRED | {"completion": "b"}))
     assert any("1 rows contradict" in note for note in data.notes)
 
 

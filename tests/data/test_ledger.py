@@ -103,16 +103,6 @@ def test_only_the_first_lines_of_a_reason_are_shown() -> None:
     assert "5  refused: empty" in str(ledger)
 
 
-def test_two_ledgers_merge_row_by_row() -> None:
-    a, b = Ledger(), Ledger()
-    a.use(("a", 1))
-    b.use(("b", 1))
-    b.refuse(("b", 2), Refusal("empty"))
-    b.note("hello")
-    both = a.merge(b)
-    assert (both.read, both.used, both.refused, both.notes) == (3, 2, {"empty": 1}, ["hello"])
-
-
 def test_the_table_prints_markup_of_the_data_literally() -> None:
     ledger = Ledger()
     ledger.refuse(("f", 1), Refusal("label", "'[bold]x[/bold]'"))

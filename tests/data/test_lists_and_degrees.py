@@ -10,7 +10,7 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.content_removal import degraded, key_phrases, versions
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import as_pairs, ordered, pairs_of, spread, usual_size
-from equipoise.data.rationale_prompt import Reasons
+from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.read import read
 from equipoise.data.render import Renderer, load_tokenizer
 from equipoise.playground import LanguageGame, lists, model_path, reference_policy
@@ -151,7 +151,7 @@ def test_pairs_of_a_list_leave_ties_out(tmp_path):
     assert [pair.margin for pair in pairs_of(record, "all")] == pytest.approx([0.8, 0.8])
     data = as_pairs(read(written(tmp_path, SCORED)), "all")
     assert data.kind == "pair" and any("1 lists give 2 pairs" in note for note in data.notes)
-    with pytest.raises(DataError, match="every list is one tie"):
+    with pytest.raises(DataError, match="all answers of every list tie"):
         as_pairs(read(written(tmp_path, {**SCORED, "rewards": [1, 1, 1]})))
 
 
@@ -195,7 +195,7 @@ def test_declaring_the_other_answer_better_gives_another_lead(words: bool):
     text = LanguageGame().prompts[0]
     prompt = Prompt(renderer.prompt(text), text, text)
     first, second = (Response((*codec.continuation(t), codec.eos), t) for t in LanguageGame().responses[:2])
-    reasons = Reasons(renderer, chat=False, words=words)
+    reasons = RationalePrompt(renderer, chat=False, words=words)
     leads = [reasons(prompt, *pair) for pair in ((first, second), (second, first))]
     assert leads[0] != leads[1]
     assert (

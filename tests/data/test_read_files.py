@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.data import read_files as sources
+from equipoise.data import read_files
 from equipoise.data.errors import DataError
 from equipoise.data.read_files import rows_of
 
@@ -59,7 +59,7 @@ def test_a_row_of_an_array_is_named_by_the_line_it_begins_on(tmp_path: Path) -> 
 def test_an_array_longer_than_the_window_is_read_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "CHUNK", 7)
+    monkeypatch.setattr(read_files, "CHUNK", 7)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(ROWS, ensure_ascii=False, indent=1), encoding="utf-8")
     assert [row for _, row in rows_of(path)] == ROWS
@@ -110,7 +110,7 @@ def test_invalid_utf8_is_refused_with_its_byte_offset(start: bytes, tmp_path: Pa
 def test_the_byte_offset_in_an_array_does_not_depend_on_the_window(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "CHUNK", chunk)
+    monkeypatch.setattr(read_files, "CHUNK", chunk)
     path = tmp_path / "f.json"
     path.write_bytes(b'["\xe2\x82' + b'"]')  # the third byte of a three-byte character is missing
     with pytest.raises(DataError, match=r"byte offset 2\n"):

@@ -68,7 +68,7 @@ def test_the_small_model_sees_no_dummy_space_before_an_answer(shared_data: Path)
         assert renderer.prompt("Once upon a time")[0] == codec.tokenizer.bos_token_id
 
 
-def test_thumbs_render_and_decode(shared_data: Path) -> None:
+def test_unpaired_rows_render_and_decode(shared_data: Path) -> None:
     renderer = Renderer(load_tokenizer(shared_data / "lm_stories260k"), max_length=512)
     rendered = renderer.render(read(shared_data / "truthfulqa/human_labels_unpaired.jsonl.gz", limit=200))
     assert {renderer.text(row.response_ids[0]) for row in rendered} == {" yes", " no"}

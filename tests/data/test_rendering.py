@@ -348,15 +348,15 @@ def test_no_row_left_is_an_error_with_the_ledger(makers: Makers, rows: Rows) -> 
         Renderer(makers["word-level"](), max_length=4).render(read(rows(long_pair(20, 2, 3))))
 
 
-# -- prompts and thumbs ----------------------------------------------------------------------------------------------
+# -- prompts and unpaired -------------------------------------------------------------------------------------------
 
 
-def test_prompts_render_without_answers_and_thumbs_with_one(makers: Makers, rows: Rows) -> None:
+def test_prompts_render_without_answers_and_unpaired_rows_with_one(makers: Makers, rows: Rows) -> None:
     renderer = Renderer(makers["byte-level"](), max_length=64)
     (prompt,) = renderer.render(read(rows({"prompt": "Once upon"})))
     assert (prompt.response_ids, prompt.finished) == ((), ())
-    thumbs = [{"prompt": "2+2=", "completion": " 4", "label": x} for x in (True, False)]
-    first, second = renderer.render(read(rows(*thumbs)))
+    labelled = [{"prompt": "2+2=", "completion": " 4", "label": x} for x in (True, False)]
+    first, second = renderer.render(read(rows(*labelled)))
     assert [first.record.desirable, second.record.desirable] == [True, False]
     assert renderer.text(first.response_ids[0]) == " 4"
 

@@ -34,6 +34,15 @@ def test_lengths_and_the_share_of_longer_chosen_answers(rows: Rows) -> None:
     assert report.median_gap == 0
 
 
+def test_the_answers_of_lists_are_one_part_whatever_their_number(rows: Rows) -> None:
+    short = {"prompt": "q", "responses": ["a", "bb"], "rewards": [1, 2]}
+    long = {"prompt": "q r", "responses": ["a", "bbbb", "cc"], "rewards": [1, 2, 3]}
+    report = check(rows(short, long))
+    assert report.lengths["answer"].mean == 2.0 and report.lengths["answer"].max == 4
+    assert report.chosen_longer is None
+    assert [part for part, _ in report.views[1][1]] == ["prompt", "answer", "answer", "answer"]
+
+
 def test_with_a_model_the_view_shows_each_scored_token(makers: Any, rows: Rows, tmp_path: Path) -> None:
     makers["byte-level"]().save_pretrained(tmp_path / "model")
     report = check(rows(LONG, EVEN), model=tmp_path / "model", rows=1, max_length=64)

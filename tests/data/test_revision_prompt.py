@@ -12,7 +12,7 @@ from equipoise.data.collate import Prompt, Response, collate, row_length
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Renderer
-from equipoise.data.revision_prompt import INSTRUCTION, Revision, both_roles
+from equipoise.data.revision_prompt import INSTRUCTION, RevisionPrompt, both_roles
 
 Maker = Callable[..., Any]
 TURN = Message(role="user", content="Hello, who are you?")
@@ -31,7 +31,7 @@ def rendered(renderer: Renderer, context: Any, answer: Any) -> tuple[Prompt, Res
 def test_with_a_chat_template_it_is_a_further_turn_token_for_token(family: Maker, chatml: str) -> None:
     renderer = Renderer(family(bos=False, template=chatml, eos="<|end|>"), max_length=256)
     prompt, response = rendered(renderer, (TURN,), (ANSWER,))
-    lead = Revision(renderer, chat=True)(prompt, response)
+    lead = RevisionPrompt(renderer, chat=True)(prompt, response)
     assert prompt.ids + lead == renderer.prompt((TURN, ANSWER, REQUEST))
 
 
@@ -39,7 +39,7 @@ def test_a_cut_answer_is_closed_by_the_template(makers: dict[str, Maker], chatml
     renderer = Renderer(makers["byte-level"](bos=False, template=chatml, eos="<|end|>"), max_length=256)
     prompt, whole = rendered(renderer, (TURN,), (ANSWER,))
     cut = Response(whole.ids[:-1], whole.text, finished=False)
-    revision = Revision(renderer, chat=True)
+    revision = RevisionPrompt(renderer, chat=True)
     assert revision(prompt, cut) == revision(prompt, whole)
     assert revision(prompt, whole)[: len(whole.ids)] == whole.ids  # its own end of turn, once
 
@@ -48,14 +48,14 @@ def test_the_instruction_follows_a_plain_transcript_and_a_plain_text(family: Mak
     tokenizer = family()
     renderer = Renderer(tokenizer, template="plain", max_length=256)
     prompt, response = rendered(renderer, (TURN,), (ANSWER,))
-    ids = prompt.ids + Revision(renderer, chat=True)(prompt, response)
+    ids = prompt.ids + RevisionPrompt(renderer, chat=True)(prompt, response)
     assert tokenizer.eos_token_id not in ids
     shown = renderer.codec.text(ids).replace("\n", " ").split()
     transcript = f"Human: {TURN.content} Assistant: {ANSWER.content} Human: {INSTRUCTION} Assistant:"
     assert shown == words(renderer, transcript)
 
     prompt, response = rendered(renderer, "The sky is", " grey.")
-    ids = prompt.ids + Revision(renderer, chat=False, instruction="Say no.")(prompt, response)
+    ids = prompt.ids + RevisionPrompt(renderer, chat=False, instruction="Say no.")(prompt, response)
     assert tokenizer.eos_token_id not in ids
     assert renderer.codec.text(ids).split() == words(renderer, "The sky is grey. \n\nSay no.\n")
 
@@ -72,7 +72,7 @@ def test_the_earlier_answer_keeps_the_tokens_it_was_sampled_with(
     codec = renderer.codec
     spelled = tuple(i for letter in "I am" for i in codec.ids(letter))  # another way to cut the same text
     assert spelled != tuple(codec.ids("I am"))
-    lead = Revision(renderer, chat=True)(Prompt((1,), ""), Response((*spelled, codec.eos), "I am"))
+    lead = RevisionPrompt(renderer, chat=True)(Prompt((1,), ""), Response((*spelled, codec.eos), "I am"))
     assert lead[: len(spelled) + 1] == (*spelled, codec.eos)
 
 
@@ -86,13 +86,13 @@ def test_the_earlier_answer_keeps_the_tokens_it_was_sampled_with(
 def test_a_template_without_room_for_the_request_is_refused(makers: dict[str, Maker], template: str) -> None:
     renderer = Renderer(makers["byte-level"](template=template), max_length=64)
     with pytest.raises(DataError, match="request to improve"):
-        Revision(renderer, chat=True)
+        RevisionPrompt(renderer, chat=True)
 
 
 def test_without_an_instruction_the_text_is_asked_once_more(family: Maker) -> None:
     renderer = Renderer(family(), max_length=256)
     prompt, response = rendered(renderer, "The sky is", " grey.")
-    lead = Revision(renderer, chat=False, instruction=None)(prompt, response)
+    lead = RevisionPrompt(renderer, chat=False, instruction=None)(prompt, response)
     assert prompt.ids[0] == renderer.codec.bos
     said, asked = response.ids[:-1], prompt.ids[1:]  # without EOS, and one BOS is enough
     assert lead == (*said, *renderer.codec.continuation("\n\n"), *asked)
@@ -101,7 +101,7 @@ def test_without_an_instruction_the_text_is_asked_once_more(family: Maker) -> No
 @pytest.mark.parametrize("chat, instruction", [(False, " "), (True, ""), (True, None)])
 def test_no_instruction_is_refused(makers: dict[str, Maker], chat: bool, instruction: str | None) -> None:
     with pytest.raises(DataError, match="instruction"):
-        Revision(Renderer(makers["byte-level"](), max_length=64), chat=chat, instruction=instruction)
+        RevisionPrompt(Renderer(makers["byte-level"](), max_length=64), chat=chat, instruction=instruction)
 
 
 def test_both_roles_of_a_pair_by_hand() -> None:

@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
-from equipoise.data.ledger import Ledger
-from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Record
 from equipoise.data.render import Rendered
-from equipoise.data.split import overlap, split, split_dataset
+from equipoise.data.split import overlap, split
 
 
 def records(prompts: list[int]) -> list[Record]:
@@ -48,14 +46,11 @@ def test_the_side_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
     assert contexts(split(rows, 0.25, 3)[1]) != contexts(split(rows, 0.25, 4)[1])
 
 
-def test_rendered_rows_and_data_sets_split_the_same_way() -> None:
+def test_rendered_rows_split_as_their_records_do() -> None:
     rows = records([1, 1, 2, 3, 3, 4])
     rendered = [Rendered(row, (1,), ((2,), (3,)), (True, True)) for row in rows]
     held = split(rows, 0.5)[1]
     assert [row.record for row in split(rendered, 0.5)[1]] == held
-    data = Dataset(records=tuple(rows), ledger=Ledger(), format="pair-text", space="text", kind="pair")
-    train, held_out = split_dataset(data, 0.5)
-    assert list(held_out.records) == held and train.ledger is data.ledger
 
 
 def test_too_few_prompts_and_bad_fractions_are_errors() -> None:

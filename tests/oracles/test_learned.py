@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from equipoise.oracles.bottleneck import Bottleneck, gaussian_kl, raised, shared_information
+from equipoise.oracles.bottleneck import Bottleneck, gaussian_kl, kl_warmup, shared_information
 from equipoise.oracles.learned import Fitting, LearnedReward, Views, fit, pair_loss
 
 DOUBLE = torch.float64
@@ -72,12 +72,12 @@ def test_shared_information_of_a_blind_and_of_a_sure_critic():
 
 
 def trained(first, second, *, slowly: bool) -> float:
-    """The loss reached on views of 6 numbers each; with the KL terms raised slowly, or there from the start."""
+    """The loss reached on views of 6 numbers each; with the KL terms warmed up, or full from the start."""
     torch.manual_seed(0)
     bottleneck, noise = Bottleneck(6, 2).double(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(bottleneck.parameters(), lr=1e-2)
     for step in range(300):
-        divergence = raised(step / 300) if slowly else 1.0
+        divergence = kl_warmup(step / 300) if slowly else 1.0
         loss = bottleneck(first, second, noise, divergence=divergence)
         optimizer.zero_grad()
         loss.backward()

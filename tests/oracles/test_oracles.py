@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from equipoise import oracles
+from equipoise.oracles import RecordedOracle, TableOracle
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules import RuleOracle, load_rule
-from equipoise.oracles.table import RecordedOracle, TableOracle
 
 P = ["p"] * 3
 A, B = ["a", "bb", "ccc"], ["ccc", "a", "bb"]
@@ -132,8 +132,8 @@ def test_an_error_in_the_users_function_is_said_to_be_theirs(rules):
     ("spec", "says"),
     [
         ("nonsense", "neither a rule .* nor a folder"),
-        ("{}/json.py:", "a rule is written module:function"),
-        (":f", "a rule is written module:function"),
+        ("{}/json.py:", "a rule must be written module:function"),
+        (":f", "a rule must be written module:function"),
         ("{}/none.py:f", "cannot import .*no file"),
         ("no_such_module_here:f", "cannot import 'no_such_module_here'"),
         ("{}/json.py:absent", r"no function 'absent' \(it has: .*score, win, broken, one"),
@@ -157,9 +157,9 @@ def test_table_oracle():
     table = torch.tensor([[[0.5, 0.8], [0.2, 0.5]], [[0.5, 0.1], [0.9, 0.5]]])
     oracle = Checked(TableOracle({"p": 0, "q": 1}, [{"x": 0, "y": 1}] * 2, table.double()), tolerance=1e-6)
     assert oracle.compare(["p", "q"], ["x", "x"], ["y", "y"]).tolist() == pytest.approx([0.8, 0.1])
-    with pytest.raises(OracleError, match="knows no prompt 'r'"):
+    with pytest.raises(OracleError, match="has no prompt 'r'"):
         oracle.compare(["r"], ["x"], ["y"])
-    with pytest.raises(OracleError, match="knows no response 'z' to prompt 0"):
+    with pytest.raises(OracleError, match="has no response 'z' to prompt 0"):
         oracle.compare(["p"], ["x"], ["z"])
     with pytest.raises(OracleError, match="no scalar score"):
         oracle.score(["p"], ["x"])
@@ -175,7 +175,7 @@ def test_recorded_oracle_averages_votes_in_both_orders():
     assert oracle.compare(["p", "p", chat], ["a", "b", "b"], ["b", "a", "a"]).tolist() == pytest.approx(
         [2 / 3, 1 / 3, 0.75]
     )
-    with pytest.raises(OracleError, match="nobody judged 'a' against 'c'"):
+    with pytest.raises(OracleError, match="no recorded judgement of 'a' against 'c'"):
         oracle.compare(["p"], ["a"], ["c"])
     with pytest.raises(OracleError, match="no scalar score"):
         oracle.score(["p"], ["a"])

@@ -66,7 +66,7 @@ def test_compares_by_bradley_terry_through_load(tmp_path):
 
 def test_too_long_is_refused_not_cut(tmp_path):
     saved(tmp_path, max_position_embeddings=16)
-    with pytest.raises(OracleError, match=r"takes 16 tokens; a prompt with its response has \d+"):
+    with pytest.raises(OracleError, match=r"accepts 16 tokens; a prompt with its response has \d+"):
         RewardOracle.load(tmp_path).score(PROMPTS, ANSWERS)
 
 
@@ -81,7 +81,7 @@ def test_a_head_that_is_not_there_is_not_drawn_at_random(tmp_path):
     file = tmp_path / "model.safetensors"
     stored = load_file(file)
     save_file({k: v for k, v in stored.items() if not k.startswith("score")}, file, metadata={"format": "pt"})
-    with pytest.raises(OracleError, match=r"no trained reward model: it lacks score\.weight"):
+    with pytest.raises(OracleError, match=r"not a trained reward model: the checkpoint lacks score\.weight"):
         oracles.load(str(tmp_path))
 
 

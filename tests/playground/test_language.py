@@ -97,7 +97,7 @@ def test_three_judges_vote_by_the_closed_form() -> None:
         panel.majority(p[:2])
 
 
-def test_the_style_majority_runs_in_a_circle_that_the_evening_turns() -> None:
+def test_the_style_majority_is_cyclic_and_the_evening_reverses_it() -> None:
     for x, request in enumerate(REQUESTS):
         black, green, mint = fitting(x)
         circle = [(black, green), (green, mint), (mint, black)]
@@ -181,7 +181,7 @@ def test_what_the_oracle_refuses() -> None:
     oracle = GAME.oracle()
     with pytest.raises(OracleError, match="no scalar reward"):
         oracle.score([GAME.prompts[0]], [GAME.responses[0]])
-    with pytest.raises(OracleError, match="knows no request 'Coffee!'"):
+    with pytest.raises(OracleError, match="'Coffee!' is not a request"):
         oracle.compare(["Coffee!"], [OUTSIDE], [OUTSIDE])
     with pytest.raises(OracleError, match="1 prompts, 2 and 1 responses"):
         oracle.compare([GAME.prompts[0]], [OUTSIDE] * 2, [OUTSIDE])

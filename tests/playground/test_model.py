@@ -106,5 +106,5 @@ def test_reference_is_exploitable_and_inpo_mends_it() -> None:
 
 
 def test_enumeration_refuses_texts_of_unequal_length(shipped: tuple[Any, Any]) -> None:
-    with pytest.raises(ValueError, match="responses of one length"):
+    with pytest.raises(ValueError, match="responses of equal length"):
         response_logprob(*shipped, GAME.prompts[:1], ["tea.", "hot tea."])

@@ -9,7 +9,7 @@ import torch
 
 from equipoise.data.collate import Prompt, Response, collate
 from equipoise.data.render import Renderer
-from equipoise.data.revision_prompt import Revision, both_roles
+from equipoise.data.revision_prompt import RevisionPrompt, both_roles
 from equipoise.playground import LanguageGame, load_model
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.self_revision import improve, revise
@@ -30,9 +30,9 @@ def renderer(policy: CausalPolicy) -> Renderer:
 
 
 @pytest.fixture(scope="module")
-def revision(renderer: Renderer) -> Revision:
+def revision(renderer: Renderer) -> RevisionPrompt:
     """The tea house knows no instructions: the request is made once more."""
-    return Revision(renderer, chat=False, instruction=None)
+    return RevisionPrompt(renderer, chat=False, instruction=None)
 
 
 def prompts(renderer: Renderer, count: int) -> list[Prompt]:
@@ -55,7 +55,7 @@ def by_hand(policy: CausalPolicy, context: tuple[int, ...], ids: tuple[int, ...]
 
 @torch.no_grad()
 def test_log_probs_of_the_six_columns_are_those_of_the_texts(policy, renderer):
-    revision = Revision(renderer, chat=False, instruction="asks for tea.")
+    revision = RevisionPrompt(renderer, chat=False, instruction="asks for tea.")
     (prompt,) = prompts(renderer, 1)
     won, lost = answer(renderer, 3), answer(renderer, 16)
     logp, length = score(policy, [(prompt.ids, both_roles(prompt, won, lost, revision))], batch=1)

@@ -1,6 +1,6 @@
-"""Token ids to padded rows, one per response, with a mask of what is scored: the plain form of a batch.
+"""Padded batches: one row of token ids per response, with a mask of the scored tokens.
 
-`data.pack` is the fast form; rows are what every model takes, and what the fast form must agree with.
+`data.pack` is the fast form; padded rows are accepted by every model, and the fast form must agree with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the policy reads it (ids) and as an oracle or a person reads it (context)."""
+    """A prompt as the policy reads it (ids), and as an oracle or a person reads it (context)."""
 
     ids: Ids
     context: Any = field(compare=False)  # text, or a list of chat messages
@@ -29,8 +29,9 @@ class Prompt:
 class Response:
     """A response: its scored token ids (with the end-of-turn token unless it was cut), and its text.
 
-    lead    what it follows beyond the prompt, never scored: an earlier answer and the request for a better one
-    logp    log-prob under the policy that sampled it, after prompt and lead, in nats
+    lead    a further prefix between prompt and response, read and never scored, such as an earlier answer and a
+            revision turn that asks for a better one; () for a response that follows its prompt directly
+    logp    log-prob under the policy that sampled it, given prompt and lead, in nats
     """
 
     ids: Ids
@@ -40,7 +41,7 @@ class Response:
     lead: Ids = ()
 
 
-Scored: TypeAlias = Ids | Response  # a response, or the ids of one that follows the prompt at once
+ScoredIds: TypeAlias = Ids | Response  # a response, or the ids alone of a response without a lead
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,17 @@ class TokenBatch:
         return int(self.attention.sum())
 
 
-def lead_and_ids(response: Scored) -> tuple[Ids, Ids]:
-    """(lead, scored ids) of a response."""
+def lead_and_ids(response: ScoredIds) -> tuple[Ids, Ids]:
+    """(lead, scored ids) of a response; the lead is the unscored prefix between prompt and response, often ()."""
     return (response.lead, response.ids) if isinstance(response, Response) else ((), response)
 
 
-def row_length(prompt: Ids, response: Scored) -> int:
+def row_length(prompt: Ids, response: ScoredIds) -> int:
     """Tokens of a row: prompt, lead and response."""
     return len(prompt) + sum(map(len, lead_and_ids(response)))
 
 
-def width(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> int:
+def width(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> int:
     """K, the number of responses of every comparison.
 
     Raises ValueError for an empty prompt, an empty response or uneven K.
@@ -89,7 +90,7 @@ def width(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> int:
     return widths.pop()
 
 
-def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]], pad: int) -> TokenBatch:
+def collate(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]], pad: int) -> TokenBatch:
     """Rows of prompt, lead and response, padded to the longest; only the response is scored.
 
     Raises ValueError for an empty prompt, an empty response or uneven K.

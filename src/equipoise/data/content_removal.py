@@ -1,11 +1,11 @@
-"""Texts with less and less in them: key phrases, and the removal of a share of them."""
+"""Progressive removal of key phrases (SPO degradations): a text's versions with less and less content."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 
-# words that carry no content: phrases end at them, and at punctuation
+# words without content: phrases end at them, and at punctuation
 _FUNCTION = """
 a an the this that these those i you he she it we they me him her us them my your his its our their mine yours is am are
 was were be been being do does did done have has had having will would shall should can could may might must and or but
@@ -14,16 +14,16 @@ over under about after before between through during against for not no only jus
 who whom whose where why how all any both each few more most other some such own same s t don
 """
 FUNCTION_WORDS = frozenset(_FUNCTION.split())
-LONGEST = 3  # words of a phrase; a longer run of content words is cut
+LONGEST = 3  # words of a phrase; a longer run of content words is split
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 def key_phrases(text: str, longest: int = LONGEST) -> list[tuple[int, int]]:
-    """Where the key phrases of a text are, [start, end) in characters, the most important first.
+    """Key phrases of a text as [start, end) in characters, the most important first.
 
-    A phrase is a run of at most `longest` content words with nothing but spaces between them. As in RAKE a word scores
-    degree/frequency, the degree counting the words of all phrases that it is in, and a phrase the sum of its words;
-    equal ones stand in the text's order. The same text always gives the same list.
+    A phrase is a run of at most `longest` content words separated by spaces only. As in RAKE, a word's score is
+    degree/frequency, where its degree counts the words of all phrases that contain it, and a phrase's score is the sum
+    over its words; ties keep the text's order. The same text always gives the same list.
     """
     phrases: list[list[re.Match[str]]] = []
     end = -1
@@ -47,10 +47,10 @@ def key_phrases(text: str, longest: int = LONGEST) -> list[tuple[int, int]]:
 
 
 def degraded(text: str, degree: int, degrees: int, longest: int = LONGEST) -> str:
-    """The text without the most important ceil(n degree/degrees) of its n key phrases.
+    """Removes the most important ceil(n degree/degrees) of a text's n key phrases.
 
-    Degree 0, and a text without key phrases, is returned unchanged. Spaces around what is taken out are closed up, and
-    punctuation that would then come first goes too. Raises ValueError unless 0 <= degree < degrees.
+    At degree 0, and without key phrases, the text is returned unchanged. The spaces around a removed phrase are closed
+    up, and punctuation that would then come first is removed too. Raises ValueError unless 0 <= degree < degrees.
     """
     if not 0 <= degree < degrees:
         raise ValueError(f"degree must be at least 0 and below {degrees}, got {degree}")
@@ -63,12 +63,12 @@ def degraded(text: str, degree: int, degrees: int, longest: int = LONGEST) -> st
 
 
 def versions(text: str, degrees: int) -> list[str] | None:
-    """The text's versions of degrees 1 .. degrees - 1, all different; None where it has fewer than `degrees` phrases.
+    """Degraded versions at degrees 1 .. degrees - 1, all different; None for a text of fewer than `degrees` phrases.
 
-    Phrases are as long as that allows: a short text loses single words.
+    Phrases are as long as the text allows: a short text loses single words.
     """
     for longest in range(LONGEST, 0, -1):
-        found = [degraded(text, degree, degrees, longest) for degree in range(degrees)]
-        if len(set(found)) == degrees and len(key_phrases(text, longest)) >= degrees:
-            return found[1:]
+        texts = [degraded(text, degree, degrees, longest) for degree in range(degrees)]
+        if len(set(texts)) == degrees and len(key_phrases(text, longest)) >= degrees:
+            return texts[1:]
     return None

@@ -1,10 +1,10 @@
-"""How this room says no: a fatal `DataError` for a file, a `Refusal` for one row."""
+"""Error types: `DataError` for a whole file, `Refusal` for a single row."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """Data that cannot be used at all. Prints as one short message: where, why, and what to do.
+    """Fatal error: the data cannot be used. Prints as one short message: where, why, and what to do.
 
     file    path as the user gave it          line, column    1-based position, when there is one
     reason  what is wrong                     hint            what to do about it
@@ -26,7 +26,7 @@ class DataError(ValueError):
 
 
 class Refusal(ValueError):
-    """One row that cannot be used: a reason shared by many rows, and the detail of this one."""
+    """Refusal of one row: a reason shared by many rows, and the detail of this one."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail

@@ -1,4 +1,4 @@
-"""What became of every row: read = used + refused + duplicate, exactly."""
+"""The ledger accounts for every row: read = used + refused + duplicate, exactly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 
 from equipoise.data.errors import DataError, Refusal
 
-Place = tuple[str, int]  # file and line: the name of a row
+Place = tuple[str, int]  # file and line, which identify a row
 
 
-def say(place: Place) -> str:
-    """The row in a list of rows: file name and line."""
+def short_place(place: Place) -> str:
+    """File name (without its folder) and line, for messages that list rows."""
     return f"{Path(place[0]).name}:{place[1]}"
 
 
@@ -26,10 +26,10 @@ class Ledger:
     A row is used, refused or a duplicate; a used row may also be truncated. Refusing a row twice counts once,
     so rendering the same data again changes nothing. With `strict` the first refusal raises DataError.
 
-    read         rows read                      used        rows that go on
+    read         rows read                      used        rows used
     refused      reason -> count                duplicate   rows equal to an earlier one
-    truncated    used rows with an answer cut   repaired    what was mended -> count
-    notes        sentences for the reader
+    truncated    used rows with an answer cut   repaired    kind of repair -> count
+    notes        sentences for the user
     """
 
     def __init__(self, *, strict: bool = False, max_errors_shown: int = 3) -> None:
@@ -43,15 +43,15 @@ class Ledger:
         self._truncated: dict[Place, tuple[str, ...]] = {}
 
     def use(self, place: Place) -> None:
-        """The row is good so far; rendering may still refuse it."""
+        """Counts the row as used; rendering may still refuse it."""
         self._read.add(place)
         self._used.add(place)
 
     def refuse(self, place: Place, refusal: Refusal) -> None:
-        """The row is not used, for this reason. Raises DataError when strict."""
+        """Counts the row as refused, for this reason. Raises DataError when strict."""
         if self.strict:
             raise DataError(
-                str(refusal), file=place[0], line=place[1], hint="strict is on: mend the row or remove it"
+                str(refusal), file=place[0], line=place[1], hint="strict is on: fix the row or remove it"
             )
         self._read.add(place)
         self._used.discard(place)
@@ -59,16 +59,16 @@ class Ledger:
         self._refused.setdefault(place, refusal)
 
     def repeat(self, place: Place, first: Place) -> None:
-        """The row says the same as an earlier one and is left out."""
+        """Counts the row as a duplicate of an earlier one; it is left out."""
         self._read.add(place)
         self._duplicate[place] = first
 
     def truncate(self, place: Place, sides: Sequence[str] = ()) -> None:
-        """Answers of this (used) row were cut; `sides` names them ("chosen", "rejected")."""
+        """Records that answers of this used row were cut; `sides` names them ("chosen", "rejected")."""
         self._truncated[place] = tuple(sides)
 
     def note(self, sentence: str) -> None:
-        """A sentence for the reader, said once."""
+        """Adds a sentence for the user, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -90,7 +90,7 @@ class Ledger:
 
     @property
     def truncated_by_side(self) -> dict[str, int]:
-        """How often each side was cut: unequal rates bias what is learned."""
+        """Side -> number of cut answers: unequal rates bias what is learned."""
         return dict(sorted(Counter(side for sides in self._truncated.values() for side in sides).items()))
 
     @property
@@ -99,15 +99,15 @@ class Ledger:
         return dict(Counter(refusal.reason for refusal in self._refused.values()).most_common())
 
     def first_lines(self) -> dict[str, list[str]]:
-        """Reason -> the first few rows it met, each "file:line (detail)"."""
+        """Reason -> the first few rows refused for it, each "file:line (detail)"."""
         shown: dict[str, list[str]] = {reason: [] for reason in self.refused}
         for place, refusal in self._refused.items():
             if len(shown[refusal.reason]) < self.max_errors_shown:
                 detail = f" ({refusal.detail})" if refusal.detail else ""
-                shown[refusal.reason].append(say(place) + detail)
+                shown[refusal.reason].append(short_place(place) + detail)
         if self._duplicate:
             pairs = list(self._duplicate.items())[: self.max_errors_shown]
-            shown["duplicate"] = [f"{say(row)} (as {say(first)})" for row, first in pairs]
+            shown["duplicate"] = [f"{short_place(row)} (as {short_place(first)})" for row, first in pairs]
         return shown
 
     def balance(self) -> None:
@@ -115,18 +115,6 @@ class Ledger:
         total = self.used + len(self._refused) + self.duplicate
         if self.read != total or not self._truncated.keys() <= self._used:
             raise AssertionError(f"ledger does not balance: {self.read} rows read, {total} accounted for")
-
-    def merge(self, other: Ledger) -> Ledger:
-        """The ledger of two data sets together."""
-        both = Ledger(strict=self.strict or other.strict, max_errors_shown=self.max_errors_shown)
-        both.repaired = self.repaired + other.repaired
-        both.notes = list(dict.fromkeys(self.notes + other.notes))
-        both._read = self._read | other._read
-        both._used = self._used | other._used
-        both._refused = self._refused | other._refused
-        both._duplicate = self._duplicate | other._duplicate
-        both._truncated = self._truncated | other._truncated
-        return both
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for ledger.json; read = used + sum(refused) + duplicate is asserted."""
@@ -155,7 +143,7 @@ class Ledger:
         return lines
 
     def table(self) -> Table:
-        """The ledger as a rich table; what comes from the data is escaped."""
+        """The ledger as a rich table; text from the data is escaped."""
         table = Table(box=None, pad_edge=False, title="Rows", title_justify="left")
         table.add_column("what")
         table.add_column("rows", justify="right")

@@ -1,9 +1,9 @@
-"""The plan of the fast path: comparisons laid end to end in one row, each prompt and each response once, no padding.
+"""Sequence packing with shared prompts: all comparisons in one row, each prompt and response once, no padding.
 
-A prompt is followed by its branches. A branch is what a response adds to the prompt: its lead and its tokens but the
-last, which predicts nothing. Positions go on from the prompt's in every branch, and the prompt's last token predicts
-the first token of every response without a lead. A token reads its prompt and its own branch, never another branch;
-`policy.attention` sees to that.
+A prompt is followed by its branches, one for each response: the response's lead (a further prefix, never scored) and
+its tokens except the last, which predicts nothing. Positions continue from the prompt's in every branch, and the
+prompt's last token predicts the first token of every response without a lead. A token attends to its prompt and its own
+branch, never to another branch; `policy.kernels.attention` enforces it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from jaxtyping import Int
 from torch import Tensor
 
 from equipoise.core.logprob import Index
-from equipoise.data.collate import Ids, Scored, TokenBatch, lead_and_ids, width
+from equipoise.data.collate import Ids, ScoredIds, TokenBatch, lead_and_ids, width
 
 InRow: TypeAlias = Int[Tensor, "S"]
 Distinct: TypeAlias = Int[Tensor, "M"]
-Tree: TypeAlias = tuple[
-    tuple[int, tuple[int, ...]], ...
-]  # tokens of each prompt, and of each of its branches
+# the number of tokens of each prompt, and of each of its branches
+Tree: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """B comparisons of K responses as one row of S tokens. Prompts and responses that are equal stand there once.
+    """B comparisons of K responses as one row of S tokens, in which equal prompts and equal responses occur once.
 
-    ids, positions      [S] the tokens, and where each stands in its own sequence.
-    predictor, target   [M] the place whose hidden state predicts a scored token, and that token.
-    token, row          [N] for each scored token of the responses b*K + k in turn: which of the M it is, and its
+    ids, positions      [S] the tokens, and the position of each in its own sequence.
+    predictor, target   [M] the index whose hidden state predicts a scored token, and that token.
+    token, row          [N] for each scored token of the responses b*K + k in turn: its index among the M, and its
                         response. N > M where comparisons share responses.
-    tree                lengths of prompts and branches in their order in the row; they add up to S.
+    tree                lengths of prompts and branches in the order of the row; they sum to S.
     """
 
     ids: InRow
@@ -64,8 +63,8 @@ class PackedBatch:
 Batch: TypeAlias = TokenBatch | PackedBatch
 
 
-def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> PackedBatch:
-    """One row for all comparisons, in the order in which prompts first occur.
+def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> PackedBatch:
+    """Packs all comparisons into one row, in the order in which prompts first occur.
 
     Raises ValueError for an empty prompt, an empty response or uneven K, as `collate` does.
     """
@@ -91,30 +90,30 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> Packe
             positions.append(range(len(prompt), len(prompt) + len(path) - 1))
             lengths.append(len(path) - 1)
         tree.append((len(prompt), tuple(lengths)))
-    found = [places[p][lead_and_ids(r)] for p, group in zip(prompts, responses, strict=True) for r in group]
+    tokens = [places[p][lead_and_ids(r)] for p, group in zip(prompts, responses, strict=True) for r in group]
     return PackedBatch(
         torch.tensor(ids),
         torch.tensor(list(chain.from_iterable(positions))),
         torch.tensor(predictor),
         torch.tensor(target),
-        torch.tensor(list(chain.from_iterable(found))),
-        torch.arange(len(found)).repeat_interleave(torch.tensor(list(map(len, found)))),
+        torch.tensor(list(chain.from_iterable(tokens))),
+        torch.arange(len(tokens)).repeat_interleave(torch.tensor(list(map(len, tokens)))),
         tuple(tree),
         shape,
     )
 
 
-def packed_length(prompt: Ids, responses: Sequence[Scored]) -> int:
-    """Tokens of one comparison in a row that shares nothing with others."""
+def packed_length(prompt: Ids, responses: Sequence[ScoredIds]) -> int:
+    """Tokens of one comparison in a packed row, if it shares nothing with others."""
     return len(prompt) + sum(len(lead) + len(ids) - 1 for lead, ids in map(lead_and_ids, responses))
 
 
 def shares(
     sizes: Sequence[int], budget: int, most: int | None = None, *, padded: bool = False
 ) -> Iterator[slice]:
-    """Consecutive shares of at most `budget` in sum and `most` in number; one too large for it stands alone.
+    """Consecutive slices of at most `budget` in sum and `most` in number; an item above the budget is alone.
 
-    Padded, each of a share counts as much as its largest.
+    With `padded`, every item of a slice counts as its largest.
     """
     begin, filled, largest = 0, 0, 0
     for place, size in enumerate(sizes):

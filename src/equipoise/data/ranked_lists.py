@@ -1,4 +1,4 @@
-"""Ranked lists: which pairs they give, and the same number of answers from each."""
+"""Ranked lists: conversion to preference pairs, and the choice of a fixed number of answers per list."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ def ordered(record: Record) -> Record:
 
 
 def pairs_of(record: Record, which: ListPairs) -> list[Record]:
-    """The pairs of a list, preferred answer first, how much better it is as the margin; equal scores give none."""
+    """Preference pairs of a list, preferred answer first, margin = difference of scores; ties give no pair."""
     answers = ordered(record).candidates
-    found = {
+    pairs = {
         "best_worst": [(answers[0], answers[-1])],
         "all": list(combinations(answers, 2)),
         "adjacent": list(pairwise(answers)),
     }[which]
-    apart = [_score(better.score) - _score(worse.score) for better, worse in found]
+    apart = [_score(better.score) - _score(worse.score) for better, worse in pairs]
     return [
         replace(record, kind="pair", candidates=pair, margin=margin, id=f"{record.id}#{number}")
-        for number, (pair, margin) in enumerate(zip(found, apart, strict=True), start=1)
+        for number, (pair, margin) in enumerate(zip(pairs, apart, strict=True), start=1)
         if margin > 0
     ]
 
 
 def as_pairs(dataset: Dataset, which: ListPairs = "best_worst") -> Dataset:
-    """A data set of lists as one of pairs, with a note that says how many there are. Raises DataError for none."""
-    found = [pair for record in dataset.records for pair in pairs_of(record, which)]
-    dataset.ledger.note(f"{len(dataset):,} lists give {len(found):,} pairs ({which}); ties give none")
-    if not found:
-        raise DataError("every list is one tie: no pair can be made of it")
-    return replace(dataset.with_records(found), kind="pair")
+    """Converts a data set of lists to one of pairs, and notes their number. Raises DataError if all scores tie."""
+    pairs = [pair for record in dataset.records for pair in pairs_of(record, which)]
+    dataset.ledger.note(f"{len(dataset):,} lists give {len(pairs):,} pairs ({which}); ties give none")
+    if not pairs:
+        raise DataError("all answers of every list tie: no pair can be made")
+    return replace(dataset.with_records(pairs), kind="pair")
 
 
 def usual_size(sizes: Sequence[int]) -> int:
-    """The most frequent number of answers, the larger of equally frequent ones."""
+    """The most frequent number of answers; of equally frequent ones the largest."""
     counts = Counter(sizes)
     return max(counts, key=lambda size: (counts[size], size))
 
 
 def spread(count: int, size: int) -> list[int]:
-    """`size` of `count` places, the first and the last among them and the others evenly between."""
+    """Evenly spaced indices: `size` out of `count`, the first and the last among them."""
     return [round(place * (count - 1) / (size - 1)) for place in range(size)]
 
 

@@ -1,4 +1,4 @@
-"""Files in, records and a ledger out."""
+"""Reads data files into records, with a ledger that accounts for every row."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.detect import decide
+from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading, bad_text, common_of
-from equipoise.data.formats.registry import MEDIA, OPTIONAL, Format
-from equipoise.data.ledger import Ledger, Place, say
+from equipoise.data.ledger import Ledger, Place, short_place
 from equipoise.data.read_files import rows_of
 from equipoise.data.records import Kind, Record, Space, digest, plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Records of one kind in one space, with the ledger that accounts for every row they came from.
+    """Records of one kind in one space, with the ledger of the rows they came from.
 
-    The ledger goes on counting when the records are rendered; parts made by `split` share it.
+    Rendering the records continues the ledger; the parts of a split share it.
     """
 
     records: tuple[Record, ...]
@@ -35,7 +36,7 @@ class Dataset:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences for the reader: the format decision, what was wrapped, warned or cut."""
+        """Notes for the user: the format decision, and everything that was wrapped, suspicious or cut."""
         return self.ledger.notes
 
     def with_records(self, records: Sequence[Record]) -> Dataset:
@@ -54,17 +55,17 @@ def read(
     prompt_words: int | None = None,
     allow_empty_rejected: bool = False,
 ) -> Dataset:
-    """Reads preference data, prompts or thumbs from JSON, JSON lines or Parquet files.
+    """Reads pairs, unpaired feedback, ranked lists or prompts from JSON, JSON lines or Parquet files.
 
-    format                a name of formats.FORMATS; "auto" decides from the columns of all rows
+    format                a name in `formats.registry.FORMATS`; "auto" decides from the columns of all rows
     mapping               our column -> theirs, e.g. {"prompt": "instruction"}
     strict                the first refused row is an error
-    limit                 read at most so many rows
-    prompt_words          language-modelling text: the first so many words become the prompt
-    allow_empty_rejected  an empty `rejected` means "say nothing"
+    limit                 most rows to read
+    prompt_words          language-modelling text: number of leading words that become the prompt
+    allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
 
-    Raises DataError for a file that cannot be trusted, an uncertain format or no usable row. Rows that cannot
-    be used are refused into the ledger with file, line and reason; duplicates are counted and left out.
+    Raises DataError for a damaged file, an uncertain format or no usable row. Single rows that cannot be used
+    are entered in the ledger as refused, with file, line and reason; duplicates are counted and left out.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
@@ -91,14 +92,14 @@ def read(
 def _raw_rows(
     files: Sequence[str | Path], mapping: Mapping[str, str], ledger: Ledger, limit: int | None
 ) -> list[tuple[Place, dict[str, Any]]]:
-    """The rows of all files that are objects with clean text, renamed by the mapping."""
+    """The rows of all files that are objects with valid text, their columns renamed by the mapping."""
     stream = (((str(file), line), row) for file in files for line, row in rows_of(file))
     rows = []
     for place, row in islice(stream, limit):
         if not isinstance(row, Mapping):
             ledger.refuse(place, Refusal("row is not an object", type(row).__name__))
         elif why := bad_text(row):
-            ledger.refuse(place, Refusal("not clean text", why))
+            ledger.refuse(place, Refusal("invalid characters", why))
         else:
             rows.append((place, _renamed(row, mapping)))
     if limit is not None and ledger.read + len(rows) == limit:
@@ -141,34 +142,34 @@ def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) 
         raise Refusal(f"no column `{missing}`")
     common = common_of(row, reading)
     fields = entry.parse(row, reading)
-    named = {*entry.columns, *OPTIONAL, *MEDIA}
+    named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     extra = {name: value for name, value in row.items() if name not in named}
     fields["extra"] = extra | fields.get("extra", {})
     return Record(kind=entry.kind, file=place[0], line=place[1], **common, **fields)
 
 
 def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
-    """Notes on labels that contradict each other or do not vary."""
-    if records[0].kind == "unary":
+    """Adds notes on labels that contradict each other or do not vary."""
+    if records[0].kind == "unpaired":
         up = sum(record.desirable is True for record in records)
         ledger.note(f"labels: {up:,} desirable, {len(records) - up:,} undesirable")
         if up in (0, len(records)):
             ledger.note("all labels are equal: losses with a KL or baseline term are degenerate here")
     against = contradictions(records)
     if against:
-        lines = "; ".join(say((r.file, r.line)) for r in against[: ledger.max_errors_shown])
+        lines = "; ".join(short_place((r.file, r.line)) for r in against[: ledger.max_errors_shown])
         ledger.note(f"{len(against):,} rows contradict an earlier label on the same answers; kept ({lines})")
 
 
 def contradictions(records: Sequence[Record]) -> list[Record]:
-    """Pairs seen before in the opposite order, and answers seen before with the opposite thumb."""
+    """Pairs that occurred before in the opposite order, and answers that occurred with the opposite label."""
     seen: set[tuple[str, ...]] = set()
-    found = []
+    contradicting = []
     for record in records:
         answers = [digest(plain(candidate.content)) for candidate in record.candidates]
-        label = [str(record.desirable)] if record.kind == "unary" else []
-        turned = [str(not record.desirable)] if record.kind == "unary" else []
+        label = [str(record.desirable)] if record.kind == "unpaired" else []
+        turned = [str(not record.desirable)] if record.kind == "unpaired" else []
         if record.candidates and (record.group, *reversed(answers), *turned) in seen:
-            found.append(record)
+            contradicting.append(record)
         seen.add((record.group, *answers, *label))
-    return found
+    return contradicting

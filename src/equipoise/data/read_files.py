@@ -1,4 +1,4 @@
-"""Files to raw rows: JSON lines, JSON arrays and Parquet, plain or compressed."""
+"""Reads raw rows from JSON lines, JSON arrays and Parquet files, plain or compressed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHUNK = 1 << 20
 
 
 def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """(line, row) of one file, streaming; `line` is where the row begins (in Parquet: its number). From 1.
+    """Streams (line, row) of one file; `line`, from 1, is where the row begins (in Parquet: its number).
 
-    The format is told by the content, not by the name. Raises DataError for a missing or damaged file,
+    The content, not the name, decides how the file is read. Raises DataError for a missing or damaged file,
     invalid UTF-8 (with byte offset) and broken JSON (with line and column): nothing after it can be trusted.
     """
     file = str(path)
@@ -36,7 +36,7 @@ def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
     except FileNotFoundError:
         raise DataError("no such file", file=file) from None
     except (EOFError, zlib.error, OSError) as error:
-        raise DataError(f"cannot be read, or is cut or damaged: {error}", file=file) from None
+        raise DataError(f"cannot be read; it may be truncated or damaged: {error}", file=file) from None
 
 
 def _decompressed(stream: io.BufferedReader) -> io.BufferedReader:
@@ -66,7 +66,7 @@ def _parquet(file: str) -> Iterator[tuple[int, Any]]:
 
 
 def _json(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
-    """JSON lines or one JSON array, told apart by the first character."""
+    """JSON lines or one JSON array: the first character decides."""
     first = stream.peek(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     yield from (_array if first == b"[" else _lines)(stream, file)
 
@@ -91,7 +91,7 @@ def _lines(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
 
 
 def _array(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
-    """The elements of one JSON array, holding one element (and a chunk) in memory at a time."""
+    """The elements of one JSON array, with one element and one chunk in memory at a time."""
     reader = _Text(stream, file)
     scan = json.JSONDecoder().raw_decode
     reader.expect("[")
@@ -113,7 +113,7 @@ def _array(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
 
 
 class _Text:
-    """A window over decoded text that knows its line and column."""
+    """A window over decoded text that tracks line and column."""
 
     def __init__(self, stream: io.BufferedReader, file: str) -> None:
         self.stream, self.file = stream, file
@@ -157,7 +157,7 @@ class _Text:
         self.advance(self.at + 1)
 
     def take(self, scan: Any) -> Any:
-        """The value that begins here; reads twice as much again until it is whole."""
+        """The value that begins here; reads chunks of doubling size until it is complete."""
         size = CHUNK
         while True:
             try:
@@ -181,7 +181,7 @@ def _broken(file: str, line: int, column: int, reason: str, *, cut: bool) -> Dat
     hint = (
         "the file ends in the middle of a row: is it still being written, or was the copy cut?"
         if cut
-        else "mend this line; in JSON lines every row is one whole line"
+        else "fix this line; in JSON lines every row is one whole line"
     )
     return DataError(f"broken JSON: {reason}", file=file, line=line, column=column, hint=hint)
 

@@ -1,4 +1,4 @@
-"""The one internal record: a context, the answers written for it, and what is known about them."""
+"""Records: one row of any format as a context (prompt), its candidate answers and their labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["pair", "unary", "prompt", "rank", "scores"]
+Kind: TypeAlias = Literal["pair", "unpaired", "prompt", "rank", "scores"]
 Space: TypeAlias = Literal["text", "chat"]
 
 
@@ -26,7 +26,7 @@ class Message:
         return {"role": self.role, "content": self.content, **self.extra}
 
 
-# What comes before the answer: plain text, or chat turns. The two spaces never mix within a data set.
+# A prompt: plain text, or chat turns. The two spaces never mix within a data set.
 Context: TypeAlias = "str | tuple[Message, ...]"
 
 
@@ -34,8 +34,8 @@ Context: TypeAlias = "str | tuple[Message, ...]"
 class Candidate:
     """One answer: plain text in text space, assistant (and tool) turns in chat space.
 
-    score   scalar judgement, higher is better, when the data carry one
-    source  who wrote it, when the data say so
+    score   scalar judgement, higher is better, if the data carry one
+    source  the model or person that wrote it, if the data say so
     """
 
     content: Context
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """What an oracle reads: the text itself, or the assistant's turns joined by a newline."""
+        """The answer as an oracle reads it: the text itself, or the assistant's turns joined by a newline."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(turn.content for turn in self.content if turn.role == "assistant")
@@ -63,7 +63,7 @@ def oracle_context(context: Context) -> str | list[dict[str, str]]:
 
 
 def plain(context: Context) -> Any:
-    """A context (or an answer) as JSON-serialisable data, every field kept."""
+    """A context or an answer as JSON-serialisable data, with every field."""
     return context if isinstance(context, str) else [turn.as_dict() for turn in context]
 
 
@@ -77,14 +77,14 @@ def digest(value: Any) -> str:
 class Record:
     """One row of preference data, immutable.
 
-    kind        "pair": candidates (preferred, other); "unary": one candidate and `desirable`;
+    kind        "pair": candidates (preferred, other); "unpaired": one candidate and `desirable`;
                 "prompt": no candidate; "rank" and "scores": lists, every candidate with a score.
     prob        P(candidate 0 beats candidate 1), in [0, 1]
-    margin      how much better, in the units of the source; None when the source does not say
-    rationale   why the preferred answer is better, when the data say so
-    group       hash of the context: splits and resampling go by group, never by row
-    file, line  where the row came from; every message about it names them
-    extra       columns nobody asked for: kept, never used
+    margin      by how much the preferred answer is better, in the units of the source; None if unknown
+    rationale   why the preferred answer is better, if the data say so
+    group       hash of the context: splits and resampling are by group, never by row
+    file, line  origin of the row, named in every message about it
+    extra       all other columns: kept, never used
     """
 
     context: Context
@@ -115,14 +115,14 @@ class Record:
         return "text" if isinstance(self.context, str) else "chat"
 
     def identity(self) -> str:
-        """Hash of all that training reads; equal for duplicate rows."""
+        """Hash of every field that training reads; equal for duplicate rows."""
         answers = [plain(candidate.content) for candidate in self.candidates]
         label = [self.prob, self.weight, self.margin, self.desirable, self.rationale]
         label += [candidate.score for candidate in self.candidates]
         return digest([plain(self.context), answers, label, self.tools, dict(self.template_kwargs)])
 
     def as_row(self) -> dict[str, Any]:
-        """The record in the shape that `read` accepts: write it as one JSON line and read it back."""
+        """The record as a row that `read` accepts: the inverse of reading, for writing JSON lines."""
         row: dict[str, Any] = {"id": self.id, "prompt": plain(self.context)}
         answers = [plain(candidate.content) for candidate in self.candidates]
         if self.kind == "pair":
@@ -131,7 +131,7 @@ class Record:
             row |= {"rationale": self.rationale} if self.rationale else {}
         elif self.kind in ("rank", "scores"):
             row |= {"responses": answers, "rewards": [candidate.score for candidate in self.candidates]}
-        elif self.kind == "unary":
+        elif self.kind == "unpaired":
             row |= {"completion": answers[0], "label": self.desirable}
         row |= {} if self.margin is None else {"margin": self.margin}
         row |= {} if self.weight == 1.0 else {"weight": self.weight}

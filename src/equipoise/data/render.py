@@ -1,4 +1,4 @@
-"""The only place where text becomes tokens: prompt and answer joined, BOS, EOS, templates, length limits."""
+"""Tokenisation of prompts and answers, the only place where text becomes tokens: joins, BOS, EOS, templates, limits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.parse_values import messages_of
-from equipoise.data.formats.prompt_cut import shared_head
-from equipoise.data.ledger import Ledger, say
+from equipoise.data.formats.prompt_cut import common_prefix
+from equipoise.data.ledger import Ledger, short_place
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Context, Message, Record
 from equipoise.data.templates import plain_transcript, resolve
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rendered", "Renderer", "load_tokenizer"]
 
-SIDES = {"pair": ("chosen", "rejected"), "unary": ("completion",)}
+SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Rendered:
     """A record as tokens: one prompt, shared by all of its responses.
 
     prompt_ids    read, never scored         response_ids  scored, each at least one token
-    finished      False where max_length cut the response: it then carries no EOS
+    finished      False where max_length cut the response, which then has no EOS
     """
 
     record: Record
@@ -40,7 +40,7 @@ class Rendered:
 
 
 class Renderer:
-    """Turns records into tokens with a tokenizer; needs no model.
+    """Renders records as token ids with a tokenizer; needs no model.
 
     template           "auto": the tokenizer's chat template, or the plain transcript when it has none;
                        "tokenizer", "plain", Jinja text or the path of a Jinja file
@@ -87,7 +87,7 @@ class Renderer:
         tools: Sequence[Any] = (),
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[int, ...]:
-        """The tokens a policy continues. Not cut. Raises Refusal for a context the template cannot render."""
+        """The prompt's token ids, not cut. Raises Refusal for a context that the template cannot render."""
         if isinstance(context, str):
             return self._checked(self.codec.opening(context))
         turns = [t if isinstance(t, Message) else messages_of(t, "context")[0] for t in context]
@@ -96,20 +96,20 @@ class Renderer:
         return self._checked(self.codec.ids(self.template.context(turns, tools, template_kwargs)))
 
     def answer(self, prompt: Prompt, text: str) -> Response:
-        """Another answer to a prompt that was rendered before, from its text; cut at `max_length`."""
+        """Renders another answer to an already rendered prompt; cut at `max_length`."""
         turns = prompt.context if isinstance(prompt.context, str) else messages_of(prompt.context, "context")
-        said = text if isinstance(turns, str) else (Message(role="assistant", content=text),)
+        content = text if isinstance(turns, str) else (Message(role="assistant", content=text),)
         whole = self.prompt(prompt.context)
-        ids, _ = self.response(Record(context=turns), Candidate(content=said), whole)
+        ids, _ = self.response(Record(context=turns), Candidate(content=content), whole)
         room = self.max_length - len(prompt.ids)
         return Response(tuple(ids[:room]), text, finished=len(ids) <= room)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response, special tokens left out."""
+        """The text of a response, without special tokens."""
         return self.codec.text(ids)
 
     def render(self, dataset: Dataset) -> list[Rendered]:
-        """The rows that can be rendered; the others are refused into the data set's ledger.
+        """Renders the rows that can be rendered; the others are entered in the ledger as refused.
 
         Raises DataError when no row is left, or (strict) for the first row that cannot be rendered.
         """
@@ -130,7 +130,7 @@ class Renderer:
         return tuple(ids)
 
     def fit_prompt(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """The prompt within its limit: refused, or its end kept, as configured."""
+        """The prompt within its limit: a longer one is refused, or its end kept, as configured."""
         limit = self.max_prompt_length or self.max_length - 1
         if len(ids) <= limit:
             return ids
@@ -171,7 +171,7 @@ class Renderer:
 
     def _after(self, prompt: tuple[int, ...], text: str, record: Record) -> tuple[list[int], bool]:
         whole = self.codec.ids(text)
-        shared = shared_head(prompt, whole)
+        shared = common_prefix(prompt, whole)
         if shared == len(prompt):
             return self._trimmed(whole[shared:]), False
         if not self.allow_template_divergence:
@@ -190,23 +190,23 @@ class Renderer:
         return self._trimmed(whole[shared:]), True
 
     def _trimmed(self, ids: list[int]) -> list[int]:
-        """The answer up to the special token that closes it: a template's white space is never generated."""
+        """The answer up to the special token that closes it: white space after it is never generated."""
         last = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] in self.codec.specials), None)
         return ids if last is None or self.codec.text(ids[last + 1 :]).strip() else ids[: last + 1]
 
 
-def _sides(record: Record) -> tuple[str, ...]:
-    """What each answer is called; of a list they are all alike."""
+def sides_of(record: Record) -> tuple[str, ...]:
+    """The name of each answer in reports; all answers of a list are called "answer"."""
     return SIDES.get(record.kind, ("answer",) * len(record.candidates))
 
 
 class _Run:
-    """One rendering of one data set: what is counted on the way."""
+    """One rendering of one data set, with the counts for the ledger's notes."""
 
     def __init__(self, renderer: Renderer, ledger: Ledger) -> None:
         self.renderer, self.codec, self.ledger = renderer, renderer.codec, ledger
         self.cut: Counter[str] = Counter()
-        self.written: Counter[str] = Counter()  # answers that came, by side
+        self.written: Counter[str] = Counter()  # rendered answers, by side
         self.controls: Counter[str] = Counter()
         self.control_lines: list[str] = []
         self.done = self.diverged = self.unclosed = self.chats = self.longest_refused = 0
@@ -220,10 +220,10 @@ class _Run:
             self.ledger.refuse(place, refusal)
             return None
         self.done += 1
-        self.written.update(_sides(record))
+        self.written.update(sides_of(record))
         self.chats += record.space == "chat"
         if not all(rendered.finished):
-            sides = zip(_sides(record), rendered.finished, strict=True)
+            sides = zip(sides_of(record), rendered.finished, strict=True)
             self.ledger.truncate(place, [side for side, whole in sides if not whole])
         return rendered
 
@@ -246,7 +246,7 @@ class _Run:
         self._differ(cut, "truncation")
         self.diverged += any(diverged for _, diverged in responses)
         self.unclosed += any(response[-1] not in self.codec.specials for response in ids)
-        self.cut.update(side for side, whole in zip(_sides(record), finished, strict=True) if not whole)
+        self.cut.update(side for side, whole in zip(sides_of(record), finished, strict=True) if not whole)
         return Rendered(record, prompt, cut, finished)
 
     @staticmethod
@@ -258,32 +258,38 @@ class _Run:
         contents = (record.context, *(candidate.content for candidate in record.candidates))
         texts = [c for c in contents if isinstance(c, str)]
         texts += [turn.content for c in contents if not isinstance(c, str) for turn in c]
-        found = list(dict.fromkeys(token for text in texts for token in self.codec.controls(text)))
-        if not found:
+        present = list(dict.fromkeys(token for text in texts for token in self.codec.controls(text)))
+        if not present:
             return
         if self.ledger.strict:
-            raise Refusal("special-token text in the data", ", ".join(found))
-        self.controls.update(found)
-        self.control_lines.append(say((record.file, record.line)))
+            raise Refusal("special-token text in the data", ", ".join(present))
+        self.controls.update(present)
+        self.control_lines.append(short_place((record.file, record.line)))
 
     def report(self) -> None:
-        """The notes of this run, into the ledger."""
+        """Adds the notes of this run to the ledger."""
         note, shown = self.ledger.note, self.ledger.max_errors_shown
         if self.chats:
             note(self.renderer.about_template)
         if self.codec.eos is None:
-            note("the tokenizer has no EOS: answers are not ended")
+            note("the tokenizer has no EOS: answers do not end with one")
         elif self.unclosed:
-            note(f"{self.unclosed:,} rows: no special token closes an answer, so no model can learn to stop")
+            note(
+                f"{self.unclosed:,} rows: no special token closes an answer, so a model cannot learn to end one"
+            )
         if self.control_lines:
             tokens = ", ".join(f"{token} ({n:,})" for token, n in self.controls.most_common(shown))
             lines = "; ".join(self.control_lines[:shown])
-            count = f"{len(self.control_lines):,} rows hold special-token text"
+            count = f"{len(self.control_lines):,} rows contain special-token text"
             note(f"{count}, which may end a turn early: {tokens}; {lines}")
         if self.diverged:
             note(f"the template edits the context in {self.diverged:,} of {self.done:,} rows (allowed)")
         if self.longest_refused:
             note(f"prompt too long: the longest has {self.longest_refused:,} tokens")
+        self._report_cuts()
+
+    def _report_cuts(self) -> None:
+        note = self.ledger.note
         if self.cut:
             rates = ", ".join(
                 f"{side} {n:,} ({n / self.written[side]:.1%})" for side, n in sorted(self.cut.items())

@@ -1,11 +1,11 @@
-"""A look at the data before any compute is spent: the ledger, the decisions, and which tokens are scored."""
+"""Data report before any compute is spent: ledger, decisions, lengths, and which tokens are scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from rich.console import Console
@@ -15,8 +15,11 @@ from rich.text import Text
 
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Record, oracle_context
-from equipoise.data.render import SIDES, Rendered, Renderer, load_tokenizer
+from equipoise.data.render import Rendered, Renderer, load_tokenizer, sides_of
 from equipoise.data.tokens import longest_sequence
+
+Pieces: TypeAlias = list[tuple[str, bool]]  # token text, and whether it is scored
+View: TypeAlias = tuple[str, list[tuple[str, Pieces]]]  # file:line, and the pieces of each part
 
 COLOURS = {"chosen": "green", "rejected": "red", "completion": "green"}
 
@@ -40,13 +43,13 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `equipoise data check` found.
+    """The result of `equipoise data check`.
 
     unit                 "tokens" with a model, else "characters"
-    lengths              "prompt" and each side -> Lengths
-    chosen_longer        share of pairs whose chosen answer is the longer one; ties count half
+    lengths              "prompt" and each side -> Lengths; the answers of a list are one side, "answer"
+    chosen_longer        share of pairs in which the chosen answer is longer; ties count half
     median_gap           median of length(chosen) - length(rejected)
-    views                per shown row: where, and (part, [(token text, scored)]) for prompt and answers
+    views                the shown rows: prompt and answers, with which of their tokens are scored
     """
 
     dataset: Dataset
@@ -54,7 +57,7 @@ class Report:
     lengths: Mapping[str, Lengths]
     chosen_longer: float | None = None
     median_gap: float | None = None
-    views: Sequence[tuple[str, list[tuple[str, list[tuple[str, bool]]]]]] = field(default_factory=list)
+    views: Sequence[View] = field(default_factory=list)
 
 
 def check(
@@ -73,7 +76,7 @@ def check(
     long_prompt: Literal["drop", "keep_end"] = "drop",
     allow_template_divergence: bool = False,
 ) -> Report:
-    """Reads the files as training would and, with a model's tokenizer, renders them as training would.
+    """Reads the files, and with a model's tokenizer renders them, exactly as training would.
 
     Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
     """
@@ -88,14 +91,12 @@ def check(
     dataset = read(
         paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words
     )
-    sides = SIDES.get(dataset.kind, ())
     if not renderer:
-        lengths = _lengths(dataset.records, _characters, sides)
-        views = [_text_view(record, sides) for record in dataset.records[:rows]]
-        return _report(dataset, "characters", lengths, views)
+        lengths = _by_part((record, _characters(record)) for record in dataset.records)
+        return _report(dataset, "characters", lengths, list(map(_text_view, dataset.records[:rows])))
     rendered = renderer.render(dataset)
-    views = [_token_view(row, sides, renderer) for row in rendered[:rows]]
-    return _report(dataset, "tokens", _lengths(rendered, _tokens, sides), views)
+    views = [_token_view(row, renderer) for row in rendered[:rows]]
+    return _report(dataset, "tokens", _by_part((row.record, _tokens(row)) for row in rendered), views)
 
 
 def _characters(record: Record) -> list[int]:
@@ -107,14 +108,16 @@ def _tokens(row: Rendered) -> list[int]:
     return [len(row.prompt_ids), *map(len, row.response_ids)]
 
 
-def _lengths(
-    rows: Sequence[Any], measure: Callable[[Any], list[int]], sides: Sequence[str]
-) -> dict[str, list[int]]:
-    columns = zip(*map(measure, rows), strict=True)
-    return dict(zip(("prompt", *sides), map(list, columns), strict=True))
+def _by_part(rows: Iterable[tuple[Record, list[int]]]) -> dict[str, list[int]]:
+    """Part ("prompt" and each side) -> the lengths over all rows; a list has one side, with all of its answers."""
+    lengths: dict[str, list[int]] = {}
+    for record, row in rows:
+        for part, length in zip(("prompt", *sides_of(record)), row, strict=True):
+            lengths.setdefault(part, []).append(length)
+    return lengths
 
 
-def _report(dataset: Dataset, unit: str, lengths: Mapping[str, list[int]], views: Any) -> Report:
+def _report(dataset: Dataset, unit: str, lengths: Mapping[str, list[int]], views: Sequence[View]) -> Report:
     longer = gap = None
     if "rejected" in lengths:
         gaps = np.subtract(lengths["chosen"], lengths["rejected"])
@@ -126,21 +129,21 @@ def _report(dataset: Dataset, unit: str, lengths: Mapping[str, list[int]], views
     )
 
 
-def _text_view(record: Record, sides: Sequence[str]) -> Any:
+def _text_view(record: Record) -> View:
     context = oracle_context(record.context)
     shown = (
         context
         if isinstance(context, str)
         else "\n".join(f"[{turn['role']}] {turn['content']}" for turn in context)
     )
-    answers = [(side, [(c.text, True)]) for side, c in zip(sides, record.candidates, strict=True)]
+    answers = [(side, [(c.text, True)]) for side, c in zip(sides_of(record), record.candidates, strict=True)]
     return f"{record.file}:{record.line}", [("prompt", [(shown, False)]), *answers]
 
 
-def _token_view(row: Rendered, sides: Sequence[str], renderer: Renderer) -> Any:
+def _token_view(row: Rendered, renderer: Renderer) -> View:
     shown = renderer.codec.shown
     parts = [("prompt", [(token, False) for token in shown(row.prompt_ids)])]
-    for side, ids, finished in zip(sides, row.response_ids, row.finished, strict=True):
+    for side, ids, finished in zip(sides_of(row.record), row.response_ids, row.finished, strict=True):
         name = side if finished else f"{side} (cut)"
         parts.append((name, [(token, True) for token in shown(ids)]))
     return f"{row.record.file}:{row.record.line}", parts
@@ -199,7 +202,7 @@ def _length_table(report: Report) -> Table:
 
 
 def _coloured(part: str, pieces: Sequence[tuple[str, bool]]) -> Text:
-    """One part as rich Text: alternate shades show where tokens end, [brackets] of the data stay literal."""
+    """One part as rich Text: alternating weights show token boundaries; [brackets] in the data stay literal."""
     text = Text.assemble((f"{part}: ", "bold"))
     colour = COLOURS.get(part.split(" ")[0], "yellow")
     for index, (piece, scored) in enumerate(pieces):

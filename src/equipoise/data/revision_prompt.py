@@ -1,4 +1,4 @@
-"""An answer and the request for a better one, as the tokens between a prompt and the improved answer."""
+"""Revision prompts: an earlier answer and the request to improve it, as tokens before the improved answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from equipoise.data.templates import plain_transcript
 
 INSTRUCTION = "Improve your answer."
 
-Leads = Callable[
-    [Prompt, Response], Ids
-]  # (prompt, earlier answer) -> the lead of an answer that improves it
+# (prompt, earlier answer) -> lead: the tokens between the prompt and the answer that improves on it
+Leads = Callable[[Prompt, Response], Ids]
 
 
-class Revision:
-    """The lead of an improved answer: `revision(prompt, previous)`.
+class RevisionPrompt:
+    """The lead of an improved answer, `revision_prompt(prompt, previous)`: tokens that are read, never scored.
+
+    A lead is the part of a row between prompt and scored response (`collate.Response`). Here it holds the earlier
+    answer and a revision turn that asks for a better one.
 
     chat         whether prompts are chat turns: the instruction is then a further user turn, in the renderer's
-                 template or plain transcript; after a text it is a paragraph of its own.
-    instruction  what asks for a better answer. None, for text only, asks the prompt once more: for models that know
-                 no instructions, because the answer then follows what it followed in their training.
+                 template or plain transcript; after a text it is a separate paragraph.
+    instruction  the request for a better answer. None, for text only, repeats the prompt instead: for models that
+                 follow no instructions, because the answer then follows what it followed in training.
 
-    Prompt and earlier answer keep their own token ids, so what was sampled is what is read. What comes between is
+    The earlier answer keeps its own token ids, so the sampled tokens are the tokens read. The text after it is
     rendered once: the end of the answer's turn, the instruction and the opening of the next answer. The token that
     ended the answer is left out, because a template closes the turn itself and EOS would end a plain text.
 
@@ -36,20 +38,20 @@ class Revision:
 
     def __init__(self, renderer: Renderer, *, chat: bool, instruction: str | None = INSTRUCTION) -> None:
         if (chat and instruction is None) or (instruction is not None and not instruction.strip()):
-            raise DataError("no instruction to improve an answer", hint="say what is asked, in words")
+            raise DataError("no instruction to improve an answer", hint="give the instruction in words")
         self.codec, self.again = renderer.codec, instruction is None
         self.tail: Ids = tuple(self.codec.continuation(after_answer(renderer, chat, instruction)))
 
     def __call__(self, prompt: Prompt, previous: Response) -> Ids:
-        said, asked = previous.ids, prompt.ids if self.again else ()
-        said = said[:-1] if said[-1] in self.codec.specials else said
-        return said + self.tail + (asked[1:] if asked[:1] == (self.codec.bos,) else asked)
+        answer, repeated = previous.ids, prompt.ids if self.again else ()
+        answer = answer[:-1] if answer[-1] in self.codec.specials else answer
+        return answer + self.tail + (repeated[1:] if repeated[:1] == (self.codec.bos,) else repeated)
 
 
 def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tuple[Response, ...]:
     """The six responses that SRPO reads of a pair, in its columns' order (`core.objectives.srpo`).
 
-    The first two follow the prompt; the others a lead, and their log-probs are not known yet.
+    The first two follow the prompt directly; the others follow a lead, and their log-probs are not yet known.
     """
 
     def given(response: Response, previous: Response) -> Response:
@@ -59,7 +61,7 @@ def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tu
 
 
 def after_answer(renderer: Renderer, chat: bool, instruction: str | None) -> str:
-    """The text between an answer and the one that improves it, read off a conversation of three turns."""
+    """The text between an answer and the improved one, taken from a rendered conversation of three turns."""
     if instruction is None:
         return "\n\n"
     instruction = instruction.strip()

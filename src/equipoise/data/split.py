@@ -1,4 +1,4 @@
-"""Train and held-out parts that never share a prompt."""
+"""Train and held-out split by prompt: the two parts never share one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import Dataset
 from equipoise.data.records import Record
 from equipoise.data.render import Rendered
 
@@ -19,7 +18,7 @@ def _group(item: Record | Rendered) -> str:
 
 
 def split(items: Sequence[Item], fraction: float, seed: int = 0) -> tuple[list[Item], list[Item]]:
-    """(train, held out): about `fraction` of the groups are held out, whole groups only.
+    """(train, held out): about `fraction` of the groups (prompts) are held out, whole groups only.
 
     Groups are ranked by a hash of seed and group, so the part a group falls into depends neither on the order
     of the rows nor on the number of rows a group has. Raises DataError unless both parts get a group.
@@ -42,12 +41,6 @@ def split(items: Sequence[Item], fraction: float, seed: int = 0) -> tuple[list[I
     return train, held_out
 
 
-def split_dataset(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """`split` for a Dataset: both parts share its ledger."""
-    train, held_out = split(dataset.records, fraction, seed)
-    return dataset.with_records(train), dataset.with_records(held_out)
-
-
 def overlap(train: Sequence[Record | Rendered], held_out: Sequence[Record | Rendered]) -> frozenset[str]:
-    """Groups that occur in both parts: empty for parts made by `split`, to be checked for separate files."""
+    """Groups (prompts) in both parts: empty for parts made by `split`; check it for separate evaluation files."""
     return frozenset(map(_group, train)) & frozenset(map(_group, held_out))

@@ -1,4 +1,4 @@
-"""Chat turns to text: the tokenizer's own template, a given one, or the built-in plain transcript."""
+"""Chat templates: turns to text by the tokenizer's own template, a given one, or the plain transcript."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plain_transcript(context: Sequence[Message]) -> str:
 
 
 class ChatTemplate:
-    """A Jinja chat template, run in the sandbox of transformers. Every fault of the template is a Refusal."""
+    """A Jinja chat template, run in transformers' sandbox. Every error of the template becomes a Refusal."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str | None) -> None:
         self.tokenizer, self.source = tokenizer, source
@@ -50,7 +50,7 @@ class ChatTemplate:
     def context(
         self, turns: Sequence[Message], tools: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> str:
-        """The context with the next answer's turn opened, or its last assistant turn left open."""
+        """The context as generation sees it: the next assistant turn opened, or the last one left open."""
         prefilled = turns[-1].role == "assistant"
         return self._apply(turns, tools, kwargs, generation=not prefilled, continue_final=prefilled)
 
@@ -88,7 +88,7 @@ class ChatTemplate:
             raise Refusal("the chat template fails", f"{type(error).__name__}: {error}") from None
 
     def _probe(self) -> None:
-        """Raises DataError for a template that cannot render one question, or drops its answer."""
+        """Raises DataError for a template that cannot render one question and its answer, or drops either."""
         question, answer = (
             Message(role="user", content="Quae"),
             Message(role="assistant", content="Responsum"),
@@ -96,16 +96,16 @@ class ChatTemplate:
         try:
             open_turn, closed = self.context([question]), self.whole([question, answer])
         except Refusal as refusal:
-            raise DataError(str(refusal), hint="mend the template, or choose `template: plain`") from None
+            raise DataError(str(refusal), hint="fix the template, or choose `template: plain`") from None
         if answer.content not in closed or question.content not in open_turn:
             raise DataError(
                 "the chat template drops the content of a turn",
-                hint=f"a question and its answer give {closed!r}; mend it, or choose `template: plain`",
+                hint=f"a question and its answer give {closed!r}; fix it, or choose `template: plain`",
             )
 
 
 def resolve(template: str, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatTemplate | None, str]:
-    """The template to use (None: the plain transcript), and a sentence about the choice.
+    """(template, sentence about the choice); None stands for the plain transcript.
 
     template  "auto" (the tokenizer's own, else plain), "tokenizer", "plain", Jinja text, or a path to it
     """

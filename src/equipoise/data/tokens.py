@@ -1,4 +1,4 @@
-"""A tokenizer's habits, found out once: BOS, EOS, dummy spaces, special tokens. Loads no model."""
+"""Tokenizer conventions, probed once: BOS, EOS, dummy spaces, special tokens. Loads no model."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from equipoise.data.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Text that some model family reads as control, whether or not this tokenizer does.
+# Control text of some model family, whether or not it is special to this tokenizer.
 CONTROL_TEXT = ("[INST]", "[/INST]", "<image>")
-NO_LIMIT = 2**20  # positions of a model that names no limit
-# Texts to stand in front of a continuation; the first whose tokens do not merge with it serves.
+NO_LIMIT = 2**20  # positions, where the configuration names no limit
+# Texts to put before a continuation; the first one whose tokens do not merge with it is used.
 SENTINELS = ("\n", ":", "|", "0", "a", "é")
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name, without running any code that comes with it.
 
-    Raises DataError when there is none. A local folder needs no network.
+    Raises DataError if it cannot be loaded. A local folder needs no network.
     """
     from transformers import AutoTokenizer
 
@@ -32,7 +32,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
     ):
         raise DataError(
-            "no tokenizer in this folder", file=str(path), hint="expected tokenizer.json beside the model"
+            "no tokenizer in this folder",
+            file=str(path),
+            hint="expected tokenizer.json in the model's folder",
         )
     try:
         return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=local)
@@ -45,7 +47,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def longest_sequence(path: str | Path) -> int:
-    """Most positions of the model beside the tokenizer, read from its configuration alone; no limit if it says none."""
+    """A model's context length (`max_position_embeddings`), from its configuration alone; NO_LIMIT if it names none."""
     from transformers import AutoConfig
 
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
@@ -55,10 +57,10 @@ def longest_sequence(path: str | Path) -> int:
 
 
 class Codec:
-    """Text to ids and back, as generation sees them.
+    """Encodes and decodes text as generation sees it.
 
-    bos       id the tokenizer itself puts before a text, or None when it has no such habit
-    eos       id that ends an answer, or None
+    bos       id that the tokenizer prepends to a text, None if it prepends none
+    eos       id that ends an answer, None if there is none
     specials  ids of the tokenizer's special tokens
     """
 
@@ -82,20 +84,20 @@ class Codec:
         self._adds_space = self._after_sentinel("x") not in (None, alone)
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of a text by itself, nothing added in front or behind."""
+        """The tokens of a text, without special tokens added at either end."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def opening(self, text: str) -> list[int]:
-        """The tokens of a text that begins a sequence: BOS once, if that is the tokenizer's habit."""
+        """The tokens of a text that begins a sequence: BOS once, if the tokenizer prepends one."""
         ids = self.ids(text)
         return ids if self.bos is None or ids[:1] == [self.bos] else [self.bos, *ids]
 
     def continuation(self, text: str) -> list[int]:
         """The tokens of a text that continues a sequence.
 
-        Tokenizers of the SentencePiece family put a dummy space before every text. They get the text behind a
-        sentinel whose own tokens are then taken off: as no token spans the join, the rest is how the text
-        alone is cut, without the dummy space.
+        Tokenizers of the SentencePiece family prepend a dummy space to every text. The text is therefore encoded
+        after a sentinel, whose tokens are then removed: no token spans the join, so the rest is the encoding of
+        the text without the dummy space.
         """
         if not self._adds_space:
             return self.ids(text)
@@ -110,7 +112,7 @@ class Codec:
         return None
 
     def text(self, ids: Sequence[int], *, specials: bool = False) -> str:
-        """The text of a continuation, its own leading space kept; special tokens only on request."""
+        """The text of a continuation, with its leading space; special tokens only if `specials`."""
         if not self._adds_space:
             return self._decode(ids, specials)
         head = self._heads["a"]
@@ -124,9 +126,9 @@ class Codec:
         return str(text)
 
     def shown(self, ids: Sequence[int]) -> list[str]:
-        """Each token as text by itself, special tokens included, for messages and the inspector."""
+        """Each token decoded separately, special tokens included, for messages and `data check`."""
         return [self.text([index], specials=True) for index in ids]
 
     def controls(self, text: str) -> list[str]:
-        """Special-token text inside a plain text: it may end a turn early, or begin one."""
+        """Special-token text inside a plain text: it may end a turn early, or open one."""
         return list(dict.fromkeys(self._control.findall(text)))

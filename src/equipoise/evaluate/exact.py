@@ -1,4 +1,4 @@
-"""Exact evaluation of a language model on a game whose responses can all be written down."""
+"""Exact evaluation of a language model on a game whose responses can be enumerated."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LEAST_MASS = 1e-12  # a policy that never leaves the grammar still needs full su
 
 @dataclass(frozen=True, kw_only=True)
 class FiniteGame:
-    """X prompts with the same A responses each, and one more "response" that stands for all other text.
+    """An enumerable game: X prompts with the same A responses, and one outcome for all other text.
 
-    preference  [X, A + 1, A + 1]; the last row and column are any text outside the list.
-    held_out    indices of the prompts on which nothing is trained; the headline figures are theirs.
+    preference  [X, A + 1, A + 1]; the last row and column stand for any other text.
+    held_out    indices of the prompts that are not trained on; the headline figures are means over them.
     """
 
     prompts: Sequence[Prompt]
@@ -35,7 +35,7 @@ class FiniteGame:
     held_out: Sequence[int]
 
     def policy(self, world: TextWorld, state: State, name: str) -> TabularPolicy:
-        """The transformer's exact policy: the probability of each listed response, and of everything else."""
+        """The transformer's exact policy: the probability of each listed response, and of all other text."""
         rows = Rows(
             prompts=objects(list(self.prompts)),
             responses=objects([list(self.responses)] * len(self.prompts), width=len(self.responses)),
@@ -48,7 +48,7 @@ class FiniteGame:
         return TabularPolicy.from_probs(probs / probs.sum(dim=1, keepdim=True))
 
     def measure(self, world: TextWorld, state: State, tau: float | None) -> dict[str, Any]:
-        """Exact win rate against the reference, exploitability (gap0), regularised gap, KL, mass outside."""
+        """Exact win rate against the reference, exploitability (gap0), regularised gap, KL, mass outside the list."""
         policy, reference = self.policy(world, state, START), self.policy(world, state, INITIAL)
         unseen = torch.tensor(list(self.held_out))
         seen = torch.tensor([i for i in range(len(self.prompts)) if i not in set(self.held_out)])

@@ -1,13 +1,15 @@
-"""Intervals for means: clustered by prompt where values share one, Wilson where trials are independent."""
+"""Confidence intervals for means: clustered by prompt where values share one, Wilson for independent trials."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
+
+Clusters: TypeAlias = Sequence[Hashable] | npt.NDArray[Any]
 
 # Cluster sums closer to each other than this share of their scale are equal up to rounding.
 _ROUNDING = 1e-12
@@ -23,22 +25,22 @@ class Interval(TypedDict):
 
 
 def clustered_mean(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[Hashable], level: float = 0.95
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float = 0.95
 ) -> Interval:
     """Mean of all values with a t-interval that treats each cluster (prompt) as one independent draw.
 
         m = sum_i v_i / n,     r_g = sum_{i in g} (v_i - m),     se^2 = G/(G-1) * sum_g r_g^2 / n^2
         interval = m -+ t_{G-1, (1+level)/2} * se
 
-    values    [n] finite numbers in any unit; several per prompt may depend on each other in any way.
-    clusters  [n] the prompt of each value; G distinct ones, of any sizes.
+    values    [n] finite numbers in any unit; those of one prompt may depend on each other in any way.
+    clusters  [n] the prompt of each value; G distinct prompts, with any numbers of values.
 
     m is a ratio of two cluster totals, so the linearised (cluster-robust) variance is exact for equal sizes
     and first order otherwise. It was preferred to a cluster bootstrap: the same first-order coverage, no
     random numbers, and t quantiles widen it where G is small, where the percentile bootstrap is too narrow.
 
-    One cluster says nothing about the spread between prompts: low = high = None. If all clusters agree the
-    interval has width 0, which is what the formula says and more than the data do; for values in [0, 1] use
+    One cluster carries no information on the spread between prompts: low = high = None. If all clusters agree the
+    formula gives an interval of width 0, which is overconfident; for values in [0, 1] use
     `clustered_share`. Raises ValueError for no values, unequal lengths, a value that is not finite, or level
     outside (0, 1).
     """
@@ -50,7 +52,7 @@ def clustered_mean(
 
 
 def clustered_share(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[Hashable], level: float = 0.95
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float = 0.95
 ) -> Interval:
     """Mean of values in [0, 1] (win rates, shares) with a clustered interval that stays inside [0, 1].
 
@@ -73,7 +75,7 @@ def clustered_share(
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Share of successes in n independent trials with Wilson's score interval (Wilson 1927).
+    """Wilson's score interval for the share of successes in n independent trials (Wilson 1927).
 
         [ p + z^2/2n -+ z sqrt( p (1-p)/n + z^2/4n^2 ) ] / (1 + z^2/n),    p = successes/n
 
@@ -94,7 +96,7 @@ def _wilson(share: float, trials: float, quantile: float) -> tuple[float, float]
 
 
 def _spread(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[Hashable], level: float
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float
 ) -> tuple[float, float | None, int, int]:
     """Mean, cluster-robust standard error (None for one cluster), number of clusters, number of values."""
     _check_level(level)

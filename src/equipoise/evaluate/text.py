@@ -1,4 +1,4 @@
-"""What a round changed: win rate against the reference, KL, accuracy on held-out pairs, lengths, samples."""
+"""Evaluation after a round: win rate against the reference, KL, accuracy on held-out pairs, lengths, samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
+from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.journal import load_rows, save_rows
@@ -19,7 +19,7 @@ from equipoise.worlds.text.world import TextWorld
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Measures the policy at a round boundary against the policy the run started from.
+    """Evaluates the policy at a round boundary against the policy that the run started from.
 
     prompts   held-out prompts on which both write `samples` responses each.
     pairs     held-out recorded pairs, or None.
@@ -35,7 +35,7 @@ class Evaluator:
     tau: float | None = None
 
     def measure(self, state: State) -> tuple[dict[str, Any], Rows]:
-        """One line of evaluation.jsonl, and the responses that were sampled for it."""
+        """One line of evaluation.jsonl, and the responses sampled for it."""
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
@@ -50,7 +50,7 @@ class Evaluator:
         return line, own
 
     def _sampled(self, state: State, by: str, name: str) -> Rows:
-        """Responses of a policy to the evaluation prompts; the reference's are written once per run."""
+        """Responses of a policy to the evaluation prompts; the reference's are sampled once per run."""
         done = state.round - 1 if name == "policy" else 0
         path = self.world.journal.stage(done, f"evaluation-{name}")
         if not path.exists():
@@ -63,7 +63,7 @@ class Evaluator:
             save_rows(path, self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
         return load_rows(path)
 
-    def _win_rate(self, own: Rows, reference: Rows) -> dict[str, Any] | None:
+    def _win_rate(self, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
         if self.world.oracle is None:
             return None
@@ -88,10 +88,9 @@ class Evaluator:
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
-        """Accuracy of the implicit reward on held-out pairs (ties count half), and where both sides moved.
+        """Accuracy of the implicit reward on held-out pairs (ties count half), and the mean log-ratio of each side.
 
-        Of held-out responses with labels of their own see `_labels`. Before training every margin is 0: there is no
-        accuracy to report.
+        For held-out unpaired feedback see `_labels`. None before training, where every margin is 0.
         """
         if self.pairs is None or state.round == 1:
             return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
@@ -112,15 +111,16 @@ class Evaluator:
         }
 
     def _labels(self, ratio: Floats) -> dict[str, Any]:
-        """The same for single responses: how often a desirable one has a larger log-ratio than an undesirable one, over
-        all pairs of the two kinds (the area under the ROC curve; ties count half). With one kind alone there is none.
+        """The same for unpaired feedback: accuracy is the area under the ROC curve, the share of pairs
+        (desirable, undesirable) in which the desirable response has the larger log-ratio; ties count half. None if one
+        kind is missing.
 
-        The interval is that of a mean over the desirable responses' prompts; the undesirable ones are taken as given.
+        The interval is clustered by the desirable responses' prompts; the undesirable responses are taken as fixed.
         """
         assert self.pairs is not None and self.pairs.reward is not None
         up = self.pairs.reward[:, 0] >= 0.5
         good, bad = ratio[up], ratio[~up]
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "accuracy": None,
             "chosen_log_ratio": float(good.mean()) if len(good) else None,
             "rejected_log_ratio": float(bad.mean()) if len(bad) else None,
@@ -129,5 +129,5 @@ class Evaluator:
             rank = np.sort(bad)
             below, to = np.searchsorted(rank, good, "left"), np.searchsorted(rank, good, "right")
             prompts = np.unique([hash(p.ids) for p in self.pairs.prompts[up]], return_inverse=True)[1]
-            found["accuracy"] = clustered_share((below + to) / (2 * len(bad)), prompts)
-        return found
+            figures["accuracy"] = clustered_share((below + to) / (2 * len(bad)), prompts)
+        return figures

@@ -1,4 +1,10 @@
-"""Oracles: who says that y beats y'? `load` makes one from what a user writes on the command line."""
+"""Preference oracles: P(y beats y' | prompt), asked in batches.
+
+load            the oracle named on the command line: a rule in Python, or a folder with a reward model
+Checked         any oracle, with its contract checked on every call
+TableOracle     a preference matrix over known responses
+RecordedOracle  recorded votes, averaged
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,15 @@ from pathlib import Path
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules import load_rule
+from equipoise.oracles.table import RecordedOracle, TableOracle
 
-__all__ = ["Checked", "Oracle", "OracleError", "load"]
+__all__ = ["Checked", "Oracle", "OracleError", "RecordedOracle", "TableOracle", "load"]
 
 
 def load(spec: str) -> Checked:
-    """`module:function` or `file.py:function` (a rule), or the folder of a reward model (`config.json` in it).
+    """Loads `module:function` or `file.py:function` (a rule), or a reward model's folder (with a `config.json`).
 
-    Raises OracleError if the spec is neither, or what it names cannot be used.
+    Raises OracleError if the spec is neither, or names something that cannot be used.
     """
     if (Path(spec) / "config.json").is_file():
         from equipoise.oracles.reward import RewardOracle

@@ -1,4 +1,4 @@
-"""Who is right when nobody judges? What a policy says most often: clusters of its own responses (RLP-SPG)."""
+"""Self-consistency labels without a judge: the most frequent answer among a policy's own responses (RLP-SPG)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Same = Callable[[str, str], bool]
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, single spaces."""
+    """The text in lower case, without punctuation, with single spaces."""
     return " ".join(text.casefold().translate(str.maketrans("", "", punctuation)).split())
 
 
@@ -19,31 +19,31 @@ def same_text(a: str, b: str) -> bool:
 
 
 def clusters(texts: Sequence[str], same: Same = same_text) -> list[list[int]]:
-    """Indices of the texts that say the same, in the order in which they were first said.
+    """Clusters of equivalent texts, as lists of indices in the order of their first members.
 
-    Each text joins the first cluster whose first member it equals. `same` should be symmetric: the paper asks
+    Each text joins the first cluster whose first member is the `same`. `same` should be symmetric: the paper asks
     an entailment model in both directions.
     """
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for i, text in enumerate(texts):
-        home = next((cluster for cluster in found if same(texts[cluster[0]], text)), None)
+        home = next((group for group in groups if same(texts[group[0]], text)), None)
         if home is None:
-            found.append([i])
+            groups.append([i])
         else:
             home.append(i)
-    return found
+    return groups
 
 
 def confident_pair(
     texts: Sequence[str], rewards: Sequence[float], confidence: float, same: Same = same_text
 ) -> tuple[int, list[int]] | None:
-    """(preferred response, the responses it beats) out of n to one prompt, or None.
+    """(preferred response, dispreferred responses) out of n responses to one prompt, or None.
 
-    The largest cluster (the first among equals) is kept if it holds a share of at least `confidence`; its member of
-    highest reward is preferred to every response outside it. All the same or too much disagreement: None.
+    If the largest cluster (the first of equally large ones) holds a share of at least `confidence`, its member of
+    highest reward is preferred to every response outside it. None if all responses agree or too few do.
 
     Raises ValueError unless confidence lies in [0, 1]. Source: RLP-SPG of Lang et al. 2024 (2403.19279), which draws
-    one of the responses outside.
+    one of the responses outside the cluster.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must lie in [0, 1], got {confidence!r}")

@@ -1,4 +1,4 @@
-"""The multi-view information bottleneck of RLP-UML: what two responses of a policy to one prompt have in common.
+"""Multi-view information bottleneck (RLP-UML): the information that two responses to one prompt share.
 
 The loss is the paper's (Lang et al. 2024, 2403.19279, after Federici et al. 2020); the critic, its negatives and the
 width of the codes are RECALLED from the latter.
@@ -25,23 +25,23 @@ def gaussian_kl(mean: Codes, log_std: Codes, other_mean: Codes, other_log_std: C
 def shared_information(joint: PerPair, product: PerPair) -> Tensor:
     """Jensen-Shannon lower bound on the information two codes share: E_joint[-sp(-T)] - E_product[sp(T)].
 
-    joint, product   a critic's T of codes that belong together, and of codes that do not; sp is softplus. The bound
-                     is -2 log 2 for a critic that cannot tell, and 0 for one that always can.
+    joint, product   a critic's T of matching codes, and of mismatched ones; sp is softplus. The bound is -2 log 2
+                     for a critic that cannot tell them apart, and 0 for one that always can.
     """
     return -softplus(-joint).mean() - softplus(product).mean()
 
 
-def raised(done: float) -> float:
-    """Factor on the KL terms after a share `done` of the training: 10^-3 for a quarter, 1 from three quarters on."""
+def kl_warmup(done: float) -> float:
+    """Warm-up factor on the KL terms after a share `done` of training: 10^-3 up to a quarter, 1 from three quarters."""
     return min(1.0, max(1e-3, 2 * done - 0.5))
 
 
 class Bottleneck(nn.Module):
     """L_MIB = -I_JS(z1; z2) + (1/2) [ KL(p(z|v1)||p(z|v2)) + KL(p(z|v2)||p(z|v1)) ].
 
-    p(z|v) = N(m(h), S(h)), h [M, H] the reward's last layer on a view v; m and log S^(1/2) are the two halves of a
-    three-layer network's output, z is drawn from it. The views v1, v2 are two responses to one prompt; each z1
-    beside the z2 of another pair stands for the product of the marginals.
+    p(z|v) = N(m(h), S(h)), with h [M, H] the reward model's last layer on a view v; m and log S^(1/2) are the two
+    halves of a three-layer network's output, and z is sampled. The views v1, v2 are two responses to one prompt; z1
+    with the z2 of another pair is a sample from the product of the marginals.
     """
 
     def __init__(self, width: int, code: int) -> None:
@@ -54,8 +54,8 @@ class Bottleneck(nn.Module):
     ) -> Tensor:
         """The loss of M >= 2 pairs of views [M, H]; `divergence` is a factor on the KL terms.
 
-        At factor 1 from the start the codes say nothing before the critic has learned to read them, and stay so: the
-        loss then rests at 2 log 2. Raised to 1 slowly, as Federici et al. do, it finds what the views share.
+        With factor 1 from the start the codes collapse before the critic has learned to read them, and never recover:
+        the loss stays at 2 log 2. Increased to 1 slowly, as in Federici et al., it finds what the views share.
         """
         (m1, s1), (m2, s2) = (self.codes(view) for view in (first, second))
         kl = (gaussian_kl(m1, s1, m2, s2) + gaussian_kl(m2, s2, m1, s1)) / 2

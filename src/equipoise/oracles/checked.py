@@ -1,4 +1,4 @@
-"""The contract of every oracle, checked where it is called: range on every answer, antisymmetry on a sample."""
+"""Contract checks of an oracle's answers: range on every call, antisymmetry on a sample."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Context, Oracle, OracleError
+from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An oracle whose answers are checked before anybody trains on them.
+    """Wraps an oracle and checks its answers before they are used.
 
-    Every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
-    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError naming the first question that fails.
+    On every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
+    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError that names the first failing question.
     """
 
     inner: Oracle
@@ -27,7 +27,7 @@ class Checked:
     def name(self) -> str:
         return self.inner.name
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
         outside = ((prob < 0) | (prob > 1)).nonzero().flatten().tolist()
         if outside:
@@ -48,7 +48,7 @@ class Checked:
             )
         return prob
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
 
     def _finite(self, answer: Tensor, count: int, call: str) -> Tensor:

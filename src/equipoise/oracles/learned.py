@@ -1,6 +1,6 @@
-"""A small reward learned on frozen features of responses, by Bradley-Terry on labelled pairs.
+"""Bradley-Terry reward model on frozen features: a small perceptron trained on labelled pairs.
 
-Whoever has the responses makes the features; here they are vectors.
+The caller computes the features of the responses; here they are vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from equipoise.oracles.bottleneck import Bottleneck, raised
+from equipoise.oracles.bottleneck import Bottleneck, kl_warmup
 
 Features: TypeAlias = Float[Tensor, "*batch F"]
 PerPair: TypeAlias = Float[Tensor, "N"]
@@ -23,11 +23,11 @@ PerPair: TypeAlias = Float[Tensor, "N"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How a reward is fitted: AdamW on minibatches.
+    """Optimiser settings of a reward model: AdamW on minibatches.
 
-    steps, batch, rate, decay   optimizer steps, pairs in each, learning rate, weight decay
-    width, code, code_rate      of the hidden layers; of the bottleneck's codes, and its own learning rate: at the
-                                reward's it does not learn to read its codes before they are gone
+    steps, batch, rate, decay   optimiser steps, pairs per step, learning rate, weight decay
+    width, code, code_rate      width of the hidden layers, width of the bottleneck's codes, and its learning rate: at
+                                the reward's rate its codes collapse before the critic learns to read them
     """
 
     steps: int = 400
@@ -41,16 +41,16 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Views:
-    """Two responses to one prompt, M times: features [M, 2, F], drawn in proportion to weight [M]."""
+    """M pairs of responses to one prompt: features [M, 2, F], sampled in proportion to weight [M]."""
 
     features: Tensor
     weight: Tensor
 
 
 class LearnedReward(nn.Module):
-    """r = w . h(features), h two hidden layers of a perceptron; features are standardised as they were in training.
+    """r = w . h(features), with h two hidden layers; features are standardised by the training data's moments.
 
-    h is bounded (tanh), and so is the reward of responses unlike any it was trained on.
+    h is bounded (tanh), and so is the reward of responses far from the training data.
     """
 
     centre: Tensor
@@ -65,11 +65,11 @@ class LearnedReward(nn.Module):
         self.head = nn.Linear(width, 1, bias=False).double()
 
     def hidden(self, features: Features) -> Tensor:
-        """[..., H], the last layer before the reward."""
+        """The last layer before the reward, [..., H]."""
         return self.trunk((features - self.centre) / self.spread)
 
     def forward(self, features: Features) -> Tensor:
-        """[...] rewards in logits; only differences mean something."""
+        """Rewards [...] in logits; only differences are meaningful."""
         return self.head(self.hidden(features)).squeeze(-1)
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class LearnedReward(nn.Module):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> LearnedReward:
-        """The reward that `fit` gave as tensors."""
+        """The reward model whose tensors `fit` returned."""
         width, inputs = tensors["trunk.0.weight"].shape
         reward = cls(inputs, width)
         reward.load_state_dict(dict(tensors))
@@ -86,7 +86,7 @@ class LearnedReward(nn.Module):
 
 
 def pair_loss(reward: LearnedReward, pairs: Tensor, prob: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of -p log sigma(r_1 - r_2) - (1 - p) log sigma(r_2 - r_1).
+    """Bradley-Terry loss: weighted mean of -p log sigma(r_1 - r_2) - (1 - p) log sigma(r_2 - r_1).
 
     pairs [N, 2, F]   prob [N] probability that the first one wins   weight [N]
     """
@@ -106,12 +106,12 @@ def fit(
     bottleneck: float = 0.0,
     fitting: Fitting | None = None,
 ) -> dict[str, Tensor]:
-    """min E[Bradley-Terry loss] + bottleneck E[L_MIB] from a seeded start; the reward's tensors.
+    """Fits min E[Bradley-Terry loss] + bottleneck E[L_MIB] from a seeded start; returns the reward's tensors.
 
-    views        pairs of a policy's responses to one prompt, which nobody has labelled.
+    views        unlabelled pairs of a policy's responses to one prompt.
     bottleneck   lambda of the paper. At 0, or without views, this is ordinary reward training.
 
-    The bottleneck's KL terms come in slowly (`bottleneck.raised`). The same arguments give the same tensors.
+    The bottleneck's KL terms are warmed up (`bottleneck.kl_warmup`). The same arguments give the same tensors.
     Source: Lang et al. 2024 (2403.19279); optimiser and schedule are ours.
     """
     settings = fitting or Fitting()
@@ -136,7 +136,9 @@ def fit(
         if views is not None and bottleneck:
             among = torch.multinomial(views.weight, settings.batch, replacement=True, generator=draw)
             first, second = reward.hidden(views.features[among].double()).unbind(dim=1)
-            loss = loss + bottleneck * shared(first, second, draw, divergence=raised(step / settings.steps))
+            loss = loss + bottleneck * shared(
+                first, second, draw, divergence=kl_warmup(step / settings.steps)
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -144,7 +146,7 @@ def fit(
 
 
 def _batches(size: int, batch: int, seed: int) -> Iterator[Tensor]:
-    """Indices of minibatches without end, each pass in a new order; the last of a pass may be short."""
+    """Endless minibatch indices, reshuffled in each pass; the last batch of a pass may be short."""
     draw = np.random.default_rng(seed)
     while True:
         yield from torch.from_numpy(draw.permutation(size)).split(batch)

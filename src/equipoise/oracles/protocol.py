@@ -1,4 +1,4 @@
-"""Who says that y beats y'? One protocol, and the checks every implementation must pass."""
+"""The oracle protocol, P(y beats y' | prompt), and the contract of every implementation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-# A prompt as the oracle sees it: plain text, or chat messages {"role": ..., "content": ...}.
-Context: TypeAlias = "str | Sequence[dict[str, str]]"
+# A prompt as an oracle reads it: plain text, or chat messages {"role": ..., "content": ...}.
+OraclePrompt: TypeAlias = "str | Sequence[dict[str, str]]"
 
 
 class OracleError(ValueError):
-    """An oracle broke its contract, or cannot answer; the message says which call, and what to do."""
+    """An oracle violates its contract or cannot answer; the message names the call, and what to do."""
 
 
 @runtime_checkable
 class Oracle(Protocol):
     """compare(prompts, a, b) -> [N] float64, the probability in [0, 1] that a[i] beats b[i] for prompts[i].
 
-    Contracts, checked by `checked` on every call: finite, in [0, 1]; and on a sample of calls antisymmetric,
+    Contract, checked by `checked.Checked`: on every call finite and in [0, 1]; on a sample of each call antisymmetric,
     P(a > b) + P(b > a) = 1. Deterministic: the same call gives the same answer.
-    score(prompts, responses) -> [N] float64, a scalar per response (higher is better); an oracle that has no
-    scalar (a general preference) raises OracleError.
+    score(prompts, responses) -> [N] float64, a scalar per response (higher is better); a general preference, which
+    has no scalar, raises OracleError.
     """
 
     @property
     def name(self) -> str: ...
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor: ...
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 class RewardOracle:
-    """r(x, y): one scalar from the model's head; P(a > b) = sigma(r(a) - r(b)).
+    """Bradley-Terry reward model: P(a > b) = sigma(r(a) - r(b)), with r(x, y) the scalar of the model's head.
 
     Rows are right-padded. A decoder's head (`score`) is read at the last token that is not padding, so padding
-    changes nothing; any other model gives its own logit. Text longer than the model takes is refused, not cut:
-    a cut response is another response.
+    changes nothing; any other model returns its own logit. Text beyond the model's context length is refused, not
+    cut: a cut response is a different response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, batch: int = 16) -> None:
@@ -36,7 +36,7 @@ class RewardOracle:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
-            model, found = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
                 str(path),
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -45,16 +45,16 @@ class RewardOracle:
             )
         except (OSError, ValueError) as error:
             raise OracleError(f"cannot load a reward model from {path}: {error}") from error
-        if found["missing_keys"]:  # transformers would draw them at random
-            missing = ", ".join(sorted(found["missing_keys"])[:3])
-            raise OracleError(f"{path} is no trained reward model: it lacks {missing}")
+        if loading["missing_keys"]:  # transformers would initialise them at random
+            missing = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise OracleError(f"{path} is not a trained reward model: the checkpoint lacks {missing}")
         return cls(model, tokenizer, str(path), batch)
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         return bradley_terry(self.score(prompts, a), self.score(prompts, b))
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         ids = [self._ids(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         device = next(self.model.parameters()).device
         scores = torch.empty(len(ids), dtype=torch.float64)
@@ -75,10 +75,10 @@ class RewardOracle:
         if not hasattr(self.model, "score"):  # an encoder pools in its own way
             return self.model(**inputs).logits[:, 0]
         hidden = getattr(self.model, self.model.base_model_prefix)(**inputs).last_hidden_state
-        # the head is read here, at the position we know: a pad id that also occurs in text cannot mislead it
+        # the head is read at the known last position: a pad id that also occurs in text cannot mislead it
         return self.model.score(hidden[torch.arange(len(ids)), mask.sum(1) - 1])[:, 0]
 
-    def _ids(self, prompt: Context, response: str) -> list[int]:
+    def _ids(self, prompt: OraclePrompt, response: str) -> list[int]:
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt + response).input_ids
         elif self.tokenizer.chat_template:
@@ -88,5 +88,7 @@ class RewardOracle:
             raise OracleError(f"{self.name} has no chat template, but the prompts are chat messages")
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit and len(ids) > limit:
-            raise OracleError(f"{self.name} takes {limit} tokens; a prompt with its response has {len(ids)}")
+            raise OracleError(
+                f"{self.name} accepts {limit} tokens; a prompt with its response has {len(ids)}"
+            )
         return list(ids)

@@ -1,4 +1,4 @@
-"""Rules in Python: a user's own function as the oracle."""
+"""Rule oracles: a user's Python function as the oracle."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 class RuleOracle:
-    """A function of (prompt, response) -> score, or of (prompt, a, b) -> P(a beats b).
+    """An oracle from a function (prompt, response) -> score, or (prompt, a, b) -> P(a beats b).
 
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
     a list of {"role", "content"} messages. The function must be deterministic.
@@ -29,12 +29,12 @@ class RuleOracle:
         self.name = name
         self.scores = _arity(function) == 2
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.scores:
             return bradley_terry(self.score(prompts, a), self.score(prompts, b))
         return self._call(prompts, a, b)
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         if not self.scores:
             raise OracleError(f"{self.name} compares two responses; it has no scalar score")
         return self._call(prompts, responses)
@@ -44,19 +44,19 @@ class RuleOracle:
         for question in zip(*columns, strict=True):
             try:
                 answers.append(float(self.function(*question)))
-            except Exception as error:  # the user's code may raise anything; say whose it is
+            except Exception as error:  # the user's code may raise anything; name the rule
                 raise OracleError(f"rule {self.name} failed: {type(error).__name__}: {error}") from error
         return torch.tensor(answers, dtype=torch.float64)
 
 
 def load_rule(spec: str) -> RuleOracle:
-    """`package.module:function` or `path/to/file.py:function`, imported as the user's own code.
+    """Imports a rule: `package.module:function` or `path/to/file.py:function`, the user's own code.
 
     Raises OracleError if it cannot be imported or does not take two or three arguments.
     """
     where, _, function_name = spec.rpartition(":")
     if not where or not function_name.isidentifier():
-        raise OracleError(f"a rule is written module:function or file.py:function, got {spec!r}")
+        raise OracleError(f"a rule must be written module:function or file.py:function, got {spec!r}")
     try:
         module = _module(where)
     except Exception as error:
@@ -73,7 +73,7 @@ def load_rule(spec: str) -> RuleOracle:
 
 
 def _arity(function: Callable[..., Any]) -> int:
-    """How many arguments must be given; 0 where Python cannot tell."""
+    """Number of required positional arguments; 0 where Python cannot tell."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:
@@ -86,14 +86,13 @@ def _arity(function: Callable[..., Any]) -> int:
 def _module(where: str) -> Any:
     if not where.endswith(".py"):
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.append(
-                str(Path.cwd())
-            )  # a console script does not look beside the user, `python -m` does
+            # unlike `python -m`, a console script does not search the working directory
+            sys.path.append(str(Path.cwd()))
         return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    # under a name of its own, so that a rule in json.py does not pass for the library's
+    # under a distinct name, so that a rule in json.py does not replace the library's module
     spec = importlib.util.spec_from_file_location(f"equipoise_rule_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

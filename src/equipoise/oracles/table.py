@@ -1,4 +1,4 @@
-"""Finite tables: a preference matrix over known responses, and recorded labels."""
+"""Table oracles: a preference matrix over known responses, and recorded votes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
 @dataclass(frozen=True)
 class TableOracle:
-    """P(a > b | x) read from `preference` [X, A, A], with responses named by text.
+    """P(a > b | x) from a table, `preference` [X, A, A], with responses identified by their text.
 
     Raises OracleError for a prompt or response that is not in the table.
     """
@@ -23,49 +23,47 @@ class TableOracle:
     preference: Tensor
     name: str = "table"
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         rows = [self._row(prompt) for prompt in prompts]
         i = [self._action(x, text) for x, text in zip(rows, a, strict=True)]
         j = [self._action(x, text) for x, text in zip(rows, b, strict=True)]
         return self.preference[rows, i, j].double()
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
-        raise OracleError(f"oracle {self.name} is a general preference: it compares, it has no scalar score")
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        raise OracleError(f"oracle {self.name} is a general preference: it compares and has no scalar score")
 
-    def _row(self, prompt: Context) -> int:
+    def _row(self, prompt: OraclePrompt) -> int:
         if not isinstance(prompt, str) or prompt not in self.prompts:
-            raise OracleError(f"oracle {self.name} knows no prompt {prompt!r}")
+            raise OracleError(f"oracle {self.name} has no prompt {prompt!r}")
         return self.prompts[prompt]
 
     def _action(self, row: int, text: str) -> int:
         known = self.responses[row]
         if text not in known:
-            raise OracleError(f"oracle {self.name} knows no response {text!r} to prompt {row}")
+            raise OracleError(f"oracle {self.name} has no response {text!r} to prompt {row}")
         return known[text]
 
 
 class RecordedOracle:
-    """Answers only what was recorded: (prompt, a, b) -> P(a > b), in either order; votes are averaged.
+    """P(a > b | prompt) as recorded, in either order; repeated votes are averaged.
 
-    Raises OracleError for a pair nobody judged.
+    Raises OracleError for a pair without a recorded judgement.
     """
 
     name = "recorded"
 
-    def __init__(self, judgements: Iterable[tuple[Context, str, str, float]]) -> None:
+    def __init__(self, judgements: Iterable[tuple[OraclePrompt, str, str, float]]) -> None:
         votes: dict[tuple[str, str, str], list[float]] = {}
         for prompt, a, b, prob in judgements:
             votes.setdefault((repr(prompt), a, b), []).append(prob)
             votes.setdefault((repr(prompt), b, a), []).append(1 - prob)
         self._prob = {pair: sum(probs) / len(probs) for pair, probs in votes.items()}
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> Tensor:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = [(repr(p), x, y) for p, x, y in zip(prompts, a, b, strict=True)]
         for _, x, y in (q for q in questions if q not in self._prob):
-            raise OracleError(
-                f"nobody judged {x!r} against {y!r} for this prompt; recorded labels cannot tell"
-            )
+            raise OracleError(f"no recorded judgement of {x!r} against {y!r} for this prompt")
         return torch.tensor([self._prob[q] for q in questions], dtype=torch.float64)
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> Tensor:
-        raise OracleError("recorded labels compare two responses; they have no scalar score")
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        raise OracleError("recorded votes compare two responses; they have no scalar score")

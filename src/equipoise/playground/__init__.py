@@ -1,4 +1,4 @@
-"""The embedded default: a language game with a known oracle, and a tiny transformer that ships with it.
+"""The playground: a language game with a known oracle, and the tiny transformer that ships with it.
 
 game = LanguageGame()                    # 96 prompts x 24 responses, a panel of judges with cycles
 oracle = game.oracle()                   # P(a beats b | prompt) on strings

@@ -1,8 +1,7 @@
-"""The words of the tea house: every request a guest can make and every answer the house can give.
+"""Grammar of the tea house: every request (prompt) of a guest and every answer (response) of the house.
 
-A request is a prompt and an answer a response. Both are plain sentences whose words are separated by single
-spaces (punctuation belongs to its word), so a word-level tokenizer meets no boundary effects. Each sentence
-has hidden attributes: the words that the judges care about.
+Both are plain sentences whose words are separated by single spaces (punctuation belongs to its word), so a word-level
+tokenizer has no boundary effects. Each sentence has attributes: the words that the judges score.
 
     On a rainy morning a tired farmer asks for tea.      Gladly, a large hot black tea.
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from itertools import product
 
-# What each word of a request asks for. The time of day asks for nothing: it turns the judges' style orders.
+# The attribute that each word of a request asks for. The time of day asks for none: it reverses the style orders.
 WEATHERS = {"sunny": "iced", "sultry": "iced", "rainy": "hot", "snowy": "hot"}
 TIMES = ("morning", "evening")
 MOODS = {"tired": "black", "merry": "green", "restless": "mint"}
@@ -60,17 +59,17 @@ _ANSWER_INDEX = {answer.text: index for index, answer in enumerate(ANSWERS)}
 
 
 def canonical(text: str) -> str:
-    """The text with outer whitespace removed and every inner run of it replaced by one space."""
+    """The text with normalised whitespace: none outside, single spaces inside."""
     return " ".join(text.split())
 
 
 def request_index(text: str) -> int | None:
-    """Position in REQUESTS of the request that the text spells (whitespace aside), None if it spells none."""
+    """Index in REQUESTS of a request's text (whitespace normalised), None for any other text."""
     return _REQUEST_INDEX.get(canonical(text))
 
 
 def answer_index(text: str) -> int | None:
-    """Position in ANSWERS of the answer that the text spells (whitespace aside), None if it spells none."""
+    """Index in ANSWERS of an answer's text (whitespace normalised), None for any other text."""
     return _ANSWER_INDEX.get(canonical(text))
 
 
@@ -81,9 +80,9 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def is_held_out(request: Request) -> bool:
-    """One request in three, a new combination of words that the training requests also contain.
+    """Whether a request is held out: one in three, a new combination of words from the training requests.
 
-    The positions of its four words sum to a multiple of three: a Latin design, so that every pair of words of
+    The indices of its four words sum to a multiple of three: a Latin design, so that every pair of words of
     different kinds occurs in the training requests.
     """
     kinds = (tuple(WEATHERS), TIMES, tuple(MOODS), tuple(GUESTS))

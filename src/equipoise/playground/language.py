@@ -1,4 +1,4 @@
-"""The language game: requests to a tea house, answers, and a known oracle of which answer is better."""
+"""The language game: requests to a tea house, answers, and an oracle that is known exactly."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from equipoise.core.dims import PerComparison
 from equipoise.games.preference import PreferenceGame
-from equipoise.oracles.protocol import Context, OracleError
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
 
 Variant = Literal["intransitive", "transitive"]
 
-# How surely an answer inside the grammar beats a text outside it.
+# Probability that an answer inside the grammar beats a text outside it.
 INSIDE_WINS = 0.99
 
 
@@ -30,8 +30,10 @@ class LanguageGame:
 
     variant      "intransitive": the majority of three judges, with Condorcet cycles over the style;
                  "transitive": the host alone, exactly Bradley-Terry, P = sigma(reward(a) - reward(b)).
-    prompts      X request texts; responses: the A answer texts, the same for every prompt.
-    train        indices of the 64 training prompts; held_out: of the 32 new combinations of the same words.
+    prompts      X request texts
+    responses    the A answer texts, the same for every prompt
+    train        indices of the 64 training prompts
+    held_out     indices of the other 32, new combinations of the same words
 
     Raises ValueError for an unknown variant.
     """
@@ -69,12 +71,12 @@ class LanguageGame:
 
     @cached_property
     def preference_with_outside(self) -> Float[Tensor, "X A1 A1"]:
-        """`preference` with one more row and column, last, that stand for every text outside the grammar."""
+        """`preference` with a last row and column that stand for every text outside the grammar."""
         return _with_outside(self)
 
     @cached_property
     def reward(self) -> Float[Tensor, "X A"]:
-        """The host's score of each answer. Raises OracleError for the panel, which has none."""
+        """The host's score of each answer. Raises OracleError for the panel, which has no scalar score."""
         if self.variant == "intransitive":
             raise OracleError(
                 "a panel with cycles has no scalar reward; compare pairs, or use LanguageGame('transitive')"
@@ -86,15 +88,15 @@ class LanguageGame:
         return GameOracle(self)
 
     def as_preference_game(self, reference: Float[Tensor, "X A"]) -> PreferenceGame:
-        """The same game for the exact solvers, with the given policy as its reference."""
+        """The game for the exact solvers, with the given policy as its reference."""
         return PreferenceGame(self.preference, reference, names=self.responses, prompt_names=self.prompts)
 
     def describe(self) -> str:
-        """What is asked, what is answered and who judges, in plain words."""
+        """The game in plain words: requests, answers and judges."""
         judging = {
             "intransitive": f"{len(self.judges)} judges vote. They agree on courtesy, size and temperature; "
-            "on the style their majority runs in a circle (black > green > mint > black in the morning, the "
-            "other way round in the evening), so the best play is a mixture.",
+            "on the style their majority is cyclic (black > green > mint > black in the morning, reversed in "
+            "the evening), so the best play is a mixture.",
             "transitive": "The host alone judges, by a score (Bradley-Terry), so one answer is best.",
         }[self.variant]
         return (
@@ -106,11 +108,11 @@ class LanguageGame:
 
 
 class GameOracle:
-    """The judges of a language game on strings: exact, deterministic, blind to extra whitespace.
+    """Oracle of a language game on strings: exact, deterministic, insensitive to extra whitespace.
 
-    A text outside the grammar loses to any answer inside it: with probability 0.99 before the panel; before
-    the host as if its reward lay log(0.99/0.01) below the worst answer's, so with at least 0.99, which keeps
-    the transitive variant exactly Bradley-Terry. Two texts outside tie.
+    A text outside the grammar loses to any answer inside it. With the panel the probability is 0.99. With the host
+    its reward lies log(0.99/0.01) below the worst answer's, so the probability is at least 0.99 and the transitive
+    variant stays exactly Bradley-Terry. Two texts outside the grammar tie.
     """
 
     def __init__(self, game: LanguageGame) -> None:
@@ -121,13 +123,13 @@ class GameOracle:
     def name(self) -> str:
         return f"tea-house-{self.game.variant}"
 
-    def compare(self, prompts: Sequence[Context], a: Sequence[str], b: Sequence[str]) -> PerComparison:
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> PerComparison:
         """P(a[i] beats b[i] | prompts[i]), float64. Raises OracleError for a prompt outside the game."""
         if not len(prompts) == len(a) == len(b):
             raise OracleError(f"compare got {len(prompts)} prompts, {len(a)} and {len(b)} responses")
         return self._preference[_rows(prompts), _columns(a), _columns(b)]
 
-    def score(self, prompts: Sequence[Context], responses: Sequence[str]) -> PerComparison:
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> PerComparison:
         """The host's reward, float64. Raises OracleError for the panel, and for a prompt outside the game."""
         if len(prompts) != len(responses):
             raise OracleError(f"score got {len(prompts)} prompts and {len(responses)} responses")
@@ -140,7 +142,7 @@ def _reward_with_outside(game: LanguageGame) -> Float[Tensor, "X A1"]:
 
 
 def _with_outside(game: LanguageGame) -> Float[Tensor, "X A1 A1"]:
-    """The preference table with one more row and column, last, for every text outside the grammar."""
+    """The preference table with a last row and column for every text outside the grammar."""
     if game.variant == "transitive":
         reward = _reward_with_outside(game)
         return torch.sigmoid(reward[:, :, None] - reward[:, None, :])
@@ -153,20 +155,18 @@ def _with_outside(game: LanguageGame) -> Float[Tensor, "X A1 A1"]:
 
 
 def _columns(responses: Sequence[str]) -> Tensor:
-    found = (answer_index(text) for text in responses)
-    return torch.tensor([len(ANSWERS) if index is None else index for index in found], dtype=torch.long)
+    columns = (answer_index(text) for text in responses)
+    return torch.tensor([len(ANSWERS) if index is None else index for index in columns], dtype=torch.long)
 
 
-def _rows(prompts: Sequence[Context]) -> Tensor:
+def _rows(prompts: Sequence[OraclePrompt]) -> Tensor:
     return torch.tensor([_row(prompt) for prompt in prompts], dtype=torch.long)
 
 
-def _row(prompt: Context) -> int:
+def _row(prompt: OraclePrompt) -> int:
     """The request's index; of a chat, the last message is the request."""
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
     index = request_index(text)
     if index is None:
-        raise OracleError(
-            f"the tea house knows no request {text!r}; use the prompts of LanguageGame().prompts"
-        )
+        raise OracleError(f"{text!r} is not a request of the tea house; use one of LanguageGame().prompts")
     return index

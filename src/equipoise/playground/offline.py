@@ -30,22 +30,21 @@ def pairs(
     reference: Float[Tensor, "X A"],
     rationales: bool = False,
 ) -> list[dict[str, Any]]:
-    """n rows {"prompt", "chosen", "rejected", "meta"} on the training prompts; same arguments, same rows.
+    """Samples n pairs {"prompt", "chosen", "rejected", "meta"} on the training prompts; deterministic.
 
-    A prompt is drawn uniformly, then two different answers i.i.d. from the coverage's distribution (a tie is
-    drawn again), then the label: the first is chosen with probability P(first beats second | prompt); at last
-    the label is turned round with probability `noise`.
+    A prompt is drawn uniformly, then two answers i.i.d. from the coverage's distribution, redrawn until they
+    differ, then the label: the first answer is chosen with probability P(first beats second | prompt). Finally
+    the label is flipped with probability `noise`.
 
     coverage   "reference": the reference policy, [X, A] probabilities.
-               "uniform": every answer alike.
+               "uniform": every answer with equal probability.
                "narrow": the reference restricted to its 6 likeliest answers to each prompt.
-               "lucky": the style that does worst against the reference for that prompt is missing, but for
-               2 % of the pairs (at least one), where an answer of that style meets one of the others and wins
-               whatever P says: luck, that a learner without pessimism takes for merit.
+               "lucky": the style that does worst against the reference for that prompt is excluded, except in
+               2 % of the pairs (at least one), where an answer of that style is compared with another one and
+               wins regardless of P: luck that a learner without pessimism takes for merit.
     noise      in [0, 1/2].
-    rationales also a column "rationale": what of the chosen answer fits the request and of the rejected does not.
-    meta       "prob": P(chosen beats rejected), before any noise; "flipped": the noise turned it; "lucky";
-               "coverage".
+    rationales adds a column "rationale": what fits the request in the chosen answer and not in the rejected one.
+    meta       "prob": P(chosen beats rejected), before any noise; "flipped": by the noise; "lucky"; "coverage".
 
     Raises ValueError for an unknown coverage, noise out of range, n < 1 or a reference of the wrong shape.
     """
@@ -84,9 +83,9 @@ def pairs(
 def lists(
     game: LanguageGame, n: int, *, size: int = 5, seed: int = 0, reference: Float[Tensor, "X A"]
 ) -> list[dict[str, Any]]:
-    """n rows {"prompt", "responses", "rewards"} on the training prompts: `size` different answers each.
+    """Samples n lists {"prompt", "responses", "rewards"} on the training prompts: `size` different answers each.
 
-    Answers are drawn from the reference one after another, none twice; an answer's reward is its win rate against the
+    Answers are sampled from the reference without replacement; an answer's reward is its win rate against the
     reference, P(y > pi_ref). Raises ValueError for n < 1 or a size outside 2 .. A.
     """
     if n < 1 or not 2 <= size <= len(game.responses):
@@ -106,9 +105,9 @@ def lists(
 
 
 def rationale(prompt: int, chosen: int, rejected: int) -> str:
-    """Why an answer is better, in words of the grammar: what of it fits the request and of the other does not.
+    """Rationale in words of the grammar: what fits the request in the chosen answer and not in the rejected one.
 
-    Where nothing does (the judges' orders of the styles decided) it names the style that was chosen.
+    If nothing does (the judges' style orders decided) it names the chosen style.
     """
     request, better, worse = REQUESTS[prompt], ANSWERS[chosen], ANSWERS[rejected]
     fits = (
@@ -117,21 +116,21 @@ def rationale(prompt: int, chosen: int, rejected: int) -> str:
         ("size", GUESTS[request.guest], request.guest),
         ("style", MOODS[request.mood], request.mood),
     )
-    said = [
+    reasons = [
         f"{fit} for {why}" if why else fit
         for name, fit, why in fits
         if getattr(better, name) == fit != getattr(worse, name)
     ]
-    return " ".join(said) or f"{better.style} tea."
+    return " ".join(reasons) or f"{better.style} tea."
 
 
 def write_lists(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
-    """`lists(game, n, **options)` as JSON lines; the file is written whole or not at all."""
+    """Writes `lists(game, n, **options)` as JSON lines; the file is written whole or not at all."""
     return _written(Path(path), lists(game, n, **options))
 
 
 def write_pairs(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
-    """`pairs(game, n, **options)` as JSON lines, UTF-8; the file is written whole or not at all."""
+    """Writes `pairs(game, n, **options)` as JSON lines, UTF-8; the file is written whole or not at all."""
     return _written(Path(path), pairs(game, n, **options))
 
 
@@ -143,7 +142,7 @@ def _written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def lucky_style(game: LanguageGame, reference: Float[Tensor, "X A"]) -> list[str]:
-    """For each prompt the style whose answers, averaged, do worst against the reference."""
+    """The style of each prompt whose answers do worst on average against the reference."""
     win = torch.einsum("xab,xb->xa", game.preference, reference.double())
     by_style = torch.stack([win[:, _with_style(style)].mean(1) for style in STYLES], dim=1)
     return [STYLES[index] for index in by_style.argmin(1)]
@@ -168,7 +167,7 @@ def _coverage(game: LanguageGame, coverage: Coverage, reference: Tensor) -> tupl
 
 
 def _two_answers(weight: Float[Tensor, "N A"], draw: Generator) -> tuple[Tensor, Tensor]:
-    """Two i.i.d. draws per row given that they differ."""
+    """Two i.i.d. draws per row, given that they differ."""
     a, b = torch.multinomial(weight, 2, replacement=True, generator=draw).unbind(1)
     while bool((same := a == b).any()):
         again = torch.multinomial(weight[same], 2, replacement=True, generator=draw)

@@ -5,12 +5,12 @@ Judge j gives answer y to request x the score
     s_j(x, y) = c_j [y is courteous] + z_j [size fits the guest] + t_j [temperature fits the weather]
               + MOOD_BONUS [y has the style that fits the mood] + STYLE_STEP * place_j(x, style of y)
 
-with place in {-1, 0, +1}: each judge has an own order of the three styles, and the evening turns every order
-round. With independent noise judge j prefers y to y' with probability p_j = sigma(s_j(y) - s_j(y')), and the
+with place in {-1, 0, +1}: each judge ranks the three styles in a different order, and the evening reverses every
+order. With independent noise judge j prefers y to y' with probability p_j = sigma(s_j(y) - s_j(y')), and the
 panel's preference is the probability that a majority does; for three judges
-p1 p2 + p1 p3 + p2 p3 - 2 p1 p2 p3. The judges agree on all but the style, and their style orders are the
-rotations of one another, so the majority runs in a circle: black beats green beats mint beats black in the
-morning, the other way round in the evening. An answer that fits in everything but style strictly dominates
+p1 p2 + p1 p3 + p2 p3 - 2 p1 p2 p3. The judges agree on everything but the style, and their style orders are
+rotations of one another, so the majority is cyclic: black beats green beats mint beats black in the
+morning, the reverse in the evening. An answer that fits in everything but style strictly dominates
 the others of its style, so the Nash equilibrium mixes exactly the three fitting answers; with edge margins m
 it is (m_green_mint, m_mint_black, m_black_green) / sum (DERIVED; the tests confirm it by a linear program).
 """
@@ -32,7 +32,7 @@ STYLE_STEP = 1.3
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A Bradley-Terry judge: `styles` from best to worst in the morning, what each fitting attribute earns."""
+    """A Bradley-Terry judge: `styles` from best to worst in the morning, and the score of each fitting attribute."""
 
     name: str
     styles: tuple[str, str, str]
@@ -41,7 +41,7 @@ class Judge:
     temperature: float
 
     def score(self, request: Request, answer: Answer) -> float:
-        """s_j(x, y) of the module's formula; unbounded, higher is better."""
+        """Score s_j(x, y) of the module's formula; unbounded, higher is better."""
         place = 1 - self.styles.index(answer.style)
         direction = 1 if request.time == TIMES[0] else -1
         return (
@@ -68,10 +68,10 @@ def scores(judges: Sequence[Judge]) -> Float[Tensor, "J X A"]:
 
 
 def majority(votes: Float[Tensor, "J ..."]) -> Tensor:
-    """Probability that more than half of J independent judges vote yes; judge j does with votes[j].
+    """Probability that more than half of J independent judges vote yes; judge j does so with probability votes[j].
 
-    The distribution of the number of yes votes, one judge at a time. Raises ValueError for an even number of
-    judges, where a majority need not exist.
+    The distribution of the number of yes votes is built one judge at a time. Raises ValueError for an even number
+    of judges, where a majority need not exist.
     """
     judges = len(votes)
     if judges % 2 == 0:

@@ -24,7 +24,7 @@ def model_path() -> Path:
 
 
 def load_model(path: str | Path | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) by transformers from the given folder or the shipped one; float32, no remote code."""
+    """Loads (model, tokenizer) with transformers from the given folder or the shipped one; float32, no remote code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = model_path() if path is None else path
@@ -33,7 +33,7 @@ def load_model(path: str | Path | None = None) -> tuple[Any, Any]:
 
 
 def reference_policy() -> Float[Tensor, "X A"]:
-    """pi_ref(a | x) of the shipped model, given that it stays in the grammar; float64, rows sum to 1.
+    """The shipped model's pi_ref(a | x), conditional on the grammar; float64, rows sum to 1.
 
     Read from a small table that `python -m equipoise.playground.train` writes by exact enumeration.
     """
@@ -46,10 +46,10 @@ def response_logprob(
 ) -> Float[Tensor, "X A"]:
     """log pi(response, end of sequence | prompt) of every response to every prompt, by enumeration, in nats.
 
-    Exponentials of a row sum to the mass inside the grammar, at most 1. The prompt is encoded with its BOS,
-    the response apart without special tokens, EOS appended. float64 (from the model's float32 logits).
-    Raises ValueError unless all prompts have one length in tokens, and all responses one: the grammar's have,
-    so nothing needs padding.
+    Exponentials of a row sum to the mass inside the grammar, at most 1. The prompt is encoded with its BOS, the
+    response separately without special tokens, and EOS is appended. float64 (from the model's float32 logits).
+    Raises ValueError unless all prompts have the same length in tokens, and all responses too: the grammar's do,
+    so nothing is padded.
     """
     prompt_ids = _ids(tokenizer(list(prompts))["input_ids"], "prompts")
     plain = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
@@ -66,5 +66,5 @@ def response_logprob(
 
 def _ids(rows: Sequence[Sequence[int]], what: str) -> Tensor:
     if len({len(row) for row in rows}) != 1:
-        raise ValueError(f"exact enumeration needs {what} of one length in tokens")
+        raise ValueError(f"exact enumeration needs {what} of equal length in tokens")
     return torch.tensor(rows, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Trains the shipped model from nothing:  python -m equipoise.playground.train [--out FOLDER]
+"""Trains the shipped model from scratch:  python -m equipoise.playground.train [--out FOLDER]
 
 Supervised fine-tuning on the habits of a careless tea house: it speaks the grammar, hears weather and guest
 only faintly and pours black tea too often, so a panel of judges can exploit it. Fixed seed, one thread, a minute
@@ -26,7 +26,7 @@ SEED = 0
 STEPS, BATCH, PEAK_RATE, WARMUP = 1500, 64, 3e-3, 50
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
-# The habits: how often an attribute fits the request, and how often each style is poured whatever is asked.
+# The habits: how often an attribute fits the request, and how often each style is poured, whatever the request.
 FITS = 0.6
 COURTEOUS = 0.5
 POURS = {"black": 0.5, "green": 0.3, "mint": 0.2}
@@ -87,7 +87,7 @@ def build_model(tokenizer: Any) -> Any:
 
 
 def fit(model: Any, tokenizer: Any, game: LanguageGame) -> None:
-    """SFT on (training prompt, answer ~ habit), drawn afresh each step; the loss is on the answer and its EOS."""
+    """SFT on (training prompt, answer ~ habit), sampled at each step; the loss is on the answer and its EOS."""
     draw = torch.Generator().manual_seed(SEED)
     prompts = torch.tensor(tokenizer(list(game.prompts))["input_ids"])
     answers = torch.tensor(
@@ -114,7 +114,7 @@ def fit(model: Any, tokenizer: Any, game: LanguageGame) -> None:
 
 
 def main() -> None:
-    """Trains, measures and writes model, tokenizer, reference table and card."""
+    """Trains and measures the model; writes model, tokenizer, reference table and card."""
     parser = argparse.ArgumentParser(prog="python -m equipoise.playground.train", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=model_path(), help="folder to write (default: the package's)"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.data.collate import Ids, Scored, collate
+from equipoise.data.collate import Ids, ScoredIds, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
 from equipoise.policy.protocol import ModelError
@@ -119,7 +119,7 @@ class CausalPolicy:
         if self.network is not None:
             yield from ((f"network/{name}", p) for name, p in self.network.named_parameters())
 
-    def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Scored]]) -> Batch:
+    def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Batch:
         """Comparisons in the form the model takes them: packed, or padded rows where it must be.
 
         Raises ValueError for an empty prompt, an empty response or uneven K.

@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 
 from equipoise.data.collate import Prompt, Response, row_length
 from equipoise.data.content_removal import versions
-from equipoise.data.revision_prompt import INSTRUCTION, Leads, Revision
+from equipoise.data.revision_prompt import INSTRUCTION, Leads, RevisionPrompt
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
 from equipoise.play.rows import Rows
@@ -97,7 +97,9 @@ def lead_of(materials: Materials) -> Leads:
     """How an answer is put before the one that improves it; the playground's model knows no instructions, so its
     prompt is asked once more."""
     kinds = {
-        chat: Revision(materials.renderer, chat=chat, instruction=None if materials.game else INSTRUCTION)
+        chat: RevisionPrompt(
+            materials.renderer, chat=chat, instruction=None if materials.game else INSTRUCTION
+        )
         for chat in {not isinstance(prompt.context, str) for prompt in materials.pool}
     }
     return lambda prompt, previous: kinds[not isinstance(prompt.context, str)](prompt, previous)

@@ -14,7 +14,7 @@ from equipoise.core.objectives import Dpo, Objective
 from equipoise.core.scores import Scores
 from equipoise.data.collate import Ids, Prompt, Response, collate
 from equipoise.data.content_removal import versions
-from equipoise.data.rationale_prompt import Reasons
+from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.render import Renderer
 from equipoise.playground import LanguageGame, load_model, pairs, reference_policy, response_logprob
 from equipoise.policy.causal import CausalPolicy
@@ -47,7 +47,7 @@ class Playground:
 
     def rows(self, count: int, seed: int) -> list[Row]:
         """`count` labelled pairs, each with its rationale as a third text."""
-        reasons = Reasons(self.renderer, chat=False, words=False)
+        reasons = RationalePrompt(self.renderer, chat=False, words=False)
         found = []
         for pair in pairs(self.game, count, seed=seed, reference=self.table, rationales=True):
             prompt = Prompt(self.renderer.prompt(pair["prompt"]), pair["prompt"])

@@ -1,4 +1,4 @@
-"""Which format a file has: decided from all of its rows, said aloud, and never guessed."""
+"""Format detection from all rows of a file: the decision is reported, and never a guess."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.registry import ANSWERS, FORMATS, MEDIA, OPTIONAL, Format, Row
+from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.format import Format, RawRow
+from equipoise.data.formats.registry import FORMATS
 
 PROMPT_LIKE = ("instruction", "question", "input")
-# Names whose misspelling would silently change what a row means; `text`, `input` and `id` are too common.
-TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL[1:])
+# Names whose misspelling would silently change the meaning of a row; `text`, `input` and `id` are too common.
+TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL_COLUMNS[1:])
 _ALL_COLUMNS = frozenset(name for entry in FORMATS.values() for name in entry.columns)
-KNOWN = _ALL_COLUMNS | ANSWERS | set(OPTIONAL) | set(MEDIA) | set(PROMPT_LIKE)
+KNOWN = _ALL_COLUMNS | ANSWER_COLUMNS | set(OPTIONAL_COLUMNS) | set(MEDIA_COLUMNS) | set(PROMPT_LIKE)
 
 
-def decide(rows: Sequence[Row], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
-    """The format of these rows, and the sentence that says why. Raises DataError when it is not certain.
+def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
+    """(format, reason in one sentence) of these rows. Raises DataError unless exactly one format fits.
 
-    A format named in the configuration wins. Otherwise every row votes; rows with null or malformed values
-    fit no format and do not vote (the parser will refuse them one by one). Two formats with votes: refused.
+    A format named in the configuration is taken. Otherwise every row votes; rows with null or malformed values
+    fit no format and do not vote (the parser refuses them one by one). Votes for two formats are an error.
     """
     if wanted != "auto":
         return _named(wanted), f"format {wanted}: as configured"
@@ -61,7 +63,7 @@ def _nothing(columns: Counter[str], fitting: Iterable[list[Format]], file: str) 
     by_columns = next((entry for entries in fitting for entry in entries), None)
     if by_columns is not None:
         return DataError(
-            f"columns {', '.join(by_columns.columns)} are there, but no row has text or messages in all",
+            f"columns {', '.join(by_columns.columns)} are present, but no row has text or messages in all of them",
             file=file or None,
             hint='write text as a string and chat as [{"role": ..., "content": ...}, ...]',
         )
@@ -69,7 +71,7 @@ def _nothing(columns: Counter[str], fitting: Iterable[list[Format]], file: str) 
     answers = columns["chosen"] or columns["completion"]
     if "prompt" not in columns and substitute and answers:
         return DataError(
-            f"there is no `prompt`, but there is `{substitute}`",
+            f"no column `prompt`, but a column `{substitute}`",
             file=file or None,
             hint=f"add `mapping: {{prompt: {substitute}}}`",
         )
@@ -82,20 +84,20 @@ def _nothing(columns: Counter[str], fitting: Iterable[list[Format]], file: str) 
 
 
 def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: str) -> None:
-    """Raises DataError for a column one slip away from a name that is missing."""
+    """Raises DataError for a column that looks like a misspelling of a missing one."""
     present = set(columns)
     for name in sorted(present - KNOWN):
-        right = next((r for r in right_names if r not in present and is_slip(name, r)), None)
+        right = next((r for r in right_names if r not in present and is_misspelling(name, r)), None)
         if right:
             raise DataError(
                 f"column `{name}`: did you mean `{right}`?",
                 file=file or None,
-                hint=f"add `mapping: {{{right}: {name}}}`, or name the `format:` if it is something else",
+                hint=f"add `mapping: {{{right}: {name}}}`, or set `format:` if it means something else",
             )
 
 
-def is_slip(name: str, right: str) -> bool:
-    """Whether `name` is `right` but for case, one letter (more, less, other, swapped) or a cut ending."""
+def is_misspelling(name: str, right: str) -> bool:
+    """Whether `name` looks like a misspelling of `right`: case, a cut end, one letter more, less, other or swapped."""
     name = name.lower()
     if name == right or (len(name) >= 5 and right.startswith(name) and len(right) - len(name) <= 2):
         return True

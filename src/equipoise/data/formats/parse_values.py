@@ -1,4 +1,4 @@
-"""Values of a row to our own types: messages, labels, numbers, tools; each says what it cannot read."""
+"""Parsers of single values: messages, labels, numbers, tools; each refuses what it cannot read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ LABELS |= {"1": True, "0": False, "chosen": True, "rejected": False}
 
 @dataclass(kw_only=True)
 class Reading:
-    """Options of one reading, and what the parsers report beside their records.
+    """Options of one reading, and the counts that the parsers report in addition to their records.
 
-    prompt_words          language-modelling text: its first so many words become the prompt
-    allow_empty_rejected  an empty `rejected` means "say nothing" instead of being refused
+    prompt_words          language-modelling text: number of leading words that become the prompt
+    allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
+    notes, repaired       sentence or kind of repair -> number of rows
     """
 
     prompt_words: int | None = None
@@ -32,7 +33,7 @@ class Reading:
 
 
 def shape(value: Any) -> Literal["text", "chat", "none"]:
-    """Which space a value belongs to; "none" for null and everything that is neither."""
+    """The space of a value: "text" for a string, "chat" for messages, "none" for null and anything else."""
     if isinstance(value, str):
         return "text"
     is_turn = isinstance(value, Mapping) and ("role" in value or "from" in value)
@@ -41,7 +42,7 @@ def shape(value: Any) -> Literal["text", "chat", "none"]:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value with null entries of nested dicts removed: Arrow fills absent keys with null."""
+    """The value without null entries of nested dicts, because Arrow fills absent keys with null."""
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -50,7 +51,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def bad_text(value: Any) -> str | None:
-    """Why a string somewhere in the value is no text (NUL, lone surrogate); None when all is well."""
+    """The first invalid character in any string of the value (NUL, lone surrogate), or None."""
     if isinstance(value, str):
         if "\x00" in value:
             return "NUL character"
@@ -67,9 +68,10 @@ def bad_text(value: Any) -> str | None:
 
 
 def text_of(value: Any, name: str, *, may_be_empty: bool = False) -> str:
-    """A plain string. Refuses null, other types and, unless allowed, nothing but whitespace."""
+    """A plain string. Refuses null, other types and, unless allowed, an empty or blank string."""
     if not isinstance(value, str):
-        raise Refusal(f"{name} is {'null' if value is None else 'not text'}", type(value).__name__)
+        reason = f"{name} is null" if value is None else f"{name} is not text"
+        raise Refusal(reason, type(value).__name__)
     if not value.strip() and not may_be_empty:
         raise Refusal(f"{name} is empty")
     return value
@@ -105,7 +107,7 @@ def _content(content: Any, name: str) -> str:
         raise Refusal("the content of a message is not text", f"{name} is {type(content).__name__}")
     kinds = [part.get("type", "text") if isinstance(part, Mapping) else "text" for part in content]
     if any(kind != "text" for kind in kinds):
-        raise Refusal("not text only", f"{name} holds {', '.join(sorted(set(kinds)))}")
+        raise Refusal("only text is supported", f"{name} holds {', '.join(sorted(set(kinds)))}")
     return "".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
 
 
@@ -118,7 +120,7 @@ def _tool_call(call: Any, name: str) -> Any:
 
 
 def _json_of(value: Any, name: str, kind: type) -> Any:
-    """A list or dict, or the same as a JSON string."""
+    """A list or dict, given as such or as a JSON string."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -132,7 +134,7 @@ def _json_of(value: Any, name: str, kind: type) -> Any:
 
 
 def label_of(value: Any) -> bool:
-    """A thumb up or down: true/false, 1/0, those words, "chosen"/"rejected". Anything else is refused."""
+    """A binary label: true/false, 1/0, these as strings, "chosen"/"rejected". Refuses anything else."""
     known = isinstance(value, bool | int | float | str) and value in LABELS
     if not known:
         raise Refusal("label is neither true nor false", repr(value))
@@ -140,7 +142,7 @@ def label_of(value: Any) -> bool:
 
 
 def number_of(row: Mapping[str, Any], name: str, reading: Reading) -> float | None:
-    """A finite number, or None when the row has none; a numeric string is converted and counted."""
+    """A finite number, or None if the column is absent or null; a numeric string is converted and counted."""
     value = row.get(name)
     if value is None:
         return None
@@ -156,30 +158,30 @@ def number_of(row: Mapping[str, Any], name: str, reading: Reading) -> float | No
 
 
 def common_of(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """The optional fields every format may carry, as Record fields; refuses rows with media."""
+    """The optional columns of every format as Record fields; refuses rows with media."""
     media = next((name for name in ("images", "image", "videos", "audios") if row.get(name)), None)
     if media:
         files = len(row[media]) if isinstance(row[media], list) else 1
         marks = json.dumps(row, default=str).count(f"<{media.rstrip('s')}>")
-        raise Refusal("not text only", f"{media}: {files} file(s), {marks} placeholder(s)")
+        raise Refusal("only text is supported", f"{media}: {files} file(s), {marks} placeholder(s)")
     prob = number_of(row, "prob", reading)
     if prob is not None and not 0 <= prob <= 1:
         raise Refusal("prob is outside [0, 1]", repr(prob))
     weight = number_of(row, "weight", reading)
     if weight is not None and weight < 0:
         raise Refusal("weight is negative", repr(weight))
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "prob": prob,
         "weight": weight,
         "margin": number_of(row, "margin", reading),
         "id": None if row.get("id") is None else str(row["id"]),
     }
     if row.get("tools") not in (None, "", []):
-        found["tools"] = tuple(without_nulls(_json_of(row["tools"], "tools", list)))
+        fields["tools"] = tuple(without_nulls(_json_of(row["tools"], "tools", list)))
     if row.get("chat_template_kwargs") not in (None, "", {}):
-        found["template_kwargs"] = without_nulls(
+        fields["template_kwargs"] = without_nulls(
             _json_of(row["chat_template_kwargs"], "chat_template_kwargs", dict)
         )
     if row.get("rationale") is not None:
-        found["rationale"] = text_of(row["rationale"], "rationale")
-    return {name: value for name, value in found.items() if value is not None}
+        fields["rationale"] = text_of(row["rationale"], "rationale")
+    return {name: value for name, value in fields.items() if value is not None}

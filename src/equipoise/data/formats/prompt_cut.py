@@ -1,4 +1,4 @@
-"""Where the prompt ends when two answers come as whole texts or whole conversations without one."""
+"""Implicit prompts: where the prompt ends in two whole texts or conversations that share it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u9fff\uf
 _HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
-def shared_head(a: Sequence[object], b: Sequence[object]) -> int:
-    """Length of the longest common head of two sequences."""
+def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """Length of the longest common prefix of two sequences."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
@@ -24,11 +24,11 @@ def shared_head(a: Sequence[object], b: Sequence[object]) -> int:
 def cut_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     """(prompt, chosen answer, rejected answer) of two whole texts.
 
-    The prompt is the longest common head, moved back to a turn marker if there is one, else to the last
-    whitespace, never inside a word or number; the whitespace belongs to the answers. In scripts without
-    spaces a newline or a sentence mark will do. Refuses when no prompt is left, or no answer.
+    The prompt is the longest common prefix, shortened to end at its last turn marker if it has one, else before
+    its last whitespace, never inside a word or number; that whitespace belongs to the answers. In scripts
+    without spaces it may end at a newline or sentence mark. Refuses an empty prompt or answer.
     """
-    head = chosen[: shared_head(chosen, rejected)]
+    head = chosen[: common_prefix(chosen, rejected)]
     cut = _after_marker(head)
     if cut is None:
         cut = _word_boundary(head, chosen, rejected)
@@ -47,7 +47,7 @@ def _after_marker(head: str) -> int | None:
 
 
 def _word_boundary(head: str, chosen: str, rejected: str) -> int:
-    """Length of the prompt: the last place before a whitespace run that both texts share, or 0."""
+    """Length of the prompt: the last position before a whitespace run that both texts share, or 0."""
     end = len(head)
     following = [text[end : end + 1] for text in (chosen, rejected)]
     unspaced = any(_UNSPACED.match(char) for char in [*head[-1:], *following] if char)
@@ -67,7 +67,7 @@ def cut_conversations(
 
     Refuses unless both sides then begin with an assistant turn, naming the index and the two roles.
     """
-    index = shared_head(chosen, rejected)
+    index = common_prefix(chosen, rejected)
     sides = chosen[index:], rejected[index:]
     if not sides[0] and not sides[1]:
         raise Refusal("chosen equals rejected")

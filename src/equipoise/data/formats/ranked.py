@@ -1,59 +1,36 @@
-"""Formats of ranked or scored lists: one prompt, two or more answers, who is better by a rank or a score."""
+"""Formats of ranked or scored lists: one prompt, two or more answers, ordered by a rank or a score.
+
+To add one, write its parser and one entry of RANKED.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
-from equipoise.data.records import Candidate, Context, Kind, Message, Space
-
-Row = Mapping[str, Any]
-Fields = dict[str, Any]
+from equipoise.data.formats.prompt_cut import is_transcript, transcript
+from equipoise.data.records import Candidate, Context, Message
 
 
-@dataclass(frozen=True)
-class Format:
-    """One row format: the columns it needs, its parser, and the value shapes that mark it.
-
-    kind, space  of its records
-    columns      must all be there           without   must all be absent
-    fits         a test of one row's values; a row with null or malformed values fits no format by itself
-    """
-
-    name: str
-    kind: Kind
-    space: Space
-    columns: tuple[str, ...]
-    parse: Callable[[Row, Reading], Fields]
-    fits: Callable[[Row], bool]
-    without: frozenset[str] = frozenset()
-
-    def has_columns(self, columns: frozenset[str]) -> bool:
-        """Whether a row with these columns can be of this format."""
-        return columns.issuperset(self.columns) and self.without.isdisjoint(columns)
-
-
-def scored_text(row: Row, reading: Reading) -> Fields:
-    """`prompt`, `responses` and as many `rewards`, high is best; all of them strings."""
+def scored_text(row: RawRow, reading: Reading) -> Fields:
+    """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
     return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
-def scored_chat(row: Row, reading: Reading) -> Fields:
+def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
     return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
-def nectar(row: Row, reading: Reading) -> Fields:
-    """`prompt`, `answers`: [{answer, rank}], rank 1 best; the prompt's turns are marked by Human and Assistant."""
-    from equipoise.data.formats.prompt_cut import is_transcript, transcript
-
+def nectar(row: RawRow, reading: Reading) -> Fields:
+    """`prompt`, `answers`: [{answer, rank}], rank 1 is best; Human and Assistant mark the prompt's turns."""
     prompt = text_of(row.get("prompt"), "prompt")
     prompt = prompt.rstrip().removesuffix("Assistant:")  # the opening of the answer
     turns = transcript(prompt, "prompt") if is_transcript(prompt) else (Message(role="user", content=prompt),)
@@ -64,15 +41,15 @@ def nectar(row: Row, reading: Reading) -> Fields:
     return _list(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
 
 
-def nemo(row: Row, reading: Reading) -> Fields:
-    """`context`, `completions`: [{completion: messages, rank}], rank 0 best; a `reward` counts only with no rank."""
+def nemo(row: RawRow, reading: Reading) -> Fields:
+    """`context`, `completions`: [{completion: messages, rank}], rank 0 is best; a `reward` is not read."""
     context = messages_of(row.get("context"), "context")
     items = row["completions"]
     answers = [messages_of(item.get("completion"), f"completions[{i}]") for i, item in enumerate(items)]
     return _list(context, answers, [-_number(item, "rank", reading) for item in items], reading)
 
 
-def ultrafeedback(row: Row, reading: Reading) -> Fields:
+def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `completions`: [{response, annotations}]; score = mean rating of the annotated aspects."""
     context = (Message(role="user", content=text_of(row.get("instruction"), "instruction")),)
     items = row["completions"]
@@ -83,24 +60,24 @@ def ultrafeedback(row: Row, reading: Reading) -> Fields:
     return _list(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
 
 
-def _rating(item: Row, place: int, reading: Reading) -> float:
+def _rating(item: RawRow, place: int, reading: Reading) -> float:
     annotations = item.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise Refusal("an answer has no annotations", f"completions[{place}]")
-    found = [
+    ratings = [
         _number(about, "Rating", reading) for about in annotations.values() if isinstance(about, Mapping)
     ]
-    if not found:
+    if not ratings:
         raise Refusal("an answer has no rating", f"completions[{place}]")
-    return sum(found) / len(found)
+    return sum(ratings) / len(ratings)
 
 
-def _list(context: Context, answers: list[Context], scores: list[float], reading: Reading) -> Fields:
-    """Equal answers count once, with the first one's score."""
+def _list(context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading) -> Fields:
+    """Record fields of a list; equal answers count once, with the first one's score."""
     kept: dict[Any, float] = {}
     for answer, score in zip(answers, scores, strict=True):
         if answer in kept:
-            reading.notes["an answer that stands twice in a list counts once"] += 1
+            reading.notes["a repeated answer in a list counts once"] += 1
         kept.setdefault(answer, score)
     if len(kept) < 2:
         raise Refusal("a list needs two different answers", f"{len(kept)} found")
@@ -117,24 +94,24 @@ def _turn(answer: Any, name: str, reading: Reading) -> tuple[Message, ...]:
     return (Message(role="assistant", content=text_of(answer, name)),)
 
 
-def _numbers(row: Row, name: str, count: int, reading: Reading) -> list[float]:
+def _numbers(row: RawRow, name: str, count: int, reading: Reading) -> list[float]:
     values = row[name]
     if len(values) != count:
         raise Refusal(f"{count} answers with {len(values)} {name}")
     return [_number({name: value}, name, reading) for value in values]
 
 
-def _number(row: Row, name: str, reading: Reading) -> float:
-    found = number_of(row, name, reading)
-    if found is None:
+def _number(row: RawRow, name: str, reading: Reading) -> float:
+    number = number_of(row, name, reading)
+    if number is None:
         raise Refusal(f"an answer has no {name}")
-    return found
+    return number
 
 
-def _items(name: str, *fields: str) -> Callable[[Row], bool]:
-    """Whether a column is a list of objects with these fields."""
+def _items(name: str, *fields: str) -> Callable[[RawRow], bool]:
+    """The test that a column is a list of objects with these fields."""
 
-    def fits(row: Row) -> bool:
+    def fits(row: RawRow) -> bool:
         items = row.get(name)
         return (
             isinstance(items, list)
@@ -145,8 +122,10 @@ def _items(name: str, *fields: str) -> Callable[[Row], bool]:
     return fits
 
 
-def _scored(space: str) -> Callable[[Row], bool]:
-    def fits(row: Row) -> bool:
+def _scored(space: str) -> Callable[[RawRow], bool]:
+    """The test that answers and scores are lists, after a prompt in this space."""
+
+    def fits(row: RawRow) -> bool:
         lists = (row.get("responses"), row.get("rewards"))
         return shape(row.get("prompt")) == space and all(
             isinstance(values, list) and values for values in lists
@@ -156,7 +135,7 @@ def _scored(space: str) -> Callable[[Row], bool]:
 
 
 _SCORED = ("prompt", "responses", "rewards")
-LISTS = (
+RANKED = (
     Format("list-text", "scores", "text", _SCORED, scored_text, _scored("text")),
     Format("list-chat", "scores", "chat", _SCORED, scored_chat, _scored("chat")),
     Format("nectar", "rank", "chat", ("prompt", "answers"), nectar, _items("answers", "answer", "rank")),

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from equipoise.data.collate import Ids, Response, Scored, row_length
+from equipoise.data.collate import Ids, Response, ScoredIds, row_length
 from equipoise.data.pack import packed_length, shares
 from equipoise.policy.causal import BUDGET, CausalPolicy
 
-Pair = tuple[Ids, Sequence[Scored]]  # one prompt's ids and its responses
+Pair = tuple[Ids, Sequence[ScoredIds]]  # one prompt's ids and its responses
 
 LARGEST = 2**17
 SHARE = 0.5  # of the memory that weights, gradients and moments leave

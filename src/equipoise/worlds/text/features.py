@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equipoise.data.collate import Response, Scored, lead_and_ids
+from equipoise.data.collate import Response, ScoredIds, lead_and_ids
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import Pair, portions
 
@@ -30,7 +30,7 @@ def mean_hidden(
     return torch.stack([found[i] for i in range(len(comparisons))])
 
 
-def _one_later(response: Scored) -> Response:
+def _one_later(response: ScoredIds) -> Response:
     """The response whose tokens are predicted by the states after the given one's: its first token is read and not
     predicted, and after its last any token may follow."""
     lead, ids = lead_and_ids(response)

@@ -15,7 +15,7 @@ import numpy as np
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import spread, usual_size
-from equipoise.data.rationale_prompt import Reasons
+from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.records import oracle_context
 from equipoise.data.render import Rendered, Renderer
 from equipoise.play.needs import Needs
@@ -78,10 +78,10 @@ class Recording:
         prompts = prompts_of(items, self.renderer)
         return (pair_rows if kind == "pair" else unpaired_rows)(items, prompts)
 
-    def _reasons(self, items: Sequence[Rendered]) -> list[Reasons]:
+    def _reasons(self, items: Sequence[Rendered]) -> list[RationalePrompt]:
         """What leads to each pair's rationale, in its prompt's space."""
         kinds = {
-            space: Reasons(self.renderer, chat=space == "chat", words=self.words)
+            space: RationalePrompt(self.renderer, chat=space == "chat", words=self.words)
             for space in {item.record.space for item in items}
         }
         return [kinds[item.record.space] for item in items]
@@ -91,7 +91,7 @@ class Recording:
 READABLE: Mapping[str | None, tuple[str, ...]] = {
     None: ("pair",),
     "pairs": ("pair",),
-    "unpaired": ("unary", "pair"),
+    "unpaired": ("unpaired", "pair"),
     "lists": ("rank", "scores"),
 }
 
@@ -192,7 +192,9 @@ def with_margins(rows: Rows, items: Sequence[Rendered]) -> Rows:
     return scored.take(margin > 0)
 
 
-def with_rationales(rows: Rows, items: Sequence[Rendered], reasons: Sequence[Reasons], longest: int) -> Rows:
+def with_rationales(
+    rows: Rows, items: Sequence[Rendered], reasons: Sequence[RationalePrompt], longest: int
+) -> Rows:
     """Pairs, preferred answer first, each with its rationale behind the lead that declares the preference.
 
     reasons    who makes each pair's lead.        longest    tokens of a row; longer ones are left out.
