@@ -1,8 +1,7 @@
-"""What the commands do beyond one call: playing exact games and checking data."""
+"""Several methods on one exact game, at one KL weight: what `equipoise play --json` prints."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import torch
 
-from equipoise.data.report import Report, check
 from equipoise.games import zoo
 from equipoise.games.fit import NotConverged
 from equipoise.games.load import load_game
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import METHODS, get
 from equipoise.play.method import Method
-from equipoise.run.config import ConfigError, resolve
+from equipoise.run.config import ConfigError
 from equipoise.worlds.table.play_game import equilibrium, play_game
 
 EVERY = "all"
@@ -105,14 +103,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def check_data(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
-    """`equipoise data check`: the files read with the settings that a run would take."""
-    named = {f"data.{name.removeprefix('data.')}": value for name, value in settings.items()}
-    data = resolve("dpo", named).data
-    taken = {name.removeprefix("data."): getattr(data, name.removeprefix("data.")) for name in named}
-    unused = sorted(taken.keys() - inspect.signature(check).parameters.keys())
-    if unused:
-        raise ConfigError(f"data check makes no use of {', '.join(unused)}")
-    return check(files, model=model, **taken)

@@ -12,7 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from equipoise.policy.files import whole
-from equipoise.report.style import BLUE, FAINT, INK, ORANGE, label, render, styled
+from equipoise.report.labels import label
+from equipoise.report.style import BLUE, FAINT, INK, ORANGE, render, styled
 
 WRITTEN = 12  # the most responses whose probabilities are written into the picture
 

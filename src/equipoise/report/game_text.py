@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from equipoise.report.game import Report
-from equipoise.report.style import label
+from equipoise.report.labels import label
 
 
 def print_game(report: Report, console: Console) -> None:

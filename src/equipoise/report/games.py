@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from equipoise.policy.files import whole
-from equipoise.report.style import BLUE, CYCLE, FAINT, INK, direct_labels, label, panels, render, styled
+from equipoise.report.labels import label
+from equipoise.report.style import BLUE, CYCLE, FAINT, INK, direct_labels, panels, render, styled
 
 FLOOR = 1e-16  # gaps below are rounding; a gap of 0 is drawn here
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from equipoise.report.style import label
+from equipoise.report.labels import label
 
 SHOWN_ROUNDS = 12
 FEW_PROMPTS = 8  # policies of more prompts are not printed: figures over all prompts are

@@ -13,8 +13,9 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
 from equipoise.policy.files import whole
+from equipoise.report.labels import label
 from equipoise.report.semantics import Report
-from equipoise.report.style import BLUE, FAINT, INK, ORANGE, PURPLE, label, render, styled
+from equipoise.report.style import BLUE, FAINT, INK, ORANGE, PURPLE, render, styled
 
 COLOUR: Mapping[str, str] = {"win": BLUE, "lose": ORANGE, "both": PURPLE, "ignored": "#E6E6E6"}
 LETTER: Mapping[str, str] = {"win": "W", "lose": "L", "both": "B", "ignored": ""}
