@@ -40,7 +40,7 @@ def _held(objective: Any, name: str) -> Any:
 
 
 def need_of(method: Method) -> Need:
-    """The data that a run must be given, at the most."""
+    """What a run must be given, at the most."""
     if "oracle" in method.needs or method.needs == "prompts":
         return "online"
     found = row_of(method.objective)

@@ -1,7 +1,7 @@
 """The lists of methods and claims, read from a file: printing them needs neither PyTorch nor the papers' programs.
 
-`python -m equipoise.run.methods_docs` writes `guide.json` from the live methods and claims, and a test fails where the file
-differs from them.
+`python -m equipoise.run.methods_docs` writes `guide.json` from the live methods and claims; a test fails where the two
+differ.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from equipoise.run.config import RunConfig
 INTRODUCTION = """\
 # Configuration
 
-Generated from `src/equipoise/config.py`; do not edit. Print it with
+Generated from `src/equipoise/run/config.py`; do not edit. Print it with
 `python -m equipoise.run.config_docs > docs/configuration.md`.
 
 Later sources win: package defaults, the method's own values (last table), the YAML file of `--config`, the command's

@@ -1,6 +1,6 @@
 """Everything that is written from the live methods and claims: `python -m equipoise.run.methods_docs` writes it.
 
-It is the pages of all methods under docs/methods, and the file from which `equipoise methods` and `equipoise claims` print.
+The pages of all methods under docs/methods, and the file from which `equipoise methods` and `equipoise claims` print.
 """
 
 from __future__ import annotations
