@@ -82,7 +82,7 @@ def test_filters():
     free = names(chosen(entries, reference_free=True))
     assert "zpg" in free and "dpo" not in free and "sppo" not in free
     assert chosen(entries, "pairs", True) == [e for e in chosen(entries, "pairs") if not e["anchors"]]
-    with pytest.raises(ValueError, match="no data need 'pear'"):
+    with pytest.raises(ValueError, match="unknown data need 'pear'"):
         chosen(entries, "pear")
 
 

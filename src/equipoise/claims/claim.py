@@ -24,7 +24,7 @@ LATER = (
 
 @dataclass(frozen=True)
 class Table:
-    """Figures under one title; a row has one cell for each column."""
+    """Figures under one title; a row has one cell per column."""
 
     title: str
     columns: tuple[str, ...]
@@ -91,7 +91,8 @@ class Evidence:
 
 
 def _line(stored: Mapping[str, Any]) -> Line:
-    return Line(**{name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()})
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()}
+    return Line(**values)
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def log_slope(x: Sequence[float], values: Array) -> Slope:
 
     def fit(mean: Array) -> Array:
         if not (mean > 0).all():
-            raise ValueError("a mean is not positive: a power law has no zeros")
+            raise ValueError("a power law needs positive means, and one mean is not")
         return np.log(mean) @ centred / (centred @ centred)
 
     left_out = fit((values.sum(axis=0) - values) / (seeds - 1))

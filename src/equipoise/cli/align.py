@@ -19,11 +19,11 @@ def align(
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds of the game")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; an existing one is resumed")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
+    seed: Annotated[int | None, typer.Option(help="random seed of the whole run")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set: Settings = None,
 ) -> None:
-    """Align a language model; without model and data, the built-in language game is played."""
+    """Align a language model; without --model and --data, play the built-in language game."""
     from equipoise.report.compare import compare, print_table
     from equipoise.run.config import parse_settings
     from equipoise.run.session import align as call

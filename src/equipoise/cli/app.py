@@ -1,4 +1,4 @@
-"""The command line's program: which commands there are, how values are spread, and how errors are told.
+"""The command line's program: commands, options with several values, and error messages.
 
 Each command stands in a file of its group and imports what it needs when it is called, so that `equipoise --help` and
 the lists start without PyTorch.
@@ -50,7 +50,7 @@ def spread(arguments: list[str]) -> list[str]:
 
 
 def explains_itself(error: Exception) -> bool:
-    """Whether an error's message says what went wrong: it is printed alone, without a traceback."""
+    """Whether an error is an expected one, whose message says what went wrong: it is printed without a traceback."""
     if isinstance(error, ValueError | KeyError | OSError):
         return True
     from equipoise.games.fit import NotConverged

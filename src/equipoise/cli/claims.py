@@ -1,4 +1,4 @@
-"""`equipoise claims`: what the papers say, as programs."""
+"""`equipoise claims`: testable sentences of the papers, as programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def claims(
     scale: Annotated[Literal["quick", "full"], typer.Option(help="seconds or minutes")] = "quick",
     out: Annotated[Path | None, typer.Option(help="folder for the figures and the evidence")] = None,
 ) -> None:
-    """List what the papers claim, or run one claim's program and print its evidence."""
+    """List the papers' claims, or run one claim's program and print its evidence."""
     from equipoise.report.claims_text import print_claims, print_evidence
 
     if name is None:

@@ -33,7 +33,7 @@ def check(
 
 
 def checked(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
-    """The files, read with the settings that a run would take. Raises ConfigError for a setting of no use here."""
+    """The files, read with the settings that a run would take. Raises ConfigError for a setting that does not apply."""
     from equipoise.data.report import check as read
     from equipoise.run.config import ConfigError, resolve
 
@@ -42,5 +42,5 @@ def checked(files: Sequence[str], model: str | None, settings: Mapping[str, Any]
     taken = {name.removeprefix("data."): getattr(data, name.removeprefix("data.")) for name in named}
     unused = sorted(taken.keys() - inspect.signature(read).parameters.keys())
     if unused:
-        raise ConfigError(f"data check makes no use of {', '.join(unused)}")
+        raise ConfigError(f"these settings do not apply to data check: {', '.join(unused)}")
     return read(files, model=model, **taken)

@@ -32,9 +32,9 @@ def play(
     """Play methods on one game; the object that `equipoise play --json` prints. The name "all" means every method.
 
     A setting goes to every method that has a parameter of that name; one that no method has is an error. The methods
-    are compared on one game: a KL weight that is set, under the name that any of them has for it or as `tau`, is that
-    of every method whose own name for it is not set, and of the reported gap (`tau` before another name). If none is
-    set, the gap is reported at that of the first method that has one.
+    are compared on one game: a KL weight that is set, as `tau` or under any method's name for it, applies to every
+    method whose own name for it is not set, and to the reported gap (`tau` before another name). If none is set, the
+    gap is reported at the weight of the first method that has one.
 
     A method that cannot be played (parameters out of its range, an objective that needs lengths) is listed under
     "errors" with the reason, and the others are played. Where nothing is left to play this is the error raised.
@@ -96,7 +96,7 @@ def _configured(method: Method, settings: Mapping[str, Any], tau: float | None) 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Tensors of exact games are small: threads would mostly wait for each other. The old number comes back."""
+    """One thread for small tensors, where several would mostly wait for each other; the old number is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""`equipoise play` and `equipoise game`: play methods on exact games, and analyse who beats whom."""
+"""`equipoise play` and `equipoise game`: play methods on exact games, and analyse preference games."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def play(
     method: Annotated[list[str], typer.Option(help="see `equipoise methods` (several at a time; or all)")],
     rounds: Annotated[int, typer.Option(min=0, help="rounds to play")] = 100,
     set: Settings = None,
-    exact: Annotated[bool, typer.Option("--exact", help="the method's closed-form step")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="take the method's closed-form step")] = False,
     gradient: Annotated[
-        bool, typer.Option("--gradient", help="minimise the objective that language models train on")
+        bool, typer.Option("--gradient", help="minimise the same objective that language models train on")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="draw gap against round to a PNG")] = None,
+    plot: Annotated[Path | None, typer.Option(help="plot the gap by round to a PNG")] = None,
     as_json: Json = False,
 ) -> None:
     """Play methods on an exact game, or on a batch of them: gaps, distance to the equilibrium, final policies."""
@@ -52,10 +52,10 @@ def game(
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals")] = 0,
     seed: Annotated[int, typer.Option(help="seed of the resamples")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="draw who beats whom to a PNG")] = None,
+    plot: Annotated[Path | None, typer.Option(help="plot the preference matrix to a PNG")] = None,
     as_json: Json = False,
 ) -> None:
-    """Analyse who beats whom: cycles, the best reward model and its error, Nash policies."""
+    """Analyse a preference game: cycles, the best reward model and its error, Nash policies."""
     from equipoise.report.game import game_report
     from equipoise.report.game_text import print_game
 

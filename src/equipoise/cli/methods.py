@@ -1,4 +1,4 @@
-"""`equipoise methods` and `equipoise explain`: what each method is, and what its loss wants."""
+"""`equipoise methods` and `equipoise explain`: the reference of methods, and losses read as logic."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from equipoise.cli.options import Json, show
 def methods(
     name: Annotated[str | None, typer.Argument(help="one method, in full")] = None,
     need: Annotated[
-        str | None, typer.Option(help="only what needs pairs, unary, lists, scores or online")
+        str | None, typer.Option(help="only methods that need pairs, unary, lists, scores or online")
     ] = None,
     reference_free: Annotated[
-        bool, typer.Option("--reference-free", help="only what reads no frozen policy")
+        bool, typer.Option("--reference-free", help="only methods without a frozen reference policy")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The guide: the methods by what they need, or one: choices, formula, defaults and their sources, limits, proof."""
+    """List the methods by the data they need, or show one: choices, formula, defaults and sources, limits, evidence."""
     from equipoise.report.methods import chosen, print_method, print_methods
     from equipoise.report.stored import method, methods
 
@@ -34,19 +34,25 @@ def explain(
     what: Annotated[
         str, typer.Argument(metavar="NAME|FORMULA", help="a loss, a formula as 'M(l) -> M(w)', or all")
     ],
-    given: Annotated[str | None, typer.Option(help="for a formula: where it is judged")] = None,
-    also: Annotated[str | None, typer.Option(help="for a formula: what counts as won and as lost")] = None,
+    given: Annotated[
+        str | None, typer.Option(help="for a formula: the condition under which it is judged")
+    ] = None,
+    also: Annotated[
+        str | None, typer.Option(help="for a formula: rows that count both as won and as lost")
+    ] = None,
     against: Annotated[list[str] | None, typer.Option(help="compare with these only")] = None,
-    plot: Annotated[Path | None, typer.Option(help="draw which losses are stronger to a PNG")] = None,
+    plot: Annotated[Path | None, typer.Option(help="plot which losses are stronger to a PNG")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a loss wants: formula, truth table, gradient, blind spots, and which losses are stronger."""
+    """Explain a loss in logic: formula, truth table, gradient, blind spots, and which losses are stronger."""
     from equipoise.report import semantics
     from equipoise.report.semantics_text import print_everything, print_explained
 
     every = what == semantics.EVERY
     if every and (given or also or against):
-        raise ValueError("all losses are compared with all: --given, --also and --against go with one")
+        raise ValueError(
+            "--given, --also and --against need a single loss: `all` compares every loss with every other"
+        )
     result = semantics.everything() if every else semantics.explain(what, given, also, against or ())
     if plot:
         from equipoise.report.semantics_picture import write_landscape

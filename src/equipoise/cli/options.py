@@ -19,7 +19,7 @@ Settings = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
-Seed = Annotated[int, typer.Option(help="seed of everything random")]
+Seed = Annotated[int, typer.Option(help="random seed of the whole run")]
 
 
 def show(

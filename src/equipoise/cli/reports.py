@@ -9,7 +9,7 @@ import typer
 
 
 def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
-    """Write report.html of a run folder again."""
+    """Rewrite a run folder's report.html."""
     from equipoise.report.page import write_report
 
     print(write_report(folder))

@@ -124,7 +124,7 @@ def arxiv(paper: str) -> str:
 
 
 def write_page(path: Path, scale: Scale = "full") -> None:
-    """The page, with pictures and JSON in `figures` beside it.
+    """Write the page, and pictures and JSON into the folder `figures` next to it.
 
     Claims whose evidence lies there already, at this scale or the full one and under the same rule, are not run
     again: remove a claim's JSON to have it run.

@@ -60,7 +60,7 @@ def draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
 
 
 def name_lines(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Lines that reach the right edge are named beside it, others where they end, or beside it too if they crowd."""
+    """Label lines at the right edge if they reach it, else where they end; at the edge too if labels would crowd."""
     right = max(x for x, *_ in ends)
     inside = [end for end in ends if end[0] < right]
     places = (axes.transData + axes.transAxes.inverted()).transform([end[:2] for end in ends])

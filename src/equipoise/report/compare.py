@@ -122,7 +122,7 @@ def comparison_figure(runs: Sequence[Run], rows: Sequence[Compared]) -> Figure |
 
 
 def _bars(axes: Axes, rows: Sequence[Compared], colour: dict[str, str]) -> None:
-    """One dot and whisker per run, the value written beside it, one half marked."""
+    """One dot and whisker per run, the value written next to it, one half marked."""
     for height, row in enumerate(reversed(rows)):
         value, estimate = _rate(row) or 0.0, row.win_rate
         if estimate and estimate.low is not None and estimate.high is not None:

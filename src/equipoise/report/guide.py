@@ -1,4 +1,4 @@
-"""What the guide says of each method, as plain data: its page, its line in the list and `--json` are made of this.
+"""The reference entry of each method, as plain data: the source of its page, its line in the list and `--json`.
 
 The entries are worked out here, from the live methods, objectives and claims; `equipoise.report.stored` keeps them in a
 file, from which the commands print.
@@ -57,7 +57,7 @@ def aim_of(method: Method) -> str:
 
 
 def entry(method: Method) -> dict[str, Any]:
-    """Everything the guide says of one method."""
+    """The reference entry of one method."""
     name, row = row_of(method.objective) or ("", None)
     build = row.build if row else type(method.objective or method.update)
     proofs = [*(row.evidence if row else ()), *method.evidence]

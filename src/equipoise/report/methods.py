@@ -1,4 +1,4 @@
-"""The guide to methods on the console: the list by what methods need, and one method in full."""
+"""The methods on the console: the list by data requirements, and one method in full."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NEEDS: Mapping[Need, str] = {
     "unary": "Recorded single responses, with a thumb up or down",
     "lists": "Recorded lists or trees of responses, in an order",
     "scores": "Recorded responses with scores",
-    "online": "Prompts, and somebody who judges what the policy writes",
+    "online": "Prompts and an oracle for responses",
 }
 
-# how sure we are of a formula: the grade, its meaning, and its word in the list
+# confidence in a formula: the grade and its meaning, then its word in the list
 CONFIDENCE: Mapping[str, str] = {
     "verified in code": "read in the authors' code or in a major library's",
     "paper's text": "read in the paper or in a detailed account of it",
@@ -38,7 +38,7 @@ SHORT: Mapping[str, str] = {
 def chosen(methods: Iterable[Entry], need: str | None = None, reference_free: bool = False) -> list[Entry]:
     """The methods of a data need, all or those that read no frozen policy. Raises ValueError for another need."""
     if need is not None and need not in NEEDS:
-        raise ValueError(f"no data need {need!r} (known: {', '.join(NEEDS)})")
+        raise ValueError(f"unknown data need {need!r} (known: {', '.join(NEEDS)})")
     return [e for e in methods if need in (None, e["need"]) and (e["reference_free"] or not reference_free)]
 
 
@@ -54,9 +54,9 @@ def grouped(methods: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def print_methods(methods: Sequence[Entry], console: Console) -> None:
-    """One line each, under what they need."""
+    """One line for every method, grouped by data requirements."""
     if not methods:
-        console.print("no method is like that")
+        console.print("no method matches")
         return
     fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10, "ref": 4, "formula": 8}
     spare = console.width - sum(fixed.values()) - 6  # a space after each column
@@ -84,7 +84,7 @@ def line(e: Entry) -> tuple[str, ...]:
 
 
 def print_method(e: Entry, console: Console) -> None:
-    """The four choices, the formula, and what is known of them."""
+    """One method in full: its four choices, formula, defaults, limits and evidence."""
     say = _Printer(console)
     console.print(f"[bold]{escape(e['title'])}[/bold]", highlight=False)
     say.field("paper", f"https://arxiv.org/abs/{e['paper']}" if e["paper"] else "none")

@@ -1,4 +1,4 @@
-"""The landscape of losses: who is stronger than whom, every loss with its truth table."""
+"""The landscape of losses: a graph of which loss is stronger than which, with their truth tables."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ The pages of all methods under docs/methods, and the file from which `equipoise 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def entries() -> list[dict[str, Any]]:
 
 
 def index() -> str:
-    """docs/methods/reference.md: one line for each method, under what it needs."""
+    """docs/methods/reference.md: one line per method, grouped by data requirements."""
     lines = [INTRODUCTION, *(f"- **{grade}**: {words}." for grade, words in CONFIDENCE.items()), ""]
     for heading, methods in grouped(entries()).items():
         rows = []
@@ -66,7 +67,7 @@ def index() -> str:
 
 
 def page(method: Method) -> str:
-    """docs/methods/reference/NAME.md: everything the guide says of one method."""
+    """docs/methods/reference/NAME.md: the reference entry of one method."""
     e = entry(method)
     status = "" if e["status"] == "stable" else f" Status: **{e['status']}**."
     needs = f"Needs {e['needs']}.{' Reads no frozen policy.' if e['reference_free'] else ''}{status}"
@@ -106,7 +107,7 @@ def _choices(e: Entry) -> list[str]:
 
 
 def _defaults(method: Method, e: Entry) -> list[str]:
-    """A row for each parameter and setting, and what else the playground's runs set."""
+    """One row per parameter and setting, and further settings of the playground's runs."""
     small = {name.split(".")[-1]: v for name, v in method.playground.items() if name.startswith("objective.")}
     rows = []
     for name, default in e["defaults"].items():
@@ -144,7 +145,7 @@ def _refused(method: Method, exact: bool | None = None) -> str:
     return ""
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
