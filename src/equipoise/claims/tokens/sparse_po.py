@@ -55,7 +55,7 @@ def reference(seeds: int) -> TokenPolicy:
 
 
 class Masks(nn.Module):
-    """The masks of SparsePO's own network for each seed; the state after a prefix is one-hot."""
+    """The masks of SparsePO's own network, one per seed; the state after a prefix is one-hot."""
 
     def __init__(self, seeds: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def objective(name: str) -> Objective:
 
 
 def scores(policy: TokenPolicy, base: TokenPolicy, pairs: Pairs, mask: Tensor) -> Scores:
-    """All pairs of all seeds; mask [seeds, A, L] weighs log-ratios and divergences alike."""
+    """All pairs of all seeds; mask [seeds, A, L] weighs both log-ratios and divergences."""
     at = (torch.arange(len(pairs.responses))[:, None, None], pairs.responses)
     law, own = base.conditional(), policy.conditional()
     drift = (law.exp() * (law - own)).sum(dim=2, keepdim=True).expand_as(law)

@@ -113,7 +113,7 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """N labelled responses of each copy, an unrelated one beside each: prompts, label [S, N], responses [S, N, 2]."""
+    """N labelled responses of each copy, each with an unrelated one: prompts, label [S, N], responses [S, N, 2]."""
 
     prompts: Indices
     responses: Indices
@@ -163,7 +163,7 @@ def mislabelled(world: World, which: str) -> Labels:
 
 
 def imbalanced(world: World, up: int, down: int) -> Labels:
-    """So many thumbs of each kind, given by chance: up with probability sigma(reward)."""
+    """`up` and `down` thumbs, given by chance: up with probability sigma(reward)."""
     prompts, responses, reward = _written(world, 8 * (up + down), 2)
     label = np.random.default_rng(3).random(reward.shape) < 1 / (1 + np.exp(-reward))
     kept = np.stack([np.r_[np.flatnonzero(row)[:up], np.flatnonzero(~row)[:down]] for row in label])
