@@ -144,7 +144,7 @@ def scored(
 
 
 def noise(target: Array, draws: int) -> float:
-    """Expected total variation between a distribution and the shares of `draws` samples of it (normal approximation)."""
+    """Expected total variation between a distribution and the shares of `draws` samples (normal approximation)."""
     return float(np.sqrt(2 * target * (1 - target) / (np.pi * draws)).sum() / 2)
 
 
