@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+from importlib import import_module
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from equipoise.claims.claim import Evidence, Line, Panel, Table, interval, log_slope, verdict
-from equipoise.claims.index import CLAIMS, get
+import equipoise.claims
+from equipoise.claims.claim import Claim, Evidence, Line, Panel, Table, interval, log_slope, verdict
+from equipoise.claims.index import CLAIMS, HOMES, get
 from equipoise.report import claims as report
+from equipoise.report import stored
+from equipoise.report.claims_picture import picture
+from equipoise.report.claims_text import print_claims, print_evidence
 
 EVIDENCE = Evidence(
     verdict="holds",
@@ -79,6 +85,16 @@ def test_the_index_names_the_nearest():
         get("spac_sadle")
 
 
+def test_the_index_lists_every_claim_where_it_is_made():
+    """A claim that a module makes and the index does not name would never be run."""
+    made = set()
+    for module in pkgutil.walk_packages(equipoise.claims.__path__, "equipoise.claims."):
+        for name, value in vars(import_module(module.name)).items():
+            if isinstance(value, Claim):
+                made.add((value.name, f"{module.name.removeprefix('equipoise.claims.')}:{name}"))
+    assert made == set(HOMES.items())
+
+
 def test_evidence_is_written_and_printed(tmp_path):
     paths = report.write_evidence("spac_saddle", EVIDENCE, tmp_path)
     assert [path.name for path in paths] == ["spac_saddle.json", "spac_saddle.png"]
@@ -86,12 +102,12 @@ def test_evidence_is_written_and_printed(tmp_path):
     assert found["verdict"] == "holds" and found["tables"][0]["rows"] == [["x|y", 0.123456], ["z", None]]
     assert (found["rule"], found["set"]) == (get("spac_saddle").rule, "")
     assert paths[1].read_bytes().startswith(b"\x89PNG")
-    assert report.picture(EVIDENCE) == paths[1].read_bytes()
+    assert picture(EVIDENCE) == paths[1].read_bytes()
     console = Console(record=True, width=100)
-    report.print_evidence(EVIDENCE, console)
+    print_evidence(EVIDENCE, console)
     text = console.export_text()
     assert "a [b] c" in text and "0.123" in text and "verdict  holds" in text
-    report.print_claims(console)
+    print_claims(stored.claims(), console)
     assert all(name in console.export_text(clear=False) for name in CLAIMS)
 
 

@@ -271,7 +271,7 @@ def test_data_check_schema(capsys, tmp_path):
         (["report", "/no/such/folder"], "/no/such/folder"),
         (["data", "check", "/no/such/file.jsonl"], "/no/such/file.jsonl"),
         (["data", "check", "x.jsonl", "--set", "fromat=auto"], "did you mean 'data.format'"),
-        (["data", "check", "x.jsonl", "--set", "held_out=0.5"], "makes no use of held_out"),
+        (["data", "check", "x.jsonl", "--set", "held_out=0.5"], "do not apply to data check: held_out"),
     ],
 )
 def test_errors_are_one_message_with_code_2(capsys, arguments, says):

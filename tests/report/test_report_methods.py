@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from equipoise.claims.index import CLAIMS
 from equipoise.core.objectives import Dpo
-from equipoise.core.objectives.catalog import CATALOG
+from equipoise.core.objectives.catalog import CATALOG, Confidence
 from equipoise.methods.index import METHODS, get
-from equipoise.report.guide import NEEDS, NO_SOURCE, chosen, entry, grouped, need_of, row_of
-from equipoise.report.methods import print_method, print_methods
+from equipoise.report import stored
+from equipoise.report.guide import NO_SOURCE, entry, need_of, row_of
+from equipoise.report.methods import CONFIDENCE, NEEDS, SHORT, chosen, grouped, print_method, print_methods
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_SETTINGS = {
@@ -36,7 +38,7 @@ def printed(show, what, width=100):
 
 
 def test_the_list_has_one_line_for_each_method_and_fits_in_a_hundred_columns():
-    lines = printed(print_methods, list(METHODS.values())).splitlines()
+    lines = printed(print_methods, stored.methods()).splitlines()
     assert max(map(len, lines)) <= 100
     first = [line.split(" ")[0] for line in lines]
     for name, method in METHODS.items():
@@ -45,10 +47,19 @@ def test_the_list_has_one_line_for_each_method_and_fits_in_a_hundred_columns():
         assert method.paper in line and ("free" in line.split()) == (not method.anchors)
 
 
+def names(entries):
+    return [e["name"] for e in entries]
+
+
 def test_every_method_stands_under_one_need():
-    assert sorted(m.name for group in grouped(METHODS.values()).values() for m in group) == sorted(METHODS)
+    entries = stored.methods()
+    assert sorted(name for group in grouped(entries).values() for name in names(group)) == sorted(METHODS)
     for need in NEEDS:
-        assert {m.name for m in chosen(need)} == {n for n, m in METHODS.items() if need_of(m) == need}
+        assert names(chosen(entries, need)) == [n for n, m in METHODS.items() if need_of(m) == need]
+
+
+def test_every_grade_of_confidence_has_its_words():
+    assert set(get_args(Confidence)) == CONFIDENCE.keys() == SHORT.keys()
 
 
 @pytest.mark.parametrize(
@@ -67,11 +78,18 @@ def test_what_a_method_needs(name, need):
 
 
 def test_filters():
-    free = chosen(reference_free=True)
-    assert get("zpg") in free and get("dpo") not in free and get("sppo") not in free
-    assert chosen("pairs", True) == [m for m in chosen("pairs") if not m.anchors]
-    with pytest.raises(ValueError, match="no data need 'pear'"):
-        chosen("pear")
+    entries = stored.methods()
+    free = names(chosen(entries, reference_free=True))
+    assert "zpg" in free and "dpo" not in free and "sppo" not in free
+    assert chosen(entries, "pairs", True) == [e for e in chosen(entries, "pairs") if not e["anchors"]]
+    with pytest.raises(ValueError, match="unknown data need 'pear'"):
+        chosen(entries, "pear")
+
+
+def test_a_stored_entry_is_read_by_its_name():
+    assert stored.method("inpo")["title"] == METHODS["inpo"].title
+    with pytest.raises(KeyError, match="did you mean 'inpo'"):
+        stored.method("inpoo")
 
 
 def test_the_row_of_an_objective_is_the_most_special_one():
@@ -101,7 +119,7 @@ def test_sources_speak_of_parameters_that_some_method_has():
 
 
 def test_one_method_in_full():
-    text = printed(print_method, get("cdpo"), width=140)
+    text = printed(print_method, stored.method("cdpo"), width=140)
     assert "L = (1 - e) * softplus(-m) + e * softplus(m)" in text
     assert "limit       with smoothing = 0 it is dpo" in text
     assert "elsewhere   TRL ignores label_smoothing" in text
@@ -114,4 +132,4 @@ def test_what_is_not_recorded_is_said_to_be_so():
 
     bare = replace(get("dpo"), sources={})
     assert set(entry(bare)["sources"].values()) == {NO_SOURCE}
-    assert NO_SOURCE in printed(print_method, bare)
+    assert NO_SOURCE in printed(print_method, entry(bare))

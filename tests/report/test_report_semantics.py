@@ -97,7 +97,7 @@ def test_a_method_is_read_as_its_objective():
         try:
             assert known(name) in READINGS.keys() | UNREAD.keys() | STRUCTURES.keys()
         except ValueError as error:
-            assert "no structure of" in str(error)
+            assert "no logical structure is known for" in str(error)
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -105,14 +105,14 @@ def test_every_objective_is_read_or_says_that_it_is_not(name):
     try:
         assert explain(name)["asked"] == name
     except ValueError as error:
-        assert str(error).startswith(f"no structure of '{name}' is known")
+        assert str(error).startswith(f"no logical structure is known for '{name}'")
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (("orpoo",), "did you mean 'orpo'"),
-        (("orpo", "M(w)"), "--given and --also belong to a formula"),
+        (("orpo", "M(w)"), "--given and --also apply to formulas only"),
         (("M(w) and M(w) or",), "expected a formula"),
         (("true",), "no row loses"),
         (("M(w)", None, None, ("kto", "ppo")), "'ppo' has no structure to compare with"),
@@ -208,4 +208,4 @@ def test_the_command_refuses_with_one_message(capsys):
     code, _, err = run(capsys, "M(l) -> (M(w)")
     assert code == 2 and err.splitlines()[-1].index("^") == len("  M(l) -> (M(w)")
     code, _, err = run(capsys, "all", "--given", "true")
-    assert code == 2 and "go with one" in err
+    assert code == 2 and "need a single loss" in err

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from equipoise.methods.index import METHODS, get
-from equipoise.run.methods_docs import BY_HAND, page, pages, write
+from equipoise.report import stored
+from equipoise.run.methods_docs import BY_HAND, guide, page, pages, write
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods"
 
@@ -24,6 +25,10 @@ def test_every_page_is_current_and_none_is_left_over(current):
             f"{path}: run python -m equipoise.run.methods_docs"
         )
     assert {p.relative_to(DOCS) for p in DOCS.glob("reference/*")} == set(current) - {Path("reference.md")}
+
+
+def test_the_stored_guide_is_current():
+    assert stored.FILE.read_text(encoding="utf-8") == guide(), "run python -m equipoise.run.methods_docs"
 
 
 def test_the_index_links_every_method_once(current):
@@ -57,5 +62,6 @@ def test_writing_removes_pages_of_methods_that_are_no_more(tmp_path, current, mo
     monkeypatch.setattr("equipoise.run.methods_docs.pages", lambda: current)
     (tmp_path / "reference").mkdir()
     (tmp_path / "reference" / "gone.md").write_text("# gone")
-    write(tmp_path)
+    write(tmp_path, tmp_path / "guide.json")
     assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*.md")} == set(current)
+    assert (tmp_path / "guide.json").read_bytes() == stored.FILE.read_bytes()

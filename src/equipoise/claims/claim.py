@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
 Scale: TypeAlias = Literal["quick", "full"]
 Verdict: TypeAlias = Literal["holds", "fails", "mixed"]
@@ -25,7 +24,7 @@ LATER = (
 
 @dataclass(frozen=True)
 class Table:
-    """Figures under one title; a row has one cell for each column."""
+    """Figures under one title; a row has one cell per column."""
 
     title: str
     columns: tuple[str, ...]
@@ -92,7 +91,8 @@ class Evidence:
 
 
 def _line(stored: Mapping[str, Any]) -> Line:
-    return Line(**{name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()})
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()}
+    return Line(**values)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def log_slope(x: Sequence[float], values: Array) -> Slope:
 
     def fit(mean: Array) -> Array:
         if not (mean > 0).all():
-            raise ValueError("a mean is not positive: a power law has no zeros")
+            raise ValueError("a power law needs positive means, and one mean is not")
         return np.log(mean) @ centred / (centred @ centred)
 
     left_out = fit((values.sum(axis=0) - values) / (seeds - 1))
@@ -155,6 +155,8 @@ def log_slope(x: Sequence[float], values: Array) -> Slope:
 
 def interval(values: Array) -> tuple[Array, Array, Array]:
     """Mean over axis 0 (independent seeds) with its 95 % t-interval: (mean, low, high)."""
+    from scipy.stats import t as student  # a second of imports, which the lists of claims do without
+
     mean = values.mean(axis=0)
     half = student.ppf(0.975, len(values) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     return mean, mean - half, mean + half

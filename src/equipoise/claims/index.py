@@ -1,87 +1,79 @@
-"""The table of claims."""
+"""The table of claims: name -> the module and the record that hold it. A claim's module is imported when it is read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 
 from equipoise.claims.claim import Claim
-from equipoise.claims.convergence.apo import ACCELERATION
-from equipoise.claims.convergence.classes import CLASSES
-from equipoise.claims.convergence.dno import MONOTONE
-from equipoise.claims.convergence.egpo import BASELINES
-from equipoise.claims.convergence.inpo import FIXED_POINT, LAST_ITERATE
-from equipoise.claims.convergence.mpo import PLAIN_NASH
-from equipoise.claims.convergence.onpo import LAST_ITERATE as ONPO_LAST_ITERATE
-from equipoise.claims.convergence.regret import SELF_PLAY
-from equipoise.claims.convergence.regret_loss import REGRET_LOSS
-from equipoise.claims.coverage.hypo import PARTIAL_COVERAGE
-from equipoise.claims.coverage.rpo import OVER_OPTIMISATION
-from equipoise.claims.coverage.spac import LUCKY_ARM, SADDLE
-from equipoise.claims.coverage.spac_coverage import COVERAGE
-from equipoise.claims.coverage.srpo import ROBUSTNESS
-from equipoise.claims.coverage.vpo import SIGNS_MATTER
-from equipoise.claims.exploration.xpo import EXPLORES
-from equipoise.claims.likelihood.asft import RAISES
-from equipoise.claims.likelihood.f_dpo import DIVERGENCES
-from equipoise.claims.likelihood.npo import SLOW_COLLAPSE
-from equipoise.claims.likelihood.sppo import RAISES_CHOSEN
-from equipoise.claims.likelihood.three_d import PROPERTIES
-from equipoise.claims.rewards.copg import OFF_POLICY_CLAIM
-from equipoise.claims.rewards.gpm import CYCLES
-from equipoise.claims.rewards.label_flips import LABEL_FLIPS
-from equipoise.claims.rewards.osp import STRENGTHS_CLAIM
-from equipoise.claims.rewards.p3o import SHIFT_INVARIANCE
-from equipoise.claims.rewards.rlp import ON_DISTRIBUTION
-from equipoise.claims.rewards.rso import ACCEPTED
-from equipoise.claims.shared_parameters.forgetting import FORGETTING
-from equipoise.claims.shared_parameters.sapo import AGAINST_SPIN
-from equipoise.claims.tokens.rationale import DATA_EFFICIENCY
-from equipoise.claims.tokens.rto import CREDIT
-from equipoise.claims.tokens.sparse_po import MASKS
-from equipoise.claims.tokens.spo_degree import DEGREE
-from equipoise.claims.tokens.tpo import STEP_TREES
-from equipoise.claims.unpaired.bco import MISMATCHED
-from equipoise.claims.unpaired.d2o import NEGATIVES_ONLY
-from equipoise.claims.unpaired.kto import CARD
 
-OFFLINE = (COVERAGE, LUCKY_ARM, SADDLE, PARTIAL_COVERAGE, ROBUSTNESS, FORGETTING, AGAINST_SPIN, SLOW_COLLAPSE)
-PAIR_LOSSES = (LABEL_FLIPS, DIVERGENCES, OVER_OPTIMISATION, RAISES, PROPERTIES)
-LISTS_AND_TOKENS = (STEP_TREES, MASKS, DATA_EFFICIENCY, DEGREE)
-UNARY = (CARD, MISMATCHED, NEGATIVES_ONLY)
-EQUILIBRIA = (
-    CLASSES,
-    LAST_ITERATE,
-    FIXED_POINT,
-    BASELINES,
-    ONPO_LAST_ITERATE,
-    PLAIN_NASH,
-    ACCELERATION,
-    MONOTONE,
-    RAISES_CHOSEN,
-    SELF_PLAY,
-    REGRET_LOSS,
-)
-REWARDS = (
-    STRENGTHS_CLAIM,
-    ACCEPTED,
-    EXPLORES,
-    SIGNS_MATTER,
-    SHIFT_INVARIANCE,
-    OFF_POLICY_CLAIM,
-    CYCLES,
-    CREDIT,
-    ON_DISTRIBUTION,
-)
-
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (*OFFLINE, *PAIR_LOSSES, *LISTS_AND_TOKENS, *UNARY, *EQUILIBRIA, *REWARDS)
+# in the order in which they are shown: offline, losses of pairs, lists and tokens, unpaired data, equilibria, rewards
+HOMES: Mapping[str, str] = {
+    "spac_coverage": "coverage.spac_coverage:COVERAGE",
+    "spac_lucky_arm": "coverage.spac:LUCKY_ARM",
+    "spac_saddle": "coverage.spac:SADDLE",
+    "hypo_partial_coverage": "coverage.hypo:PARTIAL_COVERAGE",
+    "srpo_robustness": "coverage.srpo:ROBUSTNESS",
+    "ofs_forgetting": "shared_parameters.forgetting:FORGETTING",
+    "sapo_against_spin": "shared_parameters.sapo:AGAINST_SPIN",
+    "npo_slow_collapse": "likelihood.npo:SLOW_COLLAPSE",
+    "rdpo_label_flips": "rewards.label_flips:LABEL_FLIPS",
+    "f_dpo_divergences": "likelihood.f_dpo:DIVERGENCES",
+    "rpo_partial_coverage": "coverage.rpo:OVER_OPTIMISATION",
+    "asft_raises_chosen": "likelihood.asft:RAISES",
+    "three_d_properties": "likelihood.three_d:PROPERTIES",
+    "tpo_on_step_trees": "tokens.tpo:STEP_TREES",
+    "sparse_po_masks": "tokens.sparse_po:MASKS",
+    "rationale_data_efficiency": "tokens.rationale:DATA_EFFICIENCY",
+    "spo_degree": "tokens.spo_degree:DEGREE",
+    "kto_card": "unpaired.kto:CARD",
+    "bco_mismatched_thumbs": "unpaired.bco:MISMATCHED",
+    "d2o_negatives_only": "unpaired.d2o:NEGATIVES_ONLY",
+    "convergence_classes": "convergence.classes:CLASSES",
+    "inpo_last_iterate": "convergence.inpo:LAST_ITERATE",
+    "inpo_fixed_point": "convergence.inpo:FIXED_POINT",
+    "egpo_against_baselines": "convergence.egpo:BASELINES",
+    "onpo_last_iterate": "convergence.onpo:LAST_ITERATE",
+    "mpo_plain_nash": "convergence.mpo:PLAIN_NASH",
+    "apo_acceleration": "convergence.apo:ACCELERATION",
+    "dno_monotone": "convergence.dno:MONOTONE",
+    "sppo_raises_chosen": "likelihood.sppo:RAISES_CHOSEN",
+    "regret_self_play": "convergence.regret:SELF_PLAY",
+    "regret_loss": "convergence.regret_loss:REGRET_LOSS",
+    "osp_strengths": "rewards.osp:STRENGTHS_CLAIM",
+    "rso_accepted": "rewards.rso:ACCEPTED",
+    "xpo_explores": "exploration.xpo:EXPLORES",
+    "vpo_optimism_pessimism": "coverage.vpo:SIGNS_MATTER",
+    "p3o_shift_invariance": "rewards.p3o:SHIFT_INVARIANCE",
+    "copg_off_policy": "rewards.copg:OFF_POLICY_CLAIM",
+    "gpm_cycles": "rewards.gpm:CYCLES",
+    "rto_credit": "tokens.rto:CREDIT",
+    "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
 }
+
+
+class _Claims(Mapping[str, Claim]):
+    """The claims by name, each imported when it is first asked for: some of them load a language model's library."""
+
+    def __getitem__(self, name: str) -> Claim:
+        module, record = HOMES[name].split(":")
+        return getattr(import_module(f"equipoise.claims.{module}"), record)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(HOMES)
+
+    def __len__(self) -> int:
+        return len(HOMES)
+
+
+CLAIMS: Mapping[str, Claim] = _Claims()
 
 
 def get(name: str) -> Claim:
     """The named claim. Raises KeyError naming the nearest for one that is not listed."""
-    if name not in CLAIMS:
-        near = get_close_matches(name, CLAIMS, n=1)
+    if name not in HOMES:
+        near = get_close_matches(name, HOMES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no claim {name!r}{hint} (known: {', '.join(CLAIMS)})")
+        raise KeyError(f"no claim {name!r}{hint} (known: {', '.join(HOMES)})")
     return CLAIMS[name]

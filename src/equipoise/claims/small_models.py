@@ -30,11 +30,11 @@ Feed: TypeAlias = Callable[[Strategy], tuple[Comparisons, Mapping[str, Strategy]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearSoftmax:
-    """log pi(y|x) = log softmax_y( log ref(y|x) + phi(x, y) . theta ), theta [S, D], one for each copy.
+    """log pi(y|x) = log softmax_y( log ref(y|x) + phi(x, y) . theta ), theta [S, D], one per copy.
 
     reference    [S, X, A] log-probs of the policy at theta = 0.
     features     [S, X, A, D] phi; a leading 1 serves every copy.
-    contexts     C > 1 where a prompt's A columns are C contexts of A/C responses, each with a softmax of its own.
+    contexts     C > 1 where a prompt's A columns are C contexts of A/C responses, each with its own softmax.
     """
 
     reference: Float[Tensor, "S X A"]
@@ -43,7 +43,7 @@ class LinearSoftmax:
 
     @classmethod
     def tabular(cls, reference: Float[Tensor, "S X A"]) -> LinearSoftmax:
-        """A parameter of its own for every response of every prompt."""
+        """One parameter for every response of every prompt."""
         prompts, actions = reference.shape[1:]
         eye = torch.eye(prompts * actions, dtype=reference.dtype)
         return cls(reference=reference, features=eye.view(1, prompts, actions, -1))

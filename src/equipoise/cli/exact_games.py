@@ -1,8 +1,7 @@
-"""What the commands do beyond one call: playing exact games and checking data."""
+"""Several methods on one exact game, at one KL weight: what `equipoise play --json` prints."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import torch
 
-from equipoise.data.report import Report, check
 from equipoise.games import zoo
 from equipoise.games.fit import NotConverged
 from equipoise.games.load import load_game
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import METHODS, get
 from equipoise.play.method import Method
-from equipoise.run.config import ConfigError, resolve
+from equipoise.run.config import ConfigError
 from equipoise.worlds.table.play_game import equilibrium, play_game
 
 EVERY = "all"
@@ -34,9 +32,9 @@ def play(
     """Play methods on one game; the object that `equipoise play --json` prints. The name "all" means every method.
 
     A setting goes to every method that has a parameter of that name; one that no method has is an error. The methods
-    are compared on one game: a KL weight that is set, under the name that any of them has for it or as `tau`, is that
-    of every method whose own name for it is not set, and of the reported gap (`tau` before another name). If none is
-    set, the gap is reported at that of the first method that has one.
+    are compared on one game: a KL weight that is set, as `tau` or under any method's name for it, applies to every
+    method whose own name for it is not set, and to the reported gap (`tau` before another name). If none is set, the
+    gap is reported at the weight of the first method that has one.
 
     A method that cannot be played (parameters out of its range, an objective that needs lengths) is listed under
     "errors" with the reason, and the others are played. Where nothing is left to play this is the error raised.
@@ -98,21 +96,10 @@ def _configured(method: Method, settings: Mapping[str, Any], tau: float | None) 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Tensors of exact games are small: threads would mostly wait for each other. The old number comes back."""
+    """One thread for small tensors, where several would mostly wait for each other; the old number is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def check_data(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
-    """`equipoise data check`: the files read with the settings that a run would take."""
-    named = {f"data.{name.removeprefix('data.')}": value for name, value in settings.items()}
-    data = resolve("dpo", named).data
-    taken = {name.removeprefix("data."): getattr(data, name.removeprefix("data.")) for name in named}
-    unused = sorted(taken.keys() - inspect.signature(check).parameters.keys())
-    if unused:
-        raise ConfigError(f"data check makes no use of {', '.join(unused)}")
-    return check(files, model=model, **taken)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linprog
 
 from equipoise.core.dims import Payoff, PerPrompt, Strategy
 from equipoise.games.closed_form import best_response
@@ -33,6 +32,8 @@ def nash(game: PreferenceGame) -> TabularPolicy:
 
 
 def _maximin(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    from scipy.optimize import linprog  # slow to import, and of no use to the regularised game
+
     size = len(table)
     found = linprog(
         c=np.append(np.zeros(size), -1.0),

@@ -12,7 +12,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import expit
 
 from equipoise.core.dims import PerPrompt, Strategy
 from equipoise.games.closed_form import mirror_step
@@ -147,6 +146,8 @@ def _critic(share: Array, slope: Array, lam: Array, bound: float, f: Array, step
     projected back, with backtracking. Along the flat direction of a common shift a small ridge keeps the
     solve regular.
     """
+    from scipy.special import expit  # slow to import, and of use here alone
+
     tolerance = 1e-11 * (1 + lam)
     diagonal = np.arange(f.shape[1])
     reach = 2 * min(bound, 4.0)

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from equipoise.policy.files import whole
 from equipoise.report.figures import gap_axis, round_axis, series
+from equipoise.report.labels import label
 from equipoise.report.load import Estimate, Round, Run, load_run
 from equipoise.report.metrics import BY_NAME, duration, percent
 from equipoise.report.page import render_page, write_page
-from equipoise.report.style import CYCLE, FAINT, direct_labels, label, panels, render, styled
+from equipoise.report.style import CYCLE, FAINT, direct_labels, panels, render, styled
 
 COLUMNS = ("exact_win_rate", "exploitability", "kl", "win_rate")
 HEADINGS = ("exact\nwin rate", "exploitability", "KL\n(nats)", "win rate", "time")
@@ -121,7 +122,7 @@ def comparison_figure(runs: Sequence[Run], rows: Sequence[Compared]) -> Figure |
 
 
 def _bars(axes: Axes, rows: Sequence[Compared], colour: dict[str, str]) -> None:
-    """One dot and whisker per run, the value written beside it, one half marked."""
+    """One dot and whisker per run, the value written next to it, one half marked."""
     for height, row in enumerate(reversed(rows)):
         value, estimate = _rate(row) or 0.0, row.win_rate
         if estimate and estimate.low is not None and estimate.high is not None:

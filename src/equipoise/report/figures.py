@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from equipoise.policy.files import whole
+from equipoise.report.labels import label
 from equipoise.report.load import Estimate, Round, Run
 from equipoise.report.metrics import duration, percent, plain
 from equipoise.report.style import (
@@ -24,7 +25,6 @@ from equipoise.report.style import (
     ORANGE,
     SKY,
     direct_labels,
-    label,
     panels,
     render,
     styled,

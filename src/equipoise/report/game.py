@@ -1,4 +1,4 @@
-"""What `equipoise game` knows, as data: a game, or the verdicts that make one."""
+"""Analysis of a game, or of the verdicts that make one, as data: what `equipoise game` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a game: who beats whom, and beside it Nash weights and Bradley-Terry strengths."""
+"""Heat map of a preference game, with its Nash weights and Bradley-Terry strengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from equipoise.policy.files import whole
-from equipoise.report.style import BLUE, FAINT, INK, ORANGE, label, render, styled
+from equipoise.report.labels import label
+from equipoise.report.style import BLUE, FAINT, INK, ORANGE, render, styled
 
 WRITTEN = 12  # the most responses whose probabilities are written into the picture
 
@@ -26,7 +27,7 @@ def write_game_picture(report: Mapping[str, Any], path: Path) -> None:
 
 
 def game_picture(report: Mapping[str, Any]) -> Figure:
-    """Who beats whom, beside each row its Nash weight and its Bradley-Terry strength; one order for all three.
+    """Preference matrix, and next to each row its Nash weight and Bradley-Terry strength; one order for all three.
 
     Raises ValueError if the report holds several games.
     """

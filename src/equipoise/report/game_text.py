@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from equipoise.report.game import Report
-from equipoise.report.style import label
+from equipoise.report.labels import label
 
 
 def print_game(report: Report, console: Console) -> None:
@@ -19,7 +19,7 @@ def print_game(report: Report, console: Console) -> None:
         console.print(escape(prompts_line(report)), highlight=False)
     if len(report["games"]) > 1:
         console.print(overview(report["games"]))
-        console.print("one of them in full: --part NAME")
+        console.print("one game in full: --part NAME")
         return
     game, spread = report["games"][0], report["bootstrap"]
     for line in summary(game):
@@ -114,7 +114,7 @@ def responses(game: Report) -> Table:
 
 
 def in_columns(columns: dict[str, list[str]], order: Sequence[int]) -> Table:
-    """A row for each response, numbers to the right."""
+    """One row per response, numbers to the right."""
     shown = Table(title_justify="left")
     for name in columns:
         shown.add_column(name, justify="left" if name == "response" else "right")

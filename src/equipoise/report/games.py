@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from equipoise.policy.files import whole
-from equipoise.report.style import BLUE, CYCLE, FAINT, INK, direct_labels, label, panels, render, styled
+from equipoise.report.labels import label
+from equipoise.report.style import BLUE, CYCLE, FAINT, INK, direct_labels, panels, render, styled
 
 FLOOR = 1e-16  # gaps below are rounding; a gap of 0 is drawn here
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
-TOGETHER = 4  # so many methods share a panel; of more, each has its own
+TOGETHER = 4  # methods that share a panel; with more, each has its own
 COLUMNS = 5
 OTHERS = "#D4D4D4"
 STYLES: Mapping[str, Any] = {
@@ -31,7 +32,7 @@ def write_game_figure(result: Mapping[str, Any], path: Path) -> None:
     """Draw the object that `equipoise play --json` prints to a PNG, written whole or not at all.
 
     Gaps against the round on a log axis: solid the plain gap, dashed the regularised one. A few methods share a panel
-    and are named at the ends of their lines; of more, each has a panel of its own, before the others in grey. If
+    and are named at the ends of their lines; with more, each has its own panel, with the others in grey. If
     methods carry a "trajectory" (the strategies [3] of prompt 0, one per round) and the game has three responses, the
     simplex with each path too: hollow the start, filled the end, a cross the "nash" of the result, if given.
     Names are untrusted: they are shortened and never read as mathematics.
@@ -70,7 +71,7 @@ def _together(result: Mapping[str, Any]) -> Figure:
 
 
 def _apart(result: Mapping[str, Any]) -> Figure:
-    """A panel for each method, its path beneath it; the gaps share their axes."""
+    """One panel per method, its path beneath it; the gaps share their axes."""
     traces, tau = result["methods"], result.get("tau")
     heights = (1.35, 1.2) if _has_paths(result) else (1.5,)
     bands = -(-len(traces) // COLUMNS)

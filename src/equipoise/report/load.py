@@ -1,4 +1,4 @@
-"""Read a run folder into one typed record. All of it is untrusted; what is missing is noted, not guessed."""
+"""Run folder -> one typed record. Its files are untrusted; what is missing is noted, not guessed."""
 
 from __future__ import annotations
 

@@ -1,19 +1,33 @@
-"""The guide to methods on the console: the list by what methods need, and one method in full."""
+"""The methods on the console: the list by data requirements, and one method in full."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from equipoise.core.objectives.catalog import Confidence
-from equipoise.play.method import Method
-from equipoise.report.guide import CONFIDENCE, entry, grouped, row_of
+Entry: TypeAlias = Mapping[str, Any]  # what the guide says of one method
 
-SHORT: Mapping[Confidence, str] = {
+Need = Literal["pairs", "unary", "lists", "scores", "online"]
+NEEDS: Mapping[Need, str] = {
+    "pairs": "Recorded pairs: a chosen and a rejected response",
+    "unary": "Recorded single responses, with a thumb up or down",
+    "lists": "Recorded lists or trees of responses, in an order",
+    "scores": "Recorded responses with scores",
+    "online": "Prompts and an oracle for responses",
+}
+
+# confidence in a formula: the grade and its meaning, then its word in the list
+CONFIDENCE: Mapping[str, str] = {
+    "verified in code": "read in the authors' code or in a major library's",
+    "paper's text": "read in the paper or in a detailed account of it",
+    "recalled": "from general knowledge of the paper, not read again",
+    "derived": "worked out here from stated definitions, the paper's own not being to be had; tested against them",
+}
+SHORT: Mapping[str, str] = {
     "verified in code": "code",
     "paper's text": "text",
     "recalled": "recalled",
@@ -21,20 +35,38 @@ SHORT: Mapping[Confidence, str] = {
 }
 
 
-def print_methods(methods: Sequence[Method], console: Console) -> None:
-    """One line each, under what they need."""
+def chosen(methods: Iterable[Entry], need: str | None = None, reference_free: bool = False) -> list[Entry]:
+    """The methods of a data need, all or those that read no frozen policy. Raises ValueError for another need."""
+    if need is not None and need not in NEEDS:
+        raise ValueError(f"unknown data need {need!r} (known: {', '.join(NEEDS)})")
+    return [e for e in methods if need in (None, e["need"]) and (e["reference_free"] or not reference_free)]
+
+
+def grouped(methods: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """The methods under their headings: by data need, the online ones also by the policy they converge to."""
+    groups: dict[str, list[Entry]] = {}
+    for need, title in NEEDS.items():
+        mine = [e for e in methods if e["need"] == need]
+        for aim in dict.fromkeys(e["aim"] for e in mine):
+            heading = f"{title}, towards {aim}" if aim else title
+            groups[heading] = [e for e in mine if e["aim"] == aim]
+    return groups
+
+
+def print_methods(methods: Sequence[Entry], console: Console) -> None:
+    """One line for every method, grouped by data requirements."""
     if not methods:
-        console.print("no method is like that")
+        console.print("no method matches")
         return
-    fixed = {"name": max(len(m.name) for m in methods), "paper": 10, "ref": 4, "formula": 8}
+    fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10, "ref": 4, "formula": 8}
     spare = console.width - sum(fixed.values()) - 6  # a space after each column
     columns = {"name": fixed["name"], "title": spare * 4 // 9, "bounded": spare - spare * 4 // 9, **fixed}
     for heading, group in grouped(methods).items():
         table = Table(title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
         for column, width in columns.items():
             table.add_column(column, width=width, no_wrap=True, overflow="ellipsis")
-        for m in group:
-            table.add_row(*map(escape, line(m)))
+        for e in group:
+            table.add_row(*map(escape, line(e)))
         console.print(table, "")
     grades = "; ".join(f"{word}: {CONFIDENCE[grade]}" for grade, word in SHORT.items())
     console.print(
@@ -44,27 +76,25 @@ def print_methods(methods: Sequence[Method], console: Console) -> None:
     )
 
 
-def line(m: Method) -> tuple[str, ...]:
+def line(e: Entry) -> tuple[str, ...]:
     """A method's cells in the list."""
-    found = row_of(m.objective)
-    title = m.title if m.status == "stable" else f"({m.status}) {m.title}"
-    bounded = found[1].bounded if found else ""
-    return m.name, title, bounded, m.paper, "" if m.anchors else "free", SHORT[m.confidence]
+    title = e["title"] if e["status"] == "stable" else f"({e['status']}) {e['title']}"
+    free = "free" if e["reference_free"] else ""
+    return e["name"], title, e["bounded"], e["paper"], free, SHORT[e["confidence"]]
 
 
-def print_method(method: Method, console: Console) -> None:
-    """The four choices, the formula, and what is known of them."""
-    e = entry(method)
+def print_method(e: Entry, console: Console) -> None:
+    """One method in full: its four choices, formula, defaults, limits and evidence."""
     say = _Printer(console)
     console.print(f"[bold]{escape(e['title'])}[/bold]", highlight=False)
     say.field("paper", f"https://arxiv.org/abs/{e['paper']}" if e["paper"] else "none")
     say.field("needs", e["needs"])
     say.field("status", e["status"])
-    say.field("confidence", f"{e['confidence']}: {CONFIDENCE[method.confidence]}")
+    say.field("confidence", f"{e['confidence']}: {CONFIDENCE[e['confidence']]}")
     console.print()
-    say.field("players", _with_source(e["players"], e["players_source"]))
+    say.field("players", sourced(e["players"], e["players_source"]))
     say.field("oracle", e["oracle"])
-    say.field("pairing", _with_source(e["pairing"], e["pairing_source"]))
+    say.field("pairing", sourced(e["pairing"], e["pairing_source"]))
     say.field("objective", f"{e['objective']}; {anchors(e)}")
     say.field("update", f"{e['update']}; {e['rounds']} rounds")
     console.print(f"\n{escape(e['formula'])}\n", highlight=False, soft_wrap=True)
@@ -93,11 +123,12 @@ class _Printer:
             self.field(name, value)
 
 
-def _with_source(choice: str, source: str) -> str:
+def sourced(choice: str, source: str) -> str:
+    """A choice and where it comes from, where that is recorded."""
     return f"{choice} ({source})" if source else choice
 
 
-def anchors(e: dict[str, Any]) -> str:
+def anchors(e: Entry) -> str:
     """An entry's anchors in words."""
     named = ", ".join(f"{name} = {policy}" for name, policy in e["anchors"].items())
     return f"anchors {named}" if named else "no anchors: free of any frozen policy"

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from equipoise.report.style import label
+from equipoise.report.labels import label
 
 SHOWN_ROUNDS = 12
 FEW_PROMPTS = 8  # policies of more prompts are not printed: figures over all prompts are
@@ -59,7 +59,7 @@ def side_by_side(methods: Mapping[str, Mapping[str, Any]]) -> Group:
     table = _table("method", *(str(rounds[i]) for i in at), *ends.values())
     for name, trace in methods.items():
         table.add_row(name, *(_short(trace[gap][i]) for i in at), *(_short(trace[key][-1]) for key in ends))
-    return Group(f"{gap} after so many rounds; {' and '.join(ends.values())} after the last", table)
+    return Group(f"{gap} by number of rounds; {' and '.join(ends.values())} after the last", table)
 
 
 def over_prompts(methods: Mapping[str, Mapping[str, Any]]) -> Group:

@@ -27,19 +27,19 @@ A_NAME = re.compile(r"[A-Za-z][\w+-]*")
 
 
 def named() -> dict[str, Structure]:
-    """Every structure that has a name."""
+    """The named structures."""
     return {name: entry.structure for name, entry in STRUCTURES.items()}
 
 
 def explain(
     asked: str, given: str | None = None, also: str | None = None, against: Sequence[str] = ()
 ) -> Report:
-    """What is known of a loss by name, or of a formula P with its P_C (given) and P_A (also).
+    """The explanation of a loss by name, or of a formula P with its P_C (given) and P_A (also).
 
     against   compare with the structures of these alone; by default with every structure that has a name.
 
-    Raises ValueError for a name nobody knows (with the nearest), an objective of which no structure is known, a formula
-    that cannot be read or that no row satisfies, and for given or also beside a name.
+    Raises ValueError for an unknown name (with the nearest), an objective without a known structure, a formula that
+    cannot be read or that no row satisfies, and for given or also together with a name.
     """
     others = {name: STRUCTURES[name].structure for name in map(structure_of, against)} or named()
     if not A_NAME.fullmatch(asked) or asked.lower() in ("true", "false"):
@@ -47,7 +47,9 @@ def explain(
         section = _section(YOURS, structure, others)
         return {"asked": asked, "kind": "formula", "structures": [section], "reading": None, "reason": None}
     if given is not None or also is not None:
-        raise ValueError(f"--given and --also belong to a formula; {asked!r} is a name and has its own")
+        raise ValueError(
+            f"--given and --also apply to formulas only: {asked!r} is a named loss and has its own"
+        )
     name = known(asked)
     if name in UNREAD:
         return {"asked": asked, "kind": "unread", "structures": [], "reading": None, "reason": UNREAD[name]}
@@ -65,7 +67,7 @@ def explain(
 def known(asked: str) -> str:
     """The name under which a loss is in the tables; a method stands for its objective.
 
-    Raises ValueError, naming the nearest, for names that nobody knows, and for objectives that are in no table.
+    Raises ValueError for an unknown name, with the nearest, and for an objective without a known structure.
     """
     if asked in READINGS or asked in STRUCTURES or asked in UNREAD:
         return asked
@@ -74,11 +76,11 @@ def known(asked: str) -> str:
         if name in READINGS or name in UNREAD:
             return name
     if asked in METHODS or asked in CATALOG:
-        raise ValueError(f"no structure of {asked!r} is known here; a formula can be explained instead")
+        raise ValueError(f"no logical structure is known for {asked!r}; a formula can be explained instead")
     names = [*READINGS, *STRUCTURES, *UNREAD, *METHODS, *CATALOG]
     near = get_close_matches(asked, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no loss is called {asked!r}{hint} (`equipoise explain all` lists them)")
+    raise ValueError(f"unknown loss {asked!r}{hint} (`equipoise explain all` lists them)")
 
 
 def structure_of(asked: str) -> str:
@@ -90,15 +92,15 @@ def structure_of(asked: str) -> str:
 
 
 def _objective(method: str) -> str:
-    """The row of the catalogue whose objective has the type, and of these most parameters, of the method's."""
+    """The catalogue row closest to the method's objective: of the same type, with the most parameters in common."""
     objective = METHODS[method].objective
     rows = {name: built for name, row in CATALOG.items() if type(built := row.build()) is type(objective)}
 
-    def alike(name: str) -> int:
+    def shared_values(name: str) -> int:
         shared = fields(rows[name])  # type: ignore[arg-type]
         return sum(getattr(rows[name], f.name) == getattr(objective, f.name) for f in shared)
 
-    return max(rows, key=alike, default="")
+    return max(rows, key=shared_values, default="")
 
 
 def _reading(name: str, reading: Reading) -> Report:

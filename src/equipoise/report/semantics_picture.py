@@ -1,4 +1,4 @@
-"""The landscape of losses: who is stronger than whom, every loss with its truth table."""
+"""The landscape of losses: a graph of which loss is stronger than which, with their truth tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
 from equipoise.policy.files import whole
+from equipoise.report.labels import label
 from equipoise.report.semantics import Report
-from equipoise.report.style import BLUE, FAINT, INK, ORANGE, PURPLE, label, render, styled
+from equipoise.report.style import BLUE, FAINT, INK, ORANGE, PURPLE, render, styled
 
 COLOUR: Mapping[str, str] = {"win": BLUE, "lose": ORANGE, "both": PURPLE, "ignored": "#E6E6E6"}
 LETTER: Mapping[str, str] = {"win": "W", "lose": "L", "both": "B", "ignored": ""}

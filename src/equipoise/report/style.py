@@ -68,12 +68,6 @@ def render(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def label(text: str, limit: int = 28) -> str:
-    """Untrusted text as a short one-line label."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def direct_labels(
     axes: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float = 0.075, offset: float = 6
 ) -> None:

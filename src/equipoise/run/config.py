@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from equipoise.methods.index import get
-from equipoise.play.method import Method
+if TYPE_CHECKING:
+    from equipoise.play.method import Method
 
 
 class ConfigError(ValueError):
@@ -171,6 +171,8 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
+    from equipoise.methods.index import get  # which loads PyTorch; the settings alone do without
+
     try:
         method = get(method_name)
     except KeyError as error:

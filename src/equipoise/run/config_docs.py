@@ -25,7 +25,7 @@ name. A run folder keeps the resolved settings in `config.yaml`, which `--config
 
 
 def markdown() -> str:
-    """The whole page: one table for each section, and what each method sets for itself."""
+    """The whole page: one table per section, and the settings of each method."""
     fields = RunConfig.model_fields
     sections = {name: f.default for name, f in fields.items() if isinstance(f.default, BaseModel)}
     lines = [INTRODUCTION, *_table("General", "", {n: f for n, f in fields.items() if n not in sections})]

@@ -1,18 +1,23 @@
-"""The pages of all methods, from the methods themselves: `python -m equipoise.run.methods_docs` writes them."""
+"""Everything that is written from the live methods and claims: `python -m equipoise.run.methods_docs` writes it.
+
+The pages of all methods under docs/methods, and the file from which `equipoise methods` and `equipoise claims` print.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from equipoise.claims.index import CLAIMS
 from equipoise.games import zoo
 from equipoise.games.fit import NotConverged
 from equipoise.methods.index import METHODS
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.report.guide import CONFIDENCE, entry, grouped
-from equipoise.report.methods import anchors, line, short
+from equipoise.report import stored
+from equipoise.report.guide import entry
+from equipoise.report.methods import CONFIDENCE, Entry, anchors, grouped, line, short, sourced
 from equipoise.worlds.table.play_game import play_game
 
 DOCS = Path("docs/methods")
@@ -38,10 +43,21 @@ How sure we are of a formula (docstrings and notes write the last two as RECALLE
 """
 
 
+def guide() -> str:
+    """The stored guide: every method's entry, and every claim's sentence."""
+    claims = [{"name": c.name, "sentence": c.sentence, "paper": c.paper} for c in CLAIMS.values()]
+    return stored.text(entries(), claims)
+
+
+def entries() -> list[dict[str, Any]]:
+    """The entries of all methods."""
+    return [entry(m) for m in METHODS.values()]
+
+
 def index() -> str:
-    """docs/methods/reference.md: one line for each method, under what it needs."""
+    """docs/methods/reference.md: one line per method, grouped by data requirements."""
     lines = [INTRODUCTION, *(f"- **{grade}**: {words}." for grade, words in CONFIDENCE.items()), ""]
-    for heading, methods in grouped(METHODS.values()).items():
+    for heading, methods in grouped(entries()).items():
         rows = []
         for name, title, bounded, paper, free, formula in map(line, methods):
             rows.append((f"[{name}](reference/{name}.md)", title, bounded, _paper(paper), free, formula))
@@ -51,7 +67,7 @@ def index() -> str:
 
 
 def page(method: Method) -> str:
-    """docs/methods/reference/NAME.md: everything the guide says of one method."""
+    """docs/methods/reference/NAME.md: the reference entry of one method."""
     e = entry(method)
     status = "" if e["status"] == "stable" else f" Status: **{e['status']}**."
     needs = f"Needs {e['needs']}.{' Reads no frozen policy.' if e['reference_free'] else ''}{status}"
@@ -79,10 +95,7 @@ def _paper(paper: str) -> str:
     return f"[{paper}](https://arxiv.org/abs/{paper})" if paper else ""
 
 
-def _choices(e: Mapping[str, Any]) -> list[str]:
-    def sourced(choice: str, source: str) -> str:
-        return f"{choice} ({source})" if source else choice
-
+def _choices(e: Entry) -> list[str]:
     rounds = f"{e['rounds']} round{'s' if e['rounds'] > 1 else ''}"
     rows = [
         ("players", sourced(e["players"], e["players_source"])),
@@ -93,8 +106,8 @@ def _choices(e: Mapping[str, Any]) -> list[str]:
     return _table(("axis", "choice"), rows)
 
 
-def _defaults(method: Method, e: Mapping[str, Any]) -> list[str]:
-    """A row for each parameter and setting, and what else the playground's runs set."""
+def _defaults(method: Method, e: Entry) -> list[str]:
+    """One row per parameter and setting, and further settings of the playground's runs."""
     small = {name.split(".")[-1]: v for name, v in method.playground.items() if name.startswith("objective.")}
     rows = []
     for name, default in e["defaults"].items():
@@ -132,7 +145,7 @@ def _refused(method: Method, exact: bool | None = None) -> str:
     return ""
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
@@ -143,8 +156,9 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def write(docs: Path = DOCS) -> None:
-    """Write every page, and remove those of methods that are no more."""
+def write(docs: Path = DOCS, guide_file: Path = stored.FILE) -> None:
+    """Write the guide and every page, and remove the pages of methods that are no more."""
+    guide_file.write_text(guide(), encoding="utf-8")
     current = pages()
     for old in docs.glob("reference/*.md"):
         if old.relative_to(docs) not in current:

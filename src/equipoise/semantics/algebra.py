@@ -1,4 +1,4 @@
-"""Counts as polynomials: from a ratio of polynomials to a structure, and from a structure to its closed form.
+"""Multilinear polynomials of counts: from a ratio of polynomials to a structure, and from it to its closed form.
 
 A polynomial that is linear in each probability is fixed by its values at the corners, where every probability is 0 or
 1: f(p) = sum over corners c of f(c) prod_i p_i^{c_i} (1 - p_i)^{1 - c_i}. Corners are rows of the truth table, so f is

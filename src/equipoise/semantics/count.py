@@ -1,4 +1,4 @@
-"""What a structure is worth: weighted model counting by enumeration, in log space.
+"""Weighted model counting by enumeration, in log space: the value of a structure.
 
 Atoms are independent: atom i holds with probability p_i. The weight of a row is the product of p_i or 1 - p_i over the
 atoms, WMC(S) the sum of the weights of the rows of S. In 1 - p a log p above -1e-6 counts as -1e-6.

@@ -77,7 +77,7 @@ NOT_BINDS = 6
 
 
 class Formula(ABC):
-    """What every formula can do. `str` gives what `parse` reads back; formulas are equal if written alike."""
+    """What every formula can do. `str` gives what `parse` reads back; formulas are equal if written in the same way."""
 
     binds: int = NOT_BINDS + 1
 

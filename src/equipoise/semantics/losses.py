@@ -1,4 +1,4 @@
-"""Two explicit tables: the structures that have a name, and what the objectives say in them.
+"""Named preference structures, and the reading of each objective in terms of them: two explicit tables.
 
 A name of the second table need not be in the catalogue: the table is what is known of a loss, implemented or not.
 """
@@ -248,11 +248,11 @@ READINGS: Mapping[str, Reading] = {
     "odpo": _one("dpo", note=f"the response of higher score is preferred, and its lead subtracted from log R; {BETA}"),
     "spo_degree": _one("dpo", note=f"the classifier of degrees is outside the logic; {BETA}"),
     "rorpo": Reading(
-        parts=(("lam", "orpo"), ("1", "sft")), note=f"the likelihood of the rationale is an atom of its own; {MEANS}"
+        parts=(("lam", "orpo"), ("1", "sft")), note=f"the likelihood of the rationale is a separate atom; {MEANS}"
     ),
-    "rsimpo": _one("cpo", note=f"as simpo; the likelihood of the rationale is an atom of its own; {MEANS}; {BETA}"),
+    "rsimpo": _one("cpo", note=f"as simpo; the likelihood of the rationale is a separate atom; {MEANS}; {BETA}"),
     "rdpo_rationale": _one(
-        "dpo", note=f"the likelihood of the rationale is a formula of its own, on an atom of its own; {BETA}"
+        "dpo", note=f"the likelihood of the rationale is a separate formula, on a separate atom; {BETA}"
     ),
     "d2o": _one("dpo", note="of an own sample in place of w, alpha and beta being powers of the ratios (exact at 1)"),
     "wpo": _one("dpo", note=f"its default; any pair loss may stand there, times a weight outside the logic; {BETA}"),
@@ -322,12 +322,12 @@ READINGS: Mapping[str, Reading] = {
     # one response against the reference
     "npo": _one("npo", note="weight 2/beta; beta multiplies log R outside the logic; a retain set is sft"),
     "npo_rt": Reading(parts=(("1", "npo"), ("retain", "sft")), note="as npo; sft is of the responses to retain"),
-    "npo_kl": _one("npo", note="as npo; what is retained is held to the reference's laws, outside the logic"),
+    "npo_kl": _one("npo", note="as npo; what is retained is held to the reference's distributions, outside the logic"),
     "gradient_ascent": _one("npo", link="bare", note="npo as beta goes to 0; a retain set is sft"),
     "simnpo": _one("simnpo", note=f"weight 2/beta, {MEANS}; beta multiplies log R and gamma is subtracted"),
     "bco": Reading(
         parts=(("1 if up", "raise"), ("1 if down", "npo")),
-        note="each example is a formula of its own; the shift delta moves log R outside the logic",
+        note="each example is a separate formula; the shift delta moves log R outside the logic",
     ),
     "bco_pair": Reading(parts=(("1", "raise"), ("1", "npo")), note=BETA, exact={"beta": 1.0}),
     "nca_pair": Reading(
@@ -338,13 +338,13 @@ READINGS: Mapping[str, Reading] = {
     "kto": Reading(
         parts=(("lambda_D if desirable", "raise"), ("lambda_U if undesirable", "npo")),
         link="linear",
-        note="not one structure of a pair: each example is a formula of its own, and its link is no logarithm. The "
+        note="not one structure of a pair: each example is a separate formula, and its link is no logarithm. The "
         "reference point z0 moves log R outside the logic",
     ),
     "apo_zero_unpaired": Reading(
         parts=(("desirable", "raise"), ("undesirable", "npo")),
         link="linear",
-        note=f"each example is a formula of its own; {BETA}",
+        note=f"each example is a separate formula; {BETA}",
     ),
     "apo_zero": Reading(parts=(("1", "raise"), ("1", "npo")), link="linear", note=BETA, exact={"beta": 1.0}),
     "apo_down": Reading(parts=(("1", "dpo"), ("1", "hold")), link="linear", note=BETA, exact={"beta": 1.0}),
@@ -368,7 +368,7 @@ UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
     "spa": "how soft a label is depends on the margin itself: dpo where it is clear, cdpo where it is not",
-    "aot": "the margins of a batch are sorted: no comparison has a formula of its own",
+    "aot": "the margins of a batch are sorted: no comparison has its own formula",
     "aot_unpaired": "as aot, of single responses",
     "f_dpo": NO_RATIO,
     "f_dpo_forward_kl": NO_RATIO,

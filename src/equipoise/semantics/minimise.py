@@ -1,4 +1,4 @@
-"""The shortest formula for a set of rows, among the forms that people read."""
+"""Formula minimisation: the shortest readable formula for a set of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas typed by people: a recursive-descent parser that points at what it cannot read."""
+"""Recursive-descent parser of formulas; its errors point at the character that it cannot read."""
 
 from __future__ import annotations
 

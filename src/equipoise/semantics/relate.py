@@ -1,7 +1,7 @@
-"""How two losses compare: by what they say, and where that does not decide, by what they are worth.
+"""Order of two losses: by the formulas they stand for and, where that does not decide, by their values.
 
-By what they say: if W1 is in W2 and Z2 in Z1, then WMC(W1) <= WMC(W2) and WMC(Z2) <= WMC(Z1) for all probabilities,
-so L1 >= L2: the first is the stronger. By what they are worth: L1 >= L2 is WMC(W2) WMC(Z1) - WMC(W1) WMC(Z2) >= 0. The
+By formula: if W1 is in W2 and Z2 in Z1, then WMC(W1) <= WMC(W2) and WMC(Z2) <= WMC(Z1) for all probabilities,
+so L1 >= L2: the first is the stronger. By value: L1 >= L2 is WMC(W2) WMC(Z1) - WMC(W1) WMC(Z2) >= 0. The
 product of the weights of rows r and s is prod_i p_i^{k_i} (1 - p_i)^{2 - k_i} with k = r + s, a positive function, and
 those of different k are linearly independent. So the difference is an integer for each k: all 0 means equal for every
 probability, none negative means never negative, and a sign change is proved by two points where it shows.

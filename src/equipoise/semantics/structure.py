@@ -1,4 +1,4 @@
-"""Preference structures: which rows of the truth table win, which lose, which do both and which are not looked at."""
+"""Preference structures: the rows of the truth table that win, lose, count both ways, or are ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mark = Literal["win", "lose", "both", "ignored"]
 
 @dataclass(frozen=True)
 class Structure:
-    """What a loss says: a formula, the rows in which it is judged, and those that count both ways.
+    """Preference structure of a loss: a formula, the rows in which it is judged, and those that count both ways.
 
         W = (P or P_A) and P_C,    Z = ((not P) or P_A) and P_C
 
@@ -69,7 +69,7 @@ class Structure:
         return Structure(self.core.swapped(), self.given.swapped(), self.also.swapped())
 
     def same_rows(self, other: Structure) -> bool:
-        """Whether both mark every row alike."""
+        """Whether both mark every row in the same way."""
         return (self.win, self.lose) == (other.win, other.lose)
 
     @property

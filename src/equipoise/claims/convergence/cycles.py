@@ -1,4 +1,4 @@
-"""The two three-response cycles that the claims on convergence share, and what a method's rounds make of them."""
+"""The two three-response cycles of the claims on convergence, and a method's policies on them, round by round."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def table(parameters: list[Tensor]) -> Strategy:
 
 
 def network(parameters: list[Tensor]) -> Strategy:
-    """Three layers of width WIDTH on a constant input, one network for each game."""
+    """Three layers of width WIDTH on a constant input, one network per game."""
     w1, b1, w2, b2, w3, b3 = parameters
     hidden = torch.tanh(w1.sum(dim=2) + b1)
     hidden = torch.tanh((w2 * hidden.unsqueeze(1)).sum(dim=2) + b2)

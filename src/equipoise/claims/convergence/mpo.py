@@ -18,7 +18,7 @@ STALLED = 1e-8  # distance of the gap from that of the regularised Nash policy
 
 @dataclass(frozen=True)
 class Run:
-    """MPO on one game with magnet strength alpha and step eta, the magnet moved every so many rounds."""
+    """MPO on one game with magnet strength alpha and step eta, the magnet moved every `every` rounds."""
 
     alpha: float
     eta: float

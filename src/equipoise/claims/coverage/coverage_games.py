@@ -22,7 +22,7 @@ COVERAGE = float(COVERED)  # C = 1/mu(best arm), up to the rare arms' share
 
 @dataclass(frozen=True)
 class Family:
-    """A game for each n: one best arm and two mediocre ones, well covered, and three bad arms, seldom seen.
+    """One game per n: one best arm and two mediocre ones, well covered, and three bad arms, seldom seen.
 
     rewards    n -> [A] Bradley-Terry rewards, the best arm first.
     share      n -> probability with which the data policy writes each bad arm.

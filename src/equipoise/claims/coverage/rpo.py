@@ -41,7 +41,7 @@ class Curve:
 
 
 def learn(batch: Batch, objective: Objective, beta: float, steps: int) -> Tensor:
-    """Probabilities [S, A]: Adam on beta log-ratios, one for each arm, kept in the box."""
+    """Probabilities [S, A]: Adam on beta log-ratios, one per arm, kept in the box."""
     start = batch.behaviour.log()
     model = LinearSoftmax(
         reference=start.unsqueeze(1),

@@ -22,6 +22,7 @@ from equipoise.claims.claim import (
     verdict,
 )
 from equipoise.claims.coverage import coverage_games as games
+from equipoise.core.dims import Strategy
 
 THEORY = -0.5
 SLACK = 0.1  # for the logarithms that O~ hides
@@ -90,7 +91,7 @@ def coverage(scale: Scale) -> Evidence:
 def against_n(family: games.Family, batch: games.Batch, plan: Plan) -> tuple[list[Curve], list[Curve]]:
     """Every method on one family, and the residuals of SPAC-T's saddles."""
 
-    def curve(method: str, policy: games.Strategy) -> Curve:
+    def curve(method: str, policy: Strategy) -> Curve:
         return Curve(family.name, method, batch.ns, batch.suboptimality(policy), batch.win_rate(policy))
 
     uniform, behaviour = batch.start().probs(), batch.behaviour
@@ -133,7 +134,7 @@ def own_against_t(plan: Plan) -> Curve:
 
 
 def stacked(
-    game: str, method: str, x: tuple[int, ...], batch: games.Batch, policies: Sequence[games.Strategy]
+    game: str, method: str, x: tuple[int, ...], batch: games.Batch, policies: Sequence[Strategy]
 ) -> Curve:
     lost = np.hstack([batch.suboptimality(policy) for policy in policies])
     return Curve(game, method, x, lost, np.hstack([batch.win_rate(policy) for policy in policies]))
@@ -200,7 +201,7 @@ def slopes_table(curves: Sequence[Curve], rounds: Sequence[Curve]) -> Table:
 
 def means_table(family: games.Family, curves: Sequence[Curve]) -> Table:
     mine = [curve for curve in curves if curve.game == family.name]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for curve in mine:
         mean, low, _ = interval(curve.lost)
         rows.append(
@@ -235,7 +236,7 @@ def at_some_t(by: Mapping[tuple[str, str], Curve], method: str) -> str:
 
 
 def residual_table(residuals: Sequence[Curve]) -> Table:
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (left.game, left.method, *map(float, left.lost.mean(axis=0) * np.sqrt(left.x))) for left in residuals
     ]
     return Table(

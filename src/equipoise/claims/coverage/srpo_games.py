@@ -41,7 +41,7 @@ METHODS = ("DPO", "IPO", SRPO, AFRESH)
 
 
 def objective(method: str, beta: float) -> Objective:
-    """beta is the weight of the KL in each of them, called tau in IPO."""
+    """beta: the KL weight of every loss, called tau in IPO."""
     if has_improver(method):
         return Srpo(beta=beta, alpha=ALPHA)
     return Dpo(beta=beta) if method == "DPO" else Ipo(tau=beta)
@@ -58,7 +58,7 @@ def kernel(method: str, reference: Strategy) -> Tensor:
 
 
 def revised(roles: Roles) -> list[Strategy]:
-    """pi, pi pid, pi pid pid, ...: the law of the answer after 0 .. REVISIONS revisions, [X, A] each."""
+    """pi, pi pid, pi pid pid, ...: the distribution of the answer after 0 .. REVISIONS revisions, [X, A] each."""
     laws = [roles.generator.exp()]
     for _ in range(REVISIONS):
         laws.append(torch.einsum("xz,xzy->xy", laws[-1], roles.improver.exp()))
@@ -172,7 +172,7 @@ def make_prompts(seeds: int, count: int, shift: float, stream: int) -> Prompts:
 
 
 def sampled(prompts: Prompts, pairs: int) -> Comparisons:
-    """`pairs` labelled pairs of distinct uniform responses for each prompt."""
+    """`pairs` labelled pairs of distinct uniform responses per prompt."""
     game = PreferenceGame(prompts.preference.flatten(0, 1))
     return enumerate_data(offline.sample_pairs(game, game.initial(), pairs, seed=19).counts)
 

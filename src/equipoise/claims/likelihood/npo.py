@@ -1,4 +1,4 @@
-"""NPO (2404.05868): how fast a forgotten response's likelihood runs away, beside gradient ascent."""
+"""NPO (2404.05868): how fast a forgotten response's likelihood runs away, compared with gradient ascent."""
 
 from __future__ import annotations
 

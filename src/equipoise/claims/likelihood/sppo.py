@@ -1,7 +1,7 @@
-"""SPPO (2405.00675): what its pointwise loss does to the log-prob of the chosen response, beside DPO and IPO.
+"""SPPO (2405.00675): what its pointwise loss does to the log-prob of the chosen response, compared with DPO and IPO.
 
 A log-linear policy pi ~ ref exp(theta . phi(x, y)) whose parameters all prompts share, trained on one pair for each
-prompt, the best against the worst of five samples; beside it a table, where no two responses share a parameter.
+prompt, the best against the worst of five samples; and a table, where no two responses share a parameter.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Path:
 
 
 def draw(seeds: int) -> World:
-    """Five samples of the reference for each prompt, labelled by a Bradley-Terry judge; best and worst of them."""
+    """Five samples of the reference per prompt, labelled by a Bradley-Terry judge; best and worst of them."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:

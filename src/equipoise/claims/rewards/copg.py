@@ -34,7 +34,7 @@ LEARNERS: Mapping[str, Objective] = {
     "no KL": Copg(beta=0.0),
 }
 
-Laws: TypeAlias = tuple[Strategy, ...]  # [S, A] probabilities, one for each response of a group
+Laws: TypeAlias = tuple[Strategy, ...]  # [S, A] probabilities, one per response of a group
 Sampled: TypeAlias = tuple[
     Array, npt.NDArray[np.bool_]
 ]  # KL of each bandit, and whether all of it was compared
@@ -113,7 +113,7 @@ def course(objective: Objective, bandits: Bandits, laws: Laws | None, at: list[i
 
 
 def compared(rows: Comparisons, bandits: int) -> npt.NDArray[np.bool_]:
-    """Whether every response of a bandit stands in some group beside another one, [S]."""
+    """Whether every response of a bandit stands in some group with another one, [S]."""
     differs = (rows.responses != rows.responses[:, :1]).any(dim=1)
     seen = torch.zeros(bandits, ARMS, dtype=torch.bool)
     seen[rows.prompts[differs].unsqueeze(1), rows.responses[differs]] = True

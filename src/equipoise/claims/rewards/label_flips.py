@@ -99,7 +99,7 @@ def population(world: World, loss: str, rate: float) -> Array:
 
 
 def sample(world: World, pairs: int, rate: float) -> Comparisons:
-    """`pairs` labelled pairs for each copy, prompts and responses drawn evenly; the same for every loss."""
+    """`pairs` labelled pairs per copy, prompts and responses drawn evenly; the same for every loss."""
     copies = len(world.reward)
     rng = np.random.default_rng([pairs, round(100 * rate)])
     first, second = torch.triu_indices(ARMS, ARMS, offset=1)

@@ -1,4 +1,4 @@
-"""RSO (2309.06657): whose responses rejection sampling accepts, and what pairs of them are worth."""
+"""RSO (2309.06657): rejection sampling: the distribution of accepted responses, and the value of pairs of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = 32  # of each prompt, where they are few
 BETA = 0.5  # of the sampler, and gamma of the loss: both seek pi_ref exp(r/beta)/Z
 PROMPTS, ARMS, FEATURES = 4, 24, 6  # of the small models; features are shared by the prompts
 CANDIDATES, SAMPLES = 64, 8  # the paper's
-NEAR = 2.0  # times the noise of the sample that the first accepted response's law may be off
+NEAR = 2.0  # times the noise of the sample that the first accepted response's distribution may be off
 COUNTS = (8, 16, 32, 64, 128, 256)  # candidates
 RSO, BEST, FIRST = "rejection sampling", "best of all", "reference (SFT)"
 TEMPERATURES: Mapping[str, float] = {
@@ -37,7 +37,7 @@ class Laws:
     """Total variation between accepted responses and the target, by rule: [games, len(COUNTS)].
 
     first    the first accepted one's;   all    that of all `SAMPLES`, taken together.
-    noise    [games] what the first one's would be if it had the target's law.
+    noise    [games] what the first one's would be if it had the target distribution.
     """
 
     first: Mapping[str, Array]
@@ -47,7 +47,7 @@ class Laws:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """[copies] of each pair law: E P(y beats y') over the reference, and E r - beta KL less the reference's."""
+    """[copies], per distribution of pairs: E P(y beats y') over the reference, E r - beta KL less the reference's."""
 
     win: Array
     value: Array
@@ -92,7 +92,7 @@ def accepted(reward: Array, beta: float, rng: np.random.Generator) -> npt.NDArra
 
 
 def trained(copies: int, steps: int) -> dict[str, dict[str, Trained]]:
-    """Models fitted to pairs of each law, by setting: too small for the reward and all pairs, or few pairs.
+    """Models fitted to each distribution of pairs, by setting: too small for the reward and all pairs, or few pairs.
 
     Where the pairs lie decides which errors are made: by the fit of a small model, or by few labels, drawn from P.
     """
@@ -144,7 +144,7 @@ def scored(
 
 
 def noise(target: Array, draws: int) -> float:
-    """Expected total variation between a law and the shares of so many draws from it (normal approximation)."""
+    """Expected total variation between a distribution and the shares of `draws` samples (normal approximation)."""
     return float(np.sqrt(2 * target * (1 - target) / (np.pi * draws)).sum() / 2)
 
 

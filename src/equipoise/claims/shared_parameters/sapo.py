@@ -1,7 +1,7 @@
 """SAPO against SPIN (2405.20830): what the moving average and the segments do to self-play towards data.
 
 Responses are all sequences of L tokens over two words, so every segment, every pair and every gradient is exact. The
-data's law and the start are random token policies; how far the policy is from the data is KL(p_data || pi).
+data's distribution and the start are random token policies; how far the policy is from the data is KL(p_data || pi).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class TokenWorld(SharedWorld):
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
         assert isinstance(by, str)
-        law = segment_law(self.tree, state.policies[by].theta, longest).numpy()
-        share = law[rows.responses[:, 0]]
+        probs = segment_law(self.tree, state.policies[by].theta, longest).numpy()
+        share = probs[rows.responses[:, 0]]
         which, new = share.nonzero()
         written = rows.take(which).append(new[:, None], by)
         return replace(written, weight=written.weight * share[which, new])
@@ -65,7 +65,7 @@ class TokenWorld(SharedWorld):
 def segment_law(tree: TokenTree, logits: Tensor, longest: int) -> Payoff:
     """[A, A] probability that a response becomes another when a segment of it is rewritten; rows sum to 1.
 
-    The law of `policy.segments`: g = min(longest, L) tokens from k ~ Uniform{0, .., max(0, L - 3 - g)} on.
+    As in `policy.generation.segment_rewrite`: g = min(longest, L) tokens from k ~ Uniform{0, .., max(0, L - 3 - g)} on.
     """
     tokens = torch.tensor(tree.responses)
     size, length = tokens.shape

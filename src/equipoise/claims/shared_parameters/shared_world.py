@@ -36,7 +36,7 @@ class Shared:
 class SharedWorld(TableWorld):
     """A table world whose policies are `Shared`.
 
-    steps, pace   a fit is so many gradient steps of that size; a `descend` is one, of its own rate.
+    steps, pace   a fit is `steps` gradient steps of size `pace`; a `descend` is one step, at its own rate.
     """
 
     steps: int = 1

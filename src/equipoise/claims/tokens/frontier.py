@@ -42,7 +42,7 @@ def climb(
     rate: float,
     beside: nn.Module | None = None,
 ) -> Climb:
-    """Adam on the summed losses of the copies, [seeds], from the reference on; `beside` is trained along.
+    """Adam on the summed losses of the copies, [seeds], from the reference on; `beside` is an auxiliary module.
 
     truth    [seeds, A] the true score of every response.
     """

@@ -53,7 +53,7 @@ GAMES = ("one token", "a sum", "two must differ")
 
 @dataclass(frozen=True)
 class Setting:
-    """One game, with a teacher for each seed.
+    """One game, with one teacher per seed.
 
     reward, table   [seeds, A, L] and [seeds, S, V] the teacher's rewards, along responses and by prefix.
     target          pi*, to which both ways of paying lead.

@@ -6,7 +6,7 @@ changes in the other words costs KL and gains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ def reference(seeds: int) -> TokenPolicy:
 
 
 class Masks(nn.Module):
-    """The masks of SparsePO's own network for each seed; the state after a prefix is one-hot."""
+    """The masks of SparsePO's own network, one per seed; the state after a prefix is one-hot."""
 
     def __init__(self, seeds: int) -> None:
         super().__init__()
@@ -71,14 +71,15 @@ class Masks(nn.Module):
 
 def objective(name: str) -> Objective:
     """As the methods set them; a mask that is given has no norm to pay."""
-    if name in (DPO, TDPO1, TDPO2):
-        return {DPO: Dpo, TDPO1: Tdpo1, TDPO2: Tdpo2}[name](beta=BETA)
+    plain: dict[str, Callable[..., Objective]] = {DPO: Dpo, TDPO1: Tdpo1, TDPO2: Tdpo2}
+    if name in plain:
+        return plain[name](beta=BETA)
     norm = 0.0 if name == GIVEN else 0.0005
     return SparsePo(beta=BETA, l1_u=norm, l1_d=norm)
 
 
 def scores(policy: TokenPolicy, base: TokenPolicy, pairs: Pairs, mask: Tensor) -> Scores:
-    """All pairs of all seeds; mask [seeds, A, L] weighs log-ratios and divergences alike."""
+    """All pairs of all seeds; mask [seeds, A, L] weighs both log-ratios and divergences."""
     at = (torch.arange(len(pairs.responses))[:, None, None], pairs.responses)
     law, own = base.conditional(), policy.conditional()
     drift = (law.exp() * (law - own)).sum(dim=2, keepdim=True).expand_as(law)
@@ -137,7 +138,7 @@ def leak(pairs: Pairs) -> tuple[float, float]:
 def run(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (12, 80), "full": (40, 200)}[scale]
     sizes = {"quick": (PAIRS,), "full": SIZES}[scale]
-    found = {}
+    found: dict[tuple[str, int], Learnt] = {}
     for count in sizes:
         pairs = draw(seeds, count)
         found |= {(name, count): learn(pairs, name, steps) for name in LOSSES}

@@ -26,7 +26,7 @@ BASE = Dpo(beta=BETA)
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt, and what follows it: chosen, rejected, then whatever an objective reads beside them."""
+    """A prompt and its responses: chosen, rejected, then any further ones that an objective reads."""
 
     prompt: Ids
     texts: tuple[Response, ...]
@@ -83,7 +83,7 @@ class Playground:
 
 
 def scores(part: LiveScorer, rows: Sequence[Row], width: int, anchors: Tensor | None, pad: int) -> Scores:
-    """The first `width` texts of every row under the policy, with what the network beside it says."""
+    """The first `width` texts of every row under the policy, with the outputs of the auxiliary network."""
     batch = collate([row.prompt for row in rows], [row.texts[:width] for row in rows], pad)
     found = part(batch, [])
     logp = found.logp.sum(dim=1).unflatten(0, batch.shape)
@@ -107,7 +107,7 @@ def fit(
 ) -> LiveScorer:
     """Adam on batches of BATCH rows, drawn by one order for every objective of the same seed.
 
-    network    trained beside the policy at ten times its rate.        frozen    train the network alone.
+    network    trained jointly with the policy at ten times its rate.        frozen    train the network alone.
     """
     width, order = objective.candidates, _order(len(rows), steps, seed)
     part = LiveScorer(policy.scorer, network)

@@ -17,8 +17,8 @@ from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, T
 from equipoise.claims.tokens.frontier import Climb, ahead, climb, curve
 from equipoise.core.objectives import Dpo, Objective, Tpo
 from equipoise.core.scores import Scores, TokenScores
+from equipoise.core.step_weights import weights_of
 from equipoise.games import TabularPolicy, TokenPolicy, TokenTree
-from equipoise.policy.scoring.step_weights import weights_of
 
 TREE = TokenTree(words=("a", "b", "c"), length=4)
 LIST, LISTS, SIZES = 5, 40, (10, 40, 160)  # answers of a list, lists that are judged, numbers that are shown
@@ -128,7 +128,7 @@ def run(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (20, 80), "full": (200, 250)}[scale]
     sizes = {"quick": (LISTS,), "full": SIZES}[scale]
     world = draw(seeds)
-    found = {}
+    found: dict[tuple[str, int], Climb] = {}
     for count in sizes:
         lists = sample(world, count)
         found |= {(name, count): learn(world, lists, name, steps) for name in LOSSES}

@@ -1,6 +1,6 @@
 """D2O (2403.03419): what is left of a policy that learnt from dispreferred responses alone.
 
-One bad response for each prompt, and nobody says what is good. A loss is followed down its gradient flow from the
+One bad response per prompt, and no label of a good one. A loss is followed down its gradient flow from the
 reference, and policies are compared where the bad response has lost the same share of its likelihood: there only the
 rest can differ. Removing it alone would leave the rest's proportions as they were, KL 0.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from equipoise.core.objectives.base import batch_statistic_of
 from equipoise.core.scores import Scores
 from equipoise.games.expectation import scores
 from equipoise.worlds.text.derangement import derangement
+
+Indices = npt.NDArray[np.int64]
 
 PROMPTS, ARMS, FEATURES, SIZE = 40, 6, 6, 2.0  # SIZE: |theta*|
 BETA, RATE = 0.5, 0.05
@@ -110,10 +113,10 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """N labelled responses of each copy, an unrelated one beside each: prompts, label [S, N], responses [S, N, 2]."""
+    """N labelled responses of each copy, each with an unrelated one: prompts, label [S, N], responses [S, N, 2]."""
 
-    prompts: Array
-    responses: Array
+    prompts: Indices
+    responses: Indices
     label: Array
 
 
@@ -131,7 +134,7 @@ def draw(copies: int) -> World:
     )
 
 
-def _written(world: World, count: int, seed: int) -> tuple[Array, Array, Array]:
+def _written(world: World, count: int, seed: int) -> tuple[Indices, Indices, Array]:
     """(prompts, responses, rewards), [S, count] each; prompts evenly, responses by the reference."""
     rng, copies = np.random.default_rng(seed), len(world.reward)
     prompts = rng.integers(PROMPTS, size=(copies, count))
@@ -140,7 +143,7 @@ def _written(world: World, count: int, seed: int) -> tuple[Array, Array, Array]:
     return prompts, responses, world.reward.numpy()[np.arange(copies)[:, None], prompts, responses]
 
 
-def _beside_unrelated(prompts: Array, responses: Array, label: Array) -> Labels:
+def _beside_unrelated(prompts: Indices, responses: Indices, label: Array) -> Labels:
     """Each response with that of another prompt; the second column's prompt is the first's, as in `TableWorld`."""
     rng = np.random.default_rng(7)
     met = np.stack([derangement(row, rng.random(len(row))) for row in prompts])
@@ -160,7 +163,7 @@ def mislabelled(world: World, which: str) -> Labels:
 
 
 def imbalanced(world: World, up: int, down: int) -> Labels:
-    """So many thumbs of each kind, given by chance: up with probability sigma(reward)."""
+    """`up` and `down` thumbs, given by chance: up with probability sigma(reward)."""
     prompts, responses, reward = _written(world, 8 * (up + down), 2)
     label = np.random.default_rng(3).random(reward.shape) < 1 / (1 + np.exp(-reward))
     kept = np.stack([np.r_[np.flatnonzero(row)[:up], np.flatnonzero(~row)[:down]] for row in label])

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +35,9 @@ def odds_of_desirable(
     total = len(fitted) / 2
     w = np.concatenate([weight[rows] * total / weight[rows].sum() for rows in kinds])
     f, sign = features[fitted], 2 * label[fitted] - 1
+
+    from scipy.optimize import minimize  # a second of imports that every other method does without
+    from scipy.special import expit
 
     def loss(point: Floats) -> tuple[float, Floats]:
         margin = sign * (f @ point[:-1] + point[-1])

@@ -1,0 +1,43 @@
+"""`equipoise align`: train a language model with one method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equipoise.cli.options import Settings
+
+
+def align(
+    method: Annotated[str, typer.Argument(help="see `equipoise methods`")],
+    model: Annotated[str | None, typer.Option(help="checkpoint folder or hub name")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")] = None,
+    oracle: Annotated[
+        str | None, typer.Option(help="module:function, file.py:function, or a reward model's folder")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of the game")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; an existing one is resumed")] = None,
+    seed: Annotated[int | None, typer.Option(help="random seed of the whole run")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    set: Settings = None,
+) -> None:
+    """Align a language model; without --model and --data, play the built-in language game."""
+    from equipoise.report.compare import compare, print_table
+    from equipoise.run.config import parse_settings
+    from equipoise.run.session import align as call
+
+    run = call(
+        method,
+        model=model,
+        data=list(data) if data else None,
+        oracle=oracle,
+        rounds=rounds,
+        out=out,
+        seed=seed,
+        config=config,
+        settings=parse_settings(set or []),
+    )
+    print_table(compare([run.folder]))
+    print(f"report   {run.report}\nmodel    {run.checkpoint}")

@@ -1,0 +1,39 @@
+"""What the commands share: options that several of them take, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+Result = TypeVar("Result")
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE ...", help="settings by dotted or short name, several at a time"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+Seed = Annotated[int, typer.Option(help="random seed of the whole run")]
+
+
+def show(
+    result: Result,
+    as_json: bool,
+    text: Callable[[Result, Console], None],
+    *,
+    plain: Callable[[Result], Any] = lambda result: result,
+    picture: Path | None = None,
+) -> None:
+    """Print a result: `plain` of it as one JSON object, or `text` for people and where its picture was drawn."""
+    if as_json:
+        print(json.dumps(plain(result)))
+        return
+    text(result, Console())
+    if picture:
+        print(f"picture  {picture}")
