@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from equipoise.data.collate import Response, collate
 from equipoise.data.pack import PackedBatch, pack
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.kernels.attention import Unpackable, as_sequences, backward, forward
-from equipoise.policy.kernels.elementwise import ACTIVATIONS, fused
+from equipoise.policy.kernels.elementwise import ACTIVATIONS
 from equipoise.policy.kernels.segment_layout import Layout
 
 COMMON = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma")
@@ -222,36 +221,6 @@ def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch,
         policy = CausalPolicy(model, tokenizer)
     assert policy.scorer.blocks is None and policy.scorer.reach
     assert any("gradients differ" in r.getMessage() for r in caplog.records)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler to compile with"
-)
-def test_compiled_layers_agree(tiny, tokenizer):
-    policy = tiny("qwen3")  # whose heads have norms too
-    compiled = CausalPolicy(policy.model, tokenizer, compiled=True)
-    assert compiled.scorer.blocks is not None and compiled.scorer.blocks.compiled
-    assert compiled.path != policy.path  # so that their anchors are not taken for each other's
-    for seed, count in ((7, 3), (8, 1)):  # another number of tokens
-        prompts, groups = draw(seed, count=count)
-        reference = one_by_one(policy, prompts, groups)
-        logp = compiled.logprobs(pack(prompts, groups))[0]
-        assert off([logp], [reference]) < FLOAT32
-        assert off(gradients(compiled, logp), gradients(policy, reference)) < FLOAT32
-
-
-def test_layers_that_cannot_be_compiled_run_uncompiled(tiny, tokenizer, monkeypatch, caplog):
-    def broken(_):
-        raise RuntimeError("no compiler was found")
-
-    fused.cache_clear()
-    monkeypatch.setattr("torch.compile", broken)
-    policy = CausalPolicy(tiny().model, tokenizer, compiled=True)
-    assert policy.scorer.blocks is not None and not policy.scorer.blocks.compiled
-    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert lines == ["the model's layers are not compiled: RuntimeError: no compiler was found"]
-    fused.cache_clear()
 
 
 def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog):

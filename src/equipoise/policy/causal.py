@@ -29,14 +29,12 @@ class CausalPolicy:
     Raises ModelError when the model or tokenizer cannot be loaded.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, *, precision: str = "fp32", compiled: bool = False
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
         if precision not in ("fp32", "bf16"):
             raise ModelError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.scorer = Scorer(model, precision, compiled)
+        self.scorer = Scorer(model, precision)
         self.precision = precision
         self.budget = BUDGET  # tokens through the model at a time
         self._told = False  # that a sequence is longer than a window
@@ -52,7 +50,6 @@ class CausalPolicy:
         lora_rank: int = 0,
         lora_alpha: float | None = None,
         lora_targets: list[str] | None = None,
-        compiled: bool = False,
         seed: int = 0,
         device: str | torch.device | None = None,
     ) -> CausalPolicy:
@@ -76,7 +73,7 @@ class CausalPolicy:
         if lora_rank:
             model = _with_lora(model, lora_rank, lora_alpha or 2.0 * lora_rank, lora_targets, seed)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, precision=precision, compiled=compiled)
+        return cls(model.to(device), tokenizer, precision=precision)
 
     @property
     def device(self) -> torch.device:
@@ -100,9 +97,7 @@ class CausalPolicy:
     @property
     def path(self) -> str:
         """The kernels that score: a log-prob differs between them by rounding."""
-        blocks = self.scorer.blocks
-        compiled = ", compiled" * (blocks is not None and blocks.compiled)
-        return f"{self.device.type}, {'packed' if self.scorer.reach else 'rows'}{compiled}"
+        return f"{self.device.type}, {'packed' if self.scorer.reach else 'rows'}"
 
     @property
     def max_positions(self) -> int:

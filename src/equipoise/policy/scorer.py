@@ -24,7 +24,6 @@ from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
 from equipoise.policy.kernels.attention import NAME, attend, attending
 from equipoise.policy.kernels.decoder_layer import Blocks
-from equipoise.policy.kernels.elementwise import Bodies, fused
 from equipoise.policy.kernels.linear import Unusual
 from equipoise.policy.kernels.segment_layout import Layout
 
@@ -37,12 +36,11 @@ class Scorer(nn.Module):
     What the model allows is probed when it is loaded, not assumed from its name. Where its attention can read a packed
     row (`reach` > 0), prompts and responses are computed once and nothing is padded; else rows are. Where the head is
     a plain linear map (`linear_head`), only the states that predict scored tokens pass through it, in chunks; else the
-    model's own logits are used. Where its layers have the common shape (`blocks`), they run as `policy.block` has them,
-    and the last one computes no other states either; `compiled`, what they do between their products is fused. What is
-    lost is said once in the log.
+    model's own logits are used. Where its layers have the common shape (`blocks`), they run as those of
+    `kernels.decoder_layer`, and the last one computes no other states either. What is lost is said once in the log.
     """
 
-    def __init__(self, model: nn.Module, precision: str, compiled: bool = False) -> None:
+    def __init__(self, model: nn.Module, precision: str) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
@@ -50,7 +48,7 @@ class Scorer(nn.Module):
         if not self.linear_head:
             log.warning("the model's head is not a plain linear map: scoring through its full logits")
         self.blocks: Blocks | None = None
-        self.reach = self._reach(compiled)
+        self.reach = self._reach()
 
     def forward(self, batch: Batch, tokens: bool = False, collisions: bool = False) -> tuple[Tensor, ...]:
         """R = B * K summed response log-probs [R] in float64, and numbers of scored tokens [R].
@@ -102,26 +100,24 @@ class Scorer(nn.Module):
                     stack.enter_context(self.blocks.reading(layout, reading.kept))
             yield
 
-    def _reach(self, compiled: bool) -> int:
+    def _reach(self) -> int:
         """Tokens of the longest sequence that a packed row may hold; 0 where the model takes padded rows only.
 
-        Chooses `blocks` on the way: the first of their forms that the probe finds no fault with. Windows that it does
-        not fill are read from the configuration.
+        Chooses `blocks` on the way: kept if the probe finds no fault with them. Windows that it does not fill are read
+        from the configuration.
         """
         AttentionInterface.register(NAME, attend)
-        forms: list[Bodies | None] = [*[fused()] * compiled, Bodies(), None]
-        for bodies in forms:
-            try:
-                self.blocks = None if bodies is None else Blocks(backbone(self.model), bodies)
-                why = self._trouble()
-            except Unusual as error:
-                why = str(error)
-            if not why:
-                return _window(self.model)
-            if bodies == Bodies():
-                log.info("the model's layers run as transformers has them: %s", why)
-            elif bodies is not None:
-                log.warning("the model's layers are not compiled: %s", why)
+        try:
+            self.blocks = Blocks(backbone(self.model))
+            why = self._trouble()
+        except Unusual as error:
+            why = str(error)
+        if why:
+            log.info("the model's layers run as transformers has them: %s", why)
+            self.blocks = None
+            why = self._trouble()
+        if not why:
+            return _window(self.model)
         log.warning("the model takes no packed rows (%s): scoring through padded rows, which is slower", why)
         return 0
 

@@ -54,7 +54,6 @@ def build(
         lora_rank=config.model.lora_rank,
         lora_alpha=config.model.lora_alpha,
         lora_targets=config.model.lora_targets,
-        compiled=config.model.compile,
         seed=config.seed,
         device=accelerator.device,
     )

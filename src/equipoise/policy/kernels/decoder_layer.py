@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from equipoise.policy.kernels import attention
 from equipoise.policy.kernels.attention import Unpackable
-from equipoise.policy.kernels.elementwise import Bodies
+from equipoise.policy.kernels.elementwise import gated, gated_back, turned
 from equipoise.policy.kernels.linear import (
     Half,
     Map,
@@ -87,10 +87,6 @@ class Plan:
     layout: Layout
     kept: Tensor | None
 
-    @property
-    def bodies(self) -> Bodies:
-        return self.parts.first.bodies
-
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.width))
 
@@ -101,7 +97,7 @@ class Plan:
         """Queries and keys as the attention reads them."""
         if self.parts.q_norm is not None and self.parts.k_norm is not None:
             q, k = self.parts.q_norm(q), self.parts.k_norm(k)
-        return self.bodies.turned(q, self.at(cos), self.at(sin)), self.bodies.turned(k, cos, sin)
+        return turned(q, self.at(cos), self.at(sin)), turned(k, cos, sin)
 
 
 class _Layer(torch.autograd.Function):
@@ -125,7 +121,7 @@ class _Layer(torch.autograd.Function):
             y = parts.second(middle)
             gate, up = parts.gate(y), parts.up(y)
             del y
-            out = parts.down(plan.bodies.gated(gate, up, plan.activation)).to(middle.dtype).add_(middle)
+            out = parts.down(gated(gate, up, plan.activation)).to(middle.dtype).add_(middle)
         ctx.plan = plan
         ctx.save_for_backward(hidden, cos, sin, q, k, v, read, total, middle, gate, up, *tensors)
         return out
@@ -138,7 +134,7 @@ class _Layer(torch.autograd.Function):
         parts, wanted = plan.parts.with_tensors(tensors), Parts(*plan.parts.of(ctx.needs_input_grad[4:]))
 
         # the MLP
-        product, d_gate, d_up = plan.bodies.gated_back(gate, up, parts.down.back(grad, None), plan.activation)
+        product, d_gate, d_up = gated_back(gate, up, parts.down.back(grad, None), plan.activation)
         d_down = parts.down.slopes(product, grad, wanted.down)
         del product
         y = parts.second(middle)
@@ -153,8 +149,8 @@ class _Layer(torch.autograd.Function):
         d_read = plan.heads(parts.o.back(d_middle, None))
         given = (q, k) if parts.q_norm is None else plan.turns(q, k, cos, sin)
         d_q, d_k, d_v = attention.backward(d_read, *given, v, read, total, plan.layout, plan.scale)
-        d_q = plan.bodies.turned(d_q, plan.at(cos), -plan.at(sin))
-        d_k = plan.bodies.turned(d_k, cos, -sin)
+        d_q = turned(d_q, plan.at(cos), -plan.at(sin))
+        d_k = turned(d_k, cos, -sin)
         d_norms: list[list[Tensor]] = []
         if parts.q_norm is not None and parts.k_norm is not None:
             (d_q, d_q_norm), (d_k, d_k_norm) = parts.q_norm.back(q, d_q), parts.k_norm.back(k, d_k)
@@ -190,8 +186,7 @@ class Blocks:
     Raises Unusual naming what is not of the common shape. It is looked at and not compared: a probe has to.
     """
 
-    def __init__(self, backbone: Any, bodies: Bodies) -> None:
-        self.bodies = bodies
+    def __init__(self, backbone: Any) -> None:
         self.layers = list(getattr(backbone, "layers", None) or [])
         if not self.layers:
             raise Unusual("no layers")
@@ -204,12 +199,8 @@ class Blocks:
         for layer in self.layers:
             self.parts(layer, None)
 
-    @property
-    def compiled(self) -> bool:
-        return self.bodies != Bodies()
-
     def parts(self, layer: Any, half: Half) -> Parts:
-        a, norm = layer.self_attn, partial(norm_of, offset=self.offset, bodies=self.bodies)
+        a, norm = layer.self_attn, partial(norm_of, offset=self.offset)
         q, k, v, o, gate, up, down = (map_of(module, half) for module in linears(layer))
         own = [norm(getattr(a, name)) if hasattr(a, name) else None for name in ("q_norm", "k_norm")]
         first, second = norm(layer.input_layernorm), norm(layer.post_attention_layernorm)

@@ -1,14 +1,8 @@
-"""What the common layer does to states between its products: norms, rotary embeddings, gated activations.
-
-Each is written once, plainly. `fused` has PyTorch's compiler make one pass of each: the same formulas with roundings of
-their own, worth its half minute where a run is long.
-"""
+"""What the common layer does to states between its products: norms, rotary embeddings, gated activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial, wraps
-from typing import Any, NamedTuple
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,30 +65,3 @@ def gated_back(gate: Tensor, up: Tensor, grad: Tensor, activation: str) -> tuple
     product = on * up
     d_up = on.mul_(grad)
     return product, slope(grad.mul_(up), gate), d_up
-
-
-class Bodies(NamedTuple):
-    norm: Callable[..., Tensor] = norm
-    norm_back: Callable[..., tuple[Tensor, Tensor]] = norm_back
-    turned: Callable[..., Tensor] = turned
-    gated: Callable[..., Tensor] = gated
-    gated_back: Callable[..., tuple[Tensor, Tensor, Tensor]] = gated_back
-
-
-@cache
-def fused() -> Bodies:
-    """The same, compiled when they are first called; that raises where PyTorch or the machine cannot."""
-    return Bodies(*map(_compiled, Bodies()))
-
-
-def _compiled(body: Callable[..., Any]) -> Callable[..., Any]:
-    compiled = cache(lambda: torch.compile(body))
-
-    @wraps(body)
-    def call(*given: Any) -> Any:
-        for x in given:  # rows differ in their number of tokens: one program for all of them
-            if isinstance(x, Tensor) and x.ndim > 1:
-                torch._dynamo.maybe_mark_dynamic(x, 0)
-        return compiled()(*given)
-
-    return call

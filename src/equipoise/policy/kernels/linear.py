@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from equipoise.policy.kernels.elementwise import ACTIVATIONS, Bodies
+from equipoise.policy.kernels.elementwise import ACTIVATIONS, norm, norm_back
 
 LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION, NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
@@ -59,14 +59,13 @@ class Norm(NamedTuple):
     weight: Tensor
     eps: float
     offset: float
-    bodies: Bodies
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.bodies.norm(x, self.weight, self.eps, self.offset)
+        return norm(x, self.weight, self.eps, self.offset)
 
     def back(self, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and weight. `grad` is overwritten."""
-        return self.bodies.norm_back(x, grad, self.weight, self.eps, self.offset)
+        return norm_back(x, grad, self.weight, self.eps, self.offset)
 
 
 class Map(NamedTuple):
@@ -121,11 +120,11 @@ class Map(NamedTuple):
         return [f if f is None else f.to(t.dtype) for f, t in zip(found, self[:4], strict=True)]
 
 
-def norm_of(module: Any, offset: float, bodies: Bodies) -> Norm:
+def norm_of(module: Any, offset: float) -> Norm:
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None or [name for name, _ in module.named_parameters()] != ["weight"]:
         raise Unusual(f"the norm {type(module).__name__}")
-    return Norm(module.weight, eps, offset, bodies)
+    return Norm(module.weight, eps, offset)
 
 
 def map_of(module: Any, half: Half) -> Map:
