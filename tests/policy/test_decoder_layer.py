@@ -82,7 +82,8 @@ def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
 @pytest.mark.parametrize("count", [1, 2, 16])
 @pytest.mark.parametrize("family", COMMON, indirect=True)
 def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, monkeypatch):
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", 15)  # some sequences are, some not
+    # some sequences are whole, some not
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", 15)
     prompts, groups = draw(count, count=count)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -203,9 +204,9 @@ def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     weight = torch.randn(reference.shape, dtype=torch.float64, generator=generator)
     dq, dk, dv = torch.autograd.grad((weight * reference).sum(), (q, k, v))
     if form == "sequences":  # what other devices run
-        monkeypatch.setattr("equipoise.policy.kernels.attention._in_blocks", lambda q, v: False)
+        monkeypatch.setattr("equipoise.policy.kernels.attention._by_segments", lambda q, v: False)
     else:  # all sequences are whole blocks, or some, or none
-        monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", form)
+        monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", form)
     with torch.no_grad():
         out, total = forward(q[places], k, v, few, 0.4)
         found = backward(weight, q[places], k, v, out, total, few, 0.4)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from equipoise.data.collate import Response, TokenBatch, collate
 from equipoise.data.pack import PackedBatch, pack, shares
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.kernels.attention import as_sequences, over
+from equipoise.policy.kernels.attention import as_sequences, packed_attention
 from equipoise.policy.kernels.segment_layout import Layout
 from equipoise.policy.scorer import backbone
 from equipoise.policy.scoring.microbatch import bytes_per_token, portions, token_budget
@@ -105,7 +105,8 @@ def test_the_last_layer_gives_only_what_is_looked_at_where_it_has_the_common_sha
 def test_packed_is_padded_one_by_one_with_every_gradient(tiny, family, monkeypatch):
     if family == "gemma2":
         pytest.skip("falls back to padded rows")
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", 20)  # some sequences are, some not
+    # some sequences are whole, some not
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", 20)
     prompts, groups = draw(0)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -195,8 +196,8 @@ def test_a_lead_is_read_and_not_scored():
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
 def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
     """The two forms of attention, neither of which makes a mask, over prompts and branches of random lengths."""
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", whole)
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.ALONE", alone)
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", whole)
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MIN_UNBATCHED", alone)
     generator = torch.Generator().manual_seed(7)
     lengths = torch.randint(0, 40, (6, 4), generator=generator).tolist()
     layout = Layout(
@@ -208,7 +209,7 @@ def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypa
         for n in range(3)
     )
     wide = (q, *(x.repeat_interleave(heads[0] // heads[1], dim=1) for x in (k, v)))
-    blocks, whole = over(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
+    blocks, whole = packed_attention(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
     weight = torch.randn(blocks.shape, dtype=torch.float64, generator=generator)
     assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
     ours, theirs = (torch.autograd.grad((weight * x).sum(), (q, k, v)) for x in (blocks, whole))

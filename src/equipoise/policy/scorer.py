@@ -22,9 +22,9 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Response, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
-from equipoise.policy.kernels.attention import NAME, attend, attending
-from equipoise.policy.kernels.decoder_layer import Blocks
-from equipoise.policy.kernels.linear import Unusual
+from equipoise.policy.kernels.attention import NAME, attend, packed_row
+from equipoise.policy.kernels.decoder_layer import DecoderLayers
+from equipoise.policy.kernels.linear import UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Scorer(nn.Module):
         self.linear_head = _head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear map: scoring through its full logits")
-        self.blocks: Blocks | None = None
+        self.blocks: DecoderLayers | None = None
         self.reach = self._reach()
 
     def forward(self, batch: Batch, tokens: bool = False, collisions: bool = False) -> tuple[Tensor, ...]:
@@ -95,7 +95,7 @@ class Scorer(nn.Module):
         with ExitStack() as stack:
             if isinstance(batch, PackedBatch):
                 layout = Layout(batch.tree, batch.ids.device)
-                stack.enter_context(attending(self.model, layout))
+                stack.enter_context(packed_row(self.model, layout))
                 if self.blocks is not None and reading.kept is not None:
                     stack.enter_context(self.blocks.reading(layout, reading.kept))
             yield
@@ -108,9 +108,9 @@ class Scorer(nn.Module):
         """
         AttentionInterface.register(NAME, attend)
         try:
-            self.blocks = Blocks(backbone(self.model))
+            self.blocks = DecoderLayers(backbone(self.model))
             why = self._trouble()
-        except Unusual as error:
+        except UnsupportedLayer as error:
             why = str(error)
         if why:
             log.info("the model's layers run as transformers has them: %s", why)

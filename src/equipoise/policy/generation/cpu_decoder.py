@@ -21,9 +21,9 @@ from equipoise.data.collate import Ids
 from equipoise.data.pack import shares
 from equipoise.policy.generation.prefix_cache import ENOUGH, SharedPrefixCache
 from equipoise.policy.generation.scheduler import Step
-from equipoise.policy.kernels.attention import over
-from equipoise.policy.kernels.elementwise import turned
-from equipoise.policy.kernels.linear import Unusual, check, linears, map_of
+from equipoise.policy.kernels.attention import packed_attention
+from equipoise.policy.kernels.elementwise import rope
+from equipoise.policy.kernels.linear import UnsupportedLayer, check_structure, linear_modules, lora_linear_of
 from equipoise.policy.kernels.segment_layout import Layout
 from equipoise.policy.scorer import backbone, causal_lm
 
@@ -38,8 +38,8 @@ class Product:
     """x -> x [W_1; W_2; ...]^T + [b_1; b_2; ...], its weights laid out once for `rows` rows where torch can."""
 
     def __init__(self, parts: Sequence[Any], rows: int) -> None:
-        maps = [map_of(part, None) for part in parts]
-        weights = [found.whole for found in maps]
+        maps = [lora_linear_of(part, None) for part in parts]
+        weights = [found.merged_weight for found in maps]
         self.dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights[0].dtype
         weight = (torch.cat(weights) if len(weights) > 1 else weights[0].detach()).to(self.dtype)
         biases = [found.bias for found in maps]
@@ -76,10 +76,13 @@ def reason_against(model: Any) -> str | None:
     layers = list(getattr(base, "layers", []))
     try:
         for layer in layers:
-            check(layer)
-        modules = [causal_lm(model).get_output_embeddings(), *(m for layer in layers for m in linears(layer))]
-        weights = [map_of(module, None).weight for module in modules]
-    except Unusual:
+            check_structure(layer)
+        modules = [
+            causal_lm(model).get_output_embeddings(),
+            *(m for layer in layers for m in linear_modules(layer)),
+        ]
+        weights = [lora_linear_of(module, None).weight for module in modules]
+    except UnsupportedLayer:
         return "its layers are of another shape"
     if not layers or not hasattr(base, "rotary_emb"):
         return "its layers are of another shape"
@@ -117,7 +120,7 @@ class Layer:
         if self.norms[0] is not None and self.norms[1] is not None:
             parts = both.split(self.heads, 1)
             both = torch.cat([norm(x) for norm, x in zip(self.norms, parts, strict=True) if norm], 1)
-        rotated = turned(both, cos, sin)
+        rotated = rope(both, cos, sin)
         return rotated[:, :queries], rotated[:, queries:], values
 
     def add_mlp(self, states: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ class CpuPrompts(SharedPrefixCache):
         def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor | None:
             self.cache.place(number, group, place, key, value)
             last = number + 1 == len(decoder.layers)
-            return None if last else over(query, key, value, layout, decoder.layers[number].scale)
+            return None if last else packed_attention(query, key, value, layout, decoder.layers[number].scale)
 
         decoder(torch.tensor([i for row in rows for i in row]), place, attend)
 
