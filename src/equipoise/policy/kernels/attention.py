@@ -199,4 +199,5 @@ class _SegmentAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_segments_backward(grad, *ctx.saved_tensors, ctx.layout, ctx.scale), None, None
+        q, k, v, out, lse = ctx.saved_tensors
+        return *_segments_backward(grad, q, k, v, out, lse, ctx.layout, ctx.scale), None, None

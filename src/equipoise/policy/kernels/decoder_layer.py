@@ -57,12 +57,12 @@ class LayerWeights(NamedTuple):
 
     def tensors(self) -> list[Tensor | None]:
         """All weights, flat: one for each norm, four (weight, bias, A, B) for each linear layer."""
-        return [t for part in self if part is not None for t in part[: _tensor_count(part)]]
+        return [t for part in self if part is not None for t in part.tensors]
 
     def grouped(self, values: Sequence[Any]) -> list[Any]:
         """A flat list in the order of `tensors`, as one list for each part."""
         rest = iter(values)
-        return [None if part is None else [next(rest) for _ in range(_tensor_count(part))] for part in self]
+        return [None if part is None else [next(rest) for _ in part.tensors] for part in self]
 
     def with_tensors(self, values: Sequence[Tensor | None]) -> LayerWeights:
         grouped = zip(self, self.grouped(values), strict=True)
@@ -71,10 +71,6 @@ class LayerWeights(NamedTuple):
 
     def detached(self) -> LayerWeights:
         return self.with_tensors([t if t is None else t.detach() for t in self.tensors()])
-
-
-def _tensor_count(part: RmsNorm | LoraLinear) -> int:
-    return 1 if isinstance(part, RmsNorm) else 4
 
 
 @dataclass(frozen=True)

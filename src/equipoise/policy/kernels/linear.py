@@ -28,11 +28,12 @@ def check_structure(layer: Any) -> None:
 
     Numerical equality is probed by the caller. Raises UnsupportedLayer naming the first part that does not fit.
     """
-    for module, expected in (
+    modules: list[tuple[Any, set[str]]] = [
         (layer, LAYER_PARTS),
         (getattr(layer, "self_attn", None), ATTENTION_PARTS),
         (getattr(layer, "mlp", None), MLP_PARTS),
-    ):
+    ]
+    for module, expected in modules:
         names = {name for name, _ in module.named_children()} if module is not None else set()
         if names != expected and not (expected is ATTENTION_PARTS and names == expected | HEAD_NORMS):
             raise UnsupportedLayer(
@@ -65,6 +66,10 @@ class RmsNorm(NamedTuple):
     eps: float
     offset: float
 
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return (self.weight,)
+
     def __call__(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.eps, self.offset)
 
@@ -87,6 +92,10 @@ class LoraLinear(NamedTuple):
     b: Tensor | None
     scale: float
     compute_dtype: torch.dtype | None
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.weight, self.bias, self.a, self.b
 
     def __call__(self, x: Tensor) -> Tensor:
         x = self._cast(x)
@@ -128,9 +137,9 @@ class LoraLinear(NamedTuple):
             grads[2] = (grad @ self.b.to(x.dtype)).T @ x * self.scale
         if wanted[3] and self.a is not None:
             grads[3] = grad.T @ (x @ self.a.to(x.dtype).T) * self.scale
-        parameters = (self.weight, self.bias, self.a, self.b)
         return [
-            None if g is None or p is None else g.to(p.dtype) for g, p in zip(grads, parameters, strict=True)
+            None if g is None or p is None else g.to(p.dtype)
+            for g, p in zip(grads, self.tensors, strict=True)
         ]
 
     def _cast(self, x: Tensor) -> Tensor:
