@@ -33,7 +33,7 @@ from equipoise.data.collate import Prompt
 from equipoise.playground import LanguageGame, load_model
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import sampling
-from equipoise.policy.generation.backends import way_of
+from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.generation.prefix_cache import SharedPrefixCache
 from equipoise.policy.generation.sampling import sample
@@ -125,13 +125,13 @@ def ours(
     return [list(response.ids) for group in groups for response in group]
 
 
-def by(way: Any, policy: CausalPolicy, prompts: list[Prompt], case: Case) -> list[list[int]]:
-    """Our sampler with another of its ways than the one it chose."""
-    sampling.way_of = lambda model: way  # type: ignore[assignment]
+def by(backend: Any, policy: CausalPolicy, prompts: list[Prompt], case: Case) -> list[list[int]]:
+    """Our sampler with another backend than the one it chose."""
+    sampling.choose_backend = lambda model: backend  # type: ignore[assignment]
     try:
         return ours(policy, prompts, case)
     finally:
-        sampling.way_of = way_of
+        sampling.choose_backend = choose_backend
 
 
 def theirs(

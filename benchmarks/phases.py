@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from common import HERE, command, machine, seconds, table, told, versions, write_section
 
-from equipoise.policy.generation import sample
+from equipoise.policy.generation import sampling
 from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.scorer import Scorer
 from equipoise.run.session import align
@@ -39,12 +39,12 @@ REST = "the rest"  # reading the model, the first evaluation's tables, the repor
 
 @contextmanager
 def the_plain_path() -> Iterator[None]:
-    reach, way_of = Scorer._reach, sample.way_of
-    Scorer._reach, sample.way_of = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
+    reach, choose_backend = Scorer._reach, sampling.choose_backend
+    Scorer._reach, sampling.choose_backend = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
     try:
         yield
     finally:
-        Scorer._reach, sample.way_of = reach, way_of  # type: ignore[method-assign]
+        Scorer._reach, sampling.choose_backend = reach, choose_backend  # type: ignore[method-assign]
 
 
 def measure(method: str, way: str) -> dict[str, float]:
