@@ -39,8 +39,8 @@ from common import (
 from equipoise.core.objectives import Dpo, Spac, Tdpo2
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import AnchorStore, score
-from equipoise.policy.scoring.live_reference import Frozen
-from equipoise.policy.scoring.microbatch import Pair
+from equipoise.policy.scoring.live_reference import FrozenReference
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.fit_live import LiveFit
 
@@ -49,7 +49,7 @@ SHAPE, COUNT, BATCH, STEPS = SHAPES["5M"], 16, 8, 4
 ROUNDS = ((1, 1), (1, 3), (2, 1), (2, 3), (3, 3))  # frozen policies, epochs
 
 
-def pairs_of(groups: Any) -> list[Pair]:
+def pairs_of(groups: Any) -> list[Comparison]:
     rows = rows_of(groups)
     return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
 
@@ -100,9 +100,9 @@ def references() -> dict[str, list[float]]:
     def fit(objective: Any = None, *, packed: bool = True, **more: Any) -> Fit:
         policy = policy_of(SHAPE)
         if not packed:
-            policy.scorer.reach = 0
+            policy.scorer.max_packed_length = 0
         if more:
-            more["frozen"] = {"reference": Frozen(policy)}
+            more["frozen"] = {"reference": FrozenReference(policy)}
             more["anchors"] = {"reference": score(policy, pairs, BATCH, tokens=True)[0]}
         return fit_of(policy, groups, objective or Dpo(beta=0.1), **more)
 

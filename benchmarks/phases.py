@@ -39,12 +39,12 @@ REST = "the rest"  # reading the model, the first evaluation's tables, the repor
 
 @contextmanager
 def the_plain_path() -> Iterator[None]:
-    reach, choose_backend = Scorer._reach, sampling.choose_backend
-    Scorer._reach, sampling.choose_backend = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
+    probe, choose_backend = Scorer._probe_packing, sampling.choose_backend
+    Scorer._probe_packing, sampling.choose_backend = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
     try:
         yield
     finally:
-        Scorer._reach, sampling.choose_backend = reach, choose_backend  # type: ignore[method-assign]
+        Scorer._probe_packing, sampling.choose_backend = probe, choose_backend  # type: ignore[method-assign]
 
 
 def measure(method: str, way: str) -> dict[str, float]:

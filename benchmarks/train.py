@@ -113,7 +113,7 @@ def ours(
     how = {"precision": case.precision, "lora_rank": case.lora}
     policy = CausalPolicy.load(folder, tokenizer, **how, device="cpu")
     if not packed:
-        policy.scorer.reach, policy.budget = 0, 2**30
+        policy.scorer.max_packed_length, policy.token_budget = 0, 2**30
     fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=BATCH, rate=RATE)
     yield 0.0
     while True:

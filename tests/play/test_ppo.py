@@ -231,7 +231,7 @@ def test_values_of_an_interrupted_round_are_read_back(make_world, monkeypatch):
     rows = judged(world, method, state)
     first = method.update.advantages(world, state, rows)
     monkeypatch.setattr(
-        "equipoise.policy.scoring.value_regression.values", lambda *a: pytest.fail("fitted again")
+        "equipoise.policy.scoring.value_regression.regress_values", lambda *a: pytest.fail("fitted again")
     )
     assert np.array_equal(method.update.advantages(world, state, rows).reward, first.reward)
 

@@ -67,7 +67,7 @@ def off(found, wanted):
 
 def plain(policy):
     """The same policy with transformers' own layers."""
-    policy.scorer.blocks = None
+    policy.scorer.decoder_layers = None
     return policy
 
 
@@ -76,7 +76,9 @@ def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = tiny(family)
     lines = [r.getMessage() for r in caplog.records if "as transformers has them" in r.getMessage()]
-    assert ((policy.scorer.blocks is not None), len(lines)) == ((True, 0) if family in COMMON else (False, 1))
+    assert ((policy.scorer.decoder_layers is not None), len(lines)) == (
+        (True, 0) if family in COMMON else (False, 1)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 16])
@@ -90,7 +92,7 @@ def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, m
     wanted = gradients(exact, reference)
     for dtype, bound in ((torch.float64, FLOAT64), (torch.float32, FLOAT32)):
         policy = tiny(family, dtype=dtype)
-        assert policy.scorer.blocks is not None
+        assert policy.scorer.decoder_layers is not None
         logp, _ = policy.logprobs(pack(prompts, groups))
         assert off([logp], [reference]) < bound
         assert off(gradients(policy, logp), wanted) < bound
@@ -102,7 +104,7 @@ def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, m
 def test_biases_one_layer_and_other_widths_agree(tiny, changes):
     prompts, groups = draw(3)
     policy = tiny("llama", dtype=torch.float64, **changes)
-    assert policy.scorer.blocks is not None
+    assert policy.scorer.decoder_layers is not None
     ours = gradients(policy, policy.logprobs(pack(prompts, groups))[0])
     assert off(ours, gradients(policy, one_by_one(policy, prompts, groups))) < FLOAT64
 
@@ -117,7 +119,7 @@ def test_adapters_agree_and_frozen_weights_get_no_gradient(lora):
         with torch.no_grad():
             for number, (_, p) in enumerate(lora.parameters()):
                 p.copy_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(number)))
-    assert lora.scorer.blocks is not None
+    assert lora.scorer.decoder_layers is not None
     lora.logprobs(pack(prompts, groups))[0].sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in lora.model.parameters())
 
@@ -139,7 +141,7 @@ def test_what_is_no_plain_adapter_runs_as_transformers_has_it(tiny, tokenizer, c
     config = LoraConfig(r=4, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(get_peft_model(tiny().model, config), tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert sum("not one LoRA" in r.getMessage() for r in caplog.records) == 1
 
 
@@ -220,7 +222,7 @@ def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch,
     monkeypatch.setitem(ACTIVATIONS, "silu", (torch.nn.functional.silu, lambda grad, x: grad))
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(model, tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert any("gradients differ" in r.getMessage() for r in caplog.records)
 
 
@@ -232,7 +234,7 @@ def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog
     torch.manual_seed(0)
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config), tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert any("states differ" in r.getMessage() for r in caplog.records)
     prompts, groups = draw(10)
     assert isinstance(policy.batch(prompts, groups), PackedBatch)
@@ -246,6 +248,6 @@ def test_a_window_that_would_cut_a_sequence_is_refused(tiny, family):
         sliding_window=12,
         **({"use_sliding_window": True, "max_window_layers": 0} if family == "qwen3" else {}),
     )
-    assert policy.scorer.blocks is not None
+    assert policy.scorer.decoder_layers is not None
     with pytest.raises(Unpackable, match="window of 12"):
         policy.logprobs(pack([tuple(range(1, 20))], [[(3, 2)]]))

@@ -15,7 +15,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.kernels.attention import as_sequences, packed_attention
 from equipoise.policy.kernels.segment_layout import Layout
 from equipoise.policy.scorer import backbone
-from equipoise.policy.scoring.microbatch import bytes_per_token, portions, token_budget
+from equipoise.policy.scoring.microbatch import bytes_per_token, measure_token_budget, microbatches
 
 FAMILIES = (
     "llama",
@@ -86,7 +86,7 @@ def off(a, b):
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_packs_but_the_one_with_capped_scores(tiny, family):
-    assert (tiny(family).scorer.reach > 0) is (family != "gemma2")
+    assert (tiny(family).scorer.max_packed_length > 0) is (family != "gemma2")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"], indirect=True)
@@ -225,7 +225,7 @@ def test_the_model_keeps_its_own_attention(tiny):
 
 def test_a_window_shorter_than_a_sequence_takes_padded_rows(tiny, caplog):
     policy = tiny("mistral", sliding_window=12)
-    assert policy.scorer.reach == 12
+    assert policy.scorer.max_packed_length == 12
     short, long = ((1, 5), [[(8, 2)]]), (tuple(range(1, 31)), [[(8, 9, 3, 2)]])
     assert isinstance(policy.batch([short[0]], short[1]), PackedBatch)
     for _ in range(2):
@@ -291,12 +291,12 @@ def test_portions_keep_a_prompt_together_or_similar_lengths(tiny):
     policy = tiny()
     a, b = (1, 5), (1, 6, 7)
     pairs = [(a, [(8, 2), (9, 2)]), (b, [(8, 2), (9,) * 9]), (a, [(9, 2), (3, 2)])]
-    assert portions(policy, pairs) == [[0, 2, 1]]
-    policy.budget = 8  # 2 + 1 + 1 tokens twice, as if they shared nothing
-    assert portions(policy, pairs) == [[0, 2], [1]]
-    assert portions(policy, pairs, 1) == [[0], [2], [1]]
-    policy.scorer.reach, policy.budget = 0, 16
-    assert portions(policy, pairs) == [[0, 2], [1]]
+    assert microbatches(policy, pairs) == [[0, 2, 1]]
+    policy.token_budget = 8  # 2 + 1 + 1 tokens twice, as if they shared nothing
+    assert microbatches(policy, pairs) == [[0, 2], [1]]
+    assert microbatches(policy, pairs, 1) == [[0], [2], [1]]
+    policy.scorer.max_packed_length, policy.token_budget = 0, 16
+    assert microbatches(policy, pairs) == [[0, 2], [1]]
 
 
 def test_the_probe_of_memory_counts_what_is_kept(tiny):
@@ -304,4 +304,4 @@ def test_the_probe_of_memory_counts_what_is_kept(tiny):
     two, four = (bytes_per_token(tiny("llama", num_hidden_layers=n)) for n in (2, 4))
     states = 4 * 32  # bytes of one state
     assert 5 * states < (four - two) / 2 < 40 * states
-    assert token_budget(tiny()) == 4096
+    assert measure_token_budget(tiny()) == 4096

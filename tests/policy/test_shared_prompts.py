@@ -165,7 +165,9 @@ def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeyp
     backends.choose_backend(policy.model)
     passes = []  # tokens, and whether a step has begun that they are read for
     begin = PrefixKVCache.begin_step
-    monkeypatch.setattr(PrefixKVCache, "begin_step", lambda cache, step: (passes.append(step), begin(cache, step)))
+    monkeypatch.setattr(
+        PrefixKVCache, "begin_step", lambda cache, step: (passes.append(step), begin(cache, step))
+    )
     policy.model.get_input_embeddings().register_forward_pre_hook(
         lambda _, inputs: passes.append(inputs[0].numel())
     )
@@ -245,7 +247,10 @@ def test_shapes_that_are_not_common_keep_their_modules(tiny, lora, monkeypatch):
     model = tiny("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}).model
     assert cpu_decoder.why_unsupported(model) == "its rotary embeddings depend on the batch"
     monkeypatch.setattr(cpu_decoder, "MEMORY_SHARE", 0.0)
-    assert cpu_decoder.why_unsupported(tiny("llama").model) == "there is no memory for a packed copy of its weights"
+    assert (
+        cpu_decoder.why_unsupported(tiny("llama").model)
+        == "there is no memory for a packed copy of its weights"
+    )
 
 
 def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokenizer, caplog):
@@ -323,6 +328,8 @@ def test_unknown_parts_of_an_attention_are_refused():
     module = SimpleNamespace(layer_idx=0)
     held = PrefixKVCache(1, 1, 1, 1)
     with pytest.raises(TypeError, match="s_aux"):
-        prefix_cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None, shared=held, s_aux=torch.zeros(1))
+        prefix_cache.attention(
+            module, *[torch.zeros(1, 1, 1, 1)] * 3, None, shared=held, s_aux=torch.zeros(1)
+        )
     with pytest.raises(TypeError, match="cannot share prompts"):
         prefix_cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None)

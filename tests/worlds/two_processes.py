@@ -71,11 +71,11 @@ def steps(case: str) -> dict[str, Any]:
     training = Training(batch=3 if how == ["few"] else 7, micro_batch=2, lr=1e-4, epochs=4)
     fit = Fit(policy, rows, anchors, OBJECTIVES[name], training, accelerator, lambda epoch: np.arange(7))
     if how == ["short"]:
-        policy.budget = 256
+        policy.token_budget = 256
         Scorer.forward = within(24 if accelerator.process_index else 10**6)
     figures = [value for _ in range(3) for value in fit.step().values()]
     found = {"figures": figures, "weights": weights(policy), "start": start}
-    found["budgets"] = accelerator.gather(torch.tensor([policy.budget])).tolist()
+    found["budgets"] = accelerator.gather(torch.tensor([policy.token_budget])).tolist()
     if how == ["short"]:
         Scorer.forward = within(0 if accelerator.process_index else 10**6)
         try:

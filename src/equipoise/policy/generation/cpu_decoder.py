@@ -120,9 +120,7 @@ class CpuLayer:
         self.widen = PackedLinear([mlp.gate_proj, mlp.up_proj], rows)
         self.narrow = PackedLinear([mlp.down_proj], rows)
 
-    def queries_keys_values(
-        self, states: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def queries_keys_values(self, states: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys after RoPE, and values, [R, heads, D] each."""
         projected = self.project(self.before(states)).unflatten(-1, (-1, self.size))
         queries, keys = self.heads
@@ -195,7 +193,9 @@ class CpuPrefixCache(SharedPrefixCache):
 
         def attend(number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             cache.write(number, key[each], value[each])
-            attended = cache.attend(query[each], number, decoder.layers[number].scale, self.windows[number], None)
+            attended = cache.attend(
+                query[each], number, decoder.layers[number].scale, self.windows[number], None
+            )
             return attended[kept]
 
         logits = decoder(step.tokens[kept], step.positions[kept], attend)

@@ -56,7 +56,7 @@ class PrefixKVCache(Cache):
     def write_prompt_tokens(
         self, layer: int, groups: Tensor, places: Tensor, keys: Tensor, values: Tensor
     ) -> None:
-        """Copy keys and values [S, Hkv, D] of prompts prefilled end to end: token s has place places[s] in groups[s]."""
+        """Copy keys and values [S, Hkv, D] of prompts prefilled end to end: token s is places[s] of groups[s]."""
         self._allocate(layer, keys.shape[1], keys.shape[2], values)
         for states, new in zip(self.prompt[layer], (keys, values), strict=True):
             states[groups, :, places] = new.to(states.dtype)

@@ -41,16 +41,20 @@ def sample(
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's last
     position (`finished` False). `Response.logp` is the exact log-prob under the policy (or the mixture) at temperature
-    1 without truncation, whatever the sampling settings. Raises ModelError if a prompt fills all positions of the model,
-    or if logits are NaN.
+    1 without truncation, whatever the sampling settings. Raises ModelError if a prompt fills all of the model's
+    positions, or if logits are NaN.
     """
     longest = max((len(prompt.ids) for prompt in prompts), default=0)
     if longest >= policy.max_positions:
-        raise ModelError(f"a prompt has {longest} tokens, the model takes {policy.max_positions} with its response")
+        raise ModelError(
+            f"a prompt has {longest} tokens, the model takes {policy.max_positions} with its response"
+        )
     if not prompts or not count:
         return [[] for _ in prompts]
     places = range(len(prompts)) if places is None else places
-    max_new_tokens = [min(decoding.max_new_tokens, policy.max_positions - len(prompt.ids)) for prompt in prompts]
+    max_new_tokens = [
+        min(decoding.max_new_tokens, policy.max_positions - len(prompt.ids)) for prompt in prompts
+    ]
     if decoding.engine == "vllm":
         if mixed_with:
             raise ModelError("vLLM samples from one model: this method's mixture needs sampling.engine=torch")
@@ -105,7 +109,9 @@ def _decode_all(
             logits = _mixed([(decoder.decode(step), share) for decoder, share in decoders])
             token, logp = sample_tokens(logits, step.uniforms, decoding)
             if not bool(logp.isfinite().all()):
-                raise ModelError("the model's logits are NaN or infinite: its weights or its training have diverged")
+                raise ModelError(
+                    "the model's logits are NaN or infinite: its weights or its training have diverged"
+                )
             scheduler.record(token.cpu().numpy(), logp.cpu().numpy())
 
 

@@ -78,7 +78,9 @@ def _completion(output: Any, stops: Sequence[int]) -> Completion:
     ids = list(output.token_ids)
     finished = output.finish_reason == "stop"
     if finished and ids[-1] not in stops:
-        raise ModelError(f"vLLM ended a response with token {ids[-1]}, which is not a stop token of the policy")
+        raise ModelError(
+            f"vLLM ended a response with token {ids[-1]}, which is not a stop token of the policy"
+        )
     return ids, finished, sum(row[token].logprob for row, token in zip(output.logprobs, ids, strict=True))
 
 

@@ -32,7 +32,7 @@ from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.scoring.microbatch import out_of_memory, portions
+from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.worlds.text import batch_context as whole_step
 from equipoise.worlds.text.step_metrics import Sums, entered_by
 
@@ -263,7 +263,7 @@ class Fit:
             (prompt.ids, [group[k] for k in columns])
             for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
         ]
-        return portions(self.policy, pairs, self.training.micro_batch)
+        return microbatches(self.policy, pairs, self.training.micro_batch)
 
     def _backward(
         self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
@@ -292,8 +292,8 @@ class Fit:
         if hopeless:
             raise TrainingError("out of memory with one comparison at a time; use shorter rows or LoRA")
         self.optimizer.zero_grad(set_to_none=True)
-        self.policy.budget //= 2
-        log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
+        self.policy.token_budget //= 2
+        log.warning("out of memory: going on with %d tokens at a time", self.policy.token_budget)
         return self._backward(mine, weight, context, total, ranks)
 
     def _add(

@@ -16,7 +16,7 @@ from equipoise.core.objectives.base import (
     token_weights_of,
 )
 from equipoise.data.collate import Ids, Response, collate
-from equipoise.policy.scoring.live_reference import Frozen, Live, LiveScorer
+from equipoise.policy.scoring.live_reference import FrozenReference, LiveScorer, LiveScores
 from equipoise.worlds.text.fit import Fit, Given, TrainingError
 
 
@@ -32,7 +32,7 @@ class LiveFit(Fit):
     def __init__(
         self,
         *about: Any,
-        frozen: Mapping[str, Frozen],
+        frozen: Mapping[str, FrozenReference],
         recipe: AuxiliaryHead | None = None,
         rate: float = 1.0,
     ) -> None:
@@ -60,8 +60,8 @@ class LiveFit(Fit):
 
     def logps(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Given:
         batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
-        laws = {name: frozen.law(batch) for name, frozen in self.frozen.items()}
-        found: Live = self.scorer(batch, list(laws.values()))
+        laws = {name: frozen.next_token_distribution(batch) for name, frozen in self.frozen.items()}
+        found: LiveScores = self.scorer(batch, list(laws.values()))
         read = divergences_of(self.objective), token_weights_of(self.objective), beside_of(self.objective)
 
         def laid(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
-from equipoise.policy.scoring.microbatch import Pair
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.journal import Journal, load_rows, save_rows
 from equipoise.worlds.text.progress import Progress
@@ -100,7 +100,7 @@ class TextRun:
     def playing(self, folder: Path) -> Iterator[CausalPolicy]:
         """The model with a checkpoint's weights, for a while."""
         assert self.held is not None
-        with checkpoint.weights_of(self.policy, folder, self.held):
+        with checkpoint.temporary_weights(self.policy, folder, self.held):
             yield self.policy
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
@@ -143,6 +143,6 @@ class TextRun:
             saved.unlink()
 
 
-def pairs_of(rows: Rows) -> list[Pair]:
+def pairs_of(rows: Rows) -> list[Comparison]:
     """Each row's prompt ids and responses, as the anchor store takes them."""
     return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]

@@ -30,7 +30,7 @@ from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring import anchor_store as anchors
 from equipoise.policy.scoring import value_regression as critic
-from equipoise.policy.scoring.live_reference import Frozen
+from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text import token_weights as weighing
 from equipoise.worlds.text.fit import Fit, TrainingError
 from equipoise.worlds.text.fit_live import LiveFit
@@ -115,7 +115,7 @@ class TextWorld(TextWriting):
                 self.playing(folder) as policy,
                 self.progress.phase(state.round, "values", 2 * len(pairs), "comparisons") as shown,
             ):
-                found = critic.values(policy, pairs, returns, self.training.micro_batch, shown.tick)
+                found = critic.regress_values(policy, pairs, returns, self.training.micro_batch, shown.tick)
             return found, returns  # with what it was fitted to
 
         self._once(lambda: self.store.get(fingerprint, pairs, make))
@@ -251,7 +251,9 @@ class TextWorld(TextWriting):
         recipe, frozen = beside.network, {}
         for anchor, name in beside.alive.items():
             with self.playing(state.policies[name]) as policy:
-                frozen[anchor] = Frozen(policy, layers=recipe is not None and recipe.reads == "layers")
+                frozen[anchor] = FrozenReference(
+                    policy, layers=recipe is not None and recipe.reads == "layers"
+                )
         if recipe is not None:
             config = causal_lm(self.policy.model).config
             seed = self.seeds("network", type(recipe).__name__)
