@@ -1,4 +1,4 @@
-"""What the store of anchors saves in a round, and what a reference costs that is alive.
+"""Anchor log-probs: what their store saves in a round, and what a live reference model costs instead.
 
 python benchmarks/anchors.py           measure, write results/anchors.json, then the section of README.md
 python benchmarks/anchors.py --draw    write the section again from the figures that are there
@@ -112,7 +112,7 @@ def references() -> dict[str, list[float]]:
         "cached log-probs": packed.step,
         "live log-probs": lambda: (score(other, pairs, BATCH), packed.step()),
         "cached log-probs, padded rows": padded.step,
-        "live law of every token (TDPO2), padded rows": whole.step,
+        "live next-token distributions (TDPO2), padded rows": whole.step,
     }
     found: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(STEPS + 1):
@@ -135,11 +135,11 @@ def section(found: dict[str, Any]) -> str:
         for r in found["rounds"]
     ]
     first = next(iter(found["references"].values()))
-    alive = []
+    reference_rows = []
     for name, times in found["references"].items():
         ratios = [a / b for a, b in zip(times, first, strict=True)]
         spread = f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
-        alive.append((name, f"{1e3 * statistics.median(times):,.0f}", spread))
+        reference_rows.append((name, f"{1e3 * statistics.median(times):,.0f}", spread))
     header = (
         "frozen policies",
         "epochs",
@@ -161,7 +161,7 @@ def section(found: dict[str, Any]) -> str:
         "resumed, and in memory, for no frozen policy stands beside the one that trains. A step on 8 pairs, by "
         "how the reference is known:",
         "",
-        *table(("reference", "ms a step", "over cached"), alive),
+        *table(("reference", "ms a step", "over cached"), reference_rows),
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The specialised layer = transformers' own: every gradient, what it keeps, what it is used for and what it is not."""
+"""The decoder-layer kernel = transformers' own layer: every gradient, saved memory, and which models use it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def plain(policy):
 
 
 @pytest.mark.parametrize("family", [*COMMON, "gemma3", "gpt2"], indirect=True)
-def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
+def test_layers_of_the_common_structure_run_by_the_kernel(tiny, family, caplog):
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = tiny(family)
     lines = [r.getMessage() for r in caplog.records if "as transformers has them" in r.getMessage()]
@@ -135,7 +135,7 @@ def test_without_its_adapters_it_is_the_model_they_were_put_on(tiny, lora):
         )
 
 
-def test_what_is_no_plain_adapter_runs_as_transformers_has_it(tiny, tokenizer, caplog):
+def test_an_adapter_that_is_not_plain_lora_runs_as_transformers_has_it(tiny, tokenizer, caplog):
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=4, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
@@ -207,17 +207,17 @@ def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     dq, dk, dv = torch.autograd.grad((weight * reference).sum(), (q, k, v))
     if form == "sequences":  # what other devices run
         monkeypatch.setattr("equipoise.policy.kernels.attention._by_segments", lambda q, v: False)
-    else:  # all sequences are whole blocks, or some, or none
+    else:  # all sequences are whole, or some, or none
         monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", form)
     with torch.no_grad():
-        out, total = forward(q[places], k, v, few, 0.4)
-        found = backward(weight, q[places], k, v, out, total, few, 0.4)
+        out, lse = forward(q[places], k, v, few, 0.4)
+        grads = backward(weight, q[places], k, v, out, lse, few, 0.4)
     torch.testing.assert_close(out, reference.detach(), rtol=1e-12, atol=1e-12)
-    for ours, wanted in zip(found, (dq[places], dk, dv), strict=True):
+    for ours, wanted in zip(grads, (dq[places], dk, dv), strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch, caplog):
+def test_a_wrong_gradient_fails_the_probe_on_load(tiny, tokenizer, monkeypatch, caplog):
     model = tiny().model
     monkeypatch.setitem(ACTIVATIONS, "silu", (torch.nn.functional.silu, lambda grad, x: grad))
     with caplog.at_level(logging.INFO, logger="equipoise"):
@@ -226,7 +226,7 @@ def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch,
     assert any("gradients differ" in r.getMessage() for r in caplog.records)
 
 
-def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog):
+def test_a_structure_that_looks_common_and_is_not_fails_the_probe_on_load(tokenizer, caplog):
     config = transformers.GraniteConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
         vocab_size=64, residual_multiplier=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,

@@ -1,4 +1,4 @@
-"""Divergences from a live model, masks of activations, weights of steps, and networks beside a policy."""
+"""Live references: divergences and auxiliary heads; activation masks, and adaptive step weights."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ def moved(policy, size: float = 0.05):
     return policy
 
 
-def law_by_hand(model, prompt, response):
+def log_probs_by_hand(model, prompt, response):
     return model(input_ids=torch.tensor([prompt + response])).logits[0].log_softmax(-1)[len(prompt) - 1 : -1]
 
 
-def test_divergences_are_those_of_whole_laws_with_gradients(tiny, family):
+def test_divergences_are_those_of_whole_next_token_distributions_with_gradients(tiny, family):
     wide = family != "gemma2"  # whose softmax is float32 whatever the model's type
     policy = tiny(family, dtype=DOUBLE if wide else torch.float32)
     frozen = FrozenReference(policy)
     moved(policy)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
-    found = LiveScorer(policy.scorer)(batch, [frozen.next_token_distribution(batch)])
-    drift, mask = found.divergences[0], found.mask
+    scores = LiveScorer(policy.scorer)(batch, [frozen.next_token_distribution(batch)])
+    drift, mask = scores.divergences[0], scores.mask
     logp, same = policy.token_logprobs(batch)
     near = {"rtol": 1e-9, "atol": 1e-10} if wide else {"rtol": 1e-4, "atol": 1e-4}
-    assert_close(found.logp.view_as(logp), logp, **near)
+    assert_close(scores.logp.view_as(logp), logp, **near)
     assert mask.equal(same.flatten(0, 1)) and not drift[~mask].any()
     pairs = [(p, r) for p, group in zip(PROMPTS, RESPONSES, strict=True) for r in group]
     plain = torch.cat(
         [
-            divergence.kl(law_by_hand(frozen.scorer.model, p, r).detach(), law_by_hand(policy.model, p, r))
+            divergence.kl(
+                log_probs_by_hand(frozen.scorer.model, p, r).detach(), log_probs_by_hand(policy.model, p, r)
+            )
             for p, r in pairs
         ]
     )
@@ -132,7 +134,7 @@ def test_heads_read_mean_states_and_say_the_probability_of_each_texts_own_degree
     assert next(p for _, p in policy.parameters()).grad is not None  # the trunk learns too
 
 
-def test_a_network_stands_beside_the_checkpoint_and_nobody_else_reads_it(tiny, tmp_path):
+def test_an_auxiliary_head_is_saved_with_the_checkpoint_and_changes_no_log_prob(tiny, tmp_path):
     policy = tiny()
     checkpoint.save(policy, tmp_path / "without")
     policy.network = build_head(DegreeHeads(), 32, 2, seed=0)

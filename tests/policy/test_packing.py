@@ -61,7 +61,7 @@ def draw(seed, comparisons=6, count=3, vocabulary=64, longest=15):
 
 
 def weights(groups):
-    """What stands for d loss / d log-prob: any numbers of either sign."""
+    """Stand-ins for d loss / d log-prob: numbers of either sign."""
     return torch.linspace(-1, 1.5, sum(map(len, groups)), dtype=torch.float64).view(len(groups), -1)
 
 
@@ -194,7 +194,7 @@ def test_a_lead_is_read_and_not_scored():
 
 @pytest.mark.parametrize(("whole", "alone"), [(64, 64), (25, 64), (0, 64), (0, 0)])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
-def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
+def test_attention_by_segments_is_that_of_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
     """The two forms of attention, neither of which makes a mask, over prompts and branches of random lengths."""
     monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", whole)
     monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MIN_UNBATCHED", alone)
@@ -209,10 +209,10 @@ def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypa
         for n in range(3)
     )
     wide = (q, *(x.repeat_interleave(heads[0] // heads[1], dim=1) for x in (k, v)))
-    blocks, whole = packed_attention(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
-    weight = torch.randn(blocks.shape, dtype=torch.float64, generator=generator)
-    assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
-    ours, theirs = (torch.autograd.grad((weight * x).sum(), (q, k, v)) for x in (blocks, whole))
+    by_segments, whole = packed_attention(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
+    weight = torch.randn(by_segments.shape, dtype=torch.float64, generator=generator)
+    assert_close(by_segments, whole, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad((weight * x).sum(), (q, k, v)) for x in (by_segments, whole))
     assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -287,7 +287,7 @@ def test_padded_shares_count_their_largest():
     assert [sizes[share] for share in shares(sizes, 10, padded=True)] == [[1, 2, 3], [10], [10]]
 
 
-def test_portions_keep_a_prompt_together_or_similar_lengths(tiny):
+def test_microbatches_keep_a_prompt_together_or_similar_lengths(tiny):
     policy = tiny()
     a, b = (1, 5), (1, 6, 7)
     pairs = [(a, [(8, 2), (9, 2)]), (b, [(8, 2), (9,) * 9]), (a, [(9, 2), (3, 2)])]

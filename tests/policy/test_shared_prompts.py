@@ -1,4 +1,4 @@
-"""Samples that share their prompt's keys and values say what plain passes say, and cost what they must."""
+"""Prefix sharing: samples on a shared KV cache are those of plain passes, and no token is computed twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 9, 0, 2, 6, 3, 9, 
 STOPS = [2, *range(40, 50)]  # a response ends after six tokens on average: rows leave unevenly
 
 
-def said(groups):
+def texts(groups):
     return [[(r.ids, r.finished) for r in group] for group in groups]
 
 
@@ -36,7 +36,7 @@ def logps(groups):
 
 @pytest.fixture
 def padded(monkeypatch):
-    """Every model takes the plain way while this is switched on."""
+    """Call it to make every model use the padded backend."""
     return lambda: monkeypatch.setattr(sampling, "choose_backend", lambda model: PaddedDecoder)
 
 
@@ -44,7 +44,7 @@ COMMON = {"llama", "llama-tied", "qwen2", "qwen3", "mistral", "mistral-window", 
 
 
 def test_families_share_their_prompts(tiny, sampled_family):
-    """Those of the common shape without their modules."""
+    """Models of the common structure are decoded without their modules."""
     expected = CpuPrefixCache if sampled_family in COMMON else SharedPrefixCache
     assert backends.choose_backend(tiny(sampled_family).model) is expected
 
@@ -70,9 +70,9 @@ def test_shared_prompts_say_what_repeated_ones_say(
     shared = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
     padded()
     plain = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
-    assert said(shared) == said(plain)
+    assert texts(shared) == texts(plain)
     assert torch.allclose(logps(shared), logps(plain), atol=1e-4)
-    lengths = {len(ids) for group in said(shared) for ids, _ in group}
+    lengths = {len(ids) for group in texts(shared) for ids, _ in group}
     assert len(lengths) > (2 if count == 1 else 8)
 
 
@@ -82,9 +82,9 @@ def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
     shared = sample(policy, PROMPTS, 5, **settings)
     alone = sample(policy, PROMPTS[3:4], 5, places=[3], **settings)
     padded()
-    assert said(shared) == said(sample(policy, PROMPTS, 5, **settings))
-    assert said(alone) == said(shared)[3:4]
-    assert said(shared) != said(sample(policy, PROMPTS, 5, seed=2, decoding=settings["decoding"]))
+    assert texts(shared) == texts(sample(policy, PROMPTS, 5, **settings))
+    assert texts(alone) == texts(shared)[3:4]
+    assert texts(shared) != texts(sample(policy, PROMPTS, 5, seed=2, decoding=settings["decoding"]))
     response = shared[1][0]
     ids = torch.tensor([[*PROMPTS[1].ids, *response.ids]])
     with torch.no_grad():
@@ -185,9 +185,9 @@ def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeyp
 
 def test_one_copy_of_a_prompt_whatever_the_samples():
     held = PrefixKVCache(3, 16, 5, 8)
-    found = transformers.DynamicCache()
-    found.update(torch.ones(2, 2, 4, 8), torch.ones(2, 2, 4, 8), 0)
-    held.write_prompts([0, 2], found)
+    prefilled = transformers.DynamicCache()
+    prefilled.update(torch.ones(2, 2, 4, 8), torch.ones(2, 2, 4, 8), 0)
+    held.write_prompts([0, 2], prefilled)
     keys, values = held.prompt[0]
     assert keys.shape == values.shape == (3, 2, 5, 8)
     assert keys.sum(dim=(1, 2, 3)).tolist() == [64, 0, 64]
@@ -199,28 +199,28 @@ def test_attention_is_cut_into_runs_of_similar_prompts_and_stays_the_same(tiny, 
     policy = tiny("llama", dtype=torch.float64, eos_token_id=STOPS)
     prompts = [Prompt((1, *(3 + i % 50 for i in range(n))), "", "") for n in (40, 2, 9, 38, 3, 30, 2, 2)]
     decoding = Decoding(max_new_tokens=12, batch=8)
-    found = []
+    runs = []
     for worth in (256, 0):
         monkeypatch.setattr(scheduler, "MAX_PADDED_KEYS", worth)
-        found.append(sample(policy, prompts, 3, seed=0, decoding=decoding))
-    assert said(found[0]) == said(found[1])
-    assert torch.allclose(*map(logps, found), atol=1e-9)
+        runs.append(sample(policy, prompts, 3, seed=0, decoding=decoding))
+    assert texts(runs[0]) == texts(runs[1])
+    assert torch.allclose(*map(logps, runs), atol=1e-9)
     step = DecodeStep([40, 38, 9, 8, 2], [0] * 5, *[torch.zeros(5)] * 5, all_active=True)
     assert step.runs == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
-def test_weights_that_are_laid_out_give_the_same_products(monkeypatch):
+def test_packed_weights_give_the_same_products(monkeypatch):
     monkeypatch.setattr(cpu_decoder, "MIN_PACKED", 0)
     parts = [torch.nn.Linear(24, n, bias=n > 8) for n in (8, 40)]
     with torch.no_grad():
         for rows in (1, 16, 37):
             x = torch.randn(rows, 24)
-            found = cpu_decoder.PackedLinear(parts, 16)(x)
-            assert torch.allclose(found, torch.cat([part(x) for part in parts], 1), atol=1e-5)
+            packed = cpu_decoder.PackedLinear(parts, 16)(x)
+            assert torch.allclose(packed, torch.cat([part(x) for part in parts], 1), atol=1e-5)
 
 
 @torch.no_grad()
-def test_adapters_are_folded_in_as_they_are_now(lora):
+def test_adapters_are_merged_as_they_are_now(lora):
     for name, value in lora.model.named_parameters():
         if "lora_B" in name:
             value.normal_(0, 0.3)
@@ -240,7 +240,7 @@ def test_adapters_are_folded_in_as_they_are_now(lora):
     assert not torch.allclose(plain, expected, atol=0.1)
 
 
-def test_shapes_that_are_not_common_keep_their_modules(tiny, lora, monkeypatch):
+def test_models_without_the_common_structure_keep_their_modules(tiny, lora, monkeypatch):
     assert cpu_decoder.why_unsupported(tiny("llama").model) is None
     for name in ("gpt2", "gemma3", "phi"):
         assert cpu_decoder.why_unsupported(tiny(name).model) == "its layers do not have the common structure"
@@ -253,7 +253,7 @@ def test_shapes_that_are_not_common_keep_their_modules(tiny, lora, monkeypatch):
     )
 
 
-def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokenizer, caplog):
+def test_a_model_that_cannot_share_prompts_is_warned_about_once_and_samples_correctly(tokenizer, caplog):
     """BLOOM adds a bias of distances to its scores."""
     config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64)
     policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer)
@@ -278,7 +278,7 @@ def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokeniz
         ),
     ],
 )
-def test_kinds_of_layers_that_no_tiny_example_shows_are_refused(tiny, change, reason):
+def test_kinds_of_layers_that_the_probe_cannot_see_are_refused(tiny, change, reason):
     model = tiny("llama").model
     vars(model.config).update(change)
     assert reason in backends.why_not_shared(model)
@@ -315,7 +315,7 @@ def test_a_word_without_probability_is_never_drawn(words):
         assert token.tolist() == list(range(words)) and logp.abs().max() == 0
 
 
-def test_logits_that_are_no_numbers_are_refused(tiny):
+def test_logits_that_are_not_numbers_are_refused(tiny):
     policy = tiny()
     backends.choose_backend(policy.model)
     with torch.no_grad():

@@ -77,7 +77,7 @@ def test_responses_are_the_engines_with_the_models_log_probs(tiny, installed):
     assert torch.allclose(scored, told, atol=1e-3)
 
 
-def test_a_request_says_what_is_asked(tiny, installed):
+def test_a_request_carries_the_sampling_settings(tiny, installed):
     policy = tiny("gpt2")
     long = Prompt((1, *[5] * 60), "", "")
     sampled(policy, [long, PROMPTS[0]], 1)
@@ -129,7 +129,7 @@ def test_adapters_are_merged_before_they_are_handed_over(lora, installed):
     assert torch.allclose(theirs, ours, atol=1e-3) and hasattr(lora.model, "merge_and_unload")
 
 
-def test_what_cannot_be_done_is_said(tiny, installed, monkeypatch):
+def test_unsupported_requests_are_refused(tiny, installed, monkeypatch):
     with pytest.raises(ModelError, match=r"mixture needs sampling\.engine=torch"):
         sampled(tiny(), mixed_with=(tiny().model, 0.5))
     strange = SimpleNamespace(token_ids=(7,), logprobs=[{}], finish_reason="stop")
