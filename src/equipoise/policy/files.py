@@ -1,4 +1,4 @@
-"""Atomic file writes: whole or not at all, so that a reader or a resumed run never sees half a file."""
+"""Atomic writes: files and folders appear whole or not at all, so that readers and resumed runs never see a half one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write a file or folder atomically: yields a temporary sibling, which is renamed to `path` only on success."""
+    """Write a file or folder whole or not at all: yields a temporary sibling, renamed to `path` only on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.partial")
     _remove(draft)
