@@ -1,4 +1,4 @@
-"""Atomic writes: files and folders appear whole or not at all, so that readers and resumed runs never see a half one."""
+"""Atomic writes: files and folders appear whole or not at all: readers and resumed runs never see half of one."""
 
 from __future__ import annotations
 
