@@ -1,4 +1,4 @@
-"""What the store of anchors saves in a round, and what a reference costs that is alive.
+"""Anchor log-probs: what their store saves in a round, and what a live reference model costs instead.
 
 python benchmarks/anchors.py           measure, write results/anchors.json, then the section of README.md
 python benchmarks/anchors.py --draw    write the section again from the figures that are there
@@ -39,8 +39,8 @@ from common import (
 from equipoise.core.objectives import Dpo, Spac, Tdpo2
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import AnchorStore, score
-from equipoise.policy.scoring.live_reference import Frozen
-from equipoise.policy.scoring.microbatch import Pair
+from equipoise.policy.scoring.live_reference import FrozenReference
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.live_scoring import LiveScoring
 
@@ -49,7 +49,7 @@ SHAPE, COUNT, BATCH, STEPS = SHAPES["5M"], 16, 8, 4
 ROUNDS = ((1, 1), (1, 3), (2, 1), (2, 3), (3, 3))  # frozen policies, epochs
 
 
-def pairs_of(groups: Any) -> list[Pair]:
+def pairs_of(groups: Any) -> list[Comparison]:
     rows = rows_of(groups)
     return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
 
@@ -100,10 +100,10 @@ def references() -> dict[str, list[float]]:
     def fit(objective: Any = None, *, packed: bool = True, live: bool = False) -> Fit:
         policy = policy_of(SHAPE)
         if not packed:
-            policy.scorer.reach = 0
+            policy.scorer.max_packed_length = 0
         if not live:
             return fit_of(policy, groups, objective or Dpo(beta=0.1))
-        scoring = LiveScoring(policy, objective, frozen={"reference": Frozen(policy)})
+        scoring = LiveScoring(policy, objective, frozen={"reference": FrozenReference(policy)})
         anchors = {"reference": score(policy, pairs, BATCH, tokens=True)[0]}
         return fit_of(policy, groups, objective, scoring=scoring, anchors=anchors)
 
@@ -113,7 +113,7 @@ def references() -> dict[str, list[float]]:
         "cached log-probs": packed.step,
         "live log-probs": lambda: (score(other, pairs, BATCH), packed.step()),
         "cached log-probs, padded rows": padded.step,
-        "live law of every token (TDPO2), padded rows": whole.step,
+        "live next-token distributions (TDPO2), padded rows": whole.step,
     }
     found: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(STEPS + 1):
@@ -136,11 +136,11 @@ def section(found: dict[str, Any]) -> str:
         for r in found["rounds"]
     ]
     first = next(iter(found["references"].values()))
-    alive = []
+    reference_rows = []
     for name, times in found["references"].items():
         ratios = [a / b for a, b in zip(times, first, strict=True)]
         spread = f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
-        alive.append((name, f"{1e3 * statistics.median(times):,.0f}", spread))
+        reference_rows.append((name, f"{1e3 * statistics.median(times):,.0f}", spread))
     header = (
         "frozen policies",
         "epochs",
@@ -162,7 +162,7 @@ def section(found: dict[str, Any]) -> str:
         "resumed, and in memory, for no frozen policy stands beside the one that trains. A step on 8 pairs, by "
         "how the reference is known:",
         "",
-        *table(("reference", "ms a step", "over cached"), alive),
+        *table(("reference", "ms a step", "over cached"), reference_rows),
     ]
     return "\n".join(lines)
 

@@ -4,10 +4,11 @@ python benchmarks/generate.py           measure, write results/generate.json, th
 python benchmarks/generate.py --draw    write the section again from the figures that are there
 python benchmarks/generate.py --quick   the small models only
 
-All ways sample from the same model in one process, in turn, one thread, and their processor time is compared, because
-other programs may use the machine meanwhile. `generate` gets the batch left-padded with `num_return_sequences` and
-a cache; its variants (one batch or batches of similar length, then a dynamic or a static cache) are timed first and
-the fastest of them goes on. It is not asked for log-probs, which our sampler returns with every response.
+All programs sample from the same model in one process, in turn, one thread, and their processor time is compared,
+because other programs may use the machine meanwhile. `generate` gets the batch left-padded with
+`num_return_sequences` and a cache; its variants (one batch or batches of similar length, then a dynamic or a static
+cache) are timed first and the fastest is used. It is not asked for log-probs, which our sampler returns with every
+response.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from equipoise.data.collate import Prompt
 from equipoise.playground import LanguageGame, load_model
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import sampling
-from equipoise.policy.generation.backends import way_of
+from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.generation.prefix_cache import SharedPrefixCache
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding
 from play import cpu, table  # the benchmark beside this one
 
-WAYS = ("ours", "modules", "repeated", "generate")
+PROGRAMS = ("ours", "modules", "repeated", "generate")
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "generate.json"
 BEGIN, END = "<!-- generate.py writes from here -->", "<!-- to here, generate.py -->"
@@ -125,13 +126,13 @@ def ours(
     return [list(response.ids) for group in groups for response in group]
 
 
-def by(way: Any, policy: CausalPolicy, prompts: list[Prompt], case: Case) -> list[list[int]]:
-    """Our sampler with another of its ways than the one it chose."""
-    sampling.way_of = lambda model: way  # type: ignore[assignment]
+def by(backend: Any, policy: CausalPolicy, prompts: list[Prompt], case: Case) -> list[list[int]]:
+    """Our sampler with another backend than the one it chose."""
+    sampling.choose_backend = lambda model: backend  # type: ignore[assignment]
     try:
         return ours(policy, prompts, case)
     finally:
-        sampling.way_of = way_of
+        sampling.choose_backend = choose_backend
 
 
 def theirs(
@@ -174,10 +175,10 @@ def cut(row: list[int], stops: tuple[int, ...]) -> list[int]:
     return row[: next((k + 1 for k, token in enumerate(row) if token in stops), len(row))]
 
 
-def rate(way: Callable[[], list[list[int]]]) -> float:
+def rate(program: Callable[[], list[list[int]]]) -> float:
     """Tokens for a second of processor time."""
     start = time.process_time()
-    rows = way()
+    rows = program()
     return sum(map(len, rows)) / (time.process_time() - start)
 
 
@@ -197,16 +198,16 @@ def measure(case: Case) -> dict[str, Any]:
 
     size, _ = best_of([(max(2, case.prompts // share), "dynamic") for share in (4, 2, 1)])
     best = best_of([(size, "static")])
-    ways = {
+    programs = {
         "ours": lambda: ours(policy, prompts, case),
         "modules": lambda: by(SharedPrefixCache, policy, prompts, case),
         "repeated": lambda: by(PaddedDecoder, policy, prompts, case),
         "generate": variants[best],
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(case.repeats):
-        for name, way in ways.items():
-            rates[name].append(rate(way))
+        for name, program in programs.items():
+            rates[name].append(rate(program))
     greedy = Case(**(vars(case) | {"samples": 1}))
     mine = ours(policy, prompts, greedy, temperature=0.0)
     other = theirs(policy, prompts, greedy, batch=case.prompts, cache="dynamic", greedy=True)
@@ -238,7 +239,7 @@ def section(found: dict[str, Any]) -> str:
             f"{r['model']} {r['precision']}",
             f"{r['prompts']} x {r['mean_prompt']:.0f} {r['lengths']}",
             f"{r['samples']} x {r['tokens']}",
-            *(f"{statistics.median(r['rates'][way]):,.0f}" for way in WAYS),
+            *(f"{statistics.median(r['rates'][program]):,.0f}" for program in PROGRAMS),
             f"**{r['ratio']['median']:.1f}** ({r['ratio']['low']:.1f} to {r['ratio']['high']:.1f})",
             r["best"],
             f"{r['greedy_same']:.0%}",
@@ -269,9 +270,9 @@ def section(found: dict[str, Any]) -> str:
             rows,
         ),
         "'chat' prompts have log-normal lengths, 'equal' ones 128 tokens each, so that `generate` pads nothing. "
-        "'Modules' is our way for models that are not of the common shape, 'repeated' for those that cannot share "
-        "prompts. Models are drawn from a configuration and never stop early, except the playground's. Sharing wins "
-        "more with long prompts and many samples, less with long responses.",
+        "'Modules' is our backend for models without the common structure, 'repeated' the one for those that cannot "
+        "share prompts. Models are drawn from a configuration and never stop early, except the playground's. Sharing "
+        "wins more with long prompts and many samples, less with long responses.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -25,29 +25,30 @@ from typing import Any
 import torch
 from common import HERE, command, machine, seconds, table, told, versions, write_section
 
-from equipoise.policy.generation import sample
+from equipoise.policy.generation import sampling
 from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.scorer import Scorer
 from equipoise.run.session import align
 from equipoise.worlds.text import progress
 
 RESULTS = HERE / "results" / "phases.json"
-METHODS, WAYS, REPEATS = ("spac", "inpo"), ("packed", "padded"), 3
+METHODS, LAYOUTS, REPEATS = ("spac", "inpo"), ("packed", "padded"), 3
 PHASES = ("sampling", "judging", "anchors", "training", "writing", "evaluating")
 REST = "the rest"  # reading the model, the first evaluation's tables, the report
 
 
 @contextmanager
-def the_plain_path() -> Iterator[None]:
-    reach, way_of = Scorer._reach, sample.way_of
-    Scorer._reach, sample.way_of = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
+def padded_rows() -> Iterator[None]:
+    """Context manager: scoring and sampling temporarily use padded rows only."""
+    probe, choose_backend = Scorer._probe_packing, sampling.choose_backend
+    Scorer._probe_packing, sampling.choose_backend = lambda *_: 0, lambda model: PaddedDecoder  # type: ignore[assignment]
     try:
         yield
     finally:
-        Scorer._reach, sample.way_of = reach, way_of  # type: ignore[method-assign]
+        Scorer._probe_packing, sampling.choose_backend = probe, choose_backend  # type: ignore[method-assign]
 
 
-def measure(method: str, way: str) -> dict[str, float]:
+def measure(method: str, layout: str) -> dict[str, float]:
     """Processor seconds of each phase of one round, evaluations before and after it together."""
     with tempfile.TemporaryDirectory() as name:
         run = Path(name) / "run"
@@ -55,10 +56,10 @@ def measure(method: str, way: str) -> dict[str, float]:
         def play() -> None:
             align(method, rounds=1, out=run, quiet=True)
 
-        if way == "packed":
+        if layout == "packed":
             whole = seconds(play)
         else:
-            with the_plain_path():
+            with padded_rows():
                 whole = seconds(play)
         lines = [json.loads(line) for line in (run / "timings.jsonl").read_text().splitlines()]
     found = dict.fromkeys(PHASES, 0.0)
@@ -70,20 +71,25 @@ def measure(method: str, way: str) -> dict[str, float]:
 def section(found: dict[str, Any]) -> str:
     rows = []
     for method in METHODS:
-        times = {way: found["runs"][method][way] for way in WAYS}
+        times = {layout: found["runs"][method][layout] for layout in LAYOUTS}
         middle = {
-            way: {p: statistics.median(run[p] for run in times[way]) for p in times[way][0]} for way in WAYS
+            layout: {p: statistics.median(run[p] for run in times[layout]) for p in times[layout][0]}
+            for layout in LAYOUTS
         }
         for phase in (*PHASES, REST):
             if phase == REST or middle["packed"][phase]:
                 rows.append((method, phase, *cells(middle["padded"][phase], middle["packed"][phase])))
-        rounds = {way: [sum(run[p] for p in PHASES[:-1]) for run in times[way]] for way in WAYS}
+        rounds = {layout: [sum(run[p] for p in PHASES[:-1]) for run in times[layout]] for layout in LAYOUTS}
         rows.append(
-            (method, "**the round**", *cells(*(statistics.median(rounds[way]) for way in reversed(WAYS))))
+            (
+                method,
+                "**the round**",
+                *cells(*(statistics.median(rounds[layout]) for layout in reversed(LAYOUTS))),
+            )
         )
     lines = [
         told(found)
-        + f" Processor seconds, medians of {len(times[WAYS[0]])} commands each, `equipoise align METHOD --rounds 1`.",
+        + f" Processor seconds, medians of {len(times['packed'])} commands each, `equipoise align METHOD --rounds 1`.",
         "",
         *table(("method", "phase", "padded rows", "packed rows", "padded / packed"), rows),
         "'The round' is all but evaluation (exact figures by enumeration, before and after the round) and the "
@@ -101,13 +107,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     progress.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
     if "--draw" not in sys.argv[1:]:
-        runs: dict[str, Any] = {method: {way: [] for way in WAYS} for method in METHODS}
+        runs: dict[str, Any] = {method: {layout: [] for layout in LAYOUTS} for method in METHODS}
         align("dpo", rounds=1, out=Path(tempfile.mkdtemp()) / "run", quiet=True)  # first touches
         for _ in range(1 if "--once" in sys.argv[1:] else REPEATS):
             for method in METHODS:
-                for way in WAYS:
-                    runs[method][way].append(measure(method, way))
-                    print(method, way, runs[method][way][-1], file=sys.stderr)
+                for layout in LAYOUTS:
+                    runs[method][layout].append(measure(method, layout))
+                    print(method, layout, runs[method][layout][-1], file=sys.stderr)
         found: dict[str, Any] = {"command": command("phases.py"), "runs": runs}
         found |= {"machine": machine(), "versions": versions("transformers", "accelerate")}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")

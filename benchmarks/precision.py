@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from common import HERE, machine, table, told, versions, write_section
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from train import BATCH, BETA, COMPILED, OURS, PROGRAMS, ROWS, TUNED, Case, Pair, prepared
+from train import BATCH, BETA, OURS, PROGRAMS, ROWS, TUNED, Case, Pair, prepared
 
 from equipoise.core.objectives import Dpo
 from equipoise.core.scores import Scores
@@ -79,7 +79,7 @@ def errors(found: list[Tensor], wanted: list[Tensor]) -> tuple[float, float]:
 
 def measure(source: Path) -> list[dict[str, Any]]:
     cases = [Case("5M", "dialogue", precision, 0, 1, ()) for precision in ("fp32", "bf16")]
-    programs = [p for p in (OURS, COMPILED, ROWS, TUNED) if p != TUNED or importlib.util.find_spec("trl")]
+    programs = [p for p in (OURS, ROWS, TUNED) if p != TUNED or importlib.util.find_spec("trl")]
     found = []
     with tempfile.TemporaryDirectory() as name:
         pairs, tokenizer = prepared(cases[0], source, Path(name))

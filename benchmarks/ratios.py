@@ -12,7 +12,7 @@ import numpy as np
 from common import HERE
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from train import COMPILED, DEFAULT, OURS, ROWS, TUNED, ratios
+from train import DEFAULT, OURS, ROWS, TUNED, ratios
 
 from equipoise.report.style import BLUE, FAINT, GREEN, ORANGE, PURPLE, panels, render, styled
 
@@ -24,10 +24,7 @@ Dot = tuple[float, float, float]  # low, middle, high
 def of_training() -> list[tuple[str, dict[str, Dot]]]:
     """Quartiles over steps."""
     found = json.loads((RESULTS / "train.json").read_text())["cases"]
-    return [
-        (name_of(c["case"]), {p: tuple(ratios(c, p)) for p in c["programs"] if p not in (OURS, COMPILED)})
-        for c in found
-    ]
+    return [(name_of(c["case"]), {p: tuple(ratios(c, p)) for p in c["programs"] if p != OURS}) for c in found]
 
 
 def name_of(case: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "train.json"
 BEGIN, END = "<!-- train.py writes from here -->", "<!-- to here: train.py -->"
 BATCH, BETA, RATE, VOCABULARY, LONGEST = 8, 0.1, 1e-5, 8192, 1024
-OURS, COMPILED, ROWS = "equipoise", "equipoise, compiled", "equipoise, padded rows"
+OURS, ROWS = "equipoise", "equipoise, padded rows"
 TUNED, DEFAULT = "TRL tuned", "TRL default"
 Pair = tuple[list[int], list[int], list[int]]  # ids of prompt, chosen, rejected
 
@@ -59,12 +59,12 @@ class Case:
 
 
 CASES = (
-    Case("5M", "dialogue", "fp32", 0, 9, (OURS, COMPILED, ROWS, TUNED, DEFAULT)),
+    Case("5M", "dialogue", "fp32", 0, 9, (OURS, ROWS, TUNED, DEFAULT)),
     Case("5M", "dialogue by length", "fp32", 0, 7, (OURS, TUNED)),
     Case("5M", "no padding", "fp32", 0, 7, (OURS, ROWS, TUNED, DEFAULT)),
     Case("5M", "dialogue", "fp32", 8, 7, (OURS, TUNED, DEFAULT)),
     Case("5M", "dialogue", "bf16", 0, 3, (OURS, TUNED, DEFAULT)),
-    Case("100M", "dialogue", "fp32", 0, 9, (OURS, COMPILED, TUNED)),
+    Case("100M", "dialogue", "fp32", 0, 9, (OURS, TUNED)),
 )
 
 
@@ -108,13 +108,12 @@ def ours(
     tokenizer: Any,
     *,
     packed: bool = True,
-    compiled: bool = False,
 ) -> Iterator[float]:
     """Losses of our steps, one `next` each."""
-    how = {"precision": case.precision, "lora_rank": case.lora, "compiled": compiled}
+    how = {"precision": case.precision, "lora_rank": case.lora}
     policy = CausalPolicy.load(folder, tokenizer, **how, device="cpu")
     if not packed:
-        policy.scorer.reach, policy.budget = 0, 2**30
+        policy.scorer.max_packed_length, policy.token_budget = 0, 2**30
     fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=BATCH, rate=RATE)
     yield 0.0
     while True:
@@ -180,7 +179,6 @@ def peer(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, tuned: 
 
 PROGRAMS: dict[str, Callable[..., Iterator[float]]] = {
     OURS: ours,
-    COMPILED: lambda *about: ours(*about, compiled=True),
     ROWS: lambda *about: ours(*about, packed=False),
     TUNED: lambda *about: peer(*about, tuned=True),
     DEFAULT: lambda *about: peer(*about, tuned=False),
@@ -220,7 +218,7 @@ def on_paper(case: Case, pairs: list[Pair]) -> list[float]:
 def measure(case: Case, source: Path, memory: bool) -> dict[str, Any]:
     """Step by step, every program in turn on the same batch; the first step of each is not counted."""
     torch.set_num_threads(1)
-    programs = [p for p in case.programs if p in (OURS, COMPILED, ROWS) or importlib.util.find_spec("trl")]
+    programs = [p for p in case.programs if p in (OURS, ROWS) or importlib.util.find_spec("trl")]
     with tempfile.TemporaryDirectory() as name:
         pairs, tokenizer = prepared(case, source, Path(name))
         steps = {p: PROGRAMS[p](case, Path(name), pairs, tokenizer) for p in programs}

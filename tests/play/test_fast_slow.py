@@ -268,7 +268,7 @@ def test_lora_adapters_are_chased_and_combined(make_world, renderer, pairs):
     one, other = weights(world, first.policies[KEPT]), weights(world, again)
     for name in one:
         b, a = name, lora.partner(name)
-        if not lora.is_first(name):  # the factors turn, what they add to the weights stays
+        if not lora.is_factor_a(name):  # the factors turn, what they add to the weights stays
             before, after = one[b] @ one[a], other[b] @ other[a]
             assert before.abs().max() > 0
             assert torch.allclose(after, before, rtol=0, atol=1e-6 * float(before.abs().max()))

@@ -20,7 +20,7 @@ from equipoise.play.players.recorded import Segments, Targets
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, INITIAL, START, State
-from equipoise.policy.generation.segment_rewrite import start_of
+from equipoise.policy.generation.segment_rewrite import segment_start
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.worlds.table.play_game import play_game
@@ -48,11 +48,11 @@ def played(world, method, rounds):
 
 def test_where_a_segment_starts():
     # |y| = 10, g = 4: k in {0, 1, 2, 3}, each on a quarter of the draws
-    assert [start_of(10, 4, u) for u in (0.0, 0.24, 0.26, 0.6, 0.999)] == [0, 0, 1, 2, 3]
-    assert {start_of(5, 4, u) for u in (0.0, 0.999)} == {0}, (
+    assert [segment_start(10, 4, u) for u in (0.0, 0.24, 0.26, 0.6, 0.999)] == [0, 0, 1, 2, 3]
+    assert {segment_start(5, 4, u) for u in (0.0, 0.999)} == {0}, (
         "never so late that under three tokens are spared"
     )
-    assert {start_of(7, g, 0.999) for g in (7, 8, 256)} == {0}, "all of a short response is written anew"
+    assert {segment_start(7, g, 0.999) for g in (7, 8, 256)} == {0}, "all of a short response is written anew"
 
 
 def test_a_segment_as_long_as_the_response_is_spins_own_response(make_world):
@@ -79,7 +79,7 @@ def test_head_and_tail_stay_and_the_policy_writes_between(make_world):
     new = world.rewrite(state, rows, INITIAL, 2)
     assert new.writers == ("recorded", "initial")
     starts = [
-        start_of(len(old.ids), 2, u)
+        segment_start(len(old.ids), 2, u)
         for (old,), u in zip(rows.responses, world.uniforms(state, "segment", 8), strict=True)
     ]
     assert len(set(starts)) > 1

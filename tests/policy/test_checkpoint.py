@@ -119,7 +119,7 @@ def test_weights_of_restores_even_after_an_error(tiny, tmp_path):
     disturb(policy)
     checkpoint.save(policy, here)
     mine = weights(policy)
-    with pytest.raises(RuntimeError, match="boom"), checkpoint.weights_of(policy, there, here):
+    with pytest.raises(RuntimeError, match="boom"), checkpoint.temporary_weights(policy, there, here):
         assert same(weights(policy), other)
         raise RuntimeError("boom")
     assert same(weights(policy), mine)

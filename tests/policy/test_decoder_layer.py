@@ -1,9 +1,8 @@
-"""The specialised layer = transformers' own: every gradient, what it keeps, what it is used for and what it is not."""
+"""The decoder-layer kernel = transformers' own layer: every gradient, saved memory, and which models use it."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from equipoise.data.collate import Response, collate
 from equipoise.data.pack import PackedBatch, pack
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.kernels.attention import Unpackable, as_sequences, backward, forward
-from equipoise.policy.kernels.elementwise import ACTIVATIONS, fused
+from equipoise.policy.kernels.elementwise import ACTIVATIONS
 from equipoise.policy.kernels.segment_layout import Layout
 
 COMMON = ("llama", "llama-tied", "qwen2", "qwen3", "mistral", "gemma")
@@ -68,29 +67,32 @@ def off(found, wanted):
 
 def plain(policy):
     """The same policy with transformers' own layers."""
-    policy.scorer.blocks = None
+    policy.scorer.decoder_layers = None
     return policy
 
 
 @pytest.mark.parametrize("family", [*COMMON, "gemma3", "gpt2"], indirect=True)
-def test_layers_of_the_common_shape_run_specialised(tiny, family, caplog):
+def test_layers_of_the_common_structure_run_by_the_kernel(tiny, family, caplog):
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = tiny(family)
     lines = [r.getMessage() for r in caplog.records if "as transformers has them" in r.getMessage()]
-    assert ((policy.scorer.blocks is not None), len(lines)) == ((True, 0) if family in COMMON else (False, 1))
+    assert ((policy.scorer.decoder_layers is not None), len(lines)) == (
+        (True, 0) if family in COMMON else (False, 1)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 16])
 @pytest.mark.parametrize("family", COMMON, indirect=True)
 def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, monkeypatch):
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", 15)  # some sequences are, some not
+    # some sequences are whole, some not
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", 15)
     prompts, groups = draw(count, count=count)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
     wanted = gradients(exact, reference)
     for dtype, bound in ((torch.float64, FLOAT64), (torch.float32, FLOAT32)):
         policy = tiny(family, dtype=dtype)
-        assert policy.scorer.blocks is not None
+        assert policy.scorer.decoder_layers is not None
         logp, _ = policy.logprobs(pack(prompts, groups))
         assert off([logp], [reference]) < bound
         assert off(gradients(policy, logp), wanted) < bound
@@ -102,7 +104,7 @@ def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, m
 def test_biases_one_layer_and_other_widths_agree(tiny, changes):
     prompts, groups = draw(3)
     policy = tiny("llama", dtype=torch.float64, **changes)
-    assert policy.scorer.blocks is not None
+    assert policy.scorer.decoder_layers is not None
     ours = gradients(policy, policy.logprobs(pack(prompts, groups))[0])
     assert off(ours, gradients(policy, one_by_one(policy, prompts, groups))) < FLOAT64
 
@@ -117,7 +119,7 @@ def test_adapters_agree_and_frozen_weights_get_no_gradient(lora):
         with torch.no_grad():
             for number, (_, p) in enumerate(lora.parameters()):
                 p.copy_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(number)))
-    assert lora.scorer.blocks is not None
+    assert lora.scorer.decoder_layers is not None
     lora.logprobs(pack(prompts, groups))[0].sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in lora.model.parameters())
 
@@ -133,13 +135,13 @@ def test_without_its_adapters_it_is_the_model_they_were_put_on(tiny, lora):
         )
 
 
-def test_what_is_no_plain_adapter_runs_as_transformers_has_it(tiny, tokenizer, caplog):
+def test_an_adapter_that_is_not_plain_lora_runs_as_transformers_has_it(tiny, tokenizer, caplog):
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=4, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(get_peft_model(tiny().model, config), tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert sum("not one LoRA" in r.getMessage() for r in caplog.records) == 1
 
 
@@ -204,57 +206,27 @@ def test_attention_of_few_queries_is_that_of_all(monkeypatch, heads, form):
     weight = torch.randn(reference.shape, dtype=torch.float64, generator=generator)
     dq, dk, dv = torch.autograd.grad((weight * reference).sum(), (q, k, v))
     if form == "sequences":  # what other devices run
-        monkeypatch.setattr("equipoise.policy.kernels.attention._in_blocks", lambda q, v: False)
-    else:  # all sequences are whole blocks, or some, or none
-        monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", form)
+        monkeypatch.setattr("equipoise.policy.kernels.attention._by_segments", lambda q, v: False)
+    else:  # all sequences are whole, or some, or none
+        monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", form)
     with torch.no_grad():
-        out, total = forward(q[places], k, v, few, 0.4)
-        found = backward(weight, q[places], k, v, out, total, few, 0.4)
+        out, lse = forward(q[places], k, v, few, 0.4)
+        grads = backward(weight, q[places], k, v, out, lse, few, 0.4)
     torch.testing.assert_close(out, reference.detach(), rtol=1e-12, atol=1e-12)
-    for ours, wanted in zip(found, (dq[places], dk, dv), strict=True):
+    for ours, wanted in zip(grads, (dq[places], dk, dv), strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_a_gradient_that_is_wrong_is_found_on_load(tiny, tokenizer, monkeypatch, caplog):
+def test_a_wrong_gradient_fails_the_probe_on_load(tiny, tokenizer, monkeypatch, caplog):
     model = tiny().model
     monkeypatch.setitem(ACTIVATIONS, "silu", (torch.nn.functional.silu, lambda grad, x: grad))
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(model, tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert any("gradients differ" in r.getMessage() for r in caplog.records)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler to compile with"
-)
-def test_compiled_layers_agree(tiny, tokenizer):
-    policy = tiny("qwen3")  # whose heads have norms too
-    compiled = CausalPolicy(policy.model, tokenizer, compiled=True)
-    assert compiled.scorer.blocks is not None and compiled.scorer.blocks.compiled
-    assert compiled.path != policy.path  # so that their anchors are not taken for each other's
-    for seed, count in ((7, 3), (8, 1)):  # another number of tokens
-        prompts, groups = draw(seed, count=count)
-        reference = one_by_one(policy, prompts, groups)
-        logp = compiled.logprobs(pack(prompts, groups))[0]
-        assert off([logp], [reference]) < FLOAT32
-        assert off(gradients(compiled, logp), gradients(policy, reference)) < FLOAT32
-
-
-def test_layers_that_cannot_be_compiled_run_uncompiled(tiny, tokenizer, monkeypatch, caplog):
-    def broken(_):
-        raise RuntimeError("no compiler was found")
-
-    fused.cache_clear()
-    monkeypatch.setattr("torch.compile", broken)
-    policy = CausalPolicy(tiny().model, tokenizer, compiled=True)
-    assert policy.scorer.blocks is not None and not policy.scorer.blocks.compiled
-    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert lines == ["the model's layers are not compiled: RuntimeError: no compiler was found"]
-    fused.cache_clear()
-
-
-def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog):
+def test_a_structure_that_looks_common_and_is_not_fails_the_probe_on_load(tokenizer, caplog):
     config = transformers.GraniteConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
         vocab_size=64, residual_multiplier=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
@@ -262,7 +234,7 @@ def test_a_shape_that_looks_common_and_is_not_is_found_on_load(tokenizer, caplog
     torch.manual_seed(0)
     with caplog.at_level(logging.INFO, logger="equipoise"):
         policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config), tokenizer)
-    assert policy.scorer.blocks is None and policy.scorer.reach
+    assert policy.scorer.decoder_layers is None and policy.scorer.max_packed_length
     assert any("states differ" in r.getMessage() for r in caplog.records)
     prompts, groups = draw(10)
     assert isinstance(policy.batch(prompts, groups), PackedBatch)
@@ -276,6 +248,6 @@ def test_a_window_that_would_cut_a_sequence_is_refused(tiny, family):
         sliding_window=12,
         **({"use_sliding_window": True, "max_window_layers": 0} if family == "qwen3" else {}),
     )
-    assert policy.scorer.blocks is not None
+    assert policy.scorer.decoder_layers is not None
     with pytest.raises(Unpackable, match="window of 12"):
         policy.logprobs(pack([tuple(range(1, 20))], [[(3, 2)]]))

@@ -1,4 +1,4 @@
-"""Divergences from a live model, masks of activations, weights of steps, and networks beside a policy."""
+"""Live references: divergences and auxiliary heads; activation masks, and adaptive step weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from equipoise.data.collate import collate
 from equipoise.policy import checkpoint
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import backbone
-from equipoise.policy.scoring.activation_masks import activation_mask, rescaled
-from equipoise.policy.scoring.live_reference import Frozen, LiveScorer
+from equipoise.policy.scoring.activation_masks import activation_mask, minmax_rescaled
+from equipoise.policy.scoring.live_reference import FrozenReference, LiveScorer
 from equipoise.policy.scoring.step_weights import step_weights, steps_of, weights_of
 
 PROMPTS = [(1, 5, 6), (1, 7)]
@@ -30,26 +30,28 @@ def moved(policy, size: float = 0.05):
     return policy
 
 
-def law_by_hand(model, prompt, response):
+def log_probs_by_hand(model, prompt, response):
     return model(input_ids=torch.tensor([prompt + response])).logits[0].log_softmax(-1)[len(prompt) - 1 : -1]
 
 
-def test_divergences_are_those_of_whole_laws_with_gradients(tiny, family):
+def test_divergences_are_those_of_whole_next_token_distributions_with_gradients(tiny, family):
     wide = family != "gemma2"  # whose softmax is float32 whatever the model's type
     policy = tiny(family, dtype=DOUBLE if wide else torch.float32)
-    frozen = Frozen(policy)
+    frozen = FrozenReference(policy)
     moved(policy)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
-    found = LiveScorer(policy.scorer)(batch, [frozen.law(batch)])
-    drift, mask = found.divergences[0], found.mask
+    scores = LiveScorer(policy.scorer)(batch, [frozen.next_token_distribution(batch)])
+    drift, mask = scores.divergences[0], scores.mask
     logp, same = policy.token_logprobs(batch)
     near = {"rtol": 1e-9, "atol": 1e-10} if wide else {"rtol": 1e-4, "atol": 1e-4}
-    assert_close(found.logp.view_as(logp), logp, **near)
+    assert_close(scores.logp.view_as(logp), logp, **near)
     assert mask.equal(same.flatten(0, 1)) and not drift[~mask].any()
     pairs = [(p, r) for p, group in zip(PROMPTS, RESPONSES, strict=True) for r in group]
     plain = torch.cat(
         [
-            divergence.kl(law_by_hand(frozen.scorer.model, p, r).detach(), law_by_hand(policy.model, p, r))
+            divergence.kl(
+                log_probs_by_hand(frozen.scorer.model, p, r).detach(), log_probs_by_hand(policy.model, p, r)
+            )
             for p, r in pairs
         ]
     )
@@ -64,12 +66,12 @@ def test_divergences_are_those_of_whole_laws_with_gradients(tiny, family):
 def test_a_frozen_copy_stays_and_is_no_distance_from_itself(tiny):
     policy = tiny(dtype=DOUBLE)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
-    frozen = Frozen(policy)
-    drift = LiveScorer(policy.scorer)(batch, [frozen.law(batch)]).divergences[0]
+    frozen = FrozenReference(policy)
+    drift = LiveScorer(policy.scorer)(batch, [frozen.next_token_distribution(batch)]).divergences[0]
     assert float(drift.detach().abs().max()) < 1e-12
-    before = frozen.law(batch).states
+    before = frozen.next_token_distribution(batch).states
     moved(policy)
-    assert frozen.law(batch).states.equal(before)
+    assert frozen.next_token_distribution(batch).states.equal(before)
 
 
 # networks -----------------------------------------------------------------------------------------------
@@ -78,16 +80,16 @@ def test_a_frozen_copy_stays_and_is_no_distance_from_itself(tiny):
 @pytest.mark.parametrize("common", [True, False])
 def test_masks_read_all_layers_where_a_token_is_predicted(tiny, common: bool):
     policy = tiny(dtype=DOUBLE)
-    frozen = Frozen(policy, layers=True)
+    frozen = FrozenReference(policy, layers=True)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
-    layers = frozen.law(batch).layers
+    layers = frozen.next_token_distribution(batch).layers
     states = backbone(policy.model)(
         input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True
     ).hidden_states
     assert layers.shape == (2, 14, 32)
     assert_close(layers[0, 0], states[1][0, 2])  # the first response's first token is predicted at place 2
     network = build_head(SparseMasks(common=common), 32, 2, seed=0)
-    said = LiveScorer(policy.scorer, network)(batch, [frozen.law(batch)]).tokens
+    said = LiveScorer(policy.scorer, network)(batch, [frozen.next_token_distribution(batch)]).tokens
     mask = torch.arange(7) < torch.tensor([2, 4, 7, 1])[:, None]
     assert all(said[name].equal(mask.to(said[name])) for name in ("utility", "divergence"))  # they begin at 1
     names = [name for name, _ in network.named_parameters()]
@@ -100,10 +102,10 @@ def test_masks_read_all_layers_where_a_token_is_predicted(tiny, common: bool):
 
 def test_masks_have_exact_zeros_and_are_never_negative(tiny):
     policy = tiny()
-    frozen = Frozen(policy, layers=True)
+    frozen = FrozenReference(policy, layers=True)
     batch = collate(PROMPTS, RESPONSES, policy.pad)
     network = build_head(SparseMasks(common=False), 32, 2, seed=0)
-    layers, draw = frozen.law(batch).layers, torch.Generator().manual_seed(0)
+    layers, draw = frozen.next_token_distribution(batch).layers, torch.Generator().manual_seed(0)
     with torch.no_grad():
         for mask in network.masks:
             for layer, states in zip(mask.layers, layers, strict=True):
@@ -132,7 +134,7 @@ def test_heads_read_mean_states_and_say_the_probability_of_each_texts_own_degree
     assert next(p for _, p in policy.parameters()).grad is not None  # the trunk learns too
 
 
-def test_a_network_stands_beside_the_checkpoint_and_nobody_else_reads_it(tiny, tmp_path):
+def test_an_auxiliary_head_is_saved_with_the_checkpoint_and_changes_no_log_prob(tiny, tmp_path):
     policy = tiny()
     checkpoint.save(policy, tmp_path / "without")
     policy.network = build_head(DegreeHeads(), 32, 2, seed=0)
@@ -175,10 +177,10 @@ def test_activation_masks_lie_between_0_and_1_on_the_responses_only(tiny, family
 def test_rescaling_by_hand_and_after_normalising():
     values = torch.tensor([[1.0, 3.0, 2.0, 9.0], [5.0, 5.0, 0.0, 0.0]], dtype=DOUBLE)
     mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
-    assert rescaled(values, mask).tolist() == [[0, 1, 0.5, 0], [0, 0, 0, 0]]
+    assert minmax_rescaled(values, mask).tolist() == [[0, 1, 0.5, 0], [0, 0, 0, 0]]
     row = values[:1, :3]
     normal = (row - row.mean()) / row.std()  # as the authors do before
-    assert_close(rescaled(normal, mask[:1, :3]), rescaled(row, mask[:1, :3]))
+    assert_close(minmax_rescaled(normal, mask[:1, :3]), minmax_rescaled(row, mask[:1, :3]))
 
 
 def test_the_order_of_the_hooks_means_nothing_and_none_stays(tiny):

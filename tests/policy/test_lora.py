@@ -16,7 +16,7 @@ def factors(rank: int, seed: int, out: int = 7, into: int = 5):
 
 
 def combined(weights, *adapters):
-    first, second = lora.nearest(
+    first, second = lora.nearest_factors(
         [(w, a) for w, (a, _) in zip(weights, adapters, strict=True)],
         [(w, b) for w, (_, b) in zip(weights, adapters, strict=True)],
     )
@@ -71,4 +71,4 @@ def test_directions_that_are_not_used_can_still_be_learnt():
     ],
 )
 def test_factors_find_each_other(name, other, first):
-    assert lora.partner(name) == other and lora.is_first(name) == first
+    assert lora.partner(name) == other and lora.is_factor_a(name) == first

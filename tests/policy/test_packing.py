@@ -12,10 +12,10 @@ from torch.testing import assert_close
 from equipoise.data.collate import Response, TokenBatch, collate
 from equipoise.data.pack import PackedBatch, pack, shares
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.kernels.attention import as_sequences, over
+from equipoise.policy.kernels.attention import as_sequences, packed_attention
 from equipoise.policy.kernels.segment_layout import Layout
 from equipoise.policy.scorer import backbone
-from equipoise.policy.scoring.microbatch import bytes_per_token, portions, token_budget
+from equipoise.policy.scoring.microbatch import bytes_per_token, measure_token_budget, microbatches
 
 FAMILIES = (
     "llama",
@@ -61,7 +61,7 @@ def draw(seed, comparisons=6, count=3, vocabulary=64, longest=15):
 
 
 def weights(groups):
-    """What stands for d loss / d log-prob: any numbers of either sign."""
+    """Stand-ins for d loss / d log-prob: numbers of either sign."""
     return torch.linspace(-1, 1.5, sum(map(len, groups)), dtype=torch.float64).view(len(groups), -1)
 
 
@@ -86,7 +86,7 @@ def off(a, b):
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_every_family_packs_but_the_one_with_capped_scores(tiny, family):
-    assert (tiny(family).scorer.reach > 0) is (family != "gemma2")
+    assert (tiny(family).scorer.max_packed_length > 0) is (family != "gemma2")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"], indirect=True)
@@ -105,7 +105,8 @@ def test_the_last_layer_gives_only_what_is_looked_at_where_it_has_the_common_sha
 def test_packed_is_padded_one_by_one_with_every_gradient(tiny, family, monkeypatch):
     if family == "gemma2":
         pytest.skip("falls back to padded rows")
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", 20)  # some sequences are, some not
+    # some sequences are whole, some not
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", 20)
     prompts, groups = draw(0)
     exact = tiny(family, dtype=torch.float64)
     reference = one_by_one(exact, prompts, groups)
@@ -193,10 +194,10 @@ def test_a_lead_is_read_and_not_scored():
 
 @pytest.mark.parametrize(("whole", "alone"), [(64, 64), (25, 64), (0, 64), (0, 0)])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
-def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
+def test_attention_by_segments_is_that_of_whole_sequences_with_gradients(heads, whole, alone, monkeypatch):
     """The two forms of attention, neither of which makes a mask, over prompts and branches of random lengths."""
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.WHOLE", whole)
-    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.ALONE", alone)
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MAX_WHOLE_SEQUENCE", whole)
+    monkeypatch.setattr("equipoise.policy.kernels.segment_layout.MIN_UNBATCHED", alone)
     generator = torch.Generator().manual_seed(7)
     lengths = torch.randint(0, 40, (6, 4), generator=generator).tolist()
     layout = Layout(
@@ -208,10 +209,10 @@ def test_blocks_are_whole_sequences_with_gradients(heads, whole, alone, monkeypa
         for n in range(3)
     )
     wide = (q, *(x.repeat_interleave(heads[0] // heads[1], dim=1) for x in (k, v)))
-    blocks, whole = over(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
-    weight = torch.randn(blocks.shape, dtype=torch.float64, generator=generator)
-    assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
-    ours, theirs = (torch.autograd.grad((weight * x).sum(), (q, k, v)) for x in (blocks, whole))
+    by_segments, whole = packed_attention(q, k, v, layout, 0.4), as_sequences(*wide, layout, 0.4)
+    weight = torch.randn(by_segments.shape, dtype=torch.float64, generator=generator)
+    assert_close(by_segments, whole, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad((weight * x).sum(), (q, k, v)) for x in (by_segments, whole))
     assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -224,7 +225,7 @@ def test_the_model_keeps_its_own_attention(tiny):
 
 def test_a_window_shorter_than_a_sequence_takes_padded_rows(tiny, caplog):
     policy = tiny("mistral", sliding_window=12)
-    assert policy.scorer.reach == 12
+    assert policy.scorer.max_packed_length == 12
     short, long = ((1, 5), [[(8, 2)]]), (tuple(range(1, 31)), [[(8, 9, 3, 2)]])
     assert isinstance(policy.batch([short[0]], short[1]), PackedBatch)
     for _ in range(2):
@@ -286,16 +287,16 @@ def test_padded_shares_count_their_largest():
     assert [sizes[share] for share in shares(sizes, 10, padded=True)] == [[1, 2, 3], [10], [10]]
 
 
-def test_portions_keep_a_prompt_together_or_similar_lengths(tiny):
+def test_microbatches_keep_a_prompt_together_or_similar_lengths(tiny):
     policy = tiny()
     a, b = (1, 5), (1, 6, 7)
     pairs = [(a, [(8, 2), (9, 2)]), (b, [(8, 2), (9,) * 9]), (a, [(9, 2), (3, 2)])]
-    assert portions(policy, pairs) == [[0, 2, 1]]
-    policy.budget = 8  # 2 + 1 + 1 tokens twice, as if they shared nothing
-    assert portions(policy, pairs) == [[0, 2], [1]]
-    assert portions(policy, pairs, 1) == [[0], [2], [1]]
-    policy.scorer.reach, policy.budget = 0, 16
-    assert portions(policy, pairs) == [[0, 2], [1]]
+    assert microbatches(policy, pairs) == [[0, 2, 1]]
+    policy.token_budget = 8  # 2 + 1 + 1 tokens twice, as if they shared nothing
+    assert microbatches(policy, pairs) == [[0, 2], [1]]
+    assert microbatches(policy, pairs, 1) == [[0], [2], [1]]
+    policy.scorer.max_packed_length, policy.token_budget = 0, 16
+    assert microbatches(policy, pairs) == [[0, 2], [1]]
 
 
 def test_the_probe_of_memory_counts_what_is_kept(tiny):
@@ -303,4 +304,4 @@ def test_the_probe_of_memory_counts_what_is_kept(tiny):
     two, four = (bytes_per_token(tiny("llama", num_hidden_layers=n)) for n in (2, 4))
     states = 4 * 32  # bytes of one state
     assert 5 * states < (four - two) / 2 < 40 * states
-    assert token_budget(tiny()) == 4096
+    assert measure_token_budget(tiny()) == 4096

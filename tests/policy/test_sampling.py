@@ -10,7 +10,7 @@ from scipy.stats import chisquare, kstest
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation.inverse_cdf import draw, uniforms
+from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding, ModelError
 
@@ -97,7 +97,7 @@ P = torch.tensor([[0.5, 0.05, 0.3, 0.15]]).log()
 def test_choose_against_hand_computed_distributions(decoding, expected):
     """At uniforms on a fine grid the share of each token is its probability to the grid's width."""
     grid = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    tokens, _ = draw(P.expand(2000, -1), grid, decoding)
+    tokens, _ = sample_tokens(P.expand(2000, -1), grid, decoding)
     share = torch.bincount(tokens, minlength=4) / 2000
     assert share.tolist() == pytest.approx(expected, abs=1.1e-3)
     assert all((s == 0) == (e == 0) for s, e in zip(share.tolist(), expected, strict=True))
@@ -106,7 +106,7 @@ def test_choose_against_hand_computed_distributions(decoding, expected):
 def test_choose_at_the_ends_of_the_interval():
     edge = torch.tensor([[float("-inf"), 0.0, float("-inf")]])
     for uniform in (0.0, 1 - 2**-53):
-        assert draw(edge, torch.tensor([uniform], dtype=torch.float64), Decoding())[0].item() == 1
+        assert sample_tokens(edge, torch.tensor([uniform], dtype=torch.float64), Decoding())[0].item() == 1
 
 
 @pytest.mark.parametrize(

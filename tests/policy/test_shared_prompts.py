@@ -1,4 +1,4 @@
-"""Samples that share their prompt's keys and values say what plain passes say, and cost what they must."""
+"""Prefix sharing: samples on a shared KV cache are those of plain passes, and no token is computed twice."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from scipy.stats import chisquare
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import backends as ways
-from equipoise.policy.generation import cpu_decoder as direct
-from equipoise.policy.generation import prefix_cache as cache
-from equipoise.policy.generation import sampling
-from equipoise.policy.generation import scheduler as flight
-from equipoise.policy.generation.cpu_decoder import CpuPrompts, Decoder
-from equipoise.policy.generation.inverse_cdf import BLOCK, draw
+from equipoise.policy.generation import backends, cpu_decoder, prefix_cache, sampling, scheduler
+from equipoise.policy.generation.cpu_decoder import CpuDecoder, CpuPrefixCache
+from equipoise.policy.generation.inverse_cdf import BLOCK, sample_tokens
 from equipoise.policy.generation.padded import PaddedDecoder
-from equipoise.policy.generation.prefix_cache import SharedCache, SharedPrefixCache
+from equipoise.policy.generation.prefix_cache import PrefixKVCache, SharedPrefixCache
 from equipoise.policy.generation.sampling import sample
-from equipoise.policy.generation.scheduler import Step
+from equipoise.policy.generation.scheduler import DecodeStep
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 9, 0, 2, 6, 3, 9, 1)]
 STOPS = [2, *range(40, 50)]  # a response ends after six tokens on average: rows leave unevenly
 
 
-def said(groups):
+def texts(groups):
     return [[(r.ids, r.finished) for r in group] for group in groups]
 
 
@@ -40,21 +36,21 @@ def logps(groups):
 
 @pytest.fixture
 def padded(monkeypatch):
-    """Every model takes the plain way while this is switched on."""
-    return lambda: monkeypatch.setattr(sampling, "way_of", lambda model: PaddedDecoder)
+    """Call it to make every model use the padded backend."""
+    return lambda: monkeypatch.setattr(sampling, "choose_backend", lambda model: PaddedDecoder)
 
 
 COMMON = {"llama", "llama-tied", "qwen2", "qwen3", "mistral", "mistral-window", "gemma"}
 
 
 def test_families_share_their_prompts(tiny, sampled_family):
-    """Those of the common shape without their modules."""
-    expected = CpuPrompts if sampled_family in COMMON else SharedPrefixCache
-    assert ways.way_of(tiny(sampled_family).model) is expected
+    """Models of the common structure are decoded without their modules."""
+    expected = CpuPrefixCache if sampled_family in COMMON else SharedPrefixCache
+    assert backends.choose_backend(tiny(sampled_family).model) is expected
 
 
 def test_adapters_share_their_prompts(lora):
-    assert ways.way_of(lora.model) is CpuPrompts
+    assert backends.choose_backend(lora.model) is CpuPrefixCache
 
 
 @pytest.mark.parametrize("modules", [False, True])
@@ -65,7 +61,7 @@ def test_shared_prompts_say_what_repeated_ones_say(
     if modules:
         if sampled_family not in COMMON:
             pytest.skip("the other run took its modules")
-        monkeypatch.setattr(sampling, "way_of", lambda model: SharedPrefixCache)
+        monkeypatch.setattr(sampling, "choose_backend", lambda model: SharedPrefixCache)
     # in float32 one of some ten thousand draws falls on the other side of an edge; transformers' eager attention,
     # which Gemma 2 needs, makes NaN of masked rows in float64
     dtype = torch.float32 if sampled_family == "gemma2" else torch.float64
@@ -74,9 +70,9 @@ def test_shared_prompts_say_what_repeated_ones_say(
     shared = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
     padded()
     plain = sample(policy, PROMPTS, count, seed=7, decoding=decoding)
-    assert said(shared) == said(plain)
+    assert texts(shared) == texts(plain)
     assert torch.allclose(logps(shared), logps(plain), atol=1e-4)
-    lengths = {len(ids) for group in said(shared) for ids, _ in group}
+    lengths = {len(ids) for group in texts(shared) for ids, _ in group}
     assert len(lengths) > (2 if count == 1 else 8)
 
 
@@ -86,9 +82,9 @@ def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
     shared = sample(policy, PROMPTS, 5, **settings)
     alone = sample(policy, PROMPTS[3:4], 5, places=[3], **settings)
     padded()
-    assert said(shared) == said(sample(policy, PROMPTS, 5, **settings))
-    assert said(alone) == said(shared)[3:4]
-    assert said(shared) != said(sample(policy, PROMPTS, 5, seed=2, decoding=settings["decoding"]))
+    assert texts(shared) == texts(sample(policy, PROMPTS, 5, **settings))
+    assert texts(alone) == texts(shared)[3:4]
+    assert texts(shared) != texts(sample(policy, PROMPTS, 5, seed=2, decoding=settings["decoding"]))
     response = shared[1][0]
     ids = torch.tensor([[*PROMPTS[1].ids, *response.ids]])
     with torch.no_grad():
@@ -104,7 +100,7 @@ def test_greedy_is_generate_where_the_cache_grows(tiny, sampled_family):
     """Fifty tokens: past the room that a response has at first, and past every window."""
     policy = tiny(sampled_family)
     ours = sample(policy, PROMPTS, 2, seed=0, decoding=Decoding(temperature=0, max_new_tokens=50, batch=3))
-    assert cache.FIRST < 50
+    assert prefix_cache.INITIAL_DEPTH < 50
     for prompt, group in zip(PROMPTS, ours, strict=True):
         theirs = policy.model.generate(
             torch.tensor([prompt.ids]), do_sample=False, max_new_tokens=50, eos_token_id=2, pad_token_id=0
@@ -127,20 +123,20 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
     """Against a loop over queries in float64, with a window and a cap, with one slot that has ended."""
     draws = torch.Generator().manual_seed(0)
     prompts, count, shared, grouped, size = [3, 5], 2, 2, 3, 4
-    step = Step(
-        start=prompts,
-        age=[2, 0],
+    step = DecodeStep(
+        prefix_lengths=prompts,
+        own_lengths=[2, 0],
         rows=torch.tensor([0, 2, 3]),
         groups=torch.tensor([0, 1, 1]),
         tokens=torch.zeros(3),
         positions=torch.tensor([5, 5, 5]),
         uniforms=torch.zeros(3),
-        whole=False,
+        all_active=False,
     )
-    held = SharedCache(2, count, 5, 3)
+    held = PrefixKVCache(2, count, 5, 3)
     held.prompt = [[torch.randn(2, shared, 5, size, generator=draws) for _ in range(2)]]
     held.own = [[torch.randn(4, shared, 3, size, generator=draws) for _ in range(2)]]
-    held.begin(step)
+    held.begin_step(step)
     query = torch.randn(3, shared * grouped, size, generator=draws)
     out = held.attend(query, 0, 0.5, window=4, cap=1.5)
     for row, slot in enumerate(step.rows.tolist()):
@@ -150,7 +146,7 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
                 torch.cat(
                     [
                         a[group, head // grouped, : prompts[group]],
-                        b[slot, head // grouped, : step.age[group] + 1],
+                        b[slot, head // grouped, : step.own_lengths[group] + 1],
                     ]
                 )
                 for a, b in zip(held.prompt[0], held.own[0], strict=True)
@@ -160,40 +156,42 @@ def test_attention_is_softmax_over_prompt_and_own_keys():
             assert torch.allclose(out[row, head].double(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", [SharedPrefixCache, CpuPrompts])
-def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeypatch, way):
+@pytest.mark.parametrize("backend", [SharedPrefixCache, CpuPrefixCache])
+def test_a_prompt_is_read_once_and_an_ended_response_costs_nothing(tiny, monkeypatch, backend):
     """Token positions that pass through the model: each prompt's but its last, and one for every token
     written."""
     policy = tiny("llama", eos_token_id=STOPS)
-    monkeypatch.setattr(sampling, "way_of", lambda model: way)
-    ways.way_of(policy.model)
+    monkeypatch.setattr(sampling, "choose_backend", lambda model: backend)
+    backends.choose_backend(policy.model)
     passes = []  # tokens, and whether a step has begun that they are read for
-    begin = SharedCache.begin
-    monkeypatch.setattr(SharedCache, "begin", lambda cache, step: (passes.append(step), begin(cache, step)))
+    begin = PrefixKVCache.begin_step
+    monkeypatch.setattr(
+        PrefixKVCache, "begin_step", lambda cache, step: (passes.append(step), begin(cache, step))
+    )
     policy.model.get_input_embeddings().register_forward_pre_hook(
         lambda _, inputs: passes.append(inputs[0].numel())
     )
     prompts = [Prompt((1, *range(3, 13)), "", "")] * 8
     groups = sample(policy, prompts, 6, seed=3, decoding=Decoding(max_new_tokens=20, batch=4))
-    after = [(n, isinstance(last, Step)) for last, n in pairwise([None, *passes]) if isinstance(n, int)]
+    after = [(n, isinstance(last, DecodeStep)) for last, n in pairwise([None, *passes]) if isinstance(n, int)]
     read, written = ([n for n, stepped in after if stepped is wanted] for wanted in (False, True))
     assert sum(read) == 8 * 10
     # without its modules, the first step of a prompt's six samples is one as well
-    common = 5 * 8 if way is CpuPrompts else 0
+    common = 5 * 8 if backend is CpuPrefixCache else 0
     assert sum(written) + common == sum(len(r.ids) for group in groups for r in group)
     # places are taken again before the batch has ended
     assert len(read) > 2 or len(written) < 40
 
 
 def test_one_copy_of_a_prompt_whatever_the_samples():
-    held = SharedCache(3, 16, 5, 8)
-    found = transformers.DynamicCache()
-    found.update(torch.ones(2, 2, 4, 8), torch.ones(2, 2, 4, 8), 0)
-    held.enter([0, 2], found)
+    held = PrefixKVCache(3, 16, 5, 8)
+    prefilled = transformers.DynamicCache()
+    prefilled.update(torch.ones(2, 2, 4, 8), torch.ones(2, 2, 4, 8), 0)
+    held.write_prompts([0, 2], prefilled)
     keys, values = held.prompt[0]
     assert keys.shape == values.shape == (3, 2, 5, 8)
     assert keys.sum(dim=(1, 2, 3)).tolist() == [64, 0, 64]
-    held.keep([2])
+    held.keep_groups([2])
     assert held.prompt[0][0].shape == (1, 2, 5, 8) and held.own[0][0].shape == (16, 2, 8, 8)
 
 
@@ -201,28 +199,28 @@ def test_attention_is_cut_into_runs_of_similar_prompts_and_stays_the_same(tiny, 
     policy = tiny("llama", dtype=torch.float64, eos_token_id=STOPS)
     prompts = [Prompt((1, *(3 + i % 50 for i in range(n))), "", "") for n in (40, 2, 9, 38, 3, 30, 2, 2)]
     decoding = Decoding(max_new_tokens=12, batch=8)
-    found = []
+    runs = []
     for worth in (256, 0):
-        monkeypatch.setattr(flight, "WORTH", worth)
-        found.append(sample(policy, prompts, 3, seed=0, decoding=decoding))
-    assert said(found[0]) == said(found[1])
-    assert torch.allclose(*map(logps, found), atol=1e-9)
-    step = Step([40, 38, 9, 8, 2], [0] * 5, *[torch.zeros(5)] * 5, whole=True)
+        monkeypatch.setattr(scheduler, "MAX_PADDED_KEYS", worth)
+        runs.append(sample(policy, prompts, 3, seed=0, decoding=decoding))
+    assert texts(runs[0]) == texts(runs[1])
+    assert torch.allclose(*map(logps, runs), atol=1e-9)
+    step = DecodeStep([40, 38, 9, 8, 2], [0] * 5, *[torch.zeros(5)] * 5, all_active=True)
     assert step.runs == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
-def test_weights_that_are_laid_out_give_the_same_products(monkeypatch):
-    monkeypatch.setattr(direct, "LARGE", 0)
+def test_packed_weights_give_the_same_products(monkeypatch):
+    monkeypatch.setattr(cpu_decoder, "MIN_PACKED", 0)
     parts = [torch.nn.Linear(24, n, bias=n > 8) for n in (8, 40)]
     with torch.no_grad():
         for rows in (1, 16, 37):
             x = torch.randn(rows, 24)
-            found = direct.Product(parts, 16)(x)
-            assert torch.allclose(found, torch.cat([part(x) for part in parts], 1), atol=1e-5)
+            packed = cpu_decoder.PackedLinear(parts, 16)(x)
+            assert torch.allclose(packed, torch.cat([part(x) for part in parts], 1), atol=1e-5)
 
 
 @torch.no_grad()
-def test_adapters_are_folded_in_as_they_are_now(lora):
+def test_adapters_are_merged_as_they_are_now(lora):
     for name, value in lora.model.named_parameters():
         if "lora_B" in name:
             value.normal_(0, 0.3)
@@ -232,7 +230,7 @@ def test_adapters_are_folded_in_as_they_are_now(lora):
         def attend(number, query, key, value):  # every token reads itself alone
             return value.repeat_interleave(query.shape[1] // value.shape[1], 1)
 
-        return Decoder(lora.model, 8)(ids, torch.zeros_like(ids), attend)
+        return CpuDecoder(lora.model, 8)(ids, torch.zeros_like(ids), attend)
 
     expected = lora.model(input_ids=ids[:, None], use_cache=False).logits[:, 0]
     assert torch.allclose(logits(), expected, atol=1e-4)
@@ -242,17 +240,20 @@ def test_adapters_are_folded_in_as_they_are_now(lora):
     assert not torch.allclose(plain, expected, atol=0.1)
 
 
-def test_shapes_that_are_not_common_keep_their_modules(tiny, lora, monkeypatch):
-    assert direct.reason_against(tiny("llama").model) is None
+def test_models_without_the_common_structure_keep_their_modules(tiny, lora, monkeypatch):
+    assert cpu_decoder.why_unsupported(tiny("llama").model) is None
     for name in ("gpt2", "gemma3", "phi"):
-        assert direct.reason_against(tiny(name).model) == "its layers are of another shape"
+        assert cpu_decoder.why_unsupported(tiny(name).model) == "its layers do not have the common structure"
     model = tiny("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}).model
-    assert direct.reason_against(model) == "its rotations depend on the batch"
-    monkeypatch.setattr(direct, "SHARE", 0.0)
-    assert direct.reason_against(tiny("llama").model) == "there is no room for a second layout of its weights"
+    assert cpu_decoder.why_unsupported(model) == "its rotary embeddings depend on the batch"
+    monkeypatch.setattr(cpu_decoder, "MEMORY_SHARE", 0.0)
+    assert (
+        cpu_decoder.why_unsupported(tiny("llama").model)
+        == "there is no memory for a packed copy of its weights"
+    )
 
 
-def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokenizer, caplog):
+def test_a_model_that_cannot_share_prompts_is_warned_about_once_and_samples_correctly(tokenizer, caplog):
     """BLOOM adds a bias of distances to its scores."""
     config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64)
     policy = CausalPolicy(transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer)
@@ -277,17 +278,17 @@ def test_a_model_that_cannot_share_is_told_once_and_samples_all_the_same(tokeniz
         ),
     ],
 )
-def test_kinds_of_layers_that_no_tiny_example_shows_are_refused(tiny, change, reason):
+def test_kinds_of_layers_that_the_probe_cannot_see_are_refused(tiny, change, reason):
     model = tiny("llama").model
     vars(model.config).update(change)
-    assert reason in ways.reason_against(model)
+    assert reason in backends.why_not_shared(model)
 
 
 @pytest.mark.parametrize("words", [5, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
 def test_the_search_in_blocks_is_the_search_in_one_sum(words):
     logits = 3 * torch.randn(500, words, generator=torch.Generator().manual_seed(words))
     uniform = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    token, logp = draw(logits, uniform, Decoding())
+    token, logp = sample_tokens(logits, uniform, Decoding())
     cdf = logits.double().softmax(-1).cumsum(-1)
     # a draw within rounding of an edge may fall on either side: there is none among these
     assert float((cdf - uniform[:, None]).abs().min()) > 1e-7
@@ -299,7 +300,7 @@ def test_the_search_in_blocks_is_the_search_in_one_sum(words):
 def test_draws_over_several_blocks_follow_their_probabilities():
     logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(3))
     uniform = torch.rand(60_000, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    counts = torch.bincount(draw(logits.expand(60_000, -1), uniform, Decoding())[0], minlength=300)
+    counts = torch.bincount(sample_tokens(logits.expand(60_000, -1), uniform, Decoding())[0], minlength=300)
     expected = logits.double().softmax(-1)[0] * 60_000
     assert float(expected.min()) > 5
     assert chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
@@ -310,23 +311,25 @@ def test_a_word_without_probability_is_never_drawn(words):
     logits = torch.full((words, words), -torch.inf)
     logits.fill_diagonal_(0.0)
     for uniform in (0.0, 0.5, 1 - 2**-53):
-        token, logp = draw(logits, torch.full((words,), uniform, dtype=torch.float64), Decoding())
+        token, logp = sample_tokens(logits, torch.full((words,), uniform, dtype=torch.float64), Decoding())
         assert token.tolist() == list(range(words)) and logp.abs().max() == 0
 
 
-def test_logits_that_are_no_numbers_are_refused(tiny):
+def test_logits_that_are_not_numbers_are_refused(tiny):
     policy = tiny()
-    ways.way_of(policy.model)
+    backends.choose_backend(policy.model)
     with torch.no_grad():
         policy.model.lm_head.weight[5] = torch.nan
-    with pytest.raises(ModelError, match="not numbers"):
+    with pytest.raises(ModelError, match="NaN or infinite"):
         sample(policy, PROMPTS, 2, seed=0, decoding=Decoding(max_new_tokens=3))
 
 
 def test_unknown_parts_of_an_attention_are_refused():
     module = SimpleNamespace(layer_idx=0)
-    held = SharedCache(1, 1, 1, 1)
+    held = PrefixKVCache(1, 1, 1, 1)
     with pytest.raises(TypeError, match="s_aux"):
-        cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None, shared=held, s_aux=torch.zeros(1))
-    with pytest.raises(TypeError, match="not of a kind"):
-        cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None)
+        prefix_cache.attention(
+            module, *[torch.zeros(1, 1, 1, 1)] * 3, None, shared=held, s_aux=torch.zeros(1)
+        )
+    with pytest.raises(TypeError, match="cannot share prompts"):
+        prefix_cache.attention(module, *[torch.zeros(1, 1, 1, 1)] * 3, None)

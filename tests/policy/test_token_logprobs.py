@@ -11,7 +11,7 @@ from equipoise.core.logprob import by_response, response_logps
 from equipoise.data.collate import Response, collate
 from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
-from equipoise.policy.scoring import value_regression as critic
+from equipoise.policy.scoring import value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore, score, tokenwise
 
 PROMPTS = [(1, 5, 6), (1, 7), (1, 9, 10, 11, 12)]
@@ -129,7 +129,7 @@ def test_features_are_the_states_that_predict(tiny):
 def test_values_are_the_cross_fit_on_features_whatever_the_batch(tiny):
     policy, ticks = tiny(), []
     returns = torch.randn(3, 2, 7, dtype=torch.float64) * MASK
-    found = critic.values(policy, PAIRS, returns, 2, ticks.append)
+    found = value_regression.regress_values(policy, PAIRS, returns, 2, ticks.append)
     assert ticks == [2, 1, 2, 1]
     features, mask = policy.features(collate(PROMPTS, RESPONSES, policy.pad))
     half = torch.tensor([0, 1, 0])[:, None, None].expand_as(mask)[mask]
@@ -140,5 +140,5 @@ def test_values_are_the_cross_fit_on_features_whatever_the_batch(tiny):
     # what followed a prefix has no say in its value, what followed the others has
     moved = returns.clone()
     moved[1] += 1.0 * MASK[1]
-    other = critic.values(policy, PAIRS, moved, 2)
+    other = value_regression.regress_values(policy, PAIRS, moved, 2)
     assert other[1].equal(found[1]) and not other[0].equal(found[0])

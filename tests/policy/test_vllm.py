@@ -77,7 +77,7 @@ def test_responses_are_the_engines_with_the_models_log_probs(tiny, installed):
     assert torch.allclose(scored, told, atol=1e-3)
 
 
-def test_a_request_says_what_is_asked(tiny, installed):
+def test_a_request_carries_the_sampling_settings(tiny, installed):
     policy = tiny("gpt2")
     long = Prompt((1, *[5] * 60), "", "")
     sampled(policy, [long, PROMPTS[0]], 1)
@@ -89,7 +89,7 @@ def test_a_request_says_what_is_asked(tiny, installed):
     assert (one.max_tokens, other.max_tokens) == (3, 6)  # the model has 64 positions
     assert (one.n, one.temperature, one.top_k, one.top_p, one.logprobs) == (1, 1.0, 9, 1.0, 0)
     assert one.stop_token_ids == [2]
-    off = vllm.settings(vllm.Wanted((1,), 2, 0, 0, 0), Decoding(temperature=0), [2])
+    off = vllm.settings(vllm.Request((1,), 2, 0, 0, 0), Decoding(temperature=0), [2])
     assert off["top_k"] == -1 and off["temperature"] == 0
 
 
@@ -99,7 +99,7 @@ def test_seeds_are_addressed_by_place_and_sample(tiny, installed):
     assert sampled(policy, PROMPTS[1:], places=[1, 2]) == whole[1:]
     assert sampled(policy, count=2) == [group[:2] for group in whole]
     assert sampled(policy, seed=6) != whole
-    seeds = [vllm.Wanted((1,), 1, s, p, k).own_seed for s in (0, 1) for p in range(9) for k in range(9)]
+    seeds = [vllm.Request((1,), 1, s, p, k).vllm_seed for s in (0, 1) for p in range(9) for k in range(9)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
     assert max(seeds) > 2**60
 
@@ -129,12 +129,12 @@ def test_adapters_are_merged_before_they_are_handed_over(lora, installed):
     assert torch.allclose(theirs, ours, atol=1e-3) and hasattr(lora.model, "merge_and_unload")
 
 
-def test_what_cannot_be_done_is_said(tiny, installed, monkeypatch):
+def test_unsupported_requests_are_refused(tiny, installed, monkeypatch):
     with pytest.raises(ModelError, match=r"mixture needs sampling\.engine=torch"):
         sampled(tiny(), mixed_with=(tiny().model, 0.5))
     strange = SimpleNamespace(token_ids=(7,), logprobs=[{}], finish_reason="stop")
-    with pytest.raises(ModelError, match="token 7, which is no stop token"):
-        vllm._written(strange, [2])
+    with pytest.raises(ModelError, match="token 7, which is not a stop token"):
+        vllm._completion(strange, [2])
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ModelError, match="pip install vllm"):
         sampled(tiny())

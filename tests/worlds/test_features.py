@@ -31,5 +31,5 @@ def test_means_are_of_the_states_after_each_token_of_a_response():
                 states = backbone(policy.model)(input_ids=row).last_hidden_state[0]
             assert_close(found[place, column], states[-len(ids) :].mean(dim=0), rtol=1e-4, atol=1e-5)
     assert_close(mean_hidden(policy, pairs, 1), found, rtol=1e-4, atol=1e-5)
-    policy.scorer.reach = 0  # padded rows
+    policy.scorer.max_packed_length = 0  # padded rows
     assert_close(mean_hidden(policy, pairs, 2), found, rtol=1e-4, atol=1e-5)

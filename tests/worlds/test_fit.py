@@ -19,7 +19,7 @@ from equipoise.core.objectives import Dpo, Inpo, Ipo, Spac, Wpo
 from equipoise.play.rows import Rows
 from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.scoring.anchor_store import score
-from equipoise.policy.scoring.microbatch import portions
+from equipoise.policy.scoring.microbatch import microbatches
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.journal import Journal, load_rows
@@ -59,10 +59,10 @@ def test_a_token_budget_cuts_a_step_without_changing_it(policy, pairs):
     policy.model.double()
     comparisons = [(p.ids, g) for p, g in zip(pairs.prompts, pairs.responses, strict=True)]
     found, counts = {}, set()
-    for reach, budgets in ((policy.scorer.reach, (4096, 100, 1)), (0, (4096, 150))):
+    for reach, budgets in ((policy.scorer.max_packed_length, (4096, 100, 1)), (0, (4096, 150))):
         for budget in budgets:
-            policy.scorer.reach, policy.budget = reach, budget
-            counts.add(len(portions(policy, comparisons)))
+            policy.scorer.max_packed_length, policy.token_budget = reach, budget
+            counts.add(len(microbatches(policy, comparisons)))
             found[reach, budget] = trained(policy, pairs, micro_batch=None, lr=1e-4)[0]
     assert min(counts) == 1 < max(counts) == len(pairs) and len(counts) >= 3
     for reach, budget in found:
@@ -72,7 +72,7 @@ def test_a_token_budget_cuts_a_step_without_changing_it(policy, pairs):
 
 
 def test_out_of_memory_halves_the_budget_and_goes_on(policy, pairs, monkeypatch, caplog):
-    """A device that holds 60 tokens at a time, told of in a CPU's words: the same step, in smaller portions."""
+    """A device that holds 60 tokens at a time, told of in a CPU's words: the same step, in smaller microbatches."""
     policy.model.double()
     whole, _ = trained(policy, pairs, steps=2, micro_batch=None)
     sizes, score_batch = [], type(policy.scorer).forward
@@ -90,7 +90,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(policy, pairs, monkeypatch,
         fit.step()
     assert max(float((whole[n] - p.detach()).abs().max()) for n, p in policy.parameters()) < 1e-9
     assert "out of memory: going on with" in caplog.text
-    assert max(sizes) > policy.budget / 2  # no smaller than needed
+    assert max(sizes) > policy.token_budget / 2  # no smaller than needed
     monkeypatch.setattr(
         type(policy.scorer), "forward", lambda *_: exec("raise RuntimeError('out of memory')")
     )

@@ -20,7 +20,7 @@ from equipoise.playground import model_path
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import score
-from equipoise.policy.scoring.live_reference import Frozen
+from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
@@ -39,7 +39,7 @@ def tokens_of(policy, rows) -> dict[str, torch.Tensor]:
 
 
 def live(policy, rows, objective, *, recipe=None, training=STEPS, rate=1.0) -> Fit:
-    frozen = {"reference": Frozen(policy, layers=recipe is not None)}
+    frozen = {"reference": FrozenReference(policy, layers=recipe is not None)}
     policy.network = (
         None
         if recipe is None
@@ -119,11 +119,11 @@ def test_adapters_beside_a_live_reference_leave_it_and_the_weights_below_alone(r
     fit = live(policy, pairs, Tdpo1(beta=0.5))
     below = {n: p.detach().clone() for n, p in policy.model.named_parameters() if not p.requires_grad}
     batch = collate([p.ids for p in pairs.prompts], [list(g) for g in pairs.responses], policy.pad)
-    law = fit.scoring.frozen["reference"].law(batch)
+    law = fit.scoring.frozen["reference"].next_token_distribution(batch)
     figures = [fit.step() for _ in range(3)]
     assert figures[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
     assert figures[0]["drift_chosen"] == pytest.approx(0, abs=1e-6) and figures[-1]["drift_chosen"] > 1e-6
-    again = fit.scoring.frozen["reference"].law(batch)
+    again = fit.scoring.frozen["reference"].next_token_distribution(batch)
     assert law.states.equal(again.states) and law.head.equal(again.head)
     for name, p in policy.model.named_parameters():
         assert name not in below or p.equal(below[name]), name

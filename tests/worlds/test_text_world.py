@@ -81,8 +81,8 @@ def test_anchors_are_those_of_the_kernels_that_score(make_world):
     """A run taken up where rows are padded does not read what packed rows gave: the two differ by rounding."""
     world = make_world()
     state, method = world.begin(), get("dpo")
-    for reach, files in ((world.policy.scorer.reach, 1), (0, 2), (0, 2)):
-        world.policy.scorer.reach = reach
+    for reach, files in ((world.policy.scorer.max_packed_length, 1), (0, 2), (0, 2)):
+        world.policy.scorer.max_packed_length = reach
         world.anchors(state, world.recorded(state), method.anchors)
         assert len(list(world.store.folder.iterdir())) == files
 

@@ -73,11 +73,11 @@ def steps(case: str) -> dict[str, Any]:
     scoring = PolicyScoring(policy, OBJECTIVES[name])
     fit = Fit(scoring, rows, anchors, training, accelerator, lambda epoch: np.arange(7))
     if how == ["short"]:
-        policy.budget = 256
+        policy.token_budget = 256
         Scorer.forward = within(24 if accelerator.process_index else 10**6)
     figures = [value for _ in range(3) for value in fit.step().values()]
     found = {"figures": figures, "weights": weights(policy), "start": start}
-    found["budgets"] = accelerator.gather(torch.tensor([policy.budget])).tolist()
+    found["budgets"] = accelerator.gather(torch.tensor([policy.token_budget])).tolist()
     if how == ["short"]:
         Scorer.forward = within(0 if accelerator.process_index else 10**6)
         try:

@@ -1,4 +1,4 @@
-"""Language models as policies: any decoder checkpoint, full fine-tuning or LoRA, fp32 or bf16."""
+"""Causal language models as policies: any decoder checkpoint, full fine-tuning or LoRA, fp32 or bf16."""
 
 from __future__ import annotations
 
@@ -18,29 +18,27 @@ from equipoise.policy.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
-BUDGET = 4096  # tokens through the model at a time; on a CPU more at a time is no faster
+DEFAULT_TOKEN_BUDGET = 4096  # tokens of a micro-batch; on a CPU more are no faster
 
 
 class CausalPolicy:
-    """A transformer that samples responses and scores them.
+    """A causal language model that samples responses and scores them.
 
-    Dropout stays off, so that a log-prob is a number and not a draw. LoRA adapters train on frozen weights;
-    with full fine-tuning the trained weights are fp32 and bf16 is the precision of the matrix products.
-    Raises ModelError when the model or tokenizer cannot be loaded.
+    Dropout stays off, so that log-probs are deterministic. LoRA adapters train on frozen weights; with full fine-tuning
+    the trained weights are fp32, and bf16 is the precision of the matrix products (autocast). Raises ModelError if the
+    model cannot be loaded.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, *, precision: str = "fp32", compiled: bool = False
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
         if precision not in ("fp32", "bf16"):
             raise ModelError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.scorer = Scorer(model, precision, compiled)
+        self.scorer = Scorer(model, precision)
         self.precision = precision
-        self.budget = BUDGET  # tokens through the model at a time
-        self._told = False  # that a sequence is longer than a window
-        self.network: nn.Module | None = None  # trained beside it, while a fit needs one
+        self.token_budget = DEFAULT_TOKEN_BUDGET  # tokens of a micro-batch, at most
+        self._warned_window = False  # that a sequence is longer than the model's window
+        self.network: nn.Module | None = None  # an auxiliary head trained jointly, while a fit needs one
 
     @classmethod
     def load(
@@ -52,15 +50,14 @@ class CausalPolicy:
         lora_rank: int = 0,
         lora_alpha: float | None = None,
         lora_targets: list[str] | None = None,
-        compiled: bool = False,
         seed: int = 0,
         device: str | torch.device | None = None,
     ) -> CausalPolicy:
-        """A decoder checkpoint in a folder (safetensors) or a hub name. Remote code is never run."""
+        """Load a decoder checkpoint from a folder (safetensors) or by its hub name. Remote code is never run."""
         from transformers import AutoModelForCausalLM
 
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(path),
                 dtype=torch.float32,
                 use_safetensors=True,
@@ -69,14 +66,15 @@ class CausalPolicy:
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot load a causal language model from {path}: {error}") from error
-        if found["missing_keys"]:  # transformers would draw them at random
+        model, info = loaded
+        if info["missing_keys"]:  # transformers would initialise them at random
             raise ModelError(
-                f"{path} lacks weights of the model: {', '.join(sorted(found['missing_keys'])[:3])}"
+                f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}"
             )
         if lora_rank:
             model = _with_lora(model, lora_rank, lora_alpha or 2.0 * lora_rank, lora_targets, seed)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, precision=precision, compiled=compiled)
+        return cls(model.to(device), tokenizer, precision=precision)
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +87,7 @@ class CausalPolicy:
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """Token ids that end a response: the generation config's and the tokenizer's."""
+        """End-of-sequence token ids: the generation config's and the tokenizer's."""
         configured = self.model.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
         stops = sorted({i for i in [*ids, self.tokenizer.eos_token_id] if i is not None})
@@ -99,68 +97,73 @@ class CausalPolicy:
 
     @property
     def path(self) -> str:
-        """The kernels that score: a log-prob differs between them by rounding."""
-        blocks = self.scorer.blocks
-        compiled = ", compiled" * (blocks is not None and blocks.compiled)
-        return f"{self.device.type}, {'packed' if self.scorer.reach else 'rows'}{compiled}"
+        """Scoring path, device and row layout: log-probs differ between paths by rounding."""
+        return f"{self.device.type}, {'packed' if self.scorer.max_packed_length else 'rows'}"
 
     @property
     def max_positions(self) -> int:
-        """Longest sequence the model was built for."""
+        """Context length: the longest sequence the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT)
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and values of what is trained."""
+        """Trainable parameters of the model, with their names."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The same, and then those of the network beside the policy."""
+        """Trainable parameters of the model, then those of the auxiliary head, if there is one."""
         yield from self.parameters()
         if self.network is not None:
             yield from ((f"network/{name}", p) for name, p in self.network.named_parameters())
 
     def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Batch:
-        """Comparisons in the form the model takes them: packed, or padded rows where it must be.
+        """Batch of comparisons in the layout that the model takes: packed, or padded rows as a fallback.
 
         Raises ValueError for an empty prompt, an empty response or uneven K.
         """
-        if self.scorer.reach:
+        if self.scorer.max_packed_length:
             packed = pack(prompts, responses)
-            if packed.longest <= self.scorer.reach:
+            if packed.longest <= self.scorer.max_packed_length:
                 return packed
-            if not self._told:
+            if not self._warned_window:
                 log.warning(
                     "a sequence of %d tokens is longer than the model's window of %d: batches with such sequences "
                     "are scored as padded rows, which is slower",
                     packed.longest,
-                    self.scorer.reach,
+                    self.scorer.max_packed_length,
                 )
-                self._told = True
+                self._warned_window = True
         return collate(prompts, responses, self.pad)
 
     def logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
-        """([B, K] summed log-probs, [B, K] token counts); differentiable.
+        """Response log-probs: ([B, K] sums, [B, K] token counts); differentiable.
 
-        `scorer` is what a fit trains, else the policy's own.
+        scorer    the module to score with, such as a wrapped one that is being trained; None: the policy's own.
         """
         logp, length = (scorer or self.scorer)(batch.to(self.device))
         return logp.view(batch.shape), length.view(batch.shape)
 
     def token_logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
-        """([B, K, T] log-probs of the responses' tokens, [B, K, T] True where there is one); differentiable."""
+        """Token log-probs: ([B, K, T] values, [B, K, T] mask, True where there is a token); differentiable."""
         logp, mask = (scorer or self.scorer)(batch.to(self.device), True)
         return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
     def collisions(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """`token_logprobs`, and [B, K, T] log sum_v pi(v)^2 where each token is written; that without gradient."""
-        logp, mask, met = (scorer or self.scorer)(batch.to(self.device), True, True)
-        return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape), met.unflatten(0, batch.shape)
+        """`token_logprobs`, and log collision probabilities: [B, K, T] log sum_v pi(v)^2, detached.
+
+        pi is the next-token distribution that predicts the token.
+        """
+        logp, mask, log_collisions = (scorer or self.scorer)(batch.to(self.device), True, True)
+        return (
+            logp.unflatten(0, batch.shape),
+            mask.unflatten(0, batch.shape),
+            log_collisions.unflatten(0, batch.shape),
+        )
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """([B, K, T, D] last hidden states that predict the responses' tokens, [B, K, T] True where there is one)."""
-        found, mask = self.scorer.features(batch.to(self.device))
-        return found.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
+        """Features of the responses' tokens: ([B, K, T, D] last hidden states that predict them, [B, K, T] mask)."""
+        states, mask = self.scorer.features(batch.to(self.device))
+        return states.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
 
 def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, seed: int) -> Any:
@@ -168,12 +171,12 @@ def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, s
 
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # it may be a fraction
         lora_dropout=0.0,
         target_modules=targets or "all-linear",
         task_type="CAUSAL_LM",
     )
-    # the adapter's A matrices are random; B starts at 0, so the policy is unchanged
+    # A is initialised at random and B at 0, so the policy is unchanged
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config)

@@ -1,4 +1,4 @@
-"""Checkpoints: Hugging Face folders (safetensors only), written whole, read back into the one model in memory."""
+"""Checkpoints: Hugging Face folders (safetensors only), written atomically, read into the one model in memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from equipoise.policy.scorer import causal_lm
 
 FINGERPRINT = "fingerprint.txt"
 MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
-NETWORK = (
-    Path("network") / "weights.safetensors"
-)  # of a network beside the policy; nobody who samples reads it
+# of an auxiliary head; sampling does not read it
+NETWORK = Path("network") / "weights.safetensors"
 
 
 def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Write the policy as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
+    """Save a checkpoint as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
 
-    The policy's fingerprint stands beside them, so that anchors can be looked up without loading it; the weights of a
-    network that was trained beside it; and the optimizer's state, if one is given, for a fit that goes on from there.
+    Also written: the policy's fingerprint, so that anchors can be looked up without loading it; the weights of its
+    auxiliary head, if it has one; the optimizer's state, if an optimizer is given, for a fit that continues from here.
+    Raises ModelError if transformers wrote a pickled file.
     """
     with whole(folder) as draft:
         policy.model.save_pretrained(str(draft), safe_serialization=True)
@@ -45,7 +45,7 @@ def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | 
 
 
 def load_into(policy: CausalPolicy, folder: Path) -> None:
-    """Overwrite the policy's trained weights with a checkpoint's; everything trained must be found there.
+    """Load a checkpoint's weights into the policy's trainable parameters; all of these must be there.
 
     Raises ModelError naming the first weight that is missing or of another shape.
     """
@@ -60,9 +60,9 @@ def load_into(policy: CausalPolicy, folder: Path) -> None:
 
 
 def load_network(network: nn.Module, folder: Path) -> bool:
-    """Overwrite a network's weights with those beside a checkpoint; False where there are none.
+    """Load an auxiliary head's weights from a checkpoint; False if it has none.
 
-    Raises ModelError where they are those of another network.
+    Raises ModelError if they belong to another network.
     """
     if not (folder / NETWORK).exists():
         return False
@@ -74,10 +74,10 @@ def load_network(network: nn.Module, folder: Path) -> bool:
 
 
 @contextmanager
-def weights_of(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[None]:
-    """The policy with another checkpoint's weights, for a while: one model in memory, two in turn.
+def temporary_weights(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[None]:
+    """Temporarily load a checkpoint's weights (context manager): one model in memory, two in turn.
 
-    `current` is the checkpoint of the weights it holds now, from which they come back.
+    current    the checkpoint of the weights in memory, which are restored from it at the end, also after an error.
     """
     if folder == current:
         yield
@@ -90,7 +90,7 @@ def weights_of(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[No
 
 
 def fingerprint(policy: CausalPolicy) -> str:
-    """A hash of what the policy's log-probs depend on but kernels: weights, architecture, precision, head."""
+    """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head."""
     about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):
@@ -102,32 +102,32 @@ def fingerprint(policy: CausalPolicy) -> str:
 def save_progress(
     path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int | str]
 ) -> None:
-    """Weights and optimizer state in the middle of a fit, one file."""
+    """Save the state of an unfinished fit in one file: trainable weights, optimizer state and `about`."""
     weights = {f"weight/{name}": p for name, p in policy.trained()}
     write_tensors(path, weights | _moments(policy, optimizer), about=json.dumps(dict(about)))
 
 
 def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The inverse of `save_progress`; returns `about`."""
+    """Load the state of an unfinished fit, the inverse of `save_progress`; returns `about`."""
     tensors, metadata = read_tensors(path)
     with torch.no_grad():
         for name, parameter in policy.trained():
             parameter.copy_(tensors.pop(f"weight/{name}"))
-    _take_moments(tensors, policy, optimizer)
+    _load_moments(tensors, policy, optimizer)
     return json.loads(metadata["about"])
 
 
 def load_moments(folder: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> None:
-    """The optimizer's state from beside a checkpoint; where there is none the optimizer stays new."""
+    """Load the optimizer's state from a checkpoint; without one the optimizer is left as it is."""
     if (folder / MOMENTS).exists():
-        _take_moments(read_tensors(folder / MOMENTS)[0], policy, optimizer)
+        _load_moments(read_tensors(folder / MOMENTS)[0], policy, optimizer)
 
 
 def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, products: bool = False) -> None:
-    """Overwrite the trained weights with sum_k w_k theta_k over checkpoints, added up in float64.
+    """Combine checkpoints linearly: trainable weights become sum_k w_k theta_k, accumulated in float64.
 
-    products    of LoRA adapters combine the products B A, which are what they add to the weights, as well as their
-                rank allows (see `policy.lora`); otherwise the factors.
+    products    for LoRA adapters, combine the products B A, which are added to the weights, as well as the rank allows
+                (see `policy.lora`); False: combine the factors.
     """
     stored = [(weight, _stored(policy, folder)) for folder, weight in weights if weight]
 
@@ -140,8 +140,8 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, prod
             other = lora.partner(name) if products and len(stored) > 1 else None
             if other is None:
                 parameter.copy_(torch.stack([weight * value for weight, value in parts(name)]).sum(dim=0))
-            elif lora.is_first(name):
-                first, second = lora.nearest(parts(name), parts(other))
+            elif lora.is_factor_a(name):
+                first, second = lora.nearest_factors(parts(name), parts(other))
                 parameter.copy_(first)
                 trained[other].copy_(second)
 
@@ -155,24 +155,24 @@ def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str
     }
 
 
-def _take_moments(
+def _load_moments(
     tensors: Mapping[str, Tensor], policy: CausalPolicy, optimizer: torch.optim.Optimizer
 ) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for index, (name, _) in enumerate(policy.trained()):
-        found = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
-        if found:
-            state[index] = found
+        moments = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
+        if moments:
+            state[index] = moments
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def progress_of(path: Path) -> dict[str, Any]:
-    """The round, step and fit that a saved position belongs to."""
+    """Metadata of a saved unfinished fit: its round, step and name."""
     return json.loads(read_about(path)["about"])
 
 
 def _settings(policy: CausalPolicy) -> dict[str, Any]:
-    """What the weights do not say: the architecture's settings (RoPE base, caps), and LoRA's rank and scale."""
+    """Settings that the weights do not contain: the architecture's (RoPE base, caps), and LoRA's rank and scale."""
     settings = causal_lm(policy.model).config.to_dict()
     volatile = ("_name_or_path", "transformers_version", "dtype")
     adapters = getattr(policy.model, "peft_config", {})
@@ -182,7 +182,7 @@ def _settings(policy: CausalPolicy) -> dict[str, Any]:
 
 
 def _stored(policy: CausalPolicy, folder: Path) -> dict[str, Tensor]:
-    """The weights in a folder, by the names in its files and by those that transformers gives them on loading."""
+    """Weights of a checkpoint folder, by their names in its files and by those that transformers loads them under."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
 
@@ -202,5 +202,5 @@ def _stored(policy: CausalPolicy, folder: Path) -> dict[str, Tensor]:
 
 
 def _stored_name(name: str) -> str:
-    """PEFT stores adapters without the adapter's own name ("default")."""
+    """Name of a weight in PEFT's files, which leave out the adapter's own name ("default")."""
     return name.removesuffix(".default").replace(".default.", ".") if ".lora_" in name else name

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a reader, or a resumed run, never meets half of one."""
+"""Atomic writes: files and folders appear whole or not at all: readers and resumed runs never see half of one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary neighbour to write (a file or a folder); it takes the name `path` only on success."""
+    """Write a file or folder whole or not at all: yields a temporary sibling, renamed to `path` only on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.partial")
     _remove(draft)
@@ -45,16 +45,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **about: str) -> No
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and the text beside them. Raises ValueError if the file is not intact."""
+    """Read a safetensors file: (tensors, text metadata). Raises ValueError if the file is not intact."""
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except Exception as error:  # the library raises its own, undocumented types
+    except Exception as error:  # safetensors raises undocumented types
         raise ValueError(f"{path} is not an intact safetensors file: {error}") from error
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The text beside the tensors of a file, without reading them."""
+    """Read the text metadata of a safetensors file, without its tensors."""
     with safe_open(str(path), framework="pt") as file:
         return file.metadata() or {}
 

@@ -1,4 +1,4 @@
-"""LoRA adapters by what they add to the weights: the products B A of their two factors."""
+"""LoRA adapters combined by the products B A that they add to the weights, not by their factors."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _FACTOR = re.compile(r"\.lora_(embedding_)?([AB])\b")
 
 
 def partner(name: str) -> str | None:
-    """The name of the other factor of a LoRA weight; None for a weight of another kind."""
-    found = _FACTOR.search(name)
-    if found is None:
+    """Name of the other factor (A or B) of a LoRA weight; None for other weights."""
+    match = _FACTOR.search(name)
+    if match is None:
         return None
-    at = found.start(2)
+    at = match.start(2)
     return name[:at] + ("B" if name[at] == "A" else "A") + name[at + 1 :]
 
 
-def is_first(name: str) -> bool:
-    """Whether a LoRA weight is the factor A, the one that reads the input."""
-    found = _FACTOR.search(name)
-    return found is not None and found[2] == "A"
+def is_factor_a(name: str) -> bool:
+    """Whether a LoRA weight is the factor A, which reads the input."""
+    match = _FACTOR.search(name)
+    return match is not None and match[2] == "A"
 
 
-def nearest(
+def nearest_factors(
     first: Sequence[tuple[float, Tensor]], second: Sequence[tuple[float, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """(A, B) with B A the matrix of rank r nearest to sum_k w_k B_k A_k in the Frobenius norm.
+    """Best rank-r factors (A, B): B A is nearest to sum_k w_k B_k A_k in the Frobenius norm.
 
     first, second   (w_k, A_k [r, in]) and (w_k, B_k [out, r]), with the same weights.
 
-    The sum has rank up to r times the number of terms. Where its rank is r or less it is met exactly; otherwise the
-    smallest singular values are cut off (Eckart and Young). The singular values go to B, while the rows of A are
-    orthogonal and as long as those of the A_k in the mean: a direction that the sum does not use can then still be
-    learnt, since B has a gradient where A is not 0.
+    The sum has rank up to r times the number of terms. If its rank is at most r it is reproduced exactly; otherwise the
+    smallest singular values are dropped (Eckart and Young). B carries the singular values; the rows of A are orthogonal
+    and as long as those of the A_k on average, so that directions the sum does not use can still be learnt, as B has a
+    gradient where A is not 0.
     """
     rank = first[0][1].shape[0]
     rows = torch.cat([a for _, a in first])

@@ -1,4 +1,4 @@
-"""How responses are sampled, and the error of a model that cannot be loaded or used."""
+"""Decoding settings, and the error for a model that cannot be loaded or used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """temperature 0 is greedy; top_k 0 and top_p 1 switch truncation off; batch counts prompts.
+    """Decoding settings: temperature 0 is greedy; top_k 0 and top_p 1 disable truncation.
 
+    batch    prompts decoded together.
     engine   "torch", or "vllm" where it is installed.     memory   share of the GPU's memory that vLLM may take.
     """
 
@@ -34,5 +35,6 @@ class Decoding:
             raise ValueError("max_new_tokens and batch must be at least 1")
         if self.engine not in ("torch", "vllm") or not 0 < self.memory <= 1:
             raise ValueError(
-                f"engine must be 'torch' or 'vllm' and memory a share, got {self.engine!r}, {self.memory}"
+                "engine must be 'torch' or 'vllm' and 0 < memory <= 1, got "
+                f"engine={self.engine!r}, memory={self.memory}"
             )

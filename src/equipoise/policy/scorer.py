@@ -1,4 +1,4 @@
-"""The part of a policy that is trained: a batch in, response log-probs out."""
+"""Scoring module of a policy, the part that is trained: a batch in, response log-probs out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from equipoise.core.logprob import (
     token_logps,
     token_logps_from_logits,
 )
-from equipoise.data.collate import Response, collate
+from equipoise.data.collate import Ids, Response, ScoredIds, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
-from equipoise.policy.kernels.attention import NAME, attend, attending
-from equipoise.policy.kernels.decoder_layer import Blocks
-from equipoise.policy.kernels.elementwise import Bodies, fused
-from equipoise.policy.kernels.linear import Unusual
+from equipoise.policy.kernels.attention import NAME, attend, packed_row
+from equipoise.policy.kernels.decoder_layer import DecoderLayers
+from equipoise.policy.kernels.linear import UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
@@ -34,149 +33,157 @@ log = logging.getLogger(__name__)
 class Scorer(nn.Module):
     """Log-probs of a batch of comparisons, packed or as padded rows.
 
-    What the model allows is probed when it is loaded, not assumed from its name. Where its attention can read a packed
-    row (`reach` > 0), prompts and responses are computed once and nothing is padded; else rows are. Where the head is
-    a plain linear map (`linear_head`), only the states that predict scored tokens pass through it, in chunks; else the
-    model's own logits are used. Where its layers have the common shape (`blocks`), they run as `policy.block` has them,
-    and the last one computes no other states either; `compiled`, what they do between their products is fused. What is
-    lost is said once in the log.
+    What the model supports is probed when it is loaded, not assumed from its name; each fallback is logged once.
+
+    max_packed_length   tokens of the longest sequence that a packed row may contain. Prompts and responses are then
+                        computed once and nothing is padded; 0: the model takes padded rows only.
+    linear_head         whether the head is a plain linear map. Only the states that predict scored tokens pass through
+                        it, in chunks; otherwise the model's own logits are used.
+    decoder_layers      kernels that replace the model's layers on packed rows, where those have the common structure;
+                        the last layer then computes only the states that predict scored tokens. None: as transformers.
     """
 
-    def __init__(self, model: nn.Module, precision: str, compiled: bool = False) -> None:
+    def __init__(self, model: nn.Module, precision: str) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
         self.linear_head = _head_is_linear(model)
         if not self.linear_head:
-            log.warning("the model's head is not a plain linear map: scoring through its full logits")
-        self.blocks: Blocks | None = None
-        self.reach = self._reach(compiled)
+            log.warning("the model's head is not a plain linear layer: scoring through its full logits")
+        self.decoder_layers: DecoderLayers | None = None
+        self.max_packed_length = self._probe_packing()
 
     def forward(self, batch: Batch, tokens: bool = False, collisions: bool = False) -> tuple[Tensor, ...]:
-        """R = B * K summed response log-probs [R] in float64, and numbers of scored tokens [R].
+        """Response log-probs: R = B * K sums [R] in float64, and numbers of scored tokens [R].
 
-        With `tokens` instead ([R, T] log-probs of the scored tokens, [R, T] True where there is one), and with
-        `collisions` [R, T] log sum_v pi(v)^2 where each of them is written, without gradient.
+        tokens       return token log-probs [R, T] instead, and a mask [R, T], True where there is a token.
+        collisions   also return [R, T] log sum_v pi(v)^2 of the distributions that predict the tokens, detached.
         """
-        reading, met = _Reading.of(batch, self.blocks is not None), None
+        inputs, log_collisions = _ScoringInputs.of(batch, self.decoder_layers is not None), None
         with self.autocast(batch.ids.device):
             if self.linear_head:
-                states = self.states(batch, reading)
+                states = self.states(batch, inputs)
                 head = causal_lm(self.model).get_output_embeddings()
                 weight = head.weight.to(states.dtype)
-                logps = token_logps(states, weight, reading.targets, bias=head.bias)
-                met = token_collisions(states, weight, bias=head.bias) if collisions else None
+                logps = token_logps(states, weight, inputs.targets, bias=head.bias)
+                log_collisions = token_collisions(states, weight, bias=head.bias) if collisions else None
             else:
-                with self._reading(batch, reading):
-                    logits = self.model(**reading.inputs, use_cache=False).logits
-                logps = token_logps_from_logits(logits[reading.places], reading.targets)
-                met = collisions_of_logits(logits[reading.places]) if collisions else None
-        found = (by_response if tokens else response_logps)(*reading.each(logps), rows_of(batch))
-        return found if met is None else (*found, by_response(*reading.each(met), rows_of(batch))[0])
+                with self._prepared(batch, inputs):
+                    logits = self.model(**inputs.model_inputs, use_cache=False).logits
+                logps = token_logps_from_logits(logits[inputs.places], inputs.targets)
+                log_collisions = collisions_of_logits(logits[inputs.places]) if collisions else None
+        count = response_count(batch)
+        scores = (by_response if tokens else response_logps)(*inputs.by_token(logps), count)
+        if log_collisions is None:
+            return scores
+        return *scores, by_response(*inputs.by_token(log_collisions), count)[0]
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """([R, T, D] states that predict the scored tokens, [R, T] True where there is one)."""
-        reading = _Reading.of(batch, self.blocks is not None)
+        """Features of the scored tokens: ([R, T, D] last hidden states that predict them, [R, T] mask)."""
+        inputs = _ScoringInputs.of(batch, self.decoder_layers is not None)
         with self.autocast(batch.ids.device):
-            states = self.states(batch, reading)
-        return by_response(*reading.each(states.float()), rows_of(batch))
+            states = self.states(batch, inputs)
+        return by_response(*inputs.by_token(states.float()), response_count(batch))
 
-    def states(self, batch: Batch, reading: _Reading) -> Tensor:
+    def states(self, batch: Batch, inputs: _ScoringInputs) -> Tensor:
         """[M, D] last hidden states that predict a scored token."""
-        with self._reading(batch, reading):
-            found: Tensor = backbone(self.model)(**reading.inputs, use_cache=False).last_hidden_state
-        return found[reading.places]
+        with self._prepared(batch, inputs):
+            states: Tensor = backbone(self.model)(**inputs.model_inputs, use_cache=False).last_hidden_state
+        return states[inputs.places]
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         bf16 = self.precision == "bf16"
         return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
     @contextmanager
-    def _reading(self, batch: Batch, reading: _Reading) -> Iterator[None]:
-        """The model reads such a batch, for a while."""
+    def _prepared(self, batch: Batch, inputs: _ScoringInputs) -> Iterator[None]:
+        """Context manager: the model temporarily reads a batch of this kind and layout."""
         with ExitStack() as stack:
             if isinstance(batch, PackedBatch):
                 layout = Layout(batch.tree, batch.ids.device)
-                stack.enter_context(attending(self.model, layout))
-                if self.blocks is not None and reading.kept is not None:
-                    stack.enter_context(self.blocks.reading(layout, reading.kept))
+                stack.enter_context(packed_row(self.model, layout))
+                if self.decoder_layers is not None and inputs.kept is not None:
+                    stack.enter_context(self.decoder_layers.reading(layout, inputs.kept))
             yield
 
-    def _reach(self, compiled: bool) -> int:
-        """Tokens of the longest sequence that a packed row may hold; 0 where the model takes padded rows only.
+    def _probe_packing(self) -> int:
+        """Probe packed rows: the value of `max_packed_length`; sets `decoder_layers` where they pass the probe.
 
-        Chooses `blocks` on the way: the first of their forms that the probe finds no fault with. Windows that it does
-        not fill are read from the configuration.
+        Windows longer than the probe are read from the configuration.
         """
         AttentionInterface.register(NAME, attend)
-        forms: list[Bodies | None] = [*[fused()] * compiled, Bodies(), None]
-        for bodies in forms:
-            try:
-                self.blocks = None if bodies is None else Blocks(backbone(self.model), bodies)
-                why = self._trouble()
-            except Unusual as error:
-                why = str(error)
-            if not why:
-                return _window(self.model)
-            if bodies == Bodies():
-                log.info("the model's layers run as transformers has them: %s", why)
-            elif bodies is not None:
-                log.warning("the model's layers are not compiled: %s", why)
-        log.warning("the model takes no packed rows (%s): scoring through padded rows, which is slower", why)
+        try:
+            self.decoder_layers = DecoderLayers(backbone(self.model))
+            failure = self._probe_failure()
+        except UnsupportedLayer as error:
+            failure = str(error)
+        if failure:
+            log.info("the model's layers run as transformers has them: %s", failure)
+            self.decoder_layers = None
+            failure = self._probe_failure()
+        if not failure:
+            return _window(self.model)
+        log.warning(
+            "the model takes no packed rows (%s): scoring through padded rows, which is slower", failure
+        )
         return 0
 
-    def _trouble(self) -> str:
-        """Why a small batch of every kind of branch does not give the states of its padded rows; "" where it does.
+    def _probe_failure(self) -> str:
+        """Compare packed with padded rows on a small batch with every kind of branch: what differs, or "".
 
-        Nor gradients, where those are not transformers' own: of the first layer and the last.
+        States are compared, and with `decoder_layers` gradients of the first and last layer too.
         """
         weight = next(self.model.parameters())
         size = causal_lm(self.model).get_input_embeddings().weight.shape[0]
         ids = [7 * i % (size - 1) + 1 for i in range(40)]
-        prompts = [tuple(ids[:5]), tuple(ids[5:8])]
-        led = Response(tuple(ids[13:15]), "", lead=tuple(ids[10:13]))
-        responses = [[tuple(ids[8:10]), led], [tuple(ids[20:21]), tuple(ids[21:27])]]
+        prompts: list[Ids] = [tuple(ids[:5]), tuple(ids[5:8])]
+        with_lead = Response(tuple(ids[13:15]), "", lead=tuple(ids[10:13]))
+        responses: list[list[ScoredIds]] = [
+            [tuple(ids[8:10]), with_lead],
+            [tuple(ids[20:21]), tuple(ids[21:27])],
+        ]
         bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+        batches: tuple[Batch, Batch] = (pack(prompts, responses), collate(prompts, responses, 0))
         try:
-            packed, padded = (
-                self._probe(batch.to(weight.device))
-                for batch in (pack(prompts, responses), collate(prompts, responses, 0))
-            )
-        except Exception as error:  # whatever a model does with a row it was not written for
+            packed, padded = (self._probe(batch.to(weight.device)) for batch in batches)
+        except Exception as error:  # a foreign model may raise anything on a packed row
             return f"{type(error).__name__}: {error}".splitlines()[0]
-        for what, found, wanted in zip(("states", "gradients"), packed, padded, strict=True):
-            off = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
-            whole = sum(float(b.square().sum()) for b in wanted)
-            if not off <= bound**2 * whole:
-                return f"{what} differ by {(off / whole) ** 0.5 if whole else off:.0e}"
+        for what, ours, exact in zip(("states", "gradients"), packed, padded, strict=True):
+            squared_error = sum(float((a - b).square().sum()) for a, b in zip(ours, exact, strict=True))
+            squared_norm = sum(float(b.square().sum()) for b in exact)
+            if not squared_error <= bound**2 * squared_norm:
+                relative = (squared_error / squared_norm) ** 0.5 if squared_norm else squared_error
+                return f"{what} differ by {relative:.0e}"
         return ""
 
     def _probe(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """States of a batch, and gradients of some function of them."""
-        layers = [] if self.blocks is None else [self.blocks.layers[0], self.blocks.layers[-1]]
+        """States of a batch, and weight gradients of a fixed linear function of them."""
+        layers = []
+        if self.decoder_layers is not None:
+            layers = [self.decoder_layers.layers[0], self.decoder_layers.layers[-1]]
         weights = list({p: None for layer in layers for p in layer.parameters() if p.requires_grad})
         with torch.set_grad_enabled(bool(weights)):
-            states = self.states(batch, _Reading.of(batch, self.blocks is not None))
+            states = self.states(batch, _ScoringInputs.of(batch, self.decoder_layers is not None))
             slope = torch.linspace(-1, 1, states.numel()).view(states.shape).to(states)
-            slopes = torch.autograd.grad((slope * states).sum(), weights) if weights else ()
-        return [states.detach()], list(slopes)
+            grads = torch.autograd.grad((slope * states).sum(), weights) if weights else ()
+        return [states.detach()], list(grads)
 
 
-def rows_of(batch: Batch) -> int:
+def response_count(batch: Batch) -> int:
     """Responses in a batch."""
     return batch.shape[0] * batch.shape[1]
 
 
-class _Reading(NamedTuple):
-    """What the model reads of a batch, and which of its states and tokens are looked at.
+class _ScoringInputs(NamedTuple):
+    """What the model is given for a batch, and which of its states and tokens are scored.
 
-    places    where the M states that predict scored tokens are.      targets   [M] the tokens.
-    kept      the only places in a packed row whose states the last layer gives; None where it gives all.
-    token     which of the M each scored token of each response is; all of them in turn if None.
+    places    index of the M states that predict scored tokens.      targets   [M] those tokens.
+    token     for each scored token of each response, which of the M it is; None: all in order.
     row       the response of each scored token.
+    kept      the only places of a packed row whose states the last layer returns; None: all.
     """
 
-    inputs: dict[str, Tensor]
+    model_inputs: dict[str, Tensor]
     places: tuple[Any, Tensor]
     targets: Tensor
     token: Tensor | None
@@ -184,7 +191,8 @@ class _Reading(NamedTuple):
     kept: Tensor | None = None
 
     @classmethod
-    def of(cls, batch: Batch, prunes: bool) -> _Reading:
+    def of(cls, batch: Batch, prunes: bool) -> _ScoringInputs:
+        """`prunes`: the last layer returns the needed states of a packed row only."""
         if isinstance(batch, PackedBatch):
             inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
             kept, places = batch.predictor.unique(return_inverse=True) if prunes else (None, batch.predictor)
@@ -194,24 +202,25 @@ class _Reading(NamedTuple):
         targets = batch.ids[where.row, where.target]
         return cls(inputs, (where.row, where.predictor), targets, None, where.row)
 
-    def each(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known of the M tokens, for every token of every response: (values, its response)."""
+    def by_token(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [M, ...] for every scored token of every response, and each token's response."""
         return values if self.token is None else values[self.token], self.row
 
 
 def causal_lm(model: nn.Module) -> Any:
-    """The causal language model inside adapters, if there are any."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    """The causal language model inside PEFT's wrapper, if there is one."""
+    wrapped: Any = model
+    return wrapped.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def backbone(model: nn.Module) -> Any:
-    """The model without its head: ids in, hidden states out."""
+    """The backbone, the model without its head: token ids in, hidden states out."""
     base = causal_lm(model)
     return getattr(base, base.base_model_prefix)
 
 
 def _window(model: nn.Module) -> int:
-    """The shortest window any of the model's layers may attend within."""
+    """The shortest attention window of the model's layers; 2**31 without any."""
     names = ("sliding_window", "attention_chunk_size")
     configs = [m.config for m in model.modules() if hasattr(m, "config")]
     windows = [getattr(config, name, None) for config in configs for name in names]
@@ -220,7 +229,7 @@ def _window(model: nn.Module) -> int:
 
 @torch.no_grad()
 def _head_is_linear(model: nn.Module) -> bool:
-    """Whether head(backbone(ids)) gives the model's own logits: scaled or capped heads do not."""
+    """Whether head(backbone(ids)) equals the model's own logits, by a probe; scaled or capped heads do not."""
     head = causal_lm(model).get_output_embeddings()
     if type(head) is not nn.Linear:
         return False

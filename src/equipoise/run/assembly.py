@@ -23,7 +23,7 @@ from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
-from equipoise.policy.scoring.microbatch import portions, token_budget
+from equipoise.policy.scoring.microbatch import measure_token_budget, microbatches
 from equipoise.run.config import RunConfig
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.worlds.text.fit import Training
@@ -55,7 +55,6 @@ def build(
         lora_rank=config.model.lora_rank,
         lora_alpha=config.model.lora_alpha,
         lora_targets=config.model.lora_targets,
-        compiled=config.model.compile,
         seed=config.seed,
         device=accelerator.device,
     )
@@ -63,7 +62,7 @@ def build(
     if train["lr"] == "auto":
         train["lr"] = automatic_rate(policy)
     tokens = train.pop("tokens")
-    policy.budget = token_budget(policy) if tokens == "auto" else tokens
+    policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
     world = TextWorld(
@@ -173,7 +172,7 @@ def _probe(world: TextWorld, rows: Rows) -> float:
     """Seconds of training a round, from the forward and backward of one micro-batch (the second of two)."""
     t = world.training
     pairs = pairs_of(rows)[: t.batch]
-    few = rows.take(np.array(portions(world.policy, pairs, t.micro_batch)[0]))
+    few = rows.take(np.array(microbatches(world.policy, pairs, t.micro_batch)[0]))
     tokens = world.policy.batch([p.ids for p in few.prompts], [list(g) for g in few.responses])
     for _ in range(2):
         begin = time.perf_counter()

@@ -36,11 +36,6 @@ class ModelSettings(_Section):
     lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
     lora_alpha: float | None = Field(None, gt=0, description="LoRA scale; none: twice the rank")
     lora_targets: list[str] | None = Field(None, description="module names; none: every linear layer")
-    compile: bool = Field(
-        False,
-        description="fuse norms, rotations and activations with PyTorch's compiler: half a minute at the start, "
-        "up to some per cent of every step after it",
-    )
 
 
 class DataSettings(_Section):

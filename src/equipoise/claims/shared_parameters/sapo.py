@@ -24,7 +24,7 @@ from equipoise.play.method import Method
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, State, Who
-from equipoise.policy.generation.segment_rewrite import SPARED
+from equipoise.policy.generation.segment_rewrite import PROTECTED_TAIL
 
 BETAS = (0.1, 0.5)
 PACE = 2.0  # step in the token logits times beta: the same motion at the start for every beta
@@ -72,7 +72,7 @@ def segment_law(tree: TokenTree, logits: Tensor, longest: int) -> Payoff:
     token = TokenPolicy(tree, logits).token_log_probs()[0]
     before = torch.cat([token.new_zeros(size, 1), token.cumsum(dim=1)], dim=1)
     g = min(longest, length)
-    starts = range(max(0, length - SPARED - g) + 1)
+    starts = range(max(0, length - PROTECTED_TAIL - g) + 1)
     law = token.new_zeros(size, size)
     for k in starts:
         kept = [place for place in range(length) if not k <= place < k + g]

@@ -1,7 +1,6 @@
-"""Draws of tokens: the inverse of the cumulative distribution at one uniform number per token.
+"""Inverse-CDF sampling of tokens, from one uniform number per token.
 
-The uniforms of a response depend on the seed and on which prompt and sample it is, never on the batch it
-happens to sit in.
+A response's uniforms depend on the seed and on which prompt and sample it is, never on its batch.
 """
 
 from __future__ import annotations
@@ -12,20 +11,20 @@ from torch import Tensor
 
 from equipoise.policy.protocol import Decoding
 
-BLOCK = 128  # tokens whose probabilities are summed before the search looks inside
+BLOCK = 128  # tokens whose probabilities are summed before the search for one of them
 
 
 def uniforms(seed: int, prompt: int, index: int, count: int) -> np.ndarray:
-    """One stream per response, addressed by prompt and sample."""
-    # uint64 said aloud: numpy makes a list with one large integer floats, and streams would collide
+    """`count` uniform numbers in [0, 1) of a response's own stream, addressed by seed, prompt and sample index."""
+    # explicit uint64: numpy turns a list with one large integer into floats, and streams would collide
     key = np.array([seed & (2**64 - 1), (prompt << 32) | index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
-def draw(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
-    """(tokens [R], their log-probs [R] in float64) from logits [R, V] and uniforms [R].
+def sample_tokens(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """Sample tokens [R] from logits [R, V] by uniforms [R]; also their log-probs [R] in float64.
 
-    The log-prob is that of the distribution itself, at temperature 1 and without truncation.
+    The log-prob is that of the untruncated distribution at temperature 1.
     """
     logits = logits.float()
     top = logits.amax(-1, keepdim=True)
@@ -42,7 +41,7 @@ def draw(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[Tensor, T
 
 
 def _truncated(weights: Tensor, decoding: Decoding) -> Tensor:
-    """Weights [R, V] (probabilities up to a factor), 0 where top-k or top-p cut them off."""
+    """Top-k and top-p: weights [R, V] (probabilities up to a factor), 0 where they are cut off."""
     if decoding.top_k and decoding.top_k < weights.shape[1]:
         threshold = weights.topk(decoding.top_k, dim=-1).values[:, -1:]
         weights = weights.masked_fill(weights < threshold, 0.0)
@@ -56,10 +55,10 @@ def _truncated(weights: Tensor, decoding: Decoding) -> Tensor:
 
 
 def _search(weights: Tensor, uniform: Tensor) -> Tensor:
-    """[R, 1] the first token whose cumulative weight exceeds uniform * total.
+    """Inverse CDF: [R, 1] the first token whose cumulative weight exceeds uniform * total.
 
-    Sums of blocks first, then the one block that holds the answer: the vocabulary is read once, and only what
-    decides is added up in float64. A token of weight 0 is never drawn.
+    Sums of blocks first, then the one block that contains the token: the vocabulary is read once, and only block sums
+    and that block are accumulated in float64. A token of weight 0 is never sampled.
     """
     size = weights.shape[1]
     even = size - size % BLOCK

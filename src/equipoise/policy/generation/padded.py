@@ -1,7 +1,7 @@
-"""The plain way to continue prompts, for models whose attention cannot share them.
+"""Padded decoding: the fallback backend, for models whose attention cannot share prompts.
 
-Left-padded prompts, transformers' own cache, repeated for every sample. It takes any decoder that transformers
-can generate with, and it is what the shared way must agree with.
+Left-padded prompts in transformers' own KV cache, repeated for every sample. It takes any decoder that transformers
+can generate with, and it is what the prefix-sharing backends must agree with.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from equipoise.data.collate import Ids
-from equipoise.policy.generation.scheduler import Step
+from equipoise.policy.generation.scheduler import DecodeStep
 
 
 class PaddedDecoder:
-    """As `cache.SharedPrefixCache`, but a batch begins together: no prompt enters while another is written for."""
+    """Padded decoding with the interface of `prefix_cache.SharedPrefixCache`, for static batches only.
+
+    A batch begins together: no prompt is prefilled while another is decoded.
+    """
 
     refills = False
 
@@ -25,7 +28,7 @@ class PaddedDecoder:
         self.model, self.count = model, count
         self.cache: Any = None
 
-    def enter(self, groups: Sequence[int], prompts: Sequence[Ids]) -> None:
+    def prefill(self, groups: Sequence[int], prompts: Sequence[Ids]) -> None:
         width = max(1, *(len(prompt) - 1 for prompt in prompts))
         missing = [width - len(prompt) + 1 for prompt in prompts]
         rows = [prompt[-1:] * n + prompt[:-1] for n, prompt in zip(missing, prompts, strict=True)]
@@ -43,25 +46,25 @@ class PaddedDecoder:
         self.cache.batch_repeat_interleave(self.count)
         self.mask = self.mask.repeat_interleave(self.count, 0)
 
-    def keep(self, groups: Sequence[int]) -> None:
-        """Forget all groups but these, which are numbered anew."""
+    def keep_groups(self, groups: Sequence[int]) -> None:
+        """Drop all groups but these, which are renumbered in order."""
         rows = (
             torch.arange(len(self.mask), device=self.mask.device).view(-1, self.count)[list(groups)].flatten()
         )
         self.cache.batch_select_indices(rows)
         self.mask = self.mask[rows]
 
-    def next(self, step: Step) -> Tensor:
-        """Logits [R, V]; rows that are done go on with their neighbours, and nobody looks at them."""
-        every = step.tokens.new_zeros(len(self.mask))
-        every[step.rows] = step.tokens
-        position = torch.zeros_like(every)
-        position[step.rows] = step.positions
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(every), 1)], dim=1)
+    def decode(self, step: DecodeStep) -> Tensor:
+        """Logits [R, V] after one more token in every row; finished rows are computed along and discarded."""
+        all_tokens = step.tokens.new_zeros(len(self.mask))
+        all_tokens[step.rows] = step.tokens
+        all_positions = torch.zeros_like(all_tokens)
+        all_positions[step.rows] = step.positions
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(all_tokens), 1)], dim=1)
         out = self.model(
-            input_ids=every[:, None],
+            input_ids=all_tokens[:, None],
             attention_mask=self.mask,
-            position_ids=position[:, None],
+            position_ids=all_positions[:, None],
             past_key_values=self.cache,
             use_cache=True,
         )

@@ -1,4 +1,10 @@
-"""Self-revision at inference: an answer, then again and again a better one, by one policy in two roles."""
+"""Self-revision at inference: one policy answers, then repeatedly improves its own answer (SRPO).
+
+Public API for deployment: training uses the same leads to score both roles (`data.revision_prompt`), and calls nothing
+here.
+
+Source: Choi et al. 2024 (2406.01660): answer, then revise at inference RECALLED.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +28,14 @@ def improve(
     decoding: Decoding,
     places: Sequence[int] | None = None,
 ) -> list[Response]:
-    """One improved answer to each prompt's previous one, y' ~ pid(.|y, x); it carries its lead.
+    """Improve each prompt's previous answer once: y' ~ pid(.|y, x); the result carries its lead.
 
-    Draws are addressed as in `policy.sample`. Raises ModelError where prompt and lead leave no room for an answer.
+    Random streams are addressed as in `generation.sampling`. Raises ModelError where prompt and lead leave no position
+    for an answer.
     """
     leads = [lead(prompt, response) for prompt, response in zip(prompts, previous, strict=True)]
-    asked = [replace(p, ids=p.ids + ids) for p, ids in zip(prompts, leads, strict=True)]
-    groups = sample(policy, asked, 1, seed=seed, decoding=decoding, places=places)
+    extended = [replace(p, ids=p.ids + ids) for p, ids in zip(prompts, leads, strict=True)]
+    groups = sample(policy, extended, 1, seed=seed, decoding=decoding, places=places)
     return [replace(group[0], lead=ids) for group, ids in zip(groups, leads, strict=True)]
 
 
@@ -41,9 +48,9 @@ def revise(
     decoding: Decoding,
     places: Sequence[int] | None = None,
 ) -> list[list[Response]]:
-    """y_0 ~ pi(.|x), then y_(k+1) ~ pid(.|y_k, x): one stage per seed, each with an answer to every prompt.
+    """Answer, then revise: y_0 ~ pi(.|x), y_(k+1) ~ pid(.|y_k, x); one stage per seed, `len(seeds) - 1` revisions.
 
-    A stage reads the prompt and the last answer only, so contexts do not grow. `len(seeds) - 1` revisions.
+    Each stage has an answer to every prompt. It reads the prompt and the last answer only, so contexts do not grow.
     """
     groups = sample(policy, prompts, 1, seed=seeds[0], decoding=decoding, places=places)
     stages = [[group[0] for group in groups]]

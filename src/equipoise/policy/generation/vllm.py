@@ -1,7 +1,7 @@
-"""Sampling by vLLM where it is installed, behind the same call: `sampling.engine = "vllm"`.
+"""vLLM backend, where it is installed, behind the same call: `sampling.engine = "vllm"`.
 
-The weights are handed over in a checkpoint folder, with adapters merged. vLLM is started again when they have
-changed: slow, but never stale (its own reloading has kept old weights). One engine lives at a time.
+Weights are passed in a checkpoint folder, with adapters merged. vLLM is restarted when they have changed: slow, but
+never stale (its own reloading has kept old weights). One engine is alive at a time.
 """
 
 from __future__ import annotations
@@ -24,67 +24,69 @@ INSTALL = "sampling.engine=vllm needs vLLM and a GPU it supports: pip install vl
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One response: its prompt, the most tokens it may have, and its stream, addressed as everywhere."""
+class Request:
+    """One response to generate: its prompt, its most tokens, and the address of its random stream."""
 
     prompt: Ids
-    room: int
+    max_new_tokens: int
     seed: int
     place: int
     index: int
 
     @property
-    def own_seed(self) -> int:
-        """vLLM takes one number for a request: the first of the response's own stream, as 63 bits."""
+    def vllm_seed(self) -> int:
+        """vLLM takes one seed per request: the first number of the response's own stream, as 63 bits."""
         return int(uniforms(self.seed, self.place, self.index, 1).view(np.uint64)[0] >> np.uint64(1))
 
 
-Written = tuple[list[int], bool, float]  # ids, whether a stop token ended them, log-prob
+Completion = tuple[list[int], bool, float]  # ids, whether a stop token ended them, log-prob
 
-_running: dict[str, Any] = {}  # the engine that lives, the weights it holds, the longest row it takes
+_running: dict[str, Any] = {}  # the engine, the weights it holds, the longest sequence it takes
 
 
-def write(policy: CausalPolicy, wanted: Sequence[Wanted], decoding: Decoding) -> list[Written]:
-    """Every response, in order. Prompts are shared by vLLM's prefix cache.
+def generate(policy: CausalPolicy, requests: Sequence[Request], decoding: Decoding) -> list[Completion]:
+    """Generate every requested response, in order. Prompts are shared by vLLM's prefix cache.
 
-    The log-prob is vLLM's raw one: of the model itself, before temperature and truncation. Draws are reproducible
-    as far as vLLM's are; they are not those of the torch engine. Raises ModelError if vLLM is not installed.
+    The log-prob is vLLM's raw one: the model's own, before temperature and truncation. Samples are reproducible as far
+    as vLLM's are; they differ from those of the torch engine. Raises ModelError if vLLM is not installed.
     """
-    llm = _engine(policy, decoding, max(len(w.prompt) + w.room for w in wanted))
+    llm = _engine(policy, decoding, max(len(request.prompt) + request.max_new_tokens for request in requests))
     outputs = llm.generate(
-        [{"prompt_token_ids": list(w.prompt)} for w in wanted],
-        [_module().SamplingParams(**settings(w, decoding, policy.stops)) for w in wanted],
+        [{"prompt_token_ids": list(request.prompt)} for request in requests],
+        [_module().SamplingParams(**settings(request, decoding, policy.stops)) for request in requests],
         use_tqdm=False,
     )
-    return [_written(output.outputs[0], policy.stops) for output in outputs]
+    return [_completion(output.outputs[0], policy.stops) for output in outputs]
 
 
-def settings(wanted: Wanted, decoding: Decoding, stops: Sequence[int]) -> dict[str, Any]:
-    """What `vllm.SamplingParams` is told of one response."""
+def settings(request: Request, decoding: Decoding, stops: Sequence[int]) -> dict[str, Any]:
+    """Arguments of `vllm.SamplingParams` for one request."""
     return {
         "n": 1,
         "temperature": decoding.temperature,
         "top_k": decoding.top_k or -1,
         "top_p": decoding.top_p,
-        "max_tokens": wanted.room,
-        "seed": wanted.own_seed,
+        "max_tokens": request.max_new_tokens,
+        "seed": request.vllm_seed,
         "stop_token_ids": list(stops),
         "logprobs": 0,  # of the sampled token only
-        "detokenize": False,  # the policy's tokenizer does it, as everywhere
+        "detokenize": False,  # done by the policy's tokenizer, as for every engine
     }
 
 
-def _written(found: Any, stops: Sequence[int]) -> Written:
-    ids = list(found.token_ids)
-    finished = found.finish_reason == "stop"
+def _completion(output: Any, stops: Sequence[int]) -> Completion:
+    ids = list(output.token_ids)
+    finished = output.finish_reason == "stop"
     if finished and ids[-1] not in stops:
-        raise ModelError(f"vLLM ended a response with token {ids[-1]}, which is no stop token of the policy")
-    return ids, finished, sum(row[token].logprob for row, token in zip(found.logprobs, ids, strict=True))
+        raise ModelError(
+            f"vLLM ended a response with token {ids[-1]}, which is not a stop token of the policy"
+        )
+    return ids, finished, sum(row[token].logprob for row, token in zip(output.logprobs, ids, strict=True))
 
 
 def _module() -> Any:
     try:
-        import vllm
+        import vllm  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ModelError(INSTALL) from error
     return vllm
@@ -94,10 +96,10 @@ def _engine(policy: CausalPolicy, decoding: Decoding, longest: int) -> Any:
     from equipoise.policy.checkpoint import fingerprint
 
     vllm = _module()
-    held = _running.get("weights") == (fingerprint(policy), decoding.memory)
-    if not held or longest > _running["longest"]:
-        _running.clear()  # its memory must be free before the next one measures what is there
-        # a power of two, so that somewhat longer prompts do not start another engine
+    unchanged = _running.get("weights") == (fingerprint(policy), decoding.memory)
+    if not unchanged or longest > _running["longest"]:
+        _running.clear()  # its memory must be free before the next engine measures what is left
+        # a power of two, so that slightly longer prompts do not need another engine
         longest = min(policy.max_positions, 1 << (longest - 1).bit_length())
         with tempfile.TemporaryDirectory() as folder:
             _save(policy, Path(folder))

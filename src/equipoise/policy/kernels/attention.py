@@ -1,13 +1,13 @@
-"""Attention in a packed row: every token reads its prompt and its own branch, and no T x T mask is ever made.
+"""Packed attention: every token reads its prompt and its own branch, without a T x T mask.
 
-Any Hugging Face decoder whose attention goes through `transformers`' interface runs this way: inside `attending` its
-layers call `attend` with the queries, keys and values of the whole row. On a CPU unmasked blocks make up the result:
-prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt, whose results meet in
-a softmax over both by their log-sum-exps; short sequences are whole blocks, many in one call. Elsewhere every response
-stands behind a copy of its prompt's keys, right-padded, so that one causal call without a mask serves the kernels of
-that device.
+Any Hugging Face decoder whose attention goes through `transformers`' interface runs this way: inside `packed_row` its
+layers call `attend` with the queries, keys and values of the whole row. On a CPU several unmasked flash-attention calls
+make up the result: prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt,
+merged into one softmax by their log-sum-exps; short sequences are whole, many in one call. On other devices every
+response stands behind a copy of its prompt's keys, right-padded, so that one causal call of the device's own kernel
+serves without a mask.
 
-`forward` and `backward` are the same without autograd, for `policy.block`, whose last layer asks for few queries.
+`forward` and `backward` are the same without autograd, for `kernels.decoder_layer`, whose last layer needs few queries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from equipoise.policy.kernels.segment_layout import Layout
 
 NAME = "equipoise"
-CHANGES = ("softcap", "s_aux", "position_bias", "alibi", "cache")  # arguments that would change the scores
+# arguments of an attention that would change the scores
+UNSUPPORTED = ("softcap", "s_aux", "position_bias", "alibi", "cache")
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -33,13 +34,13 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class Unpackable(RuntimeError):
-    """The model asks for an attention that a packed row cannot give."""
+    """The model's attention cannot be computed on a packed row."""
 
 
 @contextmanager
-def attending(model: nn.Module, layout: Layout) -> Iterator[None]:
-    """The model's attention layers read a packed row of this layout, for a while."""
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
+def packed_row(model: nn.Module, layout: Layout) -> Iterator[None]:
+    """Context manager: the model's attention layers temporarily read a packed row of this layout."""
+    configs: list[Any] = [*{id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()]
     before = [config._attn_implementation for config in configs]
     token = _current.set(layout)
     try:
@@ -63,132 +64,140 @@ def attend(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What a layer calls: query [1, H, S, D], key and value [1, G, S, D] with G dividing H -> ([1, S, H, D], None).
+    """Packed attention as transformers calls it; G divides H.
+
+    query [1, H, S, D], key and value [1, G, S, D] -> ([1, S, H, D], None).
 
     Raises Unpackable for scores that are capped, biased or cut to a window shorter than the longest sequence.
     """
     layout = _current.get()
-    asked = [name for name in CHANGES if others.get(name) is not None]
+    unsupported = [name for name in UNSUPPORTED if others.get(name) is not None]
     if sliding_window is not None and layout is not None and sliding_window < layout.longest:
-        asked.append(f"a window of {sliding_window} tokens")
-    if layout is None or len(query) != 1 or dropout or attention_mask is not None or asked:
-        raise Unpackable(f"attention with {', '.join(asked) or 'a mask, dropout or several rows'}")
+        unsupported.append(f"a window of {sliding_window} tokens")
+    if layout is None or len(query) != 1 or dropout or attention_mask is not None or unsupported:
+        raise Unpackable(f"attention with {', '.join(unsupported) or 'a mask, dropout or several rows'}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return over(q, k, v, layout, scale)[None], None
+    return packed_attention(q, k, v, layout, scale)[None], None
 
 
-def over(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-    """q [S, H, D], k and v [S, G, D] with G dividing H -> [S, H, D]."""
-    if _in_blocks(q, v):
-        return _Blocks.apply(q, k, v, layout, scale).to(v.dtype)
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
+    """Differentiable packed attention: q [S, H, D], k and v [S, G, D] with G dividing H -> [S, H, D]."""
+    if _by_segments(q, v):
+        return _SegmentAttention.apply(q, k, v, layout, scale).to(v.dtype)
     return as_sequences(q, k, v, layout, scale)
 
 
 def as_sequences(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-    """Every response behind its own copy of the prompt: one causal call."""
+    """Packed attention by one causal call on padded sequences: every response behind a copy of its prompt."""
     places, source = layout.sequences
-    kept = slice(None) if layout.kept is None else torch.tensor(layout.kept, device=q.device)
-    if layout.kept is not None:
+    kept = None if layout.kept is None else torch.tensor(layout.kept, device=q.device)
+    if kept is not None:
         q = q.new_zeros(len(k), *q.shape[1:]).index_put((kept,), q)
     k, v = (_repeated(x, q.shape[1]) for x in (k, v))
-    laid = (x.to(v.dtype)[places].transpose(1, 2) for x in (q, k, v))
-    found = scaled_dot_product_attention(*laid, is_causal=True, scale=scale)
-    return found.transpose(1, 2).flatten(0, 1)[source][kept]
+    q, k, v = (x.to(v.dtype)[places].transpose(1, 2) for x in (q, k, v))
+    out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    out = out.transpose(1, 2).flatten(0, 1)[source]
+    return out if kept is None else out[kept]
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Tensor]:
-    """`over`, for queries that may be few: ([S, H, D] in the type of v, [S, H, 1] log-sum-exps or nothing)."""
-    if not _in_blocks(q, v):
+    """`packed_attention` of the layout's kept queries, without autograd.
+
+    q [S', H, D] -> ([S', H, D] in the dtype of v, [S', H, 1] log-sum-exps; those are empty where one call did it).
+    """
+    if not _by_segments(q, v):
         return as_sequences(q, k, v, layout, scale), q.new_empty(0)
-    out, total = _forward_in_blocks(q, k, v, layout, scale)
-    return out.to(v.dtype), total
+    out, lse = _segments_forward(q, k, v, layout, scale)
+    return out.to(v.dtype), lse
 
 
 def backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, layout: Layout, scale: float
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, layout: Layout, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v, by what `forward` was given and gave. Where it was one call, that call is repeated."""
-    if _in_blocks(q, v):
-        return _backward_in_blocks(grad, q, k, v, out, total, layout, scale)
-    given = [x.detach().requires_grad_() for x in (q, k, v)]
+    """Gradients of q, k and v from the inputs and outputs of `forward`. Where that was one call, it is repeated."""
+    if _by_segments(q, v):
+        return _segments_backward(grad, q, k, v, out, lse, layout, scale)
+    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
     with torch.enable_grad():
-        again = as_sequences(*given, layout, scale)
-    return torch.autograd.grad(again, given, grad.to(again.dtype))
+        again = as_sequences(q, k, v, layout, scale)
+    d_q, d_k, d_v = torch.autograd.grad(again, (q, k, v), grad.to(again.dtype))
+    return d_q, d_k, d_v
 
 
-def _in_blocks(q: Tensor, v: Tensor) -> bool:
-    """Whether the device has the kernel for blocks: heads of equal width on a CPU."""
+def _by_segments(q: Tensor, v: Tensor) -> bool:
+    """Whether the device has the segments' flash kernel: a CPU, with queries as wide as values."""
     return q.device.type == "cpu" and q.shape[-1] == v.shape[-1]
 
 
 def _repeated(x: Tensor, heads: int) -> Tensor:
-    """[S, G, D] -> [S, H, D], as many heads as there are of queries."""
+    """Grouped-query attention: [S, G, D] -> [S, H, D], each head of keys or values repeated H / G times."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def _summed(x: Tensor, groups: int) -> Tensor:
-    """The gradient of `_repeated`."""
+    """The backward of `_repeated`: [S, H, D] -> [S, G, D]."""
     return x if x.shape[1] == groups else x.unflatten(1, (groups, -1)).sum(dim=2)
 
 
-def _wide(q: Tensor, k: Tensor, v: Tensor) -> Iterator[Tensor]:
-    """In the type of the kernel, which gains nothing from bf16, and as many heads of each."""
+def _for_kernel(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v with equal numbers of heads, in float32 or float64: the CPU kernel gains nothing from bf16."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return (_repeated(x, q.shape[1]).to(dtype) for x in (q, k, v))
+    heads = q.shape[1]
+    return q.to(dtype), _repeated(k, heads).to(dtype), _repeated(v, heads).to(dtype)
 
 
-def _forward_in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float
-) -> tuple[Tensor, Tensor]:
-    q, k, v = _wide(q, k, v)
-    out, total = torch.empty_like(q), q.new_empty(*q.shape[:2], 1)
-    for block, keys, causal in layout.blocks:
-        found, lse = _forward(block.read(q), keys.read(k), keys.read(v), 0.0, causal, scale=scale)
+def _segments_forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Tensor]:
+    q, k, v = _for_kernel(q, k, v)
+    out, total_lse = torch.empty_like(q), q.new_empty(*q.shape[:2], 1)
+    for queries, keys, causal in layout.calls:
+        part, lse = _forward(queries.read(q), keys.read(k), keys.read(v), 0.0, causal, scale=scale)
         lse = lse[..., None]
         if not causal:
-            own = block.read(total)
-            both = torch.logaddexp(own, lse)
-            found = (block.read(out) * (own - both).exp_()).addcmul_(found, (lse - both).exp_())
-            lse = both
-        block.write(out, found)
-        block.write(total, lse)
-    return out, total
+            before = queries.read(total_lse)
+            merged = torch.logaddexp(before, lse)
+            part = (queries.read(out) * (before - merged).exp_()).addcmul_(part, (lse - merged).exp_())
+            lse = merged
+        queries.write(out, part)
+        queries.write(total_lse, lse)
+    return out, total_lse
 
 
-def _backward_in_blocks(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, total: Tensor, layout: Layout, scale: float
+def _segments_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, layout: Layout, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     groups, dtypes = k.shape[1], (q.dtype, k.dtype, v.dtype)
-    q, k, v = _wide(q, k, v)
+    q, k, v = _for_kernel(q, k, v)
     grad, out = grad.to(q.dtype), out.to(q.dtype)
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for block, keys, causal in layout.blocks:
-        given = (block.read(grad), block.read(q), keys.read(k), keys.read(v), block.read(out))
-        found = _backward(*given, block.read(total)[..., 0], 0.0, causal, scale=scale)
-        block.write(dq, found[0], add=not causal)
-        keys.write(dk, found[1], add=True)
-        keys.write(dv, found[2], add=True)
+    for queries, keys, causal in layout.calls:
+        inputs = (queries.read(grad), queries.read(q), keys.read(k), keys.read(v), queries.read(out))
+        d_queries, d_keys, d_values = _backward(*inputs, queries.read(lse)[..., 0], 0.0, causal, scale=scale)
+        queries.write(dq, d_queries, add=not causal)
+        keys.write(dk, d_keys, add=True)
+        keys.write(dv, d_values, add=True)
     dk, dv = _summed(dk, groups), _summed(dv, groups)
     dq, dk, dv = (x.to(dtype) for x, dtype in zip((dq, dk, dv), dtypes, strict=True))
     return dq, dk, dv
 
 
-class _Blocks(torch.autograd.Function):
-    """Blocks of a CPU's flash kernel, forward and backward into one buffer each.
+class _SegmentAttention(torch.autograd.Function):
+    """Flash attention by segments on a CPU: forward and backward into one buffer each.
 
-    With o_b and s_b the result and log-sum-exp of block b, s = log sum_b exp s_b and o = sum_b exp(s_b - s) o_b. The
-    kernel's backward, given o and s in place of o_b and s_b, is the exact share of block b in the gradient.
+    With o_b and s_b the result and log-sum-exp of call b, s = log sum_b exp s_b and o = sum_b exp(s_b - s) o_b. The
+    kernel's backward, given o and s in place of o_b and s_b, is the exact share of call b in the gradient: with S the
+    scaled scores, dS = exp(S - s) * (g V' - rowsum(g * o)) holds for any subset of the keys.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-        out, total = _forward_in_blocks(q, k, v, layout, scale)
+        out, lse = _segments_forward(q, k, v, layout, scale)
         ctx.layout, ctx.scale = layout, scale
-        ctx.save_for_backward(q, k, v, out, total)
+        ctx.save_for_backward(q, k, v, out, lse)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_in_blocks(grad, *ctx.saved_tensors, ctx.layout, ctx.scale), None, None
+        q, k, v, out, lse = ctx.saved_tensors
+        return *_segments_backward(grad, q, k, v, out, lse, ctx.layout, ctx.scale), None, None

@@ -1,15 +1,15 @@
-"""The common decoder layer on a packed row as one autograd function, with a backward of its own.
+"""A Llama-style decoder layer on a packed row as one autograd function with its own backward.
 
 A layer of Llama, Qwen 2 and 3, Mistral or Gemma 1 on hidden states h [S, D] is
 
-    x = norm(h; g1)    q, k, v = turn(x Wq'), turn(x Wk'), x Wv'    (turn: a norm of each head, if there is one; rotary)
+    x = norm(h; g1)    q, k, v = rot(x Wq'), rot(x Wk'), x Wv'      (rot: a norm of each head, if there is one; RoPE)
     m = h + attention(q, k, v) Wo'
     y = norm(m; g2)    out = m + (act(y Wg') * y Wu') Wd'           norm(h; g) = g h / sqrt(mean h^2 + eps)
 
-Kept for the backward: h, m, q, k and v (q and k before their norm, if they have one), the attention's result and
-log-sum-exps, y Wg' and y Wu'. Everything else is formed again there, which costs elementwise passes and no product.
-Weights stay in their modules and are read at each call; maps may have biases and low-rank adapters, and what is frozen
-costs no gradient. The last layer computes q, attention and all that follows for the states that are looked at only.
+Saved for the backward: h, m, q, k and v (q and k before their norm, if they have one), the attention's result and
+log-sum-exps, y Wg' and y Wu'. Everything else is recomputed there: elementwise passes, no matrix product. Weights stay
+in their modules and are read at each call; linear layers may have biases and LoRA adapters, frozen weights cost no
+gradient. The last layer computes q, attention and what follows only for the states that are needed.
 """
 
 from __future__ import annotations
@@ -26,205 +26,226 @@ from torch.autograd.function import once_differentiable
 
 from equipoise.policy.kernels import attention
 from equipoise.policy.kernels.attention import Unpackable
-from equipoise.policy.kernels.elementwise import Bodies
+from equipoise.policy.kernels.elementwise import glu, glu_backward, rope
 from equipoise.policy.kernels.linear import (
-    Half,
-    Map,
-    Norm,
-    Unusual,
-    activation_of,
-    check,
-    linears,
-    map_of,
-    norm_of,
+    LoraLinear,
+    RmsNorm,
+    UnsupportedLayer,
+    activation_name,
+    check_structure,
+    linear_modules,
+    lora_linear_of,
+    rms_norm_of,
 )
 from equipoise.policy.kernels.segment_layout import Layout
 
 
-class Parts(NamedTuple):
-    """A layer's weights, in the order in which it reads them."""
+class LayerWeights(NamedTuple):
+    """A layer's norms and linear layers, in the order in which it applies them."""
 
-    first: Norm
-    q: Map
-    k: Map
-    v: Map
-    q_norm: Norm | None
-    k_norm: Norm | None
-    o: Map
-    second: Norm
-    gate: Map
-    up: Map
-    down: Map
+    input_norm: RmsNorm
+    q: LoraLinear
+    k: LoraLinear
+    v: LoraLinear
+    q_norm: RmsNorm | None
+    k_norm: RmsNorm | None
+    o: LoraLinear
+    mlp_norm: RmsNorm
+    gate: LoraLinear
+    up: LoraLinear
+    down: LoraLinear
 
     def tensors(self) -> list[Tensor | None]:
-        return [
-            t for part in self if part is not None for t in (part[:1] if isinstance(part, Norm) else part[:4])
-        ]
+        """All weights, flat: one for each norm, four (weight, bias, A, B) for each linear layer."""
+        return [t for part in self if part is not None for t in part.tensors]
 
-    def of(self, values: Sequence[Any]) -> list[Any]:
-        """Something for each of the tensors, part by part: one thing for a norm, four for a map."""
+    def grouped(self, values: Sequence[Any]) -> list[Any]:
+        """A flat list in the order of `tensors`, as one list for each part."""
         rest = iter(values)
-        return [
-            None if p is None else [next(rest) for _ in range(1 if isinstance(p, Norm) else 4)] for p in self
-        ]
+        return [None if part is None else [next(rest) for _ in part.tensors] for part in self]
 
-    def with_tensors(self, values: Sequence[Tensor | None]) -> Parts:
-        found = zip(self, self.of(values), strict=True)
-        return Parts(*(p if p is None else type(p)(*given, *p[len(given) :]) for p, given in found))
+    def with_tensors(self, values: Sequence[Tensor | None]) -> LayerWeights:
+        grouped = zip(self, self.grouped(values), strict=True)
+        parts = (p if p is None else type(p)(*given, *p[len(given) :]) for p, given in grouped)
+        return LayerWeights(*parts)  # type: ignore[arg-type]
 
-    def detached(self) -> Parts:
+    def detached(self) -> LayerWeights:
         return self.with_tensors([t if t is None else t.detach() for t in self.tensors()])
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a layer is told beside tensors. `kept`: the places whose states it gives, None for all."""
+class LayerPlan:
+    """Arguments of a layer besides its tensors.
 
-    parts: Parts  # without a gradient of their own
-    width: int  # of a head
-    scale: float
+    kept    [S'] the only places whose states the layer returns; None: all S.
+    """
+
+    weights: LayerWeights  # detached
+    head_dim: int
+    scale: float  # of the attention scores
     activation: str
     layout: Layout
     kept: Tensor | None
 
-    @property
-    def bodies(self) -> Bodies:
-        return self.parts.first.bodies
-
     def heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.width))
+        """[S, H * E] -> [S, H, E]."""
+        return x.unflatten(-1, (-1, self.head_dim))
 
-    def at(self, x: Tensor) -> Tensor:
+    def select(self, x: Tensor) -> Tensor:
+        """[S, ...] -> [S', ...] at the kept places."""
         return x if self.kept is None else x.index_select(0, self.kept)
 
-    def turns(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys as the attention reads them."""
-        if self.parts.q_norm is not None and self.parts.k_norm is not None:
-            q, k = self.parts.q_norm(q), self.parts.k_norm(k)
-        return self.bodies.turned(q, self.at(cos), self.at(sin)), self.bodies.turned(k, cos, sin)
+    def rotated(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys as the attention reads them: after the norms of heads, if there are any, and RoPE."""
+        if self.weights.q_norm is not None and self.weights.k_norm is not None:
+            q, k = self.weights.q_norm(q), self.weights.k_norm(k)
+        return rope(q, self.select(cos), self.select(sin)), rope(k, cos, sin)
 
 
-class _Layer(torch.autograd.Function):
-    """The formulas at the head of the file. Half-precision products leave the states themselves as they are."""
+class _DecoderLayer(torch.autograd.Function):
+    """The layer of the module docstring: hidden states [S, D] -> [S', D].
+
+    The backward goes through the formulas from the last to the first. With g the gradient of the output:
+
+        MLP         d_gate, d_up = glu_backward(g Wd)                     d_m = g + norm_backward(d_gate Wg + d_up Wu)
+        attention   d_q, d_k, d_v = attention.backward(d_m Wo)            then RoPE by -sin and the norms of heads
+        input       d_h = d_m + norm_backward(d_q Wq + d_k Wk + d_v Wv)
+
+    and each linear layer's weight gradients come from its input, recomputed, and the gradient of its output. Matrix
+    products in half precision leave hidden states in their own dtype.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *tensors: Tensor | None
+        ctx: Any, hidden: Tensor, cos: Tensor, sin: Tensor, plan: LayerPlan, *tensors: Tensor | None
     ) -> Tensor:
-        parts = plan.parts.with_tensors(tensors)
+        weights = plan.weights.with_tensors(tensors)
         with torch.autocast(hidden.device.type, enabled=False):
-            x = parts.first(hidden)
-            q, k, v = (plan.heads(m(y)) for m, y in ((parts.q, plan.at(x)), (parts.k, x), (parts.v, x)))
+            x = weights.input_norm(hidden)
+            q, k, v = (
+                plan.heads(linear(y))
+                for linear, y in ((weights.q, plan.select(x)), (weights.k, x), (weights.v, x))
+            )
             del x
-            given = plan.turns(q, k, cos, sin)
-            if parts.q_norm is None:
-                q, k = given
-            read, total = attention.forward(*given, v, plan.layout, plan.scale)
-            del given
-            middle = plan.at(hidden) + parts.o(read.flatten(1))
-            y = parts.second(middle)
-            gate, up = parts.gate(y), parts.up(y)
+            rotated = plan.rotated(q, k, cos, sin)
+            if weights.q_norm is None:
+                q, k = rotated
+            attended, lse = attention.forward(*rotated, v, plan.layout, plan.scale)
+            del rotated
+            middle = plan.select(hidden) + weights.o(attended.flatten(1))
+            y = weights.mlp_norm(middle)
+            gate, up = weights.gate(y), weights.up(y)
             del y
-            out = parts.down(plan.bodies.gated(gate, up, plan.activation)).to(middle.dtype).add_(middle)
+            out = weights.down(glu(gate, up, plan.activation)).to(middle.dtype).add_(middle)
         ctx.plan = plan
-        ctx.save_for_backward(hidden, cos, sin, q, k, v, read, total, middle, gate, up, *tensors)
+        ctx.save_for_backward(hidden, cos, sin, q, k, v, attended, lse, middle, gate, up, *tensors)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, cos, sin, q, k, v, read, total, middle, gate, up, *tensors = ctx.saved_tensors
-        plan: Plan = ctx.plan
-        parts, wanted = plan.parts.with_tensors(tensors), Parts(*plan.parts.of(ctx.needs_input_grad[4:]))
+        hidden, cos, sin, q, k, v, attended, lse, middle, gate, up, *tensors = ctx.saved_tensors
+        plan: LayerPlan = ctx.plan
+        weights = plan.weights.with_tensors(tensors)
+        wanted = dict(zip(weights._fields, weights.grouped(ctx.needs_input_grad[4:]), strict=True))
 
         # the MLP
-        product, d_gate, d_up = plan.bodies.gated_back(gate, up, parts.down.back(grad, None), plan.activation)
-        d_down = parts.down.slopes(product, grad, wanted.down)
+        product, d_gate, d_up = glu_backward(gate, up, weights.down.input_grad(grad, None), plan.activation)
+        d_down = weights.down.weight_grads(product, grad, wanted["down"])
         del product
-        y = parts.second(middle)
-        d_gates, d_ups = parts.gate.slopes(y, d_gate, wanted.gate), parts.up.slopes(y, d_up, wanted.up)
-        d_y = parts.up.back(d_up, parts.gate.back(d_gate, None)).to(middle.dtype)
+        y = weights.mlp_norm(middle)
+        d_gates = weights.gate.weight_grads(y, d_gate, wanted["gate"])
+        d_ups = weights.up.weight_grads(y, d_up, wanted["up"])
+        d_y = weights.up.input_grad(d_up, weights.gate.input_grad(d_gate, None)).to(middle.dtype)
         del d_up, d_gate, y
-        d_middle, d_second = parts.second.back(middle, d_y)
+        d_middle, d_mlp_norm = weights.mlp_norm.backward(middle, d_y)
         d_middle += grad
 
         # the attention
-        d_o = parts.o.slopes(read.flatten(1), d_middle, wanted.o)
-        d_read = plan.heads(parts.o.back(d_middle, None))
-        given = (q, k) if parts.q_norm is None else plan.turns(q, k, cos, sin)
-        d_q, d_k, d_v = attention.backward(d_read, *given, v, read, total, plan.layout, plan.scale)
-        d_q = plan.bodies.turned(d_q, plan.at(cos), -plan.at(sin))
-        d_k = plan.bodies.turned(d_k, cos, -sin)
-        d_norms: list[list[Tensor]] = []
-        if parts.q_norm is not None and parts.k_norm is not None:
-            (d_q, d_q_norm), (d_k, d_k_norm) = parts.q_norm.back(q, d_q), parts.k_norm.back(k, d_k)
-            d_norms = [[d_q_norm], [d_k_norm]]
+        d_o = weights.o.weight_grads(attended.flatten(1), d_middle, wanted["o"])
+        d_attended = plan.heads(weights.o.input_grad(d_middle, None))
+        rotated: tuple[Tensor, Tensor] = (q, k) if weights.q_norm is None else plan.rotated(q, k, cos, sin)
+        d_q, d_k, d_v = attention.backward(d_attended, *rotated, v, attended, lse, plan.layout, plan.scale)
+        d_q = rope(d_q, plan.select(cos), -plan.select(sin))
+        d_k = rope(d_k, cos, -sin)
+        d_head_norms: list[list[Tensor]] = []
+        if weights.q_norm is not None and weights.k_norm is not None:
+            (d_q, d_q_norm), (d_k, d_k_norm) = (
+                weights.q_norm.backward(q, d_q),
+                weights.k_norm.backward(k, d_k),
+            )
+            d_head_norms = [[d_q_norm], [d_k_norm]]
         d_q, d_k, d_v = (d.flatten(1) for d in (d_q, d_k, d_v))
-        x = parts.first(hidden)
-        d_maps = [
-            m.slopes(given, d, want)
-            for m, given, d, want in (
-                (parts.q, plan.at(x), d_q, wanted.q),
-                (parts.k, x, d_k, wanted.k),
-                (parts.v, x, d_v, wanted.v),
+        x = weights.input_norm(hidden)
+        d_projections = [
+            linear.weight_grads(y, d, want)
+            for linear, y, d, want in (
+                (weights.q, plan.select(x), d_q, wanted["q"]),
+                (weights.k, x, d_k, wanted["k"]),
+                (weights.v, x, d_v, wanted["v"]),
             )
         ]
-        d_hidden, d_first = None, None
-        if ctx.needs_input_grad[0] or wanted.first[0]:
-            d_x = parts.v.back(d_v, parts.k.back(d_k, None)).to(hidden.dtype)
+        d_hidden, d_input_norm = None, None
+        if ctx.needs_input_grad[0] or wanted["input_norm"][0]:
+            d_x = weights.v.input_grad(d_v, weights.k.input_grad(d_k, None)).to(hidden.dtype)
             if plan.kept is None:
-                d_x = parts.q.back(d_q, d_x)
+                d_x = weights.q.input_grad(d_q, d_x)
             else:
-                d_x.index_add_(0, plan.kept, parts.q.back(d_q, None).to(d_x.dtype))
-            d_hidden, d_first = parts.first.back(hidden, d_x)
+                d_x.index_add_(0, plan.kept, weights.q.input_grad(d_q, None).to(d_x.dtype))
+            d_hidden, d_input_norm = weights.input_norm.backward(hidden, d_x)
             d_hidden = (
                 d_hidden.add_(d_middle) if plan.kept is None else d_hidden.index_add_(0, plan.kept, d_middle)
             )
-        found = [[d_first], *d_maps, *d_norms, d_o, [d_second], d_gates, d_ups, d_down]
-        return d_hidden, None, None, None, *(d for part in found for d in part)
+        grads: list[Sequence[Tensor | None]] = [[d_input_norm], *d_projections, *d_head_norms, d_o]
+        grads += [[d_mlp_norm], d_gates, d_ups, d_down]
+        return d_hidden, None, None, None, *(d for part in grads for d in part)
 
 
-class Blocks:
-    """The layers of a backbone, as this file computes them.
+class DecoderLayers:
+    """A backbone's decoder layers, run by the kernels of this file instead of their modules.
 
-    Raises Unusual naming what is not of the common shape. It is looked at and not compared: a probe has to.
+    Structure is checked here; numerical equality is probed by the caller. Raises UnsupportedLayer naming the first
+    part that does not fit.
     """
 
-    def __init__(self, backbone: Any, bodies: Bodies) -> None:
-        self.bodies = bodies
+    def __init__(self, backbone: Any) -> None:
         self.layers = list(getattr(backbone, "layers", None) or [])
         if not self.layers:
-            raise Unusual("no layers")
+            raise UnsupportedLayer("no layers")
         for layer in self.layers:
-            check(layer)
+            check_structure(layer)
         norm = self.layers[0].input_layernorm
         ones = torch.ones_like(norm.weight)
+        # Gemma's norms scale by 1 + weight
         self.offset = float(round(float((norm(ones) - norm.weight).detach()[0])))
-        self.activation = activation_of(self.layers[0].mlp.act_fn)
+        self.activation = activation_name(self.layers[0].mlp.act_fn)
         for layer in self.layers:
-            self.parts(layer, None)
+            self.weights(layer, None)
 
-    @property
-    def compiled(self) -> bool:
-        return self.bodies != Bodies()
-
-    def parts(self, layer: Any, half: Half) -> Parts:
-        a, norm = layer.self_attn, partial(norm_of, offset=self.offset, bodies=self.bodies)
-        q, k, v, o, gate, up, down = (map_of(module, half) for module in linears(layer))
-        own = [norm(getattr(a, name)) if hasattr(a, name) else None for name in ("q_norm", "k_norm")]
-        first, second = norm(layer.input_layernorm), norm(layer.post_attention_layernorm)
-        return Parts(first, q, k, v, *own, o, second, gate, up, down)
+    def weights(self, layer: Any, compute_dtype: torch.dtype | None) -> LayerWeights:
+        """The layer's weights as its modules hold them now."""
+        a, norm = layer.self_attn, partial(rms_norm_of, offset=self.offset)
+        q, k, v, o, gate, up, down = (
+            lora_linear_of(module, compute_dtype) for module in linear_modules(layer)
+        )
+        q_norm, k_norm = (
+            norm(getattr(a, name)) if hasattr(a, name) else None for name in ("q_norm", "k_norm")
+        )
+        input_norm, mlp_norm = norm(layer.input_layernorm), norm(layer.post_attention_layernorm)
+        return LayerWeights(input_norm, q, k, v, q_norm, k_norm, o, mlp_norm, gate, up, down)
 
     @contextmanager
     def reading(self, layout: Layout, kept: Tensor) -> Iterator[None]:
-        """The backbone reads a packed row of this layout, for a while, and gives the states of the places `kept` [M']
-        of it: [1, M', D]."""
-        last = replace(layout, kept=tuple(kept.tolist()))
+        """Context manager: the backbone temporarily runs these kernels on a packed row of this layout.
+
+        Its last layer returns the states [1, S', D] of the places `kept` [S'] only.
+        """
+        pruned_layout = replace(layout, kept=tuple(kept.tolist()))
         with ExitStack() as stack:
             for layer in self.layers:
-                pruned = layer is self.layers[-1]
+                is_last = layer is self.layers[-1]
                 layer.forward = partial(
-                    self._run, layer, last if pruned else layout, kept if pruned else None
+                    self._run, layer, pruned_layout if is_last else layout, kept if is_last else None
                 )  # an attribute of the object, before the method of its class
                 stack.callback(delattr, layer, "forward")
             yield
@@ -239,6 +260,7 @@ class Blocks:
         attention_mask: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
+        """A decoder layer's `forward` as transformers calls it. Raises Unpackable for a mask or a short window."""
         attn = layer.self_attn
         window = getattr(attn, "sliding_window", getattr(attn.config, "sliding_window", None))
         if attention_mask is not None or len(hidden_states) != 1 or (window and window < layout.longest):
@@ -246,8 +268,8 @@ class Blocks:
                 f"attention with {f'a window of {window} tokens' if window else 'a mask or several rows'}"
             )
         device = hidden_states.device.type
-        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        parts = self.parts(layer, half)
-        plan = Plan(parts.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
+        compute_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        weights = self.weights(layer, compute_dtype)
+        plan = LayerPlan(weights.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
-        return _Layer.apply(hidden_states[0], cos, sin, plan, *parts.tensors())[None]
+        return _DecoderLayer.apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]

@@ -1,152 +1,185 @@
-"""What layers of the common shape (Llama, Qwen 2 and 3, Mistral, Gemma 1) are, and what they are made of: linear maps
-and norms, with gradients but without autograd.
+"""Linear layers with an optional LoRA adapter, and RMSNorms: forward and backward without autograd.
 
-They stand for modules of transformers and PEFT, whose weights they refer to and whose arithmetic they repeat.
+They stand for the modules of transformers and PEFT in a Llama-style layer (Llama, Qwen 2 and 3, Mistral, Gemma 1): they
+refer to those modules' weights and repeat their arithmetic. Raises UnsupportedLayer for any other structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.policy.kernels.elementwise import ACTIVATIONS, Bodies
+from equipoise.policy.kernels.elementwise import ACTIVATIONS, rms_norm, rms_norm_backward
 
-LAYER = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-ATTENTION, NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
-MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
-
-Half: TypeAlias = torch.dtype | None  # what autocast multiplies in
+LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+ATTENTION_PARTS, HEAD_NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
+MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
-class Unusual(ValueError):
-    """A part that is not one of these; the message names it."""
+class UnsupportedLayer(ValueError):
+    """A layer or one of its modules has a structure that these kernels do not cover; the message names it."""
 
 
-def check(layer: Any) -> None:
-    """Raises Unusual naming what of the layer is not of the common shape. It is looked at; a probe has to compare."""
-    for module, names in (
-        (layer, LAYER),
-        (getattr(layer, "self_attn", None), ATTENTION),
-        (getattr(layer, "mlp", None), MLP),
-    ):
-        found = {name for name, _ in module.named_children()} if module is not None else set()
-        if found != names and not (names is ATTENTION and found == names | NORMS):
-            raise Unusual(f"{type(module).__name__} has {', '.join(sorted(found ^ names))}")
-        own = [name for name, _ in module.named_parameters(recurse=False)]
-        if own:
-            raise Unusual(f"{type(module).__name__} has {', '.join(own)}")
+def check_structure(layer: Any) -> None:
+    """Structure of a decoder layer: only its modules' names, parameters and hooks are checked here.
+
+    Numerical equality is probed by the caller. Raises UnsupportedLayer naming the first part that does not fit.
+    """
+    modules: list[tuple[Any, set[str]]] = [
+        (layer, LAYER_PARTS),
+        (getattr(layer, "self_attn", None), ATTENTION_PARTS),
+        (getattr(layer, "mlp", None), MLP_PARTS),
+    ]
+    for module, expected in modules:
+        names = {name for name, _ in module.named_children()} if module is not None else set()
+        if names != expected and not (expected is ATTENTION_PARTS and names == expected | HEAD_NORMS):
+            raise UnsupportedLayer(
+                f"{type(module).__name__} has missing or unknown parts: {', '.join(sorted(names ^ expected))}"
+            )
+        parameters = [name for name, _ in module.named_parameters(recurse=False)]
+        if parameters:
+            raise UnsupportedLayer(
+                f"{type(module).__name__} has parameters outside its parts: {', '.join(parameters)}"
+            )
     hooked = [
         type(m).__name__
         for m in layer.modules()
         if m is not layer and (m._forward_hooks or m._forward_pre_hooks)
     ]
     if hooked:
-        raise Unusual(f"hooks on {hooked[0]}")
+        raise UnsupportedLayer(f"hooks on {hooked[0]}")
 
 
-def linears(layer: Any) -> tuple[Any, ...]:
-    """The modules of q, k, v, o, gate, up and down."""
+def linear_modules(layer: Any) -> tuple[Any, ...]:
+    """The layer's linear modules: q, k, v, o, gate, up, down."""
     a, mlp = layer.self_attn, layer.mlp
     return a.q_proj, a.k_proj, a.v_proj, a.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
 
 
-class Norm(NamedTuple):
-    """x -> (weight + offset) x / sqrt(mean x^2 + eps)."""
+class RmsNorm(NamedTuple):
+    """RMSNorm: x -> (weight + offset) x / sqrt(mean x^2 + eps)."""
 
     weight: Tensor
     eps: float
     offset: float
-    bodies: Bodies
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return (self.weight,)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.bodies.norm(x, self.weight, self.eps, self.offset)
+        return rms_norm(x, self.weight, self.eps, self.offset)
 
-    def back(self, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and weight. `grad` is overwritten."""
-        return self.bodies.norm_back(x, grad, self.weight, self.eps, self.offset)
+        return rms_norm_backward(x, grad, self.weight, self.eps, self.offset)
 
 
-class Map(NamedTuple):
-    """x -> x W' + bias + scale (x A') B', the last where there is an adapter."""
+class LoraLinear(NamedTuple):
+    """Linear layer with an optional LoRA adapter: x -> x W' + bias + scale (x A') B'.
+
+    weight          W [out, in]; bias [out] or None.
+    a, b            A [rank, in] and B [out, rank]; None without an adapter.
+    compute_dtype   of the matrix products, as under autocast; None: that of the weights.
+    """
 
     weight: Tensor
     bias: Tensor | None
     a: Tensor | None
     b: Tensor | None
     scale: float
-    half: Half
-
-    def __call__(self, x: Tensor) -> Tensor:
-        low = x if self.half is None else x.to(self.half)
-        weight, bias, a, b = (t if t is None or self.half is None else t.to(self.half) for t in self[:4])
-        found = low @ weight.T if bias is None else torch.addmm(bias, low, weight.T)
-        return found if a is None else found.addmm_(low @ a.T, b.T, alpha=self.scale)
+    compute_dtype: torch.dtype | None
 
     @property
-    def whole(self) -> Tensor:
-        """The matrix with its adapter folded in."""
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.weight, self.bias, self.a, self.b
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self._cast(x)
+        weight, bias, a, b = self._cast(self.weight), *map(self._cast_optional, self[1:4])
+        out = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+        return out if a is None or b is None else out.addmm_(x @ a.T, b.T, alpha=self.scale)
+
+    @property
+    def merged_weight(self) -> Tensor:
+        """W + scale B A: the adapter merged into the weight."""
         if self.a is None or self.b is None:
             return self.weight
         return torch.addmm(self.weight, self.b, self.a, alpha=self.scale)
 
-    def back(self, grad: Tensor, onto: Tensor | None) -> Tensor:
-        """Gradient of x, added to `onto` if that is given."""
-        low = grad if self.half is None else grad.to(self.half)
-        weight, a, b = (
-            t if t is None or self.half is None else t.to(self.half) for t in (self.weight, *self[2:4])
-        )
-        if onto is None or onto.dtype != low.dtype:
-            found = low @ weight
-            onto = found if onto is None else onto.add_(found)
+    def input_grad(self, grad: Tensor, onto: Tensor | None) -> Tensor:
+        """Gradient of x: g W + scale (g B) A, added to `onto` in place if that is given."""
+        grad = self._cast(grad)
+        weight, a, b = self._cast(self.weight), *map(self._cast_optional, self[2:4])
+        if onto is None or onto.dtype != grad.dtype:
+            from_weight = grad @ weight
+            onto = from_weight if onto is None else onto.add_(from_weight)
         else:
-            onto.addmm_(low, weight)
-        return onto if a is None else onto.add_((low @ b) @ a, alpha=self.scale)
+            onto.addmm_(grad, weight)
+        return onto if a is None or b is None else onto.add_((grad @ b) @ a, alpha=self.scale)
 
-    def slopes(self, x: Tensor, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Gradients of weight, bias, A and B, where they are wanted."""
-        if self.half is not None and any(wanted):
-            x, grad = x.to(self.half), grad.to(self.half)
-        found: list[Tensor | None] = [None] * 4
+    def weight_grads(self, x: Tensor, grad: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """Gradients of weight, bias, A and B, None where not wanted, each in its parameter's dtype.
+
+        d_W = g' x        d_bias = sum over rows of g        d_A = scale (g B)' x        d_B = scale g' (x A')
+        """
+        if any(wanted):
+            x, grad = self._cast(x), self._cast(grad)
+        grads: list[Tensor | None] = [None] * 4
         if wanted[0]:
-            found[0] = grad.T @ x
+            grads[0] = grad.T @ x
         if wanted[1]:
-            found[1] = grad.sum(dim=0)
-        if wanted[2]:
-            found[2] = (grad @ self.b.to(x.dtype)).T @ x * self.scale
-        if wanted[3]:
-            found[3] = grad.T @ (x @ self.a.to(x.dtype).T) * self.scale
-        return [f if f is None else f.to(t.dtype) for f, t in zip(found, self[:4], strict=True)]
+            grads[1] = grad.sum(dim=0)
+        if wanted[2] and self.b is not None:
+            grads[2] = (grad @ self.b.to(x.dtype)).T @ x * self.scale
+        if wanted[3] and self.a is not None:
+            grads[3] = grad.T @ (x @ self.a.to(x.dtype).T) * self.scale
+        return [
+            None if g is None or p is None else g.to(p.dtype)
+            for g, p in zip(grads, self.tensors, strict=True)
+        ]
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x if self.compute_dtype is None else x.to(self.compute_dtype)
+
+    def _cast_optional(self, x: Tensor | None) -> Tensor | None:
+        return None if x is None else self._cast(x)
 
 
-def norm_of(module: Any, offset: float, bodies: Bodies) -> Norm:
+def rms_norm_of(module: Any, offset: float) -> RmsNorm:
+    """The RMSNorm that a module computes. Raises UnsupportedLayer for one without an eps or with other parameters."""
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if eps is None or [name for name, _ in module.named_parameters()] != ["weight"]:
-        raise Unusual(f"the norm {type(module).__name__}")
-    return Norm(module.weight, eps, offset, bodies)
+        raise UnsupportedLayer(f"the norm {type(module).__name__} is not a plain RMSNorm")
+    return RmsNorm(module.weight, eps, offset)
 
 
-def map_of(module: Any, half: Half) -> Map:
-    """A linear module, or PEFT's adapter around one."""
+def lora_linear_of(module: Any, compute_dtype: torch.dtype | None) -> LoraLinear:
+    """The linear layer that a module computes: `nn.Linear`, or PEFT's LoRA around one.
+
+    Raises UnsupportedLayer for other linear modules and for adapters that are not one LoRA without dropout.
+    """
     base = getattr(module, "base_layer", module)
     if type(base) is not nn.Linear:
-        raise Unusual(f"the map {type(base).__name__}")
+        raise UnsupportedLayer(f"the linear module {type(base).__name__} is not nn.Linear")
     names = [] if base is module or module.disable_adapters or module.merged else module.active_adapters
     names = [name for name in names if name in module.lora_A]
     if not names:
-        return Map(base.weight, base.bias, None, None, 1.0, half)
+        return LoraLinear(base.weight, base.bias, None, None, 1.0, compute_dtype)
     (name, *more), variants = names, getattr(module, "lora_variant", {})
     a, b = module.lora_A[name], module.lora_B[name]
     if more or name in variants or b.bias is not None or type(module.lora_dropout[name]) is not nn.Identity:
-        raise Unusual("adapters that are not one LoRA without dropout")
-    return Map(base.weight, base.bias, a.weight, b.weight, module.scaling[name], half)
+        raise UnsupportedLayer("adapters that are not one LoRA without dropout")
+    return LoraLinear(base.weight, base.bias, a.weight, b.weight, module.scaling[name], compute_dtype)
 
 
-def activation_of(module: Any) -> str:
+def activation_name(module: Any) -> str:
+    """The name in ACTIVATIONS of an activation module, by comparing values. Raises UnsupportedLayer if none fits."""
     x = torch.linspace(-3, 3, 13)
     for name, (function, _) in ACTIVATIONS.items():
         if torch.equal(module(x), function(x)):
             return name
-    raise Unusual(f"the activation {type(module).__name__}")
+    raise UnsupportedLayer(f"the activation {type(module).__name__} is none of {', '.join(ACTIVATIONS)}")

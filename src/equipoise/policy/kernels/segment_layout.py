@@ -1,4 +1,4 @@
-"""Where the segments of a packed row are, and which of them a call of attention reads together."""
+"""Segments of a packed row: where they are, and which of them one attention call computes together."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-STEP = 16  # segments whose lengths agree up to a multiple of this are computed in one call, padded to the longest;
-ALONE = 64  # those of so many tokens are computed alone, because a call costs less than to gather them
-WHOLE = 64  # sequences of fewer are one segment each, behind their own copy of the prompt, because calls cost more
+# segments whose lengths agree after rounding up to this multiple are one call, padded to the longest
+PAD_MULTIPLE = 16
+# segments of at least this many tokens are one call each, because a call costs less than gathering them
+MIN_UNBATCHED = 64
+# sequences shorter than this are one segment each, behind their own copy of the prompt, because calls cost more
+MAX_WHOLE_SEQUENCE = 64
 
-Tree = Sequence[
-    tuple[int, Sequence[int]]
-]  # of each prompt its length, and the lengths of the branches behind it
-Span = tuple[int, int]  # where it begins in the row, and its length
+Tree = Sequence[tuple[int, Sequence[int]]]  # for each prompt: its length, and the lengths of its branches
+Span = tuple[int, int]  # begin in the row, length
 
 
 class Segment(NamedTuple):
-    """Spans of the row one after another, each with its place in the segment, and the segment's length."""
+    """A contiguous piece of attention input put together from spans of the row.
+
+    parts    (span of the row, its offset in the segment), in order.
+    """
 
     parts: tuple[tuple[Span, int], ...]
     length: int
@@ -35,67 +39,69 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Segments:
-    """n segments of a row of S tokens, read and written as [n, H, L, D] with L the longest.
+class SegmentBatch:
+    """n segments of a row of S tokens, read and written as one batch [n, H, L, D], L the longest.
 
-    A segment that is one span, alone, is a view. Others are gathered, zeros where they have no part and after their
-    ends; where they are written the zeros are left out.
+    A single segment that is one span is a view. Otherwise segments are gathered, with zeros where they have no part and
+    after their ends; writing leaves the zeros out.
     """
 
     count: int
     longest: int
-    begin: int = 0  # of the one that is a view
+    begin: int = 0  # of the view
     gathered: tuple[Tensor, Tensor] | None = None  # [tokens] places in the row, [tokens] places in n * L
 
     @classmethod
-    def of(cls, segments: Sequence[Segment], device: torch.device) -> Segments:
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> SegmentBatch:
         longest = max(segment.length for segment in segments)
         parts = [(span, n * longest + at) for n, segment in enumerate(segments) for span, at in segment.parts]
         (begin, length), _ = parts[0]
         if len(parts) == 1 and length == longest:
             return cls(1, longest, begin)
-        begins, lengths, ats = np.array([(*span, at) for span, at in parts]).T
-        places = [torch.from_numpy(_runs(firsts, lengths)).to(device) for firsts in (begins, ats)]
-        return cls(len(segments), longest, gathered=(places[0], places[1]))
+        begins, lengths, offsets = np.array([(*span, at) for span, at in parts]).T
+        row_places, batch_places = (
+            torch.from_numpy(_runs(firsts, lengths)).to(device) for firsts in (begins, offsets)
+        )
+        return cls(len(segments), longest, gathered=(row_places, batch_places))
 
     def read(self, x: Tensor) -> Tensor:
         """[S, H, D] -> [n, H, L, D]."""
         if self.gathered is None:
             return x[self.begin : self.begin + self.longest].transpose(0, 1)[None]
-        rows, where = self.gathered
+        row_places, batch_places = self.gathered
         # index_select copies rows, which an index in brackets does several times slower
-        found = x.new_zeros(self.count * self.longest, *x.shape[1:])
-        found.index_copy_(0, where, x.index_select(0, rows))
-        return found.view(self.count, self.longest, *x.shape[1:]).transpose(1, 2)
+        batch = x.new_zeros(self.count * self.longest, *x.shape[1:])
+        batch.index_copy_(0, batch_places, x.index_select(0, row_places))
+        return batch.view(self.count, self.longest, *x.shape[1:]).transpose(1, 2)
 
     def write(self, x: Tensor, values: Tensor, *, add: bool = False) -> None:
-        """The inverse of `read`, into x; with `add` on top of what is there."""
+        """The inverse of `read`: values [n, H, L, D] into x [S, H, D] in place, or added to it with `add`."""
         flat = values.transpose(1, 2).flatten(0, 1)
         if self.gathered is None:
             target = x[self.begin : self.begin + self.longest]
             target.add_(flat) if add else target.copy_(flat)
         else:
-            rows, where = self.gathered
-            (x.index_add_ if add else x.index_copy_)(0, rows, flat.index_select(0, where))
+            row_places, batch_places = self.gathered
+            (x.index_add_ if add else x.index_copy_)(0, row_places, flat.index_select(0, batch_places))
 
 
-Pair = tuple[Segment, Segment]  # queries and their keys
+QueryKeyPair = tuple[Segment, Segment]  # queries, and the keys they read
 
 
-class Block(NamedTuple):
-    """Queries that read keys: themselves, causally, or all of the keys."""
+class AttentionCall(NamedTuple):
+    """One call of the attention kernel: queries read the keys up to their own place if causal, else all keys."""
 
-    queries: Segments
-    keys: Segments
+    queries: SegmentBatch
+    keys: SegmentBatch
     causal: bool
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the segments of a packed row are; see `data.pack` for the tree.
+    """Layout of a packed row: the tree of prompts and branches end to end; see `data.pack`.
 
-    kept    the only places whose queries are asked for, in their order; None: all. Of every segment that has any they
-            are the last ones, as those are that predict scored tokens.
+    kept    places whose queries are needed, ascending; None: all. In every segment that has any they are the last
+            ones, as the places that predict scored tokens are.
     """
 
     tree: Tree
@@ -104,64 +110,74 @@ class Layout:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence."""
+        """Tokens of the longest sequence, prompt and branch."""
         return max(prompt + max(branches, default=0) for prompt, branches in self.tree)
 
-    def asked(self, begin: int, length: int) -> Span:
-        """Of a segment, where its queries begin among those asked for, and how many they are."""
+    def query_span(self, begin: int, length: int) -> Span:
+        """The span of a segment's queries among the queries that are needed."""
         if self.kept is None:
             return begin, length
         low, high = (bisect_left(self.kept, place) for place in (begin, begin + length))
         return low, high - low
 
     @cached_property
-    def blocks(self) -> list[Block]:
-        """Causal blocks, in which every query reads itself and is found once, then those of queries that read more."""
-        causal, across = [], []
+    def calls(self) -> list[AttentionCall]:
+        """Attention calls that make up the row: causal ones, in which every query occurs once, then the others.
+
+        A query of the other calls reads further keys; its results are merged by log-sum-exp.
+        """
+        causal: list[QueryKeyPair] = []
+        across: list[QueryKeyPair] = []
         for prompt, branches in self.spans:
-            if prompt[1] + max((length for _, length in branches), default=0) < WHOLE:
-                causal += self._whole(prompt, branches)
+            if prompt[1] + max((length for _, length in branches), default=0) < MAX_WHOLE_SEQUENCE:
+                causal += self._whole_sequences(prompt, branches)
                 continue
             for begin, length in (prompt, *branches):
-                first, count = self.asked(begin, length)
+                first, count = self.query_span(begin, length)
                 causal.append((Segment.of((first, count)), Segment.of((begin + length - count, count))))
                 across.append((Segment.of((first, count)), Segment.of((begin, length - count))))
             if branches:
                 first, end = branches[0][0], branches[-1][0] + branches[-1][1]
-                across.append((Segment.of(self.asked(first, end - first)), Segment.of(prompt)))
-        return [
-            Block(*(Segments.of(segments, self.device) for segments in zip(*pairs, strict=True)), itself)
-            for all_pairs, itself in ((causal, True), (across, False))
-            for pairs in _alike(all_pairs, itself)
-        ]
+                across.append((Segment.of(self.query_span(first, end - first)), Segment.of(prompt)))
+        calls = []
+        for all_pairs, is_causal in ((causal, True), (across, False)):
+            for pairs in _grouped(all_pairs, is_causal):
+                queries, keys = (
+                    SegmentBatch.of(segments, self.device) for segments in zip(*pairs, strict=True)
+                )
+                calls.append(AttentionCall(queries, keys, is_causal))
+        return calls
 
-    def _whole(self, prompt: Span, branches: Sequence[Span]) -> list[Pair]:
-        """Queries and keys of the sequences of a prompt; those of the prompt itself ask once, in the first."""
-        found = []
+    def _whole_sequences(self, prompt: Span, branches: Sequence[Span]) -> list[QueryKeyPair]:
+        """One pair for each sequence of a prompt; the prompt's own queries occur in the first only."""
+        pairs: list[QueryKeyPair] = []
         for number, spans in enumerate([(prompt, branch) for branch in branches] or [(prompt,)]):
-            keys, queries, end = [], [], 0
+            keys: list[tuple[Span, int]] = []
+            queries: list[tuple[Span, int]] = []
+            end = 0
             for begin, length in spans:
                 keys.append(((begin, length), end))
                 end += length
-                first, count = self.asked(begin, length)
+                first, count = self.query_span(begin, length)
                 if count and (begin != prompt[0] or not number):
                     queries.append(((first, count), end - count))
-            found.append((Segment(tuple(queries), end), Segment(tuple(keys), end)))
-        return found
+            pairs.append((Segment(tuple(queries), end), Segment(tuple(keys), end)))
+        return pairs
 
     @cached_property
     def spans(self) -> list[tuple[Span, list[Span]]]:
-        """Each prompt and its branches; empty branches are left out."""
-        found, begin = [], 0
+        """Each prompt's span and those of its branches; empty branches are left out."""
+        spans: list[tuple[Span, list[Span]]] = []
+        begin = 0
         for prompt, branches in self.tree:
-            inside = []
+            inside: list[Span] = []
             end = begin + prompt
             for length in branches:
                 inside += [(end, length)] * (length > 0)
                 end += length
-            found.append(((begin, prompt), inside))
+            spans.append(((begin, prompt), inside))
             begin = end
-        return found
+        return spans
 
     @cached_property
     def sequences(self) -> tuple[Tensor, Tensor]:
@@ -183,12 +199,16 @@ def _runs(firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1]) + np.repeat(firsts - (ends - lengths), lengths)
 
 
-def _alike(pairs: list[Pair], causal: bool) -> list[list[Pair]]:
-    """Queries and keys that one call computes: of nearly as many queries, and unless they are causal of equally many
-    keys, because a key too many would count."""
-    groups = defaultdict(list)
+def _grouped(pairs: list[QueryKeyPair], causal: bool) -> list[list[QueryKeyPair]]:
+    """Pairs that one call computes: similar numbers of queries, and equal numbers of keys unless causal.
+
+    Without a causal mask a padded key would count.
+    """
+    groups: dict[tuple[int, int, Segment | None], list[QueryKeyPair]] = defaultdict(list)
     for queries, keys in pairs:
         if queries.parts and keys.length:
-            alone = queries if min(queries.length, keys.length) >= ALONE else None
-            groups[-queries.length // STEP, 0 if causal else keys.length, alone].append((queries, keys))
+            unbatched = queries if min(queries.length, keys.length) >= MIN_UNBATCHED else None
+            groups[-queries.length // PAD_MULTIPLE, 0 if causal else keys.length, unbatched].append(
+                (queries, keys)
+            )
     return list(groups.values())

@@ -1,8 +1,8 @@
-"""The store of anchor log-probs: computed once per frozen policy and comparison set, then read from disk.
+"""Store of anchor log-probs: computed once per frozen policy and set of comparisons, then read from disk.
 
-An entry's key covers everything a log-prob depends on: the policy's weights, precision and scoring path, and
-the token ids scored and read (which carry tokenizer, template and truncation with them). Change any and the key
-changes, so a stale entry cannot be read; it is simply never asked for again.
+An entry's key covers everything a log-prob depends on: the policy's weights, precision and scoring path, and the token
+ids scored and read (which reflect tokenizer, template and truncation). If any changes, so does the key, and a stale
+entry is never read again.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from equipoise.data.collate import lead_and_ids
 from equipoise.data.pack import Batch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors, write_tensors
-from equipoise.policy.scoring.microbatch import Pair, portions
+from equipoise.policy.scoring.microbatch import Comparison, microbatches
 
 
 class AnchorStore:
-    """Log-probs by key, one safetensors file each, in a folder that runs may share."""
+    """Anchor log-probs by key, one safetensors file each, in a folder that runs may share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def key(self, fingerprint: str, comparisons: Sequence[Pair]) -> str:
+    def key(self, fingerprint: str, comparisons: Sequence[Comparison]) -> str:
         digest = hashlib.sha256(fingerprint.encode())
         for prompt, responses in comparisons:
             for ids in (prompt, *(part for response in responses for part in lead_and_ids(response))):
@@ -39,12 +39,12 @@ class AnchorStore:
         return digest.hexdigest()[:32]
 
     def get(
-        self, fingerprint: str, comparisons: Sequence[Pair], make: Callable[[], tuple[Tensor, Tensor]]
+        self, fingerprint: str, comparisons: Sequence[Comparison], make: Callable[[], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """(log-probs [N, K], lengths [N, K]); `make` is called only if no entry has this key.
+        """Cached (log-probs [N, K], lengths [N, K]); `make` is called only if no entry has this key.
 
-        Anything else that is known of the comparisons' tokens, [N, K, T], is stored the same way under a fingerprint
-        that says what it is; see `tokenwise`.
+        Other values of the comparisons' tokens, [N, K, T], are stored in the same way under a fingerprint that tells
+        them apart; see `tokenwise`.
         """
         path = self.folder / f"{self.key(fingerprint, comparisons)}.safetensors"
         if not path.exists():
@@ -55,47 +55,48 @@ class AnchorStore:
 
 
 def tokenwise(fingerprint: str) -> str:
-    """The fingerprint under which the same policy's log-probs are stored token by token."""
+    """Fingerprint under which a policy's token log-probs are stored."""
     return f"{fingerprint}|tokens"
 
 
 @torch.no_grad()
 def score(
     policy: CausalPolicy,
-    comparisons: Sequence[Pair],
+    comparisons: Sequence[Comparison],
     batch: int | None = None,
     tick: Callable[[int], None] | None = None,
     *,
     tokens: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs [N, K] and lengths [N, K] of every response under the policy, a portion at a time.
+    """Score every response under the policy, in micro-batches: log-probs [N, K] and lengths [N, K], N >= 1.
 
-    `batch` bounds the comparisons of a portion, the policy's budget their tokens. `tick(n)` is told of every n
-    comparisons done. Needs N >= 1. With `tokens` the log-probs are [N, K, T], one for each token, 0 where a response
-    is over.
+    batch    comparisons in a micro-batch, at most; the policy's token budget limits them too.
+    tick     called with the number of comparisons after each micro-batch.
+    tokens   return token log-probs [N, K, T] instead, 0 after a response's end.
     """
     parts, lengths, places = [], [], []
-    for chosen, rows in batches(policy, comparisons, batch):
+    for indices, inputs in batches(policy, comparisons, batch):
         if tokens:
-            logp, mask = policy.token_logprobs(rows)
+            logp, mask = policy.token_logprobs(inputs)
             length = mask.sum(dim=2).to(logp)
         else:
-            logp, length = policy.logprobs(rows)
+            logp, length = policy.logprobs(inputs)
         parts.append(logp.cpu())
         lengths.append(length.cpu())
-        places += chosen
+        places += indices
         if tick:
-            tick(len(chosen))
-    back = torch.tensor(places).argsort()
+            tick(len(indices))
+    order = torch.tensor(places).argsort()
     if tokens:
         longest = max(part.shape[2] for part in parts)
         parts = [pad(part, (0, longest - part.shape[2])) for part in parts]
-    return torch.cat(parts)[back], torch.cat(lengths)[back]
+    return torch.cat(parts)[order], torch.cat(lengths)[order]
 
 
 def batches(
-    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int | None = None
+    policy: CausalPolicy, comparisons: Sequence[Comparison], batch: int | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
-    """All comparisons, a portion at a time: their places, and what the model reads."""
-    for chosen in portions(policy, comparisons, batch):
-        yield chosen, policy.batch([comparisons[i][0] for i in chosen], [comparisons[i][1] for i in chosen])
+    """Micro-batches of all comparisons: (indices of the comparisons, the model's input)."""
+    for indices in microbatches(policy, comparisons, batch):
+        prompts, responses = [comparisons[i][0] for i in indices], [comparisons[i][1] for i in indices]
+        yield indices, policy.batch(prompts, responses)

@@ -1,4 +1,4 @@
-"""Scores that no cache holds: divergences from a model that is alive, and what a network beside the policy says."""
+"""Live reference models: per-token KL to a model kept in memory, and the outputs of an auxiliary head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.core.logprob import (
-    TokenPositions,
     by_response,
     divergence_of_logits,
     scored_positions,
@@ -22,10 +21,12 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
 
 
-class Law(NamedTuple):
-    """The whole law of the next token at N places: states and a linear head, or logits where there is no such head.
+class NextTokenDistribution(NamedTuple):
+    """Next-token distributions at N places, by states and a linear head, or by logits where the head is not linear.
 
-    layers    [L, N, D] states of all layers there; None where nobody reads them.
+    states    [N, D] last hidden states, or [N, V] logits if `head` is None.
+    head      [V, D] weight of the head, and its `bias` [V] if it has one.
+    layers    [L, N, D] hidden states of all layers there, for an auxiliary head that reads them; otherwise None.
     """
 
     states: Tensor
@@ -34,12 +35,12 @@ class Law(NamedTuple):
     layers: Tensor | None = None
 
 
-class Live(NamedTuple):
-    """What a batch of R rows gives, token by token [R, T] or response by response [R].
+class LiveScores(NamedTuple):
+    """Live scores of a batch of R responses, token by token [R, T] or one for each response [R].
 
-    logp, mask      log-probs of the scored tokens, and True where there is one.
-    divergences     KL of the policy's law from each frozen one, in their order.
-    tokens, rows    what the network says of tokens, of responses.
+    logp, mask      token log-probs, and True where there is a token.
+    divergences     for each reference, KL(reference || policy) of the next-token distributions, in their order.
+    tokens, rows    outputs of the auxiliary head for tokens [R, T], for responses [R], by name.
     """
 
     logp: Tensor
@@ -50,16 +51,16 @@ class Live(NamedTuple):
 
 
 class LiveScorer(nn.Module):
-    """The part that is trained where more is read than log-probs: the policy's scorer, and the network beside it.
+    """Trained module of a fit with live references: the policy's scorer and its auxiliary head, if there is one.
 
-    Batches are padded rows. Frozen models are met by their `Law`; they are no part of what is trained.
+    Batches are padded rows. References enter by their `NextTokenDistribution`, detached.
     """
 
     def __init__(self, scorer: Scorer, network: nn.Module | None = None) -> None:
         super().__init__()
         self.scorer, self.network = scorer, network
 
-    def forward(self, batch: TokenBatch, laws: list[Law]) -> Live:
+    def forward(self, batch: TokenBatch, references: list[NextTokenDistribution]) -> LiveScores:
         where = scored_positions(batch.scored)
         targets = batch.ids[where.row, where.target]
         with self.scorer.autocast(batch.ids.device):
@@ -68,72 +69,77 @@ class LiveScorer(nn.Module):
             if logits is None:
                 head = causal_lm(self.scorer.model).get_output_embeddings()
                 logps = token_logps(at, head.weight.to(at.dtype), targets, bias=head.bias)
-                drifts = [_divergence(at, head, law) for law in laws]
+                divergences = [_divergence(at, head, reference) for reference in references]
             else:
                 logps = token_logps_from_logits(at, targets)
-                drifts = [divergence_of_logits(at, law.states) for law in laws]
-        said = {} if self.network is None else self._said(batch, where, states, laws)
+                divergences = [divergence_of_logits(at, reference.states) for reference in references]
+        outputs = {} if self.network is None else self._head_outputs(batch, states, references)
         logp, mask = by_response(logps, where.row, len(batch.ids))
-        by_row = {name: values for name, values in said.items() if len(values) == len(batch.ids)}
-        by_token = {name: values for name, values in said.items() if name not in by_row}
-        return Live(
+        by_row = {name: values for name, values in outputs.items() if len(values) == len(batch.ids)}
+        by_token = {name: values for name, values in outputs.items() if name not in by_row}
+        return LiveScores(
             logp,
             mask,
-            [by_response(drift, where.row, len(batch.ids))[0] for drift in drifts],
+            [by_response(values, where.row, len(batch.ids))[0] for values in divergences],
             {name: by_response(values, where.row, len(batch.ids))[0] for name, values in by_token.items()},
             {name: values.double() for name, values in by_row.items()},
         )
 
-    def _said(
-        self, batch: TokenBatch, where: TokenPositions, states: Tensor, laws: list[Law]
+    def _head_outputs(
+        self, batch: TokenBatch, states: Tensor, references: list[NextTokenDistribution]
     ) -> dict[str, Tensor]:
+        """Outputs of the auxiliary head: from the first reference's layers, or from mean states of the responses."""
         assert self.network is not None
-        if laws and laws[0].layers is not None:
-            return dict(self.network(laws[0].layers.float()))
+        if references and references[0].layers is not None:
+            return dict(self.network(references[0].layers.float()))
         scored = batch.scored.unsqueeze(2)
         return dict(self.network(((states * scored).sum(dim=1) / scored.sum(dim=1)).float()))
 
 
-class Frozen:
-    """A frozen copy of a policy as it stands: a second model in memory, as long as it is needed."""
+class FrozenReference:
+    """Frozen copy of a policy's current weights: a second model in memory.
+
+    layers    whether its distributions carry the hidden states of all layers.
+    """
 
     def __init__(self, policy: CausalPolicy, *, layers: bool = False) -> None:
         self.scorer = copy.deepcopy(policy.scorer).requires_grad_(False)
         self.layers = layers
 
     @torch.no_grad()
-    def law(self, batch: TokenBatch) -> Law:
-        """Its law of the next token wherever a scored token of the batch is predicted."""
+    def next_token_distribution(self, batch: TokenBatch) -> NextTokenDistribution:
+        """Next-token distributions at the N places of a batch that predict scored tokens, detached."""
         where = scored_positions(batch.scored)
         with self.scorer.autocast(batch.ids.device):
             states, logits, *layers = _read(self.scorer, batch, layers=self.layers)
         at = (states if logits is None else logits)[where.row, where.predictor]
-        seen = torch.stack([h[where.row, where.predictor] for h in layers[0][1:]]) if self.layers else None
+        hidden = torch.stack([h[where.row, where.predictor] for h in layers[0][1:]]) if self.layers else None
         if logits is not None:
-            return Law(at, None, None, seen)
+            return NextTokenDistribution(at, None, None, hidden)
         head = causal_lm(self.scorer.model).get_output_embeddings()
-        return Law(at, head.weight, head.bias, seen)
+        return NextTokenDistribution(at, head.weight, head.bias, hidden)
 
 
 def _read(scorer: Scorer, batch: TokenBatch, *, layers: bool = False) -> tuple[Any, ...]:
-    """(last hidden states, logits or None where the head is linear), and with `layers` the states of all layers."""
+    """Forward pass: (last hidden states, logits or None if the head is linear), and with `layers` all hidden states."""
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "use_cache": False}
     if scorer.linear_head:
-        found = backbone(scorer.model)(**inputs, output_hidden_states=layers)
-        last, logits = found.last_hidden_state, None
+        out = backbone(scorer.model)(**inputs, output_hidden_states=layers)
+        last, logits = out.last_hidden_state, None
     else:
-        found = scorer.model(**inputs, output_hidden_states=True)
-        last, logits = found.hidden_states[-1], found.logits
-    return (last, logits, found.hidden_states) if layers else (last, logits)
+        out = scorer.model(**inputs, output_hidden_states=True)
+        last, logits = out.hidden_states[-1], out.logits
+    return (last, logits, out.hidden_states) if layers else (last, logits)
 
 
-def _divergence(states: Tensor, head: Any, law: Law) -> Tensor:
-    assert law.head is not None
+def _divergence(states: Tensor, head: Any, reference: NextTokenDistribution) -> Tensor:
+    """[N] KL(reference || policy) from hidden states and heads; differentiable in the policy's."""
+    assert reference.head is not None
     return token_divergences(
         states,
         head.weight.to(states.dtype),
-        law.states,
-        law.head.to(law.states.dtype),
+        reference.states,
+        reference.head.to(reference.states.dtype),
         bias=head.bias,
-        other_bias=law.bias,
+        other_bias=reference.bias,
     )

@@ -1,4 +1,4 @@
-"""Which comparisons go through the model together: as many as its token budget allows, those that share neighbours."""
+"""Micro-batches under a token budget, and the probe that measures the budget from the device's memory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import torch
 
 from equipoise.data.collate import Ids, Response, ScoredIds, row_length
 from equipoise.data.pack import packed_length, shares
-from equipoise.policy.causal import BUDGET, CausalPolicy
+from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET, CausalPolicy
 
-Pair = tuple[Ids, Sequence[ScoredIds]]  # one prompt's ids and its responses
+Comparison = tuple[Ids, Sequence[ScoredIds]]  # a prompt's token ids and its responses
 
-LARGEST = 2**17
-SHARE = 0.5  # of the memory that weights, gradients and moments leave
-PROBE = 64  # tokens
+MAX_GPU_BUDGET = 2**17  # tokens
+MEMORY_SHARE = 0.5  # of the memory that weights, gradients and optimizer leave, for activations
+PROBE_TOKENS = 64
 
 
-def portions(policy: CausalPolicy, comparisons: Sequence[Pair], most: int | None = None) -> list[list[int]]:
-    """Places of the comparisons, portion by portion; a function of data and settings alone.
+def microbatches(
+    policy: CausalPolicy, comparisons: Sequence[Comparison], most: int | None = None
+) -> list[list[int]]:
+    """Micro-batches under the policy's token budget, as indices of comparisons; a function of data and settings alone.
 
-    A portion holds at most `policy.budget` tokens (or one comparison) and at most `most` comparisons. In packed rows
-    those of one prompt are neighbours, for they are computed once; of padded rows those of similar length.
+    most    comparisons in a micro-batch, at most; None: no limit besides `policy.token_budget` tokens.
+
+    A comparison larger than the budget is a micro-batch by itself. In packed rows comparisons of one prompt are
+    neighbours, because they share its computation; in padded rows those of similar length.
     """
-    if policy.scorer.reach:
+    packs = policy.scorer.max_packed_length > 0
+    if packs:
         first: dict[Ids, int] = {}
         keys = [first.setdefault(prompt, len(first)) for prompt, _ in comparisons]
         sizes = [packed_length(*comparison) for comparison in comparisons]
@@ -33,49 +38,50 @@ def portions(policy: CausalPolicy, comparisons: Sequence[Pair], most: int | None
         keys = [max(row_length(prompt, r) for r in group) for prompt, group in comparisons]
         sizes = [len(group) * key for key, (_, group) in zip(keys, comparisons, strict=True)]
     order = sorted(range(len(comparisons)), key=keys.__getitem__)
-    found = shares([sizes[i] for i in order], policy.budget, most, padded=not policy.scorer.reach)
-    return [order[share] for share in found]
+    slices = shares([sizes[i] for i in order], policy.token_budget, most, padded=not packs)
+    return [order[each] for each in slices]
 
 
-def token_budget(policy: CausalPolicy) -> int:
-    """Tokens whose activations fill a share of the device's memory, by what a probe of 64 tokens keeps; in powers of 2.
+def measure_token_budget(policy: CausalPolicy) -> int:
+    """Token budget from the device's memory: tokens whose activations fill a share of it, a power of 2.
 
-    Memory is the device's whole, less 4 bytes for every weight and 12 more for every trained one: the budget depends on
-    machine and model, not on what else runs, so that a resumed run cuts its batches as before.
+    The bytes of a token are measured by a probe of 64 tokens. Memory is the device's total, less 4 bytes for every
+    weight and 12 more for every trained one: the budget depends on machine and model, not on what else runs, so that a
+    resumed run forms the same micro-batches.
     """
     device, parameters = policy.device, list(policy.model.parameters())
     if device.type == "cuda":
-        memory, largest = torch.cuda.get_device_properties(device).total_memory, LARGEST
+        memory, largest = torch.cuda.get_device_properties(device).total_memory, MAX_GPU_BUDGET
     elif hasattr(os, "sysconf"):
-        memory, largest = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), BUDGET
-    else:  # Windows does not say
-        return BUDGET
+        memory, largest = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), DEFAULT_TOKEN_BUDGET
+    else:  # Windows does not tell
+        return DEFAULT_TOKEN_BUDGET
     free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in parameters)
-    affordable = max(1, int(SHARE * free / bytes_per_token(policy)))
+    affordable = max(1, int(MEMORY_SHARE * free / bytes_per_token(policy)))
     return int(min(largest, 2 ** (affordable.bit_length() - 1)))
 
 
 def bytes_per_token(policy: CausalPolicy) -> float:
-    """What the forward of a probe keeps for the backward, weights not counted, for each of its tokens."""
+    """Activation memory: bytes per token that a probe's forward saves for the backward, weights not counted."""
     size = policy.model.get_input_embeddings().weight.shape[0]
-    ids = tuple(i % size for i in range(PROBE // 2))
+    ids = tuple(i % size for i in range(PROBE_TOKENS // 2))
     batch = policy.batch([ids], [[Response(ids, "")]])
     weights = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def keep(tensor: Any) -> Any:
+    def save(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        held = policy.logprobs(batch)  # referred to until all is counted, so that no address is used twice
-    del held
-    return sum(kept.values()) / batch.tokens
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        outputs = policy.logprobs(batch)  # alive until all is counted, so that no address is used twice
+    del outputs
+    return sum(saved.values()) / batch.tokens
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device's memory was exhausted: CUDA has a class for it, a CPU a message."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    """Whether an error is out-of-memory: CUDA has a class for it, a CPU a message."""
+    messages = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)

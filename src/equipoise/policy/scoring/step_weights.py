@@ -1,4 +1,4 @@
-"""How much the steps of several answers differ: TPO's adaptive step weights."""
+"""Adaptive step weights (TPO): how much each reasoning step differs from those of the other answers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from equipoise.policy.scorer import backbone
 def step_weights(
     policy: CausalPolicy, batch: TokenBatch, steps: Int[Tensor, "R T"], form: StepForm = "difference"
 ) -> Float[Tensor, "R T"]:
-    """[R, T] weight of each scored token: that of its step, with mean 1 over a response's steps; 0 where none is.
+    """Step weights [R, T], one for each scored token: its step's, with mean 1 over a response's steps; 0 off the mask.
 
-    steps    [R, T] number of the step each token belongs to, from 0 on; anything where there is no token.
+    steps    [R, T] index of each token's step, from 0; any value where there is no token.
 
         "difference"  w_ik = 1 - cos( r_ik, mean over the other paths j of r_jk )    1 where no other path has a k-th
         "release"     w_ik = 1 + cos( r_ik, r_0k )                                   the released code
-        r_ik          mean of the last hidden states after the tokens of step k of path i
+        r_ik          mean of the last hidden states at the tokens of step k of path i
 
-    Steps that all paths share have weight 0 with the first, 2 before scaling with the second. A path whose weights are
-    all 0 is weighed by 1. Raises ValueError for another form.
+    Steps that all paths share have weight 0 with "difference", 2 before scaling with "release". If all of a path are
+    0, its weights become 1. Raises ValueError for another form.
 
     Source: Liao et al. 2024 (2410.12854): the adaptive step reward RECALLED, "release" checked against the authors'
     code, "difference" and the scaling DERIVED.
@@ -42,16 +42,16 @@ def step_weights(
         states = backbone(policy.model)(
             input_ids=on_device.ids, attention_mask=on_device.attention, use_cache=False
         ).last_hidden_state
-    found, mask = by_response(states[where.row, where.target].double(), where.row, len(batch.ids))
-    means, there = _means(found, steps.to(mask.device), mask)
+    at_tokens, mask = by_response(states[where.row, where.target].double(), where.row, len(batch.ids))
+    means, exists = _means(at_tokens, steps.to(mask.device), mask)
     paths = (*batch.shape, -1)
-    weights = weights_of(means.view(*paths, means.shape[-1]), there.view(*paths), form)
+    weights = weights_of(means.view(*paths, means.shape[-1]), exists.view(*paths), form)
     at = steps.to(mask.device).clamp(0, weights.shape[2] - 1)
     return weights.flatten(0, 1).gather(1, at).where(mask, 0)
 
 
 def steps_of(tokens: Sequence[Sequence[str]], mark: str) -> Int[Tensor, "R T"]:
-    """[R, T] step of each token: a step ends with the token whose text holds `mark`; "" makes each token a step."""
+    """Step index [R, T] of each token: a step ends with a token whose text contains `mark`; "": one step per token."""
     rows = []
     for texts in tokens:
         number, row = 0, []
@@ -64,7 +64,7 @@ def steps_of(tokens: Sequence[Sequence[str]], mark: str) -> Int[Tensor, "R T"]:
 
 
 def _means(states: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """([R, S, D] mean state of each step, [R, S] True where there is one)."""
+    """Mean states of steps: ([R, S, D] means, [R, S] True where a response has the step)."""
     count = int(steps.where(mask, 0).max()) + 1
     member = (steps[..., None] == torch.arange(count, device=steps.device)) & mask[..., None]  # [R, T, S]
     size = member.sum(dim=1)

@@ -23,7 +23,7 @@ class Scoring(Protocol):
     objective: Objective
     accelerator: Accelerator
 
-    def portions(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]: ...
+    def microbatches(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]: ...
 
     def scores(self, chosen: np.ndarray, columns: Sequence[int] | None = None) -> Scores: ...
 
@@ -47,7 +47,7 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     read = list(fit.objective.reads.statistic_columns) or every
     at = {row: place for place, row in enumerate(chosen.tolist())}
     places = torch.tensor([at[row] for row in mine.tolist()])
-    shares = fit.portions(mine, read)
+    shares = fit.microbatches(mine, read)
     own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
     taken = places[[place for share in shares for place in share]].to(own.device)
     logp = own.new_zeros(len(chosen), len(read))

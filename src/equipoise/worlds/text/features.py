@@ -10,11 +10,11 @@ from torch import Tensor
 
 from equipoise.data.collate import Response, ScoredIds, lead_and_ids
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.scoring.microbatch import Pair, portions
+from equipoise.policy.scoring.microbatch import Comparison, microbatches
 
 
 def mean_hidden(
-    policy: CausalPolicy, comparisons: Sequence[Pair], batch: int | None
+    policy: CausalPolicy, comparisons: Sequence[Comparison], batch: int | None
 ) -> Float[Tensor, "N K F"]:
     """Last hidden states after each response token, averaged; prompt and lead are read, not averaged. On the CPU.
 
@@ -22,7 +22,7 @@ def mean_hidden(
     """
     shifted = [(prompt, [_one_later(response) for response in group]) for prompt, group in comparisons]
     found: dict[int, Tensor] = {}
-    for places in portions(policy, shifted, batch):
+    for places in microbatches(policy, shifted, batch):
         tokens = policy.batch([shifted[i][0] for i in places], [shifted[i][1] for i in places])
         states, mask = policy.features(tokens)
         mean = states.sum(dim=2) / mask.sum(dim=2, keepdim=True)  # states are 0 where there is no token

@@ -23,7 +23,7 @@ from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.scoring.microbatch import out_of_memory, portions
+from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.worlds.text import batch_context as whole_step
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.step_metrics import Sums, entered_by
@@ -268,13 +268,13 @@ class Fit:
         self.position += 1
         return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
 
-    def portions(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
+    def microbatches(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
         """Places in `mine` of the comparisons that go through the model together."""
         pairs = [
             (prompt.ids, [group[k] for k in columns])
             for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
         ]
-        return portions(self.policy, pairs, self.training.micro_batch)
+        return microbatches(self.policy, pairs, self.training.micro_batch)
 
     def _backward(
         self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
@@ -283,9 +283,9 @@ class Fit:
 
         Gradients are reduced when every process is known to have its own, so that nobody waits for one that has not.
         Where one process is out of memory, all halve their token budgets and begin the step again: the same sum in
-        smaller portions. Raises TrainingError where one comparison alone is too much for one of them.
+        smaller microbatches. Raises TrainingError where one comparison alone is too much for one of them.
         """
-        sums, shares, short = Sums(), self.portions(mine, self.descended), False
+        sums, shares, short = Sums(), self.microbatches(mine, self.descended), False
         try:
             for places in shares:
                 read = None if context is None else context[places]
@@ -303,8 +303,8 @@ class Fit:
         if hopeless:
             raise TrainingError("out of memory with one comparison at a time; use shorter rows or LoRA")
         self.optimizer.zero_grad(set_to_none=True)
-        self.policy.budget //= 2
-        log.warning("out of memory: going on with %d tokens at a time", self.policy.budget)
+        self.policy.token_budget //= 2
+        log.warning("out of memory: going on with %d tokens at a time", self.policy.token_budget)
         return self._backward(mine, weight, context, total, ranks)
 
     def _add(

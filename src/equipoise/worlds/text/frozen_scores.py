@@ -16,7 +16,7 @@ from equipoise.play.rows import Rows
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring import anchor_store, value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore
-from equipoise.policy.scoring.microbatch import Pair
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text import token_weights
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.features import mean_hidden
@@ -28,7 +28,7 @@ from equipoise.worlds.text.run_folder import RunFolder
 STEP_ZERO_BOUND = {"fp32": 1e-4, "bf16": 5e-2}
 
 
-def pairs_of(rows: Rows) -> list[Pair]:
+def pairs_of(rows: Rows) -> list[Comparison]:
     """Each row's prompt ids and responses, as the anchor store takes them."""
     return [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
 
@@ -92,12 +92,12 @@ class FrozenScores:
                 self.model.playing(checkpoint_folder) as policy,
                 self.folder.progress.phase(round, "values", 2 * len(pairs), "comparisons") as shown,
             ):
-                values = value_regression.values(policy, pairs, returns, self.micro_batch, shown.tick)
+                values = value_regression.regress_values(policy, pairs, returns, self.micro_batch, shown.tick)
             return values, returns  # with what it was fitted to
 
         return self._stored(fingerprint, pairs, make)
 
-    def features(self, comparisons: Sequence[Pair], checkpoint_folder: Path) -> Tensor:
+    def features(self, comparisons: Sequence[Comparison], checkpoint_folder: Path) -> Tensor:
         """[N, K, F] mean hidden states of the responses under a checkpoint."""
         with self.model.playing(checkpoint_folder) as policy:
             return mean_hidden(policy, comparisons, self.micro_batch)
@@ -127,7 +127,7 @@ class FrozenScores:
         return f"{_weights_of(checkpoint_folder)}|{self.model.policy.path}"
 
     def _stored(
-        self, fingerprint: str, pairs: Sequence[Pair], make: Callable[[], tuple[Tensor, Tensor]]
+        self, fingerprint: str, pairs: Sequence[Comparison], make: Callable[[], tuple[Tensor, Tensor]]
     ) -> Tensor:
         """One process writes the store, then all read it."""
         self.folder.once(lambda: self.store.get(fingerprint, pairs, make))

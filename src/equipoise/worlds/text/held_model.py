@@ -29,7 +29,7 @@ class HeldModel:
     def playing(self, folder: Path) -> Iterator[CausalPolicy]:
         """Context manager: temporarily hold another checkpoint's weights."""
         assert self.held is not None
-        with checkpoint.weights_of(self.policy, folder, self.held):
+        with checkpoint.temporary_weights(self.policy, folder, self.held):
             yield self.policy
 
     def shift(self, scale: float, seed: int, block: int) -> None:

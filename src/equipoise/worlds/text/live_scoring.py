@@ -11,7 +11,7 @@ from equipoise.core.auxiliary_heads import AuxiliaryHead
 from equipoise.core.objectives import Objective
 from equipoise.data.collate import Ids, Response, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.scoring.live_reference import Frozen, Live, LiveScorer
+from equipoise.policy.scoring.live_reference import FrozenReference, LiveScorer, LiveScores
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Reading
 
@@ -32,7 +32,7 @@ class LiveScoring:
         policy: CausalPolicy,
         objective: Objective,
         *,
-        frozen: Mapping[str, Frozen],
+        frozen: Mapping[str, FrozenReference],
         head: AuxiliaryHead | None = None,
         rate: float = 1.0,
     ) -> None:
@@ -60,8 +60,8 @@ class LiveScoring:
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """What the module gives of some responses."""
         batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
-        distributions = {name: frozen.law(batch) for name, frozen in self.frozen.items()}
-        scores: Live = self.module(batch, list(distributions.values()))
+        distributions = {name: frozen.next_token_distribution(batch) for name, frozen in self.frozen.items()}
+        scores: LiveScores = self.module(batch, list(distributions.values()))
         reads = self.objective.reads
 
         def laid(values: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from equipoise.data.tokens import Codec
 from equipoise.play.capabilities import Activations, TokenWeighting
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.activation_masks import activation_mask
-from equipoise.policy.scoring.anchor_store import Pair
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.policy.scoring.step_weights import step_weights, steps_of
 
 
 def token_weights(
     policy: CausalPolicy,
-    comparisons: Sequence[Pair],
+    comparisons: Sequence[Comparison],
     batch: int,
     by: TokenWeighting,
     tick: Callable[[int], None] | None = None,

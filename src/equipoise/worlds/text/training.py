@@ -16,7 +16,7 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, START, State
 from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
-from equipoise.policy.scoring.live_reference import Frozen
+from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.live_scoring import LiveScoring
@@ -99,7 +99,9 @@ class Trainer:
         frozen = {}
         for anchor, name in models.references.items():
             with self.model.playing(state.policies[name]) as reference:
-                frozen[anchor] = Frozen(reference, layers=head is not None and head.input == "layers")
+                frozen[anchor] = FrozenReference(
+                    reference, layers=head is not None and head.input == "layers"
+                )
         if head is not None:
             config = causal_lm(policy.model).config
             seed = self.folder.seeds("network", type(head).__name__)
