@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["pair", "unpaired", "prompt", "rank", "scores"]
+Kind: TypeAlias = Literal["pair", "unpaired", "demonstration", "prompt", "rank", "scores"]
 Space: TypeAlias = Literal["text", "chat"]
 
 
@@ -78,7 +78,8 @@ class Record:
     """One row of preference data, immutable.
 
     kind        "pair": candidates (preferred, other); "unpaired": one candidate and `desirable`;
-                "prompt": no candidate; "rank" and "scores": lists, every candidate with a score.
+                "demonstration": one candidate to imitate; "prompt": no candidate;
+                "rank" and "scores": lists, every candidate with a score.
     prob        P(candidate 0 beats candidate 1), in [0, 1]
     margin      by how much the preferred answer is better, in the units of the source; None if unknown
     rationale   why the preferred answer is better, if the data say so
@@ -131,6 +132,8 @@ class Record:
             row |= {"rationale": self.rationale} if self.rationale else {}
         elif self.kind in ("rank", "scores"):
             row |= {"responses": answers, "rewards": [candidate.score for candidate in self.candidates]}
+        elif self.kind == "demonstration":
+            row |= {"completion": answers[0]}
         elif self.kind == "unpaired":
             row |= {"completion": answers[0], "label": self.desirable}
         row |= {} if self.margin is None else {"margin": self.margin}

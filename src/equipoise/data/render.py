@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rendered", "Renderer", "load_tokenizer"]
 
-SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",)}
+SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",), "demonstration": ("completion",)}
 
 
 @dataclass(frozen=True, slots=True)

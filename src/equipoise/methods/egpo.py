@@ -8,6 +8,7 @@ from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import MANY_STEPS
+from equipoise.play.decoding import PLAIN
 from equipoise.play.method import Method
 from equipoise.play.pairings.sampled import Scored
 from equipoise.play.players.sampled import Self, Written
@@ -27,21 +28,28 @@ EGPO = Method(
     title="Extragradient Preference Optimization",
     paper="2503.08942",
     confidence="verified in code",
-    players=Self(samples=2),
-    pairing=Scored(against=OPPONENT, opponents=1),
+    players=Self(samples=2, temperature=2.0, top_k=10),
+    pairing=Scored(against=OPPONENT, opponents=1, decode=PLAIN),
     objective=Egpo(beta=0.1),
     anchors={"reference": INITIAL},
     update=Extragradient(eta=0.5),
     rounds=100,
     train={"batch": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.01},
-    playground={**MANY_STEPS, "objective.beta": 0.05, "play.samples": 8, "train.weight_decay": 0.0},
+    playground={
+        **MANY_STEPS,
+        "objective.beta": 0.05,
+        "objective.temperature": 1.0,
+        "objective.top_k": 0,
+        "play.samples": 8,
+        "train.weight_decay": 0.0,
+    },
     exact={"beta": 0.1, "eta": 0.5},
     closed_form=gradient_step,
     in_theory=(Written(by=UNIFORM, samples=2), Scored(against=OPPONENT)),
     kl_weight="beta",
     sources={
         **of(OURS, "rounds schedule"),
-        **of(CODE, "beta samples batch weight_decay"),
+        **of(CODE, "beta samples temperature top_k batch weight_decay"),
         "eta": "ours; exact games only",
         "warmup": "ours; the authors warm up for 1000 steps",
     },

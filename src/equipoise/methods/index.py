@@ -47,6 +47,7 @@ from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
+from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_TWO
 from equipoise.methods.spin import SPIN
@@ -61,6 +62,7 @@ from equipoise.methods.zpg import ZBCPG, ZPG
 from equipoise.play.method import Method
 
 OFFLINE = (
+    SFT,
     SPAC,
     DPO,
     CDPO,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from equipoise.core.objectives import Sppo, SppoHard
 from equipoise.games.closed_form import mwu_step
 from equipoise.methods.sources import CODE, of
-from equipoise.methods.tiny import GROUP_ROUNDS, PAIR_ROUNDS
+from equipoise.methods.tiny import GROUP_ROUNDS, PAIR_ROUNDS, UNTRUNCATED
 from equipoise.play.method import Method
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored
 from equipoise.play.players.sampled import Self
@@ -24,12 +24,13 @@ SPPO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64, "schedule": "linear", "warmup": 0.1},
-    playground={**GROUP_ROUNDS, "objective.eta": 5.0},
+    sampling={"temperature": 0.7, "top_p": 0.9},
+    playground={**GROUP_ROUNDS, **UNTRUNCATED, "objective.eta": 5.0},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
     in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
-        **of(CODE, "samples rounds batch schedule warmup"),
+        **of(CODE, "samples temperature top_p rounds batch schedule warmup"),
         "eta": "authors' code: beta = 0.001",
     },
     notes="The closed form is multiplicative weights, which the squared loss meets up to O(eta^2).",
@@ -40,7 +41,7 @@ SPPO_SINGLE = replace(
     name="sppo_single",
     title="SPPO, the match of the pair as its win rates",
     pairing=BestWorst(keep="match", with_itself=True),
-    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "play.pairing": "matches"},
+    playground={**PAIR_ROUNDS, **UNTRUNCATED, "objective.eta": 5.0, "play.pairing": "matches"},
     closed_form=None,
     in_theory=(Self(samples=2), Pairs(rewards=True, equal=True)),
     notes="On i.i.d. pairs the rewards average to win rates; on selected pairs, as the paper runs it, they do not.",
@@ -52,7 +53,7 @@ SPPO_HARD = replace(
     title="SPPO with hard labels",
     pairing=BestWorst(keep="label", with_itself=True),
     objective=SppoHard(eta=1000.0),
-    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "play.pairing": "matches"},
+    playground={**PAIR_ROUNDS, **UNTRUNCATED, "objective.eta": 5.0, "play.pairing": "matches"},
     in_theory=(Self(samples=2), Pairs(equal=True)),
     notes="On soft labels its gradient is twice that of sppo_single.",
 )

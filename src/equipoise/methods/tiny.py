@@ -38,3 +38,6 @@ MANY_STEPS = TINY | {
     "evaluate.every": 10,
 }
 PAIR_STEPS = MANY_STEPS | {"play.samples": 4, "play.pairing": "disjoint", "train.batch": 64}
+
+# the playground's figures are those of the policy itself
+UNTRUNCATED = {"sampling.temperature": 1.0, "sampling.top_p": 1.0}

@@ -20,6 +20,7 @@ from equipoise.evaluate.text import Evaluator
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
+from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -44,9 +45,17 @@ def launch() -> Accelerator:
 
 
 def build(
-    config: RunConfig, materials: Materials, out: Path, progress: Progress, accelerator: Accelerator
+    config: RunConfig,
+    materials: Materials,
+    out: Path,
+    progress: Progress,
+    accelerator: Accelerator,
+    start: Path | None = None,
 ) -> tuple[TextWorld, Evaluator]:
-    """Load the model and put the world together."""
+    """Load the model and put the world together.
+
+    start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    """
     set_seed(config.seed)
     policy = CausalPolicy.load(
         config.model.path or model_path(),
@@ -58,6 +67,8 @@ def build(
         seed=config.seed,
         device=accelerator.device,
     )
+    if start is not None:
+        checkpoint.load_into(policy, start)
     train = config.train.model_dump()
     if train["lr"] == "auto":
         train["lr"] = automatic_rate(policy)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from equipoise.play.method import Method
 
 
+# names whose mappings hold settings; any other mapping is the value of one setting
+SECTIONS = ("model", "data", "play", "train", "sampling", "evaluate", "objective", "inputs")
+
+
 class ConfigError(ValueError):
     """A setting is unknown or illegal; the message names it, its place and what is known."""
 
@@ -61,6 +65,9 @@ class DataSettings(_Section):
     list_pairs: Literal["best_worst", "all", "adjacent"] = Field(
         "best_worst", description="which pairs of a ranked list a method of pairs learns from"
     )
+    turns: Literal["last", "every"] = Field(
+        "every", description="sft only: which assistant turns of a conversation are imitated"
+    )
     pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
     coverage: Literal["reference", "uniform", "narrow", "lucky"] = Field(
         "reference", description="playground only: who wrote the recorded pairs"
@@ -83,6 +90,11 @@ class PlaySettings(_Section):
         "scored",
         "best_worst",
     ] = Field("method", description="how responses become comparisons; method: its own way")
+    phases: dict[str, dict[str, Any]] | None = Field(
+        None,
+        description="methods played before the rounds, with their settings, such as {sft: {epochs: 2}}; "
+        "none: the method's own",
+    )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 
 
@@ -268,7 +280,7 @@ def _full_name(name: str, known: list[str]) -> str:
 
 def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in layer.items():
-        if isinstance(value, Mapping) and name.rpartition(".")[2] != "mapping":
+        if isinstance(value, Mapping) and prefix + str(name) in SECTIONS:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + str(name), value

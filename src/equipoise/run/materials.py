@@ -14,6 +14,7 @@ import numpy as np
 
 from equipoise import oracles
 from equipoise.data.collate import Prompt
+from equipoise.data.demonstrations import as_demonstrations
 from equipoise.data.ranked_lists import as_pairs
 from equipoise.data.read import Dataset, read
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
@@ -190,6 +191,8 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
         limit=data.limit,
         prompt_words=data.prompt_words,
     )
+    if needs.records == "demonstrations":
+        return as_demonstrations(dataset, data.turns)
     lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
     return as_pairs(dataset, data.list_pairs) if lists else dataset
 
@@ -210,7 +213,8 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
     if not path.exists():
         about |= {"coverage": data.coverage, "noise": data.noise, "rationales": needs.rationales}
         write_pairs(path, game, data.pairs, **about)
-    return read(path, format="auto")
+    dataset = read(path, format="auto")
+    return as_demonstrations(dataset) if needs.records == "demonstrations" else dataset
 
 
 def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:

@@ -27,6 +27,7 @@ from equipoise.report.page import write_report
 from equipoise.run.assembly import build, describe, launch
 from equipoise.run.config import ConfigError, RunConfig, difference, read_file, resolve
 from equipoise.run.materials import PLAYGROUND_PAIRS, Materials, gather
+from equipoise.run.phases import configuration, phases_of
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
@@ -91,8 +92,12 @@ def align(
     return run(resolved, folder, quiet=quiet)
 
 
-def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
-    """Play a resolved configuration in a folder, from wherever that folder stands."""
+def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bool = False) -> Run:
+    """Play a resolved configuration in a folder, from wherever that folder stands.
+
+    start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    """
+    phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
     accelerator = launch()
     main = accelerator.is_main_process
     with accelerator.main_process_first():
@@ -104,12 +109,15 @@ def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
         with accelerator.main_process_first():
             materials = gather(config, folder)
         journal = Journal(folder)
+        if not journal.checkpoint(0).exists():
+            for name, phase in phases.items():
+                start = run(phase, folder / "phases" / name, start=start, quiet=quiet).checkpoint
         if main and materials.dataset is not None:
             write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
         if main:
             write_json(folder / "environment.json", _environment())
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
-        world, evaluator = build(config, materials, folder, progress, accelerator)
+        world, evaluator = build(config, materials, folder, progress, accelerator, start)
         if main and not quiet:
             _announce(materials, world, folder)
         method = materials.method
@@ -118,7 +126,7 @@ def run(config: RunConfig, folder: Path, *, quiet: bool = False) -> Run:
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
         if main:
-            write_json(folder / "summary.json", summary)
+            write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             write_report(folder)
         return Run(folder, summary, folder / "report.html")
 
@@ -226,7 +234,7 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
-        + (f"{about['comparisons']:,} recorded pairs, " if about["comparisons"] else "")
+        + (f"{about['comparisons']:,} recorded {method.needs.records}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
         f"  memory    about {about['training_bytes'] / 2**20:,.0f} MiB for weights, gradients and optimizer"
         + (

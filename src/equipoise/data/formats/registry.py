@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from equipoise.data.formats.demonstrations import DEMONSTRATIONS
 from equipoise.data.formats.format import Format
 from equipoise.data.formats.pairs import PAIRS
 from equipoise.data.formats.prompts import PROMPTS
 from equipoise.data.formats.ranked import RANKED
 from equipoise.data.formats.unpaired import UNPAIRED
 
-FORMATS: dict[str, Format] = {entry.name: entry for entry in (*RANKED, *PAIRS, *UNPAIRED, *PROMPTS)}
+FORMATS: dict[str, Format] = {
+    entry.name: entry for entry in (*RANKED, *PAIRS, *UNPAIRED, *DEMONSTRATIONS, *PROMPTS)
+}

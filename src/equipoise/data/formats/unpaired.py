@@ -9,11 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from equipoise.data.errors import Refusal
-from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
+from equipoise.data.formats.answers import (
+    alpaca_turns,
+    chat_answer,
+    chat_prompt,
+    check_answer,
+    without_context,
+)
 from equipoise.data.formats.columns import all_text, shapes, some_chat
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, label_of, messages_of, text_of
-from equipoise.data.records import Candidate, Context, Message, Space
+from equipoise.data.records import Candidate, Context, Space
 
 
 def _labelled(context: Context, answer: Context, desirable: bool) -> Fields:
@@ -48,15 +54,8 @@ def unpaired_messages(row: RawRow, reading: Reading) -> Fields:
 
 def unpaired_alpaca(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `output` and `label` (or `kto_tag`), perhaps `input`, `system`, `history`: LLaMA-Factory's KTO."""
-    turns = [Message(role="system", content=row["system"])] if row.get("system") else []
-    for question, answer in row.get("history") or ():
-        turns += [Message(role="user", content=question), Message(role="assistant", content=answer)]
-    asked = text_of(row.get("instruction"), "instruction")
-    if row.get("input"):
-        asked += "\n" + text_of(row["input"], "input")
-    output = text_of(row.get("output"), "output")
-    context = (*turns, Message(role="user", content=asked))
-    return _labelled(context, (Message(role="assistant", content=output),), label_of(_tag(row)))
+    context, answer = alpaca_turns(row)
+    return _labelled(context, answer, label_of(_tag(row)))
 
 
 def unpaired_halos(row: RawRow, reading: Reading) -> Fields:

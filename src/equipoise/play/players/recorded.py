@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from equipoise.play.capabilities import SegmentRewriting, needing
-from equipoise.play.needs import PAIRS, Needs
+from equipoise.play.needs import DEMONSTRATIONS, PAIRS, Needs
 from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, START, State, Who
@@ -46,6 +46,27 @@ class Recorded(Players):
     def describe(self) -> str:
         own = f" and {self.own} response{'s' if self.own > 1 else ''} by {name_of(self.by)}"
         return f"recorded {self.needs}" + (own if self.own else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations(Players):
+    """Responses to imitate, each labelled desirable; of a pair the preferred one."""
+
+    needs: ClassVar[Needs] = DEMONSTRATIONS
+    width: ClassVar[int] = 1
+
+    def write(self, world: World, state: State) -> Rows:
+        rows = world.recorded(state)
+        if rows.responses.shape[1] == 1:
+            return rows
+        chosen = rows.preferred_first().columns([np.zeros(len(rows), int)])
+        return replace(chosen, reward=np.ones((len(rows), 1)))
+
+    def writing(self, samples: int) -> Demonstrations:
+        raise nothing_is_sampled()
+
+    def describe(self) -> str:
+        return "recorded responses to imitate"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from equipoise.play.decoding import AS_SET, Decode
+from equipoise.play.decoding import Decode
 from equipoise.play.players.protocol import Players, name_of
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, Geometric, State, Who
@@ -16,13 +16,28 @@ from equipoise.play.world import World
 class Written(Players):
     """`samples` responses per prompt, all sampled from one policy.
 
-    decode   temperature and truncation that belong to the method; unset ones are the run's `sampling` settings.
+    temperature, top_k, top_p   decoding that belongs to the method, see `play.decoding`; those that are given are
+                                parameters of the method, the others the run's `sampling` settings.
     """
 
     by: Who
     samples: int
-    decode: Decode = AS_SET
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     exchangeable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _ = self.decode  # refuses what is out of range
+
+    @property
+    def decode(self) -> Decode:
+        """The method's own decoding."""
+        return Decode(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(self.decode.given())
 
     @property
     def width(self) -> int:
@@ -38,9 +53,9 @@ class Written(Players):
         return f"{self.samples} responses by {name_of(self.by)}"
 
 
-def Self(*, samples: int, decode: Decode = AS_SET) -> Written:
+def Self(*, samples: int, temperature: float | None = None, top_k: int | None = None) -> Written:
     """The policy as it stands at the start of the round (pi_t)."""
-    return Written(by=START, samples=samples, decode=decode)
+    return Written(by=START, samples=samples, temperature=temperature, top_k=top_k)
 
 
 @dataclass(frozen=True, kw_only=True)

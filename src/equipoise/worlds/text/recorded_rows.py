@@ -76,7 +76,7 @@ class Recording:
 
     def _plain(self, kind: str, items: Sequence[Rendered]) -> Rows:
         prompts = prompts_of(items, self.renderer)
-        return (pair_rows if kind == "pair" else unpaired_rows)(items, prompts)
+        return ROWS[kind](items, prompts)
 
     def _reasons(self, items: Sequence[Rendered]) -> list[RationalePrompt]:
         """What leads to each pair's rationale, in its prompt's space."""
@@ -93,6 +93,7 @@ READABLE: Mapping[str | None, tuple[str, ...]] = {
     "pairs": ("pair",),
     "unpaired": ("unpaired", "pair"),
     "lists": ("rank", "scores"),
+    "demonstrations": ("demonstration",),
 }
 
 
@@ -141,6 +142,18 @@ def unpaired_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
         writers=("recorded",),
         reward=np.array([[float(bool(item.record.desirable))] for item in items]),
     )
+
+
+def demonstration_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
+    """Responses to imitate, labelled desirable and weighted by their numbers of tokens: a weighted mean over rows is
+    one over tokens."""
+    rows = unpaired_rows(items, prompts)
+    tokens = np.array([len(item.response_ids[0]) for item in items], dtype=np.float64)
+    return replace(rows, weight=rows.weight * tokens, reward=np.ones((len(items), 1)))
+
+
+# kind of records -> their rows; lists have a length of their own
+ROWS = {"pair": pair_rows, "unpaired": unpaired_rows, "demonstration": demonstration_rows}
 
 
 def list_rows(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from equipoise.core.objectives.catalog import (
     divergences,
+    likelihood,
     lists,
     pairs,
     pointwise,
@@ -28,6 +29,7 @@ FAMILIES = (
     token_pairs,
     lists,
     unary,
+    likelihood,
     self_play,
     policy_gradients,
 )

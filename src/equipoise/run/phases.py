@@ -1,0 +1,39 @@
+"""Phases before the rounds: methods such as SFT that make the policy which the run starts from.
+
+Each phase is a run of its own in `phases/<name>` of the run folder, resumed like any other, with the run's model, data
+and seed; its last checkpoint is where the next one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from equipoise.methods.index import get
+from equipoise.play.method import Phase
+from equipoise.run.config import ConfigError, RunConfig, resolve
+
+SHARED = ("model", "data")  # sections that a phase takes over from the run
+
+
+def phases_of(config: RunConfig) -> tuple[Phase, ...]:
+    """The phases that are set, or else the method's own."""
+    if config.play.phases is None:
+        return get(config.method).phases
+    return tuple(Phase(name=name, method=name, settings=more) for name, more in config.play.phases.items())
+
+
+def configuration(config: RunConfig, phase: Phase) -> RunConfig:
+    """A phase's configuration: the run's model, data, oracle and seed, its own method's defaults, its settings.
+
+    Raises ConfigError naming the phase.
+    """
+    plain = config.plain()
+    shared: Mapping[str, Any] = {name: plain[name] for name in SHARED}
+    try:
+        made = resolve(phase.method, shared, {"seed": config.seed, "oracle": config.oracle}, phase.settings)
+    except ConfigError as error:
+        raise ConfigError(f"phase {phase.name}: {error}") from error
+    if phases_of(made):
+        raise ConfigError(f"phase {phase.name}: a phase has no phases before it")
+    return made
