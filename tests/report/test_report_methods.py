@@ -113,7 +113,7 @@ def test_an_entry_says_everything_or_says_that_it_is_not_known(method):
 
 
 def test_sources_speak_of_parameters_that_some_method_has():
-    known = {name for m in METHODS.values() for name in m.parameters()} | OTHER_SETTINGS
+    known = {name for m in METHODS.values() for name in (*m.parameters(), *m.sampling)} | OTHER_SETTINGS
     for name, method in METHODS.items():
         assert set(method.sources) <= known, name
 

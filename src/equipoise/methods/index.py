@@ -62,7 +62,6 @@ from equipoise.methods.zpg import ZBCPG, ZPG
 from equipoise.play.method import Method
 
 OFFLINE = (
-    SFT,
     SPAC,
     DPO,
     CDPO,
@@ -90,6 +89,7 @@ OFFLINE = (
     RSIMPO,
     PLACKETT_LUCE,
     TPO,
+    SFT,
 )
 PAIR_LOSSES = (
     RDPO,
