@@ -34,7 +34,7 @@ def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> t
         names = frozenset(row)
         if names not in by_columns:
             by_columns[names] = [entry for entry in FORMATS.values() if entry.has_columns(names)]
-        votes.update(entry.name for entry in by_columns[names] if entry.fits(row))
+        votes.update(entry.name for entry in _most_specific([e for e in by_columns[names] if e.fits(row)]))
     if len(votes) == 1:
         name = next(iter(votes))
         shown = ", ".join(FORMATS[name].columns)
@@ -42,6 +42,12 @@ def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> t
     if votes:
         raise _several(votes, file)
     raise _nothing(columns, by_columns.values(), file)
+
+
+def _most_specific(entries: Sequence[Format]) -> list[Format]:
+    """Those formats that read no less than another one does: a file with scores is more than a list of prompts."""
+    columns = [frozenset(entry.columns) for entry in entries]
+    return [e for e, own in zip(entries, columns, strict=True) if not any(own < other for other in columns)]
 
 
 def _named(wanted: str) -> Format:
