@@ -136,6 +136,10 @@ def test_hash_and_difference_survive_the_disk(tmp_path):
         ("inpo", {"samples": 6, "pairing": "tournament"}, "needs 4, 8, 16"),
         ("inpo", {"samples": 3, "pairing": "disjoint"}, "even number"),
         ("dpo", {"samples": 4}, "play.samples does not apply"),
+        ("rso", {"samples": 1}, "two responses per prompt are needed for matches, got 1"),
+        ("spa", {"samples": 1}, "needed for a best and a worst response, got 1"),
+        ("d2o", {"own": 0}, "needed for a dispreferred response and own samples, got 1"),
+        ("zpg", {"pairing": "disjoint"}, "play.pairing does not apply to zpg"),
         ("dpo", {"pairing": "disjoint"}, "play.pairing does not apply to dpo"),
     ],
 )

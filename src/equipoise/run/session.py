@@ -234,7 +234,7 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
-        + (f"{about['comparisons']:,} recorded {method.needs.records}, " if about["comparisons"] else "")
+        + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
         f"  memory    about {about['training_bytes'] / 2**20:,.0f} MiB for weights, gradients and optimizer"
         + (
@@ -248,6 +248,14 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
         say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
     print("\n".join(say), file=sys.stderr)
+
+
+def _recorded(materials: Materials) -> str:
+    """What the recorded rows are: pairs, lists, demonstrations, or single responses."""
+    records = materials.method.needs.records
+    if records == "unpaired" and materials.pairs is not None:
+        return "pairs" if materials.pairs.responses.shape[1] == 2 else "responses"
+    return str(records)
 
 
 def _counts(materials: Materials) -> list[tuple[str, int]]:

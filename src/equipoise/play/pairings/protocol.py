@@ -30,6 +30,4 @@ def at_least(least: int, what: str, width: int) -> None:
     """Raise ValueError unless a row has as many responses as `what` needs."""
     if width < least:
         words = {1: "one response", 2: "two responses", 3: "three responses"}
-        raise ValueError(
-            f"{what} need{'s' * (not what.endswith('s'))} {words[least]} per prompt at least, got {width}"
-        )
+        raise ValueError(f"at least {words[least]} per prompt are needed for {what}, got {width}")
