@@ -224,6 +224,7 @@ class WithThird(Pairing):
         at_least(2 + (self.third == "last"), "pairs with a third response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         half = rows.responses.shape[1] // 2
         last = np.full(len(rows), rows.responses.shape[1] - 1)
         parts = []
