@@ -162,7 +162,7 @@ UPDATES = [
     Row(example=Refit(), method="dpo"),
     Row(example=Descend(rate=0.2), method="rloo"),
     Row(example=WithRecorded(base=Descend(rate=0.2), offline=0.5, parts=2), method="sail_ddp"),
-    Row(example=WithRecorded(offline=0.0), method="sail_dpp"),
+    Row(example=WithRecorded(offline=0.0), method="sail"),
     Row(example=MirrorStep(), method="omd"),
     Row(example=Extragradient(), method="egpo"),
     Row(example=Optimistic(), method="onpo"),
@@ -183,7 +183,11 @@ UPDATES = [
     Row(example=FastSlow(rate=0.5), method="ofs_dpo"),
     Row(example=CrossDomainFastSlow(base=FastSlow(rate=0.5), stay=1, recall=3), method="cofs_dpo"),
     Row(example=ZerothOrder(alpha=0.1, mu=0.5), method="zpg"),
-    Row(example=ZerothOrder(alpha=0.1, mu=0.5, block=2, link="thurstone"), method="zbcpg"),
+    Row(
+        example=ZerothOrder(alpha=0.1, mu=0.5, block=2, link="thurstone"),
+        method="zbcpg",
+        exempt={"moves in text": "a language model with two weights moved answers as before"},
+    ),
 ]
 
 COMPONENTS = [*PLAYERS, *PAIRINGS, *UPDATES]
