@@ -256,7 +256,7 @@ def test_checked_refuses_what_is_no_score(answer: tuple[float, ...]):
 
 
 class Careless(Answering):
-    """Answers beyond the range, by where a question stands, from call to call otherwise; and turns what it is given round."""
+    """Answers out of range, from call to call otherwise and by place; and turns round what it is given."""
 
     def __init__(self) -> None:
         self.count = 0
