@@ -28,7 +28,8 @@ from contract.scenes import (
 from equipoise.play.capabilities import Perturbations, RandomDraws, needing
 from equipoise.play.needs import ORACLE, PAIRS, Needs
 from equipoise.play.pairings.protocol import Pairing
-from equipoise.play.rows import Rows
+from equipoise.play.pairings.sampled import WithThird
+from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
 from equipoise.worlds.table.world import TableWorld
 
@@ -192,6 +193,27 @@ def test_checks_the_widths_that_it_can_form(row: Row, text: Text):
             check_width(row, text)
         return
     check_width(row, text)
+
+
+@pytest.mark.parametrize("third, parts", [("second", 2), ("last", 3)])
+def test_every_response_has_one_part_in_comparisons_with_a_third(third: Any, parts: int, text: Text):
+    """The third response is the pair's second one, or by the last policy and then in no pair."""
+    pairing = WithThird(third=third)
+    for width in WIDTHS:
+        assert accepts(pairing, width) == (width % parts == 0)
+        if width % parts:
+            continue
+        rows = text.rows(width)
+        rows = replace(rows, responses=objects([text.answers[:width]] * len(rows), width=width))
+        formed = pairing.form(text.world(at=2), text.states[1], rows)
+        assert formed.writers == ("start",) * 3
+        groups = [
+            tuple(text.answers.index(response) for response in group)
+            for prompt, group in zip(formed.prompts, formed.responses, strict=True)
+            if prompt is rows.prompts[0]
+        ]
+        share = width // parts
+        assert groups == [(k, share + k, (parts - 1) * share + k) for k in range(share)]
 
 
 # each check refuses a pairing that is wrong in this one way -----------------------------------------
