@@ -247,8 +247,8 @@ def marked(slow: set[str]) -> list[Any]:
 
 # hinges: seconds of looking for a smooth minimum that is not there
 KINKED = {"hinge", "hinge_norm", "slic", "rso_hinge", "rso_hinge_norm"}
-# of the methods that are put together of the same kinds of players and updates, all but the first
-FIRST = {(type(m.players), type(m.update)): name for name, m in reversed(METHODS.items())}
+# of the methods with the same kind of update, all but the first
+FIRST = {type(m.update): name for name, m in reversed(METHODS.items())}
 ALIKE = set(METHODS) - set(FIRST.values())
 # without a clear winner among a handful of samples there is nothing to learn from
 EASIER = {"dno_prct": {"high": 3.0, "margin": 0.1, "own_margin": 0.1}}
