@@ -34,6 +34,7 @@ class TargetBeatsOwn(Pairing):
         at_least(2, "a target and an own response", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         return distinct(replace(rows, prob=np.ones(len(rows))))
 
     def describe(self) -> str:
@@ -48,6 +49,7 @@ class WithChosen(Pairing):
         at_least(2, "a recorded pair", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         turned = rows.preferred_first()
         first, second = np.zeros(len(rows), int), np.ones(len(rows), int)
         return replace(turned.columns([first, second, first]), prob=turned.prob)
@@ -67,7 +69,8 @@ class InBothRoles(Pairing):
         self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        return needing(world, BothRoles).both_roles(self.base.form(world, state, rows))
+        pairs = _pairs("a comparison in both roles", self.base.form(world, state, rows))
+        return needing(world, BothRoles).both_roles(pairs)
 
     def describe(self) -> str:
         return f"{self.base.describe()}, in both roles"
@@ -86,7 +89,8 @@ class Degraded(Pairing):
         self.base.check(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        return needing(world, Degradations).degraded(self.base.form(world, state, rows), self.degrees)
+        pairs = _pairs("a degraded comparison", self.base.form(world, state, rows))
+        return needing(world, Degradations).degraded(pairs, self.degrees)
 
     def describe(self) -> str:
         return f"{self.base.describe()}, and both responses degraded {self.degrees - 1} times"
@@ -100,7 +104,15 @@ class PreferredFirst(Pairing):
         at_least(2, "a recorded pair", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         return rows.preferred_first()
 
     def describe(self) -> str:
         return "as recorded, preferred response first"
+
+
+def _pairs(what: str, rows: Rows) -> Rows:
+    """The rows, which must be pairs. Raises ValueError for comparisons of any other size."""
+    if rows.responses.shape[1] != 2:
+        raise ValueError(f"{what} is made of a pair, got a comparison of {rows.responses.shape[1]} responses")
+    return rows

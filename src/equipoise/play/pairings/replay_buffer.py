@@ -61,6 +61,9 @@ class Buffered(Pairing):
         edges = chances.cumsum()
         return pairs.take(np.searchsorted(edges, draws * edges[-1], side="right")) if len(pairs) else pairs
 
+    def reach(self, rounds: int) -> int:
+        return rounds
+
     def describe(self) -> str:
         return f"{self.base.describe()}; drawn from a buffer, unseen pairs first"
 

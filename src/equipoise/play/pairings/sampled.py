@@ -211,9 +211,9 @@ class BestWorst(Pairing):
 class WithThird(Pairing):
     """Labelled pairs, each with a third response whose likelihood is to rise or fall.
 
-    The first half of the written columns meets the second half, column by column. `third` says which response is
-    the third: "second", the pair's own second one (an exploration sample in a pair of its own), or "last", the
-    last column, which then takes no part in the pairs.
+    `third` says which response is the third: "second", the pair's own second one (an exploration sample in a pair of
+    its own), or "last", one that takes no part in the pairs. With "second" the first half of the written columns meets
+    the second half, column by column; with "last" the first third of them meets the second, and the last third follows.
     """
 
     third: Literal["second", "last"] = "second"
@@ -221,16 +221,20 @@ class WithThird(Pairing):
     needs: ClassVar[Needs] = ORACLE
 
     def check(self, width: int) -> None:
-        at_least(2 + (self.third == "last"), "pairs with a third response", width)
+        shares = 2 if self.third == "second" else 3
+        if width < shares or width % shares:
+            raise ValueError(
+                f"pairs with a third response need a multiple of {shares} responses per prompt, got {width}"
+            )
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        half = rows.responses.shape[1] // 2
-        last = np.full(len(rows), rows.responses.shape[1] - 1)
+        self.check(rows.responses.shape[1])
+        share = rows.responses.shape[1] // (2 if self.third == "second" else 3)
         parts = []
-        for column in range(half):
-            first, second = np.full(len(rows), column), np.full(len(rows), half + column)
+        for column in range(share):
+            first, second = np.full(len(rows), column), np.full(len(rows), share + column)
             prob = world.compare(rows, first, second)
-            third = second if self.third == "second" else last
+            third = second if self.third == "second" else np.full(len(rows), 2 * share + column)
             parts.append(replace(rows.columns([first, second, third]), prob=prob))
         return Rows.join(parts)
 

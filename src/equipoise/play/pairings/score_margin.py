@@ -52,6 +52,7 @@ class ScoreMargin(Pairing):
         at_least(2, "pairs by score margin", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         scored = Scored(against=START).form(world, state, rows)
         points = POINTS * scored.rewards
         parts = []

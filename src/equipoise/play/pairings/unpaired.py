@@ -29,6 +29,7 @@ class Labelled(Pairing):
         single(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         return _balance(_certain(rows)) if self.balanced else rows
 
     def describe(self) -> str:
@@ -45,6 +46,7 @@ class WithUnrelated(Pairing):
         single(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         return needing(world, MismatchedPrompts).unrelated(state, rows)
 
     def describe(self) -> str:
@@ -69,6 +71,7 @@ class MatchedPrompts(Pairing):
         single(width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         rows = _certain(rows)
         label = rows.rewards[:, 0]
         if label.min() == label.max():
@@ -98,6 +101,7 @@ class AgainstOwnSamples(Pairing):
         at_least(2, "a dispreferred response and own samples", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         order = [1, 0, *range(2, rows.responses.shape[1])]
         turned = rows.columns([np.full(len(rows), column) for column in order])
         return replace(turned, prob=np.ones(len(rows)), reward=None)

@@ -36,6 +36,7 @@ class Votes(Pairing):
             raise ValueError(f"votes need an even number of responses per prompt, got {width}")
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         half, parts = rows.responses.shape[1] // 2, []
         for column in range(half):
             first, second = np.full(len(rows), column), np.full(len(rows), half + column)

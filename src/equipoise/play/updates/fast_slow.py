@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from equipoise.core.objectives import Dpo
 from equipoise.play.capabilities import LossEvaluation, ParameterAverages, needing
+from equipoise.play.needs import PAIRS, Needs
 from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, SLOW, START, State
 from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
@@ -99,6 +100,7 @@ class CrossDomainFastSlow(Update):
     stay: int = 20
     recall: int = 64
     parameters: ClassVar[tuple[str, ...]] = ("stay", "recall")
+    needs: ClassVar[Needs] = PAIRS
     capabilities: ClassVar[tuple[type, ...]] = (LossEvaluation, ParameterAverages)
 
     @property
