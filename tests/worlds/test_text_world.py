@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from equipoise.methods.index import get
+from equipoise.play.needs import ORACLE
 from equipoise.play.pairings.sampled import Pairs
 from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
@@ -26,7 +27,7 @@ def causal(thing):
 
 def small(name):
     method = get(name)
-    if method.needs == "oracle":
+    if method.needs == ORACLE:
         method = replace(method, players=Self(samples=2), pairing=Pairs())
     return replace(method, rounds=2)
 
