@@ -7,6 +7,7 @@ for the backward, else they are formed again there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -118,7 +119,8 @@ def token_logps(
     tiling = Tiling(softcap=softcap, scale=scale, token_chunk=token_chunk, vocab_chunk=vocab_chunk, keep=keep)
     train_head = head.requires_grad or (bias is not None and bias.requires_grad)
     form_now = torch.is_grad_enabled() and hidden.requires_grad and not train_head
-    return TokenLogps.apply(hidden, head, bias, targets.long(), tiling, form_now)
+    apply: Callable[..., Tensor] = TokenLogps.apply
+    return apply(hidden, head, bias, targets.long(), tiling, form_now)
 
 
 def token_logps_from_logits(logits: Float[Tensor, "N V"], targets: TokenIds) -> PerToken:

@@ -15,8 +15,13 @@ AOT = replace(
     paper="2406.05882",
     pairing=PreferredFirst(),
     objective=Aot(beta=0.1),
-    sources=DPO.sources
-    | {"beta": "TRL", "smoothing": "TRL: none unless it is set", "batch": OURS, "warmup": OURS},
+    sources={
+        **DPO.sources,
+        "beta": "TRL",
+        "smoothing": "TRL: none unless it is set",
+        "batch": OURS,
+        "warmup": OURS,
+    },
     notes="The batch is part of the loss: a larger one sorts finer. A batch of one pair is DPO.",
 )
 
@@ -26,7 +31,9 @@ AOT_UNPAIRED = replace(
     title="Alignment via Optimal Transport on single responses",
     paper="2406.05882",
     objective=AotUnpaired(beta=0.1),
-    sources={k: v for k, v in BCO.sources.items() if k != "shift"}
-    | {"smoothing": "TRL: none unless it is set"},
+    sources={
+        **{k: v for k, v in BCO.sources.items() if k != "shift"},
+        "smoothing": "TRL: none unless it is set",
+    },
     notes="The batch is part of the loss: a larger one sorts finer. Both kinds weigh alike, whatever their numbers.",
 )

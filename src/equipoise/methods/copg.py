@@ -25,7 +25,7 @@ COPG = Method(
     playground={**GROUP_ROUNDS, "objective.beta": 0.1, "train.eps": 3e-4, "play.pairing": "method"},
     exact={"beta": 0.1},
     closed_form=lambda game, _, m: mirror_step(
-        game.initial(), game.win(game.initial()), step=1 / m.objective.beta
+        game.initial(), game.win(game.initial()), step=1 / m.parameters()["beta"]
     ),
     in_theory=(Self(samples=2), Scored(against=INITIAL)),
     sources={

@@ -24,7 +24,7 @@ DNO = Method(
     train={"batch": 64},
     playground={**GROUP_ROUNDS, "objective.eta": 0.2, "train.eps": 1e-4, "play.pairing": "method"},
     exact={"eta": 0.5},
-    closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.objective.eta),
+    closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.parameters()["eta"]),
     in_theory=(Self(samples=2), Scored()),
     sources={
         "eta": "paper's text, for DNO-Prct: 0.1 or 0.05",

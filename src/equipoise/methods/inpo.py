@@ -33,7 +33,7 @@ INPO = Method(
     },
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: inpo_step(
-        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+        game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]
     ),
     kl_weight="tau",
     in_theory=(Self(samples=2), Pairs()),

@@ -14,7 +14,7 @@ IPO = replace(
     paper="2310.12036",
     objective=Ipo(tau=0.1),
     playground={**TINY, "objective.tau": 0.5, "train.epochs": 4},
-    closed_form=lambda game, _, m: best_response(game, game.initial(), m.objective.tau),
+    closed_form=lambda game, _, m: best_response(game, game.initial(), m.parameters()["tau"]),
     kl_weight="tau",
     sources={
         **DPO.sources,

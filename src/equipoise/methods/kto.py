@@ -38,6 +38,6 @@ APO_ZERO_UNPAIRED = replace(
     paper="2408.06266",
     pairing=Labelled(),
     objective=ApoZeroUnpaired(beta=0.1),
-    sources=KTO.sources | {"baseline": "'batch' would be KTO, which needs a second column", "batch": OURS},
+    sources={**KTO.sources, "baseline": "'batch' would be KTO, which needs a second column", "batch": OURS},
     notes="KTO with its reference point at 0: nothing is measured over the batch.",
 )

@@ -30,7 +30,7 @@ NASH_MD = Method(
     playground={**PAIR_ROUNDS, "objective.eta": 5.0, "objective.tau": 0.05},
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: nash_md_step(
-        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+        game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]
     ),
     in_theory=(Mixed(samples=2), Pairs()),
     derived={"mixture": lambda p: p["eta"] * p["tau"]},

@@ -25,7 +25,7 @@ ONPO = Method(
     playground={**PAIR_ROUNDS, "objective.eta": 2.5, "train.eps": 3e-3, "train.epochs": 4},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mirror_step(
-        state.policies[LAZY], game.win(state.policies[START]), step=m.objective.eta
+        state.policies[LAZY], game.win(state.policies[START]), step=m.parameters()["eta"]
     ),
     in_theory=(Self(samples=2), Pairs()),
     sources={

@@ -37,7 +37,7 @@ RORPO = replace(
     anchors={},
     train=RDPO_RATIONALE.train,
     playground={k: v for k, v in RDPO_RATIONALE.playground.items() if k != "objective.beta"},
-    sources=RDPO_RATIONALE.sources | {"gamma_r": "authors' code", "lam": "ORPO's"},
+    sources={**RDPO_RATIONALE.sources, "gamma_r": "authors' code", "lam": "ORPO's"},
     notes="No reference. gamma_r is the paper's gamma.",
 )
 
@@ -48,6 +48,6 @@ RSIMPO = replace(
     objective=WithRationale(base=Simpo(beta=2.0, gamma=1.0), gamma_r=0.1),
     anchors={},
     playground={k: v for k, v in RDPO_RATIONALE.playground.items() if k != "objective.beta"},
-    sources=RDPO_RATIONALE.sources | {"gamma": "SimPO's authors: half of beta", "beta": "SimPO's authors"},
+    sources={**RDPO_RATIONALE.sources, "gamma": "SimPO's authors: half of beta", "beta": "SimPO's authors"},
     notes="No reference. gamma is SimPO's margin, gamma_r the rationale's weight, the paper's gamma.",
 )

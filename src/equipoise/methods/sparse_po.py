@@ -18,7 +18,7 @@ SPARSE_PO = replace(
     objective=SparsePo(beta=0.1, l1_u=0.0005, l1_d=0.0005),
     update=LiveRefit(network=SparseMasks(common=True)),
     train={"lr": 5e-7, "batch": 128, "epochs": 3, "schedule": "linear", "warmup": 0.1},
-    playground=TDPO1.playground | {"objective.network_rate": 10.0},
+    playground={**TDPO1.playground, "objective.network_rate": 10.0},
     sources={
         **of(OURS, "schedule warmup parts network_rate"),
         "beta": "authors' code, for HH",

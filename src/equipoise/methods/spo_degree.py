@@ -22,7 +22,7 @@ SPO_DEGREE = replace(
     objective=WithDegrees(gamma_d=0.1, degrees=4),
     update=LiveRefit(network=DegreeHeads(degrees=4)),
     playground={**DPO.playground, "objective.network_rate": 10.0},
-    sources=DPO.sources | of(OURS, "gamma_d degrees network_rate"),
+    sources={**DPO.sources, **of(OURS, "gamma_d degrees network_rate")},
     notes="Not self-play preference optimisation, the method spo. Six degraded texts are read beside each pair. "
     "gamma_d is the paper's gamma.",
 )

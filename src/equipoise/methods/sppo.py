@@ -26,7 +26,7 @@ SPPO = Method(
     train={"batch": 64, "schedule": "linear", "warmup": 0.1},
     playground={**GROUP_ROUNDS, "objective.eta": 5.0},
     exact={"eta": 0.5},
-    closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
+    closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.parameters()["eta"]),
     in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
         **of(CODE, "samples rounds batch schedule warmup"),

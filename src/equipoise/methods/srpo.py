@@ -23,7 +23,9 @@ SRPO = replace(
     objective=Srpo(beta=0.1, alpha=0.5),
     playground={**TINY, "objective.beta": 0.2, "train.eps": 1e-2, "train.epochs": 3},
     exact={"beta": 0.5},
-    closed_form=lambda game, _, m: TabularPolicy(solution(game, Roles.of(game), m.objective.beta).generator),
+    closed_form=lambda game, _, m: TabularPolicy(
+        solution(game, Roles.of(game), m.parameters()["beta"]).generator
+    ),
     sources={
         **DPO.sources,
         **of(NOT_RECOVERED, "beta alpha"),

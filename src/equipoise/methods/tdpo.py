@@ -17,8 +17,11 @@ TDPO1 = replace(
     confidence="recalled",
     objective=Tdpo1(beta=0.1),
     update=LiveRefit(),
-    sources=DPO.sources
-    | {"alpha": "the paper, recalled; 1 for TDPO1", "still": "off for TDPO1, on for TDPO2"},
+    sources={
+        **DPO.sources,
+        "alpha": "the paper, recalled; 1 for TDPO1",
+        "still": "off for TDPO1, on for TDPO2",
+    },
     notes="The reference is a second model in memory while the policy is trained.",
 )
 

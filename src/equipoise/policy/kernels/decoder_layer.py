@@ -14,7 +14,7 @@ gradient. The last layer computes q, attention and what follows only for the sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -272,4 +272,5 @@ class DecoderLayers:
         weights = self.weights(layer, compute_dtype)
         plan = LayerPlan(weights.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
-        return _DecoderLayer.apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]
+        apply: Callable[..., Tensor] = _DecoderLayer.apply
+        return apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]
