@@ -1,4 +1,8 @@
-"""AOT (2406.05882): margins meet the reference's, or thumbs up meet thumbs down, rank by rank over the batch."""
+"""Pair losses such as DPO compare one chosen with one rejected response at a time and leave the distributions
+of their rewards free. AOT, alignment via optimal transport (2406.05882), sorts the batch and asks for
+first-order stochastic dominance, rank by rank: of the policy's margins over the reference's, or of desirable
+over undesirable responses.
+"""
 
 from dataclasses import replace
 

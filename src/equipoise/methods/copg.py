@@ -1,4 +1,7 @@
-"""CoPG (2406.19185): every response is the baseline of every other, from whatever policy it came."""
+"""Policy gradients such as REINFORCE need fresh samples of the policy, or importance weights for others. CoPG,
+contrastive policy gradient (2406.19185), regresses reward differences of pairs on differences of log-ratios, so
+that each response is the other's baseline and the samples may come from any policy.
+"""
 
 from equipoise.core.objectives import Copg
 from equipoise.games.closed_form import mirror_step

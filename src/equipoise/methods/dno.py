@@ -1,4 +1,7 @@
-"""DNO (2404.03715): soft cross-entropy towards pi_t exp(P(y > pi_t)/eta); eta an INVERSE step."""
+"""A reward model cannot express preferences that are not transitive, and self-play on a general preference is
+usually unstable reinforcement learning. DNO, direct Nash optimization (2404.03715), makes each round a
+regression: soft cross-entropy towards pi_t exp(P(y > pi_t)/eta), the step of self-play; eta is an INVERSE step.
+"""
 
 from equipoise.core.objectives import Dno
 from equipoise.games.closed_form import dno_step

@@ -1,4 +1,7 @@
-"""GPO (2410.02197): SPPO on a skew-symmetric score, here the log-odds. The loss is RECALLED."""
+"""Bradley-Terry rewards cannot express cyclic preferences. GPO, general preference optimization (2410.02197),
+scores pairs by a skew-symmetric preference model, here the log-odds of the oracle, and regresses the policy's
+log-ratio on a response's mean score as SPPO does on win rates. The loss is RECALLED.
+"""
 
 from equipoise.core.objectives import Gpo
 from equipoise.games.closed_form import gpo_step

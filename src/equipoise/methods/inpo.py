@@ -1,4 +1,8 @@
-"""INPO (2407.00617): no-regret self-play towards the Nash policy of a general preference."""
+"""Preferences may be cyclic, so that no reward explains them, and estimating a response's expected win rate
+needs many oracle queries. INPO, iterative Nash policy optimization (2407.00617), is no-regret self-play towards
+the regularised Nash policy whose mirror-descent step is a squared loss on compared pairs; no win rate is
+estimated.
+"""
 
 from equipoise.core.objectives import Inpo
 from equipoise.games.closed_form import inpo_step

@@ -1,4 +1,7 @@
-"""Nash-MD (2312.00886): mirror descent from a mixture with the reference; its policy-gradient forms.
+"""Preferences may be cyclic, and plain self-play against the current policy then circles. Nash-MD, Nash
+learning from human feedback (2312.00886), takes a mirror-descent step against, and from, a mixture of the
+policy with the reference, and its last iterate converges to the regularised Nash policy; Nash-MD-PG and
+Nash-EMA-PG are its policy-gradient forms, the second against a moving average.
 
 The tabular update as a regression is DERIVED; the paper trains language models with the policy gradients.
 """

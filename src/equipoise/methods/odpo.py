@@ -1,4 +1,7 @@
-"""ODPO (2402.10571): DPO on recorded pairs, whose better response must win by as much as its score says."""
+"""DPO treats all pairs alike, whether the chosen response is slightly or far better. ODPO, DPO with an offset
+(2402.10571), requires the margin to exceed an offset that grows with the difference of the two responses'
+scores.
+"""
 
 from dataclasses import replace
 

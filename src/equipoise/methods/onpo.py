@@ -1,4 +1,7 @@
-"""ONPO (2502.16852): optimistic mirror descent, two fits of each round's data; towards the plain Nash policy."""
+"""No-regret self-play converges to a Nash policy slowly, or only on average over its iterates. ONPO, optimistic
+Nash policy optimization (2502.16852), is optimistic mirror descent: each round's data are fitted twice, and the
+second fit predicts the next opponent by the present one. It seeks the plain Nash policy.
+"""
 
 from equipoise.core.objectives import Onpo
 from equipoise.games.closed_form import mirror_step

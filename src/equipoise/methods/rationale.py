@@ -1,4 +1,6 @@
-"""Rationale-augmented losses (2407.14477): a pair loss, and the likelihood of why the chosen response is better."""
+"""A preference label does not say why a response is better. Rationale-augmented losses (2407.14477) add the
+likelihood of a written reason for the preference to a pair loss: DPO, ORPO or SimPO.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""SparsePO (2410.05102): TDPO with a sparse mask on tokens, learned beside the policy or read off the reference."""
+"""TDPO regularises and rewards every token equally, though few tokens carry a preference. SparsePO (2410.05102)
+multiplies token-level log-ratios and divergences by sparse masks, either learned jointly with the policy or
+computed from the reference's activations (MaPO).
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""SPPO (2405.00675): each response's log-ratio to the last iterate is regressed on its win rate."""
+"""Pair losses fit only the difference of two responses and let both likelihoods fall; cyclic preferences have
+no reward to fit. SPPO, self-play preference optimization (2405.00675), approximates multiplicative weights:
+each response's log-ratio to the last iterate is regressed on its win rate against that iterate.
+"""
 
 from dataclasses import replace
 

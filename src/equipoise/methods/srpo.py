@@ -1,4 +1,6 @@
-"""SRPO (2406.01660): one model as generator and as improver of its own answers, robust by a min-max; offline pairs.
+"""DPO's optimum depends on the policy that wrote the recorded pairs, and the policy does not learn to revise.
+SRPO, self-improving robust preference optimization (2406.01660), trains one model as generator and as improver
+of its own answers by an offline min-max objective: the generator's answers are to be hard to improve.
 
 The losses' names and weights are DERIVED, and beta and alpha are not the paper's, which were not recovered.
 """

@@ -66,8 +66,8 @@ class LayerWeights(NamedTuple):
 
     def with_tensors(self, values: Sequence[Tensor | None]) -> LayerWeights:
         grouped = zip(self, self.grouped(values), strict=True)
-        parts = (p if p is None else type(p)(*given, *p[len(given) :]) for p, given in grouped)
-        return LayerWeights(*parts)  # type: ignore[arg-type]
+        parts: list[Any] = [p if p is None else type(p)(*given, *p[len(given) :]) for p, given in grouped]
+        return LayerWeights(*parts)
 
     def detached(self) -> LayerWeights:
         return self.with_tensors([t if t is None else t.detach() for t in self.tensors()])
