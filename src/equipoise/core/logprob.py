@@ -1,4 +1,4 @@
-"""Hidden states to token and response log-probs: the sole owner of shift, mask, sum | mean, chunking.
+"""Hidden states to token and response log-probs: the sole owner of shift, mask, sum, chunking.
 
 The logits of N scored tokens over V words are the largest tensor of a training step. Tiles of token_chunk x
 vocab_chunk are formed and reduced (`core.chunked_softmax`); only where all of them together are small are they kept
@@ -45,11 +45,6 @@ class ResponseLogps(NamedTuple):
 
     logp_sum: PerResponse
     length: PerResponse
-
-    @property
-    def logp_mean(self) -> PerResponse:
-        """Mean token log-prob of each response, logp_sum / length."""
-        return self.logp_sum / self.length
 
 
 def scored_positions(

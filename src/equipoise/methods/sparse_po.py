@@ -35,7 +35,7 @@ SPARSE_PO = replace(
     "it samples. Each of the two equal masks has half of the norm's weight.",
 )
 
-SPARSE_PO_TWO = replace(
+SPARSE_PO_INDEPENDENT = replace(
     SPARSE_PO,
     name="sparse_po_independent",
     title="SparsePO, a mask for rewards and one for divergences",

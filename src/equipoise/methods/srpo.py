@@ -32,5 +32,6 @@ SRPO = replace(
         **DPO.sources,
         **of(NOT_RECOVERED, "beta alpha"),
     },
-    notes="Its policy is hard to improve, not the Nash policy. Answers are revised by policy.revise.",
+    notes="Its policy is hard to improve, not the Nash policy. Answers are revised by "
+    "policy.generation.self_revision.revise.",
 )
