@@ -75,9 +75,9 @@ def test_closed_form_on_request_only_where_there_is_one(game):
 
 
 def test_the_policy_of_rejection_sampling_is_none_by_itself():
-    world = TableWorld(zoo.brps())
+    game = zoo.brps()
     with pytest.raises(ValueError, match="depends on a row's first response"):
-        world.who(world.begin(), Tilted(beta=0.5))
+        TableWorld(game).who(State.begin(game.initial()), Tilted(beta=0.5))
 
 
 def test_trace_is_thinned_and_ends_on_the_last_round():
