@@ -76,9 +76,11 @@ def section(found: dict[str, Any]) -> str:
             layout: {p: statistics.median(run[p] for run in times[layout]) for p in times[layout][0]}
             for layout in LAYOUTS
         }
-        for phase in (*PHASES, REST):
-            if phase == REST or middle["packed"][phase]:
-                rows.append((method, phase, *cells(middle["padded"][phase], middle["packed"][phase])))
+        rows += [
+            (method, phase, *cells(middle["padded"][phase], middle["packed"][phase]))
+            for phase in (*PHASES, REST)
+            if phase == REST or middle["packed"][phase]
+        ]
         rounds = {layout: [sum(run[p] for p in PHASES[:-1]) for run in times[layout]] for layout in LAYOUTS}
         rows.append(
             (

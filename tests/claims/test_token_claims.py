@@ -184,7 +184,7 @@ def test_a_rationale_stands_behind_both_answers_and_is_all_that_is_scored(world)
     ids = torch.tensor([[*row.prompt, *why.lead, *why.ids]])
     law = policy.model(ids).logits[0].detach().log_softmax(dim=1)
     by_hand = sum(float(law[-len(why.ids) - 1 + k, token]) for k, token in enumerate(why.ids))
-    assert float(found.logp[0, 2]) == pytest.approx(by_hand, abs=1e-4)  # float32
+    assert found.logp[0, 2].item() == pytest.approx(by_hand, abs=1e-4)  # float32
 
 
 def test_texts_of_a_pair_are_whole_and_then_lack_more_and_more(world):

@@ -123,7 +123,7 @@ def test_no_step_towards_another_nash_policy_raises_the_entropy(seed):
     for _ in range(10):
         found = linprog(
             rng.normal(size=5),
-            A_ub=game.preference[0] - 0.5,
+            A_ub=(game.preference[0] - 0.5).numpy(),
             b_ub=np.zeros(5),
             A_eq=np.ones((1, 5)),
             b_eq=[1],

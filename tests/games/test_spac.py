@@ -157,7 +157,7 @@ def test_never_worse_than_the_data_beyond_statistical_error(n):
     """rel(pi; r*) >= -lam (L(r*) - min L) for every lam, up to the actor's regret, which the run bounds."""
     game, bound, eta, rounds = zoo.lucky(), 2.0, 0.05, 600
     reward = torch.logit(game.preference[:, :, 0])
-    behaviour = offline.rarely(game, 2, 0.1)
+    behaviour = TabularPolicy.from_probs([0.45, 0.45, 0.1])
     sets = [offline.sample_pairs(game, behaviour, n, seed) for seed in range(20)]
     data = offline.stack(sets)
     mu = TabularPolicy.from_probs(data.mu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -95,10 +96,11 @@ def test_points_are_win_rates_among_all_the_prompts_responses(make_world):
             return float(world.compare(one, np.array([a]), np.array([b]))[0])
 
         score = [6 * sum(beats(k, j) for j in range(6) if j != k) / 5 for k in range(6)]
-        for w in range(6):
-            for l in range(6):
-                if w != l and score[w] >= 4.0 and score[w] - score[l] >= (1.5 if w == 0 else 0.75):
-                    expected.append((one.prompts[0].ids, group[w].ids, group[l].ids))
+        expected += [
+            (one.prompts[0].ids, group[w].ids, group[l].ids)
+            for w, l in permutations(range(6), 2)
+            if score[w] >= 4.0 and score[w] - score[l] >= (1.5 if w == 0 else 0.75)
+        ]
     found = [(p.ids, w.ids, l.ids) for p, (w, l) in zip(pairs.prompts, pairs.responses, strict=True)]
     assert sorted(found) == sorted(expected)
     assert found

@@ -274,8 +274,7 @@ def arithmetic(text: str, p: torch.Tensor) -> torch.Tensor:
         written = written.replace(f"{operator}*(", f"{operator} (")
     for a, b in product(("p_w", "p_l", "q_w", "q_l"), repeat=2):
         written = written.replace(f"{a} {b}", f"{a}*{b}")
-    if written.startswith("*"):
-        written = written[1:]
+    written = written.removeprefix("*")
     names = dict(zip(("p_w", "p_l", "q_w", "q_l"), p, strict=True))
     return eval(written, {"__builtins__": {}}, names) * torch.ones_like(p[0])
 

@@ -283,6 +283,7 @@ def by_one_and_by_two(script: str, folder: Path, *arguments: str) -> None:
                 str(folder / count),
                 *arguments,
             ],
+            check=False,
             env=environment,
             capture_output=True,
             text=True,

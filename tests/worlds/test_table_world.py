@@ -11,7 +11,7 @@ from equipoise.games import closed_form, gaps, zoo
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import METHODS, get
 from equipoise.play.round import play_round
-from equipoise.play.state import START, State
+from equipoise.play.state import START, State, Tilted
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
 
@@ -72,6 +72,12 @@ def test_dpo_recovers_a_bradley_terry_reward():
 def test_closed_form_on_request_only_where_there_is_one(game):
     with pytest.raises(ValueError, match="dpo has no closed-form step; run it with --gradient"):
         play_game(game, get("dpo"), rounds=1, exact=True)
+
+
+def test_the_policy_of_rejection_sampling_is_none_by_itself():
+    game = zoo.brps()
+    with pytest.raises(ValueError, match="depends on a row's first response"):
+        TableWorld(game).who(State.begin(game.initial()), Tilted(beta=0.5))
 
 
 def test_trace_is_thinned_and_ends_on_the_last_round():

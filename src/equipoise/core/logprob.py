@@ -1,4 +1,4 @@
-"""Hidden states to token and response log-probs: the sole owner of shift, mask, sum | mean, chunking.
+"""Hidden states to token and response log-probs: the sole owner of shift, mask, sum, chunking.
 
 The logits of N scored tokens over V words are the largest tensor of a training step. Tiles of token_chunk x
 vocab_chunk are formed and reduced (`core.chunked_softmax`); only where all of them together are small are they kept
@@ -7,6 +7,7 @@ for the backward, else they are formed again there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -44,11 +45,6 @@ class ResponseLogps(NamedTuple):
 
     logp_sum: PerResponse
     length: PerResponse
-
-    @property
-    def logp_mean(self) -> PerResponse:
-        """Mean token log-prob of each response, logp_sum / length."""
-        return self.logp_sum / self.length
 
 
 def scored_positions(
@@ -118,7 +114,8 @@ def token_logps(
     tiling = Tiling(softcap=softcap, scale=scale, token_chunk=token_chunk, vocab_chunk=vocab_chunk, keep=keep)
     train_head = head.requires_grad or (bias is not None and bias.requires_grad)
     form_now = torch.is_grad_enabled() and hidden.requires_grad and not train_head
-    return TokenLogps.apply(hidden, head, bias, targets.long(), tiling, form_now)
+    apply: Callable[..., Tensor] = TokenLogps.apply
+    return apply(hidden, head, bias, targets.long(), tiling, form_now)
 
 
 def token_logps_from_logits(logits: Float[Tensor, "N V"], targets: TokenIds) -> PerToken:

@@ -164,8 +164,10 @@ def analyse(game: PreferenceGame, taus: Sequence[float] = TAUS, planes: int = PL
     reward = fit_bradley_terry(prob)
     logit = None if certain else torch.logit(prob)
     fits = [fit_of(0, reward.prob(), prob)]
-    for k in range(1, min(planes, game.actions // 2) + 1):
-        fits.append(fit_of(k, fit_general_preference(prob[0], k, ridge=ridge).prob().unsqueeze(0), prob))
+    fits += [
+        fit_of(k, fit_general_preference(prob[0], k, ridge=ridge).prob().unsqueeze(0), prob)
+        for k in range(1, min(planes, game.actions // 2) + 1)
+    ]
     policy = nash(game)
     policies = [(tau, regularised_nash(game, tau)) for tau in taus]
     size = game.actions

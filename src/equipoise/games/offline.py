@@ -97,13 +97,6 @@ def sample_pairs(
     return PairData(torch.as_tensor(np.stack(drawn), dtype=torch.float64).view_as(law))
 
 
-def rarely(game: PreferenceGame, action: int, share: float) -> TabularPolicy:
-    """Behaviour policy that writes `action` with probability `share`, the others equally often."""
-    probs = torch.full((game.prompts, game.actions), (1 - share) / (game.actions - 1), dtype=torch.float64)
-    probs[:, action] = share
-    return TabularPolicy.from_probs(probs)
-
-
 def concentrability(policy: TabularPolicy, mu: Any) -> PerPrompt:
     """Single-policy coverage C_pi = max_y pi(y)/mu(y) over pi's support, [X]; infinite where mu misses it.
 

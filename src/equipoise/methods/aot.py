@@ -1,4 +1,8 @@
-"""AOT (2406.05882): margins meet the reference's, or thumbs up meet thumbs down, rank by rank over the batch."""
+"""Pair losses such as DPO compare one chosen with one rejected response at a time and leave the distributions
+of their rewards free. AOT, alignment via optimal transport (2406.05882), sorts the batch and asks for
+first-order stochastic dominance, rank by rank: of the policy's margins over the reference's, or of desirable
+over undesirable responses.
+"""
 
 from dataclasses import replace
 
@@ -15,8 +19,13 @@ AOT = replace(
     paper="2406.05882",
     pairing=PreferredFirst(),
     objective=Aot(beta=0.1),
-    sources=DPO.sources
-    | {"beta": "TRL", "smoothing": "TRL: none unless it is set", "batch": OURS, "warmup": OURS},
+    sources={
+        **DPO.sources,
+        "beta": "TRL",
+        "smoothing": "TRL: none unless it is set",
+        "batch": OURS,
+        "warmup": OURS,
+    },
     notes="The batch is part of the loss: a larger one sorts finer. A batch of one pair is DPO.",
 )
 
@@ -26,7 +35,9 @@ AOT_UNPAIRED = replace(
     title="Alignment via Optimal Transport on single responses",
     paper="2406.05882",
     objective=AotUnpaired(beta=0.1),
-    sources={k: v for k, v in BCO.sources.items() if k != "shift"}
-    | {"smoothing": "TRL: none unless it is set"},
+    sources={
+        **{k: v for k, v in BCO.sources.items() if k != "shift"},
+        "smoothing": "TRL: none unless it is set",
+    },
     notes="The batch is part of the loss: a larger one sorts finer. Both kinds weigh alike, whatever their numbers.",
 )

@@ -1,4 +1,7 @@
-"""APO (2410.06293): iterative DPO with Nesterov's extrapolation of the parameters. The core is RECALLED."""
+"""Iterative DPO is a proximal-point method and converges slowly. APO, accelerated preference optimisation
+(2410.06293), adds Nesterov's momentum: after each fit it extrapolates the parameters along the last change. The
+core is RECALLED.
+"""
 
 from dataclasses import replace
 

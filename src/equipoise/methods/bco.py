@@ -1,4 +1,8 @@
-"""BCO (2404.04656): a classifier of thumbs whose logit is the shifted implicit reward; prompts may be matched."""
+"""Feedback is often a thumbs-up or thumbs-down on a single response, not a pair. BCO, binary classifier
+optimization (2404.04656), trains a classifier of the two whose logit is the implicit reward minus a shift;
+where good and bad responses come from different prompts, underlying-distribution matching (UDM) reweights them
+by a density ratio.
+"""
 
 from dataclasses import replace
 

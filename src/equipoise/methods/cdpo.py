@@ -1,4 +1,7 @@
-"""cDPO (E. Mitchell's note, 2023): DPO with smoothed labels."""
+"""Preference labels are sometimes wrong, and DPO pushes the margin of a mislabelled pair without end. cDPO,
+conservative DPO (E. Mitchell's note, 2023), smooths the labels: with the assumed flip probability the optimal
+margin is finite.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""CoPG (2406.19185): every response is the baseline of every other, from whatever policy it came."""
+"""Policy gradients such as REINFORCE need fresh samples of the policy, or importance weights for others. CoPG,
+contrastive policy gradient (2406.19185), regresses reward differences of pairs on differences of log-ratios, so
+that each response is the other's baseline and the samples may come from any policy.
+"""
 
 from equipoise.core.objectives import Copg
 from equipoise.games.closed_form import mirror_step
@@ -25,7 +28,7 @@ COPG = Method(
     playground={**GROUP_ROUNDS, "objective.beta": 0.1, "train.eps": 3e-4, "play.pairing": "method"},
     exact={"beta": 0.1},
     closed_form=lambda game, _, m: mirror_step(
-        game.initial(), game.win(game.initial()), step=1 / m.objective.beta
+        game.initial(), game.win(game.initial()), step=1 / m.parameters()["beta"]
     ),
     in_theory=(Self(samples=2), Scored(against=INITIAL)),
     sources={

@@ -1,4 +1,7 @@
-"""D2O (2403.03419): dispreferred responses alone, against the initial policy's own samples taken together."""
+"""Harmful responses are easy to collect, good ones to put in their place are not, and pushing down bad
+responses alone destroys the policy. D2O, distributional dispreference optimization (2403.03419), contrasts each
+dispreferred response with several of the initial policy's own samples taken together.
+"""
 
 from equipoise.core.objectives import D2o
 from equipoise.methods.sources import OURS, of

@@ -1,4 +1,7 @@
-"""DNO (2404.03715): soft cross-entropy towards pi_t exp(P(y > pi_t)/eta); eta an INVERSE step."""
+"""A reward model cannot express preferences that are not transitive, and self-play on a general preference is
+usually unstable reinforcement learning. DNO, direct Nash optimization (2404.03715), makes each round a
+regression: soft cross-entropy towards pi_t exp(P(y > pi_t)/eta), the step of self-play; eta is an INVERSE step.
+"""
 
 from equipoise.core.objectives import Dno
 from equipoise.games.closed_form import dno_step
@@ -24,7 +27,7 @@ DNO = Method(
     train={"batch": 64},
     playground={**GROUP_ROUNDS, "objective.eta": 0.2, "train.eps": 1e-4, "play.pairing": "method"},
     exact={"eta": 0.5},
-    closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.objective.eta),
+    closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.parameters()["eta"]),
     in_theory=(Self(samples=2), Scored()),
     sources={
         "eta": "paper's text, for DNO-Prct: 0.1 or 0.05",

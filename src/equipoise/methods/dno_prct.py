@@ -1,4 +1,7 @@
-"""DNO-Prct (2404.03715): a teacher's response among the policy's own; clear winners against clear losers, by DPO."""
+"""Learning only from one's own samples is slow when a stronger teacher's responses are at hand. DNO-Prct, the
+practical form of direct Nash optimization (2404.03715), ranks the teacher's response among the policy's own and
+runs iterative DPO on clear winners against clear losers only.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import PAPER, of

@@ -1,4 +1,7 @@
-"""DPO (2305.18290): recorded pairs, the logistic loss against the initial policy, one round."""
+"""RLHF fits a reward model to recorded preference pairs and then runs reinforcement learning against it. DPO,
+direct preference optimization (2305.18290), expresses the reward by the policy's own log-ratio to the initial
+policy, so that one logistic loss on the pairs does both.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import OURS, of

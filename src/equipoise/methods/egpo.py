@@ -1,4 +1,8 @@
-"""EGPO (2503.08942): extragradient on the regularised game; and OMD, the same with one gradient ("online IPO 1")."""
+"""Self-play for a regularised Nash policy either solves an inner problem in every round or does not converge in
+its last iterate. EGPO, extragradient preference optimization (2503.08942), takes two gradient steps from the
+same policy, the second against where the first one led; OMD, online mirror descent, is the same with one
+gradient ("online IPO 1").
+"""
 
 from dataclasses import replace
 

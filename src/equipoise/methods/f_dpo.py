@@ -1,4 +1,7 @@
-"""f-DPO (2309.16240): DPO against the initial policy under other divergences than the reverse KL."""
+"""DPO is derived from a reverse-KL penalty, which favours few responses over diversity. f-DPO (2309.16240)
+repeats the derivation for other f-divergences from the initial policy: Jensen-Shannon, forward KL and
+alpha-divergences.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""GPO (2410.02197): SPPO on a skew-symmetric score, here the log-odds. The loss is RECALLED."""
+"""Bradley-Terry rewards cannot express cyclic preferences. GPO, general preference optimization (2410.02197),
+scores pairs by a skew-symmetric preference model, here the log-odds of the oracle, and regresses the policy's
+log-ratio on a response's mean score as SPPO does on win rates. The loss is RECALLED.
+"""
 
 from equipoise.core.objectives import Gpo
 from equipoise.games.closed_form import gpo_step
@@ -24,7 +27,7 @@ GPO = Method(
     train={"batch": 64},
     playground={**GROUP_ROUNDS, "objective.beta": 1.0, "play.pairing": "method"},
     exact={"beta": 1.0},
-    closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.objective.beta),
+    closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.parameters()["beta"]),
     in_theory=(Self(samples=1), Scored(scores="logit", opponents=1)),
     sources={
         "beta": "authors' scripts",

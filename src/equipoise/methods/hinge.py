@@ -1,4 +1,7 @@
-"""Hinge losses on recorded pairs: SLiC-HF (2305.10425), and RSO's two forms (2309.06657) on data as recorded."""
+"""The logistic loss of DPO never stops widening a margin. A hinge loss on recorded pairs is zero beyond a fixed
+margin: SLiC-HF, sequence likelihood calibration (2305.10425), on log-probs with a fine-tuning term; and the two
+forms of RSO's paper (2309.06657), on log-probs or on log-ratios, here on the pairs as recorded.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""HyPO (2406.01462): DPO on recorded pairs, and a reverse KL estimated from the policy's own responses."""
+"""Offline DPO controls the KL to the reference only where the recorded pairs have coverage, so mass may move to
+unseen responses. HyPO, hybrid preference optimization (2406.01462), adds the reverse KL to the reference,
+estimated from the policy's own samples, to DPO on recorded pairs.
+"""
 
 from equipoise.core.objectives import Hypo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, SHORT_ROUNDS, of

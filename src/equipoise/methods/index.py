@@ -49,7 +49,7 @@ from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
-from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_TWO
+from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
 from equipoise.methods.spin import SPIN
 from equipoise.methods.spo_degree import SPO_DEGREE
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
@@ -79,7 +79,7 @@ OFFLINE = (
     TDPO1,
     TDPO2,
     SPARSE_PO,
-    SPARSE_PO_TWO,
+    SPARSE_PO_INDEPENDENT,
     MAPO,
     SPA,
     CREAM,

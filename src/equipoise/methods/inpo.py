@@ -1,4 +1,8 @@
-"""INPO (2407.00617): no-regret self-play towards the Nash policy of a general preference."""
+"""Preferences may be cyclic, so that no reward explains them, and estimating a response's expected win rate
+needs many oracle queries. INPO, iterative Nash policy optimization (2407.00617), is no-regret self-play towards
+the regularised Nash policy whose mirror-descent step is a squared loss on compared pairs; no win rate is
+estimated.
+"""
 
 from equipoise.core.objectives import Inpo
 from equipoise.games.closed_form import inpo_step
@@ -33,7 +37,7 @@ INPO = Method(
     },
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: inpo_step(
-        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+        game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]
     ),
     kl_weight="tau",
     in_theory=(Self(samples=2), Pairs()),

@@ -1,4 +1,7 @@
-"""IPO (2310.12036): recorded pairs, a bounded target for the margin; on sums, and on token means."""
+"""Where a recorded label is certain, DPO's optimum has an infinite margin and its KL regularisation loses
+effect. IPO, identity preference optimization (2310.12036), regresses the margin on a finite target, 1/(2 tau);
+`ipo` sums log-probs over tokens, `ipo_mean` averages them.
+"""
 
 from dataclasses import replace
 
@@ -14,7 +17,7 @@ IPO = replace(
     paper="2310.12036",
     objective=Ipo(tau=0.1),
     playground={**TINY, "objective.tau": 0.5, "train.epochs": 4},
-    closed_form=lambda game, _, m: best_response(game, game.initial(), m.objective.tau),
+    closed_form=lambda game, _, m: best_response(game, game.initial(), m.parameters()["tau"]),
     kl_weight="tau",
     sources={
         **DPO.sources,

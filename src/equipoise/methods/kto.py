@@ -1,4 +1,7 @@
-"""KTO (2402.01306) and APO-zero-unpaired (2408.06266): recorded thumbs, each response against a reference point."""
+"""Feedback is often a thumbs-up or thumbs-down on a single response, not a pair. KTO, Kahneman-Tversky
+optimization (2402.01306), compares each response's implicit reward with a reference point, the KL from the
+reference as estimated on mismatched prompts; APO-zero-unpaired (2408.06266) puts that point at 0.
+"""
 
 from dataclasses import replace
 
@@ -38,6 +41,6 @@ APO_ZERO_UNPAIRED = replace(
     paper="2408.06266",
     pairing=Labelled(),
     objective=ApoZeroUnpaired(beta=0.1),
-    sources=KTO.sources | {"baseline": "'batch' would be KTO, which needs a second column", "batch": OURS},
+    sources={**KTO.sources, "baseline": "'batch' would be KTO, which needs a second column", "batch": OURS},
     notes="KTO with its reference point at 0: nothing is measured over the batch.",
 )

@@ -1,4 +1,8 @@
-"""Ranked lists: DPO of the whole ranking (2305.18290), and TPO (2410.12854), whose constants are RECALLED."""
+"""A ranked list says more than the pairs that can be cut from it. DPO with the Plackett-Luce model (2305.18290)
+is the likelihood of the whole ranking; TPO, tree preference optimization (2410.12854), is a weighted ranking
+loss on scored lists that weighs tokens by how much a step differs from those of the other responses. TPO's
+constants are RECALLED.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,8 @@
-"""MPO (2410.16714): policy gradient on the game regularised towards a magnet, which moves to the current policy."""
+"""Self-play regularised towards a fixed reference converges in its last iterate, but not to the Nash policy of
+the game itself. MPO, magnetic preference optimization (2410.16714), regularises towards a magnet, a copy of the
+policy that is renewed every so many rounds, so that the sequence of regularised equilibria leads to the plain
+Nash policy.
+"""
 
 from equipoise.core.objectives import Mpo
 from equipoise.games.closed_form import mirror_step, mmd_step

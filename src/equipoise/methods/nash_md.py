@@ -1,4 +1,7 @@
-"""Nash-MD (2312.00886): mirror descent from a mixture with the reference; its policy-gradient forms.
+"""Preferences may be cyclic, and plain self-play against the current policy then circles. Nash-MD, Nash
+learning from human feedback (2312.00886), takes a mirror-descent step against, and from, a mixture of the
+policy with the reference, and its last iterate converges to the regularised Nash policy; Nash-MD-PG and
+Nash-EMA-PG are its policy-gradient forms, the second against a moving average.
 
 The tabular update as a regression is DERIVED; the paper trains language models with the policy gradients.
 """
@@ -30,7 +33,7 @@ NASH_MD = Method(
     playground={**PAIR_ROUNDS, "objective.eta": 5.0, "objective.tau": 0.05},
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: nash_md_step(
-        game, state.policies[START], eta=m.objective.eta, tau=m.objective.tau
+        game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]
     ),
     in_theory=(Mixed(samples=2), Pairs()),
     derived={"mixture": lambda p: p["eta"] * p["tau"]},

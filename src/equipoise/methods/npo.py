@@ -1,4 +1,7 @@
-"""NPO (2404.05868), its retain term, gradient ascent, and SimNPO (2410.07163): what should not be said is forgotten."""
+"""Unlearning by gradient ascent on what a model should forget soon destroys the model. NPO, negative preference
+optimization (2404.05868), is DPO without the chosen response, whose gradient fades as a response is forgotten;
+variants add a retain set, and SimNPO (2410.07163) drops the reference for length-normalised log-probs.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,8 @@
-"""ORPO (2403.07691), ASFT (2409.10571), unlikelihood (1908.04319): fine-tuning on chosen responses, and odds."""
+"""Preference optimisation usually takes a fine-tuning stage first and a reference model during training. These
+losses are supervised fine-tuning on chosen responses with a penalty on rejected ones in the same run, without a
+reference: by odds ratio in ORPO (2403.07691), by each one's odds in ASFT (2409.10571), by unlikelihood
+(1908.04319); `asft_aligned` (2502.01237) brings the reference back.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""ODPO (2402.10571): DPO on recorded pairs, whose better response must win by as much as its score says."""
+"""DPO treats all pairs alike, whether the chosen response is slightly or far better. ODPO, DPO with an offset
+(2402.10571), requires the margin to exceed an offset that grows with the difference of the two responses'
+scores.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +23,7 @@ ODPO = replace(
     objective=Odpo(beta=0.1, alpha=1.0),
     exact={"beta": 0.5},
     in_theory=(Written(by=INITIAL, samples=2), Scored(against=INITIAL)),
-    sources=DPO.sources | {"beta": "DPO's; the authors try several", "alpha": CODE},
+    sources={**DPO.sources, "beta": "DPO's; the authors try several", "alpha": CODE},
     notes="The score difference is the column `margin` of a pair, or the difference of two answers' scores in a list; "
     "pairs without one above 0 are left out. Differences below 1 have a negative offset: scale alpha to the scores. A "
     "finite game's pairs are two responses of the initial policy, their scores win rates against it.",

@@ -1,4 +1,7 @@
-"""OFS-DPO and COFS-DPO (2406.05534): a fast and a slow policy chase each other through a stream of recorded pairs."""
+"""Preference data arrive as a stream whose domain changes, and a policy trained on the newest part forgets the
+earlier ones. OFS-DPO (2406.05534) trains a fast and a slow policy that chase each other through the stream;
+COFS-DPO also combines the policies of several domains.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""Online DPO, and iterative DPO: fresh pairs, labelled by the oracle, under the logistic loss.
+"""Recorded pairs are soon off-policy: they compare responses that the trained policy no longer writes. Online
+and iterative DPO sample fresh pairs from the policy, have the oracle label them and apply DPO's logistic loss.
 
 Online DPO keeps the initial policy as reference and takes gradient steps; iterative DPO refits from, and against,
 the last iterate. Neither seeks a Nash policy: with a general preference their fixed points are another.

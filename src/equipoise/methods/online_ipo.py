@@ -1,5 +1,9 @@
-"""Online IPO and IPO-MD (2403.08635): the IPO loss on pairs from the moving policy, or from its mixture with the
-reference. Gradient steps: refitting to the end would be best-response dynamics."""
+"""Offline IPO learns a best response to the policy that wrote the data, not an equilibrium. Online IPO and
+IPO-MD (2403.08635) apply the IPO loss to fresh pairs, from the policy itself or from its mixture with the
+reference; the fixed point of online IPO is the regularised Nash policy.
+
+They take gradient steps: refitting to the end would be best-response dynamics.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""ONPO (2502.16852): optimistic mirror descent, two fits of each round's data; towards the plain Nash policy."""
+"""No-regret self-play converges to a Nash policy slowly, or only on average over its iterates. ONPO, optimistic
+Nash policy optimization (2502.16852), is optimistic mirror descent: each round's data are fitted twice, and the
+second fit predicts the next opponent by the present one. It seeks the plain Nash policy.
+"""
 
 from equipoise.core.objectives import Onpo
 from equipoise.games.closed_form import mirror_step
@@ -25,7 +28,7 @@ ONPO = Method(
     playground={**PAIR_ROUNDS, "objective.eta": 2.5, "train.eps": 3e-3, "train.epochs": 4},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: mirror_step(
-        state.policies[LAZY], game.win(state.policies[START]), step=m.objective.eta
+        state.policies[LAZY], game.win(state.policies[START]), step=m.parameters()["eta"]
     ),
     in_theory=(Self(samples=2), Pairs()),
     sources={

@@ -1,4 +1,7 @@
-"""OSP (2405.14103): the policy's own responses, ranked; the strength of each preference is the label."""
+"""A hard label discards by how much one response is better than another. OSP, online self-preferring language
+models (2405.14103), ranks the policy's own responses and trains on neighbours in the ranking with the strength
+of each preference as a soft label.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, of

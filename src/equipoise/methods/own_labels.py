@@ -1,4 +1,8 @@
-"""SPA (2406.04412) and CREAM (2410.12735): DPO on a seed of recorded pairs, then on pairs the policy labels itself."""
+"""Human preference labels are scarce. After a seed of recorded pairs these methods sample pairs and label them
+by the policy's own implicit reward, and guard against its errors: SPA, spread preference annotation
+(2406.04412), smooths doubtful labels; CREAM, consistency-regularised self-rewarding (2410.12735), trusts labels
+as far as two successive policies rank alike.
+"""
 
 from dataclasses import replace
 

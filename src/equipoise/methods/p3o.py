@@ -1,4 +1,7 @@
-"""P3O (2310.00212): pairs of fresh responses, the reward difference, and a clipped ratio. Clipping is DERIVED."""
+"""PPO for language models is sensitive to a reward's offset per prompt, which comparisons leave undetermined,
+and needs a critic. P3O, pairwise proximal policy optimization (2310.00212), follows reward differences of two
+responses to one prompt with a clipped importance ratio. Clipping is DERIVED.
+"""
 
 from equipoise.core.objectives import P3o
 from equipoise.methods.sources import OURS, SECOND_HAND, SHORT_ROUNDS

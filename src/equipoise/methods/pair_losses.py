@@ -1,4 +1,7 @@
-"""DPO with another loss, and nothing else changed: EXO, NCA, BCO on pairs, APO, DiscoPOP."""
+"""DPO's logistic loss determines only the margin of a pair, so that both likelihoods may fall, and is one
+choice among many. These methods keep all of DPO but the loss: EXO (2402.00856), NCA (2402.05369), BCO on pairs
+(2404.04656), APO-zero and APO-down (2408.06266), and DiscoPOP (2406.08414).
+"""
 
 from dataclasses import replace
 

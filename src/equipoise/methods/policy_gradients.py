@@ -1,4 +1,8 @@
-"""REINFORCE, RLOO and SPO: policy gradients on win rates, the last against the policy's own samples."""
+"""Maximising win rates with PPO takes a critic and clipping that short on-policy updates hardly need. REINFORCE
+and RLOO (2402.14740), with a leave-one-out baseline, are plain policy gradients on the win rate against the
+initial policy; SPO, self-play preference optimization (2401.04056), takes the win rate against the policy's own
+samples and so plays for the minimax winner.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""PPO (1707.06347, for language models 2406.09279): clipped policy gradient, token by token, with a critic."""
+"""A reward for a whole response says little about which tokens earned it, and large policy-gradient steps on
+old samples are unstable. PPO, proximal policy optimization (1707.06347; for language models 2406.09279),
+computes token-level advantages with a critic and clips the importance ratio.
+"""
 
 from equipoise.core.objectives import Ppo
 from equipoise.methods.sources import OURS, SHORT_ROUNDS, of

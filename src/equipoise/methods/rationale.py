@@ -1,4 +1,6 @@
-"""Rationale-augmented losses (2407.14477): a pair loss, and the likelihood of why the chosen response is better."""
+"""A preference label does not say why a response is better. Rationale-augmented losses (2407.14477) add the
+likelihood of a written reason for the preference to a pair loss: DPO, ORPO or SimPO.
+"""
 
 from dataclasses import replace
 
@@ -37,7 +39,7 @@ RORPO = replace(
     anchors={},
     train=RDPO_RATIONALE.train,
     playground={k: v for k, v in RDPO_RATIONALE.playground.items() if k != "objective.beta"},
-    sources=RDPO_RATIONALE.sources | {"gamma_r": "authors' code", "lam": "ORPO's"},
+    sources={**RDPO_RATIONALE.sources, "gamma_r": "authors' code", "lam": "ORPO's"},
     notes="No reference. gamma_r is the paper's gamma.",
 )
 
@@ -48,6 +50,6 @@ RSIMPO = replace(
     objective=WithRationale(base=Simpo(beta=2.0, gamma=1.0), gamma_r=0.1),
     anchors={},
     playground={k: v for k, v in RDPO_RATIONALE.playground.items() if k != "objective.beta"},
-    sources=RDPO_RATIONALE.sources | {"gamma": "SimPO's authors: half of beta", "beta": "SimPO's authors"},
+    sources={**RDPO_RATIONALE.sources, "gamma": "SimPO's authors: half of beta", "beta": "SimPO's authors"},
     notes="No reference. gamma is SimPO's margin, gamma_r the rationale's weight, the paper's gamma.",
 )

@@ -1,4 +1,8 @@
-"""Pairs without a reference: SimPO (2405.14734), AlphaPO (2501.03884), CPO (2401.08417); and DPO on token means."""
+"""DPO holds a reference model in memory, and its implicit reward is not the length-normalised likelihood by
+which responses are generated. These losses on recorded pairs drop the reference, average over tokens, or both:
+SimPO (2405.14734), AlphaPO (2501.03884), CPO (2401.08417), DPO without a reference, and DPO on token means
+(2411.15124), which keeps it.
+"""
 
 from dataclasses import replace
 

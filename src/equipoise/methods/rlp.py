@@ -1,4 +1,7 @@
-"""RLP (2403.19279): policy gradient on a learned reward, which is learned again on the policy's own samples."""
+"""A reward model trained once becomes inaccurate as the policy moves away from the responses it was trained on.
+RLP, reward learning on policy (2403.19279), learns the reward again at intervals on the policy's own samples,
+by an unsupervised multi-view objective or on synthetic preferences, and starts the policy gradient again on it.
+"""
 
 from dataclasses import replace
 

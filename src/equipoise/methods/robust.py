@@ -1,4 +1,7 @@
-"""rDPO (2403.00409) and DPO with a target margin (2402.10571): DPO against noisy and against easy labels."""
+"""Recorded pairs contain flipped labels, and pairs that are already ordered still count. rDPO, robust DPO
+(2403.00409), is an unbiased estimate of DPO's clean loss under a known flip rate; DPO with a target margin
+(2402.10571) subtracts one constant offset from every margin.
+"""
 
 from dataclasses import replace
 

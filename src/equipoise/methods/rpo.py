@@ -1,4 +1,7 @@
-"""RPO (2405.16436), IRPO (2404.19733), Flex-DPO (2406.07327): DPO that keeps the chosen responses likely."""
+"""Under DPO the likelihood of chosen responses often falls along with that of the rejected ones. RPO
+(2405.16436) and IRPO (2404.19733) add the negative log-likelihood of the chosen response; Flex-DPO (2406.07327)
+weights chosen and rejected log-ratios separately.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""RSO (2309.06657): pairs of responses that rejection sampling accepts, as if the optimal policy had written them."""
+"""DPO's likelihood argument asks for pairs sampled from the optimal policy, which recorded pairs are not. RSO,
+statistical rejection sampling optimization (2309.06657), approximates that policy by rejection sampling from
+the initial policy's responses and trains on labelled pairs of accepted ones.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""RTO (2404.18922): a policy trained by DPO on recorded pairs rewards every token, and PPO collects the rewards."""
+"""PPO for language models is given one reward at the end of a response. RTO, reinforced token optimization
+(2404.18922), takes token-level rewards from the log-ratios of a policy that DPO trained on recorded pairs, and
+maximises them with PPO.
+"""
 
 from dataclasses import replace
 

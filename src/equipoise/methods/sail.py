@@ -1,4 +1,6 @@
-"""SAIL (2406.15567): DPO whose gradient knows that the policy wrote the pairs. The designs are RECALLED.
+"""Online DPO differentiates its loss as if the responses did not depend on the policy that wrote them. SAIL
+(2406.15567) treats online alignment as a bilevel problem and adds the gradient through the sampling
+distribution, and through the preference where the policy labels itself. The designs are RECALLED.
 
 The letters say where prompt, responses and preference come from: D the data, P the policy, R a reward or oracle.
 """

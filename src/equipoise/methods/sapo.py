@@ -1,4 +1,8 @@
-"""SAPO (2405.20830): the data's response against itself with a segment by the moving average, the reference too."""
+"""SPIN samples all negatives from a frozen iterate between long rounds, so they lag behind the policy. SAPO,
+self-augmented preference optimization (2405.20830), makes negatives as it trains: a segment of the recorded
+response is sampled again by a moving average of the policy, which is also the reference, and pairs go through a
+replay buffer.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import CODE, OURS, SHORT_ROUNDS, of

@@ -1,4 +1,6 @@
-"""SPAC (2406.04274): offline pairs, one own response per prompt, an adversarial critic folded into the policy.
+"""Offline pairs cover some responses badly, and a policy that trusts its reward there exploits errors. SPAC,
+self-play with an adversarial critic (2406.04274), adds pessimism on one own response per prompt: an adversarial
+critic, expressed by the policy itself, undervalues what the data do not support.
 
 Structure from the abstract and a public summary; the explicit loss is DERIVED (see the docs page). The paper's
 hyperparameters were not recovered: b, the weights and T are starting points of ours.

@@ -1,4 +1,7 @@
-"""SparsePO (2410.05102): TDPO with a sparse mask on tokens, learned beside the policy or read off the reference."""
+"""TDPO regularises and rewards every token equally, though few tokens carry a preference. SparsePO (2410.05102)
+multiplies token-level log-ratios and divergences by sparse masks, either learned jointly with the policy or
+computed from the reference's activations (MaPO).
+"""
 
 from dataclasses import replace
 
@@ -18,7 +21,7 @@ SPARSE_PO = replace(
     objective=SparsePo(beta=0.1, l1_u=0.0005, l1_d=0.0005),
     update=LiveRefit(network=SparseMasks(common=True)),
     train={"lr": 5e-7, "batch": 128, "epochs": 3, "schedule": "linear", "warmup": 0.1},
-    playground=TDPO1.playground | {"objective.network_rate": 10.0},
+    playground={**TDPO1.playground, "objective.network_rate": 10.0},
     sources={
         **of(OURS, "schedule warmup parts network_rate"),
         "beta": "authors' code, for HH",
@@ -32,7 +35,7 @@ SPARSE_PO = replace(
     "it samples. Each of the two equal masks has half of the norm's weight.",
 )
 
-SPARSE_PO_TWO = replace(
+SPARSE_PO_INDEPENDENT = replace(
     SPARSE_PO,
     name="sparse_po_independent",
     title="SparsePO, a mask for rewards and one for divergences",

@@ -1,4 +1,7 @@
-"""SPIN (2401.01335): the data's response against the policy's own, refitted from and against the last iterate."""
+"""Supervised fine-tuning on demonstrations stops improving, and preference labels are not always at hand. SPIN,
+self-play fine-tuning (2401.01335), prefers the recorded response to the policy's own by DPO's loss, refitted in
+rounds from, and against, the last iterate, until the two cannot be told apart.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import CODE, OURS, of

@@ -1,4 +1,6 @@
-"""SPO (2409.17791), self-supervised: DPO, and telling how much of a text's content is missing.
+"""A chosen-rejected label says which response is better and nothing about degrees within one text. SPO,
+self-supervised preference optimization (2409.17791), adds a task to DPO: classify from the policy's hidden
+states how much of a response's key content has been removed.
 
 Degrees, pooling, heads and gamma are DERIVED, a choice of this library: no code was released.
 """
@@ -22,7 +24,7 @@ SPO_DEGREE = replace(
     objective=WithDegrees(gamma_d=0.1, degrees=4),
     update=LiveRefit(network=DegreeHeads(degrees=4)),
     playground={**DPO.playground, "objective.network_rate": 10.0},
-    sources=DPO.sources | of(OURS, "gamma_d degrees network_rate"),
+    sources={**DPO.sources, **of(OURS, "gamma_d degrees network_rate")},
     notes="Not self-play preference optimisation, the method spo. Six degraded texts are read beside each pair. "
     "gamma_d is the paper's gamma.",
 )

@@ -1,4 +1,7 @@
-"""SPPO (2405.00675): each response's log-ratio to the last iterate is regressed on its win rate."""
+"""Pair losses fit only the difference of two responses and let both likelihoods fall; cyclic preferences have
+no reward to fit. SPPO, self-play preference optimization (2405.00675), approximates multiplicative weights:
+each response's log-ratio to the last iterate is regressed on its win rate against that iterate.
+"""
 
 from dataclasses import replace
 
@@ -27,7 +30,7 @@ SPPO = Method(
     sampling={"temperature": 0.7, "top_p": 0.9},
     playground={**GROUP_ROUNDS, **UNTRUNCATED, "objective.eta": 5.0},
     exact={"eta": 0.5},
-    closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.objective.eta),
+    closed_form=lambda game, state, m: mwu_step(game, state.policies[START], eta=m.parameters()["eta"]),
     in_theory=(Self(samples=1), Scored(opponents=1)),
     sources={
         **of(CODE, "samples temperature top_p rounds batch schedule warmup"),

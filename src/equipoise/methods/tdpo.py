@@ -1,4 +1,6 @@
-"""TDPO (2404.11999): DPO on recorded pairs, with a divergence from the reference kept for every token.
+"""DPO controls the KL to the reference for whole responses only, and rejected responses drift from it token by
+token. TDPO, token-level DPO (2404.11999), adds the sequential forward KL of each token's distribution to the
+margin on recorded pairs.
 
 Both forms are RECALLED; TDPO1 is SparsePO at masks of 1, which was checked.
 """
@@ -17,8 +19,11 @@ TDPO1 = replace(
     confidence="recalled",
     objective=Tdpo1(beta=0.1),
     update=LiveRefit(),
-    sources=DPO.sources
-    | {"alpha": "the paper, recalled; 1 for TDPO1", "still": "off for TDPO1, on for TDPO2"},
+    sources={
+        **DPO.sources,
+        "alpha": "the paper, recalled; 1 for TDPO1",
+        "still": "off for TDPO1, on for TDPO2",
+    },
     notes="The reference is a second model in memory while the policy is trained.",
 )
 

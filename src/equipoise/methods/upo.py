@@ -1,4 +1,7 @@
-"""UPO (2409.11212): the policy's own pairs, believed as far as an estimator is sure of them."""
+"""Self-labelled or judged pairs of the policy's own responses are noisy, and iterating on them accumulates
+errors. UPO, uncertainty-enhanced preference optimization (2409.11212), estimates with dropout how certain a
+reward estimator is of each label, and weighs and smooths pairs accordingly.
+"""
 
 from equipoise.core.objectives import Dpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, PAPER, of

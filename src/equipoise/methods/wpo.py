@@ -1,4 +1,7 @@
-"""WPO (2406.11827): DPO on recorded pairs that count as often as the policy would write them."""
+"""Recorded pairs are off-policy: DPO spends as much on responses that the policy would never write. WPO,
+weighted preference optimization (2406.11827), weights each pair by the policy's own probability of its
+responses, to simulate on-policy data.
+"""
 
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
-"""XPO (2405.21046) and VPO (2405.19320): DPO on the run's growing data, paid for leaving the reference; VPO offline:
-paid for staying at the data."""
+"""Online DPO learns only about what its policy already writes and explores by chance. XPO (2405.21046) and
+online VPO (2405.19320) add an optimism bonus to DPO on the run's growing data, which rewards leaving the
+reference; offline, VPO's sign is reversed and it is pessimistic, rewarded for staying at the data.
+"""
 
 from dataclasses import replace
 

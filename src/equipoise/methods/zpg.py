@@ -1,4 +1,8 @@
-"""ZPG and ZBCPG (2409.17401): the policy meets a nudged copy of itself; no gradient, no reward."""
+"""RLHF without a reward model usually assumes that preferences have one form, Bradley-Terry, and
+back-propagates through the policy. ZPG and its block-coordinate form ZBCPG (2409.17401) estimate the policy
+gradient from comparisons alone: the policy meets a randomly perturbed copy of itself and moves along the
+perturbation by how often that wins.
+"""
 
 from dataclasses import replace
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -262,10 +262,14 @@ class LearnedRewards(Protocol):
         ...
 
 
-def needing(world: Any, capability: type[C]) -> C:
-    """The world as one that has the capability. Raises ValueError for one that lacks it."""
-    if not isinstance(world, capability):
-        raise ValueError(f"this asks for {_first_line(capability)}, {_lacking(type(world))}")
+def needing(world: Any, capability: Callable[..., C]) -> C:
+    """The world, typed as one that has the capability. Raises ValueError for a world that lacks it.
+
+    capability    a protocol's class. It is annotated by what it makes, because `type[C]` admits no abstract class.
+    """
+    protocol = cast(type[C], capability)
+    if not isinstance(world, protocol):
+        raise ValueError(f"this asks for {_first_line(protocol)}, {_lacking(type(world))}")
     return world
 
 

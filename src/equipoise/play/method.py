@@ -152,15 +152,16 @@ class Method:
         number where one is needed.
         """
         known, given, schedules = self.parameters(), {}, dict(self.schedules)
-        for name, value in values.items():
+        for name, setting in values.items():
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise KeyError(f"{self.name} has no parameter {name!r}{hint} (known: {', '.join(known)})")
-            schedule = schedule_of(value) if isinstance(known[name], int | float) else None
+            schedule = schedule_of(setting) if isinstance(known[name], int | float) else None
             schedules.pop(name, None)
             if schedule:
-                schedules[name], value = schedule, schedule.first
+                schedules[name] = schedule
+            value = schedule.first if schedule else setting
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if isinstance(known[name], float) and not number:
                 raise ValueError(f"{name} must be a number, got {value!r}")

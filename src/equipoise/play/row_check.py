@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from equipoise.core.objectives.base import Objective
 from equipoise.play.rows import Rows
 
 
-def unmet(objective: Objective, rows: Rows, *, live: bool, learned: Set[str]) -> str | None:
+def unmet(objective: Objective, rows: Rows, *, live: bool, learned: AbstractSet[str]) -> str | None:
     """The first thing that the objective reads and the rows do not supply, as a sentence; None if they supply all.
 
     live      whether models besides the policy, and an auxiliary head, are in memory while it is trained.

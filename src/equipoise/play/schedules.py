@@ -88,9 +88,8 @@ def schedule_of(value: Any) -> Schedule | None:
             raise ValueError(f"a ramp has start, end, over, shape and share, not {', '.join(unknown)}")
         if {"start", "end"} - value.keys():
             raise ValueError("a ramp needs start and end, such as {start: 0.1, end: 0.01, over: rounds}")
-        return Ramp(
-            **{name: float(v) if name in ("start", "end", "share") else v for name, v in value.items()}
-        )
+        numbers = {name: float(value[name]) for name in ("start", "end", "share") if name in value}
+        return Ramp(**{**value, **numbers})
     if isinstance(value, Sequence) and not isinstance(value, str):
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
             raise ValueError(f"a list of values by round holds numbers, got {value!r}")

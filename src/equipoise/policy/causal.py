@@ -171,7 +171,7 @@ def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, s
 
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # it may be a fraction
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft says int and takes a fraction
         lora_dropout=0.0,
         target_modules=targets or "all-linear",
         task_type="CAUSAL_LM",

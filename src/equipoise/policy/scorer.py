@@ -146,7 +146,7 @@ class Scorer(nn.Module):
         batches: tuple[Batch, Batch] = (pack(prompts, responses), collate(prompts, responses, 0))
         try:
             packed, padded = (self._probe(batch.to(weight.device)) for batch in batches)
-        except Exception as error:  # a foreign model may raise anything on a packed row
+        except Exception as error:  # noqa: BLE001 - a foreign model may raise anything on a packed row
             return f"{type(error).__name__}: {error}".splitlines()[0]
         for what, ours, exact in zip(("states", "gradients"), packed, padded, strict=True):
             squared_error = sum(float((a - b).square().sum()) for a, b in zip(ours, exact, strict=True))

@@ -94,10 +94,12 @@ def structure_of(asked: str) -> str:
 def _objective(method: str) -> str:
     """The catalogue row closest to the method's objective: of the same type, with the most parameters in common."""
     objective = METHODS[method].objective
-    rows = {name: built for name, row in CATALOG.items() if type(built := row.build()) is type(objective)}
+    rows: dict[str, Any] = {
+        name: built for name, row in CATALOG.items() if type(built := row.build()) is type(objective)
+    }
 
     def shared_values(name: str) -> int:
-        shared = fields(rows[name])  # type: ignore[arg-type]
+        shared = fields(rows[name])
         return sum(getattr(rows[name], f.name) == getattr(objective, f.name) for f in shared)
 
     return max(rows, key=shared_values, default="")

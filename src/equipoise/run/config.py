@@ -153,12 +153,12 @@ class RunConfig(_Section):
         None, description="module:function, file.py:function, or a reward model's folder"
     )
     objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
-    model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
-    data: DataSettings = DataSettings()  # type: ignore[call-arg]
-    play: PlaySettings = PlaySettings()  # type: ignore[call-arg]
-    train: TrainSettings = TrainSettings()  # type: ignore[call-arg]
-    sampling: SamplingSettings = SamplingSettings()  # type: ignore[call-arg]
-    evaluate: EvaluateSettings = EvaluateSettings()  # type: ignore[call-arg]
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    play: PlaySettings = PlaySettings()
+    train: TrainSettings = TrainSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
 
     @property
     def playground(self) -> bool:

@@ -79,7 +79,10 @@ NOT_BINDS = 6
 class Formula(ABC):
     """What every formula can do. `str` gives what `parse` reads back; formulas are equal if written in the same way."""
 
-    binds: int = NOT_BINDS + 1
+    @property
+    def binds(self) -> int:
+        """How tightly its outermost connective binds; see `Operator`."""
+        return NOT_BINDS + 1
 
     @property
     @abstractmethod
@@ -143,7 +146,10 @@ class Not(Formula):
     """The negation."""
 
     of: Formula
-    binds = NOT_BINDS
+
+    @property
+    def binds(self) -> int:
+        return NOT_BINDS
 
     @property
     def rows(self) -> Rows:
@@ -171,7 +177,7 @@ class Binary(Formula):
     right: Formula
 
     @property
-    def binds(self) -> int:  # type: ignore[override]
+    def binds(self) -> int:
         return OPERATORS[self.name].binds
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from equipoise.semantics.algebra import P_L, P_W, Q_L, Q_W, Multilinear
 from equipoise.semantics.parse import parse
@@ -212,8 +212,8 @@ SFT_MEANS = "in the sft part p is exp(log p / |y|)"
 MEANS = "p is the probability per token, exp(log p / |y|)"
 
 
-def _one(name: str, **more: object) -> Reading:
-    return Reading(parts=(("1", name),), **more)  # type: ignore[arg-type]
+def _one(name: str, **more: Any) -> Reading:
+    return Reading(parts=(("1", name),), **more)
 
 
 READINGS: Mapping[str, Reading] = {

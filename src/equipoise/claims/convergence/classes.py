@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from equipoise.claims.claim import Cell, Claim, Evidence, Line, Panel, Scale, Table, verdict
 from equipoise.claims.convergence.cycles import NAMES, cycles, follow, shown, spaced
-from equipoise.games import gap0, kl_to, nash, regularised_nash
+from equipoise.games import TabularPolicy, gap0, kl_to, nash, regularised_nash
 
 TAU = 0.1
 REGULARISED, PLAIN, AVERAGE, BIASED = "regularised Nash", "plain Nash", "on average only", "biased limit"
@@ -92,9 +93,14 @@ def measure(entry: Entry, rounds: int) -> list[Found]:
     game, at = cycles(), spaced(rounds)
     seen, average = follow(game, entry.method, entry.parameters, rounds, at)
     target, plain = regularised_nash(game, TAU), nash(game)
+    distances: tuple[Callable[[TabularPolicy], Tensor], ...] = (
+        lambda p: kl_to(p, target),
+        lambda p: kl_to(p, plain),
+        lambda p: gap0(game, p),
+    )
     kl, kl0, gap = (
         torch.stack([of(seen[t]).clamp(min=0) for t in at])  # rounding may leave -1e-17
-        for of in (lambda p: kl_to(p, target), lambda p: kl_to(p, plain), lambda p: gap0(game, p))
+        for of in distances
     )
     moved = (seen[rounds].probs() - seen[rounds // 2].probs()).abs().amax(dim=1)
     left = gap0(game, average)
@@ -144,13 +150,10 @@ def judge(runs: list[Found]) -> Evidence:
 
 
 def panels(runs: list[Found]) -> tuple[Panel, ...]:
-    measures = {
-        title: (axis, values)
-        for title, axis, values in (
-            ("to the regularised Nash policy", "KL(pi*_tau || pi_t), nats", lambda r: r.kl),
-            ("to the plain Nash policy", "plain gap of pi_t", lambda r: r.gap),
-        )
-    }
+    measures: tuple[tuple[str, str, Callable[[Found], tuple[float, ...]]], ...] = (
+        ("to the regularised Nash policy", "KL(pi*_tau || pi_t), nats", lambda r: r.kl),
+        ("to the plain Nash policy", "plain gap of pi_t", lambda r: r.gap),
+    )
     return tuple(
         Panel(
             f"rps: {title}",
@@ -163,7 +166,7 @@ def panels(runs: list[Found]) -> tuple[Panel, ...]:
             ),
             bottom=1e-16,
         )
-        for title, (axis, values) in measures.items()
+        for title, axis, values in measures
     )
 
 

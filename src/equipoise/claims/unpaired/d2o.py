@@ -139,7 +139,8 @@ def _measure(log_probs: Tensor, reference: Tensor, copies: int) -> tuple[Tensor,
     fall = reference[:, BAD] - log_probs[:, BAD]
     moved = (was.exp() * (was - rest)).sum(dim=1)
     entropy = (was.exp() * was).sum(dim=1) - (rest.exp() * rest).sum(dim=1)
-    return tuple(values.view(copies, -1).mean(dim=1) for values in (fall, moved, entropy))  # type: ignore[return-value]
+    fall, moved, entropy = (values.view(copies, -1).mean(dim=1) for values in (fall, moved, entropy))
+    return fall, moved, entropy
 
 
 def _at(fall: Array, values: Array) -> Array:

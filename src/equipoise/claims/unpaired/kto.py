@@ -187,11 +187,10 @@ def train(world: World, thumbs: Labels, objective: Objective, steps: int) -> tup
     for _ in range(steps):
         batch = scores(model.log_probs(theta), {"reference": reference}, prompts, responses, reward=reward)
         if objective.reads.batch_statistic:  # of each data set alone
-            parts = [batch.take(slice(s * count, (s + 1) * count)) for s in range(copies)]
-            batch = replace(
-                batch, batch_statistic=torch.cat([batch_statistic_of(objective, part) for part in parts])
-            )
-            largest = max(largest, float(batch.batch_statistic.max()))
+            parts = [batch.take(torch.arange(s * count, (s + 1) * count)) for s in range(copies)]
+            statistic = torch.cat([batch_statistic_of(objective, part) for part in parts])
+            batch = replace(batch, batch_statistic=statistic)
+            largest = max(largest, float(statistic.max()))
         optimizer.zero_grad()
         reduce.mean(objective(batch).value, total=float(count)).backward()
         optimizer.step()

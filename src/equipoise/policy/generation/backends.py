@@ -49,7 +49,7 @@ def why_not_shared(model: Any) -> str | None:
         return "its attention cannot be exchanged"
     try:
         error, windows = _probe(model, SharedPrefixCache)
-    except Exception as raised:  # a foreign model may raise anything; the padded backend remains
+    except Exception as raised:  # noqa: BLE001 - a foreign model may raise anything; the padded backend remains
         return f"its attention cannot share prompts ({type(raised).__name__}: {raised})"
     # a window longer than the probe would not show in the numbers
     for layer, window in enumerate(windows_of(model)):
@@ -66,7 +66,7 @@ def why_not_cpu_decoder(model: Any) -> str | None:
         return why
     try:
         return _too_large(_probe(model, CpuPrefixCache)[0], model.dtype)
-    except Exception as raised:  # as above
+    except Exception as raised:  # noqa: BLE001 - as above
         return f"{type(raised).__name__}: {raised}"
 
 

@@ -45,7 +45,8 @@ class PrefixKVCache(Cache):
     def write_prompts(self, groups: Sequence[int], prefilled: DynamicCache) -> None:
         """Copy the keys and values of prefilled, right-padded prompts to `groups`."""
         for index, layer in enumerate(prefilled.layers):
-            keys: Tensor = layer.keys  # type: ignore[union-attr, assignment]  # of a layer of attention that was read
+            # transformers types a layer's keys and values as absent, which they are before the first read only
+            keys: Tensor = layer.keys  # type: ignore[union-attr, assignment]
             values: Tensor = layer.values  # type: ignore[union-attr, assignment]
             heads, width = keys.shape[1:3]
             self._allocate(index, heads, keys.shape[3], values)

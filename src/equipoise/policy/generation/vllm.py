@@ -86,7 +86,7 @@ def _completion(output: Any, stops: Sequence[int]) -> Completion:
 
 def _module() -> Any:
     try:
-        import vllm  # type: ignore[import-not-found, unused-ignore]
+        import vllm
     except ImportError as error:
         raise ModelError(INSTALL) from error
     return vllm

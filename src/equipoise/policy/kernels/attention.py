@@ -12,7 +12,7 @@ serves without a mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -84,7 +84,8 @@ def attend(
 def packed_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
     """Differentiable packed attention: q [S, H, D], k and v [S, G, D] with G dividing H -> [S, H, D]."""
     if _by_segments(q, v):
-        return _SegmentAttention.apply(q, k, v, layout, scale).to(v.dtype)
+        apply: Callable[..., Tensor] = _SegmentAttention.apply
+        return apply(q, k, v, layout, scale).to(v.dtype)
     return as_sequences(q, k, v, layout, scale)
 
 

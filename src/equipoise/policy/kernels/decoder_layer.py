@@ -14,7 +14,7 @@ gradient. The last layer computes q, attention and what follows only for the sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,8 +66,8 @@ class LayerWeights(NamedTuple):
 
     def with_tensors(self, values: Sequence[Tensor | None]) -> LayerWeights:
         grouped = zip(self, self.grouped(values), strict=True)
-        parts = (p if p is None else type(p)(*given, *p[len(given) :]) for p, given in grouped)
-        return LayerWeights(*parts)  # type: ignore[arg-type]
+        parts: list[Any] = [p if p is None else type(p)(*given, *p[len(given) :]) for p, given in grouped]
+        return LayerWeights(*parts)
 
     def detached(self) -> LayerWeights:
         return self.with_tensors([t if t is None else t.detach() for t in self.tensors()])
@@ -272,4 +272,5 @@ class DecoderLayers:
         weights = self.weights(layer, compute_dtype)
         plan = LayerPlan(weights.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
-        return _DecoderLayer.apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]
+        apply: Callable[..., Tensor] = _DecoderLayer.apply
+        return apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]

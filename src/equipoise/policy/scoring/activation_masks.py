@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,16 +67,16 @@ def _recorded(policy: CausalPolicy) -> Iterator[dict[str, list[Tensor]]]:
     blocks = _blocks(policy)
     recorded: dict[str, list[Tensor]] = {"mlp": [], "attention": [], "residual": []}
 
-    def keep(kind: str) -> object:
-        def hook(_module: nn.Module, _inputs: object, out: object) -> None:
-            recorded[kind].append(out[0] if isinstance(out, tuple) else out)  # type: ignore[arg-type]
+    def keep(kind: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, out: Any) -> None:
+            recorded[kind].append(out[0] if isinstance(out, tuple) else out)
 
         return hook
 
     parts = [("residual", block) for block in blocks]
     parts += [("mlp", _part(block, MLPS)) for block in blocks]
     parts += [("attention", _part(block, ATTENTIONS)) for block in blocks]
-    handles = [module.register_forward_hook(keep(kind)) for kind, module in parts]  # type: ignore[arg-type]
+    handles = [module.register_forward_hook(keep(kind)) for kind, module in parts]
     try:
         yield recorded
     finally:

@@ -95,6 +95,8 @@ class TableWorld:
             return mixture([*state.past, state.policies[START]])
         if who == UNIFORM:
             return TabularPolicy(torch.zeros_like(self.game.reference))
+        if isinstance(who, Tilted):
+            raise ValueError(f"{who} depends on a row's first response, so it is no policy by itself")
         return state.policies[who]
 
     def sample(self, state: State, rows: Rows, by: Who, count: int, decode: Decode = AS_SET) -> Rows:

@@ -19,9 +19,14 @@ from equipoise.play.rows import Rows
 class Scoring(Protocol):
     """What is asked of a fit: its comparisons, and their scores under the policy as it stands."""
 
-    rows: Rows
-    objective: Objective
-    accelerator: Accelerator
+    @property
+    def rows(self) -> Rows: ...
+
+    @property
+    def objective(self) -> Objective: ...
+
+    @property
+    def accelerator(self) -> Accelerator: ...
 
     def microbatches(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]: ...
 

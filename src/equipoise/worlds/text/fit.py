@@ -201,15 +201,15 @@ class Fit:
         logp = given.logp
         anchors, prob, reward = self.recorded(chosen, columns, logp)
         if not self.objective.reads.tokens:
-            length = given.length.to(logp)
-            shared = {
-                "prob": prob,
-                "reward": reward,
-                "batch_statistic": context,
-                "auxiliary": given.auxiliary,
-            }
             return Scores(
-                logp=logp, anchors=anchors, length=length, response_weight=given.response_weight, **shared
+                logp=logp,
+                anchors=anchors,
+                length=given.length.to(logp),
+                prob=prob,
+                reward=reward,
+                batch_statistic=context,
+                auxiliary=given.auxiliary,
+                response_weight=given.response_weight,
             )
         by_token = reward if reward is not None and reward.ndim == 3 else None
         found = TokenScores(

@@ -25,8 +25,8 @@ def both_roles(rows: Rows, lead: Leads, longest: int) -> Rows:
     longest   tokens of a row, at most.
     """
     groups = [
-        revision_prompt.both_roles(p, *group, lead)
-        for p, group in zip(rows.prompts, rows.responses, strict=True)
+        revision_prompt.both_roles(prompt, won, lost, lead)
+        for prompt, (won, lost) in zip(rows.prompts, rows.responses, strict=True)
     ]
     fits = [
         max(row_length(p.ids, r) for r in group) <= longest

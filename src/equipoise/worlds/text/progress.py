@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Tick = Callable[[int], None]
-
 
 class Progress:
     """One line per phase. On a terminal it is redrawn in place; in a log it is printed now and then.

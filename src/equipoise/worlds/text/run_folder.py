@@ -70,6 +70,8 @@ class RunFolder:
         path = self.journal.stage(state.round, name)
 
         def run() -> None:
+            if path.exists():
+                return
             # sampling shows its own progress, prompt by prompt
             quiet = (
                 nullcontext() if name == "sampling" else self.progress.phase(state.round, name, 1, "stage")
@@ -79,7 +81,7 @@ class RunFolder:
                 if phase:
                     phase.tick()
 
-        self.once(lambda: path.exists() or run())
+        self.once(run)
         return load_rows(path)
 
     def cached(self, name: str, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:

@@ -52,7 +52,12 @@ class Trainer:
         folder, model, policy, journal = self.folder, self.model, self.model.policy, self.folder.journal
         made = journal.checkpoint(state.round, name)
         if made.exists():  # a resumed round had finished this fit
-            folder.once(lambda: self._is_saved(name) and journal.progress.unlink())
+
+            def tidy() -> None:
+                if self._is_saved(name):
+                    journal.progress.unlink()
+
+            folder.once(tidy)
             return made
         model.hold(state.policies[start])
         scoring: Scoring = (

@@ -93,7 +93,12 @@ class TextWorld:
     def begin(self, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
         """Where the run folder says the run stands; its policy is loaded. See `RunFolder.begin`."""
         initial = self.journal.checkpoint(0)
-        self.folder.once(lambda: initial.exists() or checkpoint.save(self.policy, initial))
+
+        def keep() -> None:
+            if not initial.exists():
+                checkpoint.save(self.policy, initial)
+
+        self.folder.once(keep)
         state = self.folder.begin(memory, keep_past=keep_past)
         self.model.hold(state.policies[START])
         return state
