@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-fast check format clean
+.PHONY: demo test test-fast nightly check format clean
 
 demo: $(DONE)
 	$(BIN)/equipoise demo
@@ -12,8 +12,13 @@ demo: $(DONE)
 test: $(DONE)
 	$(BIN)/pytest -n 2 --dist worksteal
 
+# without the tests marked slow: claims as programs, kills and resumes, several processes, every method in text
 test-fast: $(DONE)
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+# all tests, then the objectives with one sign, term or constant changed at a time: some test must fail for each
+nightly: test
+	$(BIN)/python tests/mutation/mutate.py
 
 # Checking never edits; `make format` does.
 check: $(DONE)

@@ -43,6 +43,7 @@ MIXED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name not in ELSEWHERE])
 def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
@@ -51,6 +52,7 @@ def test_quick_scale_ends_as_documented_and_repeats(name):
         assert CLAIMS[name].run("quick") == first
 
 
+@pytest.mark.slow
 def test_quick_coverage_is_not_refuted():
     """Twenty data sets decide little about powers of n, so "holds" is for the full scale; "fails" would be news."""
     evidence = CLAIMS["spac_coverage"].run("quick")

@@ -26,6 +26,7 @@ def judged(
     return judge(rows, order, random, schur).verdict
 
 
+@pytest.mark.slow
 def test_quick_scale_holds():
     evidence = CYCLES.run("quick")
     assert evidence.verdict == "holds", evidence.summary

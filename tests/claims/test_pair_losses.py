@@ -189,6 +189,7 @@ def test_rule_of_the_3d_properties():
     assert three(own=(-3.0, -8.0, 0.01)) == three(own=(-1.0, -4.0, 0.2)) == "mixed"
 
 
+@pytest.mark.slow
 def test_few_steps_show_drop_and_degradation_and_what_flex_dpo_does_about_them():
     """Dispersion off-policy is slower: it is for the full scale."""
     rows = {row[:2]: row[2:] for row in three_d.run("quick").tables[0].rows}

@@ -154,6 +154,7 @@ def test_rule_of_sparse_po():
     assert masks_verdict(given=1.1) == masks_verdict(drift=1.2) == masks_verdict(on=0.5) == "mixed"
 
 
+@pytest.mark.slow
 def test_the_true_mask_saves_most_and_tdpo1_pays_for_chosen_responses_that_drift():
     found = sparse_po.run("quick")
     at = {row[1]: row[2] for row in found.tables[0].rows}
@@ -243,6 +244,7 @@ def test_rule_of_degrees():
     assert degrees_verdict(alone=spo_degree.CHANCE) == degrees_verdict(trained=1.5) == "mixed"
 
 
+@pytest.mark.slow
 def test_four_steps_tell_degrees_apart_and_gain_nothing_yet():
     """The frozen reference's states already tell how much is missing; the policy has hardly moved."""
     found = spo_degree.run("quick")
@@ -252,6 +254,7 @@ def test_four_steps_tell_degrees_apart_and_gain_nothing_yet():
     assert rows[spo_degree.FROZEN][0] < 0.5 < rows[spo_degree.WITHOUT][0]
 
 
+@pytest.mark.slow
 def test_four_steps_of_rationales_gain_nothing_yet():
     found = rationale.run("quick")
     assert found.verdict == "fails"

@@ -79,6 +79,7 @@ def test_rule_of_kto():
     assert card(zero=0.8) == card(weighed=0.8) == card(other_way=0.7) == "mixed"
 
 
+@pytest.mark.slow
 def test_kto_drops_less_than_the_logistic_losses_but_does_not_end_above_them():
     """Documented as failing: what saturation saves where labels are wrong, it lost where they were right."""
     evidence = kto.run("quick")
@@ -158,6 +159,7 @@ def test_rule_of_bco():
     assert mismatch(alike=1e-3) == mismatch(unequal=0.1) == "mixed"
 
 
+@pytest.mark.slow
 def test_matching_undoes_the_mismatch_where_no_ratio_is_cut_and_the_shift_makes_it_worse():
     evidence = bco.run("quick")
     assert evidence.verdict == "mixed"

@@ -15,7 +15,6 @@ from typing import Any
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned import Fitting
 from equipoise.play.capabilities import StepDifferences
-from equipoise.play.decoding import Decode
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.learned_reward import ByLearnedReward
@@ -87,7 +86,7 @@ PLAYERS = [
     Row(example=Written(by=START, samples=2)),
     Row(example=Written(by=Past(), samples=2)),
     Row(example=Written(by=UNIFORM, samples=2), exempt=EXACT_ONLY),
-    Row(example=Written(by=START, samples=3, decode=Decode(temperature=0.5, top_k=2))),
+    Row(example=Written(by=START, samples=3, temperature=0.5, top_k=2)),
     Row(example=Mixed(samples=2, mixture=0.3)),
     Row(example=Several(by=((START, 2), (INITIAL, 1)))),
     Row(example=PerturbedPlayer(samples=1, mu=0.5)),

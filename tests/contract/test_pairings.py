@@ -65,9 +65,9 @@ def form(
         given = [rows.take(np.roll(np.arange(len(rows)), 2)[::-1]) for rows in given]
     seen, formed = watched(world), []
     for state, rows in zip(states, given, strict=True):
-        rows = world.stage(state, "sampling", lambda rows=rows: rows)
+        kept = world.stage(state, "sampling", lambda rows=rows: rows)
         formed.append(
-            world.stage(state, "judging", lambda state=state, rows=rows: pairing.form(seen, state, rows))
+            world.stage(state, "judging", lambda state=state, kept=kept: pairing.form(seen, state, kept))
         )
     return Formed(given, formed, seen.calls, called(seen))
 

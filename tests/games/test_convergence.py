@@ -111,6 +111,7 @@ def ten_random_games() -> PreferenceGame:
     return PreferenceGame(torch.cat([g.preference for g in games]), torch.cat([g.reference for g in games]))
 
 
+@pytest.mark.slow
 def test_extragradient_solves_random_games_where_one_gradient_cycles():
     """Ten responses, beta = tau = 0.01, eta = 0.8: the published setting, half of its rounds.
 
@@ -142,6 +143,7 @@ def test_nash_md_with_a_constant_step_stops_at_a_floor(eta, floor):
     assert torch.allclose(policy, step.best_response(BOTH, mix, TAU).probs(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nash_md_with_falling_steps_is_exact_within_its_theorem():
     """eta_t = 2/(tau (t + 2)): KL_{t+1} <= (1 - eta_t tau) KL_t + 2 eta_t^2 in every step, hence 8/(tau^2 (t + 2))."""
     game = zoo.rps()

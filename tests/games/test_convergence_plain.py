@@ -156,6 +156,7 @@ def test_onpo_reaches_the_nash_policy(eta, rounds, expected):
         assert gap == pytest.approx(value, rel=0.03, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_onpo_is_optimistic_multiplicative_weights_in_one_line():
     """log pi_{t+1} = log pi_t + eta (2 r_t - r_{t-1}) + const, r_0 = 0; its average has a gap of O(1/t)."""
     eta, game = 0.125, RPS
@@ -185,6 +186,7 @@ def test_onpo_is_optimistic_multiplicative_weights_in_one_line():
     )  # 1/eta of them are spent early
 
 
+@pytest.mark.slow
 def test_the_average_gap_times_t_is_bounded_with_optimism_and_grows_without():
     for rounds, largest in ((500, 4.5), (2000, 4.5)):
         assert max(gap_of_average(played("onpo", rounds, eta=0.5))) * rounds < largest

@@ -64,6 +64,7 @@ def test_without_a_chase_two_independent_runs_of_dpo():
     assert same(state.policies[SLOW], in_a_table(dpo(0.5 * 0.25), 8).policies[START])
 
 
+@pytest.mark.slow
 def test_without_a_chase_two_independent_runs_in_text(make_world, policy, tmp_path):
     """The fast one is DPO at the learning rate, the slow one at half of it, moments carried along in both."""
     offline = {"players": Recorded(parts=2), "rounds": 2}

@@ -244,6 +244,7 @@ def test_values_of_an_interrupted_round_are_read_back(make_world, monkeypatch):
     assert np.array_equal(method.update.advantages(world, state, rows, rewards).reward, first.reward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [PPO, RTO])
 def test_a_short_run_on_the_playground(method, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, method.name, method)
