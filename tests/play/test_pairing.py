@@ -184,7 +184,7 @@ def test_in_a_cycle_a_neighbour_may_be_labelled_the_worse_one():
 
 def test_one_response_cannot_be_ranked_or_matched():
     for pairing in (Matches(), Neighbours()):
-        with pytest.raises(ValueError, match="two responses per prompt at least, got 1"):
+        with pytest.raises(ValueError, match="at least two responses per prompt, got 1"):
             pairing.check(1)
 
 

@@ -231,7 +231,7 @@ def test_infinite_gradient_stops_before_the_weights_are_touched(policy, pairs):
 
 
 def test_wrong_number_of_responses(policy, pairs):
-    with pytest.raises(TrainingError, match="Spac reads 3 responses per prompt, the comparisons hold 2"):
+    with pytest.raises(TrainingError, match="Spac reads 3 responses per prompt, the comparisons have 2"):
         fit_of(policy, pairs, objective=Spac())
 
 

@@ -1,4 +1,4 @@
-"""Players that sample: the policy, a mixture, or several policies."""
+"""Sampled responses: from the policy, a mixture, or several policies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.play.world import World
 class Written(Players):
     """`samples` responses per prompt, all sampled from one policy.
 
-    decode   temperature and truncation that belong to the method; unset ones are the run's `sampling` settings.
+    decode   temperature and truncation fixed by the method; unset ones come from the run's `sampling` settings.
     """
 
     by: Who
@@ -68,7 +68,7 @@ class Mixed(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Several(Players):
-    """Some responses by each of several policies, in this order: {START: 1, INITIAL: 1} is one by each."""
+    """Responses by several policies, in order: ((START, 1), (INITIAL, 1)) is one by each."""
 
     by: tuple[tuple[Who, int], ...]
 
