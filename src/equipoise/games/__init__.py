@@ -1,4 +1,4 @@
-"""Exact finite preference games: every response can be enumerated, so gaps and equilibria are exact."""
+"""Exact finite preference games: responses are enumerated, so gaps and equilibria are exact."""
 
 from equipoise.games import zoo
 from equipoise.games.expectation import Comparisons, enumerate_data, enumerate_pairs, pairs, scores, triples
