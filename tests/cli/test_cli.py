@@ -222,7 +222,10 @@ def test_methods_are_filtered_and_an_unknown_one_gives_the_nearest(capsys):
     assert {method["name"] for method in json.loads(out)} >= {"zpg", "zbcpg"}
     assert all(m["need"] == "online" and m["reference_free"] for m in json.loads(out))
     code, _, err = run(capsys, "methods", "--need", "pear")
-    assert code == 2 and "known: pairs, unary, lists, scores, online" in err
+    assert code == 2 and "known: pairs, unpaired, lists, scores, online" in err
+    _, former, _ = run(capsys, "methods", "--need", "unary", "--json")
+    _, out, _ = run(capsys, "methods", "--need", "unpaired", "--json")
+    assert json.loads(former) == json.loads(out) and "kto" in out
     code, _, err = run(capsys, "methods", "inpoo")
     assert code == 2 and "did you mean 'inpo'?" in err
 

@@ -1,4 +1,4 @@
-"""AOT (2406.05882): margins meet the reference's, or thumbs up meet thumbs down, rank by rank over the batch."""
+"""AOT (2406.05882): quantiles of margins against the reference's, or of desirable against undesirable."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""BCO (2404.04656): a classifier of thumbs whose logit is the shifted implicit reward; prompts may be matched."""
+"""BCO (2404.04656): a classifier of unpaired labels, its logit the shifted implicit reward; prompt matching."""
 
 from dataclasses import replace
 
@@ -30,5 +30,5 @@ BCO_UDM = replace(
     name="bco_udm",
     title="BCO with underlying-distribution matching",
     pairing=MatchedPrompts(),
-    notes="For thumbs down that come from other prompts than thumbs up: the weights undo the difference.",
+    notes="For undesirable responses to other prompts than the desirable ones: importance weights correct the shift.",
 )

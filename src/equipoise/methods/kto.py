@@ -1,4 +1,4 @@
-"""KTO (2402.01306) and APO-zero-unpaired (2408.06266): recorded thumbs, each response against a reference point."""
+"""KTO (2402.01306) and APO-zero-unpaired (2408.06266): unpaired responses against a KL reference point."""
 
 from dataclasses import replace
 
