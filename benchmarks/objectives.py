@@ -38,7 +38,7 @@ LEAK = 0.02  # mass outside the grammar from which a run counts as one that leak
 DATA = {
     "pairs": "Recorded pairs",
     "lists": "Ranked lists",
-    "unary": "Single responses with a thumb up or down",
+    "unpaired": "Unpaired responses, desirable or undesirable",
 }
 
 

@@ -48,7 +48,7 @@ def test_hypo_without_kl_is_dpo(group):
 
 
 def test_hypo_needs_a_sample_of_its_own(group):
-    with pytest.raises(ValueError, match="one sample of the policy or more"):
+    with pytest.raises(ValueError, match="at least one sample of the policy"):
         Hypo()(group([1.0, 2.0], None, "reference"))
 
 

@@ -48,7 +48,7 @@ def test_statistics_of_a_group_by_hand():
 
 @pytest.mark.parametrize("statistic", [pair_squares, leave_one_out])
 def test_a_group_of_one_is_refused(statistic):
-    with pytest.raises(ValueError, match="two responses or more"):
+    with pytest.raises(ValueError, match="at least two responses"):
         statistic(torch.ones(3, 1))
 
 

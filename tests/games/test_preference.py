@@ -27,7 +27,7 @@ def policies(size: int, seed: int, prompts: int = 1) -> TabularPolicy:
             r"preference\[0\]\[0\]\[1\] \(yes against no\) and its opposite sum to 1.1",
         ),
         ([[0.5, 1.2], [-0.2, 0.5]], r"preference\[0\]\[0\]\[1\] .*1.2; a probability"),
-        ([[0.4, 0.5], [0.5, 0.5]], r"\(yes against yes\) is 0.4; a response ties with itself"),
+        ([[0.4, 0.5], [0.5, 0.5]], r"\(yes against yes\) is 0.4; the diagonal must be 1/2"),
         ([[0.5, float("nan")], [0.5, 0.5]], r"preference\[0, 1\] is not a finite number"),
         ([[0.5, 0.5]], r"must be \[prompts, actions, actions\]"),
         ([[0.5, 0.5], [0.5]], "not a rectangular table"),
@@ -57,7 +57,7 @@ def test_defaults_are_uniform_and_float64():
 
 
 def test_a_policy_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"policy is \(1, 2\), the game \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"policy has shape \(1, 2\), the game \(1, 3\)"):
         zoo.rps().win(TabularPolicy.from_probs([0.5, 0.5]))
 
 
@@ -92,7 +92,7 @@ def test_policy_tables():
     "bad", [[[float("nan"), 0.0]], [[-float("inf"), -float("inf")]], [[float("inf"), 0.0]]]
 )
 def test_unusable_logits_are_refused(bad):
-    with pytest.raises(ValueError, match="prompt 0 are not usable"):
+    with pytest.raises(ValueError, match="prompt 0 are NaN"):
         TabularPolicy(torch.tensor(bad, dtype=torch.float64))
 
 
@@ -119,7 +119,7 @@ def test_games_survive_a_file(tmp_path):
         ('{"preference": [[0.5, 0.6], [0.5, 0.5]]}', r"game.json: preference\[0\]\[0\]\[1\]"),
         ('{"preference": [[0.5]], "refrence": [1]}', "did you mean 'reference'"),
         ('{"payoff": [[0, 3], [-3, 0]]}', r"game.json: \|payoff\| reaches 3"),
-        ('{"names": ["a"]}', "either 'preference'"),
+        ('{"names": ["a"]}', "exactly one of 'preference'"),
         ('{"preference": ', "game.json: Expecting value"),
         ("[1, 2]", "expected an object"),
     ],
@@ -135,7 +135,7 @@ def test_other_bad_files(tmp_path):
     np.savez(tmp_path / "pickled.npz", preference=np.array([[object()]], dtype=object))
     with pytest.raises(ValueError, match=r"pickled\.npz: .*allow_pickle=False"):
         load_game(tmp_path / "pickled.npz")
-    with pytest.raises(ValueError, match=r"unknown kind of file '\.csv'"):
+    with pytest.raises(ValueError, match=r"unknown file type '\.csv'"):
         load_game(tmp_path / "game.csv")
     with pytest.raises(ValueError, match="No such file"):
         load_game(tmp_path / "missing.json")

@@ -151,7 +151,7 @@ def test_a_complete_tensor_is_a_game_of_prompts(shared_data):
 
 
 def test_tables_of_an_archive_are_named(shared_data):
-    with pytest.raises(ValueError, match=r"holds several tables.*atari_agent57_table, atari_muesli_table11"):
+    with pytest.raises(ValueError, match=r"has several tables.*atari_agent57_table, atari_muesli_table11"):
         load_verdicts(shared_data / "games" / "atari_agents.npz")
     muesli = load_verdicts(shared_data / "games" / "atari_agents.npz", "atari_muesli_table11")
     assert muesli.names[0] == ("random", "human", "muzero", "muesli") and len(muesli.prompt_names) == 57

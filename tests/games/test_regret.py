@@ -282,7 +282,7 @@ def test_regret_by_hand():
     assert plays[0, :, 0].tolist() == [1, 0, 1, 0]  # pays 1/2, 1, 1; the best action pays 1
     assert rg.external_regret(losses, plays)[0].tolist() == [0.5, 1.0, 1.5]
     assert rg.dynamic_regret(losses, plays)[0].tolist() == [0.5, 1.5, 2.5]
-    with pytest.raises(ValueError, match="do not answer"):
+    with pytest.raises(ValueError, match="do not match losses"):
         rg.external_regret(losses, plays[:, :2])
 
 

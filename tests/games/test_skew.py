@@ -237,9 +237,9 @@ def test_a_ridge_keeps_certain_labels_finite():
 
 def test_impossible_requests_are_refused(monkeypatch):
     wins = zoo.brps().preference[0]
-    with pytest.raises(ValueError, match="needs a plane"):
+    with pytest.raises(ValueError, match="planes must be at least 1"):
         fit_general_preference(wins, 0)
     with pytest.raises(ValueError, match="temperature"):
         fit_general_preference(wins, 1, temperature=0.0)
-    with pytest.raises(NotConverged, match="give a ridge"):
+    with pytest.raises(NotConverged, match="set ridge > 0"):
         fit_general_preference(zoo.random(6, 4).preference[0], 1, tolerance=1e-30)

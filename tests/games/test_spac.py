@@ -69,7 +69,7 @@ def test_special_saddle_points():
     data = some_pairs(4, 1)
     assert torch.allclose(spac_saddle(data.winner, data.loser, 1.0).probs(), data.winner)
     assert torch.allclose(spac_saddle(data.winner, data.loser, 0.0).probs(), data.mu)
-    with pytest.raises(ValueError, match="out of the simplex"):
+    with pytest.raises(ValueError, match="outside the simplex"):
         spac_saddle(data.winner, data.loser, 50.0)
 
 

@@ -207,5 +207,5 @@ def test_tables_and_what_is_refused():
         Roles.of(BRPS, np.eye(3))
     with pytest.raises(ValueError, match="rows sum to"):
         Roles.of(BRPS, np.full((3, 3), 0.5))
-    with pytest.raises(ValueError, match="do not divide"):
+    with pytest.raises(ValueError, match="contexts must divide the number of columns"):
         minimise(Srpo(), *some_pairs(BRPS, 0), start=reference.table(), anchors={}, contexts=5)

@@ -122,7 +122,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="15"):
         TokenPolicy.from_sequences(TREE, TabularPolicy.from_probs([0.5, 0.5]))
     policy, other = policy_of(TREE, 0), policy_of(TokenTree(words=("x", "y"), length=2), 0)
-    with pytest.raises(ValueError, match="different trees"):
+    with pytest.raises(ValueError, match="on the same tree"):
         policy.token_geometric(other, 0.5)
     with pytest.raises(ValueError, match="weight must"):
         policy.token_geometric(policy, 1.5)
@@ -132,7 +132,7 @@ def test_refusals():
         soft_optimum(policy, torch.full((2, 7, 3), float("inf")), beta=1.0)
     with pytest.raises(ValueError, match="reward must"):
         terminal_reward(TREE, torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="different trees"):
+    with pytest.raises(ValueError, match="on the same tree"):
         rto_reward(policy, other, beta=1.0, clip=None)
     with pytest.raises(ValueError, match="clip positive"):
         rto_reward(policy, policy, beta=1.0, clip=0.0)

@@ -68,7 +68,7 @@ def test_a_cold_sampler_takes_the_best_and_a_hot_one_the_first():
 
 
 def test_more_samples_than_candidates_would_never_end_and_are_refused():
-    with pytest.raises(ValueError, match="5 of 4 candidates cannot be accepted"):
+    with pytest.raises(ValueError, match="cannot accept 5 of 4 candidates"):
         accept(np.zeros((1, 4)), 5, 1.0, constant(0.0))
     with pytest.raises(ValueError, match="9 of 8 candidates"):
         Rejected(samples=9, candidates=8)

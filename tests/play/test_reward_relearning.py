@@ -124,7 +124,7 @@ def test_parameters_of_one_name_are_one():
     assert (method.pairing.every, method.update.every, method.pairing.confidence) == (7, 7, 0.8)
     with pytest.raises(ValueError, match="own >= 2 samples, got 50 and 1"):
         RLP_UML.with_parameters({"own": 1})
-    assert "begun again from the initial policy every 50 rounds" in Restarted().describe()
+    assert "restarted from the initial policy every 50 rounds" in Restarted().describe()
 
 
 def test_text_keeps_its_reward_with_the_run(make_world):

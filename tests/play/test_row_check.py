@@ -30,15 +30,15 @@ WEIGHTS = {"utility": np.ones((3, 2, 4)), "divergence": np.ones((3, 2, 4))}
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("spac", rows(2), "Spac reads 3 responses per prompt, the comparisons hold 2"),
-        ("dpo", rows(3), "reads 2 responses per prompt, the comparisons hold 3"),
-        ("rloo", rows(1), "Rloo reads 2 or more responses per prompt, the comparisons hold 1"),
-        ("rloo", rows(2), "Rloo reads rewards; the pairing gave none"),
-        ("bco", rows(1), "Bco reads labels of single responses; the pairing gave none"),
-        ("ipo", rows(2, reward=REWARDS), "Ipo reads the label of a pair; the pairing gave rewards only"),
+        ("spac", rows(2), "Spac reads 3 responses per prompt, the comparisons have 2"),
+        ("dpo", rows(3), "reads 2 responses per prompt, the comparisons have 3"),
+        ("rloo", rows(1), "Rloo reads 2 or more responses per prompt, the comparisons have 1"),
+        ("rloo", rows(2), "Rloo reads rewards, and the pairing gives none"),
+        ("bco", rows(1), "Bco reads labels of single responses, and the pairing gives none"),
+        ("ipo", rows(2, reward=REWARDS), "Ipo reads pair labels, and the pairing gives rewards only"),
         ("sparse_po", rows(2), "nothing supplies: divergence, utility; use the update TokenWeighted"),
-        ("sparse_po", rows(2, token_weights=WEIGHTS), "reads reference from models that must be in memory"),
-        ("spo_degree", rows(8), "reads degree from models that must be in memory"),
+        ("sparse_po", rows(2, token_weights=WEIGHTS), "reads reference from models kept in memory"),
+        ("spo_degree", rows(8), "reads degree from models kept in memory"),
     ],
 )
 def test_what_is_missing_is_named(name: str, given: Rows, message: str):

@@ -33,7 +33,7 @@ def make(n=3, k=2, prob=None):
 )
 def test_rows_that_do_not_fit_are_refused(change):
     fields = vars(make()) | change
-    with pytest.raises(ValueError, match=r"do not fit|expected"):
+    with pytest.raises(ValueError, match=r"do not match|expected"):
         Rows(**fields)
 
 

@@ -128,9 +128,9 @@ def test_head_tokens_cancel_in_the_margin(make_world):
 
 
 def test_players_refuse_what_makes_no_sense():
-    with pytest.raises(ValueError, match="longest must be at least one token, got 0"):
+    with pytest.raises(ValueError, match="longest must be at least 1 token, got 0"):
         Segments(longest=0)
-    with pytest.raises(ValueError, match="one segment is sampled again per response, got 2"):
+    with pytest.raises(ValueError, match="one segment is resampled per response; got 2"):
         Segments().writing(2)
     with pytest.raises(ValueError, match="size must be at least 1"):
         Buffered(size=0)

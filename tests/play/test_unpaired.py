@@ -1,4 +1,4 @@
-"""Recorded thumbs: pairs taken apart, unrelated responses, weights, and the same methods on a table."""
+"""Unpaired feedback: pairs split into responses, mismatched responses, weights, and the same methods on a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_pair_taken_apart_is_two_responses_with_its_soft_label(make_world, pai
 
 def test_what_becomes_of_the_rows_is_said_with_counts(pairs):
     assert UnpairedResponses().account(pairs) == (
-        "8 pairs taken apart: 16 responses to learn from, 9 desirable and 7 undesirable"
+        "8 pairs split: 16 responses to learn from, 9 desirable and 7 undesirable"
     )
     single = pairs.alone().take(np.arange(3))
     assert UnpairedResponses().account(single) == "3 responses to learn from, 3 desirable and 0 undesirable"

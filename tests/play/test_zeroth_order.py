@@ -90,7 +90,7 @@ def test_directions_are_unit_and_isotropic():
         np.testing.assert_allclose(np.linalg.norm(v, axis=1), 1)
         np.testing.assert_allclose(v.T @ v / len(v), np.eye(6) / 6, atol=0.02)
         assert not block or set((v != 0).sum(axis=1)) == {block}
-    with pytest.raises(ValueError, match="a block of 7 coordinates does not fit into 6"):
+    with pytest.raises(ValueError, match="block must be at most the number of parameters, 6; got 7"):
         unit_direction(draw, 6, 7)
 
 

@@ -161,4 +161,4 @@ def test_the_command(capsys, tmp_path, verdicts):
     code, _, err = run(verdicts, "--part", "z")
     assert code == 2 and "no part 'z'" in err
     code, _, err = run("rps", "--bootstrap", "10")
-    assert code == 2 and "needs two prompts" in err
+    assert code == 2 and "needs at least two prompts" in err

@@ -19,13 +19,13 @@ from equipoise.run.materials import method_of
         ({"epoch": 1}, r"unknown setting 'epoch'; did you mean 'train.epochs'"),
         ({"betta": 1}, r"did you mean 'objective.beta'"),
         ({"xyzzy": 1}, r"unknown setting 'xyzzy'$"),
-        ({"path": "x"}, r"'path' is ambiguous: model.path, data.path"),
+        ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
         ({"epochs": 0}, r"train.epochs: Input should be greater than 0 \(got 0\)"),
         ({"rounds": 2.5}, r"play.rounds: .*integer"),
         ({"precision": "fp16"}, r"model.precision: .*'fp32' or 'bf16'"),
         ({"beta": -1}, r"objective: beta must be a positive number, got -1\.0"),
         ({"beta": "much"}, r"objective: beta must be a number, got 'much'"),
-        ({"method": "inpo"}, r"these are settings of 'inpo', not of 'dpo'"),
+        ({"method": "inpo"}, r"the configuration is for method 'inpo', not for 'dpo'"),
     ],
 )
 def test_wrong_settings_say_what_is_right(settings, says):
@@ -63,7 +63,7 @@ def test_values_are_parsed(text, value):
 
 @pytest.mark.parametrize("item", ["lr", "=3", ""])
 def test_a_setting_has_a_name_and_a_value(item):
-    with pytest.raises(ConfigError, match="written name=value"):
+    with pytest.raises(ConfigError, match="form name=value"):
         parse_settings([item])
 
 

@@ -55,7 +55,7 @@ def test_pages_by_hand_are_there():
 
 def test_a_method_without_exact_games_says_why():
     text = page(get("ipo_mean"))
-    assert "equipoise play" not in text and "not played on exact games: this objective reads mean" in text
+    assert "equipoise play" not in text and "Exact games refuse it: this objective reads mean" in text
 
 
 def test_writing_removes_pages_of_methods_that_are_no_more(tmp_path, current, monkeypatch):

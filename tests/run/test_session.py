@@ -75,7 +75,7 @@ def test_finished_run_returns_with_the_same_figures(finished, pairs, monkeypatch
 
 
 def test_other_settings_are_refused_with_the_difference(finished, pairs):
-    with pytest.raises(ConfigError, match=r"(?s)holds a run with other settings:\n  seed: 0 -> 1\n"):
+    with pytest.raises(ConfigError, match=r"(?s)has a run with other settings:\n  seed: 0 -> 1\n"):
         play(finished.folder, pairs, seed=1)
     with pytest.raises(ConfigError, match=r"objective\.beta: 0\.1 -> 0\.2"):
         play(finished.folder, pairs, settings={"beta": 0.2})
@@ -128,15 +128,15 @@ ROW = {"prompt": LanguageGame().prompts[0], "chosen": "Gladly", "rejected": "tea
             [json.dumps(ROW)],
             {"method": "inpo"},
             ConfigError,
-            "inpo asks which response is better: give --oracle",
+            "inpo needs an oracle that compares two responses; give --oracle",
         ),
         ([json.dumps(ROW)], {"oracle": "no_such_module:f"}, OracleError, "cannot import 'no_such_module'"),
-        ([json.dumps(ROW)], {"data": None}, ConfigError, "learns from preference pairs: give --data"),
+        ([json.dumps(ROW)], {"data": None}, ConfigError, "trains on preference pairs; give --data"),
         (
             [json.dumps({"prompt": f"p{i}"}) for i in range(3)],
             {},
             ConfigError,
-            "needs preference pairs; the data hold",
+            "needs preference pairs; the data contain",
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_odpo_reads_margins_of_pairs_and_of_lists(tmp_path):
     made = gathered(tmp_path, lists, "odpo").pairs
     assert set(map(tuple, made.reward.tolist())) == {(0.75, 0.0)} and made.responses[0, 0].text == " b"
     assert gathered(tmp_path, lists, "dpo").pairs.reward is None
-    with pytest.raises(DataError, match="no pair says how much better"):
+    with pytest.raises(DataError, match="no pair has a margin above 0"):
         gathered(tmp_path, [row for row in rows if "margin" not in row], "odpo")
 
 

@@ -89,7 +89,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(policy, pairs, monkeypatch,
     for _ in range(2):
         fit.step()
     assert max(float((whole[n] - p.detach()).abs().max()) for n, p in policy.parameters()) < 1e-9
-    assert "out of memory: going on with" in caplog.text
+    assert "out of memory: retrying with" in caplog.text
     assert max(sizes) > policy.token_budget / 2  # no smaller than needed
     monkeypatch.setattr(
         type(policy.scorer), "forward", lambda *_: exec("raise RuntimeError('out of memory')")
@@ -231,7 +231,7 @@ def test_infinite_gradient_stops_before_the_weights_are_touched(policy, pairs):
 
 
 def test_wrong_number_of_responses(policy, pairs):
-    with pytest.raises(TrainingError, match="Spac reads 3 responses per prompt, the comparisons hold 2"):
+    with pytest.raises(TrainingError, match="Spac reads 3 responses per prompt, the comparisons have 2"):
         fit_of(policy, pairs, objective=Spac())
 
 

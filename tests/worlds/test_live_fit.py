@@ -183,9 +183,9 @@ def test_a_resumed_fit_is_the_same_to_the_bit_with_its_network(policy, pairs, tm
 
 def test_what_is_read_must_be_there(policy, pairs):
     about = (pairs, tokens_of(policy, pairs), STEPS, Accelerator(cpu=True), order)
-    with pytest.raises(TrainingError, match="Tdpo reads reference from models that must be in memory"):
+    with pytest.raises(TrainingError, match="Tdpo reads reference from models kept in memory"):
         Fit(PolicyScoring(policy, Tdpo1()), *about)
-    with pytest.raises(TrainingError, match="SparsePo reads weights of tokens that nothing supplies"):
+    with pytest.raises(TrainingError, match="SparsePo reads token weights that nothing supplies"):
         Fit(LiveScoring(policy, SparsePo(), frozen={}), *about)
     with pytest.raises(TrainingError, match="Wpo weighs responses"):
         LiveScoring(policy, Wpo(), frozen={})
@@ -210,9 +210,9 @@ def test_a_round_of_every_method_on_text(make_world, name: str, steps: int):
 @pytest.mark.parametrize(
     "name, reason",
     [
-        ("tdpo1", "a reference or an auxiliary head in memory"),
-        ("sparse_po", "a reference or an auxiliary head in memory"),
-        ("mapo", "a reference or an auxiliary head in memory"),
+        ("tdpo1", "live references and auxiliary heads during training"),
+        ("sparse_po", "live references and auxiliary heads during training"),
+        ("mapo", "live references and auxiliary heads during training"),
     ],
 )
 def test_a_finite_game_says_why_it_is_not_played(name: str, reason: str):

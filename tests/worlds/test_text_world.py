@@ -134,8 +134,8 @@ def test_a_round_without_comparisons_says_so(make_world):
 @pytest.mark.parametrize(
     ("missing", "act", "says"),
     [
-        ({"pool": ()}, lambda w, s: w.prompts(s), "needs prompts; none are given"),
-        ({"pairs": None}, lambda w, s: w.recorded(s), "recorded responses; none are given"),
+        ({"pool": ()}, lambda w, s: w.prompts(s), "needs prompts; give --data"),
+        ({"pairs": None}, lambda w, s: w.recorded(s), "recorded responses; give --data"),
         ({"oracle": None}, lambda w, s: w.compare(w.prompts(s), None, None), "needs an oracle"),
     ],
 )

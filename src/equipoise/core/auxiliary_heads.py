@@ -20,11 +20,11 @@ HeadInput = Literal["layers", "means"]
 
 @runtime_checkable
 class AuxiliaryHead(Protocol):
-    """Recipe of an auxiliary head.
+    """Specification of an auxiliary head.
 
-    input          "layers": the states of all L layers of a frozen model at the positions that predict the N tokens,
-                   [L, N, D]; each output is one number per token. "means": the policy's last hidden states, averaged
-                   over each of R responses, [R, D]; each output is one number per response.
+    input          "layers": hidden states of all L layers of a frozen model at the positions that predict the N tokens,
+                   [L, N, D]; one output per token. "means": the policy's last hidden states, averaged
+                   over each of R responses, [R, D]; one output per response.
     outputs        names of its outputs: token weights, or those that `Scores.auxiliary_output` reads.
     weight_decay   of its parameter group in AdamW.
     """
@@ -49,15 +49,15 @@ class SparseMasks:
 
         m_k = relu( sum_l c_l relu( a_l . LayerNorm(h_lk) + b_l ) )
 
-    h_lk   state of the frozen reference in layer l, from which token k is predicted.
+    h_lk   hidden state of the frozen reference in layer l that predicts token k.
 
-    Every mask begins at 1 (a = 0, b = 1, c = 1/L), where the loss is TDPO1's; the ReLUs make exact zeros as it is
-    trained. With a random start a token whose sums are negative would stay 0 without gradient for good; with few layers
-    that is most tokens. The authors' dropout of 0.1 is left out: log-probs here are
-    deterministic, so that a resumed run repeats them.
+    Every mask is initialised to 1 (a = 0, b = 1, c = 1/L), where the loss is TDPO1's; the ReLUs produce exact zeros
+    during training. With random initialisation a token with negative sums would stay 0 without gradient (a dead ReLU);
+    with few layers that is most tokens. The authors' dropout of 0.1 is omitted: log-probs here are deterministic, so
+    that a resumed run repeats them.
 
-    Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code; where the mask begins, and
-    that a_l is a layer's own while LayerNorm is shared, are DERIVED.
+    Source: Christopoulou et al. 2024 (2410.05102), checked against the authors' code; the initialisation, and
+    that a_l is per layer while LayerNorm is shared, are DERIVED.
     """
 
     common: bool = True
@@ -96,11 +96,11 @@ class _Mask(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class DegreeHeads:
-    """SPO's classifier: which share of its key phrases a text lacks; a linear head for chosen, one for rejected texts.
+    """Degradation classifier (SPO): predicts how much was removed; a linear head for chosen, one for rejected texts.
 
-    degrees   classes: whole, and degrees - 1 steps of removal.
+    degrees   classes: intact, and degrees - 1 steps of removal.
 
-    It says log q(d|y) of each text's own degree, for the columns of `WithDegrees`. Source: a choice of this library
+    Outputs log q(d|y) of each text's true degree, for the columns of `WithDegrees`. Source: a choice of this library
     (DERIVED); Li et al. 2024 (2409.17791) published no code.
     """
 
@@ -120,7 +120,7 @@ class DegreeNetwork(nn.Module):
         self.degrees = degrees
 
     def forward(self, means: Float[Tensor, "R D"]) -> Mapping[str, Float[Tensor, R]]:
-        """The rows are the 2 `degrees` texts of one pair after another."""
+        """Rows are consecutive groups of the 2 `degrees` texts of a pair."""
         side, degree = (torch.tensor(x, device=means.device) for x in columns_of(self.degrees))
         texts = means.unflatten(0, (-1, 2 * self.degrees))
         logits = torch.stack([head(texts) for head in self.heads], dim=2)  # [B, texts, side, degrees]
@@ -129,13 +129,13 @@ class DegreeNetwork(nn.Module):
 
 
 def columns_of(degrees: int) -> tuple[list[int], list[int]]:
-    """(side, degree) of each column: chosen and rejected whole, then chosen with less and less, then rejected."""
+    """(side, degree) of each column: chosen and rejected intact, then chosen progressively degraded, then rejected."""
     steps = list(range(1, degrees))
     return [0, 1, *[0] * len(steps), *[1] * len(steps)], [0, 0, *steps, *steps]
 
 
 def build_head(head: AuxiliaryHead, width: int, layers: int, seed: int) -> nn.Module:
-    """A new module of the recipe, the same for the same seed."""
+    """A new module of the specification, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return head.build(width, layers)

@@ -20,8 +20,8 @@ def product(a: Tensor, b: Tensor, wide: torch.dtype, onto: Tensor | None = None)
     return it."""
     half = torch.float16 if torch.float16 in (a.dtype, b.dtype) else torch.bfloat16
     if a.is_cuda and wide == torch.float32 and half in (a.dtype, b.dtype):
-        found = torch.mm(a.to(half), b.to(half), out_dtype=wide)
-        return found if onto is None else onto.add_(found)
+        result = torch.mm(a.to(half), b.to(half), out_dtype=wide)
+        return result if onto is None else onto.add_(result)
     a, b = a.to(wide), b.to(wide)
     return a @ b if onto is None else onto.addmm_(a, b)
 

@@ -29,8 +29,8 @@ class Generator:
 
     perspective   (log p, log q) -> q f(p/q) for p, q > 0.
     slope         log u -> f'(u): the reward, over beta, that makes u = p/q optimal (f-DPO). Exponents are cut at 80.
-    at_zero       f(0): what mass of q outside the support of p costs, per unit.
-    at_infinity   lim f(u)/u: what mass of p outside the support of q costs, per unit.
+    at_zero       f(0): cost per unit of mass of q outside the support of p.
+    at_infinity   lim f(u)/u: cost per unit of mass of p outside the support of q.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Generator:
 
 
 def f_divergence(log_p: LogProbs, log_q: LogProbs, f: Generator) -> Real:
-    """D_f(p || q) = sum_a q(a) f(p(a)/q(a)), the convention in which q is the reference.
+    """f-divergence D_f(p || q) = sum_a q(a) f(p(a)/q(a)), in the convention with q as the reference.
 
     log_p, log_q   [..., A] log-probs of the policy and of the reference.
 
-    Where q(a) = 0 the term is p(a) lim f(u)/u, and 0 where both vanish; +inf if mass is missing that f does
-    not forgive. D_f >= 0, with equality iff p = q.
+    Where q(a) = 0 the term is p(a) lim f(u)/u, and 0 where both vanish; +inf if mass is missing at an
+    infinite cost. D_f >= 0, with equality iff p = q.
     """
     in_p, in_q = log_p > -inf, log_q > -inf
     # masked entries are replaced before the arithmetic, so that no gradient is 0 * inf
@@ -67,7 +67,7 @@ def _missing(log_mass: Tensor, where: Tensor, price: float) -> Tensor:
 
 
 def kl(log_p: LogProbs, log_q: LogProbs) -> Real:
-    """KL(p || q) = sum_a p(a) (log p(a) - log q(a)), in nats.
+    """Kullback-Leibler divergence KL(p || q) = sum_a p(a) (log p(a) - log q(a)), in nats.
 
     0 log 0 = 0; +inf where p has mass outside the support of q. Case REVERSE_KL of `f_divergence`.
     """
@@ -118,7 +118,7 @@ TOTAL_VARIATION = Generator(
 
 
 def alpha(a: float) -> Generator:
-    """f(u) = (u^(1-a) - (1-a) u - a) / (a (a-1)), 0 < a < 1: reverse KL as a -> 0, forward KL as a -> 1.
+    """Alpha: f(u) = (u^(1-a) - (1-a) u - a) / (a (a-1)), 0 < a < 1; reverse KL as a -> 0, forward KL as a -> 1.
 
     The parameter is that of f-DPO (2309.16240); some libraries store 1 - a. Raises ValueError outside (0, 1).
     """
@@ -145,16 +145,16 @@ def estimate(logp: Real, logp_ref: Real, kind: Estimator) -> Real:
         k3 = e^(-a) - 1 + a unbiased (E_pi e^(-a) = 1 if pi covers pi_ref), >= 0, 0 iff a = 0; its variance is
                             finite only if the tail of pi_ref/pi is light
 
-    logp, logp_ref   any shape: a token's or a whole response's, in nats.
+    logp, logp_ref   any shape, per token or per response, in nats.
 
-    As LOSSES, differentiated through logp with the samples held fixed, they do something else:
+    As LOSSES, differentiated through logp with the samples held fixed, they have other gradients:
 
         E grad k1 = 0                            pure noise: the score has mean zero
         E grad k2 = grad KL(pi || pi_ref)        the divergence that k1 and k3 estimate
         E grad k3 = grad KL(pi_ref || pi)        the FORWARD KL, since grad k3 = (1 - e^(-a)) grad log pi
 
-    k1 inside a score-function reward gives the right gradient too. Off-policy samples give none of this.
-    Raises ValueError for another kind.
+    k1 inside a score-function reward gives the right gradient too. None of this holds for off-policy samples.
+    Raises ValueError for an unknown kind.
 
     Source: Schulman's note on approximating KL (2020), RECALLED; both tables DERIVED, checked by enumeration.
     """

@@ -1,8 +1,8 @@
 """Hidden states to token and response log-probs: the sole owner of shift, mask, sum, chunking.
 
 The logits of N scored tokens over V words are the largest tensor of a training step. Tiles of token_chunk x
-vocab_chunk are formed and reduced (`core.chunked_softmax`); only where all of them together are small are they kept
-for the backward, else they are formed again there.
+vocab_chunk are formed and reduced (`core.chunked_softmax`); if they are small in
+total they are kept for the backward, else recomputed there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PerWord: TypeAlias = Float[Tensor, "V"]
 
 
 class TokenPositions(NamedTuple):
-    """Where the N scored tokens of a batch of rows [R, T] are; entries are in row-major order.
+    """Positions of the N scored tokens in a batch of rows [R, T], in row-major order.
 
     row        [N] the row of the token.
     predictor  [N] the position whose hidden state predicts it.
@@ -50,12 +50,12 @@ class ResponseLogps(NamedTuple):
 def scored_positions(
     scored: Bool[Tensor, "R T"], previous: Int[Tensor, "R T"] | None = None
 ) -> TokenPositions:
-    """The shift, in one place: a token is predicted from the hidden state of the token before it.
+    """The next-token shift: a token is predicted from the hidden state of the token before it.
 
     scored     [R, T] True on the tokens that are scored: the response with its end-of-sequence token.
     previous   [R, T] position in the row of the token that precedes each token in its own sequence, -1 where
-               a sequence starts. None means t - 1: one sequence per row, or sequences laid end to end.
-               Responses that share a prompt in one row all name the last token of that prompt.
+               a sequence starts. None means t - 1: one sequence per row, or sequences packed end to end.
+               Responses that share a prompt in one row all refer to the last token of that prompt.
 
     Raises ValueError if a row has no scored token, or a scored token starts its sequence.
     """
@@ -85,7 +85,7 @@ def token_logps(
     vocab_chunk: int | None = None,
     keep: int = 2**26,
 ) -> PerToken:
-    """log softmax(z)[target] for N tokens, without ever holding their N x V logits.
+    """Token log-probs log softmax(z)[target] of N tokens, without materialising the N x V logits.
 
         z = cap(scale * (hidden @ head.T + bias)),    cap(a) = softcap * tanh(a / softcap), or a without it
 
@@ -97,12 +97,12 @@ def token_logps(
     scale        multiplies the raw logits (Cohere's `logit_scale`, one over Granite's `logits_scaling`).
     token_chunk, vocab_chunk   size of the largest tile of logits. A vocab_chunk of None is 2,048 on a CPU, where
                  wider products are slower, else 16,384.
-    keep         N * V up to which tiles are kept for the backward, which then need not multiply again; 2**26 are
+    keep         N * V up to which tiles are kept for the backward, which then skips the recomputation; 2**26 are
                  256 MiB in float32. Capped logits are never kept.
 
-    Returns [N] in float64 if hidden or head is, else in float32: half-precision inputs are multiplied and
-    summed in float32. Differentiable once in hidden, head and bias; work and memory are spent only on those
-    that require a gradient. If only `hidden` does (a frozen head), its gradient is formed in the forward,
+    Returns [N] in float64 if hidden or head is, else in float32: half-precision inputs are accumulated
+    in float32. Differentiable once in hidden, head and bias; work and memory are spent only on those
+    that require a gradient. If only `hidden` does (a frozen head), its gradient is computed in the forward,
     which saves the second pass over the logits. On CUDA the tiles of d loss/d logits are rounded to the half
     type of the head before they multiply it, as in a plain half-precision head.
 
@@ -119,7 +119,7 @@ def token_logps(
 
 
 def token_logps_from_logits(logits: Float[Tensor, "N V"], targets: TokenIds) -> PerToken:
-    """log softmax(logits)[target], for models whose head is not a linear map; logits [N, V] are held whole.
+    """log softmax(logits)[target], for models with a nonlinear head; the logits [N, V] are materialised.
 
     Returns [N] in float64 for float64 logits, else in float32; differentiable. Raises ValueError for shapes
     that disagree or targets outside the vocabulary.
@@ -139,13 +139,13 @@ def token_divergences(
     other_bias: PerWord | None = None,
     token_chunk: int = 256,
 ) -> PerToken:
-    """KL(q || p) of two laws of the next token at N places, without ever holding their N x V logits.
+    """KL(q || p) between two next-token distributions at N positions, without materialising the N x V logits.
 
         p = softmax(hidden @ head.T + bias),    q = softmax(other @ other_head.T + other_bias), constant
 
-    hidden, head   [N, D], [V, D] of the policy, which the gradient flows into; `other` of a frozen model whose width
-                   E may differ.
-    token_chunk    places whose logits exist at a time, under both; formed again in the backward.
+    hidden, head   [N, D], [V, D] of the policy, which receives the gradient; `other` of a frozen model, of any
+                   width E.
+    token_chunk    positions with logits in memory at a time; recomputed in the backward.
 
     Returns [N] in nats, in float64 if any input is, else in float32. Raises ValueError for shapes that disagree.
     """
@@ -174,24 +174,24 @@ def token_divergences(
 def token_collisions(
     hidden: Hidden, head: Head, *, bias: PerWord | None = None, token_chunk: int = 256
 ) -> PerToken:
-    """log sum_v pi(v)^2 of the law of the next token at N places: how likely two draws of it are to be one word.
+    """Log collision probability log sum_v pi(v)^2 of the next-token distribution at N positions (two draws are equal).
 
         pi = softmax(z),  z = hidden @ head.T + bias;    log sum_v pi(v)^2 = logsumexp(2 z) - 2 logsumexp(z)
 
-    hidden, head, bias   as in `token_logps`; no gradient flows.    token_chunk   places whose logits exist at a time.
+    hidden, head, bias   as in `token_logps`; no gradient flows.    token_chunk   positions with logits in memory.
 
     Returns [N], in [-log V, 0], in float64 if any input is, else in float32.
     """
     wide = wide_type(hidden, head)
     with torch.autocast(hidden.device.type, enabled=False):
         tiles = (product(hidden[rows], head.T, wide) for rows in slices(len(hidden), token_chunk))
-        found = [collisions_of_logits(z if bias is None else z + bias) for z in tiles]
-    return torch.cat(found) if found else hidden.new_zeros(0, dtype=wide)
+        parts = [collisions_of_logits(z if bias is None else z + bias) for z in tiles]
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=wide)
 
 
 @torch.no_grad()
 def collisions_of_logits(logits: Float[Tensor, "N V"]) -> PerToken:
-    """log sum_v pi(v)^2 of pi = softmax(logits); see `token_collisions`."""
+    """Log collision probability log sum_v pi(v)^2 of pi = softmax(logits); see `token_collisions`."""
     z = logits.to(wide_type(logits))
     return (2 * z).logsumexp(dim=1) - 2 * z.logsumexp(dim=1)
 
@@ -203,14 +203,14 @@ def divergence_of_logits(logits: Float[Tensor, "N V"], other: Float[Tensor, "N V
 
 
 def response_logps(token_logps: PerToken, segment: Index, count: int) -> ResponseLogps:
-    """Sum the token log-probs of each response.
+    """Response log-probs: sums of token log-probs.
 
         logp_sum[r] = sum_{i: segment[i] = r} token_logps[i],    length[r] = #{i: segment[i] = r}
 
     segment   [N] response each token belongs to, in [0, count).
 
-    Sums are float64 whatever comes in: objectives read differences of two sums of hundreds of nats, and a
-    float32 sum has lost the digits that matter. Gradients flow back in the input's type. Raises ValueError if
+    Sums are always float64: objectives read differences of two sums of hundreds of nats, and a
+    float32 sum has lost the significant digits. Gradients flow back in the input's type. Raises ValueError if
     a segment is out of range or a response has no token.
     """
     if segment.shape != token_logps.shape:
@@ -227,12 +227,12 @@ def response_logps(token_logps: PerToken, segment: Index, count: int) -> Respons
 
 
 def by_response(values: Tensor, segment: Index, count: int) -> tuple[Tensor, Bool[Tensor, "responses T"]]:
-    """What is known of each scored token, laid out response by response: (values, True where a token is).
+    """Scatter per-token values into a padded layout [responses, T]: (values, mask, True at tokens).
 
     values    [N, ...] in the order of the tokens; a response's tokens are consecutive, as `scored_positions` gives.
     segment   [N] response each token belongs to, in [0, count), not decreasing.
 
-    T is the longest response; places without a token are 0. Differentiable: the sum over T is that of
+    T is the longest response; padding is 0. Differentiable: the sum over T is that of
     `response_logps`. Log-probs (one dimension) become float64, anything else keeps its type. Raises ValueError if
     the segments decrease or a response has no token.
     """

@@ -1,4 +1,4 @@
-"""Per-comparison losses to one scalar: sole owner of labels, weights, denominators, accumulation, ranks."""
+"""Loss reduction to one scalar: sole owner of labels, weights, denominators, accumulation, ranks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from equipoise.core.scores import Losses, Scores
 
 
 def expected(objective: Objective, scores: Scores) -> Losses:
-    """The loss in expectation over the label.
+    """Expected loss over the label.
 
         L = p * l(y0 beats y1) + (1 - p) * l(y1 beats y0),    p = scores.prob
 
-    Every pair objective is written once, for a certain label; soft labels and ties need no further code. With
+    Every pair objective is written once, for a hard label; soft labels and ties need no further code. With
     labels p = P(y0 > y1) this is the expectation over the random ordering lambda_P of the self-play papers, which makes
     a constant target an unbiased regression on win rates (Azar et al. 2023, Munos et al. 2023). Diagnostics are
     those of the labelled order.
@@ -34,8 +34,8 @@ def expected(objective: Objective, scores: Scores) -> Losses:
 def with_batch_statistic(objective: Objective, scores: Scores, weight: PerComparison | None = None) -> Scores:
     """Add the batch statistic that the objective reads; for any other objective the same batch.
 
-    Call it on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step is the same number
-    however it is cut, although each loss depends on the whole batch.
+    Call it on a WHOLE optimizer step; its parts (`Scores.take`) then carry their share. So a step has the same value
+    for any split into micro-batches, although each loss depends on the whole batch.
     """
     return (
         replace(scores, batch_statistic=batch_statistic_of(objective, scores, weight))
@@ -48,7 +48,7 @@ def swap(objective: Objective, scores: Scores) -> Scores:
     """Swap chosen and rejected, in the columns as the objective orders them.
 
     An objective whose further columns belong to the pair (SRPO) declares it in `reads.swapped`: column k of the
-    turned comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
+    swapped comparison is column swapped[k]. By default candidates 0 and 1 change places and the rest stays.
     """
     return scores.swap(objective.reads.swapped)
 
@@ -60,7 +60,7 @@ def mean(
     total: Tensor | float | None = None,
     ranks: int = 1,
 ) -> Tensor:
-    """Weighted mean over one optimizer step, computed from any share of that step.
+    """Weighted mean over one optimizer step, computed from any part of it.
 
         ranks * sum_i w_i v_i / total
 

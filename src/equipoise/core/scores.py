@@ -1,8 +1,8 @@
-"""The two records that cross every layer: what an objective reads, and what it returns.
+"""Scores and Losses, the two records that cross every layer: inputs and outputs of an objective.
 
 An objective reads *scores* of K candidate responses per prompt, under the trained policy and under
 frozen anchors. For text a score is the log-probability of the response given the prompt, summed over
-its tokens; nothing here assumes tokens. An objective that reads single tokens finds them in `Scores.tokens`.
+its tokens; nothing here assumes tokens. A token-level objective reads `Scores.tokens`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class TokenScores:
     logp      [B, K, T] log-prob of each scored token under the trained policy, in nats; carries the gradient.
     mask      [B, K, T] True where the response has a token. Everything else here is 0 where it has none.
     anchors   name -> [B, K, T] the same under a frozen policy; never carries a gradient (checked).
-    reward    [B, K, T] a number for each token, for objectives that ascend it: an advantage.
-    weights   name -> [B, K, T] how much a token counts: a mask, the share of a step. Constants, unless an auxiliary
+    reward    [B, K, T] per token, for policy gradients: an advantage.
+    weights   name -> [B, K, T] token weights: a mask, the share of a step. Constants, unless an auxiliary
               head trained jointly with the policy gives them.
-    divergences   anchor -> [B, K, T] KL(pi_anchor(.|y_<k) || pi(.|y_<k)) over the whole vocabulary, in nats, where the
-              token is written; carries the gradient.
+    divergences   anchor -> [B, K, T] KL(pi_anchor(.|y_<k) || pi(.|y_<k)) over the whole vocabulary, in nats, at the
+              token's position; carries the gradient.
 
     Raises ValueError if a shape disagrees, anything but an anchor or a reward is not 0 outside the mask, or an anchor
     requires a gradient.
@@ -66,7 +66,7 @@ class TokenScores:
         return self.logp - self.of(anchor)
 
     def rewards(self) -> PerPlace:
-        """The tokens' rewards. Raises ValueError where the batch carries none."""
+        """The tokens' rewards. Raises ValueError if the batch carries none."""
         return _rewards(self.reward, "token")
 
     def weight(self, name: str) -> PerPlace:
@@ -78,7 +78,7 @@ class TokenScores:
         return _carried(self.divergences, anchor, "divergence from the anchor")
 
     def at(self, index: Any) -> TokenScores:
-        """The comparisons, or candidates of them, at an index of the first two dimensions."""
+        """The comparisons or candidates at an index of the first two dimensions."""
         return TokenScores(
             logp=self.logp[index],
             mask=self.mask[index],
@@ -100,7 +100,7 @@ class Scores:
     anchors   name -> [B, K] score under a frozen policy; never carries a gradient (checked).
     prob      [B] probability that candidate 0 beats candidate 1; None means certainty (1).
     length    [B, K] number of scored tokens, for objectives on per-token means.
-    reward    [B, K] a number for each candidate in place of a pair label; which number is the pairing's choice:
+    reward    [B, K] per candidate, instead of a pair label; its meaning is the pairing's choice:
               with `Reads(rewards=True)`   a win rate against an opponent, a reward model's score, an advantage,
                                            or (margin, 0) of a recorded pair, read by `rewards()`;
               with `Reads(labels=True)`    column 0 is the label of a single response, 1 desirable and 0 undesirable,
@@ -111,7 +111,7 @@ class Scores:
     tokens    the same scores token by token; see `Scores.of_tokens`.
     auxiliary   name -> [B, K] outputs of an auxiliary head trained jointly with the policy; carry the gradient.
 
-    An objective's `Reads` says which of these it reads. Raises ValueError if a shape disagrees, an anchor or weight
+    An objective's `Reads` declares which of these it reads. Raises ValueError if a shape disagrees, an anchor or weight
     requires a gradient, or a probability leaves [0, 1].
     """
 
@@ -142,7 +142,7 @@ class Scores:
             raise ValueError("response_weight requires a gradient; weights are constants, detach them")
         statistic = self.batch_statistic
         if statistic is not None and (statistic.requires_grad or len(statistic) != len(self.logp)):
-            raise ValueError("batch_statistic must be one number per comparison, without gradient")
+            raise ValueError("batch_statistic must be one number per comparison, without gradient: detach it")
         if self.prob is not None:
             if self.prob.shape != self.logp.shape[:1]:
                 raise ValueError(
@@ -158,9 +158,9 @@ class Scores:
         prob: PerComparison | None = None,
         reward: PerCandidate | None = None,
     ) -> Scores:
-        """The scores of responses whose tokens are known: every sum over a response's tokens, and the tokens.
+        """Response scores from token scores: sums over each response's tokens, and the tokens themselves.
 
-        reward    of the responses; by default the sum of their tokens' rewards, where there are any.
+        reward    of the responses; by default the sum of their token rewards, if any.
         """
         summed = None if tokens.reward is None else tokens.reward.sum(dim=2)
         return cls(
@@ -173,7 +173,7 @@ class Scores:
         )
 
     def by_token(self) -> TokenScores:
-        """The scores token by token. Where the batch knows no tokens, a response counts as a single one."""
+        """The token scores; without them, a response counts as a single token."""
         if self.tokens is not None:
             return self.tokens
         return TokenScores(
@@ -231,10 +231,10 @@ class Scores:
         return replace(self, logp=self.logp / self.length, anchors=anchors)
 
     def swap(self, columns: tuple[int, ...] = (1, 0)) -> Scores:
-        """The swapped comparison: candidates 0 and 1 exchanged together with their label.
+        """Swapped comparison: candidates 0 and 1 exchanged together with their label.
 
-        columns    column k of the result is column columns[k] of this batch; those beyond the list stay where
-                   they are. Needed where further columns belong to the pair; see `reduce.swap`.
+        columns    column k of the result is column columns[k] of this batch; those beyond the list are
+                   unchanged. Needed if further columns belong to the pair; see `reduce.swap`.
         """
         order = torch.arange(self.logp.shape[1], device=self.logp.device)
         order[: len(columns)] = torch.tensor(columns, device=order.device)
@@ -296,7 +296,7 @@ def _rewards(reward: Tensor | None, what: str) -> Tensor:
 
 
 class Losses:
-    """What an objective returns: one loss per comparison, and named diagnostics without gradient.
+    """Output of an objective: one loss per comparison, and named diagnostics without gradient.
 
     `Losses(value, margin=h)`: value [B] carries the gradient; each diagnostic is [B] and is detached here.
     """

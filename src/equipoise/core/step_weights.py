@@ -1,4 +1,4 @@
-"""Adaptive step weights (TPO): how much the steps of several answers to one prompt differ."""
+"""Adaptive step weights (TPO), by the dissimilarity of steps between answers to one prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ StepForm = Literal["difference", "release"]
 
 
 def weights_of(means: Float[Tensor, "B K S D"], there: Tensor, form: StepForm) -> Float[Tensor, "B K S"]:
-    """The formula of `policy.scoring.step_weights` for S steps at most; `there`: True where a path has such a step."""
+    """The formula of `policy.scoring.step_weights` for at most S steps; `there`: mask of steps that exist."""
     present = there[..., None].to(means)
     if form == "release":
         raw = 1 + cosine_similarity(means, means[:, :1], dim=3) * there[:, :1]
@@ -22,6 +22,6 @@ def weights_of(means: Float[Tensor, "B K S D"], there: Tensor, form: StepForm) -
         sibling = others / count.clamp(min=1)
         raw = 1 - cosine_similarity(means, sibling, dim=3) * (count[..., 0] > 0)
     raw = raw.clamp(min=0).where(there, 0)
-    raw = raw.where(raw > 1e-6, 0)  # rounding of a cosine of 1
+    raw = raw.where(raw > 1e-6, 0)  # rounding error of a cosine of 1
     total, steps = raw.sum(dim=2, keepdim=True), there.sum(dim=2, keepdim=True)
     return (raw * steps / total.where(total > 0, 1)).where(total > 0, 1.0).where(there, 0)

@@ -1,4 +1,4 @@
-"""What kind of game a table of preferences is: its cycles, its best reward model, its equilibria."""
+"""Game analysis of a preference table: cycles, best-fitting reward model, equilibria."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from equipoise.games.verdicts import Verdicts, pool
 
 Beats = Bool[Tensor, "X A A"]
 TAUS = (1.0, 0.1, 0.01)
-PLANES = 3  # the most planes that an analysis fits
-RIDGE = 1e-5  # of the general preference model where a label is certain
+PLANES = 3  # maximal number of planes that an analysis fits
+RIDGE = 1e-5  # of the general preference model if a label is 0 or 1
 
 
 def beats(prob: Payoff) -> Beats:
-    """P(y > y') > 1/2 by more than 1e-9; where the pair was not compared (NaN) neither beats the other."""
+    """Whether P(y > y') > 1/2 (by more than 1e-9); for a pair without comparisons (NaN) neither beats the other."""
     return prob > 0.5 + TOLERANCE
 
 
 def three_cycles(wins: Beats) -> PerPrompt:
-    """Strict 3-cycles of each table, a > b > c > a counted once: trace(B^3)/3."""
+    """Number of strict 3-cycles of each table, a > b > c > a counted once: trace(B^3)/3."""
     return _traces(wins) / 3
 
 
 def decided_triples(wins: Beats) -> PerPrompt:
-    """Triples of which every pair is decided, so that they either have an order or are a cycle."""
+    """Number of triples without ties, which are either transitive or a cycle."""
     return _traces(wins | wins.mT) / 6
 
 
 def condorcet(wins: Beats) -> list[int | None]:
-    """For each table the response that beats every other one, if there is one."""
+    """Condorcet winner of each table: the response that beats every other one, if there is one."""
     sure = (wins | torch.eye(wins.shape[1], dtype=torch.bool)).all(dim=2)
     return [int(row.double().argmax()) if bool(row.any()) else None for row in sure]
 
 
 def borda(prob: Payoff) -> Strategy:
-    """Mean probability of beating another response, [X, A]."""
+    """Borda score: mean probability of beating another response, [X, A]."""
     return (prob.sum(dim=2) - 0.5) / max(prob.shape[1] - 1, 1)
 
 
 def copeland(wins: Beats) -> Strategy:
-    """Responses beaten less responses that beat it, [X, A]."""
+    """Copeland score: number of responses beaten minus number of responses that beat it, [X, A]."""
     return (wins.double() - wins.mT.double()).sum(dim=2)
 
 
 def curl(flow: Payoff) -> PerPrompt:
-    """Share of an antisymmetric flow that no reward explains, in [0, 1]; 0 for a flow of zeros.
+    """Curl (cyclic part): fraction of an antisymmetric flow that no reward explains, in [0, 1]; 0 for a zero flow.
 
         || flow_ij - (r_i - r_j) ||^2 / || flow ||^2,    r_i = mean_j flow_ij, the best r in least squares
 
-    On a complete graph what is left consists of 3-cycles only (Jiang et al. 2011, 0811.1067). With flow =
-    logit P it is 0 exactly for Bradley-Terry; P - 1/2 is finite for every game, but even Bradley-Terry leaves
-    some of it.
+    On a complete graph the residual consists of 3-cycles only (Jiang et al. 2011, 0811.1067). With flow =
+    logit P it is 0 exactly for Bradley-Terry; P - 1/2 is finite for every game, but its residual is not 0 even for
+    Bradley-Terry.
     """
     reward = flow.mean(dim=2)
     left = flow - reward.unsqueeze(2) + reward.unsqueeze(1)
@@ -71,12 +71,12 @@ def curl(flow: Payoff) -> PerPrompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """How well a model of the table does, over pairs of two different responses.
+    """Goodness of fit of a model of the table, over pairs of different responses.
 
     planes      0 for Bradley-Terry, k for a general preference model of k planes
     mean, worst |P - model|
-    accuracy    share of decided pairs whose winner the model names; a model that says 1/2 counts half; None if
-                every pair ties
+    accuracy    fraction of decided pairs with the winner predicted; a prediction of 1/2 counts half; None if all
+                pairs tie
     """
 
     planes: int
@@ -86,7 +86,7 @@ class Fit:
 
 
 def fit_of(planes: int, model: Payoff, prob: Payoff) -> Fit:
-    """The errors of a model, [1, A, A], of the table, [1, A, A]."""
+    """Errors of a model [1, A, A] of the table [1, A, A]."""
     off = torch.triu(torch.ones_like(prob), diagonal=1) > 0
     error = (model - prob).abs()[off]
     decided = off & (beats(prob) | beats(prob).mT)
@@ -102,16 +102,16 @@ def fit_of(planes: int, model: Payoff, prob: Payoff) -> Fit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """One game of one prompt and A responses; every [A] field is in the order of `game.names[0]`.
+    """Analysis of a game of one prompt and A responses; [A] fields are in the order of `game.names[0]`.
 
     triples, decided, cycles    all triples, those without a tie, and those that are strict 3-cycles
-    curl_margin, curl_logit     see `curl`, of P - 1/2 and of logit P (None where a label is certain)
+    curl_margin, curl_logit     see `curl`, of P - 1/2 and of logit P (None if a label is 0 or 1)
     margin_planes, logit_planes strengths of the planes of both, strongest first: see `schur_embedding`
     fits                        Bradley-Terry, then general preference models of 1, 2, .. planes
-    ridge                       of the general preference models: 0 unless a label is certain
-    nash, low, high, average    one Nash policy, the range of each probability over all, the one of largest
+    ridge                       of the general preference models: 0 unless a label is 0 or 1
+    nash, low, high, average    a Nash policy, the range of each probability over all of them, the one of maximal
                                 entropy
-    regularised                 (tau, the tau-regularised Nash policy, its gap in the plain game)
+    regularised                 (tau, the tau-regularised Nash policy, its gap in the unregularised game)
     """
 
     game: PreferenceGame
@@ -137,7 +137,7 @@ class Analysis:
 
     @property
     def unique(self) -> bool:
-        """Whether there is one Nash policy, up to 1e-7."""
+        """Whether the Nash policy is unique, up to 1e-7."""
         return float((self.high - self.low).max()) < USED
 
     @property
@@ -149,14 +149,14 @@ class Analysis:
 
 
 def analyse(game: PreferenceGame, taus: Sequence[float] = TAUS, planes: int = PLANES) -> Analysis:
-    """Everything this module knows about a game of one prompt.
+    """Full analysis of a game of one prompt.
 
-    taus, planes    of which regularised Nash policies, and how many planes at most (see `Analysis`).
+    taus, planes    KL weights of the regularised Nash policies, and maximal number of planes (see `Analysis`).
 
     Raises ValueError for several prompts or a single response.
     """
     if game.actions < 2:
-        raise ValueError("a single response plays no game: there is nobody to beat")
+        raise ValueError("a game needs at least two responses per prompt, got one")
     bounds = nash_range(game)
     prob, wins = game.preference, beats(game.preference)
     certain = bool(((prob == 0) | (prob == 1)).any())
@@ -197,11 +197,11 @@ def analyse(game: PreferenceGame, taus: Sequence[float] = TAUS, planes: int = PL
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bootstrap:
-    """Percentile intervals over resampled prompts; [2, ...] tables hold the 2.5 % and the 97.5 % point.
+    """Bootstrap percentile intervals over resampled prompts; [2, ...]: the 2.5 % and the 97.5 % points.
 
-    resamples, left_out    samples drawn, and those dropped because some pair had no verdict in them
-    condorcet              [A] share of samples in which each response beats all others
-    cycles                 [2], and the share of samples with at least one 3-cycle in `cyclic`
+    resamples, left_out    samples drawn, and those dropped because some pair had no verdict
+    condorcet              [A] fraction of samples with each response as the Condorcet winner
+    cycles                 [2]; `cyclic` is the fraction of samples with at least one 3-cycle
     curl_margin, error     [2] see `Analysis.curl_margin` and the mean error of the Bradley-Terry fit
     borda, average         [2, A] Borda score and Nash average
     """
@@ -218,10 +218,10 @@ class Bootstrap:
 
 
 def bootstrap(verdicts: Verdicts, resamples: int, seed: int = 0) -> Bootstrap:
-    """Draw prompts with replacement, pool each sample as `Verdicts.pooled` does, and read it off again.
+    """Bootstrap over prompts: draw them with replacement, pool each sample (`Verdicts.pooled`), repeat the analysis.
 
     Prompts are the independent unit: verdicts on one prompt may depend on each other in any way. The same
-    seed gives the same intervals. A sample's Nash average is one policy even where equilibria spread.
+    seed gives the same intervals. A sample's Nash average is unique even if its equilibria are not.
 
     Raises ValueError for fewer than two prompts or resamples, for prompts that compare different responses,
     or if every sample was left out.
@@ -229,17 +229,17 @@ def bootstrap(verdicts: Verdicts, resamples: int, seed: int = 0) -> Bootstrap:
     prompts = len(verdicts.prompt_names)
     if prompts < 2 or resamples < 2:
         raise ValueError(
-            f"a bootstrap over prompts needs two prompts and two resamples, got {prompts}, {resamples}"
+            f"a bootstrap needs at least two prompts and two resamples, got {prompts} and {resamples}"
         )
-    verdicts.pooled()  # refuses what cannot be pooled at all
-    law = torch.full((resamples, prompts), 1 / prompts, dtype=torch.float64)
+    verdicts.pooled()  # raises if the prompts cannot be pooled
+    uniform = torch.full((resamples, prompts), 1 / prompts, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.multinomial(law, prompts, replacement=True, generator=generator)
-    times = torch.zeros_like(law).scatter_add_(1, drawn, torch.ones_like(law))
+    drawn = torch.multinomial(uniform, prompts, replacement=True, generator=generator)
+    times = torch.zeros_like(uniform).scatter_add_(1, drawn, torch.ones_like(uniform))
     tables = pool(verdicts, times)
     tables = tables[~tables.isnan().any(dim=2).any(dim=1)]
     if not len(tables):
-        raise ValueError("no resample of the prompts holds a verdict on every pair")
+        raise ValueError("no resample of the prompts has a verdict on every pair; add verdicts")
     wins = beats(tables)
     cycles = three_cycles(wins)
     off = ~torch.eye(tables.shape[1], dtype=torch.bool)
@@ -267,6 +267,6 @@ def _interval(values: Tensor) -> Tensor:
 
 
 def _traces(edges: Beats) -> PerPrompt:
-    """Closed walks of three steps."""
+    """Number of closed walks of three steps."""
     graph = edges.double()
     return torch.einsum("xab,xbc,xca->x", graph, graph, graph)

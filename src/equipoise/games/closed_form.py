@@ -1,8 +1,7 @@
-"""One exact step of each tabular method: special cases of a single mirror step.
+"""Closed-form update steps of the tabular methods, all special cases of one mirror step.
 
-Every step takes and returns a `TabularPolicy` and writes r = P(. > opponent). "~" means proportional to,
-normalised over y for each prompt. `eta` is an inverse step in INPO and DNO and a step everywhere else, as in
-the papers.
+Every step takes and returns a `TabularPolicy`. "~" means proportional to, normalised over y for each prompt. `eta`
+is an inverse step size in INPO and DNO and a step size everywhere else, as in the papers.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ def mirror_step(
     magnet: TabularPolicy | None = None,
     pull: float = 0.0,
 ) -> TabularPolicy:
-    """pi_next ~ pi^(1 - pull) * magnet^pull * exp(step * payoff).
+    """Mirror-descent step pi_next ~ pi^(1 - pull) * magnet^pull * exp(step * payoff).
 
     payoff    [X, A]; adding c(x) changes nothing.
-    pull      in [0, 1], the share of the magnet (a policy; required if pull > 0).
+    pull      in [0, 1], weight of the magnet (a policy; required if pull > 0).
     """
     if pull and magnet is None:
-        raise ValueError("a pull needs a magnet")
+        raise ValueError("pull > 0 needs a magnet")
     base = policy.geometric(magnet, pull) if magnet is not None else policy
     return TabularPolicy(base.log_probs() + step * payoff)
 
@@ -78,7 +77,7 @@ def nash_md_step(game: PreferenceGame, policy: TabularPolicy, *, eta: float, tau
 def egpo_step(
     game: PreferenceGame, policy: TabularPolicy, *, eta: float, beta: float
 ) -> tuple[TabularPolicy, TabularPolicy]:
-    """EGPO, an extragradient step from the same anchor twice: (half, full) (2503.08942).
+    """Extragradient step (EGPO), twice from the same anchor: (half, full) (2503.08942).
 
     half ~ pi^(1 - eta beta) ref^(eta beta) exp(eta P(y > pi)),  full the same with opponent half
     """
@@ -101,7 +100,7 @@ def mmd_step(
 def onpo_step(
     game: PreferenceGame, lazy: TabularPolicy, policy: TabularPolicy, *, eta: float
 ) -> tuple[TabularPolicy, TabularPolicy]:
-    """ONPO, optimistic mirror descent: (lazy', pi_next) from (lazy, pi), both first the reference.
+    """Optimistic mirror descent (ONPO): (lazy', pi_next) from (lazy, pi), both initialised to the reference.
 
     lazy' ~ lazy exp(eta P(y > pi)),   pi_next ~ lazy' exp(eta P(y > pi))
 
@@ -119,7 +118,7 @@ def gpo_step(game: PreferenceGame, policy: TabularPolicy, *, eta: float) -> Tabu
     """
     score = torch.logit(game.preference)
     if not bool(score.isfinite().all()):
-        raise ValueError("logit(P) is infinite: this game has a certain preference (0 or 1)")
+        raise ValueError("logit(P) is infinite: this game has a preference of 0 or 1; GPO needs 0 < P < 1")
     return mirror_step(policy, torch.einsum("xab,xb->xa", score, policy.probs()), step=eta)
 
 
@@ -136,16 +135,16 @@ def dpo_optimum(reference: TabularPolicy, reward: Strategy, beta: float) -> Tabu
 def spac_saddle(winner: Strategy, loser: Strategy, lam: float) -> TabularPolicy:
     """Interior saddle point of SPAC-T: pi(y) = [ (1 + lam) w(y) + (1 - lam) l(y) ]/2, its critic constant.
 
-    winner, loser    [X, A] share of pairs in which y wins (loses); `PairData.winner` and `.loser`.
-    lam              weight of the preference loss against the pessimism.
+    winner, loser    [X, A] fraction of pairs that y wins (loses); `PairData.winner` and `.loser`.
+    lam              weight of the preference loss relative to the pessimism.
 
-    lam = 0 imitates the data, lam = 1 gives the empirical distribution of winners. Raises ValueError where
+    lam = 0 imitates the data, lam = 1 gives the empirical distribution of winners. Raises ValueError if
     the formula leaves the simplex (only possible for lam > 1): there the saddle lies on the boundary.
     DERIVED: stationarity of the critic at f = const is pi - mu = lam (w - l)/2.
     """
     probs = ((1 + lam) * winner + (1 - lam) * loser) / 2
     if bool((probs < 0).any()):
         raise ValueError(
-            f"lam = {lam!r} pushes the saddle out of the simplex (least entry {float(probs.min()):g})"
+            f"lam = {lam!r} puts the saddle point outside the simplex (least entry {float(probs.min()):g}); lower lam"
         )
     return TabularPolicy.from_probs(probs)

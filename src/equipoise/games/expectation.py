@@ -1,4 +1,4 @@
-"""Exact expectations of any core objective: every comparison of a finite game with its probability.
+"""Exact expectations of objectives, over all comparisons of a finite game with their probabilities.
 
 rows = enumerate_pairs(game, sampler)
 scores, weight = pairs(game, log_probs, anchors, sampler)
@@ -22,13 +22,12 @@ from equipoise.games.tabular import PromptIndex, ResponseIndex
 
 
 class Comparisons(NamedTuple):
-    """B comparisons of a finite game, in the order in which `minimise` takes them.
+    """B comparisons of a finite game, fields in the order of `minimise`'s arguments.
 
     prompts   [B] prompt index       responses   [B, K] response indices, column 0 the preferred one
     weight    [B] probability        prob        [B] P(column 0 beats column 1); None means certainty
-    reward    [B, K] a number for each response; None where the objective reads none
-    batch_statistic   [B] the statistic of all comparisons together that the objective reads; see
-              `reduce.with_batch_statistic`
+    reward    [B, K] reward of each response; None if the objective reads none
+    batch_statistic   [B] the objective's statistic of all comparisons; see `reduce.with_batch_statistic`
     """
 
     prompts: PromptIndex
@@ -52,14 +51,14 @@ def scores(
     The gradient flows through `log_probs`; anchors are detached.
     """
     at = (prompts.unsqueeze(1), responses)
-    found = {k: v.detach()[at] for k, v in anchors.items()}
-    return Scores(logp=log_probs[at], anchors=found, prob=prob, reward=reward)
+    frozen = {k: v.detach()[at] for k, v in anchors.items()}
+    return Scores(logp=log_probs[at], anchors=frozen, prob=prob, reward=reward)
 
 
 def enumerate_pairs(game: PreferenceGame, sampler: Strategy, second: Strategy | None = None) -> Comparisons:
-    """Every (x, y, y') with y ~ sampler, y' ~ second (default: the same law) and the label P(y > y').
+    """Every (x, y, y') with y ~ sampler, y' ~ second (default: the same distribution) and the label P(y > y').
 
-    sampler, second    [X, A] probabilities. Rows of probability zero are left out.
+    sampler, second    [X, A] probabilities. Pairs of probability zero are left out.
     """
     joint = torch.einsum("x,xa,xb->xab", game.prompt_weight, sampler, sampler if second is None else second)
     x, y, z = joint.nonzero(as_tuple=True)
@@ -104,6 +103,6 @@ def loss(
     objective: Objective, log_probs: Strategy, anchors: Mapping[str, Strategy], rows: Comparisons
 ) -> Tensor:
     """The exact expected loss over the rows, a differentiable scalar."""
-    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
-    found = reduce.with_batch_statistic(objective, found, rows.weight)
-    return reduce.mean(reduce.expected(objective, found).value, rows.weight)
+    batch = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    batch = reduce.with_batch_statistic(objective, batch, rows.weight)
+    return reduce.mean(reduce.expected(objective, batch).value, rows.weight)

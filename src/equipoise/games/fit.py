@@ -1,4 +1,4 @@
-"""Minimise the exact expected loss of any core objective over tabular policies, to float64 precision."""
+"""Exact fits: damped Newton on the expected loss of any objective over tabular policies, to float64 precision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from equipoise.core.scores import Scores
 from equipoise.games.expectation import Comparisons, scores
 from equipoise.games.tabular import PromptIndex, ResponseIndex
 
-LONGEST_STEP = 4.0  # nats per Newton step: keeps a nearly flat direction from overflowing
-FLAT = 1e-12  # curvature below which a direction counts as flat, relative to that of its own responses
-UNSEEN = 1e-14  # curvature below which a response counts as unseen, relative to the best-seen one
+LONGEST_STEP = 4.0  # nats per Newton step: prevents overflow along nearly flat directions
+FLAT = 1e-12  # relative curvature below which a direction counts as flat
+UNSEEN = 1e-14  # curvature below which a response counts as unseen, relative to the largest one
 ROUNDING = 1e-14  # relative noise of a loss value
 
 
 class NotConverged(RuntimeError):
-    """An exact solver stopped short. `residual` says how far, `best` is what it had reached."""
+    """An exact solver did not converge. `residual` is its last error, `best` its last iterate."""
 
     def __init__(self, message: str, *, residual: float, best: Tensor) -> None:
         super().__init__(f"{message} (residual {residual:.3g})")
@@ -52,26 +52,25 @@ def minimise(
     prompts .. context  the comparisons, in the order of `Comparisons`: minimise(objective, *rows, start=...).
     start             [X, A] finite logits to start from.
     anchors           name -> [X, A] log-probs of the frozen policies.
-    contexts          C > 1 where a prompt's A columns are C contexts of A/C responses, each with a policy of its own
-                      (an answer that follows the prompt alone, or the prompt and an earlier answer): a row may read
-                      columns of several contexts, and each context's probabilities sum to 1.
+    contexts          C > 1: a prompt's A columns are C contexts of A/C responses with separate softmaxes (the prompt,
+                      or the prompt and an earlier answer). A row may read columns of several contexts.
     tolerance         on the gradient of each prompt's mean loss with respect to its logits (largest entry).
 
     Damped Newton, batched over prompts: exact second derivatives, absolute curvature in concave directions,
-    none in flat ones (a response that no comparison mentions, or with a share below 1e-14, keeps its logit),
+    none in flat ones (a response in no comparison, or with a relative weight below 1e-14, keeps its logit),
     Armijo backtracking per prompt. The loss of a row may depend on the log-probs of that row only, and must be
-    smooth where it ends. What it reads of the whole batch (its context) is measured anew before every step and held
-    fixed within it, as in training: the end is where the loss is stationary with the context of that very policy.
-    A minimum at infinity (certain labels under a logistic loss) is followed until the gradient has faded below the
-    tolerance. Raises NotConverged where it never does: for a loss without a lower bound, such as SPAC's linear
-    pessimism without a clip, or one that ends in a kink.
+    smooth at the solution. Its batch statistic is recomputed before every step and held fixed within it, as in
+    training: at the solution the loss is stationary given that policy's statistic. A minimum at infinity (hard labels
+    under a logistic loss) is followed until the gradient is below the tolerance. Raises NotConverged if that never
+    happens: for a loss that is unbounded below, such as SPAC's linear pessimism without a clip, or with a kink at its
+    minimum.
     """
     whole = Comparisons(prompts, responses, weight, prob, reward, context)
     logits = start.detach().to(torch.float64).clone()
     if not bool(logits.isfinite().all()):
-        raise ValueError("the start needs finite logits: a response of probability 0 has no gradient")
+        raise ValueError("start must have finite logits: a response of probability 0 has no gradient")
     if contexts < 1 or logits.shape[1] % contexts:
-        raise ValueError(f"{logits.shape[1]} columns do not divide into {contexts} contexts")
+        raise ValueError(f"contexts must divide the number of columns, {logits.shape[1]}; got {contexts}")
     total = logits.new_zeros(len(logits)).index_add(0, prompts, weight)
 
     residual, previous = float("inf"), float("inf")
@@ -83,7 +82,7 @@ def minimise(
         direction = -_solve(hessian, gradient)
         longest = float(direction.abs().max())
         if residual < tolerance and longest < 1e3 * tolerance:
-            # here one full step is exact to rounding
+            # one full step from here is exact to rounding
             return _log_probs(logits + direction, contexts)
         if residual < tolerance and longest > previous / 2:
             # steps that do not shrink: rounding, or a minimum at infinity
@@ -120,7 +119,7 @@ def backtrack(
 ) -> PerPrompt:
     """Step length per prompt t in {1, 1/2, ...} with value(point + t d) <= value + armijo t slope; 0 if none.
 
-    An increase within rounding of the value counts as no increase, so the last Newton steps are not refused.
+    An increase within rounding error counts as none, so that the last Newton steps are accepted.
     """
     length = torch.ones_like(value)
     slack = ROUNDING * (1 + value.abs())
@@ -136,15 +135,15 @@ def backtrack(
 def _batch_statistic(
     objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerComparison | None:
-    """What the objective reads of all comparisons together, whatever their prompts; None where it reads nothing."""
+    """The objective's batch statistic over all comparisons, across prompts; None if it reads none."""
     if not objective.reads.batch_statistic:
         return None
     return batch_statistic_of(objective, _scores(rows, anchors, _log_probs(logits, contexts)), rows.weight)
 
 
 def _scores(rows: Comparisons, anchors: Mapping[str, Strategy], log_probs: Strategy) -> Scores:
-    found = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
-    return found if rows.batch_statistic is None else replace(found, batch_statistic=rows.batch_statistic)
+    batch = scores(log_probs, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+    return batch if rows.batch_statistic is None else replace(batch, batch_statistic=rows.batch_statistic)
 
 
 def _log_probs(logits: Strategy, contexts: int) -> Strategy:
@@ -158,10 +157,10 @@ def gradient(
     """Exact gradient [X, A] of each prompt's mean loss in its logits, at the policy `start` (log-probs)."""
     logits = start.detach().clone().requires_grad_(True)
     total = logits.new_zeros(len(logits)).index_add(0, rows.prompts, rows.weight)
-    found = reduce.with_batch_statistic(
+    batch = reduce.with_batch_statistic(
         objective, _scores(rows, anchors, logits.log_softmax(dim=1)), rows.weight
     )
-    losses = reduce.expected(objective, found).value
+    losses = reduce.expected(objective, batch).value
     (grad,) = torch.autograd.grad((rows.weight / total[rows.prompts] * losses).sum(), logits)
     return grad
 
@@ -170,8 +169,8 @@ def _value(
     objective: Objective, rows: Comparisons, anchors: Mapping[str, Strategy], logits: Strategy, contexts: int
 ) -> PerPrompt:
     with torch.no_grad():
-        found = _scores(rows, anchors, _log_probs(logits, contexts))
-        losses = rows.weight * reduce.expected(objective, found).value
+        batch = _scores(rows, anchors, _log_probs(logits, contexts))
+        losses = rows.weight * reduce.expected(objective, batch).value
     return logits.new_zeros(len(logits)).index_add(0, rows.prompts, losses)
 
 
@@ -180,17 +179,17 @@ def _derivatives(
 ) -> tuple[PerPrompt, Strategy, Payoff]:
     """Value [X], gradient [X, A] and Hessian [X, A, A] of each prompt's mean loss in the logits.
 
-    Derivatives of a row are taken in its own K log-probs (K small backward passes, whatever A is), scattered
-    to the table, and carried through log-softmax: with J = I - 1 p^T, gradient J^T g and Hessian
+    Derivatives of a row are taken in its own K log-probs (K small backward passes, independent of A), scattered
+    to the table, and propagated through log-softmax: with J = I - 1 p^T, gradient J^T g and Hessian
     J^T H J - (sum g)(diag p - p p^T), where 1 p^T, sum and p p^T stay within a context.
     """
     prompts, actions = logits.shape
     log_probs = _log_probs(logits, contexts)
     probs = log_probs.exp()
-    found = _scores(rows, anchors, log_probs)
-    found.logp.requires_grad_(True)
-    losses = rows.weight * reduce.expected(objective, found).value
-    first, second = _row_derivatives(losses, found.logp)
+    batch = _scores(rows, anchors, log_probs)
+    batch.logp.requires_grad_(True)
+    losses = rows.weight * reduce.expected(objective, batch).value
+    first, second = _row_derivatives(losses, batch.logp)
 
     value = logits.new_zeros(prompts).index_add(0, rows.prompts, losses.detach())
     cell = rows.prompts.unsqueeze(1) * actions + rows.responses
@@ -214,7 +213,7 @@ def _row_derivatives(
     (first,) = torch.autograd.grad(losses.sum(), logp, create_graph=True)
     columns = []
     for k in range(logp.shape[1]):
-        # a loss linear in its log-probs leaves a gradient without a graph: no curvature
+        # the gradient of a linear loss has no graph: zero curvature
         column = None
         if first.requires_grad:
             (column,) = torch.autograd.grad(first[:, k].sum(), logp, retain_graph=True, allow_unused=True)
@@ -223,9 +222,9 @@ def _row_derivatives(
 
 
 def _solve(hessian: Payoff, gradient: Strategy) -> Strategy:
-    """|H|^+ g: absolute eigenvalues, flat directions dropped, each response first scaled to curvature one.
+    """Newton direction |H|^+ g: absolute eigenvalues, flat directions dropped, after scaling to unit diagonal.
 
-    Without the scaling the curvature of a response that is sampled once in 10^9 draws would look flat.
+    Without the scaling a response that is sampled once in 10^9 draws would look flat.
     """
     diagonal = hessian.diagonal(dim1=1, dim2=2).abs()
     seen = diagonal > UNSEEN * diagonal.amax(dim=1, keepdim=True)

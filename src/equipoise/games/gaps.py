@@ -1,4 +1,4 @@
-"""How far a policy is from equilibrium: exact gaps, win rates and divergences.
+"""Exploitability gaps, win rates and divergences, exact: the distance of a policy from equilibrium.
 
 Each function returns one number per prompt, [X]; `game.mean` gives the prompt-weighted mean. Gaps are >= 0 in
 exact arithmetic and are NOT clamped: at an equilibrium, rounding may show as a negative number of order 1e-16.
@@ -14,12 +14,12 @@ from equipoise.games.tabular import TabularPolicy
 
 
 def win_rate(game: PreferenceGame, first: TabularPolicy, second: TabularPolicy) -> PerPrompt:
-    """P(pi1 > pi2 | x); 1/2 for a policy against itself."""
+    """Win rate P(pi1 > pi2 | x); 1/2 for a policy against itself."""
     return game.value(first, second)
 
 
 def gap0(game: PreferenceGame, policy: TabularPolicy) -> PerPrompt:
-    """Duality gap (exploitability) of (pi, pi) in the plain game.
+    """Duality gap (exploitability) of (pi, pi) in the unregularised game.
 
         gap0(pi) = max_pi1 P(pi1 > pi) - min_pi2 P(pi > pi2) = 2 max_y P(y > pi) - 1
 
@@ -38,19 +38,19 @@ def gap_tau(game: PreferenceGame, policy: TabularPolicy, tau: float) -> PerPromp
     DERIVED from the definitions; reproduced by a search over both players in the tests.
     """
     if not tau > 0:
-        raise ValueError(f"tau must be positive, got {tau!r}; the plain game has gap0")
-    # centred at 1/2, the value at equilibrium, so that no large numbers cancel at small tau
+        raise ValueError(f"tau must be positive, got {tau!r}; use gap0 for the unregularised game")
+    # centred at 1/2, the equilibrium value, to avoid cancellation at small tau
     payoff = game.win(policy) - 0.5
     best = torch.logsumexp(game.reference.log() + payoff / tau, dim=1)
     return 2 * tau * (best + kl(policy, game.initial()))
 
 
 def kl(first: TabularPolicy, second: TabularPolicy) -> PerPrompt:
-    """KL(first || second) in nats; 0 log 0 = 0, and infinite where only `second` is zero."""
+    """KL divergence KL(first || second) in nats; 0 log 0 = 0, and infinite if only `second` is zero."""
     p, log_p, log_q = first.probs(), first.log_probs(), second.log_probs()
     return torch.where(p > 0, p * (log_p - log_q), torch.zeros_like(p)).sum(dim=1)
 
 
 def kl_to(policy: TabularPolicy, target: TabularPolicy) -> PerPrompt:
-    """KL(target || policy): the potential that mirror methods contract towards an equilibrium `target`."""
+    """KL divergence KL(target || policy), the potential in which mirror methods contract to an equilibrium."""
     return kl(target, policy)

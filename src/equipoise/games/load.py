@@ -1,4 +1,4 @@
-"""Preference games from files: JSON for people, npz for tables."""
+"""Loading preference games and verdicts from JSON or npz files."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def load_game(path: str | Path) -> PreferenceGame:
         preference   [A, A] or [X, A, A] probabilities P(y > y')
         payoff       antisymmetric, |payoff| <= 1 (win +1, tie 0, loss -1): P = 1/2 + payoff/2
     and optionally reference, names, prompt_weight, prompt_names as in `PreferenceGame`; or the verdicts that
-    `load_verdicts` reads, if no comparison is missing. JSON with any other key is refused, naming the nearest
-    known one; an archive may hold further arrays, which are ignored.
+    `load_verdicts` reads, if no comparison is missing. JSON with any other key is refused, suggesting the
+    nearest known one; further arrays of an archive are ignored.
 
-    Raises ValueError naming the file, the entry and the reason.
+    Raises ValueError with the file, the entry and the reason.
     """
     content, path = _content(path, None)
     try:
@@ -41,23 +41,23 @@ def load_game(path: str | Path) -> PreferenceGame:
 
 
 def load_verdicts(path: str | Path, part: str | None = None) -> Verdicts:
-    """Read verdicts prompt by prompt, from a game file (see `load_game`) or from one that holds
+    """Read verdicts per prompt, from a game file (see `load_game`) or from a file with
 
-        votes_win_loss_tie   [X, A, A, 3] numbers of verdicts, or
-        prob, verdict_count  [X, A, A] share won, NaN where never compared, and the number of verdicts, or
+        votes_win_loss_tie   [X, A, A, 3] verdict counts, or
+        prob, verdict_count  [X, A, A] fraction won, NaN if never compared, and the number of verdicts, or
         scores               [X, A] the score of each response by each voter (see `verdicts.from_scores`)
 
     with names (or systems, models, teams, agents) and prompt_names (or prompt_ids, question_ids, prompts,
     seasons, games). An archive of several tables names them `TABLE__scores`, `TABLE__agents`, ....
 
-    part    the table or the prompt to read alone; an archive of several tables needs one.
+    part    read only this table or prompt; required for an archive of several tables.
 
-    Raises ValueError naming the file, the entry and the reason.
+    Raises ValueError with the file, the entry and the reason.
     """
     content, path = _content(path, part)
     try:
-        found = verdicts.from_game(_game(content)) if _is_game(content) else _verdicts(content)
-        return found if part is None or content.get("table") == part else found.only(part)
+        every = verdicts.from_game(_game(content)) if _is_game(content) else _verdicts(content)
+        return every if part is None or content.get("table") == part else every.only(part)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -73,16 +73,18 @@ def _content(path: str | Path, part: str | None) -> tuple[dict[str, Any], Path]:
 def _read(path: Path, part: str | None) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in KEYS if key in archive}
+            arrays = {key: archive[key] for key in KEYS if key in archive}
             tables = sorted({key.split("__")[0] for key in archive if "__" in key})
-            if found or not tables:
-                return found
+            if arrays or not tables:
+                return arrays
             if part not in tables:
-                raise ValueError(f"holds several tables, choose one with --part: {', '.join(tables)}")
-            found = {key: archive[f"{part}__{key}"] for key in KEYS if f"{part}__{key}" in archive}
-            return found | {"table": part}
+                raise ValueError(
+                    f"the archive has several tables; choose one with --part: {', '.join(tables)}"
+                )
+            arrays = {key: archive[f"{part}__{key}"] for key in KEYS if f"{part}__{key}" in archive}
+            return arrays | {"table": part}
     if path.suffix != ".json":
-        raise ValueError(f"unknown kind of file {path.suffix!r}; a game is .json or .npz")
+        raise ValueError(f"unknown file type {path.suffix!r}; a game file must be .json or .npz")
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError('expected an object such as {"preference": [[0.5, ...], ...]}')
@@ -101,7 +103,9 @@ def _is_game(content: dict[str, Any]) -> bool:
 
 def _game(content: dict[str, Any]) -> PreferenceGame:
     if ("preference" in content) == ("payoff" in content):
-        raise ValueError("a game has either 'preference' (probabilities) or 'payoff' (antisymmetric)")
+        raise ValueError(
+            "a game needs exactly one of 'preference' (probabilities) and 'payoff' (antisymmetric)"
+        )
     given = {key: content[key] for key in GAME_KEYS if key in content} | _labels(content)
     if "payoff" in given:
         payoff = np.asarray(given.pop("payoff"), dtype=np.float64)
@@ -122,15 +126,15 @@ def _verdicts(content: dict[str, Any]) -> Verdicts:
         return verdicts.from_prob(content["prob"], content.get("verdict_count"), **labels)
     if "scores" in content:
         return verdicts.from_scores(content["scores"], **labels)
-    raise ValueError("'verdict_count' needs 'prob' beside it")
+    raise ValueError("'verdict_count' needs 'prob'")
 
 
 def _labels(content: dict[str, Any]) -> dict[str, list[Any]]:
-    """Names of responses and prompts, under whichever key the file has them."""
-    found = {}
+    """Names of responses and prompts, under any of their known keys."""
+    labels = {}
     for label, keys in (("names", NAMES), ("prompt_names", PROMPT_NAMES)):
         for key in keys:
             if key in content:
-                found[label] = np.asarray(content[key]).astype(str).tolist()
+                labels[label] = np.asarray(content[key]).astype(str).tolist()
                 break
-    return found
+    return labels

@@ -1,4 +1,4 @@
-"""All Nash policies of a game of one prompt: how far they spread, and the one of largest entropy.
+"""The set of Nash policies of a game of one prompt: its range, and its maximum-entropy member.
 
 The symmetric Nash policies form a polytope, { pi a distribution : sum_y' P(y > y') pi(y') <= 1/2 for every y }.
 """
@@ -18,18 +18,18 @@ from equipoise.games.preference import TOLERANCE, PreferenceGame
 from equipoise.games.tabular import TabularPolicy
 
 Array = npt.NDArray[np.float64]
-USED = 1e-7  # least probability that counts as more than the rounding of a linear program
-EXPLOITABLE = 1e-7  # largest gap of an answer
+USED = 1e-7  # probabilities below this count as rounding error of a linear program
+EXPLOITABLE = 1e-7  # largest accepted gap of a solution
 
 
 def nash_range(game: PreferenceGame, *, slack: float = 0.0) -> Strategy:
-    """Least and largest probability of each response over all Nash policies, [2, A].
+    """Range of Nash equilibria: least and largest probability of each response over all Nash policies, [2, A].
 
-    slack    > 0 also admits policies that some response beats by up to 1/2 + slack: it shows how much an
-             error of that size in P may move the equilibrium.
+    slack    > 0 also admits policies that some response beats with probability up to 1/2 + slack: the sensitivity of
+             the equilibrium to an error of that size in P.
 
-    The Nash policy is unique if and only if both rows agree. 2A linear programs, none if a response beats all
-    others: it is then the only equilibrium. Raises ValueError for a game of several prompts.
+    The Nash policy is unique if and only if both rows agree. 2A linear programs; none if a response beats all
+    others, which is then the only equilibrium. Raises ValueError for a game of several prompts.
     """
     margin = _margin(game)
     sure = (margin + np.eye(len(margin)) > TOLERANCE).all(axis=1)
@@ -40,13 +40,13 @@ def nash_range(game: PreferenceGame, *, slack: float = 0.0) -> Strategy:
 
 
 def nash_average(game: PreferenceGame, bounds: Strategy | None = None) -> TabularPolicy:
-    """The Nash policy of largest entropy; unique, and the same for responses that are copies of each other.
+    """Maximum-entropy Nash policy (Nash averaging): unique, with equal probabilities for copies of a response.
 
         max H(pi)  subject to  M pi <= 0,  pi a distribution,      M = P - 1/2
 
-    bounds    `nash_range(game)`, if at hand.
+    bounds    `nash_range(game)`, if already computed.
 
-    A response that some Nash policy writes is met with exactly 1/2 by every Nash policy, so with S the union
+    A response in the support of some Nash policy wins with exactly 1/2 against every Nash policy, so with S the union
     of their supports the optimum is pi ~ exp(-mu^T M) on S, where mu minimises the convex dual
 
         log sum_{s in S} exp( -(mu^T M)_s ),    mu free on S, mu >= 0 elsewhere.
@@ -64,7 +64,7 @@ def nash_average(game: PreferenceGame, bounds: Strategy | None = None) -> Tabula
         scores = -mu @ columns
         return float(logsumexp(scores)), -columns @ softmax(scores)
 
-    found = minimize(
+    optimum = minimize(
         dual,
         np.zeros(len(margin)),
         jac=True,
@@ -73,24 +73,24 @@ def nash_average(game: PreferenceGame, bounds: Strategy | None = None) -> Tabula
         options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 0.0, "gtol": 1e-11, "maxcor": 30},
     )
     probs = np.zeros(len(margin))
-    probs[used] = softmax(-found.x @ columns)
+    probs[used] = softmax(-optimum.x @ columns)
     policy = TabularPolicy.from_probs(probs)
     gap = float(gap0(game, policy).max())
     if gap > EXPLOITABLE:
-        raise NotConverged("the Nash policy of largest entropy", residual=gap, best=policy.logits)
+        raise NotConverged("maximum-entropy Nash policy", residual=gap, best=policy.logits)
     return policy
 
 
 def _margin(game: PreferenceGame) -> Array:
     if game.prompts != 1:
-        raise ValueError(f"the set of Nash policies is found for one prompt, this game has {game.prompts}")
+        raise ValueError(f"the set of Nash policies needs a game of one prompt, got {game.prompts}")
     return game.preference[0].numpy() - 0.5
 
 
 def _vertex(margin: Array, y: int, sign: int, slack: float) -> Array:
     """The Nash policy with the least (sign 1) or largest (sign -1) probability of y."""
     size = len(margin)
-    found = linprog(
+    solution = linprog(
         c=sign * np.eye(size)[y],
         A_ub=margin,
         b_ub=np.full(size, slack),
@@ -100,6 +100,6 @@ def _vertex(margin: Array, y: int, sign: int, slack: float) -> Array:
         method="highs-ds",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    if found.x is None:
-        raise NotConverged(found.message, residual=float("inf"), best=torch.empty(0))
-    return found.x
+    if solution.x is None:
+        raise NotConverged(solution.message, residual=float("inf"), best=torch.empty(0))
+    return solution.x

@@ -1,4 +1,4 @@
-"""Sequence models trained to have no regret, without ever being shown a good play (2403.16843).
+"""No-regret sequence models, trained on the regret-loss without supervised plays (2403.16843).
 
 A model maps losses [S, T, A] to scores [S, T + 1, A], row t from the losses before round t only. A `Domain`
 turns scores into plays: a trained model is a learner like those of `regret`.
@@ -20,11 +20,11 @@ Draw: TypeAlias = Callable[[int, torch.Generator], Losses]
 
 
 class Domain(NamedTuple):
-    """Where plays live.
+    """A domain of plays.
 
     project    scores -> the nearest play
-    extend     scores -> the nearest point of the domain's affine hull: no kinks, and what the theorem trains
-    least      L -> min_p <L, p>, what the best fixed play pays for total losses L
+    extend     scores -> the nearest point of the domain's affine hull: smooth, and used by the theorem
+    least      L -> min_p <L, p>, the cost of the best fixed play for total losses L
     """
 
     project: Callable[[Tensor], Tensor]
@@ -32,7 +32,7 @@ class Domain(NamedTuple):
     least: Callable[[Tensor], Tensor]
 
     def regret(self, losses: Losses, plays: Plays) -> PerPrompt:
-        """Reg_T = sum_t <l_t, p_t> - min_p <l_1 + ... + l_T, p>, [S]."""
+        """External regret Reg_T = sum_t <l_t, p_t> - min_p <l_1 + ... + l_T, p>, [S]."""
         return paid(losses, plays)[:, -1] - self.least(losses.sum(dim=1))
 
 
@@ -51,10 +51,10 @@ BALL = Domain(
 class LinearAttention(nn.Module):
     """One layer of linear self-attention with a constant query q: sum_{s<t} (V l_s + v) <K l_s + k, q>.
 
-    spread      standard deviation of the normal start of V, v, K, k and q.
-    counting    add the first unit vector to k and q, so that the layer starts by weighing every round about
-                equally. Without it about half of the starts end at a worse play of rank one, v (K^T q)^T,
-                with <k, q> V gone: measured by the claim `regret_loss`.
+    spread      standard deviation of the normal initialisation of V, v, K, k and q.
+    counting    add the first unit vector to k and q, so that the layer initially weighs all rounds about equally.
+                Without it about half of the initialisations end at a worse solution of rank one, v (K^T q)^T,
+                with <k, q> V = 0: measured by the claim `regret_loss`.
     """
 
     def __init__(self, actions: int, *, seed: int = 0, spread: float = 0.1, counting: bool = True) -> None:
@@ -74,13 +74,13 @@ class LinearAttention(nn.Module):
         return known(((losses @ self.value.T + self.value_bias) * weight.unsqueeze(2)).cumsum(dim=1))
 
     def linear(self) -> Float[Tensor, "A A"]:
-        """What multiplies the sum of losses, <k, q> V + v (K^T q)^T: -eta I in FTRL with L2."""
+        """Effective linear map on the sum of losses, <k, q> V + v (K^T q)^T; -eta I in FTRL with L2."""
         plain = (self.key_bias @ self.query) * self.value
         return (plain + torch.outer(self.value_bias, self.query @ self.key)).detach()
 
 
 class Transformer(nn.Module):
-    """One causal layer of softmax attention over a first token and the losses so far. No positions."""
+    """One causal softmax-attention layer over a start token and the losses so far, without position embeddings."""
 
     def __init__(self, actions: int, *, seed: int = 0, width: int = 16) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
 
 
 def learner(model: nn.Module, domain: Domain = SIMPLEX, start: Tensor | None = None) -> Learner:
-    """p_t = project(scores_t + start); start [A] or [S, A] is the first play of a layer without a bias."""
+    """Learner with plays p_t = project(scores_t + start); start [A] or [S, A] is the first play without a bias."""
 
     def play(losses: Losses) -> Plays:
         with torch.no_grad():
@@ -115,9 +115,9 @@ def learner(model: nn.Module, domain: Domain = SIMPLEX, start: Tensor | None = N
 
 
 def regret_loss(regret: Float[Tensor, "G N"], k: float) -> Float[Tensor, ""]:
-    """E[ sum_j h(Reg_j) f(Reg_j; k) / sum_j f(Reg_j; k) ] over groups of N, h(x) = x^2, f(x; k) = exp(k x).
+    """Regret-loss E[ sum_j h(Reg_j) f(Reg_j; k) / sum_j f(Reg_j; k) ] over groups of N, h(x) = x^2, f(x; k) = exp(k x).
 
-    N = 1 or k = 0 gives the mean of h; k and N to infinity the worst case. Source: Park et al. 2024
+    N = 1 or k = 0 gives the mean of h; k, N -> infinity the worst case. Source: Park et al. 2024
     (2403.16843); its h and f range over families, of which these members are RECALLED.
     """
     return (regret.square() * (k * regret).softmax(dim=1)).sum(dim=1).mean()
@@ -136,7 +136,7 @@ def train(
     rate: float = 0.01,
     seed: int = 0,
 ) -> None:
-    """Minimise the regret-loss over fresh sequences in place: Adam, its rate falling linearly to 0.
+    """Train in place on the regret-loss over fresh sequences: Adam with a learning rate falling linearly to 0.
 
     draw         (number of sequences, generator) -> losses [S, T, A].
     projected    train the projected plays; else those in the affine hull, as the theorem does.
@@ -166,7 +166,7 @@ def clipped_normal(rounds: int, actions: int, bound: float = 2.0) -> Draw:
 
 
 def best_step(losses: Losses, domain: Domain) -> float:
-    """The step eta of FTRL with L2, unprojected, that minimises E Reg^2 over the given sequences.
+    """Optimal step size eta of unprojected FTRL with L2: it minimises E Reg^2 over the given sequences.
 
     Reg = eta a + b is linear in eta, so eta = -E[a b]/E[a^2]. On the unit ball a = -sum_t <l_t, L_{t-1}> and
     b = |L_T|. By the theorem of 2403.16843 this is the global minimum of linear attention for N = 1 and
@@ -179,7 +179,7 @@ def best_step(losses: Losses, domain: Domain) -> float:
 
 
 def nearest_ftrl(linear: Float[Tensor, "A A"]) -> tuple[float, float]:
-    """(eta, relative distance in the Frobenius norm) of the -eta C nearest to C M, for plays on the simplex.
+    """Nearest FTRL learner: (eta, relative Frobenius distance) of the -eta C nearest to C M, for plays on the simplex.
 
     C = I - 1 1^T/A removes the constants that the projection ignores.
     """

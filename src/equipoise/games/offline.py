@@ -1,4 +1,4 @@
-"""Recorded preference pairs over a finite game: populations, samples of chosen coverage, coverage numbers."""
+"""Offline preference data over a finite game: populations, samples with given coverage, concentrability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.games.tabular import TabularPolicy
 
 @dataclass(frozen=True, eq=False)
 class PairData:
-    """Weights of recorded pairs: counts[x, i, j] is how often i was preferred to j for prompt x.
+    """Offline data set of pairs: counts[x, i, j] is how often i was preferred to j for prompt x.
 
     Counts or probabilities, [X, A, A] and >= 0. Raises ValueError otherwise, or for a prompt without pairs.
     """
@@ -28,7 +28,7 @@ class PairData:
         if table.ndim != 3 or table.shape[1] != table.shape[2]:
             raise ValueError(f"counts must be [prompts, actions, actions], got {tuple(table.shape)}")
         if not bool((table >= 0).all()) or not bool((table.sum(dim=(1, 2)) > 0).all()):
-            raise ValueError("counts must be >= 0, with at least one pair for each prompt")
+            raise ValueError("counts must be >= 0, with at least one pair per prompt")
         object.__setattr__(self, "counts", table)
 
     @property
@@ -43,12 +43,12 @@ class PairData:
 
     @property
     def winner(self) -> Strategy:
-        """w(y): share of pairs that y wins, [X, A]."""
+        """w(y): fraction of pairs that y wins, [X, A]."""
         return self.share.sum(dim=2)
 
     @property
     def loser(self) -> Strategy:
-        """l(y): share of pairs that y loses, [X, A]."""
+        """l(y): fraction of pairs that y loses, [X, A]."""
         return self.share.sum(dim=1)
 
     @property
@@ -58,7 +58,7 @@ class PairData:
 
     @property
     def support(self) -> torch.Tensor:
-        """[X, A] bool: responses that the data mention."""
+        """[X, A] bool: responses that occur in the data."""
         return self.mu > 0
 
 
@@ -71,12 +71,12 @@ def from_pairs(pairs: Sequence[tuple[int, int, int, float]], prompts: int, actio
 
 
 def stack(datasets: Sequence[PairData]) -> PairData:
-    """Datasets side by side along the prompt axis, so that one batched run treats all of them."""
+    """Concatenate datasets along the prompt axis, so that one batched run handles all."""
     return PairData(torch.cat([data.counts for data in datasets]))
 
 
 def population(game: PreferenceGame, mu: TabularPolicy, *, distinct: bool = True) -> PairData:
-    """The infinite data set: y, y' i.i.d. from mu, labelled by P; each prompt has total weight 1.
+    """Population (infinite data set): y, y' i.i.d. from mu, labelled by P; each prompt has total weight 1.
 
     distinct    condition on y != y', as recorded pairs are (their marginal is then `PairData.mu`, not mu).
     """
@@ -90,15 +90,15 @@ def population(game: PreferenceGame, mu: TabularPolicy, *, distinct: bool = True
 def sample_pairs(
     game: PreferenceGame, mu: TabularPolicy, n: int, seed: int, *, distinct: bool = True
 ) -> PairData:
-    """n pairs for every prompt, drawn from `population(game, mu)`; the same seed gives the same data."""
+    """Sample n pairs per prompt from `population(game, mu)`; the same seed gives the same data."""
     rng = np.random.default_rng(seed)
-    law = population(game, mu, distinct=distinct).share
-    drawn = [rng.multinomial(n, table.flatten().numpy()) for table in law]
-    return PairData(torch.as_tensor(np.stack(drawn), dtype=torch.float64).view_as(law))
+    share = population(game, mu, distinct=distinct).share
+    drawn = [rng.multinomial(n, table.flatten().numpy()) for table in share]
+    return PairData(torch.as_tensor(np.stack(drawn), dtype=torch.float64).view_as(share))
 
 
 def concentrability(policy: TabularPolicy, mu: Any) -> PerPrompt:
-    """Single-policy coverage C_pi = max_y pi(y)/mu(y) over pi's support, [X]; infinite where mu misses it.
+    """Concentrability (single-policy coverage) C_pi = max_y pi(y)/mu(y) over pi's support, [X]; may be infinite.
 
     mu    [X, A] probabilities, e.g. `PairData.mu`.
     """

@@ -1,4 +1,4 @@
-"""A finite preference game: who beats whom, for every prompt and every pair of responses."""
+"""A finite preference game: win probabilities for every prompt and every pair of responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class PreferenceGame:
-    """The symmetric game in which each of two players writes a response and P decides who wins.
+    """Symmetric two-player preference game: each player writes a response, and P gives the win probability.
 
     preference      [X, A, A] P(y > y' | x), row against column; [A, A] is one prompt. Any array-like.
     reference       [X, A] or [A] full-support reference policy; default uniform.
@@ -25,7 +25,7 @@ class PreferenceGame:
     names           response names: A strings shared by all prompts, or X rows of A; default "0", "1", ...
     prompt_names    X strings; default "0", "1", ...
 
-    Everything is stored in float64. Raises ValueError, naming the entry, unless P is finite, lies in [0, 1]
+    Everything is stored in float64. Raises ValueError, with the entry, unless P is finite, lies in [0, 1]
     and satisfies P(y > y') + P(y' > y) = 1 (tolerance 1e-9, hence 1/2 on the diagonal), and unless reference
     and prompt weights are distributions, the reference without a zero.
     """
@@ -61,7 +61,7 @@ class PreferenceGame:
         base = base.expand(prompts, actions).clone() if base.ndim == 1 and len(base) == actions else base
         _check_distribution("reference", base, (prompts, actions))
         if not bool((base > 0).all()):
-            raise ValueError("the reference needs full support: a response it never writes has no KL to it")
+            raise ValueError("the reference needs full support: every response needs a probability > 0")
 
         uniform = table.new_full((prompts,), 1 / prompts)
         weight = uniform if prompt_weight is None else _table("prompt_weight", prompt_weight)
@@ -101,12 +101,12 @@ class PreferenceGame:
         return (first.probs() * self.win(second)).sum(dim=1)
 
     def mean(self, per_prompt: PerPrompt) -> float:
-        """sum_x prompt_weight(x) v(x)."""
+        """Prompt-weighted mean sum_x prompt_weight(x) v(x)."""
         return float(self.prompt_weight @ per_prompt)
 
     def _check(self, policy: TabularPolicy) -> None:
         if policy.shape != (self.prompts, self.actions):
-            raise ValueError(f"policy is {policy.shape}, the game {(self.prompts, self.actions)}")
+            raise ValueError(f"policy has shape {policy.shape}, the game {(self.prompts, self.actions)}")
 
 
 def _table(what: str, values: Any) -> Tensor:
@@ -125,7 +125,7 @@ def _names(names: Sequence[Any] | None, prompts: int, actions: int) -> tuple[tup
     rows = [range(actions) if names is None else names] * prompts if shared else list(names or ())
     labels = tuple(tuple(str(name) for name in row) for row in rows)
     if len(labels) != prompts or any(len(row) != actions for row in labels):
-        raise ValueError(f"names must be {actions} strings, or {prompts} rows of them")
+        raise ValueError(f"names must be {actions} strings, or {prompts} rows of {actions} strings")
     return labels
 
 
@@ -137,13 +137,13 @@ def _check_preference(table: Payoff, names: tuple[tuple[str, ...], ...]) -> None
     outside = (table < 0) | (table > 1)
     if bool(outside.any()):
         x, i, j, where = entry(outside)
-        raise ValueError(f"{where} is {float(table[x, i, j])!r}; a probability lies in [0, 1]")
+        raise ValueError(f"{where} is {float(table[x, i, j])!r}; a probability must lie in [0, 1]")
     total = table + table.mT
     broken = (total - 1).abs() > TOLERANCE
     if bool(broken.any()):
         x, i, j, where = entry(broken)
         if i == j:
-            raise ValueError(f"{where} is {float(table[x, i, i])!r}; a response ties with itself: 1/2")
+            raise ValueError(f"{where} is {float(table[x, i, i])!r}; the diagonal must be 1/2")
         raise ValueError(f"{where} and its opposite sum to {float(total[x, i, j]):.12g}, expected 1")
 
 

@@ -1,10 +1,10 @@
 """Online learning on the simplex: learners, their regret, and self-play on a preference game.
 
-A learner meets S sequences of losses l_1, l_2, ... at once. It is any callable
+A learner plays against S sequences of losses l_1, l_2, ... at once. It is any callable
 
     losses [S, T, A] -> plays [S, T + 1, A]
 
-whose play p_t depends on l_1 .. l_{t-1} only, so the last row is what it plays next. A play costs <l_t, p_t>.
+with plays p_t that depend on l_1 .. l_{t-1} only, so the last row is the next play. A play costs <l_t, p_t>.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Learner: TypeAlias = Callable[[Losses], Plays]
 
 
 def entropic(z: Tensor) -> Tensor:
-    """Psi = sum p log p: p ~ exp(-z)."""
+    """Entropic regulariser Psi = sum p log p: p ~ exp(-z)."""
     return (-z).softmax(dim=-1)
 
 
 def project_simplex(x: Tensor) -> Tensor:
-    """argmin_p |p - x|: max(x - c, 0), with c such that it sums to 1. Differentiable almost everywhere."""
+    """Euclidean projection argmin_p |p - x|: max(x - c, 0), with sum 1. Differentiable almost everywhere."""
     ordered = x.sort(dim=-1, descending=True).values
     level = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, x.shape[-1] + 1, dtype=x.dtype)
     support = (ordered > level).sum(dim=-1, keepdim=True)  # the entries that stay positive
@@ -45,20 +45,20 @@ def project_simplex(x: Tensor) -> Tensor:
 
 
 def euclidean(z: Tensor) -> Tensor:
-    """Psi = |p|^2/2: the Euclidean projection of -z."""
+    """L2 regulariser Psi = |p|^2/2: the Euclidean projection of -z."""
     return project_simplex(-z)
 
 
 def log_barrier(z: Tensor) -> Tensor:
-    """Psi = sum log(1/p): p_i = 1/(z_i + nu), with nu such that it sums to 1. Never a zero (2301.12942).
+    """Log barrier Psi = sum log(1/p): p_i = 1/(z_i + nu), with nu such that it sums to 1; p > 0 (2301.12942).
 
     With u = z - min z and m = nu + min z, s(m) = sum 1/(u_i + m) falls from s(1) >= 1 to s(A) <= 1. The
     harmonic mean 1/s is increasing and concave, so Newton's method on 1/s = 1 rises from m = 1 to the root
-    and never passes it: it needs no safeguard. DERIVED; a bisection agrees in the tests.
+    without overshooting: no safeguard is needed. DERIVED; checked against bisection in the tests.
     """
     u = z - z.amin(dim=-1, keepdim=True)
     m = torch.ones_like(u[..., :1])
-    for _ in range(50):  # nine do for 1000 actions and any scale
+    for _ in range(50):  # nine suffice for 1000 actions at any scale
         p = 1 / (u + m)
         total = p.sum(dim=-1, keepdim=True)
         step = total * (total - 1) / p.square().sum(dim=-1, keepdim=True)
@@ -70,12 +70,12 @@ def log_barrier(z: Tensor) -> Tensor:
 
 
 def leader(z: Tensor) -> Tensor:
-    """Psi = 0: certainty on the least z, the first of equals."""
+    """No regulariser, Psi = 0: all mass on the least z, ties to the first."""
     return torch.nn.functional.one_hot(z.argmin(dim=-1), z.shape[-1]).to(z.dtype)
 
 
 class Regulariser(NamedTuple):
-    """A response, and dual = -grad Psi, which undoes it: respond(dual(p)) = p."""
+    """A regularised response, and its inverse dual = -grad Psi: respond(dual(p)) = p."""
 
     respond: Callable[[Tensor], Tensor]
     dual: Callable[[Tensor], Tensor]
@@ -96,12 +96,12 @@ class Ftrl:
         p_t = argmin_p { <L_{t-1} + m_t, p> + D_Psi(p, p_1)/eta_t },    L_{t-1} = l_1 + ... + l_{t-1}
 
     eta           step eta_t; with `anytime`, eta_t = eta/sqrt(t), for an unknown horizon.
-    optimistic    m_t = l_{t-1}, the guess that the last loss comes again; else m_t = 0.
+    optimistic    m_t = l_{t-1}, which predicts the last loss again; else m_t = 0.
     start         p_1, [A] or [S, A]; default uniform. D_Psi is the Bregman divergence from it.
 
-    ENTROPY with a constant step is Hedge, p_{t+1} ~ p_t exp(-eta l_t), whose regret against any u is at most
-    KL(u || p_1)/eta + eta T/8 for losses in a range of 1. L2 projects p_1 - eta L, lazily. Adding a constant
-    to a round's losses changes nothing. Raises ValueError unless eta > 0.
+    ENTROPY with a constant step is Hedge, p_{t+1} ~ p_t exp(-eta l_t), with regret at most
+    KL(u || p_1)/eta + eta T/8 against any u, for losses in a range of 1. L2 projects p_1 - eta L, lazily. Adding a
+    constant to a round's losses changes nothing. Raises ValueError unless eta > 0.
     """
 
     regulariser: Regulariser
@@ -128,12 +128,12 @@ class Ftrl:
 
 
 def hedge(eta: float, *, optimistic: bool = False, start: Tensor | None = None) -> Ftrl:
-    """Exponential weights, or with `optimistic` what ONPO plays: p_{t+1} ~ p_t exp(-eta (2 l_t - l_{t-1}))."""
+    """Exponential weights, or with `optimistic` the learner of ONPO: p_{t+1} ~ p_t exp(-eta (2 l_t - l_{t-1}))."""
     return Ftrl(regulariser=ENTROPY, eta=eta, optimistic=optimistic, start=start)
 
 
 def follow_the_leader(losses: Losses) -> Plays:
-    """The best action so far, the first of equals: linear regret against alternating losses."""
+    """Follow the leader: the best action so far, ties to the first; linear regret against alternating losses."""
     return leader(known(losses.cumsum(dim=1)))
 
 
@@ -151,13 +151,13 @@ class PerturbedLeader:
 
     def __call__(self, losses: Losses) -> Plays:
         total = self.eta * known(losses.cumsum(dim=1)).transpose(0, 1)
-        # rounds first: a longer history leaves the noise of earlier rounds as it was
+        # rounds first: a longer history does not change the noise of earlier rounds
         noise = np.random.default_rng(self.seed).gumbel(size=(*total.shape[:2], self.draws, total.shape[2]))
         return leader(total.unsqueeze(2) - torch.from_numpy(noise)).mean(dim=2).transpose(0, 1)
 
 
 def known(rows: Losses) -> Losses:
-    """Rows one round later, zeros first: what is known before each round, [S, T + 1, A]."""
+    """Shift rows by one round, zeros first: the information before each round, [S, T + 1, A]."""
     return torch.nn.functional.pad(rows, (0, 0, 1, 0))
 
 
@@ -165,25 +165,25 @@ def known(rows: Losses) -> Losses:
 
 
 def external_regret(losses: Losses, plays: Plays) -> Regrets:
-    """Reg_t = sum_{s<=t} <l_s, p_s> - min_i sum_{s<=t} l_{s,i} for t = 1 .. T. A next play is left out."""
+    """External regret Reg_t = sum_{s<=t} <l_s, p_s> - min_i sum_{s<=t} l_{s,i} for t = 1 .. T, without a next play."""
     return paid(losses, plays) - losses.cumsum(dim=1).amin(dim=2)
 
 
 def dynamic_regret(losses: Losses, plays: Plays) -> Regrets:
-    """DReg_t = sum_{s<=t} <l_s, p_s> - sum_{s<=t} min_i l_{s,i}: against the best action of every round."""
+    """Dynamic regret DReg_t = sum_{s<=t} <l_s, p_s> - sum_{s<=t} min_i l_{s,i}: against each round's best action."""
     return paid(losses, plays) - losses.amin(dim=2).cumsum(dim=1)
 
 
 def paid(losses: Losses, plays: Plays) -> Regrets:
-    """sum_{s<=t} <l_s, p_s>. Raises ValueError for plays of other sequences."""
+    """Cumulative loss sum_{s<=t} <l_s, p_s>. Raises ValueError if plays and losses do not match."""
     sequences, rounds, actions = losses.shape
     if plays.shape[::2] != (sequences, actions) or plays.shape[1] not in (rounds, rounds + 1):
-        raise ValueError(f"plays {tuple(plays.shape)} do not answer losses {tuple(losses.shape)}")
+        raise ValueError(f"plays {tuple(plays.shape)} do not match losses {tuple(losses.shape)}")
     return (losses * plays[:, :rounds]).sum(dim=2).cumsum(dim=1)
 
 
 def trend_p_value(regret: Regrets) -> Float[Tensor, S]:
-    """P-value of "Reg_t/t does not fall": of T - 1 fair coins, as many heads or more as it has falls.
+    """P-value of the null hypothesis "Reg_t/t does not fall": a sign test on its T - 1 differences.
 
     Source: the trend check of Park et al. 2024 (2403.16843), RECALLED.
     """
@@ -193,7 +193,7 @@ def trend_p_value(regret: Regrets) -> Float[Tensor, S]:
 
 
 def magnitude_reduced(estimate: Tensor, mean_negative: Tensor) -> Tensor:
-    """z - min(z, 0) + E[min(z, 0)]: the mean of the loss estimate z, but never below E[min(z, 0)].
+    """Magnitude-reduced estimate z - min(z, 0) + E[min(z, 0)]: the same mean as z, but never below E[min(z, 0)].
 
     Source: Dai et al. 2023 (2301.12942), RECALLED.
     """
@@ -204,7 +204,7 @@ def magnitude_reduced(estimate: Tensor, mean_negative: Tensor) -> Tensor:
 
 
 def alternating(rounds: int, actions: int = 2) -> Losses:
-    """(1/2, 0), (0, 1), (1, 0), (0, 1), ...: the leader always loses. Further actions lose 1 every time."""
+    """Alternating losses (1/2, 0), (0, 1), (1, 0), (0, 1), ...: the leader always loses. Further actions lose 1."""
     losses = torch.ones(1, rounds, actions, dtype=torch.float64)
     losses[:, 1::2, 0] = losses[:, ::2, 1] = 0
     losses[:, :1, 0] = 0.5
@@ -212,7 +212,7 @@ def alternating(rounds: int, actions: int = 2) -> Losses:
 
 
 class History(NamedTuple):
-    """What was played, [X, T, A], and the losses it met."""
+    """Losses and plays of a run, [X, T, A] each."""
 
     losses: Losses
     plays: Plays
@@ -223,9 +223,9 @@ class History(NamedTuple):
 
 
 def self_play(game: PreferenceGame, learner: Learner, rounds: int) -> History:
-    """T rounds against itself, every prompt a sequence of its own: l_t = 1/2 - P(. > p_t).
+    """Self-play for T rounds, each prompt a separate sequence: l_t = 1/2 - P(. > p_t).
 
-    Then <l_t, p_t> = 0 in every round, whatever the learner, so that gap0(mean) = 2 Reg_T/T exactly: the mean
+    Then <l_t, p_t> = 0 in every round for any learner, so that gap0(mean) = 2 Reg_T/T exactly: the mean
     converges to Nash as fast as the regret per round vanishes. DERIVED.
     """
     losses = torch.zeros(game.prompts, rounds, game.actions, dtype=torch.float64)

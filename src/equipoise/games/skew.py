@@ -1,7 +1,7 @@
-"""Two models of who beats whom, fitted by maximum likelihood: one number a response, or a few planes.
+"""Bradley-Terry and general preference models, fitted by maximum likelihood: one score per response, or k planes.
 
-Both read `wins`, an [A, A] table of weights of "row beat column": a matrix of probabilities, of counts, or
-`PairData.counts[x]` of recorded pairs. The diagonal is not read.
+Both read `wins`, an [A, A] table with weights of "row beat column": probabilities, counts, or `PairData.counts[x]` of
+recorded pairs. The diagonal is not read.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Flow = Float[Tensor, "A A"]
 Embedding = Float[Tensor, "A twice_k"]
 PerPlane = Float[Tensor, "k"]
 Array = npt.NDArray[np.float64]
-NOTHING = 1e-12  # strength of a plane relative to the strongest, below which it is rounding
-NEARLY_CERTAIN = 0.99  # a start is finite, whatever the labels
+NOTHING = 1e-12  # relative strength of a plane below which it is rounding error
+NEARLY_CERTAIN = 0.99  # labels are clipped for a finite initialisation
 
 
 @dataclass(frozen=True, eq=False)
 class BradleyTerry:
-    """P(y > y') = sigma(r(y) - r(y')) within a level; a response of a higher level wins with certainty.
+    """Bradley-Terry model P(y > y') = sigma(r(y) - r(y')) within a level; a higher level always wins.
 
-    strength    [X, A] r in logits, its mean 0 within a level
-    level       [X, A] 0, 1, ...; more than one only where labels are so one-sided that r would be infinite
+    strength    [X, A] r in logits, with mean 0 within a level
+    level       [X, A] 0, 1, ...; more than one only if labels are so one-sided that r would be infinite
     """
 
     strength: Strategy
@@ -55,15 +55,15 @@ class BradleyTerry:
 
 
 def fit_bradley_terry(wins: Payoff) -> BradleyTerry:
-    """The maximum-likelihood Bradley-Terry model of each table of wins, [X, A, A].
+    """Maximum-likelihood Bradley-Terry fit of each table of wins, [X, A, A].
 
         max_r  sum_{y, y'} wins(y, y') log sigma(r(y) - r(y'))
 
     This is DPO's loss with beta = 1 and a uniform reference, so `minimise` finds it. r is finite if and only
     if a chain of wins leads from every response to every other (Ford 1957); responses that reach each
-    other form a level, and the supremum gives the higher level every win.
+    other form a level, and in the supremum the higher level wins with probability 1.
 
-    Raises ValueError for two responses that no chain of wins connects: nothing ranks them.
+    Raises ValueError for two responses without a chain of wins between them, which cannot be ranked.
     """
     wins = _off_diagonal(wins)
     reach = (wins > 0) | torch.eye(wins.shape[1], dtype=torch.bool)
@@ -72,7 +72,7 @@ def fit_bradley_terry(wins: Payoff) -> BradleyTerry:
     if not bool((reach | reach.mT).all()):
         x, i, j = (~(reach | reach.mT)).nonzero()[0].tolist()
         raise ValueError(
-            f"table {x}: no chain of wins connects responses {i} and {j}, so no strength ranks them"
+            f"table {x}: no chain of wins connects responses {i} and {j}, so they cannot be ranked; add comparisons"
         )
     below = reach.sum(dim=2)
     together = below.unsqueeze(2) == below.unsqueeze(1)
@@ -87,7 +87,7 @@ def fit_bradley_terry(wins: Payoff) -> BradleyTerry:
 
 
 def schur_embedding(flow: Flow, planes: int | None = None) -> tuple[Embedding, PerPlane]:
-    """Embeddings with `skew_score(v_i, v_j)` = flow_ij, and the strength of each plane, strongest first.
+    """Schur embedding with `skew_score(v_i, v_j)` = flow_ij, and the strength of each plane, strongest first.
 
     flow      [A, A] antisymmetric, such as logit P or P - 1/2.
     planes    keep only the strongest: the nearest antisymmetric matrix of rank 2 planes in least squares.
@@ -98,9 +98,9 @@ def schur_embedding(flow: Flow, planes: int | None = None) -> tuple[Embedding, P
     """
     table = flow.detach().double().numpy()
     if not np.isfinite(table).all() or np.abs(table + table.T).max() > 1e-9 * max(1.0, np.abs(table).max()):
-        raise ValueError("an embedding needs a finite, antisymmetric matrix")
+        raise ValueError("flow must be a finite, antisymmetric matrix")
     form, basis = schur((table - table.T) / 2, output="real")
-    found = []
+    kept = []
     floor = NOTHING * max(np.abs(form).max(), np.finfo(np.float64).tiny)
     i = 0
     while i + 1 < len(form):
@@ -109,17 +109,17 @@ def schur_embedding(flow: Flow, planes: int | None = None) -> tuple[Embedding, P
             i += 1
             continue
         pair = (i, i + 1) if w > 0 else (i + 1, i)
-        found.append((abs(w), basis[:, pair]))
+        kept.append((abs(w), basis[:, pair]))
         i += 2
-    found = sorted(found, key=lambda plane: -plane[0])[:planes]
-    strengths = torch.tensor([w for w, _ in found], dtype=torch.float64)
-    blocks = [np.zeros((len(form), 0)), *(np.sqrt(w) * z for w, z in found)]
+    kept = sorted(kept, key=lambda plane: -plane[0])[:planes]
+    strengths = torch.tensor([w for w, _ in kept], dtype=torch.float64)
+    blocks = [np.zeros((len(form), 0)), *(np.sqrt(w) * z for w, z in kept)]
     return torch.as_tensor(np.hstack(blocks)), strengths
 
 
 @dataclass(frozen=True, eq=False)
 class GeneralPreference:
-    """P(y > y') = sigma(s(y, y') / temperature), s the `skew_score` of `embedding` [A, 2k]."""
+    """General preference model P(y > y') = sigma(s(y, y') / temperature), s the `skew_score` of `embedding` [A, 2k]."""
 
     embedding: Embedding
     temperature: float = 1.0
@@ -133,24 +133,24 @@ class GeneralPreference:
 def fit_general_preference(
     wins: Flow, planes: int, *, temperature: float = 1.0, ridge: float = 0.0, tolerance: float = 1e-7
 ) -> GeneralPreference:
-    """The general preference model with k = `planes` planes of largest likelihood among the optima found.
+    """Maximum-likelihood general preference model with k = `planes` planes (the best local optimum).
 
         max_v  sum_{y, y'} w(y, y') log sigma( s(v_y, v_y')/temperature ) - ridge |v|^2/2,    sum of w = 1
 
     wins     w up to scale.
-    ridge    >= 0. Certain labels (P = 0 or 1) have their maximum at infinity, which L-BFGS reaches slowly or
-             not at all; a small ridge keeps it finite.
+    ridge    >= 0. Labels of 0 or 1 put the maximum at infinity, which L-BFGS reaches slowly or not at all; a small
+             ridge keeps it finite.
 
-    Quasi-Newton (L-BFGS) in float64 from two starts, and the better end: the strongest planes of the logits
+    Quasi-Newton (L-BFGS) in float64; the better result of two initialisations: the strongest planes of the logits
     of the labels (see `schur_embedding`), and the Bradley-Terry fit as the plane v = (r, 1), from which the
-    likelihood can only rise. The problem is not convex: a better optimum may exist. Embeddings are fixed only
-    up to maps that keep s.
+    likelihood can only rise. The problem is not convex: a better optimum may exist. Embeddings are unique only
+    up to maps that preserve s.
 
-    Raises ValueError for planes < 1 or a temperature that is not positive, NotConverged unless an end has a
+    Raises ValueError for planes < 1 or a temperature that is not positive, NotConverged unless a result has a
     gradient within the tolerance. Source: Zhang et al. 2024 (2410.02197), where a language model writes v.
     """
     if planes < 1:
-        raise ValueError(f"a general preference model needs a plane, got planes={planes!r}")
+        raise ValueError(f"planes must be at least 1, got {planes!r}")
     positive(temperature=temperature)
     table = _off_diagonal(wins.unsqueeze(0))[0]
     weight, nothing = table / table.sum(), torch.zeros_like(table)
@@ -173,17 +173,17 @@ def fit_general_preference(
             options={"maxiter": 5000, "maxfun": 10_000, "ftol": 0.0, "gtol": tolerance / 10, "maxcor": 30},
         )
         ends.append((float(end.fun), float(np.abs(end.jac).max()), end.x))
-    _, slope, found = min(ends, key=lambda end: (end[1] > tolerance, end[0]))
-    embedding = torch.as_tensor(found).view(len(table), 2 * planes)
+    _, slope, best = min(ends, key=lambda end: (end[1] > tolerance, end[0]))
+    embedding = torch.as_tensor(best).view(len(table), 2 * planes)
     if slope > tolerance:
         raise NotConverged(
-            "general preference model; with certain labels, give a ridge", residual=slope, best=embedding
+            "general preference model; with labels of 0 or 1, set ridge > 0", residual=slope, best=embedding
         )
     return GeneralPreference(embedding, temperature)
 
 
 def _starts(wins: Flow, planes: int, temperature: float) -> list[Embedding]:
-    """Embeddings [A, 2 planes] to start from, none of them exactly flat in a plane (a saddle of the loss)."""
+    """Initial embeddings [A, 2 planes], none exactly zero in a plane (a saddle point of the loss)."""
     total = wins + wins.mT
     share = torch.where(total > 0, wins / total, torch.full_like(wins, 0.5))
     flow = torch.logit(share.clamp(1 - NEARLY_CERTAIN, NEARLY_CERTAIN)) * temperature
@@ -191,7 +191,7 @@ def _starts(wins: Flow, planes: int, temperature: float) -> list[Embedding]:
     try:
         fitted = fit_bradley_terry(wins.unsqueeze(0))
         strength = fitted.strength[0] if fitted.finite else flow.mean(dim=1)
-    except ValueError:  # nothing ranks some of them; any start will do
+    except ValueError:  # some cannot be ranked; any initialisation will do
         strength = flow.mean(dim=1)
     reward = torch.stack([strength * temperature, torch.ones_like(strength)], dim=1)
     starts = []
@@ -204,7 +204,7 @@ def _starts(wins: Flow, planes: int, temperature: float) -> list[Embedding]:
 
 
 def _off_diagonal(wins: Payoff) -> Payoff:
-    """The tables in float64 with an empty diagonal. Raises ValueError unless they are weights."""
+    """The tables in float64 with a zero diagonal. Raises ValueError for invalid weights."""
     table = wins.detach().to(torch.float64).clone()
     if table.ndim != 3 or table.shape[1] != table.shape[2]:
         raise ValueError(f"wins must be a square table of weights, got {tuple(table.shape)}")

@@ -1,4 +1,4 @@
-"""Equilibria of finite preference games: the plain Nash policy by LP, the regularised one by Newton."""
+"""Equilibrium solvers: the Nash policy by linear programming, the KL-regularised one by Newton's method."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["NotConverged", "best_response", "nash", "regularised_nash"]
 
 
 def nash(game: PreferenceGame) -> TabularPolicy:
-    """A symmetric Nash policy of the plain game, prompt by prompt.
+    """A symmetric Nash policy of the unregularised game, per prompt.
 
         max v  subject to  sum_y pi(y) P(y > y') >= v for every y',  pi a distribution;  v* = 1/2
 
-    Linear programming (HiGHS, dual simplex). Where several policies are Nash this is one vertex of their set.
-    Raises NotConverged if the solver fails or the policy it found is exploitable by more than 1e-9.
+    Linear programming (HiGHS, dual simplex). If the Nash policy is not unique, this is a vertex of their set.
+    Raises NotConverged if the solver fails or its policy is exploitable by more than 1e-9.
     """
     policy = TabularPolicy.from_probs(np.stack([_maximin(table) for table in game.preference.numpy()]))
     worst = float(gap0(game, policy).max())
@@ -32,10 +32,10 @@ def nash(game: PreferenceGame) -> TabularPolicy:
 
 
 def _maximin(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    from scipy.optimize import linprog  # slow to import, and of no use to the regularised game
+    from scipy.optimize import linprog  # slow to import, and not needed for the regularised game
 
     size = len(table)
-    found = linprog(
+    solution = linprog(
         c=np.append(np.zeros(size), -1.0),
         A_ub=np.hstack([-table.T, np.ones((size, 1))]),
         b_ub=np.zeros(size),
@@ -45,9 +45,9 @@ def _maximin(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         method="highs-ds",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    if found.x is None:
-        raise NotConverged(found.message, residual=float("inf"), best=torch.empty(0))
-    probs = np.clip(found.x[:-1], 0, None)
+    if solution.x is None:
+        raise NotConverged(solution.message, residual=float("inf"), best=torch.empty(0))
+    probs = np.clip(solution.x[:-1], 0, None)
     return probs / probs.sum()
 
 
@@ -57,15 +57,15 @@ def regularised_nash(game: PreferenceGame, tau: float, *, tolerance: float = 1e-
         pi(y) ~ ref(y) exp( P(y > pi)/tau )
 
     Newton's method on the logits, F(theta) = theta - log ref - (P - 1/2) softmax(theta)/tau, with
-    backtracking on |F|^2, for a ladder of temperatures halving from 1 down to tau. Safeguard: P - 1/2 is
+    backtracking on |F|^2 and continuation in the temperature, halved from 1 down to tau. Convergence: P - 1/2 is
     antisymmetric, so the Jacobian I - (P - 1/2)(diag pi - pi pi^T)/tau has eigenvalues with real part 1 and
-    is never singular, and |F| grows without bound; hence |F|^2 has no stationary point but the solution, and
-    damped Newton reaches it from any start. The ladder only saves steps.
+    is never singular, and |F| grows without bound; hence the solution is the only stationary point
+    of |F|^2, and damped Newton reaches it from any start. The continuation only saves steps.
 
     Raises ValueError unless tau > 0, NotConverged if max |pi - best response to pi| exceeds the tolerance.
     """
     if not 0 < tau < float("inf"):
-        raise ValueError(f"tau must be a positive number, got {tau!r}; the plain game has nash()")
+        raise ValueError(f"tau must be a positive number, got {tau!r}; use nash() for the unregularised game")
     log_ref, payoff = game.reference.log(), game.preference - 0.5
     logits = log_ref
     rung = max(1.0, tau)

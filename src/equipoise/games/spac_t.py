@@ -1,7 +1,7 @@
 """SPAC-T, the theoretical form of SPAC: an explicit bounded critic and a mirror-descent actor.
 
-Prompts are independent of one another, so a batch of data sets (`offline.stack`) is just a game with that
-many prompts; everything here runs on arrays [S, A] with one small Newton solve per prompt.
+Prompts are independent, so a batch of data sets (`offline.stack`) is a game with that many prompts; everything here
+runs on arrays [S, A] with one small Newton solve per prompt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SpacRun:
-    """What SPAC-T played.
+    """A run of SPAC-T.
 
     history    [T + 1, X, A] probabilities of pi_1 .. pi_{T+1}.
     critic     [X, A] the last critic f_T.
@@ -44,7 +44,7 @@ class SpacRun:
         return TabularPolicy.from_probs(self.history[-1])
 
     def mixture(self, rounds: int | None = None) -> TabularPolicy:
-        """Uniform mixture of pi_1 .. pi_T (or of the first `rounds`): what the theory returns."""
+        """Uniform mixture of pi_1 .. pi_T (or of the first `rounds`), the policy that the theory returns."""
         return TabularPolicy.from_probs(self.history[: self.rounds if rounds is None else rounds].mean(dim=0))
 
 
@@ -57,19 +57,19 @@ def spac_t(
     eta: float | PerPrompt,
     rounds: int,
 ) -> SpacRun:
-    """Self-play with an adversarial critic, exactly, for T rounds.
+    """Exact self-play with an adversarial critic, for T rounds.
 
         critic    f_t = argmin_{|f| <= B} { rel(pi_t; f) + lam L(f) }
         actor     pi_{t+1}(y) ~ pi_t(y) exp(eta f_t(y))
         rel(pi; f) = E_pi f - E_mu f,    L(f) = mean over pairs of -log sigma( f(y+) - f(y-) )
 
     start    pi_1, one row per prompt of the data.
-    lam      weight of the preference loss, a number or one per prompt; theory: of order C sqrt(n).
-    bound    B > 0, the box of the critic; a response outside the data gets f = -B.
-    eta      actor step, a number or one per prompt; theory: `actor_step`.
+    lam      weight of the preference loss, scalar or per prompt; theory: of order C sqrt(n).
+    bound    B > 0, bound of the critic; a response outside the data gets f = -B.
+    eta      actor step size, scalar or per prompt; theory: `actor_step`.
 
-    Both terms ignore f -> f + c(x), so where the critic is not unique only such a shift is free, and the
-    actor does not see it. Source: Ji et al. 2024 (2406.04274); loop from a public summary, baseline and
+    Both terms are invariant to f -> f + c(x), so the critic is unique up to such a shift, which does not affect
+    the actor. Source: Ji et al. 2024 (2406.04274); loop from a public summary, baseline and
     lambda DERIVED.
     """
     share, mu = data.share.numpy(), data.mu.numpy()
@@ -88,10 +88,10 @@ def spac_t(
 def critic(
     data: PairData, policy: TabularPolicy, *, lam: float | PerPrompt, bound: float = float("inf")
 ) -> Strategy:
-    """argmin_{|f| <= B} { E_pi f - E_mu f + lam L(f) }, [X, A]; with B infinite the mean of f is 0.
+    """Exact critic argmin_{|f| <= B} { E_pi f - E_mu f + lam L(f) }, [X, A]; with B infinite the mean of f is 0.
 
     Raises NotConverged if there is no minimiser: with B infinite the objective is bounded below only if every
-    response that pi writes is in the data and lam outweighs the difference between pi and mu.
+    response in the support of pi is in the data and lam outweighs the difference between pi and mu.
     """
     mu = data.mu.numpy()
     slope = policy.probs().numpy() - mu
@@ -101,7 +101,7 @@ def critic(
 
 
 def critic_value(data: PairData, policy: TabularPolicy, f: Strategy, *, lam: float | PerPrompt) -> PerPrompt:
-    """rel(pi; f) + lam L(f), [X]: what the critic minimises."""
+    """Critic objective rel(pi; f) + lam L(f), [X]."""
     slope = policy.probs().numpy() - data.mu.numpy()
     return torch.from_numpy(_value(data.share.numpy(), slope, _per_prompt(lam, len(slope)), f.numpy()))
 
@@ -118,7 +118,7 @@ def spac_step_exact(
 
 
 def actor_step(divergence: float, rounds: int, bound: float) -> float:
-    """eta = sqrt(2 KL(pi*||pi_1)/(T B^2)), which minimises the regret bound KL/eta + eta T B^2/2.
+    """Actor step size eta = sqrt(2 KL(pi*||pi_1)/(T B^2)), which minimises the regret bound KL/eta + eta T B^2/2.
 
     From the uniform policy KL(pi*||pi_1) <= log A.
     """
@@ -142,11 +142,10 @@ def _value(share: Array, slope: Array, lam: Array, f: Array) -> Array:
 def _critic(share: Array, slope: Array, lam: Array, bound: float, f: Array, steps: int = 200) -> Array:
     """Projected Newton in the box (Bertsekas 1982), one problem per row, warm-started at f.
 
-    Coordinates at a bound that the gradient presses against it are held; the others take a Newton step,
-    projected back, with backtracking. Along the flat direction of a common shift a small ridge keeps the
-    solve regular.
+    Coordinates at an active bound are fixed; the others take a projected Newton step with backtracking. A small
+    ridge regularises the flat direction of a common shift.
     """
-    from scipy.special import expit  # slow to import, and of use here alone
+    from scipy.special import expit  # slow to import, and only needed here
 
     tolerance = 1e-11 * (1 + lam)
     diagonal = np.arange(f.shape[1])
@@ -173,13 +172,17 @@ def _critic(share: Array, slope: Array, lam: Array, bound: float, f: Array, step
         direction *= np.minimum(1, reach / np.maximum(np.abs(direction).max(axis=1), 1e-300))[:, None]
         f = _project(share, slope, lam, bound, f, np.where(open_[:, None], direction, 0.0), gradient)
     worst = float(residual.max())
-    raise NotConverged("the critic has no minimiser in reach", residual=worst, best=torch.from_numpy(f))
+    raise NotConverged(
+        "the critic has no minimiser; use a finite bound",
+        residual=worst,
+        best=torch.from_numpy(f),
+    )
 
 
 def _project(
     share: Array, slope: Array, lam: Array, bound: float, f: Array, direction: Array, gradient: Array
 ) -> Array:
-    """First point of the projected path f + t d, t = 1, 1/2, ..., that lowers the value enough, else f."""
+    """First point of the projected path f + t d, t = 1, 1/2, ..., with sufficient decrease, else f."""
     value = _value(share, slope, lam, f)
     slack = 1e-15 * (1 + np.abs(value) + lam)
     length = np.ones(len(f))

@@ -1,4 +1,4 @@
-"""SRPO on finite games: generator and improver, their exact solution, and the same from the core objective.
+"""SRPO on finite games: generator and improver, their closed-form solution, and exact fits of the objective.
 
 A policy in two roles is one table of A + 1 contexts of A responses per prompt: context 0 is the prompt alone
 (generator), context 1 + z the prompt and an answer z (improver).
@@ -33,9 +33,9 @@ class Roles:
     @classmethod
     def of(cls, game: PreferenceGame, kernel: Any = None) -> Roles:
         """The reference in both roles: the game's, and `kernel` [X, A, A] (or [A, A] for every prompt), the
-        probabilities of y2 (column) when the context holds y1 (row).
+        probabilities of y2 (column) given y1 in the context (row).
 
-        Default kernel: the game's reference, whatever the context holds. Raises ValueError unless every row of the
+        Default kernel: the game's reference, for every context. Raises ValueError unless every row of the
         kernel is a distribution with full support.
         """
         shape = (game.prompts, game.actions, game.actions)
@@ -47,7 +47,7 @@ class Roles:
         except RuntimeError:
             raise ValueError(f"kernel has shape {tuple(given.shape)}, expected {shape}") from None
         if not bool((rows > 0).all()):
-            raise ValueError("the kernel needs full support: an answer it never writes has no KL to it")
+            raise ValueError("the kernel needs full support: every answer needs a probability > 0")
         improver = TabularPolicy.from_probs(rows).log_probs()
         return cls(generator=game.initial().log_probs(), improver=improver.view(shape))
 
@@ -64,19 +64,19 @@ class Roles:
 
 
 def log_normaliser(game: PreferenceGame, reference: Roles, beta: float) -> Strategy:
-    """log Z(y1) = log sum_y2 ref(y2|y1) exp(P(y2 > y1)/beta), [X, A]; beta log Z is what an improver gains on y1."""
+    """log Z(y1) = log sum_y2 ref(y2|y1) exp(P(y2 > y1)/beta), [X, A]; beta log Z is the improver's gain on y1."""
     return torch.logsumexp(reference.improver + game.preference.mT / beta, dim=2)
 
 
 def solution(game: PreferenceGame, reference: Roles, beta: float) -> Roles:
-    """Both players at the saddle point of `value`, in closed form.
+    """Closed-form saddle point of `value`.
 
         pid(y2|y1) = ref(y2|y1) exp(P(y2 > y1)/beta) / Z(y1),     pi(y) ~ ref(y) / Z(y)
 
-    The generator prefers answers that are hard to improve: a robust policy, in general not a Nash policy.
+    The generator prefers answers that are hard to improve: a robust policy, but in general not a Nash policy.
 
-    Source: the min-max of Choi et al. 2024 (2406.01660); solution DERIVED (the improver maximises row by row, which
-    leaves the generator a linear payoff -beta log Z and a KL).
+    Source: the min-max of Choi et al. 2024 (2406.01660); solution DERIVED (the improver maximises per row, which
+    leaves the generator with a linear payoff -beta log Z and a KL).
     """
     generator = reference.generator - log_normaliser(game, reference, beta)
     improver = reference.improver + game.preference.mT / beta
@@ -84,7 +84,7 @@ def solution(game: PreferenceGame, reference: Roles, beta: float) -> Roles:
 
 
 def value(game: PreferenceGame, roles: Roles, reference: Roles, beta: float) -> PerPrompt:
-    """What the improver maximises and the generator minimises, [X].
+    """Min-max objective, [X]: the improver maximises it, the generator minimises it.
 
         E_{y1 ~ pi, y2 ~ pid(.|y1)} P(y2 > y1)  -  beta E_{y1 ~ pi} KL(pid || ref | y1)  +  beta KL(pi || ref)
 
@@ -96,7 +96,7 @@ def value(game: PreferenceGame, roles: Roles, reference: Roles, beta: float) -> 
 
 
 def saddle_value(game: PreferenceGame, reference: Roles, beta: float) -> PerPrompt:
-    """-beta log sum_y ref(y)/Z(y), [X]: `value` where both players play `solution`."""
+    """Saddle value -beta log sum_y ref(y)/Z(y), [X]: `value` at `solution`."""
     log_z = log_normaliser(game, reference, beta)
     return -beta * torch.logsumexp(reference.generator - log_z, dim=1)
 
@@ -116,7 +116,7 @@ def both_roles(pairs: Comparisons, actions: int) -> Comparisons:
 def fit(objective: Srpo, pairs: Comparisons, reference: Roles, **solver: Any) -> Roles:
     """The exact population minimiser of the core objective over both tables, from the reference.
 
-    pairs    labelled pairs of a game: `enumerate_pairs`, or any others, K = 2.
+    pairs    labelled pairs of a game, such as `enumerate_pairs`, K = 2.
     solver   further settings of `minimise`.
     """
     start, actions = reference.table(), reference.generator.shape[1]

@@ -1,4 +1,4 @@
-"""A policy over a finite set of responses: one row of logits per prompt."""
+"""Tabular policies over a finite set of responses: one row of logits per prompt."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ResponseIndex: TypeAlias = Int[Tensor, "B K"]
 
 @dataclass(frozen=True, eq=False)
 class TabularPolicy:
-    """pi(y|x) = softmax(logits[x])[y], in float64; the "model" of the exact world.
+    """Tabular policy pi(y|x) = softmax(logits[x])[y], in float64; the "model" of the exact world.
 
     logits    [X, A]; minus infinity means probability 0. They may carry a gradient.
 
     Immutable: every update returns a new policy. Raises ValueError for a wrong shape, a NaN, or a prompt
-    without a single finite logit.
+    without any finite logit.
     """
 
     logits: Strategy
@@ -36,7 +36,7 @@ class TabularPolicy:
         best = self.logits.detach().max(dim=1).values  # NaN propagates through max
         if not bool(best.isfinite().all()):
             bad = int((~best.isfinite()).nonzero()[0])
-            raise ValueError(f"logits of prompt {bad} are not usable: {self.logits[bad].tolist()}")
+            raise ValueError(f"logits of prompt {bad} are NaN or all infinite: {self.logits[bad].tolist()}")
 
     @classmethod
     def from_probs(cls, probs: Any) -> TabularPolicy:
@@ -57,7 +57,7 @@ class TabularPolicy:
         return self.logits.shape[0], self.logits.shape[1]
 
     def log_probs(self) -> Strategy:
-        """log pi(y|x), [X, A] in nats."""
+        """Log-probs log pi(y|x), [X, A] in nats."""
         return self.logits.log_softmax(dim=1)
 
     def probs(self) -> Strategy:
@@ -65,11 +65,11 @@ class TabularPolicy:
         return self.logits.softmax(dim=1)
 
     def entropy(self) -> PerPrompt:
-        """- sum_y pi(y) log pi(y), [X] in nats."""
+        """Entropy - sum_y pi(y) log pi(y), [X] in nats."""
         return torch.special.entr(self.probs()).sum(dim=1)
 
     def geometric(self, other: TabularPolicy, weight: float) -> TabularPolicy:
-        """Proportional to self^(1 - weight) * other^weight, weight in [0, 1]."""
+        """Geometric mixture ~ self^(1 - weight) * other^weight, weight in [0, 1]."""
         if not 0 <= weight <= 1:
             raise ValueError(f"weight must lie in [0, 1], got {weight!r}")
         if weight in (0, 1):  # 0 * -inf is not a number
@@ -79,12 +79,12 @@ class TabularPolicy:
     def sample(
         self, prompts: PromptIndex, count: int, generator: torch.Generator | None = None
     ) -> ResponseIndex:
-        """`count` independent responses for each prompt index."""
+        """Sample `count` i.i.d. responses for each prompt index."""
         return torch.multinomial(self.probs()[prompts], count, replacement=True, generator=generator)
 
 
 def mixture(policies: Sequence[TabularPolicy], weights: Sequence[float] | None = None) -> TabularPolicy:
-    """The arithmetic mixture sum_k w_k pi_k: draw k once per response. Default: uniform w."""
+    """Arithmetic mixture sum_k w_k pi_k: k is drawn once per response. Default: uniform w."""
     w = torch.as_tensor(weights or [1 / len(policies)] * len(policies), dtype=torch.float64)
     if len(w) != len(policies):
         raise ValueError(f"{len(policies)} policies but {len(w)} weights")

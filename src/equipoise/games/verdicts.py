@@ -1,4 +1,4 @@
-"""Recorded verdicts on pairs of responses: every prompt has its own table, and cells may be empty."""
+"""Recorded verdicts on pairs of responses: one table per prompt, with missing comparisons allowed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROUNDING = 1e-6  # shares are often stored in single precision
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdicts:
-    """Who beat whom, prompt by prompt; not every pair need be judged at every prompt.
+    """Tables of verdicts per prompt; pairs may be missing.
 
-    prob            [X, A, A] share of the verdicts that row won against column, ties half; NaN = never compared
-    count           [X, A, A] number (or weight) of verdicts behind it, symmetric; 0 = never compared
-    reference       [X, A] a policy to stay near; uniform if the source names none
+    prob            [X, A, A] fraction of verdicts that row won against column, ties half; NaN = never compared
+    count           [X, A, A] number (or weight) of verdicts, symmetric; 0 = never compared
+    reference       [X, A] reference policy; uniform if the source has none
     names           X rows of A response names          prompt_names    X strings
 
     The diagonal is no comparison: prob 1/2, count 0. Built by `from_prob`, `from_votes`, `from_scores` and
@@ -42,13 +42,13 @@ class Verdicts:
 
     @property
     def cells(self) -> int:
-        """Comparisons there could be: X A (A - 1)/2."""
+        """Number of possible comparisons: X A (A - 1)/2."""
         prompts, actions = self.prob.shape[:2]
         return prompts * actions * (actions - 1) // 2
 
     @property
     def missing(self) -> int:
-        """Comparisons that were never made."""
+        """Number of missing comparisons."""
         return int(self.prob.isnan().sum()) // 2
 
     @property
@@ -57,7 +57,7 @@ class Verdicts:
         return [not bool(table.isnan().any()) for table in self.prob]
 
     def only(self, prompt: str) -> Verdicts:
-        """The named prompt alone. Raises ValueError naming the nearest for an unknown one."""
+        """The verdicts of one prompt. Raises ValueError for an unknown one, with the nearest known name."""
         if prompt not in self.prompt_names:
             near = get_close_matches(prompt, self.prompt_names, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.prompt_names[:20])}"
@@ -76,13 +76,13 @@ class Verdicts:
     def game(self) -> PreferenceGame:
         """One game of X prompts, each weighted by its verdicts.
 
-        Raises ValueError if a comparison is missing: no number stands for one.
+        Raises ValueError if a comparison is missing; none is imputed.
         """
         if self.missing:
             x, i, j = self.prob.isnan().nonzero()[0].tolist()
             raise ValueError(
-                f"{self.missing} of {self.cells} comparisons were never made (first: {self._pair(i, j, x)}), so this "
-                "is no game prompt by prompt; `equipoise game` pools the prompts"
+                f"{self.missing} of {self.cells} comparisons were never made (first: {self._pair(i, j, x)}), so the "
+                "prompts are not complete games; `equipoise game` pools them"
             )
         weight = self.count.sum(dim=(1, 2))
         return PreferenceGame(
@@ -94,15 +94,17 @@ class Verdicts:
         )
 
     def pooled(self) -> PreferenceGame:
-        """The game of one prompt in which every verdict counts once:
+        """Pooled game of one prompt, in which every verdict counts once:
 
             P(y > y') = sum_x n_x(y, y') p_x(y, y') / sum_x n_x(y, y')
 
-        A comparison that was not made has n_x = 0 and changes nothing. Raises ValueError if prompts compare
-        different responses, or for a pair that was compared at no prompt.
+        A missing comparison has n_x = 0. Raises ValueError if prompts compare different responses, or for a pair that
+        was never compared at any prompt.
         """
         if not self.shared:
-            raise ValueError("prompts compare different responses, which cannot be pooled: choose one prompt")
+            raise ValueError(
+                "prompts compare different responses, which cannot be pooled; choose one with --part"
+            )
         table = pool(self, torch.ones(1, len(self.prob), dtype=torch.float64))
         if bool(table.isnan().any()):
             _, i, j = table.isnan().nonzero()[0].tolist()
@@ -119,9 +121,9 @@ class Verdicts:
 
 
 def pool(verdicts: Verdicts, times: Strategy) -> Payoff:
-    """Shares won, [S, A, A], pooled over the prompts of each of S samples; see `Verdicts.pooled`.
+    """Win fractions [S, A, A], pooled over the prompts of each of S samples; see `Verdicts.pooled`.
 
-    times    [S, X] how often a sample holds each prompt. A pair without a verdict is NaN, the diagonal 1/2.
+    times    [S, X] multiplicity of each prompt in a sample. A pair without a verdict is NaN, the diagonal 1/2.
     """
     won = torch.einsum("sx,xab->sab", times, verdicts.count * verdicts.prob.nan_to_num(0.0))
     table = won / torch.einsum("sx,xab->sab", times, verdicts.count)  # 0/0 is NaN
@@ -137,12 +139,12 @@ def from_prob(
     names: Sequence[Any] | None = None,
     prompt_names: Sequence[Any] | None = None,
 ) -> Verdicts:
-    """Verdicts from shares won, [X, A, A] or [A, A], NaN where a pair was not compared.
+    """Verdicts from win fractions, [X, A, A] or [A, A], NaN for a pair that was not compared.
 
-    count    [X, A, A] verdicts behind each share; default 1 wherever there is a share.
+    count    [X, A, A] number of verdicts of each fraction; default 1 for every fraction given.
 
-    Raises ValueError for a share outside [0, 1], one that does not complement its opposite (tolerance 1e-6,
-    then made exact), or a share without a verdict behind it, such as a 1/2 that stands for "unknown".
+    Raises ValueError for a fraction outside [0, 1], one that does not sum to 1 with its opposite (tolerance 1e-6,
+    then made exact), or a fraction without verdicts, such as a 1/2 that stands for "unknown".
     """
     table = torch.as_tensor(np.asarray(prob, dtype=np.float64))
     table = (table.unsqueeze(0) if table.ndim == 2 else table).clone()
@@ -167,7 +169,7 @@ def from_prob(
             raise ValueError(f"comparison {wrong.nonzero()[0].tolist()} (prompt, row, column) {reason}")
     table = (table + 1 - table.mT) / 2
     uniform = table.new_full((prompts, actions), 1 / actions)
-    # a game of one prompt checks and shapes everything else
+    # PreferenceGame checks and shapes everything else
     frame = PreferenceGame(
         table.nan_to_num(0.5),
         uniform if reference is None else reference,
@@ -184,7 +186,7 @@ def from_prob(
 
 
 def from_votes(votes: Any, **about: Any) -> Verdicts:
-    """Verdicts from numbers of wins, losses and ties of row against column, [X, A, A, 3] or [A, A, 3]."""
+    """Verdicts from counts of wins, losses and ties of row against column, [X, A, A, 3] or [A, A, 3]."""
     table = np.asarray(votes, dtype=np.float64)
     if table.ndim not in (3, 4) or table.shape[-1] != 3 or not (table >= 0).all():
         raise ValueError(f"votes must be [prompts, responses, responses, 3] counts, got {table.shape}")
@@ -195,11 +197,11 @@ def from_votes(votes: Any, **about: Any) -> Verdicts:
 
 
 def from_scores(scores: Any, **about: Any) -> Verdicts:
-    """Verdicts of voters who score every response: the higher score wins, equal ones tie, NaN abstains.
+    """Verdicts from scores: the higher score of a voter wins, equal ones tie, NaN abstains.
 
-    scores    [X, A] one voter for each prompt (a task, a question), or [X, V, A] with V voters.
+    scores    [X, A] one voter per prompt (a task, a question), or [X, V, A] with V voters.
 
-    Only the order of a voter's scores counts, so voters may use any scale.
+    Only the order of a voter's scores matters, so voters may use any scale.
     """
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim not in (2, 3):
@@ -229,6 +231,6 @@ def _counts(count: Any, table: Payoff) -> Payoff:
     number = (number.unsqueeze(0) if number.ndim == 2 else number).clone()
     if number.shape != table.shape or not bool(number.isfinite().all()):
         raise ValueError(
-            f"counts {tuple(number.shape)} must be numbers, one for each of {tuple(table.shape)}"
+            f"counts must be finite numbers of shape {tuple(table.shape)}, got {tuple(number.shape)}"
         )
     return number

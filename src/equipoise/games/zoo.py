@@ -1,6 +1,6 @@
 """Named preference games with known equilibria: `zoo.make("brps")`, `zoo.parse("random:10:3")`.
 
-A batch of games is one game whose prompts are the single games: `zoo.parse("random:10:0x64")` holds seeds 0 to 63.
+A batch of games is one game with the single games as its prompts: `zoo.parse("random:10:0x64")` has seeds 0 to 63.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SKEWED = (0.7, 0.2, 0.1)
 
 
 def rps(reference: Sequence[float] = SKEWED) -> PreferenceGame:
-    """Rock, paper, scissors with certain wins. Nash (1/3, 1/3, 1/3)."""
+    """Rock, paper, scissors with deterministic wins. Nash (1/3, 1/3, 1/3)."""
     return PreferenceGame(
         [[0.5, 1, 0], [0, 0.5, 1], [1, 0, 0.5]], reference, names=("rock", "scissors", "paper")
     )
@@ -36,7 +36,7 @@ def brps(reference: Sequence[float] = SKEWED) -> PreferenceGame:
 
 
 def transitive(size: int = 5, spacing: float = 1.0) -> PreferenceGame:
-    """Bradley-Terry with rewards 0, spacing, 2 spacing, ...; Nash: the last response with certainty."""
+    """Bradley-Terry with rewards 0, spacing, 2 spacing, ...; Nash: all mass on the last response."""
     return bradley_terry(torch.arange(size, dtype=torch.float64) * spacing)
 
 
@@ -47,7 +47,7 @@ def bradley_terry(rewards: Any, reference: Any = None) -> PreferenceGame:
 
 
 def random(size: int = 10, seed: int = 0, spread: float = 1.0) -> PreferenceGame:
-    """P(i > j) ~ U(0, 1) for i > j, reference logits ~ N(0, spread^2), 0 being the uniform reference.
+    """Random game: P(i > j) ~ U(0, 1) for i > j, reference logits ~ N(0, spread^2); 0 gives the uniform reference.
 
     With spread 1 the random games of the EGPO simulations (2503.08942: ten of size 10, "random:10:0x10").
     Nash: by LP; almost surely unique, its support of odd size.
@@ -59,7 +59,7 @@ def random(size: int = 10, seed: int = 0, spread: float = 1.0) -> PreferenceGame
 
 
 def cyclic(size: int = 5, win: float = 1.0) -> PreferenceGame:
-    """Rock-paper-scissors of odd size: i beats the (size - 1)/2 responses after it with probability `win`.
+    """Cyclic game, rock-paper-scissors of odd size: i beats the (size - 1)/2 responses after it with probability `win`.
 
     Nash: uniform, because every row has the same mean; for win = 1 a tournament, hence unique.
     """
@@ -71,10 +71,9 @@ def cyclic(size: int = 5, win: float = 1.0) -> PreferenceGame:
 
 
 def dominated(share: float = 0.9) -> PreferenceGame:
-    """The cycle of `brps` and a fourth response d that loses to each of them with probability `share` > 1/2.
+    """The cycle of `brps` and a dominated response d, which loses to each other with probability `share` > 1/2.
 
-    The reference writes d most of the time. Nash (3/9, 2/9, 4/9, 0); without a reference nobody should write
-    d.
+    The reference gives d the largest probability. Nash (3/9, 2/9, 4/9, 0).
     """
     table = np.full((4, 4), 0.5)
     table[:3, :3] = brps().preference[0].numpy()
@@ -101,11 +100,10 @@ def prompts(count: int = 6, size: int = 3, seed: int = 0) -> PreferenceGame:
 
 
 def lucky() -> PreferenceGame:
-    """Bradley-Terry over a > b > c with P(a > b) = 0.6, P(a > c) = 0.8: the truth behind a rarely seen, poor
-    arm c.
+    """Bradley-Terry over a > b > c with P(a > b) = 0.6, P(a > c) = 0.8, for data with a rare, poor arm c.
 
-    Data that hold c once or twice may show it winning every time, and the maximum-likelihood reward then
-    ranks it first. Nash: a. Pair it with `offline.rarely` for the data.
+    Data with c once or twice may show it winning every time, and the maximum-likelihood reward then ranks it first.
+    Nash: a. Use `offline.rarely` for the data.
     """
     logit = np.log([0.6 / 0.4, 0.8 / 0.2])
     game = bradley_terry([0.0, -logit[0], -logit[1]], (0.4, 0.4, 0.2))
@@ -125,12 +123,12 @@ _ZOO: dict[str, Callable[..., PreferenceGame]] = {
 
 
 def names() -> list[str]:
-    """Names that `make` and `parse` know."""
+    """Known names of `make` and `parse`."""
     return sorted(_ZOO)
 
 
 def make(name: str, **params: Any) -> PreferenceGame:
-    """The named game. Raises ValueError naming the nearest game or parameter for one it does not know."""
+    """The named game. Raises ValueError for an unknown game or parameter, with the nearest known one."""
     if name not in _ZOO:
         raise ValueError(f"no game {name!r}{_nearest(name, names())}")
     known = list(inspect.signature(_ZOO[name]).parameters)
@@ -143,7 +141,7 @@ def make(name: str, **params: Any) -> PreferenceGame:
 def parse(text: str) -> PreferenceGame:
     """`name[:value[:value]]`: values fill the parameters in order, as in "cyclic:5:0.8" or "random:10:3".
 
-    A seed may be FIRSTxCOUNT, as in "random:10:0x64": the games of COUNT seeds from FIRST on, `batch`ed.
+    A seed may be FIRSTxCOUNT, as in "random:10:0x64": the `batch` of games with COUNT seeds from FIRST on.
     """
     name, *values = text.split(":")
     if name not in _ZOO:
@@ -163,7 +161,7 @@ def parse(text: str) -> PreferenceGame:
 
 
 def _value(text: str, parameter: inspect.Parameter, value: str) -> int | float | range:
-    """One value as its parameter's type; several seeds as their range."""
+    """Parse a value as its parameter's type; several seeds as a range."""
     kind, several = type(parameter.default), parameter.name == "seed"
     try:
         if several and "x" in value:
@@ -177,9 +175,9 @@ def _value(text: str, parameter: inspect.Parameter, value: str) -> int | float |
 
 
 def batch(games: Sequence[PreferenceGame], titles: Sequence[str]) -> PreferenceGame:
-    """Games of one size as the prompts of one game, each game of equal weight.
+    """Batch of games of one size: the prompts of one game, each game of equal weight.
 
-    titles    one for each game: the name of its prompt, or what stands before the names of its prompts.
+    titles    one per game: the name of its prompt, or a prefix to the names of its prompts.
     """
     return PreferenceGame(
         torch.cat([game.preference for game in games]),

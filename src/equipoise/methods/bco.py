@@ -34,5 +34,5 @@ BCO_UDM = replace(
     name="bco_udm",
     title="BCO with underlying-distribution matching",
     pairing=MatchedPrompts(),
-    notes="For thumbs down that come from other prompts than thumbs up: the weights undo the difference.",
+    notes="For undesirable responses to other prompts than the desirable ones: importance weights correct the shift.",
 )

@@ -1,7 +1,7 @@
-"""Capabilities of a world beyond its verbs: each protocol serves one family of methods.
+"""Optional capabilities of a world: each small protocol serves one family of methods.
 
-A choice of a method names those that it uses (`Component.capabilities`). A world that lacks one is refused before
-anything is played (`check`), in one sentence made of the protocol's first line.
+A component of a method names those that it uses (`Component.capabilities`). A world that lacks one is refused before
+anything is played (`check`), in one sentence made from the protocol's first line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ C = TypeVar("C")
 class AuxiliaryModels(NamedTuple):
     """Models kept in memory while the policy is trained.
 
-    references   anchor -> the frozen policy that it is, for anchors whose next-token distribution is read.
-    head         an auxiliary head trained jointly with the policy; None for none.
+    references   anchor -> name of its frozen policy, for the anchors with a next-token distribution that is read.
+    head         an auxiliary head trained jointly with the policy, or None.
     rate         the head's learning rate as a multiple of the policy's.
     """
 
@@ -38,7 +38,7 @@ class AuxiliaryModels(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """Token weights by how strongly a policy's units react (MaPO): masks of log-ratio and divergence."""
+    """Token weights from a policy's activations (MaPO): masks for the log-ratio and the divergence."""
 
     name: ClassVar[str] = "activations"
     gives: ClassVar[tuple[str, ...]] = ("utility", "divergence")
@@ -46,10 +46,10 @@ class Activations:
 
 @dataclass(frozen=True, kw_only=True)
 class StepDifferences:
-    """Token weights by how much a step differs from those of the other responses (TPO); see `core.step_weights`.
+    """Token weights by a step's dissimilarity to the other responses' steps (TPO); see `core.step_weights`.
 
-    mark    text that ends a step, such as a line's end; "" makes every token one.
-    form    how the weight is made of the cosine.
+    mark    text that ends a step, such as a newline; "" makes every token a step.
+    form    how the cosine similarity becomes a weight.
     """
 
     mark: str = "\n"
@@ -72,100 +72,100 @@ class RandomDraws(Protocol):
 
 @runtime_checkable
 class SegmentRewriting(Protocol):
-    """responses of which a segment is sampled again (SAPO)."""
+    """resampling of response segments (SAPO)."""
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
-        """Append one response: the first one with a segment of at most `longest` tokens sampled again by the policy.
+        """Append one response: the first one with a segment of at most `longest` tokens resampled from the policy.
 
-        A response of an exact game is one token: all of it is sampled again.
+        A response of an exact game is one token: all of it is resampled.
         """
         ...
 
 
 @runtime_checkable
 class MismatchedPrompts(Protocol):
-    """responses to other prompts, for a KL estimate (KTO)."""
+    """mismatched prompt-response pairs for a KL estimate (KTO)."""
 
     def unrelated(self, state: State, rows: Rows) -> Rows:
-        """Append to each row's labelled response one recorded for another prompt, to be read after this prompt.
-        Its reward is 0 and means nothing.
+        """Append to each row's labelled response one recorded for another prompt, to be scored after this prompt.
+        Its reward, 0, is a placeholder.
 
         For text a seeded derangement of the rows; in a table every such response, with its probability as a factor of
-        the weight. Where there is one prompt only, it is its own other prompt.
+        the weight. With a single prompt, responses are paired within it.
         """
         ...
 
 
 @runtime_checkable
 class PromptFeatures(Protocol):
-    """features of prompts, for a density ratio (BCO)."""
+    """prompt features for a density ratio (BCO)."""
 
     def prompt_features(self, state: State, rows: Rows) -> Tensor:
-        """[N, F]: of text the initial policy's mean hidden states; in a table one coordinate for each prompt."""
+        """[N, F]: for text the initial policy's mean hidden states; in a table a one-hot vector per prompt."""
         ...
 
 
 @runtime_checkable
 class BothRoles(Protocol):
-    """prompts that show an earlier answer, so that the policy answers and improves answers (SRPO)."""
+    """revision prompts, which show the policy an earlier answer to improve (SRPO)."""
 
     def both_roles(self, rows: Rows) -> Rows:
-        """Six columns for a pair: both responses after the prompt, then each after each."""
+        """Six columns for a pair: both responses after the prompt, then each as a revision of each."""
         ...
 
 
 @runtime_checkable
 class Degradations(Protocol):
-    """responses with their content removed step by step (SPO)."""
+    """progressively degraded responses (SPO)."""
 
     def degraded(self, rows: Rows, degrees: int) -> Rows:
-        """Columns 0 and 1, then each with more and more of its content left out: degrees - 1 of each."""
+        """Columns 0 and 1, then degrees - 1 versions of each with progressively more content removed."""
         ...
 
 
 @runtime_checkable
 class TokenValues(Protocol):
-    """log-probs and values of single tokens (PPO, RTO)."""
+    """per-token log-probs and values (PPO, RTO)."""
 
     def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
-        """([N, K, T] log-probs of the responses' tokens under the named policy, [N, K, T] True where there is one).
+        """([N, K, T] log-probs of the responses' tokens under the named policy, [N, K, T] mask: True at tokens).
 
         In an exact game T = 1.
         """
         ...
 
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
-        """[N, K, T] value of the prefix before each token: the return that the policy that wrote it may expect.
+        """[N, K, T] value of the prefix before each token: the expected return of the policy that wrote it.
 
-        returns    [N, K, T] what followed each prefix. In an exact game their mean over the prompt's rows; for text a
-                   regression on them, see `policy.scoring.value_regression`.
+        returns    [N, K, T] observed after each prefix. The values are, in an exact game, their mean over the prompt's
+                   rows; for text, a regression on them (`policy.scoring.value_regression`).
         """
         ...
 
 
 @runtime_checkable
 class TokenWeights(Protocol):
-    """weights of tokens made from a frozen policy's states (TPO, MaPO)."""
+    """token weights from a frozen policy's hidden states (TPO, MaPO)."""
 
     def token_weights(
         self, state: State, rows: Rows, by: TokenWeighting, policy: str
     ) -> Mapping[str, npt.NDArray[np.float64]]:
-        """Name -> [N, K, T] how much each token counts, by what the named policy makes of it; constants."""
+        """Name -> [N, K, T] token weights from the hidden states of the named policy; constants."""
         ...
 
 
 @runtime_checkable
 class ResponseScores(Protocol):
-    """log-probs of sampled responses while they are judged (SPA, CREAM)."""
+    """log-probs of sampled responses at the judging stage (SPA, CREAM)."""
 
     def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
-        """([N, K] log-probs of the responses under the named policy, [N, K] their tokens); inside a stage."""
+        """([N, K] log-probs of the responses under the named policy, [N, K] lengths in tokens); inside a stage."""
         ...
 
 
 @runtime_checkable
 class LossEvaluation(Protocol):
-    """losses of policies that are not trained (OFS-DPO)."""
+    """loss evaluation without training (OFS-DPO)."""
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
@@ -176,7 +176,7 @@ class LossEvaluation(Protocol):
 
 @runtime_checkable
 class LiveReferences(Protocol):
-    """a reference or an auxiliary head in memory while it trains."""
+    """live references and auxiliary heads during training."""
 
     def fit_with(
         self,
@@ -189,7 +189,7 @@ class LiveReferences(Protocol):
         start: str = START,
         name: str = POLICY,
     ) -> Any:
-        """`World.fit` with further models in memory, for objectives that read more of their anchors than log-probs."""
+        """`World.fit` with further models in memory, for objectives that read more than anchors' log-probs."""
         ...
 
 
@@ -202,8 +202,8 @@ class ParameterAverages(Protocol):
     ) -> Any:
         """sum_k w_k theta_k over named policies' parameters (in a table: log-probs).
 
-        products    of LoRA adapters combine what they add to the weights, the products B A, in place of the factors:
-                    the nearest adapter of the same rank (`policy.lora`).
+        products    combine the updates B A of LoRA adapters instead of their factors, by the nearest adapter of the
+                    same rank (`policy.lora`).
         """
         ...
 
@@ -224,18 +224,18 @@ class Perturbations(Protocol):
     ) -> Any:
         """theta + scale * v, v a random unit vector in `dimension` coordinates, addressed by round and `direction`.
 
-        scale   one number; in a table also [X], one for each prompt.
+        scale   a scalar; in a table also [X], one per prompt.
         block   0: v is uniform on the sphere. K > 0: K coordinates are drawn without replacement, and
-                v = K^(-1/2) sum_j s_j e_j over them with fair signs s_j. Either way E v v' = I / dimension.
+                v = K^(-1/2) sum_j s_j e_j over them with Rademacher signs s_j. Either way E v v' = I / dimension.
         """
         ...
 
     def dimension(self) -> int:
-        """Coordinates of one policy's parameters: its trained weights; in a table, the A logits of a prompt."""
+        """Dimension of parameter space: the number of trained weights; in a table, a prompt's A logits."""
         ...
 
     def average(self, rows: Rows, values: Floats) -> float | Floats:
-        """Weighted mean of one number per row: over all rows; in a table [X], over each prompt's."""
+        """Weighted mean of per-row values: over all rows; in a table [X], over the rows of each prompt."""
         ...
 
 
@@ -248,16 +248,16 @@ class LearnedRewards(Protocol):
         ...
 
     def features(self, state: State, rows: Rows) -> Tensor:
-        """[N, K, F] what a learned reward reads of each response, the same in every round: of text, the initial
-        policy's hidden states; in a table, one coordinate for each prompt and response."""
+        """[N, K, F] input features of a learned reward, the same in every round: for text the initial policy's
+        hidden states; in a table a one-hot vector per prompt and response."""
         ...
 
     def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
-        """Tensors made once, from a seed addressed by `name`, and kept with the run; later calls read them.
+        """Tensors computed once, from a seed addressed by `name`, and cached with the run; later calls read them.
 
-        To be called inside a stage, where one process works and the others wait.
+        Call it inside a stage, where one process works and the others wait.
         """
         ...
 
@@ -274,7 +274,7 @@ def needing(world: Any, capability: Callable[..., C]) -> C:
 
 
 def check(name: str, capabilities: tuple[type, ...], world: type) -> None:
-    """Raise ValueError, in one sentence, where a world lacks what the named method asks for."""
+    """Raise ValueError, in one sentence, if a world lacks a capability that the named method needs."""
     for capability in capabilities:
         if not issubclass(world, capability):
             raise ValueError(f"{name} needs {_first_line(capability)}, {_lacking(world)}")

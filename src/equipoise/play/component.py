@@ -1,4 +1,4 @@
-"""What every choice of a method says: its parameters, what it needs of the data and of the world."""
+"""Components of a method: what every choice on an axis declares (parameters, data needs, capabilities)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from equipoise.play.needs import NOTHING, Needs
 class Component(Protocol):
     """One choice on one axis of a method: players, a pairing or an update.
 
-    A choice that is built on another one holds it as its field `base`; the parameters, needs and capabilities of both
-    count.
+    A component that wraps another one holds it as its field `base`; the parameters, needs and capabilities of both
+    apply.
     """
 
     @property
@@ -22,7 +22,7 @@ class Component(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """Recorded data and oracle without which it cannot be played."""
+        """Required recorded data and oracle."""
         return NOTHING
 
     @property
@@ -31,12 +31,12 @@ class Component(Protocol):
         return ()
 
     def describe(self) -> str:
-        """What it does, in a few words."""
+        """A short description of what it does."""
         ...
 
 
 def parts(choice: Any) -> Iterator[Any]:
-    """A choice and those it is built on, outermost first."""
+    """A component and those that it wraps, outermost first."""
     while choice is not None:
         yield choice
         choice = getattr(choice, "base", None)

@@ -1,4 +1,4 @@
-"""Decoding that belongs to a method: temperature and truncation of a policy's samples."""
+"""Decoding settings fixed by a method: temperature, top-k and top-p of a policy's samples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Sampling settings that a method fixes; None leaves a setting as the run has it.
+    """Sampling settings that a method fixes; None leaves a setting to the run.
 
     temperature   divides the logits, >= 0; 0 is greedy.
-    top_k         the k likeliest tokens are kept; 0 keeps all.
-    top_p         the likeliest tokens of this share of the mass are kept, 0 < top_p <= 1.
+    top_k         keep the k most likely tokens; 0 keeps all.
+    top_p         keep the most likely tokens up to this probability mass, 0 < top_p <= 1.
 
     In an exact game a response is one token, and the settings apply to its distribution over responses. Raises
     ValueError out of these ranges.

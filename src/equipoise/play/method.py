@@ -27,11 +27,11 @@ Status = Literal["stable", "experimental"]
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A run that comes before a method's rounds, whose result they start from.
+    """A training phase before a method's rounds, such as SFT; the rounds start from its result.
 
     name       of its folder, `phases/<name>` in the run folder.
-    method     the method that it plays, such as "sft".
-    settings   settings in which it differs from the run, by dotted name.
+    method     the method that it runs, such as "sft".
+    settings   overrides of the run's settings, by dotted name.
     """
 
     name: str
@@ -41,28 +41,29 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Four choices on four axes. The loop never asks which method it runs.
+    """A method as data: one choice on each of four axes. The loop never asks which method it runs.
 
-    objective   None where the update minimises nothing and reads the comparisons itself.
+    objective   None for an update that minimises no loss and reads the comparisons itself.
     anchors     the objective's anchor names -> policies ("initial", "start").
-    schedules   parameter -> how it moves over rounds or steps; its value elsewhere is the first one.
-    phases      runs that come before the rounds (SFT), in their order; the last one's policy is the initial policy.
-    train       settings of the run's training that differ from the package's, with the paper's values.
-    sampling    settings of the run's sampling that the paper fixes, such as temperature and top_p.
-    playground  settings for the built-in language game, whose model is a hundred-thousandth of the papers'.
+    schedules   parameter -> schedule over rounds or steps; elsewhere the parameter has the schedule's first value.
+    phases      training phases before the rounds (SFT), in order; the last one's policy is the initial policy.
+    train       the paper's training settings, where they differ from the package's.
+    sampling    sampling settings that the paper fixes, such as temperature and top_p.
+    playground  settings for the built-in language game, with a model 100,000 times smaller than the papers'.
     exact       parameters for exact games, whose payoffs are win rates in [0, 1].
-    closed_form what the round's fit gives on a finite game, where there is a formula; everything around the fit (a
-                second fit, a magnet, an extrapolation) is played as ever.
-    in_theory   players and pairing that the method's theory speaks of, where its practice samples otherwise;
-                exact games use them.
-    derived     parameters that follow from others unless they are set: name -> function of all parameters.
+    closed_form exact result of the round's fit on a finite game, where a formula is known; everything around the fit
+                (a second fit, a magnet, an extrapolation) is played as usual.
+    in_theory   players and pairing of the method's theory, where its practice samples differently; exact games use
+                them.
+    derived     parameters computed from others unless they are set: name -> function of all parameters.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
     sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
-    evidence    what proves the method beside what proves its objective: tests, and claims by name.
-    notes       what a reader of the formula should know, such as which constants are recalled.
+    evidence    evidence for the method in addition to its objective's: tests, and claims by name.
+    notes       caveats for a reader of the formula, such as which constants are recalled.
 
-    Raises ValueError where the choices do not fit together: anchors that the objective does not read, responses that
-    cannot be paired, records of two kinds, two values for one parameter, an unknown confidence or status.
+    Raises ValueError if the components are incompatible: anchors that the objective does not read, responses that
+    cannot be paired, two kinds of recorded data, conflicting values of a shared parameter, an unknown confidence or
+    status.
     """
 
     name: str
@@ -94,14 +95,16 @@ class Method:
         read = self.objective.anchors if self.objective else ()
         if set(self.anchors) != set(read):
             raise ValueError(
-                f"method {self.name}: anchors {sorted(self.anchors)} are named, the objective reads {sorted(read)}"
+                f"method {self.name}: its objective reads the anchors {sorted(read)}, got {sorted(self.anchors)}"
             )
         for what, value, known in (
             ("confidence", self.confidence, get_args(Confidence)),
             ("status", self.status, get_args(Status)),
         ):
             if value not in known:
-                raise ValueError(f"method {self.name}: {what} {value!r} is none of {', '.join(known)}")
+                raise ValueError(
+                    f"method {self.name}: {what} must be one of {', '.join(known)}, got {value!r}"
+                )
         self._one_value_each()
         try:
             _ = self.needs
@@ -112,31 +115,31 @@ class Method:
         known_names = self.parameters()
         for name, schedule in self.schedules.items():
             if name not in known_names:
-                raise ValueError(f"method {self.name}: a schedule of {name!r}, which is no parameter")
+                raise ValueError(f"method {self.name}: schedules names {name!r}, which is not a parameter")
             if _by_steps(schedule) and name not in _parameters(self.objective):
                 raise ValueError(
-                    f"method {self.name}: {name} is no parameter of the objective and cannot move within a round; "
+                    f"method {self.name}: only an objective's parameters can change over steps, and {name} is none; "
                     "use over: rounds"
                 )
 
     def _one_value_each(self) -> None:
-        """Raise ValueError where two choices have a parameter of one name and disagree on its value."""
+        """Raise ValueError if two components share a parameter and disagree on its value."""
         seen: dict[str, Any] = {}
         for axis in AXES:
             for name, value in _parameters(getattr(self, axis)).items():
                 if name in self.derived:
-                    continue  # it follows from others when they are set
+                    continue  # computed from others when they are set
                 if name in seen and seen[name] != value:
                     raise ValueError(
-                        f"method {self.name}: {name} is one parameter and has two values, "
-                        f"{seen[name]!r} and {value!r} (that of its {axis})"
+                        f"method {self.name}: parameter {name} is shared and has conflicting values, "
+                        f"{seen[name]!r} and {value!r} (in its {axis}); give both the same"
                     )
                 seen[name] = value
 
     def parameters(self) -> dict[str, Any]:
         """The method's parameters by name: the objective's, then those of its update, pairing and players.
 
-        Where two choices have a parameter of one name it is one parameter, and both follow it.
+        A name that occurs in two components is one shared parameter.
         """
         values: dict[str, Any] = {}
         for axis in AXES:
@@ -145,11 +148,11 @@ class Method:
         return values
 
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
-        """The same method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is a
-        schedule (`play.schedules`).
+        """A copy of the method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is
+        a schedule (`play.schedules`).
 
-        Raises KeyError for an unknown name (naming the nearest) and ValueError for a value that is illegal or no
-        number where one is needed.
+        Raises KeyError for an unknown name (suggesting the nearest) and ValueError for an illegal value or one of the
+        wrong type.
         """
         known, given, schedules = self.parameters(), {}, dict(self.schedules)
         for name, setting in values.items():
@@ -167,7 +170,7 @@ class Method:
                 raise ValueError(f"{name} must be a number, got {value!r}")
             given[name] = float(value) if isinstance(known[name], float) else value
         changed = self._with(given, schedules)
-        for name, schedule in changed.schedules.items():  # every value must be legal, before a round meets it
+        for name, schedule in changed.schedules.items():  # check every value now, before a round uses it
             for value in (
                 schedule.values if not isinstance(schedule, Ramp) else (schedule.start, schedule.end)
             ):
@@ -184,7 +187,7 @@ class Method:
         return replace(self, **changed, schedules=schedules)
 
     def at_round(self, round: int) -> Method:
-        """The method with the parameters of a round; those that move over steps move in `loss`."""
+        """The method with the parameters of a round; schedules over steps are applied in `loss`."""
         moving = {n: s for n, s in self.schedules.items() if not _by_steps(s)}
         if not moving:
             return self
@@ -192,7 +195,7 @@ class Method:
 
     @property
     def loss(self) -> Objective:
-        """The objective, for an update that minimises one. Raises ValueError where there is none."""
+        """The objective to minimise. Raises ValueError if there is none."""
         if self.objective is None:
             raise ValueError(f"{self.name} has no objective to minimise")
         ramps = {name: s for name, s in self.schedules.items() if isinstance(s, Ramp) and s.over == "steps"}
@@ -200,7 +203,7 @@ class Method:
 
     @property
     def needs(self) -> Needs:
-        """What a run must be given: the needs of all choices together."""
+        """Data and oracle that a run must supply: the needs of all components combined."""
         together = NOTHING
         for part in self._parts():
             together |= part.needs
@@ -212,7 +215,7 @@ class Method:
         return tuple(dict.fromkeys(c for part in self._parts() for c in part.capabilities))
 
     def check_world(self, world: type) -> None:
-        """Raise ValueError, in one sentence, where the world cannot play the method."""
+        """Raise ValueError, in one sentence, if the world cannot play the method."""
         capabilities.check(self.name, self.capabilities, world)
 
     def _parts(self) -> Iterator[Any]:
@@ -221,21 +224,21 @@ class Method:
 
     @property
     def tau(self) -> float | None:
-        """KL weight of the game that the method plays; None if it is the plain one or no game."""
+        """KL weight of the regularised game that the method plays; None for the unregularised game or no game."""
         return self.parameters()[self.kl_weight] if self.kl_weight else None
 
     @property
     def asks_the_past(self) -> bool:
-        """Whether a player or an opponent is drawn from past iterates."""
+        """Whether players or opponents are sampled from past iterates."""
         return _mentions_past((self.players, self.pairing))
 
     @property
     def reach(self) -> int:
-        """How many rounds back the pairing replays comparisons from."""
+        """Replay horizon: how many rounds back the pairing takes comparisons from."""
         return self.pairing.reach(self.rounds)
 
     def on_exact_games(self, rounds: int) -> Method:
-        """The form that an exact game enumerates: the theory's players and pairing, for so many rounds."""
+        """The form that an exact game enumerates: the theory's players and pairing, for `rounds` rounds."""
         known = self.parameters()
         players, pairing = (_replaced(c, known) for c in self.in_theory or (self.players, self.pairing))
         return replace(self, players=players, pairing=pairing, rounds=rounds)
@@ -249,7 +252,7 @@ def _by_steps(schedule: Schedule) -> bool:
 
 
 def _mentions_past(choice: Any) -> bool:
-    """Whether a choice, or one inside it, names `Past` as a policy."""
+    """Whether a component, or one nested in it, uses `Past` as a policy."""
     if isinstance(choice, tuple):
         return any(map(_mentions_past, choice))
     if is_dataclass(choice) and not isinstance(choice, Past):
@@ -258,7 +261,7 @@ def _mentions_past(choice: Any) -> bool:
 
 
 def _names(choice: Any) -> tuple[str, ...]:
-    """A choice's own parameters: those it declares, or all fields of an objective."""
+    """A component's own parameters: those that it declares, or all fields of an objective."""
     if choice is None:
         return ()
     own = getattr(choice, "parameters", None)

@@ -1,4 +1,4 @@
-"""Data requirements of a method: which recorded feedback a run must be given, and whether an oracle."""
+"""Data requirements of a method: the kind of recorded feedback, and whether an oracle is needed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Records = Literal["pairs", "unpaired", "lists", "demonstrations"]
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a run must be given; nothing at all means prompts alone.
+    """Inputs that a run must be given; the default is prompts only.
 
     records      "pairs"           a chosen and a rejected response to one prompt
-                 "unpaired"        single responses, desirable or undesirable; pairs are taken apart
+                 "unpaired"        single responses labelled desirable or undesirable; pairs are split
                  "lists"           ranked or scored lists of responses
-                 "demonstrations"  responses to imitate; of pairs the chosen one, of lists the best
+                 "demonstrations"  responses to imitate; the chosen one of a pair, the best of a list
     margins      the pairs say by how much the chosen response is better.
-    rationales   the pairs come with a text that says why.
-    oracle       an oracle must answer which of two responses is better.
+    rationales   the pairs come with a text that explains the preference.
+    oracle       an oracle is needed to compare two responses.
 
-    Raises ValueError for margins or rationales of anything but pairs.
+    Raises ValueError for margins or rationales without pairs.
     """
 
     records: Records | None = None
@@ -30,12 +30,12 @@ class Needs:
 
     def __post_init__(self) -> None:
         if (self.margins or self.rationales) and self.records != "pairs":
-            raise ValueError(f"margins and rationales are those of pairs, not of {self.records or 'prompts'}")
+            raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
 
     def __or__(self, other: Needs) -> Needs:
-        """What two choices of one method need together. Raises ValueError where they read different records."""
+        """Combined needs of two components. Raises ValueError if they read different kinds of records."""
         if self.records and other.records and self.records != other.records:
-            raise ValueError(f"one choice reads {self.records}, another {other.records}")
+            raise ValueError(f"its components read different records: {self.records} and {other.records}")
         return Needs(
             records=self.records or other.records,
             margins=self.margins or other.margins,

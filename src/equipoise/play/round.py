@@ -1,4 +1,4 @@
-"""One round of the game, and the loop over rounds, the same for a table and a transformer."""
+"""The game loop: one round, and the loop over rounds, the same for a table and a transformer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from equipoise.play.world import World
 
 
 def play_round(method: Method, world: World, state: State) -> State:
-    """Write responses, judge them, score the anchors once, move the policy."""
+    """One round: write responses, judge them, score the anchors once, update the policy."""
     method = method.at_round(state.round)
     candidates = world.stage(state, "sampling", lambda: method.players.write(world, state))
     comparisons = world.stage(state, "judging", lambda: method.pairing.form(world, state, candidates))
@@ -21,9 +21,9 @@ def play_round(method: Method, world: World, state: State) -> State:
 
 
 def play(method: Method, world: World, state: State, after: Callable[[State], None] | None = None) -> State:
-    """Play `method.rounds` rounds from `state` (which may already be some rounds in).
+    """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done.
 
-    `after` is called with the state at every round boundary played here, the starting one included.
+    `after` is called with the state at every round boundary, including the starting one.
     """
     if after:
         after(state)

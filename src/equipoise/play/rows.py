@@ -1,8 +1,8 @@
-"""Rows: what the loop passes from stage to stage, the same for a table and for text.
+"""Rows of comparisons: the data structure that passes from stage to stage, the same for a table and for text.
 
-A row is one prompt, the responses written for it so far, and a judgement once there is one. Prompts and
-responses are arrays of whatever the world writes: integers in an exact game, `Prompt` and `Response` objects
-for text. The loop only ever selects, appends and weighs; it never looks inside.
+A row is one prompt, its responses so far, and a judgement once there is one. Prompts and responses are arrays of
+whatever the world produces: integers in an exact game, `Prompt` and `Response` objects for text. The loop only
+selects, appends and weighs them; it never looks inside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 
 def objects(values: list[Any], width: int | None = None) -> np.ndarray:
-    """An object array [N] or [N, width] (numpy would otherwise look inside the values)."""
+    """An object array [N] or [N, width]; numpy would otherwise unpack the values."""
     array = np.empty(len(values) if width is None else (len(values), width), dtype=object)
     for row, value in enumerate(values):
         array[row] = value if width is None else [*value]
@@ -28,17 +28,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """N rows with K responses each.
+    """N rows (comparisons) with K responses each.
 
     prompts    [N]    responses  [N, K]
     weight     [N]    probability (exact game) or importance (text) of the row
-    writers    K names: who wrote each column: "recorded", or a policy's name ("initial", "start", "before")
+    writers    K names, the source of each column: "recorded", or a policy's name ("initial", "start", "before")
     prob       [N]    probability that column 0 beats column 1; None before judging
-    reward     [N, K] a number for each response (a win rate, a score), or [N, K, T] one for each of its tokens;
-               None where nothing asked for one
-    fresh      the first so many rows are of this round, the others replayed; None: all of them
-    domain     [N]    which domain of the recorded data the row is of, from 0 on; stages do not keep it
-    token_weights     name -> [N, K, T] how much each token counts; made by an update, stages do not keep them
+    reward     [N, K] per response (a win rate, a score), or [N, K, T] per token; None if not computed
+    fresh      number of leading rows from this round, the rest being replayed; None: all of them
+    domain     [N]    domain of the recorded data that the row belongs to, from 0; not saved with a stage
+    token_weights     name -> [N, K, T] weight of each token; set by an update, not saved with a stage
     """
 
     prompts: Array
@@ -56,7 +55,7 @@ class Rows:
         if self.responses.shape != (n, len(self.writers)) or self.weight.shape != (n,):
             raise ValueError(
                 f"{n} prompts with responses {self.responses.shape}, weight {self.weight.shape}, "
-                f"{len(self.writers)} writers: these do not fit"
+                f"{len(self.writers)} writers: these shapes do not match"
             )
         if self.prob is not None and self.prob.shape != (n,):
             raise ValueError(f"prob has shape {self.prob.shape}, expected ({n},)")
@@ -68,9 +67,11 @@ class Rows:
 
     @property
     def rewards(self) -> npt.NDArray[np.float64]:
-        """The rewards, where there must be some. Raises ValueError where nothing gave any."""
+        """The rewards. Raises ValueError if there are none."""
         if self.reward is None:
-            raise ValueError("these rows carry no rewards or labels of single responses")
+            raise ValueError(
+                "these rows have no rewards or labels of single responses; use a pairing that gives them"
+            )
         return self.reward
 
     def take(self, rows: Array) -> Rows:
@@ -88,12 +89,12 @@ class Rows:
         )
 
     def part(self, number: int, parts: int) -> Rows:
-        """The `number`-th of `parts` interleaved shares of the rows, cyclically; round t of a run takes part t - 1."""
+        """The `number`-th of `parts` interleaved parts of the rows, cyclically; round t of a run takes part t - 1."""
         return self.take(np.arange(number % parts, len(self), parts))
 
     @property
     def domains(self) -> npt.NDArray[np.intp]:
-        """[N] each row's domain; 0 where the data name none."""
+        """[N] each row's domain; 0 if the data have no domains."""
         return np.zeros(len(self), dtype=np.intp) if self.domain is None else self.domain
 
     def columns(self, chosen: Sequence[Array]) -> Rows:
@@ -120,21 +121,21 @@ class Rows:
         return replace(self.columns([first, second]), prob=prob)
 
     def preferred_first(self) -> Rows:
-        """Labelled pairs, turned so that the response that the label prefers is column 0; no label is certainty."""
+        """Labelled pairs, reordered so that the preferred response is column 0; a missing label counts as 1."""
         prob = np.ones(len(self)) if self.prob is None else self.prob
         best = np.where(prob >= 0.5, 0, 1)
         return self.pair(best, 1 - best, np.maximum(prob, 1 - prob))
 
     def append(self, responses: Array, writer: str) -> Rows:
-        """Further columns [N, k], all by one writer; rewards were those of the columns before, and go."""
+        """Append columns [N, k] by one writer; the rewards, which covered the old columns only, are dropped."""
         writers = (*self.writers, *[writer] * responses.shape[1])
         joined = np.concatenate([self.responses, responses], axis=1)
         return replace(self, responses=joined, writers=writers, reward=None, token_weights={})
 
     def alone(self) -> Rows:
-        """Every response in a row of its own, its reward the label: P(it beats the other one) of a pair.
+        """One row per response (unpaired), with its label as the reward: P(it beats the other one) for a pair.
 
-        Rows of one labelled response stay as they are. The order is that of the rows, chosen responses first.
+        Rows of one labelled response are unchanged. All first responses come before all second ones.
         """
         if self.responses.shape[1] == 1:
             return self
@@ -147,7 +148,7 @@ class Rows:
 
     @staticmethod
     def join(parts: Sequence[Rows]) -> Rows:
-        """The rows of several parts of the same shape, one after the other."""
+        """Concatenate parts of the same shape."""
         probs = [part.prob for part in parts if part.prob is not None]
         rewards = [part.reward for part in parts if part.reward is not None]
         return replace(

@@ -1,4 +1,4 @@
-"""Schedules: parameters of a method that change over its rounds, or over the optimizer steps of a round."""
+"""Parameter schedules over the rounds of a method, or over the optimizer steps of a round."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Shape = Literal["linear", "cosine"]
 
 @dataclass(frozen=True)
 class ByRound:
-    """One value for each round; later rounds keep the last (XPO's list of alphas)."""
+    """One value per round; later rounds keep the last (XPO's list of alphas)."""
 
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError("a list of values by round is empty")
+            raise ValueError("a list of values per round is empty; give at least one")
 
     @property
     def first(self) -> float:
@@ -36,13 +36,13 @@ class ByRound:
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """A value that goes from `start` to `end`, over the run's rounds or over the optimizer steps of every round.
+    """A ramp from `start` to `end`, over the run's rounds or over the optimizer steps of every round.
 
-        start + (end - start) s(d/share),    s(x) = x, or (1 - cos(pi x))/2,    d in [0, 1] what is done
+        start + (end - start) s(d/share),    s(x) = x, or (1 - cos(pi x))/2,    d in [0, 1] the fraction done
 
-    share   of the rounds or steps in which it moves, 0 < share <= 1; after that it stays at `end`.
+    share   fraction of the rounds or steps over which it moves, 0 < share <= 1; after that it stays at `end`.
 
-    Raises ValueError for another shape or range.
+    Raises ValueError for an unknown shape or a share out of range.
     """
 
     start: float
@@ -54,8 +54,8 @@ class Ramp:
     def __post_init__(self) -> None:
         if self.over not in get_args(Over) or self.shape not in get_args(Shape) or not 0 < self.share <= 1:
             raise ValueError(
-                f"a ramp goes over {' or '.join(get_args(Over))}, is {' or '.join(get_args(Shape))} and moves in a "
-                f"share in (0, 1], got {self.over!r}, {self.shape!r} and {self.share!r}"
+                f"a ramp needs over = {' or '.join(get_args(Over))}, shape = {' or '.join(get_args(Shape))} "
+                f"and a share in (0, 1], got {self.over!r}, {self.shape!r} and {self.share!r}"
             )
 
     @property
@@ -63,7 +63,7 @@ class Ramp:
         return self.start
 
     def value(self, done: float) -> float:
-        """The value when a share `done` of the rounds or steps is over."""
+        """The value when a fraction `done` of the rounds or steps is done."""
         x = min(done / self.share, 1.0)
         moved = x if self.shape == "linear" else (1 - cos(pi * x)) / 2
         return self.start + (self.end - self.start) * moved
@@ -77,34 +77,36 @@ Schedule = ByRound | Ramp
 
 
 def schedule_of(value: Any) -> Schedule | None:
-    """The schedule that a setting describes: a list by round, or a mapping with `start` and `end`; None for a value.
+    """Parse a setting: a list by round, or a mapping with `start` and `end`, is a schedule; None for a plain value.
 
-    Raises ValueError for a list or mapping that describes none.
+    Raises ValueError for an invalid list or mapping.
     """
     if isinstance(value, ByRound | Ramp):
         return value
     if isinstance(value, Mapping):
         if unknown := sorted(value.keys() - {"start", "end", "over", "shape", "share"}):
-            raise ValueError(f"a ramp has start, end, over, shape and share, not {', '.join(unknown)}")
+            raise ValueError(
+                f"a ramp has the keys start, end, over, shape and share, not {', '.join(unknown)}"
+            )
         if {"start", "end"} - value.keys():
             raise ValueError("a ramp needs start and end, such as {start: 0.1, end: 0.01, over: rounds}")
         numbers = {name: float(value[name]) for name in ("start", "end", "share") if name in value}
         return Ramp(**{**value, **numbers})
     if isinstance(value, Sequence) and not isinstance(value, str):
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-            raise ValueError(f"a list of values by round holds numbers, got {value!r}")
+            raise ValueError(f"a list of values per round must hold numbers, got {value!r}")
         return ByRound(tuple(map(float, value)))
     return None
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """An objective whose parameters move with the optimizer steps of a round.
+    """An objective with parameters scheduled over the optimizer steps of a round.
 
-    base    the objective; what it reads and its anchors do not depend on the parameters that move.
+    base    the objective; its `reads` and anchors do not depend on the scheduled parameters.
     ramps   parameter -> its ramp.
 
-    Called, it is the objective at the end of its ramps, which an exact minimum is that of.
+    Called, it is the objective at the end of its ramps: an exact fit minimises that.
     """
 
     base: Objective
@@ -123,7 +125,7 @@ class Stepped:
         return self.base.reads
 
     def at(self, done: float) -> Objective:
-        """The objective when a share `done` of the steps is over."""
+        """The objective when a fraction `done` of the steps is done."""
         base: Any = self.base
         return replace(base, **{name: ramp.value(done) for name, ramp in self.ramps.items()})
 
@@ -132,5 +134,5 @@ class Stepped:
 
 
 def at_step(objective: Objective, done: float) -> Objective:
-    """The objective as it stands when a share `done` of a round's steps is over."""
+    """The objective when a fraction `done` of a round's steps is done."""
     return objective.at(done) if isinstance(objective, Stepped) else objective

@@ -1,4 +1,4 @@
-"""Named randomness: every draw of a run is addressed by name."""
+"""Named random seeds: every draw of a run is addressed by name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 
 class Seeds:
-    """Every draw of a run, addressed by name. There is no generator whose state could be lost.
+    """Seeds addressed by name; there is no generator state to save or lose.
 
-    `seeds(...)` is a 63-bit integer that depends on the run's seed and the names given, and on nothing else.
+    `seeds(...)` is a 63-bit integer that depends only on the run's seed and the given names.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The state of a game: which policy each name means, and the policies that can be derived from them."""
+"""Game state: the named policies of a round, and policies derived from them (mixtures, perturbations)."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy.typing as npt
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
-# The policies a round can speak of. A method's anchors, players and opponents refer to these names only.
+# Names of a round's policies. A method's anchors, players and opponents refer to these names only.
 INITIAL = "initial"  # the policy the run started from
 START = "start"  # the policy at the start of this round (pi_t; "self")
 BEFORE = "before"  # the policy at the start of the round before (in round 1: the initial policy)
-OPPONENT = "opponent"  # whom responses are compared with: the policy itself, unless an update says otherwise
-UNIFORM = "uniform"  # every response alike; exact games only
+OPPONENT = "opponent"  # opponent in comparisons: the policy itself, unless an update says otherwise
+UNIFORM = "uniform"  # uniform distribution over responses; exact games only
 # Policies that an update keeps from round to round (`Update.memory`); all start as the initial policy.
-MAGNET = "magnet"  # what a magnetic method is pulled to
-LAZY = "lazy"  # the undecided sequence of an optimistic method (pi')
-FITTED = "fitted"  # the last fit before it was extrapolated
+MAGNET = "magnet"  # the regularisation target of magnetic mirror descent
+LAZY = "lazy"  # the secondary (lazy) iterate of optimistic mirror descent (pi')
+FITTED = "fitted"  # the last fit before extrapolation
 AVERAGE = "average"  # a moving average of the policies
-SLOW = "slow"  # the slower of two chasing policies
-REACHED = "reached"  # where an update stood when it last began again
-TEACHER = "teacher"  # what rewards tokens; trained in round 1
+SLOW = "slow"  # the slow policy of fast-slow chasing
+REACHED = "reached"  # the policy reached before the last restart
+TEACHER = "teacher"  # token-level reward model (a DPO policy), trained in round 1
 POLICY = "policy"  # the name of a round's main fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometric:
-    """The mixture base^(1 - share) * other^share, normalised.
+    """Geometric mixture base^(1 - share) * other^share, normalised.
 
-    Exact in a finite game. A language model mixes next-token log-probs and renormalises each token, which is
-    not the mixture of sequences (Munos et al. 2023 do the same).
+    Exact in a finite game. A language model mixes next-token log-probs and renormalises at each token, which is not
+    the geometric mixture of sequences (Munos et al. 2023 do the same).
     """
 
     share: float
@@ -46,7 +46,7 @@ class Geometric:
 
 @dataclass(frozen=True)
 class Past:
-    """A policy drawn uniformly from the starting policies of this round and all before, anew for each prompt."""
+    """A past iterate, drawn for each prompt uniformly from the starting policies of this and all earlier rounds."""
 
     def __str__(self) -> str:
         return "past"
@@ -54,7 +54,7 @@ class Past:
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """start + scale v, v the unit vector that `World.nudge` draws in this round."""
+    """Random perturbation start + scale v, v the unit vector drawn for this round (`capabilities.Perturbations`)."""
 
     scale: float
     block: int = 0
@@ -67,7 +67,7 @@ class Perturbation:
 
 @dataclass(frozen=True, kw_only=True)
 class Tilted:
-    """pi exp(logit P(y beats y_b)/beta)/Z, y_b the first response of the row; exact games only."""
+    """Tilted policy pi exp(logit P(y beats y_b)/beta)/Z, y_b the first response of the row; exact games only."""
 
     beta: float
     by: str = INITIAL
@@ -81,12 +81,12 @@ Who = str | Geometric | Past | Perturbation | Tilted
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a run stands: how many rounds are done, and which policy each name means.
+    """Position of a run: the current round, and the policy that each name refers to.
 
-    A policy is whatever its world understands: a table, or the name of a checkpoint. There is no random
-    state: every draw is addressed by name (`state.seeds`), so a resumed run draws what it would have drawn.
+    A policy is whatever its world understands: a table, or the path of a checkpoint. There is no random state: every
+    draw is addressed by name (`play.seeds`), so a resumed run draws what an uninterrupted one would.
 
-    past    the starting policies of the rounds before this one, if anybody asks for them; else empty.
+    past    the starting policies of all earlier rounds if `keep_past`; else empty.
     """
 
     round: int
@@ -100,7 +100,7 @@ class State:
         return cls(round=1, policies=dict.fromkeys(names, initial), keep_past=keep_past)
 
     def advance(self, moved: Mapping[str, Any]) -> State:
-        """The next round, with the policies that `moved`: its starting policy, and what the update keeps."""
+        """The next round, with the policies in `moved`: its starting policy, and those that the update keeps."""
         new = moved[START]
         policies = {**self.policies, BEFORE: self.policies[START], OPPONENT: new, **moved}
         past = (*self.past, self.policies[START]) if self.keep_past else ()

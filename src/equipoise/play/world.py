@@ -8,7 +8,7 @@ A round (`play.round`) has five phases, and each verb serves one:
     move      fit, descend                   the update's new policies
     keep      stage, settle                  resuming: a finished phase is read back, a finished round is durable
 
-Whatever one family of methods asks for in addition is a protocol in `play.capabilities`.
+What a single family of methods needs in addition is a protocol in `play.capabilities`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from equipoise.play.state import POLICY, START, Floats, State, Who
 
 
 class World(Protocol):
-    """What differs between a finite table and a transformer."""
+    """The operations that differ between a finite table and a transformer."""
 
     def prompts(self, state: State) -> Rows:
         """This round's prompts: rows without responses."""
@@ -38,7 +38,7 @@ class World(Protocol):
         ...
 
     def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
-        """The comparisons of `back` rounds ago, or the result of another stage; None before the first round."""
+        """The comparisons (or another stage's result) of `back` rounds ago; None before the first round."""
         ...
 
     def sample(self, state: State, rows: Rows, by: Who, count: int, decode: Decode = AS_SET) -> Rows:
@@ -60,8 +60,8 @@ class World(Protocol):
     ) -> Floats:
         """[N, K] mean of f(P(y_k beats y')) over y' ~ `against`: exactly, or from samples.
 
-        For text, `opponents` fresh responses of `against` are sampled for each prompt; with opponents = 0 each
-        response meets the others of its row, all by one policy (leave one out).
+        For text, `opponents` fresh responses of `against` are sampled per prompt; with opponents = 0 each response is
+        compared with the others of its row, all by one policy (leave-one-out).
         """
         ...
 
@@ -70,8 +70,8 @@ class World(Protocol):
     ) -> dict[str, Tensor]:
         """Frozen scores [N, K] under each anchor; `names` maps the objective's anchors to policies.
 
-        With `tokens`, for an objective that reads them, text gives [N, K, T], one for each token and 0 where a response
-        is over. In an exact game a response is one token: its tables stay as they are.
+        With `tokens`, for a token-level objective, text gives [N, K, T], zero-padded after the end of a response. In an
+        exact game a response is one token and the shape stays as it is.
         """
         ...
 
@@ -87,7 +87,7 @@ class World(Protocol):
     ) -> Any:
         """Minimise the objective from the named policy; returns the new one.
 
-        name     what to call the result where a round makes several policies.
+        name     of the result, in a round that makes several policies.
         """
         ...
 
@@ -104,14 +104,14 @@ class World(Protocol):
         speed: float = 1.0,
     ) -> Any:
         """Gradient steps on the objective: in a table one step of `rate` times A times the exact gradient in the
-        logits (the A responses' probabilities make a gradient of order 1/A); for text the round's optimizer
-        steps, with the optimizer's moments taken over from the policy it starts at. `speed` is a factor on both."""
+        logits (a gradient of order 1/A, as probabilities of A responses are); for text the round's optimizer steps,
+        with Adam's moments carried over from the policy it starts at. `speed` multiplies either step size."""
         ...
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
-        """Run one stage of the round, or read back what an interrupted run had already finished."""
+        """Run one stage of the round, or read back its result if an interrupted run had finished it."""
         ...
 
     def settle(self, state: State) -> State:
-        """Make a new round's state durable; what the round before left behind may go."""
+        """Make a new round's state durable; leftovers of the round before may be deleted."""
         ...

@@ -1,4 +1,4 @@
-"""What each finding means and what to do about it. docs/diagnosis.md is printed from this table.
+"""Explanations of a report's findings: meaning and remedy. docs/diagnosis.md is printed from this table.
 
 python -m equipoise.report.explain > docs/diagnosis.md
 """
@@ -23,13 +23,13 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "run-incomplete",
         "The run is not finished",
         "The run was interrupted or is still going. Every figure describes the rounds that were completed.",
-        "Give the same command on the same folder: it resumes where it stopped.",
+        "Run the same command on the same folder: it resumes where it stopped.",
     ),
     Explanation(
         "not-finite",
         "A loss or gradient is not finite",
-        "NaN or infinity reached the loss or the gradient norm. Steps after that train on nothing useful,"
-        " and the weights may already be spoilt.",
+        "NaN or infinity reached the loss or the gradient norm. Later steps are meaningless,"
+        " and the weights may already be corrupted.",
         "Look at the first such step. Lower the learning rate, train in fp32 instead of bf16,"
         " and look at that step's comparisons. Start again from the last checkpoint before it.",
     ),
@@ -40,14 +40,15 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         " prompts. The interval is clustered by prompt, because several samples of one prompt are not"
         " independent. If it includes one half, this evaluation cannot tell the two models apart.",
         "If the interval includes one half, evaluate on more prompts (more samples of the same prompts"
-        " help less). If it lies below, look at the held-out accuracy and the samples first: labels turned"
-        " round, or a policy that moved much too far, are the usual causes.",
+        " help less). If it lies below, look at the held-out accuracy and the samples first: flipped"
+        " labels, or a policy that moved much too far, are the usual causes.",
     ),
     Explanation(
         "exploitability",
         "Exploitability",
-        "How much the best possible opponent wins against the policy beyond one half, doubled. It is zero"
-        " only where nobody beats the policy. It may rise while the win rate against the reference rises"
+        "Twice the win rate of a best response against the policy, minus one. It is zero"
+        " only if no policy beats it."
+        " It may rise while the win rate against the reference rises"
         " too: beating one opponent is not the same as being beaten by none.",
         "If it rose, compare with a self-play method, use the averaged policy, strengthen the KL weight of"
         " the game, or take smaller steps. A method that plays the regularised game settles at the gap its"
@@ -90,7 +91,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "held-out-accuracy",
         "Held-out preference accuracy",
         "The share of held-out pairs on which the policy moved towards the preferred response. If its"
-        " interval includes one half, training taught nothing that carries over to these pairs. The number"
+        " interval includes one half, training did not generalise to these pairs. The number"
         " is measured against the reference; it is not the share of pairs the policy ranks correctly.",
         "Check the order of chosen and rejected, use more or cleaner pairs, or train longer if the"
         " training margin has hardly moved. High training margins with accuracy near one half mean"
@@ -98,31 +99,31 @@ EXPLANATIONS: tuple[Explanation, ...] = (
     ),
     Explanation(
         "unfinished-responses",
-        "More responses without an end",
+        "More unfinished responses",
         "More sampled responses than before reach the length limit without an end-of-sequence token."
-        " Either they became longer, or the model has unlearnt to stop. Judges then see cut text.",
+        " Either they became longer, or the model no longer stops. Judges then see truncated text.",
         "Check that the end-of-sequence token is part of every training response and not masked, and keep"
         " data.max_length above the longest answer. Raise the sampling limit if the responses are simply long.",
     ),
     Explanation(
         "refused-rows",
         "Many rows refused",
-        "A noticeable share of the data was refused before training, for the reasons in the ledger. What"
-        " remains may no longer represent what you meant to train on.",
+        "A noticeable share of the data was refused before training, for the reasons in the ledger. The"
+        " rest may no longer be representative of it.",
         "Read the reasons in the ledger; most are a wrong column name, a wrong format or empty responses,"
         " and are fixed at the source.",
     ),
     Explanation(
         "truncation-by-side",
         "Truncation differs by side",
-        "One side of the pairs (chosen or rejected) was cut to the length limit more often than the other."
+        "One side of the pairs (chosen or rejected) was truncated to the length limit more often than the other."
         " The policy can then learn from the missing end instead of the content.",
         "Raise the length limit, or drop every pair in which either response would be cut.",
     ),
     Explanation(
         "outside-the-game",
         "Mass outside the grammar",
-        "The policy puts more probability than before on texts the game does not list. Those texts have no"
+        "The policy puts more probability than before on texts outside the game's list. Those texts have no"
         " defined preference, so exact win rates and gaps describe only the rest.",
         "Compare with the pessimism weight and the KL weight: an objective without either has no reason to"
         " stay inside the data. Take smaller steps.",
@@ -133,7 +134,7 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "In most rounds the loss at the end of training was not below the loss at the start.",
         "Raise the learning rate or train longer; check that the policy's parameters require gradients. If"
         " the loss is noisy, larger batches show whether there is a trend. Some objectives start at their"
-        " minimum on data the policy wrote itself; then the win rate is the better guide.",
+        " minimum on the policy's own samples; then the win rate is the better guide.",
     ),
     Explanation(
         "gradient-clipping",

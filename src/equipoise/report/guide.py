@@ -43,13 +43,13 @@ def need_of(method: Method) -> Need:
     """What a run must be given, at the most."""
     if method.needs.oracle or method.needs.records is None:
         return "online"
-    found = row_of(method.objective)
-    if found and found[1].data in ("unary", "lists"):
-        return found[1].data
+    row = row_of(method.objective)
+    if row and row[1].data in ("unpaired", "lists"):
+        return row[1].data
     return (
         "lists"
         if method.needs.records == "lists"
-        else "unary"
+        else "unpaired"
         if method.needs.records == "unpaired"
         else "pairs"
     )

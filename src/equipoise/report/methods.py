@@ -1,4 +1,4 @@
-"""The methods on the console: the list by data requirements, and one method in full."""
+"""Console output of methods: the list by data requirements, and one method in full."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-Entry: TypeAlias = Mapping[str, Any]  # what the guide says of one method
+Entry: TypeAlias = Mapping[str, Any]  # the guide's entry of a method
 
-Need = Literal["pairs", "unary", "lists", "scores", "online"]
+Need = Literal["pairs", "unpaired", "lists", "scores", "online"]
 NEEDS: Mapping[Need, str] = {
     "pairs": "Recorded pairs: a chosen and a rejected response",
-    "unary": "Recorded single responses, with a thumb up or down",
-    "lists": "Recorded lists or trees of responses, in an order",
+    "unpaired": "Recorded single responses, labelled desirable or undesirable",
+    "lists": "Recorded ranked lists or trees of responses",
     "scores": "Recorded responses with scores",
-    "online": "Prompts and an oracle for responses",
+    "online": "Prompts and an oracle",
 }
 
 # confidence in a formula: the grade and its meaning, then its word in the list
@@ -36,7 +36,8 @@ SHORT: Mapping[str, str] = {
 
 
 def chosen(methods: Iterable[Entry], need: str | None = None, reference_free: bool = False) -> list[Entry]:
-    """The methods of a data need, all or those that read no frozen policy. Raises ValueError for another need."""
+    """Methods filtered by data need and by whether they read a frozen policy. Raises ValueError for an unknown need."""
+    need = "unpaired" if need == "unary" else need  # its name in earlier versions
     if need is not None and need not in NEEDS:
         raise ValueError(f"unknown data need {need!r} (known: {', '.join(NEEDS)})")
     return [e for e in methods if need in (None, e["need"]) and (e["reference_free"] or not reference_free)]

@@ -1,4 +1,4 @@
-"""The one table of metrics: name, formula, unit, direction. docs/metrics.md is printed from it.
+"""Table of all metrics: name, formula, unit, direction. docs/metrics.md is printed from it.
 
 python -m equipoise.report.metrics > docs/metrics.md
 """
@@ -96,8 +96,8 @@ METRICS: tuple[Metric, ...] = (
     _round(
         "exploitability",
         "Exploitability",
-        "gap_0(π) = E_x [ 2 max_y P(y > π | x) - 1 ], by enumeration: the duality gap of the plain game at "
-        "(π, π), in [0, 1]; 0 if and only if nobody beats π",
+        "gap_0(π) = E_x [ 2 max_y P(y > π | x) - 1 ], by enumeration: the duality gap of the unregularised game at "
+        "(π, π), in [0, 1]; 0 if and only if no policy beats π",
         "probability",
         "lower",
     ),
@@ -152,7 +152,7 @@ METRICS: tuple[Metric, ...] = (
     _round(
         "outside",
         "Mass outside the grammar",
-        "E_x [ 1 - Σ_{y in the game} π(y|x) ], by enumeration: probability of texts the game does not list",
+        "E_x [ 1 - Σ_{y in the game} π(y|x) ], by enumeration: probability of texts outside the game's list",
         "share",
         "lower",
     ),
@@ -197,7 +197,7 @@ METRICS: tuple[Metric, ...] = (
     _step(
         "baseline",
         "Reference point",
-        "what a loss of single responses is measured from: KTO's z0 = max(0, mean over the step's unrelated responses "
+        "reference point of an unpaired loss: KTO's z0 = max(0, mean over the step's mismatched responses "
         "y' of log π(y'|x) - log π_ref(y'|x)), in nats, 0 where KTO is APO-zero; BCO's shift δ of the reward",
         "objective's unit",
         "neutral",
@@ -206,7 +206,7 @@ METRICS: tuple[Metric, ...] = (
     _step(
         "saturated",
         "Saturated pairs",
-        "share of comparisons on which the loss pulls less than 1 % as hard as it does at its anchors, so "
+        "share of comparisons with a gradient below 1 % of its size at the anchors, so "
         "that they no longer teach",
         "share",
         "lower",

@@ -1,4 +1,4 @@
-"""From materials to a world ready to play: the processes, the model, the evaluator."""
+"""Assembly of a run: from materials to a world ready to play (processes, model, evaluator)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from equipoise.worlds.text.world import TextWorld
 
 
 def launch() -> Accelerator:
-    """The processes of this run. Precision is the policy's own business, not Accelerate's."""
+    """Start the run's processes. Precision is handled by the policy, not by Accelerate."""
     cpu = bool(os.environ.get("ACCELERATE_USE_CPU")) or not torch.cuda.is_available()
-    # A saturated pair's gradient is full of numbers too small for the normal float format, and a CPU computes with them
-    # many times slower. They become 0. Threads take this over from the one that starts them, so it is set first of all.
+    # A saturated pair's gradient is full of denormal floats, which are many times slower on a CPU: flush them to 0.
+    # Threads inherit the setting from the thread that starts them, so it is set first.
     torch.set_flush_denormal(True)
     return Accelerator(cpu=cpu, mixed_precision="no")
 
@@ -104,8 +104,7 @@ def build(
 
 
 def lead_of(materials: Materials) -> Leads:
-    """How an answer is put before the one that improves it; the playground's model knows no instructions, so its
-    prompt is asked once more."""
+    """Renderer of self-revision prompts; the playground's model knows no instructions, so its prompt is repeated."""
     kinds = {
         chat: RevisionPrompt(
             materials.renderer, chat=chat, instruction=None if materials.game else INSTRUCTION
@@ -116,7 +115,7 @@ def lead_of(materials: Materials) -> Leads:
 
 
 def degrade_of(materials: Materials) -> Degrade:
-    """How a response's versions with less and less in them are made: from its text, in its prompt's space."""
+    """Renderer of progressively degraded versions of a response, in its prompt's space (chat or plain)."""
     renderer = materials.renderer
 
     def degrade(prompt: Prompt, response: Response, degrees: int) -> list[Response] | None:
@@ -127,11 +126,11 @@ def degrade_of(materials: Materials) -> Degrade:
 
 
 def automatic_rate(policy: CausalPolicy) -> float:
-    """Peak learning rate by the number of trained-model parameters N: 5e-7 (8e9 / N)^0.62, at most 3e-4.
+    """Default peak learning rate by model size N (parameters): 5e-7 (8e9 / N)^0.62, at most 3e-4.
 
-    A straight line on log axes between the papers' 5e-7 at 8B and 3e-4 at a quarter of a million, where one
-    round of SPAC lowers its loss on short dialogue pairs (docs/log.md has the figures, and the long rows where it
-    does not); tenfold for LoRA, whose few weights move further. A starting point, not any paper's advice.
+    A power law through the papers' 5e-7 at 8B and 3e-4 at 250,000 parameters, where one round of SPAC lowers its
+    loss on short dialogue pairs (docs/log.md has the figures, and the long rows on which it does not); ten times more
+    for LoRA, with its fewer weights. A starting point, not a paper's recommendation.
     """
     size = sum(p.numel() for p in policy.model.parameters())
     lora = any(not p.requires_grad for p in policy.model.parameters())
@@ -153,7 +152,7 @@ def _finite(materials: Materials) -> FiniteGame | None:
 
 
 def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
-    """What is about to be trained on, and what it will cost: rows, tokens, sizes, memory, a probe's time."""
+    """Summary and cost estimate of the run: rows, tokens, sizes, memory, time by a probe."""
     rows = materials.pairs if materials.method.players.needs.records else None
     lengths = (
         [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
@@ -173,7 +172,7 @@ def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
         "parameters": size,
         "trained_parameters": trained,
         "training_bytes": 4 * size
-        + 12 * trained,  # fp32 weights; gradient and two moments of what is trained
+        + 12 * trained,  # fp32 weights; gradient and two Adam moments of the trained ones
         "seconds_per_round": None if rows is None else _probe(world, rows),
         "lr": world.training.lr,
     }

@@ -1,7 +1,7 @@
-"""Typed configuration: defaults, a method's own values, a file, the command line; printed, hashed, compared.
+"""Typed configuration, merged from defaults, a method's values, a file and the command line; hashed and compared.
 
-Settings have dotted names (`train.lr`); the last part alone will do where it is unambiguous (`lr`). An unknown
-name is an error that names the nearest known one.
+Settings have dotted names (`train.lr`); the last part suffices if it is unambiguous (`lr`). An unknown name is an
+error that suggests the nearest known one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECTIONS = ("model", "data", "play", "train", "sampling", "evaluate", "objective
 
 
 class ConfigError(ValueError):
-    """A setting is unknown or illegal; the message names it, its place and what is known."""
+    """An unknown or illegal setting; the message names it, its location and the known ones."""
 
 
 class _Section(BaseModel):
@@ -33,7 +33,9 @@ class _Section(BaseModel):
 
 
 class ModelSettings(_Section):
-    path: str | None = Field(None, description="checkpoint folder or hub name; none: the playground's model")
+    path: str | None = Field(
+        None, description="checkpoint folder or name on the hub; none: the playground's model"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the matrix products; weights stay fp32"
     )
@@ -44,40 +46,40 @@ class ModelSettings(_Section):
 
 class DataSettings(_Section):
     path: list[str] | None = Field(None, description="files; none: the playground's generated pairs")
-    format: str = Field("auto", description="a format's name, or decided from the columns of all rows")
+    format: str = Field("auto", description="a format's name; auto: detected from the columns of all rows")
     mapping: dict[str, str] = Field(default_factory=dict, description="known field -> your column")
     template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
     max_length: int = Field(
-        1024, gt=1, description="tokens of prompt and response; the model's limit if less"
+        1024, gt=1, description="most tokens of prompt and response together; the model's limit if less"
     )
-    max_prompt_length: int | None = Field(None, gt=0, description="tokens of the prompt alone")
+    max_prompt_length: int | None = Field(None, gt=0, description="most tokens of the prompt")
     long_prompt: Literal["drop", "keep_end"] = Field("drop", description="what to do with longer prompts")
     prompt_words: int | None = Field(
-        None, gt=0, description="cut plain texts: the first words are the prompt"
+        None, gt=0, description="for plain texts: number of leading words that form the prompt"
     )
     held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
-    limit: int | None = Field(None, gt=0, description="read so many rows only")
+    limit: int | None = Field(None, gt=0, description="read only this many rows")
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(False, description="keep rows whose template rewrites the prompt")
     list_size: int | None = Field(
-        None, gt=1, description="answers of a ranked list that are read; none: the most frequent number"
+        None, gt=1, description="answers used per ranked list; none: the most frequent number"
     )
     list_pairs: Literal["best_worst", "all", "adjacent"] = Field(
-        "best_worst", description="which pairs of a ranked list a method of pairs learns from"
+        "best_worst", description="which pairs of a ranked list a pairwise method trains on"
     )
     turns: Literal["last", "every"] = Field(
         "every", description="sft only: which assistant turns of a conversation are imitated"
     )
     pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
     coverage: Literal["reference", "uniform", "narrow", "lucky"] = Field(
-        "reference", description="playground only: who wrote the recorded pairs"
+        "reference", description="playground only: distribution of the recorded responses"
     )
     noise: float = Field(0.0, ge=0, lt=0.5, description="playground only: share of flipped labels")
 
 
 class PlaySettings(_Section):
     rounds: int = Field(1, gt=0, description="rounds of the game")
-    samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's own number")
+    samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's default")
     prompts: int | None = Field(None, gt=0, description="prompts per online round; none: all")
     pairing: Literal[
         "method",
@@ -89,7 +91,7 @@ class PlaySettings(_Section):
         "matches",
         "scored",
         "best_worst",
-    ] = Field("method", description="how responses become comparisons; method: its own way")
+    ] = Field("method", description="how responses become comparisons; method: the method's default")
     phases: dict[str, dict[str, Any]] | None = Field(
         None,
         description="methods played before the rounds, with their settings, such as {sft: {epochs: 2}}; "
@@ -103,11 +105,11 @@ class TrainSettings(_Section):
     batch: int = Field(64, gt=0, description="comparisons per optimizer step")
     micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="comparisons through the model at a time, at most; auto: as many as `tokens` allows",
+        description="most comparisons per forward pass; auto: as many as `tokens` allows",
     )
     tokens: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="tokens through the model at a time, at most; auto: what memory allows, by a probe",
+        description="most tokens per forward pass; auto: what memory allows, by a probe",
     )
     lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -123,21 +125,21 @@ class TrainSettings(_Section):
 
 
 class SamplingSettings(_Section):
-    temperature: float = Field(1.0, ge=0, description="of sampling; 0: the likeliest token")
-    top_k: int = Field(0, ge=0, description="0: off")
-    top_p: float = Field(1.0, gt=0, le=1, description="1: off")
-    max_new_tokens: int = Field(128, gt=0, description="tokens of a sampled response, at most")
-    batch: int = Field(
-        32, gt=0, description="prompts at a time; the next ones enter as soon as places are free"
+    temperature: float = Field(1.0, ge=0, description="sampling temperature; 0: greedy")
+    top_k: int = Field(0, ge=0, description="sample from the k most likely tokens; 0: off")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="nucleus sampling: sample from this probability mass; 1: off"
     )
+    max_new_tokens: int = Field(128, gt=0, description="most tokens of a sampled response")
+    batch: int = Field(32, gt=0, description="prompts decoded concurrently (continuous batching)")
     engine: Literal["torch", "vllm"] = Field(
-        "torch", description="vllm: where it is installed; not run on a GPU by us yet"
+        "torch", description="vllm: if installed; not yet tested on a GPU"
     )
-    memory: float = Field(0.4, gt=0, le=1, description="share of the GPU's memory for vllm")
+    memory: float = Field(0.4, gt=0, le=1, description="fraction of GPU memory for vllm")
 
 
 class EvaluateSettings(_Section):
-    prompts: int = Field(64, gt=0, description="held-out prompts on which policies play each other")
+    prompts: int = Field(64, gt=0, description="held-out prompts for win rates")
     samples: int = Field(4, gt=0, description="responses per prompt")
     pairs: int = Field(1000, gt=0, description="held-out pairs for preference accuracy")
     every: int = Field(
@@ -148,7 +150,7 @@ class EvaluateSettings(_Section):
 
 class RunConfig(_Section):
     method: str = Field(description="a name of `equipoise methods`")
-    seed: int = Field(0, description="of everything random")
+    seed: int = Field(0, description="seed of all random draws")
     oracle: str | None = Field(
         None, description="module:function, file.py:function, or a reward model's folder"
     )
@@ -169,7 +171,7 @@ class RunConfig(_Section):
         return self.model_dump()  # not mode="json", which would turn an infinite clip into null
 
     def hash(self) -> str:
-        """Of every setting; two runs with the same hash, data and seed are the same run."""
+        """Hash of all settings; two runs with the same hash and data are the same run."""
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -178,7 +180,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
-    from equipoise.methods.index import get  # which loads PyTorch; the settings alone do without
+    from equipoise.methods.index import get  # loads PyTorch, which the settings alone do not need
 
     try:
         method = get(method_name)
@@ -189,7 +191,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     for layer in layers:
         given |= {_full_name(name, known): value for name, value in _flatten(layer) if value is not None}
     if given.get("method", method_name) != method_name:
-        raise ConfigError(f"these are settings of {given['method']!r}, not of {method_name!r}")
+        raise ConfigError(f"the configuration is for method {given['method']!r}, not for {method_name!r}")
     for name, default in method.parameters().items():
         full = f"objective.{name}"
         if full in given:
@@ -215,7 +217,9 @@ def read_file(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read configuration {path}: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of settings, found {type(content).__name__}")
+        raise ConfigError(
+            f"{path}: a configuration must be a mapping of settings, got {type(content).__name__}"
+        )
     content.pop("hash", None)
     return content
 
@@ -226,7 +230,7 @@ def parse_settings(items: Iterable[str]) -> dict[str, Any]:
     for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name:
-            raise ConfigError(f"a setting is written name=value, got {item!r}")
+            raise ConfigError(f"a setting must have the form name=value, got {item!r}")
         settings[name] = parse_value(text)
     return settings
 
@@ -237,7 +241,9 @@ def parse_value(text: str) -> Any:
     except ValueError:
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError:  # such as a Jinja template: text, which the setting's type accepts or not
+        except (
+            yaml.YAMLError
+        ):  # such as a Jinja template: keep it as text, to be checked against the setting's type
             return text
 
 
@@ -265,13 +271,13 @@ def _full_name(name: str, known: list[str]) -> str:
     matches = [full for full in known if full.rpartition(".")[2] == name]
     if len(matches) == 1:
         return matches[0]
-    # a bare name means the method before the machinery: its parameters, then the game, then training
+    # a bare name is looked up in the method's parameters first, then in play, then in train
     for section in ("objective.", "play.", "train."):
         own = [full for full in matches if full.startswith(section)]
         if own:
             return own[0]
     if matches:
-        raise ConfigError(f"setting {name!r} is ambiguous: {', '.join(matches)}")
+        raise ConfigError(f"setting {name!r} is ambiguous; give one of {', '.join(matches)}")
     short = {full.rpartition(".")[2]: full for full in known}
     near = get_close_matches(name, [*known, *short], n=1)
     hint = f"; did you mean {short.get(near[0], near[0])!r}?" if near else ""
@@ -287,7 +293,7 @@ def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def _like(default: Any, value: Any) -> Any:
-    """A parameter's value, as YAML left it (1e-4 is text to YAML): a number where the default is one."""
+    """A parameter's value from YAML (where 1e-4 is a string), converted to a number if the default is one."""
     value = parse_value(value) if isinstance(value, str) else value
     number = isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float)
     return float(value) if number else value

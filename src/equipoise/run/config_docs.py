@@ -1,4 +1,4 @@
-"""docs/configuration.md, from the typed configuration: python -m equipoise.run.config_docs > docs/configuration.md"""
+"""Generator of docs/configuration.md: python -m equipoise.run.config_docs > docs/configuration.md"""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Generated from `src/equipoise/run/config.py`; do not edit. Print it with
 `python -m equipoise.run.config_docs > docs/configuration.md`.
 
 Later sources win: package defaults, the method's own values (last table), the YAML file of `--config`, the command's
-options, `--set`. A setting has a dotted name (`train.lr`); its last part will do (`lr`). Where that is shared, the
-method's parameter comes first, then `play`, then `train`; what is still ambiguous is an error, and so is an unknown
-name. A run folder keeps the resolved settings in `config.yaml`, which `--config` accepts. `none` means not set.
+options, `--set`. A setting has a dotted name (`train.lr`); its last part suffices (`lr`). If it is shared, the method's
+parameter takes precedence, then `play`, then `train`; a name that is still ambiguous is an error, and so is an unknown
+one. A run folder keeps the resolved settings in `config.yaml`, which `--config` accepts. `none` means not
+set.
 """
 
 

@@ -1,6 +1,6 @@
-"""What a run is made of before a model is in memory: method, data, tokenizer, prompts, pairs, oracle.
+"""Inputs of a run before a model is loaded: method, data, tokenizer, prompts, pairs, oracle.
 
-Everything that can be refused without a model is refused here.
+All errors that can be detected without a model are raised here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PAIRINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
-    """What a run is made of before any model is in memory."""
+    """Inputs of a run before any model is loaded."""
 
     method: Method
     dataset: Dataset | None
@@ -66,7 +66,7 @@ class Materials:
 def method_of(config: RunConfig) -> Method:
     """The method with the configuration's parameters, rounds, players and pairing.
 
-    Raises ConfigError where they do not fit together, or a language model cannot play it.
+    Raises ConfigError if they are incompatible, or if a language model cannot play the method.
     """
     method = get(config.method).with_parameters(config.objective)
     method = replace(method, rounds=config.play.rounds)
@@ -74,8 +74,8 @@ def method_of(config: RunConfig) -> Method:
     if config.play.pairing != "method":
         if not method.players.exchangeable:
             raise ConfigError(
-                f"play.pairing does not apply to {method.name}: its responses are not samples of one policy that may "
-                f"be paired in any way, but {method.players.describe()}"
+                f"play.pairing does not apply to {method.name}: it needs i.i.d. samples of one policy, and these are "
+                f"{method.players.describe()}; leave play.pairing at its default"
             )
         pairing = PAIRINGS[config.play.pairing]
     try:
@@ -93,9 +93,9 @@ def method_of(config: RunConfig) -> Method:
 
 
 def gather(config: RunConfig, out: Path) -> Materials:
-    """Read, check, render and split the data; load tokenizer and oracle. No model yet.
+    """Read, check, render and split the data; load tokenizer and oracle, but no model.
 
-    Raises ConfigError, DataError or OracleError, each saying what to do.
+    Raises ConfigError, DataError or OracleError with a message that says what to do.
     """
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
@@ -122,7 +122,10 @@ def gather(config: RunConfig, out: Path) -> Materials:
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
-        raise ConfigError(f"a prompt leaves no room for a response within {limit} tokens")
+        raise ConfigError(
+            f"a prompt leaves no room for a response within {limit} tokens; raise data.max_length or set "
+            "data.max_prompt_length"
+        )
     return Materials(
         method=method,
         dataset=dataset,
@@ -145,7 +148,7 @@ def _recorded(
     train: Sequence[Rendered],
     held: Sequence[Rendered],
 ) -> tuple[Rows | None, Rows | None]:
-    """(rows to learn from, held-out rows) of the data; notes go into the ledger."""
+    """(training rows, held-out rows) of the data; notes go into the ledger."""
     recording = Recording(
         renderer=renderer,
         needs=method.needs,
@@ -155,7 +158,9 @@ def _recorded(
     )
     if not recording.accepts(dataset.kind):
         if method.needs.records:
-            raise ConfigError(f"{method.name} needs {method.needs.data}; the data hold {dataset.kind} rows")
+            raise ConfigError(
+                f"{method.name} needs {method.needs.data}; the data contain {dataset.kind} rows"
+            )
         return None, None
     rows, notes = recording.training(dataset.kind, train)
     for note in (*notes, *filter(None, [method.players.account(rows)])):
@@ -170,8 +175,8 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Ora
         return Checked(game.oracle())
     if method.needs.oracle:
         raise ConfigError(
-            f"{method.name} asks which response is better: give --oracle (module:function, file.py:function or a "
-            "reward model)"
+            f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
+            "file.py:function or a reward model)"
         )
     return None
 
@@ -181,8 +186,8 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
     if game is not None:
         return _playground(config, needs, game, out)
     if not data.path:
-        what = f"learns from {needs.data}" if needs.records else "samples its own responses and needs prompts"
-        raise ConfigError(f"{method.name} {what}: give --data")
+        what = f"trains on {needs.data}" if needs.records else "samples its own responses and needs prompts"
+        raise ConfigError(f"{method.name} {what}; give --data")
     dataset = read(
         data.path,
         format=data.format,
@@ -198,7 +203,7 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
 
 
 def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:
-    """The language game's recorded feedback, generated into the run folder; None where the method reads none."""
+    """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
     data = config.data
     about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
     if needs.records == "lists" or needs.margins:
@@ -218,10 +223,10 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
 
 
 def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:
-    """The language game's domains: the time of day, which turns the order of styles."""
+    """The language game's domains: the time of day, which reverses the preferred order of styles."""
     return np.array([TIMES[1] in str(item.record.context) for item in items], dtype=np.intp)
 
 
 def game_prompts(game: LanguageGame, renderer: Renderer) -> list[Prompt]:
-    """The language game's prompts as the policy reads them."""
+    """The language game's prompts, rendered for the policy."""
     return [Prompt(renderer.prompt(text), text, text) for text in game.prompts]

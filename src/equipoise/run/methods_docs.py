@@ -1,6 +1,7 @@
-"""Everything that is written from the live methods and claims: `python -m equipoise.run.methods_docs` writes it.
+"""Generator of the method pages and the stored guide: `python -m equipoise.run.methods_docs`.
 
-The pages of all methods under docs/methods, and the file from which `equipoise methods` and `equipoise claims` print.
+It writes the pages of all methods under docs/methods, and the file that `equipoise methods` and `equipoise claims`
+print from.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ Generated from `src/equipoise/methods/` and the catalogue of objectives, with a 
 [Self-play](../self_play.md).
 
 A method is four choices: players, oracle and pairing, objective, update. Its anchors are frozen policies: "initial" is
-the policy that the run began with, "start" the one at the start of the round, any other name one that the update
-keeps from round to round. "free" under ref: the method reads no frozen policy.
+the policy at the start of the run, "start" the one at the start of the round, and any other name a policy that the
+update keeps from round to round. "free" under ref: the method reads no frozen policy.
 
-Parameters are changed with `--set NAME=VALUE`. Exact games, whose payoffs are win rates, and the playground, the
-built-in language game with its tiny model, have values of their own. `equipoise play` takes the closed form of a round
-where there is one, and with `--gradient` minimises the objective that language models train on.
+Change a parameter with `--set NAME=VALUE`. Exact games (win-rate payoffs) and the playground (the built-in language
+game with its tiny model) have separate defaults. `equipoise play` uses the closed form of a round if there is one;
+with `--gradient` it minimises the objective that language models are trained on.
 
 How sure we are of a formula (docstrings and notes write the last two as RECALLED and DERIVED):
 """
@@ -87,8 +88,8 @@ def page(method: Method) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated page by its path under docs/methods."""
-    found = {Path("reference") / f"{m.name}.md": page(m) for m in METHODS.values()}
-    return {Path("reference.md"): index(), **found}
+    method_pages = {Path("reference") / f"{m.name}.md": page(m) for m in METHODS.values()}
+    return {Path("reference.md"): index(), **method_pages}
 
 
 def _paper(paper: str) -> str:
@@ -128,13 +129,13 @@ def _bullets(title: str, lines: list[str]) -> list[str]:
 
 
 def _commands(method: Method) -> list[str]:
-    """How to run it; where an exact game cannot be played, why."""
+    """Commands that run it, and the reason if an exact game cannot."""
     play, why = f"equipoise play --game {GAME} --method {method.name}", _refused(method)
     lines = [] if why else [f"{play} --rounds 100"]
     if method.closed_form is not None and not _refused(method, exact=False):
         lines.append(f"{play} --rounds 5 --gradient")
     lines = ["```", *lines, f"equipoise align {method.name}", "```", ""]
-    return [*lines, *([f"It is not played on exact games: {why}.", ""] if why else [])]
+    return [*lines, *([f"Exact games refuse it: {why}.", ""] if why else [])]
 
 
 def _refused(method: Method, exact: bool | None = None) -> str:
@@ -157,7 +158,7 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str
 
 
 def write(docs: Path = DOCS, guide_file: Path = stored.FILE) -> None:
-    """Write the guide and every page, and remove the pages of methods that are no more."""
+    """Write the guide and every page, and remove the pages of deleted methods."""
     guide_file.write_text(guide(), encoding="utf-8")
     current = pages()
     for old in docs.glob("reference/*.md"):

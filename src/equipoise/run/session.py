@@ -1,4 +1,4 @@
-"""`align`: one call from a method's name to a finished run folder; the same call resumes it."""
+"""Training runs: `align` goes from a method's name to a finished run folder; the same call resumes it."""
 
 from __future__ import annotations
 
@@ -64,18 +64,19 @@ def align(
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
 
-    model     checkpoint folder or hub name      data    file(s) of pairs or prompts
+    model     checkpoint folder or hub name      data    file(s) of feedback or prompts
     oracle    module:function, file.py:function or a reward model's folder
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
-    config    YAML file of settings; `settings` are further ones, by dotted or short name, and win
+    config    YAML file of settings; `settings`, by dotted or short name, override it
+
     With neither model nor data the built-in language game is played.
 
     Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
-    TrainingError if training cannot go on. A folder that holds another configuration is refused.
+    TrainingError if training cannot continue. A folder with another configuration is refused.
     """
     paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
     stored = read_file(Path(config)) if config else {}
-    stored.pop("inputs", None)  # of a run folder's own config.yaml
+    stored.pop("inputs", None)  # present in a run folder's config.yaml
     resolved = resolve(
         method,
         stored,
@@ -105,7 +106,7 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             claim(config, folder)
     with locked(folder):
         disable_progress_bar()
-        torch.set_flush_denormal(True)  # saturated pairs make denormal gradients, which slow a CPU manyfold
+        torch.set_flush_denormal(True)  # denormal gradients of saturated pairs are slow on a CPU
         with accelerator.main_process_first():
             materials = gather(config, folder)
         journal = Journal(folder)
@@ -132,10 +133,10 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
 
 
 def claim(config: RunConfig, folder: Path) -> None:
-    """Write the configuration into a new folder, or make sure that an existing one holds the same.
+    """Write the configuration into a new folder, or check that an existing folder has the same one.
 
-    A folder whose run was refused before its policy was written is taken over. Raises ConfigError with the
-    difference if it holds another, or something that is not a run.
+    A folder of a run that was refused before its policy was written is reused. Raises ConfigError, with the
+    differences, if the folder has another configuration, or if it is not a run folder.
     """
     stored = folder / "config.yaml"
     plain = config.plain() | {"inputs": _inputs(config)}
@@ -146,8 +147,8 @@ def claim(config: RunConfig, folder: Path) -> None:
         if Journal(folder).checkpoint(0).exists():
             lines = "\n  ".join(changed)
             raise ConfigError(
-                f"{folder} holds a run with other settings:\n  {lines}\n"
-                "resume it with its own settings, or choose another folder"
+                f"{folder} has a run with other settings:\n  {lines}\n"
+                "resume it with the same settings, or choose another folder"
             )
         (folder / PLAYGROUND_PAIRS).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()):
@@ -157,18 +158,18 @@ def claim(config: RunConfig, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process group at a time in a run folder. The lock goes with the process, however it ends."""
+    """File lock of a run folder, for one process group at a time; released when the process ends, for any reason."""
     with (folder / ".lock").open("w") as file:
         if int(os.environ.get("RANK", "0")) == 0:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ConfigError(f"another process is running in {folder}") from error
+                raise ConfigError(f"another process is running in {folder}; choose another folder") from error
         yield
 
 
 def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
-    """Evaluate a round boundary once; its line in evaluation.jsonl, written last, says that it is done."""
+    """Evaluate a round boundary once; its line in evaluation.jsonl, written last, marks it as done."""
     done = state.round - 1
     if done % config.evaluate.every and done != config.play.rounds:
         return
@@ -225,7 +226,7 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
 
 
 def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
-    """What is about to happen, before the first step."""
+    """Print the run's banner to stderr, before the first step."""
     about = describe(materials, world)
     method = materials.method
     say = [
@@ -274,7 +275,7 @@ def _timer(journal: Journal) -> Any:
 
 
 def _inputs(config: RunConfig) -> dict[str, str]:
-    """A hash of each data file: a resumed run must read what it read before."""
+    """Hash of each data file: a resumed run must read the same data."""
     return {
         path: hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
         for path in config.data.path or []
@@ -283,7 +284,7 @@ def _inputs(config: RunConfig) -> dict[str, str]:
 
 
 def _environment() -> dict[str, Any]:
-    """Where and with what a run was made. No environment variables: they hold secrets."""
+    """Software and hardware environment of a run, without environment variables, which may contain secrets."""
     return {
         "versions": {name: version(name) for name in VERSIONED},
         "python": platform.python_version(),

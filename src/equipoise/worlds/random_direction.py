@@ -1,7 +1,7 @@
-"""Random unit directions in the space of a policy's parameters, for methods that see no gradient.
+"""Random unit directions in parameter space, for zeroth-order (gradient-free) methods.
 
-Two laws of v in R^d, both with E v v' = I/d: uniform on the unit sphere, or, on a random block of K coordinates,
-v = K^(-1/2) sum_j s_j e_j with fair signs s_j (Zhang and Ying 2024, 2409.17401).
+Two distributions of v in R^d, both with E v v' = I/d: uniform on the unit sphere, or, on a random block of K
+coordinates, v = K^(-1/2) sum_j s_j e_j with Rademacher signs s_j (Zhang and Ying 2024, 2409.17401).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def unit_direction(draw: np.random.Generator, size: int, block: int) -> Floats:
-    """v [size]; block = 0: on the sphere. Raises ValueError for a block larger than the space."""
+    """Random unit vector v [size]; block = 0: uniform on the sphere. Raises ValueError if block > size."""
     if block:
         at, signs = _block(draw, size, block)
         v = np.zeros(size)
@@ -54,5 +54,5 @@ def _normal(parameters: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
 def _block(draw: np.random.Generator, size: int, block: int) -> tuple[npt.NDArray[np.int64], Floats]:
     """(coordinates, signs) of a block drawn without replacement."""
     if block > size:
-        raise ValueError(f"a block of {block} coordinates does not fit into {size}")
+        raise ValueError(f"block must be at most the number of parameters, {size}; got {block}")
     return draw.choice(size, block, replace=False), draw.choice(np.array([-1.0, 1.0]), block)

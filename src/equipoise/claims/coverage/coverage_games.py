@@ -92,10 +92,12 @@ def draw(family: Family, ns: tuple[int, ...], seeds: int) -> Batch:
             [(1 - RARE * share) / COVERED] * COVERED + [share] * RARE, dtype=torch.float64
         )
         reward = torch.tensor(family.rewards(n), dtype=torch.float64)
-        law = offline.population(zoo.bradley_terry(reward), TabularPolicy.from_probs(behaviour)).share[0]
+        pair_probs = offline.population(zoo.bradley_terry(reward), TabularPolicy.from_probs(behaviour)).share[
+            0
+        ]
         for seed in range(seeds):
             rng = np.random.default_rng([n, seed])
-            counts.append(rng.multinomial(n, law.flatten().numpy()).reshape(ARMS, ARMS))
+            counts.append(rng.multinomial(n, pair_probs.flatten().numpy()).reshape(ARMS, ARMS))
         rewards.append(reward.expand(seeds, ARMS))
         behaviours.append(behaviour.expand(seeds, ARMS))
     data = PairData(torch.as_tensor(np.stack(counts), dtype=torch.float64))

@@ -27,7 +27,7 @@ from equipoise.core.dims import Strategy
 THEORY = -0.5
 SLACK = 0.1  # for the logarithms that O~ hides
 FROM_N, FROM_T = 100, 10  # powers are fitted from here: before, the start policy decides
-PAIRS = 102_400  # n of the curves over T: so large that the statistical part is small beside theirs
+PAIRS = 102_400  # n of the curves over T: so large that the statistical part is small in comparison
 SETTLED = 0.1  # a saddle counts as reached if its mean residual is below SETTLED/sqrt(n)
 GREEDY, DPO = "greedy MLE", "DPO beta 0.1"
 MIXTURE, LIMIT, SMOOTH = "SPAC-T", "SPAC-T saddle, T to infinity", "SPAC smooth"

@@ -59,10 +59,10 @@ def kernel(method: str, reference: Strategy) -> Tensor:
 
 def revised(roles: Roles) -> list[Strategy]:
     """pi, pi pid, pi pid pid, ...: the distribution of the answer after 0 .. REVISIONS revisions, [X, A] each."""
-    laws = [roles.generator.exp()]
+    distributions = [roles.generator.exp()]
     for _ in range(REVISIONS):
-        laws.append(torch.einsum("xz,xzy->xy", laws[-1], roles.improver.exp()))
-    return laws
+        distributions.append(torch.einsum("xz,xzy->xy", distributions[-1], roles.improver.exp()))
+    return distributions
 
 
 # --- every prompt a game of its own
@@ -103,10 +103,10 @@ def recorded(game: PreferenceGame, writer: TabularPolicy, n: int) -> Comparisons
     return enumerate_data(offline.sample_pairs(game, writer, n, seed=17).share)
 
 
-def win_rates(game: PreferenceGame, laws: list[Strategy]) -> Array:
-    """P(law > reference) by revision, [X, len(laws)]."""
+def win_rates(game: PreferenceGame, distributions: list[Strategy]) -> Array:
+    """P(revision > reference) by revision, [X, len(distributions)]."""
     against = game.win(game.initial())
-    return torch.stack([(law * against).sum(dim=1) for law in laws], dim=1).numpy()
+    return torch.stack([(distribution * against).sum(dim=1) for distribution in distributions], dim=1).numpy()
 
 
 # --- prompts that share parameters
@@ -142,12 +142,13 @@ class Prompts:
         second = torch.nn.functional.pad(torch.cat([given, seen], dim=4), (own.shape[3], 0))
         return torch.cat([first, second.flatten(2, 3)], dim=2)
 
-    def win_rates(self, laws: list[Strategy]) -> Array:
-        """P(law > uniform) by revision, [S, len(laws)], mean over prompts."""
+    def win_rates(self, distributions: list[Strategy]) -> Array:
+        """P(revision > uniform) by revision, [S, len(distributions)], mean over prompts."""
         against = self.preference.mean(dim=3)
         shape = against.shape
         return torch.stack(
-            [(law.view(shape) * against).sum(dim=2).mean(dim=1) for law in laws], dim=1
+            [(distribution.view(shape) * against).sum(dim=2).mean(dim=1) for distribution in distributions],
+            dim=1,
         ).numpy()
 
 

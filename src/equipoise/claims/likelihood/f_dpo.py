@@ -144,12 +144,14 @@ def calibration_error(probs: Tensor, game: Game) -> float:
     """
     sampler, reward = game.reference.exp(), game.reward
     joint = sampler.unsqueeze(2) * sampler.unsqueeze(1) * (1 - torch.eye(ARMS, dtype=torch.float64))
-    law = joint * torch.sigmoid(reward.unsqueeze(2) - reward.unsqueeze(1))
-    law = law / law.sum()
-    confidence = probs.unsqueeze(2).expand_as(law)
+    pair_probs = joint * torch.sigmoid(reward.unsqueeze(2) - reward.unsqueeze(1))
+    pair_probs = pair_probs / pair_probs.sum()
+    confidence = probs.unsqueeze(2).expand_as(pair_probs)
     right = (probs.unsqueeze(2) > probs.unsqueeze(1)).double()
     bins = (confidence * BINS).long().clamp(max=BINS - 1).flatten()
-    total = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins, (law * (right - confidence)).flatten())
+    total = torch.zeros(BINS, dtype=torch.float64).index_add(
+        0, bins, (pair_probs * (right - confidence)).flatten()
+    )
     return float(total.abs().sum())
 
 

@@ -62,16 +62,20 @@ class Bandits:
     def repeated(self, times: int) -> Bandits:
         return Bandits(self.reward.repeat(times, 1), self.reference.repeat(times, 1))
 
-    def groups(self, laws: Laws) -> Comparisons:
-        """Every group (y_1, .., y_K), y_k ~ laws[k], with its probability and its rewards."""
-        size = len(laws)
+    def groups(self, distributions: Laws) -> Comparisons:
+        """Every group (y_1, .., y_K), y_k ~ distributions[k], with its probability and its rewards."""
+        size = len(distributions)
         cells = torch.cartesian_prod(*[torch.arange(ARMS)] * size).view(-1, size)
-        weight = torch.stack([law[:, cells[:, k]] for k, law in enumerate(laws)]).prod(dim=0)
+        weight = torch.stack(
+            [distribution[:, cells[:, k]] for k, distribution in enumerate(distributions)]
+        ).prod(dim=0)
         return self._rows(cells.repeat(len(self.reward), 1), weight.flatten())
 
-    def recorded(self, laws: Laws, n: int, rng: np.random.Generator) -> Comparisons:
+    def recorded(self, distributions: Laws, n: int, rng: np.random.Generator) -> Comparisons:
         """n sampled groups of each bandit."""
-        written = np.stack([draw(law, n, rng) for law in laws], axis=2).reshape(-1, len(laws))
+        written = np.stack([draw(distribution, n, rng) for distribution in distributions], axis=2).reshape(
+            -1, len(distributions)
+        )
         return self._rows(torch.from_numpy(written), torch.ones(len(written), dtype=torch.float64))
 
     def _rows(self, responses: torch.Tensor, weight: torch.Tensor) -> Comparisons:
@@ -89,8 +93,8 @@ def bandits_and_writers(seeds: int, rng: np.random.Generator) -> tuple[Bandits, 
     reference = torch.as_tensor(rng.normal(size=(seeds, ARMS))).log_softmax(dim=1)
     one, two = (torch.as_tensor(rng.dirichlet(np.ones(ARMS), size=seeds)) for _ in range(2))
     mostly = 0.9 * torch.nn.functional.one_hot(reward.argmin(dim=1), ARMS).double() + 0.1 / ARMS
-    laws = ((reference.exp(),) * 2, (one, one), (mostly, mostly), (one, two))
-    return Bandits(reward, reference), dict(zip(OFF_POLICY, laws, strict=True))
+    distributions = ((reference.exp(),) * 2, (one, one), (mostly, mostly), (one, two))
+    return Bandits(reward, reference), dict(zip(OFF_POLICY, distributions, strict=True))
 
 
 def minimised(bandits: Bandits, rows: Comparisons) -> Strategy:
@@ -98,10 +102,10 @@ def minimised(bandits: Bandits, rows: Comparisons) -> Strategy:
     return minimise(Copg(beta=BETA), *rows, start=bandits.reference, anchors=bandits.anchors)
 
 
-def course(objective: Objective, bandits: Bandits, laws: Laws | None, at: list[int]) -> Array:
-    """KL(pi*||pi) after `at` steps along the expected gradient, [S, len(at)]; laws None: fresh pairs of the policy."""
+def course(objective: Objective, bandits: Bandits, distributions: Laws | None, at: list[int]) -> Array:
+    """KL(pi*||pi) after `at` steps along the expected gradient, [S, len(at)]; None: fresh pairs of the policy."""
     model = LinearSoftmax.tabular(bandits.reference.unsqueeze(1))
-    fixed = bandits.groups(laws) if laws else None
+    fixed = bandits.groups(distributions) if distributions else None
     seen: list[Strategy] = []
 
     def feed(table: Strategy) -> tuple[Comparisons, Mapping[str, Strategy]]:
@@ -120,9 +124,9 @@ def compared(rows: Comparisons, bandits: int) -> npt.NDArray[np.bool_]:
     return seen.all(dim=1).numpy()
 
 
-def slope(objective: Objective, bandits: Bandits, laws: Laws) -> Array:
+def slope(objective: Objective, bandits: Bandits, distributions: Laws) -> Array:
     """Largest entry of the expected gradient in the logits at pi*, [S]."""
-    found = gradient(objective, bandits.groups(laws), start=bandits.target, anchors=bandits.anchors)
+    found = gradient(objective, bandits.groups(distributions), start=bandits.target, anchors=bandits.anchors)
     return found.abs().amax(dim=1).numpy()
 
 
@@ -132,24 +136,31 @@ def off_policy(scale: Scale) -> Evidence:
     bandits, writers = bandits_and_writers(seeds, rng)
     at = sorted({round(t) for t in np.geomspace(1, steps, 30)})
     every = bandits.repeated(len(writers))
-    stacked = tuple(torch.cat([laws[k] for laws in writers.values()]) for k in range(2))
+    stacked = tuple(torch.cat([distributions[k] for distributions in writers.values()]) for k in range(2))
     courses: dict[tuple[str, str], Array] = {}
     for name, objective in LEARNERS.items():
         courses[name, ON_POLICY] = course(objective, bandits, None, at)
         found = course(objective, every, stacked, at).reshape(len(writers), seeds, -1)
         courses |= {(name, writer): found[i] for i, writer in enumerate(writers)}
     worst = {
-        (writer, k): float(bandits.far(minimised(bandits, bandits.groups((*laws, *laws)[:k]))).max())
-        for writer, laws in writers.items()
+        (writer, k): float(
+            bandits.far(minimised(bandits, bandits.groups((*distributions, *distributions)[:k]))).max()
+        )
+        for writer, distributions in writers.items()
         for k in (2, 3, 4)
     }
-    still = max(float(slope(Copg(beta=BETA), bandits, laws).max()) for laws in writers.values())
-    pull = {w: float(slope(Reinforce(tau=BETA), bandits, laws).min()) for w, laws in writers.items()}
-    law = writers["a random policy"][0]
+    still = max(
+        float(slope(Copg(beta=BETA), bandits, distributions).max()) for distributions in writers.values()
+    )
+    pull = {
+        w: float(slope(Reinforce(tau=BETA), bandits, distributions).min())
+        for w, distributions in writers.items()
+    }
+    distribution = writers["a random policy"][0]
     samples: dict[tuple[int, int], Sampled] = {}
     for k in (2, 4):
         for n in NS:
-            rows = bandits.recorded((law,) * k, n, rng)
+            rows = bandits.recorded((distribution,) * k, n, rng)
             samples[k, n] = bandits.far(minimised(bandits, rows)), compared(rows, seeds)
     return judge(worst, still, pull, courses, at, samples)
 

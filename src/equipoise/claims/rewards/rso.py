@@ -107,10 +107,10 @@ def trained(copies: int, steps: int) -> dict[str, dict[str, Trained]]:
     small = LinearSoftmax(reference=of_copy, features=features)
     own = LinearSoftmax.tabular(of_copy)
     found: dict[str, dict[str, Trained]] = {SMALL: {}, FEW: {}}
-    for rule, law in pair_laws(reference, rewards).items():
-        few = offline.sample_pairs(game, TabularPolicy(law.log()), PAIRS, seed=6)
+    for rule, pair_probs in pair_laws(reference, rewards).items():
+        few = offline.sample_pairs(game, TabularPolicy(pair_probs.log()), PAIRS, seed=6)
         for setting, model, rows in (
-            (SMALL, small, enumerate_pairs(game, law)),
+            (SMALL, small, enumerate_pairs(game, pair_probs)),
             (FEW, own, enumerate_data(few.share)),
         ):
             feed = always(rows, reference=reference)

@@ -73,12 +73,12 @@ def segment_law(tree: TokenTree, logits: Tensor, longest: int) -> Payoff:
     before = torch.cat([token.new_zeros(size, 1), token.cumsum(dim=1)], dim=1)
     g = min(longest, length)
     starts = range(max(0, length - PROTECTED_TAIL - g) + 1)
-    law = token.new_zeros(size, size)
+    transition = token.new_zeros(size, size)
     for k in starts:
         kept = [place for place in range(length) if not k <= place < k + g]
         fits = (tokens[:, None, kept] == tokens[None, :, kept]).all(dim=2)
-        law += fits * (before[:, k + g] - before[:, k]).exp() / len(starts)
-    return law
+        transition += fits * (before[:, k + g] - before[:, k]).exp() / len(starts)
+    return transition
 
 
 def contenders(beta: float, steps: int) -> dict[str, tuple[Method, int]]:

@@ -81,10 +81,10 @@ def objective(name: str) -> Objective:
 def scores(policy: TokenPolicy, base: TokenPolicy, pairs: Pairs, mask: Tensor) -> Scores:
     """All pairs of all seeds; mask [seeds, A, L] weighs both log-ratios and divergences."""
     at = (torch.arange(len(pairs.responses))[:, None, None], pairs.responses)
-    law, own = base.conditional(), policy.conditional()
-    drift = (law.exp() * (law - own)).sum(dim=2, keepdim=True).expand_as(law)
+    reference_logp, own = base.conditional(), policy.conditional()
+    drift = (reference_logp.exp() * (reference_logp - own)).sum(dim=2, keepdim=True).expand_as(reference_logp)
     own_tokens, base_tokens, drifts, masks = (
-        x[at].flatten(0, 1) for x in (TREE.along(own), TREE.along(law), TREE.along(drift), mask)
+        x[at].flatten(0, 1) for x in (TREE.along(own), TREE.along(reference_logp), TREE.along(drift), mask)
     )
     return Scores.of_tokens(
         TokenScores(

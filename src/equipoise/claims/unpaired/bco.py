@@ -1,4 +1,4 @@
-"""BCO (2404.04656): thumbs up and down that come from different prompts, and what shift and matching make of them.
+"""BCO (2404.04656): desirable and undesirable responses to different prompts; reward shift and prompt matching.
 
 Exact games of two kinds of prompts. A response of reward s is liked with probability sigma(s); then thumbs up are kept
 so that a share q of them is on prompts of the first kind, thumbs down so that a share 1 - q is. What is kept depends
@@ -27,12 +27,10 @@ from equipoise.play.state import State
 from equipoise.worlds.table.world import TableWorld
 
 PROMPTS, ARMS, SIZE, BETA = 8, 5, 1.5, 1.0  # SIZE: standard deviation of the rewards
-COPIES = (
-    25  # of every row, for the regression that matches: 1,000 thumbs of each kind, as many as it may read
-)
+COPIES = 25  # of every row, for the density-ratio regression: 1,000 responses of each class, the most that it reads
 SHARES = (0.5, 0.65, 0.8, 0.9)  # q; at 0.65 the smallest ratio is 0.54, then 0.25 and 0.11, cut to 0.5
 INSIDE = 0.65
-IMBALANCES = (0.1, 10.0)  # thumbs down for each thumb up
+IMBALANCES = (0.1, 10.0)  # undesirable responses for each desirable one
 SAME = 1e-6
 Shift = Literal["balanced", "none"]
 SHIFTS: tuple[Shift, ...] = ("balanced", "none")
@@ -70,13 +68,13 @@ def draw(games: int) -> list[Game]:
 
 
 def thumbs(game: Game, share: float, down: float = 1.0) -> Rows:
-    """Every response with either thumb and its probability; `down` thumbs down for each thumb up."""
+    """Every response with either label and its probability; `down` undesirable ones for each desirable one."""
     first = np.arange(PROMPTS) < PROMPTS // 2
     probs, liked = game.reference.exp().numpy(), torch.sigmoid(game.reward).numpy()
     parts = []
-    for law, kept, total in ((probs * liked, share, 1.0), (probs * (1 - liked), 1 - share, down)):
-        scale = np.where(first, kept / law[first].sum(), (1 - kept) / law[~first].sum())
-        parts.append(total * law * scale[:, None])
+    for joint, kept, total in ((probs * liked, share, 1.0), (probs * (1 - liked), 1 - share, down)):
+        scale = np.where(first, kept / joint[first].sum(), (1 - kept) / joint[~first].sum())
+        parts.append(total * joint * scale[:, None])
     x, y = np.divmod(np.arange(PROMPTS * ARMS), ARMS)
     return Rows(
         prompts=np.tile(x, 2),
@@ -88,7 +86,7 @@ def thumbs(game: Game, share: float, down: float = 1.0) -> Rows:
 
 
 def weighed(game: Game, rows: Rows) -> Rows:
-    """The rows as they come, both kinds weighing alike."""
+    """The rows unchanged, with balanced classes."""
     return Labelled(balanced=True).form(*_world(game), rows)
 
 

@@ -72,13 +72,13 @@ def draw(policy: str, copies: int) -> LinearSoftmax:
 
 def drawn_once(reference: Tensor, count: int, *, bad: bool) -> Comparisons:
     """Each prompt's bad response with `count` samples of the reference, written once; the bad one among them or not."""
-    law = reference.exp().clone()
+    distribution = reference.exp().clone()
     if not bad:
-        law[:, BAD] = 0
-    uniforms = np.random.default_rng(count).random((len(law), count))
-    own = torch.from_numpy(choose(law / law.sum(dim=1, keepdim=True), uniforms))
-    prompts = torch.arange(len(law))
-    return Comparisons(prompts, _around_bad(own), torch.ones(len(law), dtype=torch.float64))
+        distribution[:, BAD] = 0
+    uniforms = np.random.default_rng(count).random((len(distribution), count))
+    own = torch.from_numpy(choose(distribution / distribution.sum(dim=1, keepdim=True), uniforms))
+    prompts = torch.arange(len(distribution))
+    return Comparisons(prompts, _around_bad(own), torch.ones(len(distribution), dtype=torch.float64))
 
 
 def every_draw(reference: Tensor, count: int) -> Comparisons:

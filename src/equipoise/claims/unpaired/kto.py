@@ -1,7 +1,7 @@
 """KTO (2402.01306): its value saturates. What that does to mislabelled responses, and weights against imbalance.
 
 The loss by itself, point by point; then log-linear policies pi ~ ref exp(theta . phi) whose features all prompts
-share, trained on single responses with thumbs. Judged is how a policy's log-ratios order two responses to a prompt:
+share, trained on single labelled responses. Judged is how a policy's log-ratios order two responses to a prompt:
 the share of pairs ordered as by the true reward, theta* . phi, which does not depend on how far training went.
 """
 
@@ -87,7 +87,7 @@ def look() -> Shape:
     value, slope = at(a, z0)
     half = at(torch.zeros_like(a), 0.0)[0]
     weight = torch.where(label == 1, UP, DOWN).double()
-    law = weight * BETA * torch.sigmoid(a) * torch.sigmoid(-a)
+    expected = weight * BETA * torch.sigmoid(a) * torch.sigmoid(-a)
     size = slope[:, 0].abs()
     wrong = torch.tensor([[-FAR / BETA]], dtype=torch.float64, requires_grad=True)  # labelled desirable
     one = torch.ones(1, 1, dtype=torch.float64)
@@ -96,7 +96,7 @@ def look() -> Shape:
     return Shape(
         inside=bool(((value > 0) & (value < weight)).all()),
         half=float((half - weight / 2).abs().max()),
-        slope=float((size - law).abs().max()),
+        slope=float((size - expected).abs().max()),
         tails=float(size[a.abs() == FAR].max() / size.max()),
         logistic=float(logistic.abs() / BETA),
         pull=float(slope[:, 1].abs().max()),
@@ -138,8 +138,10 @@ def _written(world: World, count: int, seed: int) -> tuple[Indices, Indices, Arr
     """(prompts, responses, rewards), [S, count] each; prompts evenly, responses by the reference."""
     rng, copies = np.random.default_rng(seed), len(world.reward)
     prompts = rng.integers(PROMPTS, size=(copies, count))
-    law = world.model.reference.exp()[torch.arange(copies)[:, None], torch.from_numpy(prompts)].flatten(0, 1)
-    responses = choose(law, rng.random((len(law), 1))).reshape(copies, count)
+    distribution = world.model.reference.exp()[
+        torch.arange(copies)[:, None], torch.from_numpy(prompts)
+    ].flatten(0, 1)
+    responses = choose(distribution, rng.random((len(distribution), 1))).reshape(copies, count)
     return prompts, responses, world.reward.numpy()[np.arange(copies)[:, None], prompts, responses]
 
 
@@ -163,7 +165,7 @@ def mislabelled(world: World, which: str) -> Labels:
 
 
 def imbalanced(world: World, up: int, down: int) -> Labels:
-    """`up` and `down` thumbs, given by chance: up with probability sigma(reward)."""
+    """`up` desirable and `down` undesirable labels, drawn: desirable with probability sigma(reward)."""
     prompts, responses, reward = _written(world, 8 * (up + down), 2)
     label = np.random.default_rng(3).random(reward.shape) < 1 / (1 + np.exp(-reward))
     kept = np.stack([np.r_[np.flatnonzero(row)[:up], np.flatnonzero(~row)[:down]] for row in label])

@@ -13,13 +13,13 @@ from equipoise.core.scores import Losses, Scores
 
 @runtime_checkable
 class Objective(Protocol):
-    """A pure function of scores.
+    """Objective (loss): a pure function of scores.
 
-    anchors      names of the frozen policies whose scores it reads; which policies they are is the
-                 method's choice ("reference" = the initial policy, "previous" = the last round's).
-    candidates   how many responses per prompt it reads: 2 for a pair, 3 for SPAC's pair and own response; the least
-                 number where `reads.group`.
-    reads        everything else that it reads, and what its value means; `PAIR` for a plain pair loss.
+    anchors      names of the frozen policies with scores that it reads; the method maps them to policies
+                 ("reference" = the initial policy, "previous" = the last round's).
+    candidates   number of responses per prompt: 2 for a pair, 3 for SPAC's pair and own response; the minimum if
+                 `reads.group`.
+    reads        all other inputs, and the meaning of its value; `PAIR` for a plain pair loss.
 
     Calling it gives the loss of each comparison under the label "candidate 0 beats candidate 1"; soft labels are
     handled once for all objectives by `reduce.expected`. Without a pair label the loss is that of the rewards or labels
@@ -41,7 +41,7 @@ class Objective(Protocol):
 class ReadsBatchStatistic(Protocol):
     """An objective that reads a statistic of the whole batch (a mean, a rank), `reads.batch_statistic`.
 
-    The caller of a step computes it once, over all micro-batches and ranks, and gives each comparison its number as
+    The caller of a step computes it once, over all micro-batches and ranks, and passes it per comparison as
     `scores.batch_statistic`. Without it, the comparisons at hand are the batch; see `batch_statistic_of`.
     """
 
@@ -72,7 +72,7 @@ def require_pair_loss(name: str, base: Objective) -> None:
         or not reads.pair_label
     ):
         raise ValueError(
-            f"{name} adds a term to the loss of a labelled pair; {type(base).__name__} is no such loss"
+            f"{name} adds a term to the loss of a labelled pair; {type(base).__name__} is not one"
         )
 
 

@@ -1,7 +1,7 @@
-"""What the score-function surrogates estimate: the functions whose gradients they are in expectation.
+"""Exact counterparts of score-function surrogates: functions with gradients that the surrogates estimate.
 
-A surrogate's value means nothing, so finite differences cannot check it. Its gradient is that of one of these
-functions, differentiated as they stand; the contract suite compares the two by enumerating every sample.
+A surrogate's value is meaningless, so finite differences cannot check it. In expectation its gradient is that of one
+of these functions; the contract suite compares the two by enumerating every sample.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def hybrid_loss(objective: Hypo, arms: Arms) -> Tensor:
 
 
 def self_made_loss(objective: Sail, arms: Arms) -> Tensor:
-    """E[-log sigma(u)] over pairs from pi and their labels, of whose gradients the weights say how much counts"""
+    """E[-log sigma(u)] over pairs from pi and their labels; the weights scale the gradient through each"""
     fit = arms.fit(objective.beta)
     probs = arms.logp.exp()
     pair = _partly(probs[:, None] * probs, objective.generation)
@@ -75,5 +75,5 @@ def self_made_loss(objective: Sail, arms: Arms) -> Tensor:
 
 
 def _partly(value: Tensor, share: float) -> Tensor:
-    """The value with the given share of its gradient."""
+    """The value, with its gradient scaled by `share`."""
     return share * value + (1 - share) * value.detach()

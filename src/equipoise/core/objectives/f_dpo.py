@@ -36,7 +36,7 @@ class FDpo:
     Gradient: through pi only.
     Properties: Under Bradley-Terry labels with reward r and full support the minimiser satisfies f'(pi/pi_ref) = r/beta
     + c(x). log 2 at pi = pi_ref. f' must rise everywhere and have no lower bound, else responses of probability 0 are
-    optimal and the reward cannot be read off the policy: chi-square and total variation are refused.
+    optimal and the reward is not identifiable from the policy: chi-square and total variation are refused.
     Raises: ValueError for such a link and unless beta > 0.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code; derivatives DERIVED.
@@ -68,8 +68,8 @@ def ForwardKlDpo(*, beta: float = 0.1) -> FDpo:
 
         L = softplus(-m),    m = -beta/u(y0) + beta/u(y1),    u = pi/pi_ref
 
-    Gradient: weights are those of DPO times 1/u: a chosen response far above the reference is pulled no more, the push
-    on a rejected one that is gone explodes (the exponent -log u is cut at 80).
+    Gradient: weights are those of DPO times 1/u: a chosen response far above the reference has no gradient, that of a
+    vanishing rejected one explodes (the exponent -log u is cut at 80).
     Properties: The implicit reward is below 0. Clip gradients.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.
@@ -82,8 +82,8 @@ def JensenShannonDpo(*, beta: float = 0.1) -> FDpo:
 
         L = softplus(-m),    m = beta log(2u(y0)/(1 + u(y0))) - beta log(2u(y1)/(1 + u(y1))),    u = pi/pi_ref
 
-    Gradient: weights are those of DPO times 1/(1 + u): half of it at the reference, all of it for a rejected response
-    that is gone, nothing for a chosen one that has won.
+    Gradient: weights are those of DPO times 1/(1 + u): 1/2 at the reference, 1 for a vanishing rejected response, 0
+    for a chosen one far above the reference.
     Properties: The implicit reward is below beta log 2.
 
     Source: Wang et al. 2023 (2309.16240), checked against the authors' code.

@@ -16,7 +16,7 @@ LARGEST_LOGIT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class FastSlowDpo:
-    """Online fast-slow DPO (OFS-DPO): DPO of one of two modules, plus a contest between their margins.
+    """Online fast-slow DPO (OFS-DPO): DPO of one of two modules, plus a contrastive term between their margins.
 
         L = softplus(-beta h) + chase L_FS    for the fast module (the rival is slow)
         L = softplus(-beta h) - chase L_FS    for the slow module (the rival is fast)
@@ -26,13 +26,13 @@ class FastSlowDpo:
     y0, y1   preferred and dispreferred response; log-probs are sums over response tokens.
     rival    the other module, frozen (anchor "rival"); pi_ref (anchor "reference") cancels in L_FS.
     beta     inverse strength of the implicit reward, > 0.
-    chase    weight of the contest, >= 0.
+    chase    weight of the contrastive term, >= 0.
     slow     which of the two the trained policy is.
 
     Gradient: through the trained module only. chase = 0 is DPO.
-    Properties: Where both agree L_FS = log 2 and either contest pulls its own h by -chase beta/2, upwards: the two are
-    told apart by their learning rates. -L_FS has no lower bound in h_slow, so the logit beta (h_fast - h_slow) is
-    clamped to +-10, beyond which the contest has no gradient.
+    Properties: If both agree L_FS = log 2 and either term pulls its own h upwards, with gradient -chase beta/2: the
+    two differ by their learning rates only. -L_FS has no lower bound in h_slow, so the logit beta (h_fast - h_slow) is
+    clamped to +-10, beyond which the term has no gradient.
     Raises: ValueError for parameters out of range.
 
     Source: Qi et al. 2024 (2406.05534), equations 3-6 as read in a third party's code, whose clamp this is.

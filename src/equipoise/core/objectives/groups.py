@@ -1,4 +1,4 @@
-"""Two statistics of a group of responses to one prompt; both ignore a constant added to the group."""
+"""Group statistics of responses to one prompt, invariant to a constant added to the group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from equipoise.core.dims import PerCandidate, PerComparison
 
 
 def pair_squares(values: PerCandidate) -> PerComparison:
-    """Mean over the pairs i < j of (v_i - v_j)^2, [B]: twice the unbiased variance of the group.
+    """Mean squared difference over pairs, mean_{i<j} (v_i - v_j)^2, [B]: twice the unbiased variance of the group.
 
     Raises ValueError for fewer than two candidates.
     """
@@ -15,7 +15,7 @@ def pair_squares(values: PerCandidate) -> PerComparison:
 
 
 def leave_one_out(values: PerCandidate) -> PerCandidate:
-    """v_i - mean of the others, [B, K]. Raises ValueError for fewer than two candidates."""
+    """Leave-one-out baseline: v_i - mean of the others, [B, K]. Raises ValueError for fewer than two candidates."""
     _two_or_more(values)
     others = values.shape[1] - 1
     return (values - values.mean(dim=1, keepdim=True)) * ((others + 1) / others)
@@ -23,4 +23,4 @@ def leave_one_out(values: PerCandidate) -> PerCandidate:
 
 def _two_or_more(values: PerCandidate) -> None:
     if values.shape[1] < 2:
-        raise ValueError(f"a group needs two responses or more to compare, got {values.shape[1]}")
+        raise ValueError(f"a group needs at least two responses, got {values.shape[1]}")

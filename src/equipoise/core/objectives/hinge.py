@@ -20,10 +20,10 @@ class Hinge:
         L = max(0, 1 - gamma [ log pi(y0) - log pi(y1) ])
 
     Symbols:
-    gamma   > 0; the margin asked for is 1/gamma nats of summed log-probs.
+    gamma   > 0; the target margin is 1/gamma nats of summed log-probs.
 
     Properties: Zero loss and zero gradient once the margin is met, and 0 at the kink. Without a reference a long
-    rejected response has met it from the start.
+    rejected response meets it from the start.
     Raises: ValueError unless gamma > 0.
 
     Source: Liu et al. 2023 (2309.06657), section 3, where it shows reward hacking; the paper's text.
@@ -49,7 +49,7 @@ class HingeNorm:
         L = max(0, 1 - gamma [ log-ratio(y0) - log-ratio(y1) ])
 
     Symbols:
-    gamma   > 0; a pair is left alone once its log-ratios stand 1/gamma nats apart.
+    gamma   > 0; a pair has zero loss once its log-ratios differ by 1/gamma nats.
 
     Properties: 1 at pi = pi_ref. Zero loss and zero gradient once the margin is met, and 0 at the kink.
     Raises: ValueError unless gamma > 0.
@@ -77,7 +77,7 @@ class Slic:
         L = max(0, delta - log pi(y0) + log pi(y1)) - lam log pi(y0)
 
     Symbols:
-    delta   margin asked for between summed log-probs, > 0.
+    delta   target margin between summed log-probs, > 0.
     lam     weight of the likelihood loss, >= 0; sums, no token mean.
 
     Properties: delta times `Hinge` with gamma = 1/delta, and the likelihood loss. The paper regularises towards a

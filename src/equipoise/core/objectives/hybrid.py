@@ -1,4 +1,4 @@
-"""DPO with a score-function term: HyPO adds an on-policy KL, SAIL the policy's hand in its own data."""
+"""DPO with a score-function term: HyPO adds an on-policy KL, SAIL the gradient through sampling and labels."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Hypo:
 
     Properties: The KL term is a surrogate: its bracket is detached, its expected gradient is lam grad
     KL(pi||pi_ref) = lam E_pi[ (lr - KL) grad log pi ], zero at pi = pi_ref. (The gradient through lr itself has
-    expectation zero and would only add noise.) lam = 0 is DPO. It makes the minimiser unique where the data say
-    nothing.
+    expectation zero and would only add noise.) lam = 0 is DPO. It makes the minimiser unique outside the data's
+    support.
     Raises: ValueError for parameters out of range and for fewer than three candidates.
 
     Source: Song et al. 2024 (2406.01462), the objective; the estimator is DERIVED (leave-one-out from the paper's
@@ -51,7 +51,7 @@ class Hypo:
         margin = self.beta * (ratio[:, 0] - ratio[:, 1])
         own = ratio[:, 2:].detach()
         if own.shape[1] == 0:
-            raise ValueError("HyPO reads a pair and one sample of the policy or more, got the pair alone")
+            raise ValueError("HyPO reads a pair and at least one sample of the policy, got the pair only")
         charge = leave_one_out(own) if own.shape[1] > 1 else own
         pull = (charge * scores.logp[:, 2:]).mean(dim=1)
         return Losses(softplus(-margin) + self.lam * pull, margin=margin, kl=own.mean(dim=1))
@@ -59,7 +59,7 @@ class Hypo:
 
 @dataclass(frozen=True, kw_only=True)
 class Sail:
-    """Self-improving alignment: DPO on samples of the policy, whose law moves with the policy.
+    """Self-improving alignment: DPO on samples of the policy, with the gradient through their distribution.
 
         L(z) = -F - generation sg[F] (log pi(y0) + log pi(y1)) - preference sg[F] log p(z)
         F = log sigma(u),    u = beta [lr(y0) - lr(y1)],    lr(y) = log pi(y) - log pi_ref(y)
@@ -70,7 +70,7 @@ class Sail:
     generation   weight >= 0 of the gradient through the responses; 1 is the exact one.
     preference   weight >= 0 of the gradient through the labels. 0: labels come from data or an oracle, as given.
                  Above 0 the policy is its own judge, z ~ Bernoulli(sigma(u)), p(z) = sigma(u), and the loss is
-                 sg[sigma(u)] L(z) + sg[sigma(-u)] L(turned round), the exact expectation: any given label is ignored.
+                 sg[sigma(u)] L(z) + sg[sigma(-u)] L(swapped), the exact expectation: any given label is ignored.
 
     Properties: Surrogate where a weight is not 0. With both 0 it is (iterative) DPO. With generation = 1 the expected
     gradient is that of E_{y ~ pi}[-F], samples included; for preference = 1 the loss of a pair is the binary entropy of

@@ -1,7 +1,7 @@
-"""Losses of a ranked list: two or more responses to one prompt whose rewards say which is better.
+"""Listwise losses: two or more responses to one prompt, ranked by their rewards.
 
-R_i is the reward of response i: a rank turned round, a judge's score, a win rate. Only the order counts, unless a loss
-says that it reads differences. Responses of one reward are tied, and a tie says nothing: no loss compares the two.
+R_i is the reward of response i: a reversed rank, a judge's score, a win rate. Only the order counts, unless a loss
+states that it reads differences. Responses with equal rewards are tied, and no loss compares tied responses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PerPair: TypeAlias = Float[Tensor, "B K K"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlackettLuce:
-    """DPO of a whole ranking: each response is the first choice among itself and all that it beats.
+    """Plackett-Luce DPO of a full ranking: each response is the first choice among itself and all that it beats.
 
         L = sum_i [ log( exp h_i + sum_{j: R_j < R_i} exp h_j ) - h_i ],    h_i = beta lr(y_i)
 
@@ -37,10 +37,10 @@ class PlackettLuce:
     beta       inverse strength of the implicit reward, > 0.
 
     Gradient: through pi only.
-    Properties: Without ties it is minus the log-likelihood of the ranking in the Plackett-Luce model, best first, the
-    last choice being certain. Tied responses do not compete with each other (DERIVED; the model itself has no ties): if
+    Properties: Without ties it is minus the log-likelihood of the ranking in the Plackett-Luce model, best first.
+    Tied responses do not compete with each other (DERIVED; the model itself has no ties): if
     all are tied the loss is 0. K = 2 is DPO. Adding c(x) to log-probs or rewards changes nothing. Metric `concordant`:
-    share of the untied pairs that the implicit reward puts in the right order.
+    fraction of the untied pairs that the implicit reward orders correctly.
     Raises: ValueError unless beta > 0 and for fewer than two responses.
 
     Source: Rafailov et al. 2023 (2305.18290), the Plackett-Luce case of the appendix, RECALLED.
@@ -63,7 +63,7 @@ class PlackettLuce:
 
 @dataclass(frozen=True, kw_only=True)
 class Tpo:
-    """Tree preference optimisation: every pair of a list, weighted by what exchanging the two would cost the ranking.
+    """Tree preference optimisation: all pairs of a list with lambda-rank weights (the cost of exchanging the two).
 
         L = sum_{i,j: R_i > R_j} lambda_ij softplus(-(s_i - s_j)),    s_i = beta sum_k w_ik lr_k(y_i)
         lambda_ij = (g_i - g_j) | 1/log(1 + rank_i) - 1/log(1 + rank_j) |,    lambdas "ones": lambda_ij = 1
@@ -71,14 +71,14 @@ class Tpo:
     Symbols:
     y_1..y_K   two or more responses in any order, R their rewards.
     lr_k       log-ratio to the reference of token k; w_ik the weight "step" of its token, constant, 1 unless `steps`.
-    rank_i     1, 2, .. by the current s_i, the larger reward first where two are equal; constant.
+    rank_i     1, 2, .. by the current s_i, ties broken by the larger reward; constant.
     gain       "linear": g = R; "exponential": g = 2^v, v the list's rewards rescaled to [0, 1].
-    steps      read the weights "step": with mean 1 over a response's steps they leave the scale of DPO's rewards.
+    steps      read the weights "step": with mean 1 over a response's steps they keep the scale of DPO's rewards.
     beta       inverse strength of the implicit reward, > 0.
 
     Gradient: through pi in the log-ratios only.
-    Properties: Ties in R give no pair; if all are tied the loss is 0. At pi = pi_ref every s_i is 0: without the second
-    key of the ranking no lambda would differ from 0 and training could not begin. K = 2 with lambdas "ones" is DPO.
+    Properties: Ties in R give no pair; if all are tied the loss is 0. At pi = pi_ref every s_i is 0: without the
+    tie-breaking every lambda would be 0 and training could not start. K = 2 with lambdas "ones" is DPO.
     Metric `concordant` as in `PlackettLuce`.
     Raises: ValueError for parameters out of range, for fewer than two responses, and where `steps` finds no weights.
 

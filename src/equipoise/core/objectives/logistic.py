@@ -66,23 +66,23 @@ def Dpo(*, beta: float = 0.1) -> Cdpo:
 
 @dataclass(frozen=True, kw_only=True)
 class AsymmetricRdpo:
-    """Robust DPO where the two orders of presentation are flipped at different rates.
+    """Robust DPO with different label-flip rates for the two orders of presentation.
 
         L = [ (1 - e') softplus(-m) - e softplus(m) ] / (1 - e - e') = softplus(-m) - e/(1 - e - e') m
 
     Symbols:
     m       beta [ log-ratio(y0) - log-ratio(y1) ].
-    flip    e, the probability that a pair whose TRUE order is the one observed here is recorded turned round.
+    flip    e, the probability that the label of a pair is flipped, given that its TRUE order is the one observed here.
     other   e', the same for pairs of the opposite true order; e + e' < 1.
 
     Gradient: through pi only; not bounded below.
     Properties: For labels that depend on which response was shown first: rows in which the first one was chosen get
-    (flip, other), the rows in which it was not get the two exchanged. Labels must be certain: an expectation over a
+    (flip, other), the rows in which it was not get the two exchanged. Labels must be hard: an expectation over a
     label would use one pair of rates for both orders. Over the true label of either order the expected loss is that of
     DPO on clean labels. `flip = other` is `Rdpo`.
     Raises: ValueError for parameters out of range.
 
-    Source: the correction for class-dependent label noise (Natarajan et al. 2013) put to 2403.00409; DERIVED.
+    Source: the correction for class-dependent label noise (Natarajan et al. 2013) applied to 2403.00409; DERIVED.
     """
 
     beta: float = 0.1
@@ -105,17 +105,17 @@ class AsymmetricRdpo:
 
 @dataclass(frozen=True, kw_only=True)
 class Rdpo:
-    """Provably robust DPO: unbiased for the clean loss where a known share of the labels was flipped.
+    """Provably robust DPO: unbiased for the clean loss, given the rate of label flips.
 
         L = [ (1 - e) softplus(-m) - e softplus(m) ] / (1 - 2e) = softplus(-m) - e/(1 - 2e) m
 
     Symbols:
     m       beta [ log-ratio(y0) - log-ratio(y1) ]; log-probs are sums over response tokens.
-    flip    e, the probability that a recorded label is turned round, in [0, 1/2).
+    flip    e, the probability that a recorded label is flipped, in [0, 1/2).
 
     Properties: (1 - e) L(m) + e L(-m) = softplus(-m) for every m: the expectation over flips is DPO on clean labels,
     where conservative DPO is biased. The gradient weight beta [ sigma(-m) + e/(1 - 2e) ] never vanishes, so confident
-    pairs are pushed for ever: NOT bounded below, L/m -> -e/(1 - 2e). Stop early, or watch the KL. A wrong rate e'
+    pairs are pushed forever: NOT bounded below, L/m -> -e/(1 - 2e). Stop early, or watch the KL. A wrong rate e'
     leaves a bias in proportion to (e - e')/(1 - 2e').
     Raises: ValueError for parameters out of range.
 
@@ -139,14 +139,14 @@ class Rdpo:
 
 @dataclass(frozen=True, kw_only=True)
 class RsoNorm:
-    """RSO's sigmoid-norm loss: the logistic loss on log-ratios, for pairs that rejection sampling chose.
+    """RSO's sigmoid-norm loss: the logistic loss on log-ratios, for pairs from rejection sampling.
 
         L = softplus(-gamma [ log-ratio(y0) - log-ratio(y1) ])
 
     Symbols:
     gamma   inverse strength of the implicit reward, > 0; not tied to the temperature beta of RSO's sampler.
 
-    Properties: The loss of `Dpo` with beta = gamma; what makes it RSO is the sampler.
+    Properties: The loss of `Dpo` with beta = gamma; RSO differs by its sampler.
     Raises: ValueError unless gamma > 0.
 
     Source: Liu et al. 2023 (2309.06657), section 3; the paper's text.
@@ -174,8 +174,8 @@ class DpoNorm:
     |y|     number of scored tokens.
     beta    > 0, about the mean length times that of `Dpo`.
 
-    Properties: The loss of `Dpo` on token means. A token of a response is pulled by beta/|y|, so that long responses
-    have no larger margins for their length. With gamma = 0 and without the reference it is SimPO.
+    Properties: The loss of `Dpo` on token means. The gradient weight of a token is beta/|y|, so that margins do not
+    grow with length. With gamma = 0 and without the reference it is SimPO.
     Raises: ValueError unless beta > 0, or where the batch carries no lengths.
 
     Source: "sigmoid_norm" of TRL, read there; its beta of 5 is from Tulu 3 (2411.15124), RECALLED.
@@ -204,7 +204,7 @@ class OffsetDpo:
     offset    in units of the implicit reward, >= 0; the same for every pair. `Odpo` has one for each.
 
     Gradient: through pi only.
-    Properties: The weight sigma(offset - m) is one half at m = offset in place of m = 0: pairs are pushed longer.
+    Properties: The weight sigma(offset - m) is one half at m = offset instead of m = 0: pairs are pushed further.
     offset = 0 is DPO.
     Raises: ValueError for parameters out of range.
 
@@ -228,7 +228,7 @@ class OffsetDpo:
 
 @dataclass(frozen=True, kw_only=True)
 class Odpo:
-    """DPO with an offset: the better response must win by as much as its score says.
+    """DPO with an offset: the better response must win by a margin that depends on its score.
 
         L = softplus(alpha log|r0 - r1| - m),    m = beta sign(r0 - r1) [ log-ratio(y0) - log-ratio(y1) ]
 
@@ -238,7 +238,7 @@ class Odpo:
     alpha   weight of the offset, > 0. A score difference of 1 has offset 0.
 
     Gradient: through pi only.
-    Properties: Equal scores have an offset of minus infinity: the pair counts for nothing. Adding a constant to all
+    Properties: Equal scores have an offset of minus infinity: the pair has no weight. Adding a constant to all
     scores changes nothing.
     Raises: ValueError for parameters out of range.
 

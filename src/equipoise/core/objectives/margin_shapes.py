@@ -1,4 +1,4 @@
-"""Other shapes on the margin of log-ratios: EXO's reverse KL between labels, and a loss that a search found."""
+"""Alternative losses of the log-ratio margin: EXO's reverse KL between labels, and the discovered loss DiscoPOP."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ExoPair:
     smoothing   e, the probability given to the other order, in (0, 1/2).
 
     Gradient: through pi only.
-    Properties: Conservative DPO is the same KL the other way round. Minimum 0 at m* = log((1 - e)/e), flat on both
-    sides far from it; e = 0 would be infinite.
+    Properties: Conservative DPO is the same KL with its arguments exchanged. Minimum 0 at m* = log((1 - e)/e), flat far
+    from it on both sides; e = 0 would be infinite.
     Raises: ValueError for parameters out of range.
 
     Source: Ji et al. 2024 (2402.00856), eq. 16; checked against TRL's "exo_pair".
@@ -54,7 +54,7 @@ class ExoPair:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoPop:
-    """DiscoPOP: a blend of logistic and exponential loss that a language model proposed.
+    """DiscoPOP: a blend of logistic and exponential loss, discovered by a language model.
 
         L = (1 - k) softplus(-m) + k e^-m,    k = sigma(m / temperature)
 

@@ -1,4 +1,4 @@
-"""Pair losses that read tokens one by one: TDPO, whose KL is kept token by token, and SparsePO, which masks both."""
+"""Token-level pair losses: TDPO, with a token-level KL, and SparsePO, which masks log-ratios and KL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.core.scores import Losses, Scores, TokenScores
 
 @dataclass(frozen=True, kw_only=True)
 class Tdpo:
-    """Token-level DPO: the DPO margin, less how much further the rejected response drifts than the chosen one.
+    """Token-level DPO: the DPO margin minus the difference of the responses' sequential KLs.
 
         L = softplus(-m),    m = beta ( U - alpha D ),    U = sum_k lr_k(y0) - sum_k lr_k(y1)
         D = sum_k K_k(y1) - sum_k K_k(y0),                K_k(y) = KL( pi_ref(.|y_<k) || pi(.|y_<k) )
@@ -25,12 +25,12 @@ class Tdpo:
     y0, y1   preferred and dispreferred response; lr_k(y) = log pi(y_k|y_<k) - log pi_ref(y_k|y_<k).
     beta     inverse strength of the implicit reward, > 0.
     alpha    weight of the divergences, >= 0; 0 is DPO.
-    still    detach the chosen response's divergence, so that only the rejected one's is held down.
+    still    detach the chosen response's divergence, so that only the rejected one's is penalised.
 
     Gradient: through pi in the log-ratios and in both K (one, if `still`). The reference's full next-token
     distribution is read.
     Properties: At pi = pi_ref every K and its gradient are 0, so value (log 2) and gradient are DPO's. D has no lower
-    bound in K(y0): with `still` off the loss also pays for a chosen response that drifts.
+    bound in K(y0): with `still` off the loss also rewards drift of the chosen response.
     Raises: ValueError for parameters out of range.
 
     Source: Zeng et al. 2024 (2404.11999), RECALLED; without `still` and with alpha = 1 it is SparsePO (2410.05102,

@@ -1,4 +1,4 @@
-"""Losses on odds: ORPO compares those of two responses, unlikelihood and ASFT ask each response by itself.
+"""Odds-ratio losses: ORPO compares two responses, unlikelihood and ASFT treat each response separately.
 
 p(y) = exp(log pi(y)/|y|), the mean token probability of a response; o(y) = log p - log(1 - p), its log-odds. A mean
 log-prob above -1e-6 counts as -1e-6: the odds of certainty are infinite.
@@ -82,10 +82,10 @@ class Unlikelihood:
     p, o    mean token probability exp(log pi(y)/|y|) and its log-odds.
     alpha   weight of the unlikelihood, >= 0.
 
-    Properties: No reference. At alpha = 1 it is the loss that says "the chosen response is valid and the rejected one
-    is not" and judges every case: a rejected response pulls on its own, and costs nothing once it is unlikely. `Asft`
-    is 1 + lam times this at alpha = lam/(1 + lam); `Orpo`'s odds term is never larger than this at alpha = 1. alpha = 0
-    is supervised fine-tuning.
+    Properties: No reference. At alpha = 1 it is the loss of the statement "the chosen response is valid and the
+    rejected one is not" over all cases: a rejected response has a separate gradient, and no cost once it is unlikely.
+    `Asft` is 1 + lam times this at alpha = lam/(1 + lam); `Orpo`'s odds term is never larger than this at alpha = 1.
+    alpha = 0 is supervised fine-tuning.
     Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: Welleck et al. 2019 (1908.04319), whose unlikelihood is of tokens, RECALLED; of whole responses as in
@@ -108,7 +108,7 @@ class Unlikelihood:
 
 @dataclass(frozen=True, kw_only=True)
 class Asft(LikelihoodAndOdds):
-    """ASFT: the likelihood loss of the chosen response, and each response's odds by itself.
+    """ASFT: the likelihood loss of the chosen response, and a separate odds term for each response.
 
         L = -log p(y0) + lam [ softplus(-o(y0)) + softplus(o(y1)) ]
           = -(1 + lam) log p(y0) - lam log(1 - p(y1))
@@ -117,9 +117,9 @@ class Asft(LikelihoodAndOdds):
     p, o   mean token probability exp(log pi(y)/|y|) and its log-odds.
     lam    weight of the odds terms, >= 0.
 
-    Properties: No reference. Decoupled: neither response's gradient knows of the other; the second term is unlikelihood
-    of the rejected response, which costs nothing once it is unlikely. `Orpo` is this less lam times -log( p0 (1 - p1) +
-    p1 (1 - p0) ) >= 0, so never larger. lam = 0 is supervised fine-tuning.
+    Properties: No reference. Decoupled: neither response's gradient depends on the other; the second term is
+    unlikelihood of the rejected response, which costs nothing once it is unlikely. `Orpo` is this less lam times -log(
+    p0 (1 - p1) + p1 (1 - p0) ) >= 0, so never larger. lam = 0 is supervised fine-tuning.
     Raises: ValueError for parameters out of range, or where the batch carries no lengths.
 
     Source: Wang et al. 2024 (2409.10571), the paper's text as restated in 2502.01237; the closed form is DERIVED.
@@ -133,7 +133,7 @@ class Asft(LikelihoodAndOdds):
 
 @dataclass(frozen=True, kw_only=True)
 class AsftAligned:
-    """ASFT with a temperature and a reference, after a supervised stage of its own.
+    """ASFT with a temperature and a reference, after a separate supervised stage.
 
         L = softplus(-beta r(y0)) + softplus(beta r(y1)),    r(y) = o(y) - o_ref(y)
 

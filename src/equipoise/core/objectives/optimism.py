@@ -1,4 +1,4 @@
-"""DPO with a bonus or a charge on the likelihood of a third response: optimism and pessimism."""
+"""Optimism and pessimism: DPO plus a bonus or penalty on the likelihood of a third response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _with_third(scores: Scores, beta: float, weight: float) -> Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class Xpo:
-    """Exploratory preference optimisation: DPO that is paid for leaving the sampler of the third response.
+    """Exploratory preference optimisation: DPO plus a reward for moving away from the sampler of the third response.
 
         L = softplus(-beta [lr(y0) - lr(y1)]) + alpha lr(y2),    lr(y) = log pi(y) - log pi_ref(y)
 
@@ -60,7 +60,7 @@ class Xpo:
 
 @dataclass(frozen=True, kw_only=True)
 class Vpo:
-    """Value-incentivised preference optimisation: the reward fit leans to high (or low) optimal value.
+    """Value-incentivised preference optimisation: the reward fit is biased to high (or low) optimal value.
 
         L = softplus(-beta [lr(y0) - lr(y1)]) + s alpha beta lr(y2),    s = +1 optimistic, -1 pessimistic
 
@@ -73,7 +73,7 @@ class Vpo:
 
     Gradient: through pi only.
     Properties: For a reward r with E_{pi_cal} r = 0 the optimal value max_pi E_pi r - beta KL(pi||pi_ref) is -beta
-    E_{pi_cal} lr, so L is the negative log-likelihood less s alpha times that value. The log-ratio of y2 is clipped to
+    E_{pi_cal} lr, so L is the negative log-likelihood minus s alpha times that value. The log-ratio of y2 is clipped to
     +-500 nats and differs from log pi(y2) by a constant. alpha = 0 is DPO; optimistic with pi_cal = pi_ref it is `Xpo`;
     pessimistic with y2 = y0 it is DPO + alpha beta times the likelihood loss of the chosen response.
     Raises: ValueError for parameters out of range.

@@ -49,8 +49,8 @@ class NcaPair(OfRewards):
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
     Gradient: through pi only.
-    Properties: The pull on the chosen response turns round beyond sigma(h0) = 2/3, so its likelihood stays bounded;
-    that of the rejected one is pushed down for ever. 2 log 2 at pi = pi_ref.
+    Properties: The gradient on the chosen response changes sign at sigma(h0) = 2/3, so its likelihood stays bounded;
+    that of the rejected one is pushed down indefinitely. 2 log 2 at pi = pi_ref.
     Raises: ValueError unless beta > 0.
 
     Source: Chen et al. 2024 (2402.05369), checked against TRL's "nca_pair"; the bound is DERIVED.
@@ -70,7 +70,7 @@ class BcoPair(OfRewards):
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
     Gradient: through pi only.
-    Properties: A classifier of each response by itself: an upper bound of the DPO loss of the pair. 2 log 2 at
+    Properties: A separate classifier of each response: an upper bound of the DPO loss of the pair. 2 log 2 at
     pi = pi_ref.
     Raises: ValueError unless beta > 0.
 
@@ -90,8 +90,8 @@ class ApoZero(OfRewards):
     Symbols:
     h0, h1   implicit rewards beta log-ratio of the chosen and the rejected response.
 
-    Gradient: through pi only, at most beta/4 and fading on both sides: bounded in [0, 2], so that one pair, also a
-    mislabelled one, has a limited say.
+    Gradient: through pi only, at most beta/4 and fading on both sides: bounded in [0, 2], so that the influence of
+    a (mislabelled) pair is limited.
     Properties: 1 at pi = pi_ref.
     Raises: ValueError unless beta > 0.
 

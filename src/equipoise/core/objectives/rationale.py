@@ -1,4 +1,4 @@
-"""Rationale-augmented pair losses: the policy also learns why the chosen response is better."""
+"""Rationale-augmented pair losses: plus the likelihood of a text that explains the preference."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class WithRationale:
 
     Symbols:
     y0, y1   preferred and dispreferred response: columns 0 and 1.
-    r        the rationale: column 2, scored after the prompt, both responses and the word which is preferred; those are
-             read there and not scored, so this term has no gradient in log pi(y0|x) or log pi(y1|x).
+    r        the rationale: column 2, scored after the prompt, both responses and the stated preference; these are
+             context and not scored, so this term has no gradient in log pi(y0|x) or log pi(y1|x).
     logp(r)  log pi(r|x, y0, y1), its mean over the rationale's tokens, or with `average` off their sum; no reference.
     gamma_r  weight of the rationale, the paper's gamma, >= 0; 0 is the base loss.
 

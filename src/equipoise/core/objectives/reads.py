@@ -1,4 +1,4 @@
-"""What an objective reads of a batch: one frozen record, whose illegal combinations cannot be written down."""
+"""Reads: the inputs of an objective as one frozen record, which refuses illegal combinations."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ class Reads:
 
     Supervision: the label of a pair, "candidate 0 beats candidate 1", unless one of these two says otherwise.
 
-    rewards             a number for each candidate, `scores.rewards()` [B, K], and no label.
-    labels              a label for a single response, `scores.labels()` [B] in [0, 1]: 1 desirable, 0 undesirable.
+    rewards             a reward per candidate, `scores.rewards()` [B, K], and no label.
+    labels              a label of a single response, `scores.labels()` [B] in [0, 1]: 1 desirable, 0 undesirable.
                         Further columns carry no label.
 
     Size of a comparison.
 
-    group               any number of candidates from `Objective.candidates` on, not exactly that many.
+    group               `Objective.candidates` or more candidates, instead of exactly that number.
 
     Finer or further inputs.
 
-    tokens              single tokens, `scores.by_token()` [B, K, T]. In a batch without tokens, as of a finite game,
-                        each response counts as one token.
-    divergences         anchors from whose full next-token distribution the KL is read, `tokens.divergence(name)`
-                        [B, K, T]. These anchors must be in memory while the policy is trained: no cache holds a
-                        distribution over the vocabulary for every token.
-    token_weights       names of the weights of tokens, `tokens.weight(name)` [B, K, T].
+    tokens              token-level scores, `scores.by_token()` [B, K, T]. In a batch without tokens, as of a finite
+                        game, each response counts as one token.
+    divergences         anchors with a next-token KL that is read, `tokens.divergence(name)` [B, K, T]. These anchors
+                        must be in memory during training: full next-token distributions are not cached.
+    token_weights       names of token weights, `tokens.weight(name)` [B, K, T].
     response_weights    a detached weight >= 0 for each response, `scores.response_weights()` [B, K]. A fit computes it
                         at every step from the policy's own probabilities.
     auxiliary           names of the outputs of an auxiliary head trained jointly with the policy, [B, K]; they carry a
@@ -40,12 +39,12 @@ class Reads:
 
     Meaning.
 
-    surrogate           only the GRADIENT of the value means something: a score-function estimate whose rewards and
-                        log-ratios are detached. It is descended step by step on fresh samples, never minimised.
-    swapped             how a pair is turned round: column k of the turned comparison is column swapped[k]. By default
-                        candidates 0 and 1 change places and the rest stay.
+    surrogate           only the GRADIENT of the value is meaningful: a score-function estimate with detached rewards
+                        and log-ratios. It needs gradient steps on fresh samples and is never minimised.
+    swapped             how a pair is swapped: column k of the swapped comparison is column swapped[k]. By default
+                        candidates 0 and 1 are exchanged and the rest is unchanged.
 
-    Raises ValueError for a combination that no objective can mean.
+    Raises ValueError for an illegal combination.
     """
 
     rewards: bool = False
@@ -69,9 +68,11 @@ class Reads:
         if self.labels and self.group:
             raise ValueError("labels are of single responses; a group of responses has rewards")
         if not self.tokens and (self.divergences or self.token_weights):
-            raise ValueError("divergences and token_weights are numbers of single tokens: set tokens=True")
+            raise ValueError("divergences and token_weights are per token: set tokens=True")
         if self.batch_statistic and self.tokens:
-            raise ValueError("a batch statistic is measured on whole responses; tokens=True excludes it")
+            raise ValueError(
+                "a batch statistic is computed on whole responses: it cannot be combined with tokens=True"
+            )
         if self.statistic_columns and not self.batch_statistic:
             raise ValueError("statistic_columns are read by a batch statistic: set batch_statistic=True")
         if any(column < 1 for column in self.statistic_columns):
@@ -81,13 +82,9 @@ class Reads:
         if self.swapped[:2] != (1, 0) or any(
             column >= len(self.swapped) or self.swapped[column] != k for k, column in enumerate(self.swapped)
         ):
-            raise ValueError(
-                f"swapped must exchange 0 and 1, and be undone by a second swap; got {self.swapped}"
-            )
+            raise ValueError(f"swapped must exchange 0 and 1 and be its own inverse, got {self.swapped}")
         if not self.pair_label and self.swapped != (1, 0):
-            raise ValueError(
-                "only a labelled pair is turned round: rewards and labels exclude swapped columns"
-            )
+            raise ValueError("only labelled pairs are swapped: rewards and labels exclude swapped columns")
 
     @property
     def pair_label(self) -> bool:
@@ -96,7 +93,7 @@ class Reads:
 
     @property
     def live(self) -> tuple[str, ...]:
-        """Names of everything that only a model in memory, trained or frozen, can give."""
+        """Names of the inputs that need a model in memory, trained or frozen."""
         return (*self.divergences, *self.auxiliary)
 
 
@@ -104,8 +101,8 @@ def _check_names(field: str, names: tuple[str, ...]) -> None:
     if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{field} must be a tuple of names, got {names!r}")
     if len(set(names)) != len(names):
-        raise ValueError(f"{field} holds a name twice: {names!r}")
+        raise ValueError(f"{field} has a duplicate name: {names!r}")
 
 
 PAIR = Reads()
-"""The label of a pair and the scores of its responses: what most objectives read."""
+"""A pair label and the scores of both responses: the inputs of most objectives."""

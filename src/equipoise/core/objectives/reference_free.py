@@ -1,7 +1,7 @@
 """Pair losses without a reference policy, on log-probs or their token means: CPO, SimPO, AlphaPO.
 
-Without a reference there is no policy at which their value is known beforehand, and nothing but the data, the
-step count and a likelihood loss holds the policy near where it began.
+Without a reference there is no policy at which their value is known, and only the data, the number of steps and a
+likelihood loss keep the policy near its initialisation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def ReferenceFreeDpo(*, beta: float = 0.1) -> Cpo:
         L = softplus(-beta [ log pi(y0) - log pi(y1) ])
 
     Properties: The case `alpha=0` of `Cpo`. log 2 where both responses have the same log-prob. A long rejected response
-    has a large margin from the start; nothing ties the policy to where it began.
+    has a large margin from the start; nothing keeps the policy near its initialisation.
 
     Source: Rafailov et al. 2023 (2305.18290), the authors' code with `reference_free`; read there.
     """
@@ -132,7 +132,7 @@ class Simpo:
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaPo:
-    """AlphaPO: SimPO with another shape of reward.
+    """AlphaPO: SimPO with a power-law reward.
 
         L = softplus(gamma - m),    m = beta [ r(y0) - r(y1) ],    r(y) = (1 - p^-alpha)/alpha
         p = exp(log pi(y)/|y|), the mean token probability

@@ -1,7 +1,7 @@
 """Squared and soft-label losses that regress log-ratios on the rewards of a group of responses.
 
 R_i is the reward of response i: a win rate P(y_i > q) against some opponent q, a score, or a reward model's
-number. Rewards are constants, so these are losses proper: their minimiser does not depend on how often a
+number. Rewards are constants, so these are true losses: their minimiser does not depend on how often a
 response is drawn, only on its reward (the pairwise ones exactly; `Sppo` and `Gpo` up to a constant they assume).
 """
 
@@ -106,7 +106,7 @@ def _pointwise(scores: Scores, target: PerCandidate) -> Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class Sppo:
-    """Self-play preference optimisation: each log-ratio is regressed on its own win rate.
+    """Self-play preference optimisation: each log-ratio is regressed on the response's win rate.
 
         L = mean_i ( lr_t(y_i) - eta (R_i - 1/2) )^2,    lr_t(y) = log pi(y) - log pi_t(y)
 
@@ -117,7 +117,7 @@ class Sppo:
 
     Gradient: through pi only.
     Properties: The exact log-partition is replaced by eta/2, so the minimiser is the step of multiplicative weights up
-    to O(eta^2); where all R are 1/2 nothing moves. No pair, hence no c(x) cancels. For a pair the mean over i is the
+    to O(eta^2); where all R are 1/2 nothing moves. Without pairs no c(x) cancels. For a pair the mean over i is the
     factor 1/2 of the paper's code.
     Raises: ValueError unless eta > 0.
 
@@ -230,7 +230,7 @@ class Dno:
         reward, ratio = scores.rewards(), scores.log_ratio("previous")
         size = reward.shape[1]
         if size < 2:
-            raise ValueError(f"a group needs two responses or more to compare, got {size}")
+            raise ValueError(f"a group needs at least two responses, got {size}")
         i, j = torch.triu_indices(size, size, offset=1, device=reward.device)
         label = torch.sigmoid(reward[:, i] - reward[:, j])
         u = self.eta * (ratio[:, i] - ratio[:, j])

@@ -1,4 +1,4 @@
-"""DPO with a likelihood loss beside it, or with different weights for winner and loser: RPO, IRPO, Flex-DPO."""
+"""DPO plus a likelihood loss, or with different weights for winner and loser: RPO, IRPO, Flex-DPO."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.core.scores import Losses, Scores
 
 @dataclass(frozen=True, kw_only=True)
 class Rpo:
-    """Regularised preference optimisation: DPO, and imitation of the chosen responses as pessimism.
+    """Regularised preference optimisation: DPO plus imitation of the chosen responses, a form of pessimism.
 
         L = softplus(-m) - eta beta log pi(y0),    m = beta [ log-ratio(y0) - log-ratio(y1) ]
 
@@ -23,8 +23,8 @@ class Rpo:
     beta    inverse strength of the implicit reward, > 0.
     eta     weight of the likelihood loss, >= 0; the SUM of log-probs counts, times beta.
 
-    Properties: The likelihood loss is what a reward player who minimises the policy's value against a baseline comes
-    down to; the baseline policy is here the law of the chosen responses. dL/dlog pi(y0) = -beta [ sigma(-m) + eta ]:
+    Properties: The likelihood loss follows from an adversarial reward player who minimises the policy's value relative
+    to a baseline policy, here the distribution of the chosen responses. dL/dlog pi(y0) = -beta [ sigma(-m) + eta ]:
     the push on the chosen response never vanishes; the one on the rejected is DPO's. At pi = pi_ref the loss is log 2 -
     eta beta log pi_ref(y0). eta = 0 is DPO.
     Raises: ValueError for parameters out of range.
@@ -90,10 +90,10 @@ class FlexDpo:
     beta_p, beta_n   weights of winner and loser, > 0 and >= 0; the method takes beta_n < beta_p.
     sft              weight of the likelihood loss, >= 0.
 
-    Properties: Slows the drop of rejected likelihoods and with it what follows: falling chosen ones, mass that
-    disperses. In log-probs the two gradients stand as beta_p : beta_n. beta_p = beta_n and sft = 0 is DPO; beta_n = 0
-    is a one-sided logistic loss on the winner. NOT invariant to a shift c of both log-ratios, which moves m by (beta_p
-    - beta_n) c. The diagnostic `margin` is m.
+    Properties: Slows the drop of rejected likelihoods, and with it likelihood displacement: falling chosen ones,
+    dispersed mass. In log-probs the two gradients stand as beta_p : beta_n. beta_p = beta_n and sft = 0 is DPO;
+    beta_n = 0 is a one-sided logistic loss on the winner. NOT invariant to a shift c of both log-ratios, which moves m
+    by (beta_p - beta_n) c. The diagnostic `margin` is m.
     Raises: ValueError for parameters out of range.
 
     Source: 2406.07327, the paper's text; beta_n and its adaptive schedule were not recovered, the default is ours.

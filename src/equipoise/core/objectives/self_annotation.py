@@ -1,4 +1,4 @@
-"""Self-refinement: pairs that the policy doubts are smoothed, the others are not."""
+"""Self-refinement (SPA): label smoothing for pairs with a small margin under the policy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Spa:
     Symbols:
     y0, y1      preferred and dispreferred response, as the policy itself labelled them.
     beta        inverse strength of the implicit reward, > 0.
-    smoothing   a, how much a doubtful label is smoothed, in [0, 1/2].
-    threshold   the margin up to which a pair is doubtful.
+    smoothing   a, label smoothing of a doubtful pair, in [0, 1/2].
+    threshold   margin up to which a pair counts as doubtful.
 
     Properties: z carries no gradient, so the loss jumps by a m at the threshold. z = 1 everywhere is `Dpo`, z = 0
     everywhere `Cdpo`. The paper has a = 0 in the first fifth of the steps and moves the threshold with the margins
-    (their 10th percentile), judged from logits extrapolated past the policy; here all of these are constants, the
-    margin is the policy's own, and a threshold of 0 doubts what the policy would order the other way.
+    (their 10th percentile), computed from extrapolated logits; here all of these are constants, the margin is
+    the policy's own, and with a threshold of 0 a pair is doubtful if the policy would order it the other way.
     Raises: ValueError for parameters out of range.
 
     Source: Kim et al. 2024 (2406.04412), checked against the authors' code; the constants here are ours.

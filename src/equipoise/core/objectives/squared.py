@@ -64,7 +64,7 @@ class Inpo:
 
 @dataclass(frozen=True, kw_only=True)
 class Onpo:
-    """Optimistic Nash policy optimisation: one fit towards the Nash policy of the plain game.
+    """Optimistic Nash policy optimisation: one fit towards the Nash policy of the unregularised game.
 
         L = ( g - eta/2 )^2
         g = [log pi(y0) - log pi_a(y0)] - [log pi(y1) - log pi_a(y1)]
@@ -97,7 +97,7 @@ class Onpo:
 
 @dataclass(frozen=True, kw_only=True)
 class NashMd:
-    """The squared loss whose minimiser is a step of Nash-MD, mirror descent from a mixture with the reference.
+    """Nash-MD as a squared loss: its minimiser is a mirror-descent step from a mixture with the reference.
 
         L = ( h - eta/2 )^2
         h = gap(pi) - eta tau gap(pi_ref) - (1 - eta tau) gap(pi_t),    gap(q) = log q(y0) - log q(y1)
@@ -107,7 +107,7 @@ class NashMd:
     eta      STEP, > 0;   tau   KL weight of the game, >= 0;   eta tau <= 1.
 
     Gradient: through pi only.
-    Properties: The loss of `Inpo` with its eta set to 1/eta; what makes it Nash-MD is the sampler. The minimiser is m
+    Properties: The loss of `Inpo` with its eta set to 1/eta; Nash-MD differs by its sampler. The minimiser is m
     exp(eta P(y > m)); with a constant step its limit differs from the regularised Nash policy.
     Raises: ValueError unless eta > 0 and 0 <= eta tau <= 1.
 
@@ -162,7 +162,7 @@ class Ipo:
 
 @dataclass(frozen=True, kw_only=True)
 class IpoMean:
-    """IPO on mean token log-probs: every log-ratio is divided by the length of its own response.
+    """IPO on mean token log-probs: every log-ratio is divided by its response's length.
 
         L = ( log-ratio(y0)/|y0| - log-ratio(y1)/|y1| - 1/(2 tau) )^2
 

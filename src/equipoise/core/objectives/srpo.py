@@ -21,17 +21,17 @@ class Srpo:
 
     Symbols:
     w, l     preferred and dispreferred response; log-probs are sums over response tokens.
-    pi, pid  generator and improver: one policy, whose context holds the prompt x alone or also an answer z.
+    pi, pid  generator and improver: one policy, with the prompt x alone or also an answer z in its context.
     beta     KL weight of both players, > 0.
     alpha    weight of the improver's own residuals, in [0, 1]. Every alpha strictly inside has the same population
              minimiser; alpha = 0 alone does not determine the improver, alpha = 1 leaves the generator untrained.
 
     Columns: 0 w, 1 l (generator); 2 w given l, 3 l given w, 4 w given w, 5 l given l (improver), where "y given z"
-    is the response y when the context holds the answer z. `reads.swapped` exchanges w and l in all of them.
+    is the response y with the answer z in its context. `reads.swapped` exchanges w and l in all of them.
 
     Gradient: through the policy in both roles; the anchor "reference" is scored in the same six contexts.
     Properties: The minimiser for any pairs with labels P and full support is pid ~ pi_ref(.|z) exp(P(. > z)/beta) with
-    normaliser Z(z) and pi ~ pi_ref/Z: it does not depend on who wrote the pairs. Where the two roles are one (A = B)
+    normaliser Z(z) and pi ~ pi_ref/Z: it does not depend on the sampler of the pairs. If the two roles coincide (A = B)
     the loss is (4 - 2 alpha) beta^2 times that of `Ipo(tau=beta)`. Metrics: margin = beta [A(w|l) - A(l|w) + B(w) -
     B(l)], an estimate of 2P - 1; improvement = mean of the two improver terms, an estimate of P - 1/2. Defaults are not
     the paper's.

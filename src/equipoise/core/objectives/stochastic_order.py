@@ -1,4 +1,4 @@
-"""Losses on distributions over a whole batch, of margins or of responses, not on each pair's own."""
+"""Stochastic-dominance losses (AOT): on batch distributions of margins or log-ratios instead of single pairs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def of_same_rank(
     weight: PerComparison,
     other_weight: PerComparison | None = None,
 ) -> PerComparison:
-    """For each value the entry of `others` that has its rank; 0 for a value without weight.
+    """Quantile matching: for each value the entry of `others` of the same rank; 0 for a value without weight.
 
-    With unequal weights, or others of their own, a rank is an interval of mass, and the entry the mean of the others'
-    quantile function over it: the barycentre of what the monotone coupling assigns.
+    With unequal weights or numbers a rank is an interval of mass, and the entry is the mean of the others' quantile
+    function over it: the barycentre of the monotone coupling.
     """
     own, other = (
         w.double() / w.double().sum() for w in (weight, weight if other_weight is None else other_weight)
@@ -49,7 +49,7 @@ def of_same_rank(
 
 @dataclass(frozen=True, kw_only=True)
 class Aot:
-    """Alignment by optimal transport: the policy's margins are to dominate the reference's, rank by rank.
+    """Alignment by optimal transport: the policy's margins should dominate the reference's, rank by rank.
 
         L = (1 - e) softplus(-m) + e softplus(m),    m = beta [ gap_(r) - gap_ref_(r) ],   r the rank of the pair's gap
 
@@ -60,7 +60,7 @@ class Aot:
 
     Gradient: through pi only; the ranks have none.
     Properties: cDPO in which each pair meets the reference's margin of its own rank instead of its own reference
-    margin: stochastic dominance of first order asks no more. A batch of one is cDPO. With unequal weights see
+    margin: this suffices for first-order stochastic dominance. A batch of one is cDPO. With unequal weights see
     `of_same_rank`. Pairs must stand preferred response first.
     Raises: ValueError for parameters out of range.
 
@@ -88,19 +88,20 @@ class Aot:
 
 @dataclass(frozen=True, kw_only=True)
 class AotUnpaired:
-    """Alignment by optimal transport on single responses: desirable ones are to dominate the others, rank by rank.
+    """Alignment by optimal transport on single responses: desirable ones should dominate the others by rank.
 
         L_up   = (1 - e) softplus(-m) + e softplus(m),    m = beta [ lr(y) - sg lr_down(r) ],   lr = log pi/pi_ref
         L_down = (1 - e) softplus(-m) + e softplus(m),    m = beta [ sg lr_up(r) - lr(y) ]
 
     Symbols:
-    r           rank of lr(y) among the responses of its kind in the whole batch; lr_down(r), lr_up(r) the log-ratio of
-                that rank in the other kind, without gradient. Kinds of different numbers meet as `of_same_rank` says.
+    r           rank of lr(y) among the responses of its class in the whole batch; lr_down(r), lr_up(r) the log-ratio of
+                that rank in the other class, without gradient. For classes of different sizes see `of_same_rank`.
     beta        > 0.    smoothing   e, in [0, 1/2].
 
-    Properties: Of n responses of either kind each couple of one rank is counted once by each: the mean of all is the
-    mean over couples, its gradient half of theirs. It is `Bco` whose shift is each response's own: what the other kind
-    has at its rank. A soft label is met by the same mixture of both; a kind alone meets 0, the reference.
+    Properties: With n responses in each class, both members of a couple of equal rank count it: the mean over
+    responses is the mean over couples, with half of its gradient. It is `Bco` with a shift per response: the other
+    class's value at its rank. A soft label takes the mixture of both; a single class is compared with 0, the
+    reference.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Melnyk et al. 2024 (2406.05882), unpaired form; checked against TRL's "aot_unpaired".

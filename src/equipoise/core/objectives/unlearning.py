@@ -1,6 +1,6 @@
-"""Losses that learn from what should not be said: unlearning, and dispreferred responses alone.
+"""Unlearning losses, and losses of dispreferred responses alone.
 
-Single responses with a label: 0 is to be forgotten, 1 to be retained, and between them the loss is the mixture.
+Single responses with a label: 0 is to be forgotten, 1 to be retained; a value between mixes both losses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _fading(ratio: PerComparison, beta: float) -> PerComparison:
 
 
 def _forget_and_retain(scores: Scores, forget: PerComparison, retain: float) -> PerComparison:
-    """(1 - label) * forget + label * retain * (-log pi(y)). Retained rows have no part in it for retain = 0."""
+    """(1 - label) * forget + label * retain * (-log pi(y)). Retained rows have no weight for retain = 0."""
     label = scores.labels()
     return (1 - label) * forget - label * retain * scores.logp[:, 0]
 
@@ -41,8 +41,8 @@ class Npo:
     retain   c >= 0, the weight of the NLL of the retain set (0: no such set; 1: NPO-RT).
 
     Properties: The gradient on log pi(y) is 2 sigma(beta lr) = 2 pi^beta/(pi^beta + pi_ref^beta): 1 at pi_ref, fading
-    once the response is forgotten, where gradient ascent goes on at 1. L_forget >= 0 for beta > 0, and (2/beta) log 2
-    at pi_ref. The authors' code takes the retain term as a mean over tokens.
+    once the response is forgotten, where that of gradient ascent stays 1. L_forget >= 0 for beta > 0, and (2/beta) log
+    2 at pi_ref. The authors' code takes the retain term as a mean over tokens.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Zhang et al. 2024 (2404.05868); the forget term checked against the authors' code.
@@ -74,7 +74,7 @@ def NpoRt(*, beta: float = 0.1, retain: float = 1.0) -> Npo:
 
 @dataclass(frozen=True, kw_only=True)
 class NpoKl:
-    """NPO that keeps the policy's next-token laws near the reference's on a retain set.
+    """NPO with a KL penalty that keeps next-token distributions near the reference's on a retain set.
 
         L_forget = (2/beta) softplus(beta lr(y)),    lr(y) = log pi(y) - log pi_ref(y)
         L_retain = retain (1/|y|) sum_k KL( pi_ref(.|y_<k) || pi(.|y_<k) ),   over the whole vocabulary
@@ -84,9 +84,9 @@ class NpoKl:
     beta     >= 0, as in `Npo`.
     retain   c >= 0, the weight of the divergence.
 
-    Properties: At pi_ref L_retain is 0 with no gradient, its minimum: it holds the policy where it is, and where
-    `NpoRt` goes on to raise the retained responses it stops. Which token was written does not count, only the law it
-    came from. The reference must be alive while the policy is trained.
+    Properties: At pi_ref L_retain is 0 with no gradient, its minimum: it keeps the policy in place, while
+    `NpoRt` continues to raise the retained responses. Only next-token distributions count, not the tokens themselves.
+    The reference must be in memory during training.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Zhang et al. 2024 (2404.05868), checked against the authors' code.
@@ -109,7 +109,7 @@ class NpoKl:
 
 
 def GradientAscent(*, retain: float = 0.0) -> Npo:
-    """Gradient ascent on the negative log-likelihood of what is to be forgotten; it has no minimum.
+    """Gradient ascent on the negative log-likelihood of the forget set; it has no minimum.
 
         L_forget = log pi(y) - log pi_ref(y),    L_retain = -retain * log pi(y)
 
@@ -129,11 +129,11 @@ class SimNpo:
     Symbols:
     y        a response to forget (label 0) or to retain (label 1).
     beta     > 0.
-    gamma    >= 0, margin: the response counts as forgotten once lp(y) is far below -gamma/beta.
+    gamma    >= 0, margin: the response counts as forgotten if lp(y) is far below -gamma/beta.
     retain   as in `Npo`.
 
     Properties: The gradient on each of the response's tokens is 2 sigma(beta lp + gamma)/|y|: long responses are not
-    forgotten first, and nothing stops at pi_ref.
+    forgotten first, and pi_ref is no stopping point.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Fan et al. 2024 (2410.07163); formula and defaults are RECALLED.
@@ -158,13 +158,13 @@ class SimNpo:
 
 @dataclass(frozen=True, kw_only=True)
 class D2o:
-    """Distributional dispreference optimisation: a bad response against the model's own samples taken together.
+    """Distributional dispreference optimisation: a dispreferred response against own samples jointly.
 
         L = softplus(-z),    z = (beta/K) sum_i log pi(y_i)/pi_harmful(y_i) - alpha log pi(y_l)/pi_helpful(y_l)
 
     Symbols:
-    y_l          the dispreferred response, column 1; nobody needs a preferred one.
-    y_i          K >= 1 samples of the reference, columns 0, 2, 3, ...; they may be old or fresh.
+    y_l          the dispreferred response, column 1; no preferred one is needed.
+    y_i          K >= 1 samples of the reference, columns 0, 2, 3, ...; old or fresh.
     alpha, beta  weights of the bad response and of the samples, > 0.
     harmful, helpful    anchors; the paper's experiments take the original model for both.
 

@@ -1,6 +1,6 @@
 """Unpaired losses of single responses, each labelled desirable or undesirable, in any proportion.
 
-A label of 1 is desirable, of 0 undesirable; between them it is soft, and the loss the mixture of both:
+A label of 1 is desirable, of 0 undesirable; a value between is a soft label, with the mixture of both losses:
 
     L = label * L_up + (1 - label) * L_down
 """
@@ -33,13 +33,13 @@ class Kto:
         z0     = sg[ max(0, mean over the batch of lr(y')) ],  y' a response to an unrelated prompt, after this one
 
     Symbols:
-    y, y'          the labelled response, and an unlabelled second column that only z0 reads.
-    beta           > 0.  desirable, undesirable   weights >= 0 of the two kinds, for imbalanced labels.
+    y, y'          the labelled response, and an unlabelled second column, read by z0 only.
+    beta           > 0.  desirable, undesirable   weights >= 0 of the two classes, for imbalanced labels.
     baseline       "batch": z0 as above; "zero": z0 = 0, and no second column (`ApoZeroUnpaired`).
 
-    Properties: z0, an estimate of KL(pi||pi_ref) that is cut at 0 AFTER the mean over the whole batch, carries no
+    Properties: z0, an estimate of KL(pi||pi_ref) clipped at 0 AFTER the mean over the whole batch, carries no
     gradient. A loss lies between 0 and its weight, is half of it at pi_ref, and its gradient vanishes on both tails:
-    responses far from the reference point do not pull.
+    responses far from the reference point have no gradient.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
     Source: Ethayarajh et al. 2024 (2402.01306), checked against the authors' and TRL's code.
@@ -83,8 +83,8 @@ def ApoZeroUnpaired(*, beta: float = 0.1, desirable: float = 1.0, undesirable: f
 
         L_up = desirable * (1 - sigma(beta lr(y))),    L_down = undesirable * sigma(beta lr(y))
 
-    Properties: The case `baseline="zero"` of `Kto`: no mismatched responses are scored. Minimised where a desirable
-    response's likelihood has risen, and an undesirable one's has fallen, whatever the batch does.
+    Properties: The case `baseline="zero"` of `Kto`: no mismatched responses are scored. Minimised by raising a
+    desirable response's likelihood and lowering an undesirable one's, independently of the batch.
 
     Source: TRL's `apo_zero_unpaired`, checked against its code; D'Oosterlinck et al. 2024 (2408.06266), RECALLED.
     """
@@ -93,19 +93,20 @@ def ApoZeroUnpaired(*, beta: float = 0.1, desirable: float = 1.0, undesirable: f
 
 @dataclass(frozen=True, kw_only=True)
 class Bco:
-    """Binary classifier optimisation: logistic regression of thumb up against down, with a shifted reward.
+    """Binary classifier optimisation: logistic regression of desirable against undesirable, with a shifted reward.
 
         L_up = -log sigma(r - delta),    L_down = -log sigma(-(r - delta)),    r = beta (log pi(y) - log pi_ref(y))
 
     Symbols:
     beta     > 0.
-    shift    delta, without gradient. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper); with
-             one kind alone, its mean. "pooled": the mean of all r of the batch, as TRL pools both kinds, without TRL's
-             running memory of earlier batches. "none": 0, which on both responses of a pair is TRL's `bco_pair`.
+    shift    delta, without gradient. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper);
+             with one class only, its mean. "pooled": the mean of all r of the batch, as TRL pools both classes,
+             without TRL's running mean over earlier batches. "none": 0, which on both responses of a pair is TRL's
+             `bco_pair`.
 
     Properties: For a pair, L_up + L_down >= the DPO loss for every delta; the slack e^-(r_w - delta) + e^(r_l - delta)
-    is least at delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and
-    changes nothing. Underlying-distribution matching is a matter of row weights:
+    is minimal at delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and
+    changes nothing. Underlying-distribution matching is done by row weights:
     `play.pairings.unpaired.MatchedPrompts`.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 

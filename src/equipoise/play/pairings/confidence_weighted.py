@@ -1,4 +1,4 @@
-"""Labels that are believed as far as an estimator is sure of them (UPO, Wang et al. 2024, 2409.11212)."""
+"""Confidence-weighted labels (UPO, Wang et al. 2024, 2409.11212): smoothed by an estimator's uncertainty."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from equipoise.play.world import World
 
 
 def disagreement(prob: Tensor) -> Tensor:
-    """B = H(mean_t p_t) - mean_t H(p_t) of passes p [T, ...], in nats: from 0, where all agree, to log 2.
+    """Mutual information (BALD) B = H(mean_t p_t) - mean_t H(p_t) of passes p [T, ...]; nats, 0 (all agree) to log 2.
 
-    H is the entropy of a coin. B is the same for p and 1 - p.
+    H is the binary entropy. B is the same for p and 1 - p.
     """
 
     def entropy(p: Tensor) -> Tensor:
@@ -38,19 +38,19 @@ def disagreement(prob: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceWeighted(Pairing):
-    """Every response of the better half against every one of the worse half, labelled by how sure the order is.
+    """Confidence-weighted pairs: every response of the better half against every one of the worse half.
 
         c = (1 - B/log 2)^mu,    P(y_w beats y_l) = (1 + c)/2,    weight c
 
-    B         what `passes` of an estimator disagree on, see `disagreement`: of a Bradley-Terry reward on frozen
-              features, learned from recorded pairs in round 1, whose last hidden layer loses a share `dropout` in each
-              pass, the same units for both responses.
-    mu        > 0, how fast belief falls.
+    B         disagreement of `passes` dropout passes (see `disagreement`) of a Bradley-Terry reward on frozen features,
+              learned from recorded pairs in round 1; each pass drops a share `dropout` of the last hidden layer, the
+              same units for both responses.
+    mu        > 0, how fast confidence falls with B.
 
-    A loss of labelled pairs becomes the conservative one with e = (1 - c)/2: where all passes agree the pair is
-    certain, where they say nothing it draws the margin to 0 and has no weight. Halves are by the win rates among each
-    other. The paper's own smoothing, 1/(1 + P) of a weight P <= 1, never falls below one half and would unlearn every
-    label; this one is DERIVED, and so is the estimator. Raises ValueError for parameters out of range.
+    A loss of labelled pairs becomes the conservative one with label-flip rate e = (1 - c)/2: if all passes agree the
+    pair is certain; at maximal disagreement its target margin is 0 and so is its weight. Halves are by win rates within
+    the prompt. The paper's own smoothing, 1/(1 + P) of a weight P <= 1, never falls below one half and would unlearn
+    every label; this one is DERIVED, and so is the estimator. Raises ValueError for parameters out of range.
     """
 
     mu: float = 1.0
@@ -70,7 +70,9 @@ class ConfidenceWeighted(Pairing):
 
     def check(self, width: int) -> None:
         if width < 2 or width % 2:
-            raise ValueError(f"two halves need an even number of responses per prompt, got {width}")
+            raise ValueError(
+                f"confidence-weighted pairs need an even number of responses per prompt, got {width}"
+            )
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
@@ -87,7 +89,7 @@ class ConfidenceWeighted(Pairing):
         return replace(pairs, prob=(1 + sure) / 2, weight=pairs.weight * sure)
 
     def sure(self, world: World, state: State, pairs: Rows) -> Floats:
-        """[N] c of each pair."""
+        """[N] confidence c of each pair."""
         learning = needing(world, LearnedRewards)
         kept = learning.cached(
             state,
@@ -100,10 +102,12 @@ class ConfidenceWeighted(Pairing):
         with torch.no_grad():
             better, worse = estimator.hidden(learning.features(state, pairs).double()).unbind(dim=1)
             parts = (better - worse) * estimator.head.weight[0]
-            draw = torch.Generator().manual_seed(state.round)  # which units are lost, in every run alike
+            draw = torch.Generator().manual_seed(
+                state.round
+            )  # which units are dropped, the same in every run
             stay = torch.rand(self.passes, 1, parts.shape[1], generator=draw) >= self.dropout
             prob = (parts * stay / (1 - self.dropout)).sum(dim=2).sigmoid()
             return ((1 - disagreement(prob) / log(2)) ** self.mu).numpy()
 
     def describe(self) -> str:
-        return "the better half against the worse half, labelled by how sure an estimator is"
+        return "the better half against the worse half, labelled by an estimator's confidence"

@@ -1,4 +1,4 @@
-"""Density ratios from a logistic regression: how much more often one kind of row has such features than the other."""
+"""Density ratio p(x | desirable)/p(x | undesirable) by logistic regression (BCO's importance weights)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.5, 10.0  # TRL's clamp of the ratio
-SAMPLED = 1024  # rows of each kind that are fitted, as in TRL
-RIDGE = 1.0  # of the coefficients, on a sum of losses: scikit-learn's default, which TRL takes over
+SAMPLED = 1024  # at most this many rows of each class are fitted, as in TRL
+RIDGE = 1.0  # L2 penalty on the coefficients, with a sum of losses: scikit-learn's default, which TRL uses
 
 
 def odds_of_desirable(
     features: Floats, label: Floats, weight: Floats, uniforms: Callable[[int], Floats] | None
 ) -> Floats:
-    """p/(1 - p) for each row, p = P(label 1 | features) where both kinds are equally frequent.
+    """Odds p/(1 - p) of each row, p = P(label 1 | features) for balanced classes.
 
         min over (c, b) of  sum_i w_i softplus(-s_i (c . f_i + b)) + RIDGE |c|^2 / 2,    s_i = 2 label_i - 1
 
-    features [N, F], label [N] of 0 and 1, both there; weight [N], scaled so that each kind sums to half of its rows.
-    uniforms   draws, asked for only where a kind has more than `SAMPLED` rows, of which that number is fitted; None:
-               all rows are fitted.
+    features [N, F], label [N] of 0 and 1, both present; weight [N], scaled so that each class has half of the weight.
+    uniforms   draws to subsample a class with more than `SAMPLED` rows; None: all rows are fitted.
 
-    With balanced kinds p/(1 - p) is p(features | 1)/p(features | 0).
+    With balanced classes p/(1 - p) is the density ratio p(features | 1)/p(features | 0).
     """
     kinds = [np.flatnonzero(label == kind) for kind in (0.0, 1.0)]
     if uniforms is not None and max(map(len, kinds)) > SAMPLED:
@@ -46,6 +45,6 @@ def odds_of_desirable(
         value = float((w * np.logaddexp(0, -margin)).sum() + ridge @ point[:-1] / 2)
         return value, np.append(f.T @ slope + ridge, slope.sum())
 
-    found = minimize(loss, np.zeros(f.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
-    with np.errstate(over="ignore"):  # a ratio beyond every clamp
-        return np.exp(features @ found.x[:-1] + found.x[-1])
+    fit = minimize(loss, np.zeros(f.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+    with np.errstate(over="ignore"):  # overflow gives inf, which is clamped
+        return np.exp(features @ fit.x[:-1] + fit.x[-1])

@@ -1,9 +1,9 @@
-"""Reward learning on policy (Lang et al. 2024, 2403.19279): the reward is learned again on what the policy writes.
+"""Reward learning on policy (RLP; Lang et al. 2024, 2403.19279): the reward model is retrained on policy samples.
 
-(1) a reward on recorded pairs, (2) policy gradient, (3) own samples of the policy, (4) the reward learned again with
-them, (5) policy gradient from the initial policy with the new reward. Nobody labels the samples. Two ways to use them:
-RLP-UML makes the reward's last layer keep what two samples of one prompt share (`oracles.bottleneck`); RLP-SPG makes
-pairs of what the policy says most often and what it says else (`oracles.agreement`).
+(1) train a reward on recorded pairs, (2) policy gradient, (3) sample from the policy, (4) retrain the reward with the
+samples, (5) policy gradient from the initial policy with the new reward. The samples are unlabelled, and used in two
+ways: RLP-UML makes the reward's last layer keep what two samples of one prompt share (an information bottleneck,
+`oracles.bottleneck`); RLP-SPG pairs the policy's most frequent answer with its other answers (`oracles.agreement`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class ByLearnedReward(Pairing):
-    """Every response with a reward learned from recorded pairs, and learned again every so many rounds.
+    """Rewards from a model learned on recorded pairs, and relearned every `every` rounds.
 
-    every        rounds of policy gradient with one reward.
-    own          samples per prompt of the policy reached, on which it is learned again.
-    bottleneck   RLP-UML: weight lambda of the bottleneck loss on two samples of a prompt, >= 0; 0 leaves it out.
-    confidence   RLP-SPG: the largest cluster's least share of a prompt's samples, in [0, 1]; None makes no pairs.
-    same         when two responses say the same.
+    every        rounds of policy gradient per reward model.
+    own          samples per prompt of the policy reached, used to relearn the reward.
+    bottleneck   RLP-UML: weight lambda of the bottleneck loss on two samples of a prompt, >= 0; 0 omits it.
+    confidence   RLP-SPG: minimal share of the largest cluster in a prompt's samples, in [0, 1]; None makes no pairs.
+    same         whether two responses have the same meaning.
 
-    The reward is learned where it is first needed and kept with the run, under the round from which it serves.
+    The reward is learned when first needed and cached with the run, under the first round that uses it.
     """
 
     every: int = 50
@@ -61,7 +61,7 @@ class ByLearnedReward(Pairing):
         )
 
     def reward(self, world: World, state: State, phase: int) -> LearnedReward:
-        """The reward of a phase of the run; a phase is `every` rounds."""
+        """The reward model of a phase of the run; a phase is `every` rounds."""
         name = f"round-{phase * self.every + 1:03d}"
         return LearnedReward.of(
             needing(world, LearnedRewards).cached(
@@ -94,14 +94,14 @@ class ByLearnedReward(Pairing):
         )
 
     def made(self, world: World, state: State, own: Rows, reward: LearnedReward) -> Rows:
-        """RLP-SPG's pairs. In place of one response drawn from outside the cluster: all, sharing the row's weight."""
+        """RLP-SPG's pairs; all responses outside the cluster are losers and share the row's weight (no random draw)."""
         assert self.confidence is not None
         values = reward.rewards(needing(world, LearnedRewards).features(state, own)).tolist()
         kept: list[tuple[int, int, int, float]] = []
         for row, texts in enumerate(needing(world, LearnedRewards).texts(own)):
-            found = confident_pair(texts, values[row], self.confidence, self.same)
-            if found:
-                best, rest = found
+            choice = confident_pair(texts, values[row], self.confidence, self.same)
+            if choice:
+                best, rest = choice
                 kept += [(row, best, loser, 1 / len(rest)) for loser in rest]
         at = np.array([k[:3] for k in kept], dtype=int).reshape(-1, 3)
         pairs = own.take(at[:, 0]).pair(at[:, 1], at[:, 2], np.ones(len(at)))
@@ -109,7 +109,7 @@ class ByLearnedReward(Pairing):
 
     def describe(self) -> str:
         return (
-            f"every response with a reward learned from recorded pairs, and again every {self.every} rounds"
+            f"every response with a reward learned from recorded pairs, relearned every {self.every} rounds"
         )
 
 
@@ -124,7 +124,7 @@ def labelled(world: World, state: State, rows: Rows) -> tuple[Tensor, Tensor, Te
 
 
 def _views(world: World, state: State, own: Rows) -> Views:
-    """The samples of each prompt beside each other, in disjoint pairs."""
+    """Disjoint pairs of samples of each prompt."""
     features = needing(world, LearnedRewards).features(state, own)
     pairs = features[:, : features.shape[1] // 2 * 2].unflatten(1, (-1, 2))
     weight = torch.from_numpy(own.weight).repeat_interleave(pairs.shape[1])

@@ -1,4 +1,4 @@
-"""What a pairing is: which responses are compared, and how a verdict becomes a label or a reward."""
+"""The pairing protocol: which responses are compared, and how a verdict becomes a label or a reward."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from equipoise.play.world import World
 
 
 class Pairing(Component, Protocol):
-    """Which responses of a row are compared, and what is learnt of each comparison: a label or a reward."""
+    """Which responses of a row are compared, and whether a comparison gives a label or a reward."""
 
     def check(self, width: int) -> None:
         """Raise ValueError if rows of `width` responses cannot be paired this way."""
@@ -22,12 +22,12 @@ class Pairing(Component, Protocol):
         ...
 
     def reach(self, rounds: int) -> int:
-        """How many rounds back comparisons are replayed from, of a run of `rounds` rounds."""
+        """Replay horizon: how many rounds back comparisons are replayed from, in a run of `rounds` rounds."""
         return 0
 
 
 def at_least(least: int, what: str, width: int) -> None:
-    """Raise ValueError unless a row has as many responses as `what` needs."""
+    """Raise ValueError unless a row has at least `least` responses."""
     if width < least:
         words = {1: "one response", 2: "two responses", 3: "three responses"}
         raise ValueError(f"at least {words[least]} per prompt are needed for {what}, got {width}")

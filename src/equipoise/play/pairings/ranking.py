@@ -1,4 +1,4 @@
-"""Pairs by rank: random matches and tournaments of all responses (RSO), neighbours in a ranking (OSP)."""
+"""Pairs by rank: random matches and tournaments over all responses (RSO), neighbours in a ranking (OSP)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Columns = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Matches(Pairing):
-    """Random disjoint pairs, the likelier winner first, for certain; with `tournament` the winners meet on.
+    """Random disjoint pairs with hard labels, likelier winner first; with `tournament`, a single-elimination bracket.
 
-    K responses give K/2 pairs, or in a tournament K - 1: winners of a match meet, two by two, until one is left, and
-    who is without a partner waits. A tie goes to the first of the two, whose order is drawn. Pairs of equal responses
-    are left out. Drawing the order also spreads the bias of a judge who looks at it.
+    K responses give K/2 pairs, or in a tournament K - 1: winners meet, two by two, until one is left; an odd one out
+    gets a bye. A tie goes to the first of the two, in random order. Pairs of equal responses are left out. The random
+    order also averages out a judge's position bias.
 
     Source: Liu et al. 2023 (2309.06657), "first-round-rank" and "tournament-rank"; the bracket is RECALLED.
     """
@@ -60,17 +60,19 @@ class Matches(Pairing):
 
     def describe(self) -> str:
         return (
-            "a tournament of all" if self.tournament else "random disjoint pairs, the likelier winner first"
+            "a single-elimination tournament of all"
+            if self.tournament
+            else "random disjoint pairs, the likelier winner first"
         )
 
 
 @dataclass(frozen=True)
 class Neighbours(Pairing):
-    """The responses in order of their win rates among each other, neighbours paired, P as a soft label (OSP).
+    """Neighbours in the ranking by win rate within the prompt, with soft labels (OSP).
 
     K responses give K - 1 pairs, higher rank first; the label of each is the judge's probability that it wins, the
-    strength of the preference, and may be below 1/2 where preferences go in circles. Pairs of equal responses are
-    left out. K (K - 1)/2 comparisons rank them, K - 1 more label them.
+    strength of the preference, and may be below 1/2 for cyclic preferences. Pairs of equal responses are left out.
+    K (K - 1)/2 comparisons rank them, K - 1 more label them.
 
     Source: 2405.14103; which pairs of the ranking are formed is RECALLED, neighbours are our choice.
     """

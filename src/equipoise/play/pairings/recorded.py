@@ -1,4 +1,4 @@
-"""Recorded pairs and their labels; no oracle queries."""
+"""Recorded pairs with their labels; no oracle queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True)
 class AsRecorded(Pairing):
-    """The data's own pairs and labels; no oracle queries."""
+    """Recorded pairs and labels, unchanged; no oracle queries."""
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return rows
@@ -28,10 +28,10 @@ class AsRecorded(Pairing):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetBeatsOwn(Pairing):
-    """Column 0 (the data's response) beats column 1 (the policy's own), for certain: no oracle queries (SPIN)."""
+    """The recorded response (column 0) beats the policy's own (column 1), hard label, no oracle (SPIN)."""
 
     def check(self, width: int) -> None:
-        at_least(2, "a target and an own response", width)
+        at_least(2, "a recorded response against own samples", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
@@ -43,7 +43,7 @@ class TargetBeatsOwn(Pairing):
 
 @dataclass(frozen=True, kw_only=True)
 class WithChosen(Pairing):
-    """Recorded pairs, preferred response first, with that response once more as the third."""
+    """Recorded pairs, preferred response first, with the preferred response repeated as the third."""
 
     def check(self, width: int) -> None:
         at_least(2, "a recorded pair", width)
@@ -55,12 +55,12 @@ class WithChosen(Pairing):
         return replace(turned.columns([first, second, first]), prob=turned.prob)
 
     def describe(self) -> str:
-        return "as recorded, with the preferred response once more"
+        return "as recorded, with the preferred response repeated"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InBothRoles(Pairing):
-    """The pairs of any pairing, each response after the prompt and as an improvement of either (SRPO's six columns)."""
+    """Any pairing, each response both as an answer and as a revision of either response (SRPO's six columns)."""
 
     base: Pairing = field(default_factory=AsRecorded)
     capabilities: ClassVar[tuple[type, ...]] = (BothRoles,)
@@ -73,12 +73,12 @@ class InBothRoles(Pairing):
         return needing(world, BothRoles).both_roles(pairs)
 
     def describe(self) -> str:
-        return f"{self.base.describe()}, in both roles"
+        return f"{self.base.describe()}, as answers and as revisions"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Degraded(Pairing):
-    """The pairs of any pairing, and both responses with more and more of their key phrases left out (SPO)."""
+    """Any pairing, plus progressively degraded versions of both responses, key phrases removed (SPO)."""
 
     base: Pairing = field(default_factory=AsRecorded)
     degrees: int = 4
@@ -98,7 +98,7 @@ class Degraded(Pairing):
 
 @dataclass(frozen=True, kw_only=True)
 class PreferredFirst(Pairing):
-    """Recorded pairs as they are labelled, turned so that the preferred response stands first."""
+    """Recorded pairs with their labels, preferred response first."""
 
     def check(self, width: int) -> None:
         at_least(2, "a recorded pair", width)

@@ -1,4 +1,4 @@
-"""Replay buffers: comparisons of earlier rounds are learnt from again."""
+"""Replay buffers: training again on comparisons of earlier rounds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Buffered(Pairing):
-    """The `size` newest pairs, from which a round draws as many as it formed, with replacement.
+    """Replay buffer of the `size` newest pairs; a round draws as many as it formed, with replacement.
 
         P(pair i) ~ 1/(1 + m_i),    m_i = how often pair i was drawn in the rounds before
 
-    The round's own pairs come in before it draws, the oldest go out first. Nothing is kept for this: the pairs
-    that came in are formed again from the responses of their round, and m_i is counted in what was judged since;
-    equal pairs share one count. So `base` is to ask nobody. Not for exact games, which draw nothing.
+    The round's own pairs enter before it draws; the oldest leave first. The buffer is not stored: earlier pairs are
+    formed again from their round's responses, and m_i is counted in the comparisons since; equal pairs share one
+    count. So `base` must not query an oracle. Not for exact games, which draw nothing.
 
     Source: Yin et al. 2024 (2405.20830), as their code does it.
     """
@@ -38,7 +38,7 @@ class Buffered(Pairing):
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"the buffer's size must be at least 1, got {self.size!r}")
+            raise ValueError(f"the replay buffer's size must be at least 1, got {self.size!r}")
 
     def check(self, width: int) -> None:
         self.base.check(width)
@@ -65,7 +65,7 @@ class Buffered(Pairing):
         return rounds
 
     def describe(self) -> str:
-        return f"{self.base.describe()}; drawn from a buffer, unseen pairs first"
+        return f"{self.base.describe()}; drawn from a replay buffer, unseen pairs first"
 
 
 def _keys(rows: Rows) -> list[Hashable]:
@@ -74,10 +74,10 @@ def _keys(rows: Rows) -> list[Hashable]:
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed(Pairing):
-    """Any pairing, with comparisons of earlier rounds beside the new ones.
+    """Any pairing, with replayed comparisons of earlier rounds in addition to the new ones.
 
-    shares   at most shares[0] of the new comparisons' number from the last round, shares[1] from the one before, and
-             so on, drawn without replacement; None: all comparisons of all earlier rounds.
+    shares   number of replayed comparisons relative to the new ones, at most: shares[0] from the last round, shares[1]
+             from the one before, and so on, drawn without replacement; None: all comparisons of all earlier rounds.
     """
 
     base: Pairing = field(default_factory=Pairs)
@@ -109,4 +109,4 @@ class Replayed(Pairing):
 
     def describe(self) -> str:
         old = "all" if self.shares is None else "some"
-        return f"{self.base.describe()}; {old} comparisons of earlier rounds again"
+        return f"{self.base.describe()}; {old} comparisons of earlier rounds replayed"

@@ -1,4 +1,4 @@
-"""Pairs of sampled responses, and rewards by win rate: the oracle's answers become labels or rewards."""
+"""Pairs of sampled responses with oracle labels, and win rates as rewards."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ Columns = npt.NDArray[np.intp]
 class Pairs(Pairing):
     """Pairs of i.i.d. responses: disjoint ones (0, 1), (2, 3), ..., or all K (K - 1)/2 of them.
 
-    labels "soft" keeps the oracle's probability as the label; "bernoulli" draws one from it. Every choice has the
-    same expected gradient, that of one i.i.d. pair, under which the squared losses are exact regressions on win
-    rates; all pairs have the smallest variance and the largest cost. "own": no oracle queries, the objective labels
-    the pairs itself.
+    labels     "soft": the oracle's probability; "bernoulli": a draw from it; "own": no oracle queries, the objective
+               labels the pairs itself.
+    every      all pairs instead of disjoint ones: the smallest variance at the largest cost.
+    equal      keep pairs of equal responses. They are ties without a gradient for an objective that reads only the
+               margin of a pair; for one that reads each response, dropping them is a bias.
+    rewards    return the label p also as rewards (p, 1 - p).
 
-    equal      keep pairs of equal responses. They are ties and carry no gradient for an objective that reads only
-               the margin of a pair; for one that reads each response they do, and leaving them out is a bias.
-    rewards    give the label p also as rewards (p, 1 - p).
+    Soft or drawn labels, disjoint or all pairs have the same expected gradient, that of one i.i.d. pair, under which
+    the squared losses are exact regressions on win rates.
     """
 
     labels: Literal["soft", "bernoulli", "own"] = "soft"
@@ -79,11 +80,11 @@ class Pairs(Pairing):
 
 @dataclass(frozen=True)
 class Tournament(Pairing):
-    """INPO's selection: a winners' and a losers' bracket over K = 2^m responses, then one deciding match.
+    """Tournament selection (INPO): a winners' and a losers' bracket over K = 2^m responses, then a deciding match.
 
-    Matches on disjoint pairs; the winners play on for y_w, the losers (the loser moving on) for y_l; y_w then
+    After matches on disjoint pairs, the winners play on for y_w, the losers (each loser advancing) for y_l; y_w then
     meets y_l once and the pair is kept only if y_w wins. K = 8 takes 4 + 3 + 3 + 1 = 11 comparisons. The side
-    with P >= 1/2 wins, a tie goes to the first. A prompt whose K responses are all the same gives no pair.
+    with P >= 1/2 wins, a tie goes to the first. A prompt with K equal responses gives no pair.
 
     This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
     """
@@ -118,20 +119,20 @@ def _itself(wins: Floats) -> Floats:
 
 
 def logit(wins: Floats) -> Floats:
-    """The score s = log P/(1 - P) of a win, bounded at P = 10^-6 and 1 - 10^-6 so that a certain win stays finite."""
+    """Log-odds log P/(1 - P) of a win, with P clipped to [10^-6, 1 - 10^-6] so that a certain win stays finite."""
     inside = np.clip(wins, 1e-6, 1 - 1e-6)
     return np.log(inside / (1 - inside))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored(Pairing):
-    """Every response with its win rate E P(y beats y'), y' by an opponent, as reward; nothing is selected.
+    """Win-rate rewards E P(y beats y'), y' by an opponent, for every response; no selection.
 
-    against     the opponent; with `opponents` = 0 the responses of a prompt meet each other (leave one out), which
-                needs them all written by the opponent. Exact games take the exact expectation.
+    against     the opponent; with `opponents` = 0 a prompt's responses are compared with each other (leave-one-out),
+                which needs them all to be samples of the opponent. Exact games take the exact expectation.
     scores      "win rate", or "logit": the mean of log P/(1 - P).
-    decode      temperature and truncation of the opponents, where they are the method's own.
-    with_itself each response also meets itself (P = 1/2), as SPPO's released pipeline counts: with K responses
+    decode      temperature and truncation of the opponents, if the method fixes them.
+    with_itself also compare each response with itself (P = 1/2), as in SPPO's released pipeline: with K responses
                 this shrinks rates towards 1/2 by (K - 1)/K. Samples only.
     """
 
@@ -145,7 +146,7 @@ class Scored(Pairing):
 
     def check(self, width: int) -> None:
         if not self.opponents:
-            at_least(2, "a win rate among each other", width)
+            at_least(2, "a leave-one-out win rate", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         of = logit if self.scores == "logit" else _itself
@@ -178,10 +179,11 @@ class ScoredByMixture(Pairing):
 
 @dataclass(frozen=True, kw_only=True)
 class BestWorst(Pairing):
-    """The responses with the best and the worst win rate among the K, as one pair.
+    """Best-against-worst pair by win rate among the K responses.
 
-    keep     "label": the best one wins for certain; "match": the oracle's P(best beats worst) as a soft label and,
-             with 1 - P, as rewards; "rates": their win rates among the K as rewards.
+    keep     "label": a hard label; "match": the oracle's P(best beats worst) as a soft label and, with 1 - P, as
+             rewards; "rates": the win rates among the K as rewards.
+
     Not i.i.d.: the identity behind constant targets does not hold for selected pairs.
     """
 
@@ -191,7 +193,7 @@ class BestWorst(Pairing):
     needs: ClassVar[Needs] = ORACLE
 
     def check(self, width: int) -> None:
-        at_least(2, "a best and a worst response", width)
+        at_least(2, "best against worst", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
@@ -209,7 +211,7 @@ class BestWorst(Pairing):
 
 @dataclass(frozen=True, kw_only=True)
 class WithThird(Pairing):
-    """Labelled pairs, each with a third response whose likelihood is to rise or fall.
+    """Labelled pairs with a third response, for a term on its log-likelihood (XPO, VPO).
 
     `third` says which response is the third: "second", the pair's own second one (an exploration sample in a pair of
     its own), or "last", one that takes no part in the pairs. With "second" the first half of the written columns meets
@@ -248,7 +250,7 @@ def distinct(pairs: Rows) -> Rows:
 
 
 def _bracket(field: list[Columns], play: Callable[[Columns, Columns], Columns]) -> Columns:
-    """Single elimination; `play` says who moves on."""
+    """Single elimination; `play` returns the column that advances."""
     while len(field) > 1:
         field = [play(a, b) for a, b in zip(field[::2], field[1::2], strict=True)]
     return field[0]

@@ -1,4 +1,4 @@
-"""Pairs of a clearly good and a clearly worse response, with a teacher among those who answer."""
+"""Pairs filtered by score thresholds (DNO-Prct), with a teacher's recorded response among the candidates."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import START, State
 from equipoise.play.world import World
 
-POINTS = 6  # of the judge's scale
-ROUNDING = 1e-9  # sums of win rates meet a threshold up to this
+POINTS = 6  # the judge's scale
+ROUNDING = 1e-9  # tolerance of a threshold, for sums of win rates
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreMargin(Pairing):
-    """Every pair whose winner has at least `high` points and whose loser clearly fewer, as certain.
+    """Pairs by score threshold, with hard labels: a winner of at least `high` points, a loser with clearly fewer.
 
         points(y) = 6 * (win rate of y against the other responses to the prompt)
 
-    high         least points of a winner.
-    margin       how many fewer a loser must have, at least.
-    own_margin   the same where the winner is not the teacher's (a recorded response) but a policy's own.
+    high         minimal points of a winner.
+    margin       minimal lead over the loser, for a winner by the teacher (a recorded response).
+    own_margin   the same for a winner sampled from a policy.
 
-    The paper's judge sees all responses side by side and gives each a score on a 6-point scale; our oracles
-    compare two, so the scale is that of win rates among all of them (DERIVED), 3 being the mean. A win rate above
-    5/6 is rarer than five points from a lenient judge: where no pair is left, lower `high`. Exact games take win
-    rates against the policy itself. Raises ValueError for a margin that is not positive.
+    The paper's judge sees all responses together and scores each on a 6-point scale; our oracles compare two, so the
+    scale is that of win rates among all responses (DERIVED), with mean 3. A win rate above 5/6 is rarer than five
+    points from a lenient judge: if no pair is left, lower `high`. Exact games take win rates against the policy
+    itself. Raises ValueError for a margin that is not positive.
 
     Source: Rosset et al. 2024 (2404.03715), DNO-Prct. Their rule that a response with repeated n-grams always
     loses is left out: n is not stated in what we read.

@@ -1,4 +1,4 @@
-"""Labels by the policy's own implicit reward: SPA's, and CREAM's with the labels' consistency."""
+"""Self-labelling by the policy's implicit reward: SPA, and CREAM with consistency-regularised labels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitRewardLabels(Pairing):
-    """The responses with the largest and the smallest implicit reward log pi_t(y) - log pi_0(y), as one pair.
+    """Implicit-reward labels: the responses with the largest and smallest log pi_t(y) - log pi_0(y), as one pair.
 
-    Nobody is asked. Adding c(x) to either log-prob changes nothing; equal rewards and equal responses give no pair.
+    No oracle queries. Adding c(x) to either log-prob changes nothing; equal rewards and equal responses give no pair.
     Round 1 keeps the recorded pairs and their labels.
 
-    consistency   label the pair not for certain but with C, the same for all pairs of a round:
+    consistency   a soft label C instead of a hard one, the same for all pairs of a round:
 
         C = mean over prompts of ( KendallTau(reward of pi_t, reward of pi_t-1) + 1 )/2
 
-    pi_t-1 is the policy before; while it is pi_0 itself, whose rewards are all 0, mean token log-probs rank in their
-    place. C = 1: both order every prompt alike; below 1/2 the pairs are learned the other way round.
+    pi_t-1 is the previous policy; while it is pi_0 itself, with rewards all 0, mean token log-probs rank instead.
+    C = 1: both give the same order on every prompt; below 1/2 the pairs are learned in reverse.
 
     Source: Kim et al. 2024 (2406.04412) for the labels; Wang et al. 2024 (2410.12735) for the consistency; both read
-    in their authors' code. That a round begins from and is measured against pi_t is RECALLED.
+    in their authors' code. That a round starts from pi_t and uses it as the reference is RECALLED.
     """
 
     consistency: bool = False
@@ -38,7 +38,7 @@ class ImplicitRewardLabels(Pairing):
     capabilities: ClassVar[tuple[type, ...]] = (ResponseScores,)
 
     def check(self, width: int) -> None:
-        at_least(2, "a best and a worst response", width)
+        at_least(2, "best against worst", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         if state.round == 1:
@@ -57,7 +57,9 @@ class ImplicitRewardLabels(Pairing):
         return distinct(pairs.take(reward.max(axis=1) > reward.min(axis=1)))
 
     def describe(self) -> str:
-        how = "labelled by its consistency with the policy before" if self.consistency else "for certain"
+        how = (
+            "labelled by its consistency with the previous policy" if self.consistency else "with hard labels"
+        )
         return f"best against worst by the policy's own implicit reward, {how}"
 
 

@@ -1,4 +1,4 @@
-"""Comparisons of unpaired feedback: weighting, mismatched prompts, and own samples as the other side."""
+"""Unpaired feedback as comparisons: class weights, mismatched prompts, own samples as the winners."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled(Pairing):
-    """Responses as they are labelled.
+    """Labelled single responses, as recorded.
 
-    balanced   weigh them so that both kinds count alike: the mean over them is half the sum of two means. A soft label
+    balanced   weigh the two classes equally: the mean over all is half the sum of the classes' means. A soft label
                counts for both.
     """
 
@@ -33,12 +33,12 @@ class Labelled(Pairing):
         return _balance(_certain(rows)) if self.balanced else rows
 
     def describe(self) -> str:
-        return "as labelled, both kinds weighing alike" if self.balanced else "as labelled"
+        return "as labelled, classes balanced" if self.balanced else "as labelled"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithUnrelated(Pairing):
-    """Each response with another one, to an unrelated prompt, for a reference point that the policy's drift moves."""
+    """Each response with a mismatched one, recorded for another prompt, to estimate the KL reference point (KTO)."""
 
     capabilities: ClassVar[tuple[type, ...]] = (MismatchedPrompts,)
 
@@ -50,17 +50,17 @@ class WithUnrelated(Pairing):
         return needing(world, MismatchedPrompts).unrelated(state, rows)
 
     def describe(self) -> str:
-        return "as labelled, each with a response to an unrelated prompt"
+        return "as labelled, each with a mismatched response (to another prompt)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchedPrompts(Pairing):
-    """Underlying-distribution matching: undesirable responses weigh as if their prompts were those of desirable ones.
+    """Underlying-distribution matching (BCO): importance weights that match undesirable to desirable prompts.
 
         w(x) = P(up | x)/P(down | x),  clamped to [0.5, 10],  on undesirable responses;   1 on desirable ones
 
-    P(up | x) is a logistic regression, classes balanced, on what the initial policy makes of the prompt. As `Labelled`
-    with `balanced`, apart from w.
+    P(up | x) is a logistic regression with balanced classes on the initial policy's hidden states of the prompt. Apart
+    from w, the same as `Labelled` with `balanced`.
 
     Source: Jung et al. 2024 (2404.04656); the rule and its constants as in TRL's code.
     """
@@ -75,12 +75,12 @@ class MatchedPrompts(Pairing):
         rows = _certain(rows)
         label = rows.rewards[:, 0]
         if label.min() == label.max():
-            return rows  # one kind alone: there is nothing to be matched with
+            return rows  # one class only: nothing to match
         odds = odds_of_desirable(
             needing(world, PromptFeatures).prompt_features(state, rows).double().numpy(),
             label,
             rows.weight,
-            # an exact game draws nothing: there all rows are fitted
+            # an exact game draws nothing and fits all rows
             (lambda count: world.uniforms(state, "matching", count))
             if isinstance(world, RandomDraws)
             else None,
@@ -90,7 +90,7 @@ class MatchedPrompts(Pairing):
         return replace(balanced, weight=balanced.weight * ratio)
 
     def describe(self) -> str:
-        return "as labelled, both kinds weighing alike, undesirable ones by how desirable ones' prompts are spread"
+        return "as labelled, classes balanced, undesirable ones reweighted to the prompts of desirable ones"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class AgainstOwnSamples(Pairing):
     """A dispreferred response against own samples: columns own, dispreferred, own, own, ... (D2O)."""
 
     def check(self, width: int) -> None:
-        at_least(2, "a dispreferred response and own samples", width)
+        at_least(2, "a dispreferred response against own samples", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
@@ -107,17 +107,17 @@ class AgainstOwnSamples(Pairing):
         return replace(turned, prob=np.ones(len(rows)), reward=None)
 
     def describe(self) -> str:
-        return "the dispreferred response against all own ones together"
+        return "the dispreferred response against all own samples jointly"
 
 
 def single(width: int) -> None:
     """Raise ValueError unless a row is one labelled response."""
     if width != 1:
-        raise ValueError(f"a label is that of one response per row, got {width} responses")
+        raise ValueError(f"unpaired labels need one response per row, got {width}")
 
 
 def _certain(rows: Rows) -> Rows:
-    """The same rows with labels 0 and 1 alone: a soft one becomes two rows that share its weight."""
+    """Rows with hard labels 0 and 1: a soft label becomes two rows that share its weight."""
     label = rows.rewards[:, 0]
     parts = []
     for kind, share in ((1.0, label), (0.0, 1 - label)):
@@ -127,7 +127,7 @@ def _certain(rows: Rows) -> Rows:
 
 
 def _balance(rows: Rows) -> Rows:
-    """Rows with certain labels, weighed so that each kind there is has half of the whole weight."""
+    """Rows with hard labels, reweighted so that each class present has half of the total weight."""
     weight, label = rows.weight.copy(), rows.rewards[:, 0]
     for kind in (0.0, 1.0):
         here = label == kind

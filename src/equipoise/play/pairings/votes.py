@@ -1,4 +1,4 @@
-"""Votes of M annotators on a perturbed policy against the policy itself."""
+"""Annotator votes on a perturbed policy against the policy itself (zeroth-order methods)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Votes(Pairing):
-    """Each response of the first half of the columns meets one of the second half, before M annotators.
+    """Majority shares of M annotators: each response of the first half of the columns against one of the second half.
 
-    votes   M: the label is the share of M independent votes, each cast with the oracle's probability; 0: the
-            probability itself, as of infinitely many. A response against itself gets 1/2 without a vote.
+    votes   M: the label is the fraction of M independent votes, each drawn with the oracle's probability; 0: the
+            probability itself, the limit of many votes. A response against itself gets 1/2 without a vote.
     """
 
     votes: int = 0

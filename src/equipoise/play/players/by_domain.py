@@ -16,12 +16,11 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class ByDomain(Players):
-    """The data's pairs, one domain after another: `stay` rounds in each, then the next, and at last the first again.
+    """Recorded pairs, one domain after another, cyclically: `stay` rounds in each.
 
     parts   as in `Recorded`, within the domain.
 
-    Domains are the data's files, in their order; in the language game the hours of the day; in an exact game
-    every prompt is one.
+    Domains are the data files, in order; in the language game the hours of the day; in an exact game the prompts.
     """
 
     stay: int = 20

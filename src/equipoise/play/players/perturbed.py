@@ -14,10 +14,11 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class PerturbedPlayer(Players):
-    """`samples` responses per prompt by the policy moved mu along the round's direction, then as many by itself.
+    """`samples` responses per prompt by the policy perturbed by mu v, then `samples` by the policy itself.
 
-    mu      length of the perturbation, > 0.
-    block   0: the direction is uniform on the unit sphere (ZPG); K: fair signs on K random coordinates (ZBCPG).
+    mu      norm of the perturbation, > 0.
+    block   0: v, the round's direction, is uniform on the unit sphere (ZPG); K: Rademacher signs on K random
+            coordinates (ZBCPG).
     """
 
     samples: int

@@ -1,4 +1,4 @@
-"""What players are: who writes the responses of a round."""
+"""The players protocol: who writes the responses of a round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Players(Component, Protocol):
 
     @property
     def width(self) -> int | None:
-        """Responses of each row that `write` gives; None where the recorded data decide."""
+        """Number of responses per row that `write` gives; None if the recorded data decide."""
         ...
 
     @property
@@ -28,23 +28,23 @@ class Players(Component, Protocol):
         ...
 
     def writing(self, samples: int) -> Players:
-        """The same players, sampling so many responses per prompt. Raises ValueError where they sample none."""
+        """The same players with `samples` responses per prompt. Raises ValueError if they do not sample."""
         ...
 
     def account(self, recorded: Rows) -> str:
-        """What becomes of the recorded rows, in a sentence for the ledger; "" where there is nothing to say."""
+        """How the recorded rows are used, in a sentence for the ledger; "" if there is nothing to say."""
         return ""
 
 
 def nothing_is_sampled() -> ValueError:
-    """The error of players that only read recorded data, asked for a number of samples."""
+    """Error for setting a number of samples of players that only read recorded data."""
     return ValueError(
         "play.samples does not apply: this method trains on recorded responses and samples none"
     )
 
 
 def name_of(who: Who) -> str:
-    """A policy's name in a sentence."""
+    """A policy's name as it appears in a sentence."""
     if isinstance(who, Geometric):
         return "a mixture of two policies"
     if isinstance(who, Past):

@@ -1,4 +1,4 @@
-"""Players that read the data's responses, with samples of a policy in further columns or in later rounds."""
+"""Recorded responses as players, optionally with a policy's samples in further columns or later rounds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Players):
-    """The data's comparisons, each followed by `own` responses to the same prompt by a policy (SPAC: 1 by itself).
+    """Recorded comparisons, each followed by `own` responses of a policy to the same prompt (SPAC: one of its own).
 
-    parts   how many rounds share one pass over the data; each takes every parts-th comparison.
-    needs   what is recorded: pairs, pairs with margins or rationales, lists.
+    parts   rounds per pass over the data; each takes every parts-th comparison.
+    needs   kind of the records: pairs, pairs with margins or rationales, lists.
     """
 
     own: int = 0
@@ -71,7 +71,7 @@ class Demonstrations(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(Players):
-    """The data's preferred responses, each followed by `own` responses of a policy: a teacher and its pupil.
+    """Recorded preferred responses, each followed by `own` samples of a policy (SPIN).
 
     parts   as in `Recorded`.
     """
@@ -98,9 +98,9 @@ class Targets(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Segments(Players):
-    """The data's preferred responses, each followed by itself with one segment sampled again by a policy (SAPO).
+    """Recorded preferred responses, each followed by a copy with one segment resampled from a policy (SAPO).
 
-    longest   tokens of a segment at most; a response no longer than that is sampled again as a whole.
+    longest   maximal segment length in tokens; a response no longer than that is resampled as a whole.
     parts     as in `Recorded`.
     """
 
@@ -114,7 +114,7 @@ class Segments(Players):
 
     def __post_init__(self) -> None:
         if self.longest < 1:
-            raise ValueError(f"longest must be at least one token, got {self.longest!r}")
+            raise ValueError(f"longest must be at least 1 token, got {self.longest!r}")
 
     def write(self, world: World, state: State) -> Rows:
         rows = _preferred(world, state, self.parts)
@@ -122,29 +122,31 @@ class Segments(Players):
 
     def writing(self, samples: int) -> Segments:
         if samples != 1:
-            raise ValueError(f"one segment is sampled again per response, got {samples}")
+            raise ValueError(
+                f"play.samples must be 1 here: one segment is resampled per response; got {samples}"
+            )
         return self
 
     def describe(self) -> str:
-        return f"recorded preferred responses, each again with a segment by {name_of(self.by)}"
+        return f"recorded preferred responses, each also with one segment resampled from {name_of(self.by)}"
 
 
 def _preferred(world: World, state: State, parts: int) -> Rows:
-    """One column: the response that each recorded pair prefers, of the round's part of the data."""
+    """One column: the preferred response of each recorded pair in the round's part of the data."""
     rows = world.recorded(state).part(state.round - 1, parts)
     return rows.preferred_first().columns([np.zeros(len(rows), int)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedThenSampled(Players):
-    """Recorded pairs in round 1; from round 2 on, `samples` responses of the policy to the round's prompts."""
+    """Recorded pairs in round 1; from round 2 on, `samples` responses per prompt by the policy."""
 
     samples: int = 2
     needs: ClassVar[Needs] = PAIRS
 
     @property
     def width(self) -> int:
-        """Of the rounds after the first, whose recorded pairs are two responses and paired as they are."""
+        """Responses per row from round 2 on; the recorded pairs of round 1 are used as they are."""
         return self.samples
 
     def write(self, world: World, state: State) -> Rows:

@@ -1,4 +1,4 @@
-"""Statistical rejection sampling: some of many candidates are accepted, as if the optimal policy had written them."""
+"""Statistical rejection sampling (RSO): accepted candidates are draws from the optimal policy."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ Columns = npt.NDArray[np.intp]
 
 
 def check_counts(samples: int, candidates: int, beta: float) -> None:
-    """Raise ValueError unless samples <= candidates (more could never be accepted) and beta > 0."""
+    """Raise ValueError unless 1 <= samples <= candidates and beta > 0."""
     if not 1 <= samples <= candidates:
-        raise ValueError(f"{samples} of {candidates} candidates cannot be accepted: raise candidates")
+        raise ValueError(
+            f"cannot accept {samples} of {candidates} candidates; need 1 <= samples <= candidates"
+        )
     if not beta > 0:
         raise ValueError(f"beta must be positive, got {beta!r}")
 
 
 def accept(reward: Floats, samples: int, beta: float, draw: Callable[[int], Floats]) -> Columns:
-    """[N, samples] columns of the accepted candidates, in the order in which they are accepted.
+    """Rejection sampling: [N, samples] columns of the accepted candidates, in order of acceptance.
 
-        pass over the candidates that are left, in order:  accept c when u < exp((r_c - r_max)/beta),  u ~ U[0, 1)
+        pass over the remaining candidates, in order:  accept c when u < exp((r_c - r_max)/beta),  u ~ U[0, 1)
 
-    reward    [N, M] of the candidates; r_max is the largest among those left when a pass begins.
+    reward    [N, M] of the candidates; r_max is the largest among those remaining when a pass begins.
     draw      pass number -> [N, M] uniform numbers.
 
-    A prompt is done as soon as `samples` are accepted. Each pass accepts its maximum, whose ratio is 1, so at most
-    `samples` passes are made. Equal texts are candidates of their own: merged, as in the paper's listing, each text
-    would count once and no longer as often as the policy writes it. Raises ValueError for samples > M.
+    A prompt is done as soon as `samples` are accepted. Each pass accepts its maximum, which has ratio 1, so there are
+    at most `samples` passes. Duplicate texts are separate candidates: merged, as in the paper's listing, each text
+    would count once instead of as often as the policy writes it. Raises ValueError for samples > M.
 
     Source: Liu et al. 2023 (2309.06657), Algorithm 1.
     """
     count, width = reward.shape
     check_counts(samples, width, beta)
-    order = np.full((count, width), -1)  # the place at which a candidate was accepted
+    order = np.full((count, width), -1)  # rank at which a candidate was accepted
     taken = np.zeros(count, dtype=np.intp)
     turn = 0
     while (taken < samples).any():
@@ -62,12 +64,12 @@ def accept(reward: Floats, samples: int, beta: float, draw: Callable[[int], Floa
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected(Players):
-    """`samples` responses per prompt, accepted by rejection sampling among `candidates` by one policy (RSO).
+    """`samples` responses per prompt, accepted by rejection sampling from `candidates` of one policy (RSO).
 
-        r(y) = logit P(y beats y_b),    y_b one more response by the same policy
+        r(y) = logit P(y beats y_b),    y_b a baseline response of the same policy
 
-    Accepted responses are draws from pi exp(r/beta)/Z, exactly so where candidates are many. The oracle is
-    asked `candidates` times for each prompt. Exact games have `Accepting` in its place.
+    Accepted responses follow pi exp(r/beta)/Z, exactly in the limit of many candidates. The oracle is queried
+    `candidates` times per prompt. Exact games use `Accepting` instead.
 
     Source: Liu et al. 2023 (2309.06657).
     """
@@ -111,10 +113,10 @@ class Rejected(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Accepting(Players):
-    """What `Rejected` tends to with many candidates, in an exact game: given y_b, i.i.d. draws from the tilted policy.
+    """The limit of `Rejected` with many candidates, in an exact game: given y_b, i.i.d. draws from the tilted policy.
 
-    pi exp(logit P(y beats y_b)/beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences it does
-    not matter who y_b is. With few candidates the law is another, between this and pi, and is not played here.
+    pi exp(logit P(y beats y_b)/beta)/Z; every y_b ~ pi is enumerated. Under Bradley-Terry preferences the choice of
+    y_b does not matter. With few candidates the distribution lies between this and pi; that is not modelled here.
     """
 
     samples: int = 2
@@ -140,4 +142,4 @@ class Accepting(Players):
         return replace(self, samples=samples)
 
     def describe(self) -> str:
-        return f"{self.samples} responses by {name_of(self.by)}, tilted towards its winners"
+        return f"{self.samples} responses by {name_of(self.by)}, tilted towards winners against a baseline"

@@ -1,4 +1,4 @@
-"""Players that sample: the policy, a mixture, or several policies."""
+"""Sampled responses: from the policy, a mixture, or several policies."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Mixed(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Several(Players):
-    """Some responses by each of several policies, in this order: {START: 1, INITIAL: 1} is one by each."""
+    """Responses by several policies, in order: ((START, 1), (INITIAL, 1)) is one by each."""
 
     by: tuple[tuple[Who, int], ...]
 

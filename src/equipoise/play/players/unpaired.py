@@ -14,7 +14,7 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class UnpairedResponses(Players):
-    """Every recorded response with its label; pairs are taken apart."""
+    """Every recorded response with its label (KTO); pairs are split."""
 
     needs: ClassVar[Needs] = UNPAIRED
     width: ClassVar[int] = 1
@@ -26,18 +26,18 @@ class UnpairedResponses(Players):
         raise nothing_is_sampled()
 
     def describe(self) -> str:
-        return "recorded responses, each with its label; pairs are taken apart"
+        return "recorded responses, each with its label; pairs are split"
 
     def account(self, recorded: Rows) -> str:
         up, down = _counts(recorded.alone())
         pairs = recorded.responses.shape[1] == 2
-        apart = f"{len(recorded):,} pairs taken apart: " if pairs else ""
-        return f"{apart}{up + down:,} responses to learn from, {up:,} desirable and {down:,} undesirable"
+        split = f"{len(recorded):,} pairs split: " if pairs else ""
+        return f"{split}{up + down:,} responses to learn from, {up:,} desirable and {down:,} undesirable"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DispreferredResponses(Players):
-    """The recorded responses that are undesirable (of a pair, the one not preferred), each with `own` samples."""
+    """Recorded undesirable responses (of a pair, the dispreferred one), each with `own` samples of a policy."""
 
     own: int = 0
     by: Who = INITIAL
@@ -68,6 +68,6 @@ class DispreferredResponses(Players):
 
 
 def _counts(rows: Rows) -> tuple[int, int]:
-    """How many responses are desirable, and how many are not."""
+    """Numbers of desirable and of undesirable responses."""
     up = int((rows.rewards[:, 0] >= 0.5).sum())
     return up, len(rows) - up

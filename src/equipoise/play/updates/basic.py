@@ -1,7 +1,7 @@
-"""Updates: how the policy moves in a round, and which other policies move with it.
+"""Policy updates: refits, gradient steps, mirror, extragradient and optimistic steps, magnets, averages.
 
 Every update returns the policies that moved, the next round's starting policy under START. `Refit` and `Descend`
-move one policy; the others are built on them.
+move one policy; the others build on them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Refit(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Descend(Update):
-    """Gradient steps on the round's objective; the samples of the next round are the moved policy's.
+    """Gradient steps on the round's objective; the next round samples from the moved policy.
 
-    rate    step in exact games, see `World.descend`; a language model takes `train.lr`, its batches and epochs, and
-            carries the optimizer's moments from round to round.
+    rate    step size in exact games, see `World.descend`; a language model uses `train.lr`, its batches and epochs,
+            and carries the optimizer's moments from round to round.
     """
 
     rate: float = 0.1
@@ -52,13 +52,13 @@ class Descend(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class WithRecorded(Update):
-    """Gradient steps, in every round followed by steps of DPO on recorded pairs at the method's beta.
+    """Gradient steps, followed in every round by DPO steps on recorded pairs at the method's beta.
 
-    offline   learning rate of the steps on recorded pairs, as a share of the method's own; 0 leaves them out and reads
-              no pairs.
-    parts     how many rounds share one pass over the pairs.
+    offline   learning rate of the steps on recorded pairs, relative to the method's own; 0 skips them and needs no
+              pairs.
+    parts     rounds per pass over the pairs.
 
-    The method's own steps come first: its responses are then those of the policy that they are taken from.
+    The method's own steps come first, so that they start from the policy that wrote the responses.
     """
 
     base: Descend = field(default_factory=Descend)
@@ -86,16 +86,18 @@ class WithRecorded(Update):
 
     def describe(self) -> str:
         return (
-            f"{self.base.describe()}, then some on recorded pairs" if self.offline else self.base.describe()
+            f"{self.base.describe()}, then DPO steps on recorded pairs"
+            if self.offline
+            else self.base.describe()
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorStep(Update):
-    """One gradient of the squared loss against the current policy: online mirror descent.
+    """Online mirror descent: one gradient step on the squared loss against the current policy.
 
-    eta     step of the game update; on exact games with uniform pairs the rate eta beta / 4 of the squared loss
-            makes the gradient step theta + eta beta (theta_ref + P(. > q)/beta - theta), the mirror step.
+    eta     step size of the game update; on exact games with uniform pairs the rate eta beta / 4 of the squared loss
+            gives theta + eta beta (theta_ref + P(. > q)/beta - theta), the mirror step.
     """
 
     eta: float = 0.5
@@ -110,8 +112,8 @@ class MirrorStep(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Extragradient(Update):
-    """Two gradients, one step: the second is taken at the same policy with the same optimizer state, against the
-    opponent that the first one reached (Zhou et al. 2025, 2503.08942).
+    """Extragradient step: the second gradient is taken at the same policy with the same optimizer state, against the
+    half-step policy as the opponent (Zhou et al. 2025, 2503.08942).
 
         half = theta_t - g(theta_t; opponent pi_t),    theta_{t+1} = theta_t - g(theta_t; opponent pi_half)
 
@@ -139,7 +141,7 @@ def _game_rate(method: Rules) -> float:
 
 @dataclass(frozen=True)
 class Optimistic(Update):
-    """Two fits of one dataset, each anchored at the lazy policy, which moves in between (2502.16852).
+    """Optimistic mirror descent: two fits of one dataset, both anchored at the lazy iterate (2502.16852).
 
     lazy' = fit anchored at lazy;  pi_next = fit anchored at lazy'.
     """
@@ -158,7 +160,7 @@ class Optimistic(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Extrapolated(Update):
-    """Nesterov's step after a refit: theta_{t+1} = fit_{t+1} + alpha (fit_{t+1} - fit_t) (2410.06293).
+    """Nesterov extrapolation after a refit: theta_{t+1} = fit_{t+1} + alpha (fit_{t+1} - fit_t) (2410.06293).
 
     For tables of log-probs this is pi_{t+1} ~ fit_{t+1} (fit_{t+1}/fit_t)^alpha. alpha = 0 is `Refit`.
     """
@@ -182,7 +184,7 @@ class Extrapolated(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Magnetic(Update):
-    """Any update, pulled towards a magnet that moves to the current policy every so many rounds (2410.16714)."""
+    """Magnetic mirror descent: any update, its magnet reset to the policy every `every` rounds (2410.16714)."""
 
     base: Update = field(default_factory=Refit)
     every: int = 50
@@ -202,7 +204,7 @@ class Magnetic(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Averaged(Update):
-    """Any update, with a moving average of the policies: average <- decay average + (1 - decay) pi.
+    """Exponential moving average of the policies of any update: average <- decay average + (1 - decay) pi.
 
     Parameters are averaged (in a table: log-probs, so the average is geometric).
     """

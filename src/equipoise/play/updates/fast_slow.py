@@ -1,4 +1,4 @@
-"""Fast-slow chasing: two policies learn one stream of pairs; over several domains, their best are combined."""
+"""Fast-slow chasing (OFS-DPO): a fast and a slow policy on one stream of pairs, combined across domains (COFS)."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from equipoise.play.world import World
 
 Indices = npt.NDArray[np.intp]
 FAST = "fast"  # the fast policy at the end of a domain, before it is combined
-KEPT = "kept"  # the combination of the domains before
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the newest domain, to choose from
+KEPT = "kept"  # the combination over the domains so far
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # candidate weights of the newest domain
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastSlow(Update):
-    """Gradient steps of two policies on the same pairs, each contested by the other (objective `FastSlowDpo`).
+    """Gradient steps of a fast and a slow policy on the same pairs (objective `FastSlowDpo`).
 
         fast:  L_DPO + chase L_FS at full speed        slow:  L_DPO - chase L_FS at `speed`
 
-    Both steps are taken from the policies at the start of the round. Before them the roles are given out: the
-    policy whose mean L_DPO on the round's new pairs is lower is the fast one, which is the run's policy; its
-    optimizer state goes with it. chase = 0 makes two independent runs of DPO.
+    Both steps start from the policies at the start of the round. Roles are assigned first: the policy with the lower
+    mean L_DPO on the round's new pairs becomes the fast one, which is the run's policy; its optimizer state moves
+    with it. chase = 0 gives two independent runs of DPO.
 
     rate     as in `Descend`.
-    speed    learning rate of the slow policy, as a share of the fast one's.
+    speed    learning rate of the slow policy, relative to the fast one's.
 
     Source: Qi et al. 2024 (2406.05534), Algorithm 1 as read in a third party's code; how often roles change
-    (here once a round) and the two learning rates were not recovered.
+    (here once per round) and the two learning rates were not recovered.
     """
 
     rate: float = 0.1
@@ -51,7 +51,7 @@ class FastSlow(Update):
     def chase(
         self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors, *, name: str
     ) -> Moved:
-        """The round's two steps, the fast policy's result under the given name."""
+        """The round's two steps; `name` is that of the fast policy's result."""
         dpo = Dpo(beta=method.parameters()["beta"])
         reference = {"reference": anchors["reference"]}
         losses = needing(world, LossEvaluation)
@@ -75,19 +75,19 @@ class FastSlow(Update):
         return {START: ahead, SLOW: behind}
 
     def describe(self) -> str:
-        return "gradient steps of a fast and a slow policy that chase each other"
+        return "gradient steps of a fast and a slow policy (fast-slow chasing)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossDomainFastSlow(Update):
-    """Fast-slow chasing domain by domain; at a domain's end the fast policy joins those of the domains before.
+    """Fast-slow chasing across domains: at a domain's end its fast policy is combined with the earlier domains'.
 
         theta_1 = F_1,    theta_k = (1 - w) theta_{k-1} + w F_k,    w in {0, 1/4, 1/2, 3/4, 1}
 
-    F_k is the fast policy after domain k, so theta_k is a linear combination of F_1..F_k whose weights sum to
-    1. w is that with the least mean L_DPO on `recall` pairs of each domain seen so far. Both policies go on from
-    theta_k. For LoRA it is the products B A that are combined, what an adapter adds to the weights, as nearly as the
-    adapter's rank allows (`policy.lora`): exactly where the adapters' directions fit into it.
+    F_k is the fast policy after domain k, so theta_k is a linear combination of F_1..F_k with weights that sum to 1.
+    w minimises the mean L_DPO on `recall` pairs of each domain seen so far. Both policies continue from theta_k. For
+    LoRA the weight updates B A are combined, as closely as the adapter's rank allows (`policy.lora`): exactly if the
+    adapters' directions fit into it.
 
     stay     rounds in a domain, as in `ByDomain`.
 
@@ -120,7 +120,7 @@ class CrossDomainFastSlow(Update):
         return {START: best, SLOW: best, KEPT: best}
 
     def _share(self, method: Rules, world: World, state: State, domains: int) -> float:
-        """Weight of the newest domain, of `domains` so far."""
+        """Weight of the newest of `domains` domains."""
         known = world.recorded(state)
         known = known.take(np.concatenate([_some(known, k, self.recall) for k in range(domains)]))
         dpo = Dpo(beta=method.parameters()["beta"])
@@ -137,10 +137,10 @@ class CrossDomainFastSlow(Update):
         return min(SHARES, key=lost)
 
     def describe(self) -> str:
-        return f"{self.base.describe()}; after every {self.stay} rounds combined with what was"
+        return f"{self.base.describe()}; after every {self.stay} rounds combined with earlier domains"
 
 
 def _some(rows: Rows, domain: int, count: int) -> Indices:
-    """Indices of `count` rows of a domain, evenly spread."""
+    """Indices of `count` evenly spaced rows of a domain."""
     own = np.flatnonzero(rows.domains == domain)
     return own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(int)]

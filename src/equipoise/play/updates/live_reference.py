@@ -1,4 +1,4 @@
-"""Refits with further models in memory: live references, auxiliary heads, token weights of a frozen policy."""
+"""Live references and auxiliary heads in memory during a refit; token weights from a frozen policy."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRefit(Update):
-    """`Refit` with live references: those anchors whose whole next-token distribution the objective reads stay in
-    memory, and so does an auxiliary head if the objective reads one.
+    """`Refit` with live references: anchors stay in memory if the objective reads their full next-token distribution,
+    and so does an auxiliary head if it reads one.
 
-    network        an auxiliary head trained jointly with the policy, from round to round; sampling does without it. Of
-                   its fields those that are parameters of the method follow them.
-    network_rate   its learning rate as a multiple of the policy's: a policy's suits no new network.
+    network        an auxiliary head trained jointly with the policy, from round to round; not used for sampling.
+                   Fields that are parameters of the method take the method's values.
+    network_rate   its learning rate as a multiple of the policy's, which is too low for a new network.
     """
 
     network: AuxiliaryHead | None = None
@@ -43,7 +43,7 @@ class LiveRefit(Update):
         references = {name: method.anchors[name] for name in method.loss.reads.divergences}
         if self.network is not None and self.network.input == "layers" and not references:
             raise ValueError(
-                f"{method.name}: its auxiliary head reads a reference's layers, and none is in memory"
+                f"{method.name}: its auxiliary head reads hidden states of a reference, but no reference is in memory"
             )
         head: Any = self.network
         if head is not None:
@@ -59,7 +59,7 @@ class LiveRefit(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenWeighted(Update):
-    """Any update, with token weights from what a frozen policy makes of the tokens; see `TokenWeights`."""
+    """Any update with token weights from a frozen policy's hidden states; see `capabilities.TokenWeights`."""
 
     base: Update = field(default_factory=Refit)
     by: TokenWeighting = field(default_factory=Activations)

@@ -1,4 +1,4 @@
-"""Updates on token rewards: PPO's round, and RTO's, whose rewards a policy trained by DPO gives."""
+"""Token-level advantages (PPO), and token rewards from a policy trained by DPO (RTO)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from equipoise.play.updates.basic import Descend
 from equipoise.play.updates.protocol import Anchors, Moved, Rules, Update
 from equipoise.play.world import World
 
-TokenRewards = tuple[Tensor, Tensor]  # [N, K, T] rewards of the tokens, [N, K, T] True where there is one
+TokenRewards = tuple[Tensor, Tensor]  # [N, K, T] token rewards, [N, K, T] mask: True at tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenAdvantages(Update):
-    """Any update, on the advantages of the round's tokens in place of their responses' rewards.
+    """Any update on token-level advantages (GAE) instead of response rewards.
 
         r_k = 1[k = |y|] R(y) - tau [ log pi_t(y_k|y_<k) - log pi_ref(y_k|y_<k) ]
         A   = GAE(r, V; gamma = 1, lam), then whitened over all tokens of the round
 
-    R        the response's reward, as the pairing gave it; paid at the last token, cut off or not.
-    tau      weight of the KL charge of the policy that wrote the responses (k1), >= 0.
-    V        the value of a prefix, see `TokenValues`; fitted in every round from the start, before the policy moves.
-    whiten   mean 0 and deviation 1. An exact game leaves it out: it would keep the step from fading.
+    R        the response's reward from the pairing; paid at the last token, also of a truncated response.
+    tau      weight of the KL penalty on the policy that wrote the responses (k1 estimate), >= 0.
+    V        the value of a prefix, see `TokenValues`; refitted from scratch in every round, before the policy moves.
+    whiten   normalise to mean 0 and standard deviation 1. Exact games omit it: the step would not vanish at an optimum.
 
-    Advantages are data of the round: what is ascended is the same whichever comparison a step looks at.
+    Advantages are constants of the round: all its optimizer steps use the same ones.
     """
 
     base: Update = field(default_factory=Descend)
@@ -57,7 +57,7 @@ class TokenAdvantages(Update):
         return self.base.move(method, world, state, self.advantages(world, state, rows, rewards), anchors)
 
     def rewards(self, world: World, state: State, rows: Rows) -> TokenRewards:
-        """The rewards of the tokens, by the formula above."""
+        """Token rewards by the formula above."""
         values = needing(world, TokenValues)
         own, mask = values.token_logps(state, rows, START)
         reference, _ = values.token_logps(state, rows, INITIAL)
@@ -74,20 +74,20 @@ class TokenAdvantages(Update):
         return replace(rows, reward=advantage.numpy())
 
     def describe(self) -> str:
-        return f"advantages of tokens, then {self.base.describe()}"
+        return f"token advantages, then {self.base.describe()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRewards(Update):
-    """`TokenAdvantages` with token rewards from a teacher, which DPO trains on the recorded pairs in round 1.
+    """`TokenAdvantages` with token rewards from a DPO policy (the teacher), trained on the recorded pairs in round 1.
 
         r_k = clip( beta1 [ log pi_dpo(y_k|y_<k) - log pi_ref(y_k|y_<k) ], -cap, cap )
               - tau [ log pi_t(y_k|y_<k) - log pi_ref(y_k|y_<k) ] + 1[k = |y|] sentence R(y)
 
-    beta       DPO's own, of the teacher.
+    beta       of the DPO loss that trains the teacher.
     beta1      weight of the teacher's rewards, >= 0; 0 is `TokenAdvantages`. tau, of `base`, is RTO's beta2.
-    cap        bound of a token's reward, after scaling, > 0; infinity for none.
-    sentence   weight of the response's reward, >= 0; 0 leaves the teacher's alone.
+    cap        bound on a token's reward, after scaling, > 0; infinity for none.
+    sentence   weight of the response's reward, >= 0; 0 uses the teacher's rewards only.
     """
 
     base: TokenAdvantages = field(default_factory=TokenAdvantages)
@@ -117,13 +117,13 @@ class TeacherRewards(Update):
         return {TEACHER: teacher, **self.base.base.move(method, world, met, scored, anchors)}
 
     def taught(self, world: World, state: State) -> Any:
-        """The policy that DPO makes of the initial one with all recorded pairs."""
+        """The teacher: the initial policy trained by DPO on all recorded pairs."""
         objective, pairs = Dpo(beta=self.beta), world.recorded(state)
         anchors = world.anchors(state, pairs, {"reference": INITIAL})
         return world.fit(state, pairs, anchors, objective, start=INITIAL, name=TEACHER)
 
     def rewards(self, world: World, state: State, rows: Rows) -> TokenRewards:
-        """The rewards of the tokens, by the formula above."""
+        """Token rewards by the formula above."""
         sentence = None if rows.reward is None else self.sentence * rows.reward
         reward, mask = self.base.rewards(world, state, replace(rows, reward=sentence))
         values = needing(world, TokenValues)
@@ -131,4 +131,4 @@ class TeacherRewards(Update):
         return reward + implicit_reward(teacher, reference, beta=self.beta1, clip=self.cap), mask
 
     def describe(self) -> str:
-        return f"a teacher by DPO in round 1; {self.base.describe()}"
+        return f"a token-level reward model by DPO in round 1; {self.base.describe()}"

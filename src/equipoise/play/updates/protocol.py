@@ -1,4 +1,4 @@
-"""What an update is: how the policy moves in a round, and which other policies move with it."""
+"""The update protocol: how the policy moves in a round, and which other policies move with it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Moved = dict[str, Any]
 
 
 class Rules(Protocol):
-    """What an update may know of the method that is played.
+    """The part of a method that an update may read.
 
-    objective    None where nothing is minimised; `loss` is the same and raises ValueError then.
+    objective    None if the method minimises no loss; `loss` is the same but raises ValueError then.
     anchors      the objective's anchor names -> policies.
     rounds       the method's horizon.
     """
@@ -54,7 +54,7 @@ class Update(Component, Protocol):
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """Names of the policies that it keeps between rounds; all start as the initial policy."""
+        """Names of the policies kept between rounds; all start as the initial policy."""
         return ()
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:

@@ -1,4 +1,4 @@
-"""Restarts from the initial policy, whenever the reward is learned again (RLP)."""
+"""Policy restarts whenever the reward model is relearned (RLP)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted(Update):
-    """Any update, begun again from the initial policy after every so many rounds; what it had reached is kept."""
+    """Any update, restarted from the initial policy every `every` rounds; the policy reached is kept as REACHED."""
 
     base: Update = field(default_factory=Descend)
     every: int = 50
@@ -31,4 +31,4 @@ class Restarted(Update):
         return {**moved, START: state.policies[INITIAL], REACHED: moved[START]}
 
     def describe(self) -> str:
-        return f"{self.base.describe()}, begun again from the initial policy every {self.every} rounds"
+        return f"{self.base.describe()}, restarted from the initial policy every {self.every} rounds"

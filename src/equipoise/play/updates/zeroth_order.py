@@ -1,4 +1,4 @@
-"""Zeroth-order policy gradient (Zhang and Ying 2024, 2409.17401): a policy moved by comparisons, without a gradient.
+"""Zeroth-order policy gradient (Zhang and Ying 2024, 2409.17401): policy updates from comparisons alone.
 
 A direction v is drawn, theta' = theta + mu v, and both policies answer the same prompts. With the link sigma,
 P(y > y') = sigma(r(y) - r(y')), so
@@ -7,8 +7,8 @@ P(y > y') = sigma(r(y) - r(y')), so
     theta <- theta + alpha (d/mu) D v
 
 and since E v v' = I/d the expected step is alpha times the gradient of V, smoothed over a ball of radius mu. Nothing
-is differentiated and no reward is learned. The three choices below are one method: who writes, who votes, and
-the step. Steps, link and trimming as the paper describes them; the constants are RECALLED.
+is differentiated and no reward is learned. The method takes three components: `PerturbedPlayer`, `Votes` and the
+update below. Steps, link and trimming as the paper describes them; the constants are RECALLED.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class ZerothOrder(Update):
     """theta + alpha (d/mu) D v, D = mean sigma^-1( P clipped to [trim, 1 - trim] ) over the round's comparisons.
 
     alpha   step size, > 0.
-    mu, block   the direction's length and law, those of `PerturbedPlayer`.
+    mu, block   the perturbation's norm and distribution, as in `PerturbedPlayer`.
     trim    keeps the inverse link of a unanimous vote finite, in (0, 1/2). Both trim and finitely many votes bias D;
-            in a game that no reward explains, D is the mean log-odds of a win and not a difference of values.
+            for preferences without a reward, D is the mean log-odds of a win and not a difference of values.
     link    "bradley_terry" or "thurstone".
     """
 
@@ -74,11 +74,11 @@ class ZerothOrder(Update):
         }
 
     def margins(self, rows: Rows) -> Floats:
-        """[N] what each comparison says of r(y1) - r(y0)."""
+        """[N] each comparison's estimate of r(y1) - r(y0)."""
         if rows.prob is None:
-            raise ValueError("a zeroth-order step needs judged comparisons")
+            raise ValueError("a zeroth-order step needs judged comparisons; use the pairing Votes")
         prob = torch.from_numpy(rows.prob).clamp(self.trim, 1 - self.trim)
         return MARGINS[self.link](prob).numpy()
 
     def describe(self) -> str:
-        return "a step along a random direction, as long as comparisons say"
+        return "a zeroth-order step: along a random direction, with its length from comparisons"

@@ -1,4 +1,4 @@
-"""Rows of an exact game: a sample is every response with its probability, and a mean over samples a sum."""
+"""Enumeration of exact games: sampling becomes every response, weighted by its probability."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from equipoise.play.state import Floats
 
 
 def every_response(rows: Rows, share: np.ndarray, by: str) -> Rows:
-    """Each row once for every response that may be written, weighted by its probability `share` [N, A]."""
+    """Expand each row into one per response with positive probability, weighted by that probability, `share` [N, A]."""
     which, action = share.nonzero()
     expanded = rows.take(which).append(action[:, None], by)
     return replace(expanded, weight=expanded.weight * share[which, action])
 
 
 def decoded(probs: Floats, decode: Decode) -> Floats:
-    """[..., A] the distribution after temperature, top-k and top-p, in this order; ties at a cut are kept whole.
+    """Distribution [..., A] after temperature, top-k and top-p, in this order; ties at a cutoff are all kept.
 
-    p^(1/temperature), normalised;    temperature 0: uniform over the likeliest responses
+    p^(1/temperature), normalised;    temperature 0: uniform over the most likely responses
     """
     if decode.temperature not in (None, 1.0):
         likeliest = probs / probs.max(axis=-1, keepdims=True)
@@ -39,12 +39,12 @@ def decoded(probs: Floats, decode: Decode) -> Floats:
 
 
 def comparisons(rows: Rows) -> Comparisons:
-    """The rows as exact sums read them."""
+    """The rows in the form that exact expectations read."""
     return Comparisons(
         torch.from_numpy(rows.prompts),
         torch.from_numpy(rows.responses),
         torch.from_numpy(rows.weight),
         None if rows.prob is None else torch.from_numpy(rows.prob),
-        # a response is one token: what is known of its tokens is known of it
+        # a response is one token: token rewards are response rewards
         None if rows.reward is None else torch.from_numpy(rows.reward.reshape(rows.responses.shape)),
     )

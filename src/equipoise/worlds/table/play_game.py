@@ -1,4 +1,4 @@
-"""Play a method on a finite game and trace its gaps."""
+"""Self-play on a finite game: play a method and trace its exploitability gaps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from equipoise.worlds.table.world import TableWorld
 
 
 def equilibrium(game: PreferenceGame, tau: float | None) -> TabularPolicy:
-    """The Nash policy: of the tau-regularised game, or of the plain one."""
+    """The Nash policy of the tau-regularised game, or of the unregularised one."""
     return regularised_nash(game, tau) if tau else nash(game)
 
 
 def by_enumeration(
     game: PreferenceGame, method: Method, *, data: PairData | None = None, seed: int = 0
 ) -> tuple[Method, TableWorld]:
-    """The method and a world whose fits minimise its objective. Raises ValueError where a table cannot play it."""
+    """The method and a world with fits that minimise its objective. Raises ValueError if a table cannot play it."""
     method.check_world(TableWorld)
     return method, TableWorld(game=game, data=data, seed=seed, remember=method.reach)
 
@@ -37,9 +37,9 @@ def by_enumeration(
 def by_closed_form(
     game: PreferenceGame, method: Method, *, data: PairData | None = None, seed: int = 0
 ) -> tuple[Method, TableWorld]:
-    """The method and a world whose fits are its formula. Nothing is enumerated, so nothing is paired either.
+    """The method and a world with fits in closed form. Nothing is enumerated, so nothing is paired either.
 
-    Raises ValueError for a method that has no formula.
+    Raises ValueError for a method without a closed form.
     """
     formula = method.closed_form
     if formula is None:
@@ -63,18 +63,18 @@ def play_game(
     target: TabularPolicy | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Play `rounds` rounds of a method on a finite game; returns what happened, as plain lists.
+    """Play `rounds` rounds of a method on a finite game; returns its trace as plain lists.
 
-    exact     True: the method's closed form in place of its fits (ValueError if it has none); False: fit the core
-              objective; None: the closed form where there is one.
-    tau       KL weight whose regularised gap is reported; None: gap_tau is null.
-    target    the equilibrium, if it is known already.
+    exact     True: the method's closed form instead of its fits (ValueError if it has none); False: fit the core
+              objective; None: the closed form if there is one.
+    tau       KL weight of the regularised gap that is reported; None: gap_tau is null.
+    target    the equilibrium, if already known.
 
     Keys: round, gap0, gap_tau, kl_to_nash (KL from the Nash policy, regularised if tau is given, to the
     iterate; null where infinite), policy, average_policy (arithmetic mean of all iterates, [X][A]), and
-    by_prompt: the last round's gaps and distances for each prompt, which is each game of a batch.
-    Every round is listed up to 1,000 rounds, then about 1,000 of them. Games of three responses add trajectory:
-    the listed strategies of the first prompt.
+    by_prompt: the last round's gaps and distances per prompt, that is, per game of a batch. At most about
+    1,000 evenly spaced rounds are listed. Games of three responses add trajectory: the listed strategies of the first
+    prompt.
     """
     if exact and method.closed_form is None:
         raise ValueError(f"{method.name} has no closed-form step; run it with --gradient")

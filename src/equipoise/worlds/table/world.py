@@ -1,4 +1,4 @@
-"""The table world: an exact finite game, whose responses are enumerated with their probabilities."""
+"""The table world: an exact finite game with enumerated responses."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from equipoise.worlds.table.enumeration import comparisons, decoded, every_respo
 
 @dataclass(frozen=True)
 class TableWorld:
-    """A preference game as a world.
+    """A finite preference game as a world.
 
     data      recorded pairs; by default the population of pairs drawn i.i.d. from the reference policy and labelled
               by the game.
-    solve     (game, state) -> what a fit gives, where a method has a formula for it; nothing is enumerated then, and
-              everything around a fit (a second one, a magnet, an extrapolation) is played as ever.
-    seed      of random directions, the only thing here that is drawn.
+    solve     (game, state) -> closed-form result of a fit, for a method that has one; nothing is enumerated then, and
+              everything around a fit (a second one, a magnet, an extrapolation) is played as usual.
+    seed      of random directions, the only random draws here.
     remember  rounds whose comparisons are kept for replay.
     """
 
@@ -71,21 +71,21 @@ class TableWorld:
         if self.solve:
             return self.prompts(state).append(np.empty((0, 2), dtype=np.int64), "recorded")
         data = self.data or population(self.game, self.game.initial())
-        found = enumerate_data(data.counts * self.game.prompt_weight[:, None, None])
+        pairs = enumerate_data(data.counts * self.game.prompt_weight[:, None, None])
         return Rows(
-            prompts=found.prompts.numpy(),
-            responses=found.responses.numpy(),
-            weight=found.weight.numpy(),
+            prompts=pairs.prompts.numpy(),
+            responses=pairs.responses.numpy(),
+            weight=pairs.weight.numpy(),
             writers=("recorded", "recorded"),
-            prob=np.ones(len(found.prompts)),
-            domain=found.prompts.numpy(),
+            prob=np.ones(len(pairs.prompts)),
+            domain=pairs.prompts.numpy(),
         )
 
     def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
         return self.judged.get(state.round - back) if stage == "judging" else None
 
     def who(self, state: State, who: Who) -> TabularPolicy:
-        """The policy of that name in this round."""
+        """The named policy in this round."""
         if isinstance(who, Geometric):
             return self.who(state, who.base).geometric(self.who(state, who.other), who.share)
         if isinstance(who, Perturbation):
@@ -153,23 +153,25 @@ class TableWorld:
     def anchors(
         self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
     ) -> dict[str, Tensor]:
-        """Whole tables [X, A]: in a finite game an anchor's every score is at hand."""
+        """Full tables [X, A]: a finite game knows the anchors' scores of all responses."""
         return {name: state.policies[policy].log_probs() for name, policy in names.items()}
 
     def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
-        found = state.policies[policy].log_probs()[rows.prompts[:, None], rows.responses][..., None]
-        return found, torch.ones_like(found, dtype=torch.bool)
+        logps = state.policies[policy].log_probs()[rows.prompts[:, None], rows.responses][..., None]
+        return logps, torch.ones_like(logps, dtype=torch.bool)
 
     def token_weights(
         self, state: State, rows: Rows, by: TokenWeighting, policy: str
     ) -> Mapping[str, np.ndarray]:
         if isinstance(by, Activations):
-            raise ValueError("a finite game's policy has no activations that could mask its tokens")
+            raise ValueError(
+                "a finite game has no activations to weigh tokens by; this method needs a language model"
+            )
         return {name: np.ones((*rows.responses.shape, 1)) for name in by.gives}  # one token is one step
 
     def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
-        found = state.policies[policy].log_probs().numpy()[rows.prompts[:, None], rows.responses]
-        return found, np.ones_like(found)
+        logps = state.policies[policy].log_probs().numpy()[rows.prompts[:, None], rows.responses]
+        return logps, np.ones_like(logps)
 
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
@@ -194,12 +196,13 @@ class TableWorld:
             return self.solve(self.game, state)
         if objective.reads.surrogate:
             raise ValueError(
-                f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+                f"{type(objective).__name__} is a surrogate: only its gradient is meaningful, not its minimum; "
+                "use the update Descend"
             )
         if objective.reads.response_weights:
             raise ValueError(
-                f"{type(objective).__name__} weighs responses by the policy as it is: what it tends to is a fixed "
-                "point and no minimum; play dpo"
+                f"{type(objective).__name__} weighs responses by the current policy: a fixed point, not a minimum; "
+                "play dpo on exact games"
             )
         begin = state.policies[start].log_probs()
         return TabularPolicy(minimise(objective, *comparisons(rows), start=begin, anchors=anchors))
@@ -238,7 +241,7 @@ class TableWorld:
         block: int = 0,
         name: str,
     ) -> TabularPolicy:
-        """Every prompt is a game of its own, with its own direction in the space of its A logits."""
+        """Every prompt is a separate game with its own direction in the space of its A logits."""
         draw = Seeds(self.seed).generator("nudge", state.round, direction)
         unit = np.stack([unit_direction(draw, self.game.actions, block) for _ in range(self.game.prompts)])
         step = np.broadcast_to(scale, self.game.prompts)[:, None] * unit

@@ -1,4 +1,4 @@
-"""A statistic of a whole optimizer step, for objectives that read one: measured before the step's first gradient."""
+"""Batch-level statistics of an optimizer step (KTO, BCO), computed before its first gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.play.rows import Rows
 
 
 class Scoring(Protocol):
-    """What is asked of a fit: its comparisons, and their scores under the policy as it stands."""
+    """The part of a fit that is read: its comparisons, and their scores under the current policy."""
 
     @property
     def rows(self) -> Rows: ...
@@ -39,12 +39,12 @@ class Scoring(Protocol):
 
 @torch.no_grad()
 def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None:
-    """What the objective reads of the whole step, for each comparison of `mine`; None where it reads nothing.
+    """The objective's batch statistic for each comparison of `mine`; None if it reads none.
 
-    chosen, mine   the step's comparisons; those that this process descends on.
+    chosen, mine   the step's comparisons; those of this process.
 
-    Every process scores its own and gathers the others' scores, so all measure the same whole, whatever the
-    micro-batches and ranks. Only the columns that the context reads are scored.
+    Every process scores its own comparisons and gathers the others' scores, so all compute the same statistic,
+    independent of micro-batches and ranks. Only the columns that the statistic reads are scored.
     """
     if not fit.objective.reads.batch_statistic:
         return None
@@ -56,15 +56,15 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
     taken = places[[place for share in shares for place in share]].to(own.device)
     logp = own.new_zeros(len(chosen), len(read))
-    if fit.accelerator.process_index < len(chosen):  # else its comparison is another's
+    if fit.accelerator.process_index < len(chosen):  # else it repeats another process's comparison
         logp = logp.index_copy(0, taken, own)
-    logp = fit.accelerator.reduce(logp, "sum")  # one process has scored a comparison, the others add 0
-    # what was not scored must not be read
+    logp = fit.accelerator.reduce(logp, "sum")  # each comparison is scored by one process, the others add 0
+    # unscored columns are NaN: they must not be read
     table = torch.full((len(chosen), len(every)), torch.nan, dtype=logp.dtype, device=logp.device)
     table[:, read] = logp
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
     whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
-    found = reduce.with_batch_statistic(fit.objective, whole, weight).batch_statistic
-    assert found is not None
-    return found[places.to(found.device)]
+    statistic = reduce.with_batch_statistic(fit.objective, whole, weight).batch_statistic
+    assert statistic is not None
+    return statistic[places.to(statistic.device)]

@@ -1,4 +1,4 @@
-"""Rows that meet a row of another prompt."""
+"""Derangement of rows across prompts: mismatched pairs for KTO's KL estimate."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def derangement(groups: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-    """For each row the place of a row of another group, every place once; drawn by the uniforms, [N] each.
+    """A permutation [N] that maps each row to a row of another group; random, by the uniforms [N].
 
-    Rows are laid out group by group, the groups and their rows in random order, and turned by the size of the largest
-    group, so no row meets its own group unless one has more than half of all rows. A single row meets itself.
+    Rows are sorted by group, groups and their rows in random order, and rotated by the size of the largest group, so no
+    row is mapped into its own group unless one has more than half of all rows. A single row is mapped to itself.
     """
     count = len(groups)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     drawn = np.full(len(sizes), 2.0)
-    np.minimum.at(drawn, group, uniforms)  # a group's place is that of its smallest number
+    np.minimum.at(drawn, group, uniforms)  # groups are ordered by their smallest draw
     order = np.lexsort((uniforms, drawn[group]))
     shift = min(int(sizes.max()), max(count // 2, 1)) if len(sizes) > 1 else 1
     met = np.empty(count, dtype=np.intp)

@@ -1,5 +1,5 @@
-"""The error of a run that cannot go on."""
+"""Error types of training runs."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped and what to try."""
+    """Training cannot continue; the message says where it stopped and what to try."""

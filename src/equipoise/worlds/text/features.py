@@ -1,4 +1,4 @@
-"""What a learned reward reads of text: hidden states of a frozen policy, averaged over each response's tokens."""
+"""Mean-pooled hidden states of a frozen policy: the input features of a learned reward."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from equipoise.policy.scoring.microbatch import Comparison, microbatches
 def mean_hidden(
     policy: CausalPolicy, comparisons: Sequence[Comparison], batch: int | None
 ) -> Float[Tensor, "N K F"]:
-    """Last hidden states after each response token, averaged; prompt and lead are read, not averaged. On the CPU.
+    """Mean last hidden state over each response's tokens; prompt and lead are context, not averaged. On the CPU.
 
-    batch    comparisons through the model at a time, at most; None: as many as the policy's token budget allows.
+    batch    maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
     """
     shifted = [(prompt, [_one_later(response) for response in group]) for prompt, group in comparisons]
-    found: dict[int, Tensor] = {}
+    means: dict[int, Tensor] = {}
     for places in microbatches(policy, shifted, batch):
         tokens = policy.batch([shifted[i][0] for i in places], [shifted[i][1] for i in places])
         states, mask = policy.features(tokens)
         mean = states.sum(dim=2) / mask.sum(dim=2, keepdim=True)  # states are 0 where there is no token
-        found.update(zip(places, mean.float().cpu(), strict=True))
-    return torch.stack([found[i] for i in range(len(comparisons))])
+        means.update(zip(places, mean.float().cpu(), strict=True))
+    return torch.stack([means[i] for i in range(len(comparisons))])
 
 
 def _one_later(response: ScoredIds) -> Response:
-    """The response whose tokens are predicted by the states after the given one's: its first token is read and not
-    predicted, and after its last any token may follow."""
+    """Shift a response by one token, so that the scored positions are the states after its own tokens: its first
+    token moves into the lead, and an arbitrary token follows its last."""
     lead, ids = lead_and_ids(response)
     return Response((*ids[1:], ids[-1]), "", lead=(*lead, ids[0]))

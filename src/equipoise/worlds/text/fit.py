@@ -1,4 +1,4 @@
-"""Fit: epochs of gradient steps on one round's comparisons, for any objective, through Accelerate."""
+"""The training loop of a round: epochs of gradient steps on its comparisons, for any objective, through Accelerate."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a round's objective is minimised.
+    """Training hyperparameters of a round (AdamW).
 
     batch        comparisons per optimizer step.
-    micro_batch  how many of them may go through the model at a time; None: as many as the policy's token budget allows.
-    lr           peak learning rate of AdamW; warmup is the share of a round's steps spent rising to it.
+    micro_batch  maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
+    lr           peak learning rate; warmup is the fraction of a round's steps spent rising to it.
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
-    clip         largest global gradient norm.
-    save_every   optimizer steps between saved positions inside a round.
+    clip         maximal global gradient norm.
+    save_every   optimizer steps between saved training positions inside a round.
     """
 
     epochs: int = 1
@@ -69,8 +69,8 @@ class Training:
 
 
 class Reading(NamedTuple):
-    """What is read of B comparisons' responses: log-probs [B, K] and lengths, or of tokens [B, K, T] and their mask,
-    and more where an objective reads more."""
+    """Forward outputs for B comparisons: log-probs [B, K] and lengths, or token log-probs [B, K, T] and their mask,
+    and further inputs of the objective."""
 
     logp: Tensor
     length: Tensor
@@ -80,15 +80,15 @@ class Reading(NamedTuple):
     response_weight: Tensor | None = None
 
     def summed(self) -> Reading:
-        """The same with the sums of tokens."""
+        """The same, summed over tokens."""
         return self._replace(logp=self.logp.sum(dim=2), length=self.length.sum(dim=2))
 
 
 class Scoring(Protocol):
-    """How a fit scores responses under the policy that it trains.
+    """How a fit scores responses under the policy being trained.
 
     live      whether references or an auxiliary head are in memory.
-    learned   names of token weights that an auxiliary head gives.
+    learned   names of the token weights that an auxiliary head outputs.
     """
 
     policy: CausalPolicy
@@ -99,16 +99,16 @@ class Scoring(Protocol):
     def learned(self) -> set[str]: ...
 
     def groups(self) -> list[dict[str, Any]]:
-        """AdamW's groups of parameters; `rate` multiplies the learning rate."""
+        """AdamW's parameter groups; `rate` multiplies the learning rate."""
         ...
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
-        """What the trained module gives of some responses."""
+        """Forward outputs for some responses."""
         ...
 
 
 class PolicyScoring:
-    """Scores by the policy alone; anchors are cached."""
+    """Scores from the policy alone; anchor scores are cached."""
 
     live = False
 
@@ -117,15 +117,15 @@ class PolicyScoring:
 
     @property
     def learned(self) -> set[str]:
-        """No weights of tokens are learned."""
+        """No token weights are learned."""
         return set()
 
     def groups(self) -> list[dict[str, Any]]:
-        """One group: what is trained of the policy."""
+        """One group: the policy's trainable parameters."""
         return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
-        """Log-probs of some responses, and the weights of an objective that reads them."""
+        """Log-probs of some responses, and response weights for an objective that reads them."""
         batch = self.policy.batch(prompts, responses)
         tokens = self.objective.reads.tokens
         if not self.objective.reads.response_weights:
@@ -137,9 +137,9 @@ class PolicyScoring:
 
 
 class Fit:
-    """One round's fit. `position` counts finished optimizer steps, so that it can start anywhere.
+    """One round's training. `position` counts finished optimizer steps, so that it can resume anywhere.
 
-    Losses are weighted means over each optimizer step, whatever the micro-batches and ranks.
+    Losses are weighted means over each optimizer step, independent of micro-batches and ranks.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Fit:
             weight_decay=training.weight_decay,
             fused=True,
         )
-        # not wrapped for several processes: a wrapper's forward and backward wait for the others, who may have failed
+        # not wrapped in DDP: its forward and backward wait for the other processes, which may have failed
         self.optimizer = accelerator.prepare(optimizer)
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
@@ -180,19 +180,19 @@ class Fit:
 
     @property
     def objective(self) -> Objective:
-        """The objective as it stands at this step."""
+        """The objective with its scheduled parameters at this step."""
         return at_step(self.scoring.objective, self.position / self.steps)
 
     def scores(
         self, chosen: np.ndarray, columns: Sequence[int] | None = None, context: Tensor | None = None
     ) -> Scores:
-        """Scores of some comparisons under the policy as it stands, with their cached anchors.
+        """Scores of some comparisons under the current policy, with their cached anchors.
 
         columns    which responses; None: those that carry a gradient.
-        context    what the objective reads of the whole step, for each comparison.
+        context    the objective's batch statistic, for each comparison.
 
-        For an objective that reads tokens, anchors are [N, K, T] with T the longest of all responses; rewards are that,
-        or one number for each response.
+        For a token-level objective, anchors are [N, K, T] with T the longest of all responses; rewards are [N, K, T]
+        or [N, K].
         """
         columns = self.descended if columns is None else columns
         prompts = [p.ids for p in self.rows.prompts[chosen]]
@@ -212,7 +212,7 @@ class Fit:
                 response_weight=given.response_weight,
             )
         by_token = reward if reward is not None and reward.ndim == 3 else None
-        found = TokenScores(
+        token_scores = TokenScores(
             logp=logp,
             mask=given.length,
             anchors=anchors,
@@ -220,32 +220,32 @@ class Fit:
             weights={**self.weighed(chosen, columns, logp), **given.weights},
             divergences=given.divergences,
         )
-        scores = Scores.of_tokens(found, prob=prob, reward=reward if by_token is None else None)
+        scores = Scores.of_tokens(token_scores, prob=prob, reward=reward if by_token is None else None)
         return replace(scores, auxiliary=given.auxiliary, response_weight=given.response_weight)
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
-        """(anchors, prob, reward) of some comparisons' columns, in the type and on the device of their log-probs."""
+        """(anchors, prob, reward) of some comparisons' columns, with the dtype and device of their log-probs."""
         rows, frozen = self.rows, partial(_frozen, chosen=chosen, columns=columns, logp=logp)
         reward = None if rows.reward is None else frozen(torch.from_numpy(rows.reward))
         prob = None if rows.prob is None else torch.from_numpy(rows.prob[chosen]).to(logp)
         return {name: frozen(anchor) for name, anchor in self.anchors.items()}, prob, reward
 
     def weighed(self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> dict[str, Tensor]:
-        """The weights of tokens that the rows carry."""
+        """Token weights stored with the rows."""
         given = self.rows.token_weights.items()
         return {name: _frozen(torch.from_numpy(w), chosen, columns, logp) for name, w in given}
 
     def step(self) -> dict[str, float]:
-        """One optimizer step on the next batch; returns its figures."""
+        """One optimizer step on the next batch; returns its metrics (`step_metrics`)."""
         t, ranks = self.training, self.accelerator.num_processes
         epoch, within = divmod(self.position, self.per_epoch)
         chosen = self.permutation(epoch)[within * t.batch : (within + 1) * t.batch]
         total = float(self.rows.weight[chosen].sum())
         mine = chosen[self.accelerator.process_index :: ranks]
-        # where a step has fewer comparisons than there are processes, some repeat its first, which counts for nothing
-        # there: every process has the same gradients and figures to sum
+        # with fewer comparisons than processes, the idle ones repeat the first with weight 0, so that every process has
+        # the same gradients and metrics to sum
         weight = self.rows.weight[mine] if len(mine) else np.zeros(1)
         mine = mine if len(mine) else chosen[:1]
         context = whole_step.context(self, chosen, mine)
@@ -253,7 +253,7 @@ class Fit:
         if not math.isfinite(figures["loss"]):
             raise TrainingError(
                 f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
-                "lower train.lr, or look at the comparisons of this step"
+                "lower train.lr, or inspect the comparisons of this step"
             )
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, t.clip))
         if not math.isfinite(norm):
@@ -269,7 +269,7 @@ class Fit:
         return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
 
     def microbatches(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
-        """Places in `mine` of the comparisons that go through the model together."""
+        """Micro-batches: indices into `mine` of the comparisons in each forward pass."""
         pairs = [
             (prompt.ids, [group[k] for k in columns])
             for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
@@ -279,11 +279,11 @@ class Fit:
     def _backward(
         self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
     ) -> Sums:
-        """Gradients of the step's loss on the comparisons at hand, a portion at a time, then summed over processes.
+        """Backward pass of the step's loss, one micro-batch at a time, then the reduction over processes.
 
-        Gradients are reduced when every process is known to have its own, so that nobody waits for one that has not.
-        Where one process is out of memory, all halve their token budgets and begin the step again: the same sum in
-        smaller microbatches. Raises TrainingError where one comparison alone is too much for one of them.
+        Gradients are reduced once every process is known to have its own, so that none waits for one that failed.
+        If one process is out of memory, all halve their token budgets and repeat the step: the same sum in smaller
+        micro-batches. Raises TrainingError if a single comparison does not fit.
         """
         sums, shares, short = Sums(), self.microbatches(mine, self.descended), False
         try:
@@ -301,10 +301,12 @@ class Fit:
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
             return sums
         if hopeless:
-            raise TrainingError("out of memory with one comparison at a time; use shorter rows or LoRA")
+            raise TrainingError(
+                "out of memory with one comparison at a time; lower data.max_length or use LoRA (model.lora_rank)"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.policy.token_budget //= 2
-        log.warning("out of memory: going on with %d tokens at a time", self.policy.token_budget)
+        log.warning("out of memory: retrying with a token budget of %d", self.policy.token_budget)
         return self._backward(mine, weight, context, total, ranks)
 
     def _add(
@@ -316,7 +318,7 @@ class Fit:
         total: float,
         ranks: int,
     ) -> None:
-        """Gradients and figures of one portion; what it keeps for the backward goes with it, whatever happens."""
+        """Gradients and metrics of one micro-batch; its autograd graph is freed on return, also after an error."""
         scores = self.scores(share, context=context)
         entered_by(scores).retain_grad()
         losses = reduce.expected(self.objective, scores)
@@ -325,12 +327,12 @@ class Fit:
         sums.add(scores, losses, counts / total, ranks * counts / total, self.objective)
 
     def _anywhere(self, *here: bool) -> list[bool]:
-        """Whether each is so on any process."""
+        """For each flag, whether it is set on any process."""
         flags = torch.tensor(here, dtype=torch.float32, device=self.policy.device)
         return (self.accelerator.reduce(flags, "sum") > 0).tolist()
 
 
 def _frozen(values: Tensor, chosen: np.ndarray, columns: Sequence[int], logp: Tensor) -> Tensor:
-    """Some comparisons' columns of numbers known beforehand; a batch may have no response of all T tokens."""
+    """Some comparisons' columns of precomputed values, cut to the longest response of the batch."""
     here = values[torch.from_numpy(chosen)][:, list(columns)].to(logp)
     return here[..., : logp.shape[-1]] if here.ndim == 3 else here

@@ -1,4 +1,4 @@
-"""Scores of responses under frozen policies: computed once, stored, and checked at step 0."""
+"""Frozen scores (anchor log-probs): computed once, stored, and checked at step 0."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def pairs_of(rows: Rows) -> list[Comparison]:
 
 @dataclass(kw_only=True)
 class FrozenScores:
-    """What a checkpoint says of responses, read from the store if it is there.
+    """Scores of responses under a checkpoint, read from the store if present.
 
-    micro_batch   comparisons through the model at a time, at most; None: as many as the token budget allows.
+    micro_batch   maximal number of comparisons per forward pass; None: as many as the token budget allows.
     """
 
     folder: RunFolder
@@ -48,7 +48,7 @@ class FrozenScores:
     def score(
         self, round: int, rows: Rows, checkpoint_folder: Path, phase: str = "anchors", *, tokens: bool = False
     ) -> Tensor:
-        """Log-probs [N, K], or [N, K, T] of tokens, under a checkpoint."""
+        """Log-probs [N, K], or token log-probs [N, K, T], under a checkpoint."""
         pairs = pairs_of(rows)
         fingerprint = self.fingerprint(checkpoint_folder)
         fingerprint = anchor_store.tokenwise(fingerprint) if tokens else fingerprint
@@ -66,7 +66,7 @@ class FrozenScores:
     def token_weights(
         self, round: int, rows: Rows, by: TokenWeighting, checkpoint_folder: Path
     ) -> np.ndarray:
-        """[N, K, T] weights that a checkpoint's states give the tokens; kept in the store like an anchor."""
+        """[N, K, T] token weights from a checkpoint's hidden states; stored like an anchor."""
         pairs = pairs_of(rows)
         fingerprint = f"{_weights_of(checkpoint_folder)}|{by!r}"
 
@@ -81,8 +81,8 @@ class FrozenScores:
         return self._stored(fingerprint, pairs, make).numpy()
 
     def token_values(self, round: int, rows: Rows, returns: Tensor, checkpoint_folder: Path) -> Tensor:
-        """[N, K, T] values by regression of the returns on a checkpoint's states; kept in the store, so that every
-        process, and a resumed run, reads the same."""
+        """[N, K, T] values by regression of the returns on a checkpoint's hidden states; stored, so that every process,
+        and a resumed run, reads the same."""
         pairs = pairs_of(rows)
         about = hashlib.sha256(returns.numpy().tobytes()).hexdigest()
         fingerprint = f"{self.fingerprint(checkpoint_folder)}|values of {about}"
@@ -93,7 +93,7 @@ class FrozenScores:
                 self.folder.progress.phase(round, "values", 2 * len(pairs), "comparisons") as shown,
             ):
                 values = value_regression.regress_values(policy, pairs, returns, self.micro_batch, shown.tick)
-            return values, returns  # with what it was fitted to
+            return values, returns  # stored with the regression targets
 
         return self._stored(fingerprint, pairs, make)
 
@@ -103,10 +103,10 @@ class FrozenScores:
             return mean_hidden(policy, comparisons, self.micro_batch)
 
     def check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
-        """The live policy, scored one row at a time, against its own cached anchors on some of the rows.
+        """Step-0 check: the live policy, scored one row at a time, must match its own cached anchors on some rows.
 
-        The largest difference, in nats per token, is a line of checks.jsonl. Raises TrainingError above the bound
-        for the precision: then the anchors are not those of the policy about to be trained.
+        The largest difference, in nats per token, is logged in checks.jsonl. Raises TrainingError above the bound for
+        the precision: then the anchors are not those of the policy about to be trained.
         """
         policy, journal = self.model.policy, self.folder.journal
         few = rows.take(np.arange(min(len(rows), self.micro_batch or 8)))
@@ -116,14 +116,15 @@ class FrozenScores:
         if not worst <= bound:
             raise TrainingError(
                 f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
-                f"(bound {bound:.0e}): the anchor log-probs are not those of this policy"
+                f"(bound {bound:.0e}): the stored anchor log-probs are not those of this policy; "
+                "delete the folder anchors of the run, and resume"
             )
         if self.folder.accelerator.is_main_process:
             journal.rewind("checks.jsonl", round - 1)
             journal.append("checks.jsonl", {"round": round, "step_zero_log_ratio_per_token": worst})
 
     def fingerprint(self, checkpoint_folder: Path) -> str:
-        """The checkpoint's own, and the kernels that score here: a run may be taken up on another machine."""
+        """Fingerprint of the checkpoint and of the kernels that score here: a run may be resumed on another machine."""
         return f"{_weights_of(checkpoint_folder)}|{self.model.policy.path}"
 
     def _stored(

@@ -1,4 +1,4 @@
-"""Rows whose responses are shown again: as earlier answers to improve (SRPO), or with content removed (SPO)."""
+"""Self-revision columns (SRPO) and degraded responses (SPO), derived from a row's own responses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Degrade = Callable[[Prompt, Response, int], list[Response] | None]  # (prompt, r
 
 
 def both_roles(rows: Rows, lead: Leads, longest: int) -> Rows:
-    """Six columns for a pair: both responses after the prompt, then each after each; rows too long are left out.
+    """Six columns for a pair: both responses after the prompt, then each as a revision of each; long rows are dropped.
 
-    lead      how an earlier answer stands before one that improves it.
-    longest   tokens of a row, at most.
+    lead      renders an earlier answer as the context of its revision.
+    longest   maximal number of tokens of a row.
     """
     groups = [
         revision_prompt.both_roles(prompt, won, lost, lead)
@@ -33,13 +33,13 @@ def both_roles(rows: Rows, lead: Leads, longest: int) -> Rows:
         for p, group in zip(rows.prompts, groups, strict=True)
     ]
     if not all(fits):
-        log.warning("%d pairs are too long to be followed by an improved answer; left out", fits.count(False))
+        log.warning("%d pairs are too long with a revision appended; left out", fits.count(False))
     six = replace(rows, responses=objects(groups, width=6), writers=(*rows.writers, *4 * ("lead",)))
     return six.take(np.array(fits, dtype=bool))
 
 
 def degraded(rows: Rows, degrees: int, degrade: Degrade) -> Rows:
-    """Columns 0 and 1, then each with more and more of its key phrases removed; rows with too few are left out."""
+    """Columns 0 and 1, then each progressively degraded by removing key phrases; rows with too few are dropped."""
     groups, kept = [], []
     for i, (prompt, pair) in enumerate(zip(rows.prompts, rows.responses, strict=True)):
         first, second = (degrade(prompt, response, degrees) for response in pair)
@@ -47,7 +47,7 @@ def degraded(rows: Rows, degrees: int, degrade: Degrade) -> Rows:
             groups.append([*pair, *first, *second])
             kept.append(i)
     if len(kept) < len(rows):
-        log.warning("%d pairs have too few key phrases to be degraded; left out", len(rows) - len(kept))
+        log.warning("%d pairs have too few key phrases to degrade; left out", len(rows) - len(kept))
     left = rows.take(np.array(kept, dtype=int))
     writers = (*rows.writers, *(2 * degrees - 2) * ("degraded",))
     return replace(left, responses=objects(groups, width=2 * degrees), writers=writers)

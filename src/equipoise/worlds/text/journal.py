@@ -1,4 +1,4 @@
-"""The run folder as a journal of finished stages; rows as parquet files."""
+"""Journal of a run folder: finished stages, checkpoints and logs; rows as parquet files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from equipoise.policy.files import whole, write_text
 
 
 class Journal:
-    """The run folder, seen as a journal: what is there has happened, whole; what is not has not."""
+    """Journal of a run folder: a file that exists is complete; a missing one was not finished."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Journal:
         return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
 
     def checkpoint(self, round: int, name: str = POLICY) -> Path:
-        """The policy that a round ended with, or another that it made on the way."""
+        """Checkpoint of the policy after a round, or of an intermediate policy of that round."""
         own = f"round-{round:03d}" if round else "initial"
         return self.checkpoints / (own if name == POLICY else f"{own}-{name}")
 
@@ -39,9 +39,9 @@ class Journal:
         return self.folder / "checkpoints"
 
     def tidy(self, round: int, used: set[str], started: set[str]) -> None:
-        """Drop policies made on the way that no name means any more, and optimizer states that no fit starts from.
+        """Delete intermediate policies that no name refers to any more, and optimizer states that no fit starts from.
 
-        used, started   checkpoints that a name means; those of them that a fit may start from.
+        used, started   checkpoints that a name refers to; those among them that a fit may start from.
         """
         for past in (round - 1, round):
             for folder in self.checkpoints.glob(f"round-{past:03d}*"):
@@ -51,12 +51,12 @@ class Journal:
                     (folder / MOMENTS).unlink(missing_ok=True)
 
     def settled(self, round: int) -> Path:
-        """Which checkpoint each policy's name means after a round; written last, it says that the round is done."""
+        """File that maps policy names to checkpoints after a round; written last, it marks the round as done."""
         return self.folder / "rounds" / f"{round:03d}" / "policies.json"
 
     @property
     def progress(self) -> Path:
-        """Weights and optimizer in the middle of a fit."""
+        """Weights and optimizer state in the middle of a fit."""
         return self.folder / "progress.safetensors"
 
     def rounds_done(self) -> int:
@@ -68,16 +68,16 @@ class Journal:
     def append(self, name: str, line: dict[str, Any]) -> None:
         with (self.folder / name).open("ab+") as file:
             size = file.tell()
-            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # cut by a crash
+            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # truncated by a crash
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
             file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Whole lines only: a line cut by a crash is not there."""
+        """Complete lines only: a line truncated by a crash is skipped."""
         path = self.folder / name
         if path.exists():
-            # not splitlines: it would also cut inside a text, at U+2028 and its like
+            # not splitlines: it would also split inside a text, at U+2028 and the like
             for line in path.read_bytes().split(b"\n")[:-1]:
                 yield json.loads(line)
 
@@ -91,7 +91,7 @@ class Journal:
 
 
 def save_rows(path: Path, rows: Rows) -> None:
-    """Comparisons of text as parquet, with who wrote what and how it was judged."""
+    """Write text comparisons as parquet, with writers, labels and rewards."""
     columns: dict[str, Any] = {
         "prompt_ids": [list(p.ids) for p in rows.prompts],
         "prompt": [p.text for p in rows.prompts],

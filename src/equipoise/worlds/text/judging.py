@@ -1,4 +1,4 @@
-"""Verdicts of the oracle on pairs of responses."""
+"""Oracle queries in batches: verdicts on pairs of responses, and win rates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ JUDGE_BATCH = 256
 
 @dataclass(kw_only=True)
 class Judge:
-    """An oracle, asked in batches; None where the method only reads recorded labels."""
+    """An oracle, queried in batches; None if the method only reads recorded labels."""
 
     oracle: Oracle | None
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
-        """P(response first[i] beats response second[i]) of every row. Raises OracleError where there is no oracle."""
+        """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
         if self.oracle is None:
-            raise OracleError("this method needs an oracle that says which response is better (--oracle)")
+            raise OracleError("this method needs an oracle that compares two responses; give --oracle")
         every = np.arange(len(rows))
         contexts = [prompt.context for prompt in rows.prompts]
         texts = [[r.text for r in rows.responses[every, column]] for column in (first, second)]
@@ -36,7 +36,7 @@ class Judge:
         return torch.cat(answers).double().numpy() if answers else np.empty(0)
 
     def against(self, rows: Rows, own: int, of: Callable[[Floats], Floats]) -> Floats:
-        """[N, own] mean of f(P(y_k beats y')) of the first `own` columns over all further columns y'."""
+        """[N, own] mean of f(P(y_k beats y')) for the first `own` columns, over all other columns y'."""
         every, opponents = np.arange(len(rows)), rows.responses.shape[1] - own
         rates = np.zeros((len(rows), own))
         for k in range(own):
@@ -48,7 +48,7 @@ class Judge:
         """[N, K] mean of f(P(y_k beats y_j)) of each column over the other columns. Raises ValueError for K < 2."""
         every, own = np.arange(len(rows)), rows.responses.shape[1]
         if own < 2:
-            raise ValueError(f"responses that are compared with each other must be two at least, got {own}")
+            raise ValueError(f"a leave-one-out win rate needs at least two responses per prompt, got {own}")
         rates = np.zeros((len(rows), own))
         for k, j in combinations(range(own), 2):
             wins = self.compare(rows, np.full_like(every, k), np.full_like(every, j))

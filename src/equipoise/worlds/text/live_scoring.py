@@ -1,4 +1,4 @@
-"""Scores of a fit with live references and an auxiliary head, whose forward passes are made in every step."""
+"""Live scoring in every step: references and an auxiliary head in memory with the policy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from equipoise.worlds.text.fit import Reading
 
 
 class LiveScoring:
-    """The policy's log-probs, divergences from live references, and what an auxiliary head gives.
+    """The policy's log-probs, divergences from live references, and outputs of an auxiliary head.
 
-    frozen   anchor -> its frozen copy; the first one's layers are read by a head that reads layers.
-    head     the recipe of the head that `policy.network` is, if there is one; `rate` multiplies its learning rate.
+    frozen   anchor -> its frozen copy; a head that reads layers reads those of the first.
+    head     specification of the head in `policy.network`, if any; `rate` multiplies its learning rate.
 
-    Raises TrainingError for an objective that weighs responses by the policy as it stands.
+    Raises TrainingError for an objective that weighs responses by the current policy.
     """
 
     live = True
@@ -38,18 +38,18 @@ class LiveScoring:
     ) -> None:
         if objective.reads.response_weights:
             raise TrainingError(
-                f"{type(objective).__name__} weighs responses, which is not done with live references"
+                f"{type(objective).__name__} weighs responses, which live references do not support; use Refit"
             )
         self.policy, self.objective, self.frozen, self.head, self.rate = policy, objective, frozen, head, rate
         self.module: nn.Module = LiveScorer(policy.scorer, policy.network)
 
     @property
     def learned(self) -> set[str]:
-        """Names of what the head gives."""
+        """Names of the head's outputs."""
         return set(self.head.outputs) if self.head is not None else set()
 
     def groups(self) -> list[dict[str, Any]]:
-        """AdamW's groups of parameters: the policy's, and the head's with its own rate and weight decay."""
+        """AdamW's parameter groups: the policy's, and the head's with separate rate and weight decay."""
         network = self.policy.network
         own: list[dict[str, Any]] = [{"params": [p for _, p in self.policy.parameters()], "rate": 1.0}]
         if network is None or self.head is None:
@@ -58,7 +58,7 @@ class LiveScoring:
         return [*own, {"params": list(network.parameters()), "weight_decay": decay, "rate": self.rate}]
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
-        """What the module gives of some responses."""
+        """Forward outputs for some responses."""
         batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
         distributions = {name: frozen.next_token_distribution(batch) for name, frozen in self.frozen.items()}
         scores: LiveScores = self.module(batch, list(distributions.values()))

@@ -1,4 +1,4 @@
-"""Progress on the terminal: where a phase stands, its rate, and the time left."""
+"""Progress lines on the terminal: position in a phase, rate, and time left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """One line per phase. On a terminal it is redrawn in place; in a log it is printed now and then.
+    """One progress line per phase: redrawn in place on a terminal, printed every 20 s in a log.
 
     Finished phases are handed to `record(round, phase, seconds, tokens)`.
     """
@@ -31,7 +31,7 @@ class Progress:
 
 
 class Phase:
-    """`tick(n)` advances by n units; `tokens` may be added to by the caller."""
+    """One phase; `tick(n)` advances by n units, and callers may add to `tokens`."""
 
     def __init__(self, owner: Progress, title: str, total: int, unit: str) -> None:
         self.owner, self.title, self.total, self.unit = owner, title, total, unit

@@ -1,7 +1,7 @@
-"""Rendered records as rows: the one place where recorded feedback of every kind becomes comparisons.
+"""Conversion of rendered records to rows: the one place where recorded feedback of every kind becomes comparisons.
 
-A file becomes rows in four steps: `data.read` makes records, `data.render` token ids, `data.split` parts, and
-`rows_of` rows of the kind that a method needs.
+A file becomes rows in four steps: `data.read` makes records, `data.render` token ids, `data.split` training and
+held-out parts, and `Recording` rows of the kind that a method needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from equipoise.play.rows import Rows, objects
 
 
 class Feedback(NamedTuple):
-    """Rows of recorded feedback, and what is to be said of those that were left out."""
+    """Rows of recorded feedback, and notes on the records that were left out."""
 
     rows: Rows
     notes: tuple[str, ...] = ()
@@ -31,13 +31,13 @@ class Feedback(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """How records become rows.
+    """Converter of records to rows.
 
-    renderer   who rendered them.
-    needs      what the method reads.
-    list_size  answers of a ranked list; None: the most frequent number.
-    domains    the number of each record's domain.
-    words      whether a model that reads words asks for rationales, or the playground's, which knows none.
+    renderer   rendered the records.
+    needs      data requirements of the method.
+    list_size  answers per ranked list; None: the most frequent number.
+    domains    gives the domain index of each record.
+    words      whether rationale prompts use natural language; False for the playground's model, which has none.
     """
 
     renderer: Renderer
@@ -47,11 +47,11 @@ class Recording:
     words: bool = True
 
     def accepts(self, kind: str) -> bool:
-        """Whether records of a kind can be read as the method needs them."""
+        """Whether records of this kind satisfy the method's needs."""
         return kind in READABLE[self.needs.records]
 
     def training(self, kind: str, items: Sequence[Rendered]) -> Feedback:
-        """What is learnt from. Raises DataError where no record has what the method reads."""
+        """Training rows. Raises DataError if no record has what the method reads."""
         if self.needs.records == "lists":
             rows, short = list_rows(items, prompts_of(items, self.renderer), self.list_size)
             return Feedback(
@@ -69,7 +69,7 @@ class Recording:
         return Feedback(rows)
 
     def held_out(self, kind: str, items: Sequence[Rendered], most: int) -> Rows:
-        """What ranking accuracy is measured on, `most` comparisons at most; of lists the best and the worst answer."""
+        """Held-out rows for ranking accuracy, at most `most`; of a list the best and the worst answer."""
         if self.needs.records == "lists":
             return best_and_worst(list_rows(items, prompts_of(items, self.renderer), 2)[0])
         return self._plain(kind, items[:most])
@@ -79,7 +79,7 @@ class Recording:
         return ROWS[kind](items, prompts)
 
     def _reasons(self, items: Sequence[Rendered]) -> list[RationalePrompt]:
-        """What leads to each pair's rationale, in its prompt's space."""
+        """The rationale prompt of each pair, in its prompt's space (chat or plain)."""
         kinds = {
             space: RationalePrompt(self.renderer, chat=space == "chat", words=self.words)
             for space in {item.record.space for item in items}
@@ -87,7 +87,7 @@ class Recording:
         return [kinds[item.record.space] for item in items]
 
 
-# what a method needs -> kinds of records that can be read so; where it needs none, pairs still measure ranking accuracy
+# a method's needs -> kinds of records that satisfy them; without needs, pairs still measure ranking accuracy
 READABLE: Mapping[str | None, tuple[str, ...]] = {
     None: ("pair",),
     "pairs": ("pair",),
@@ -98,7 +98,7 @@ READABLE: Mapping[str | None, tuple[str, ...]] = {
 
 
 def prompts_of(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
-    """Each record's prompt, as the policy and as an oracle read it."""
+    """Each record's prompt, in the forms read by the policy and by an oracle."""
     return [
         Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
         for item in items
@@ -106,18 +106,18 @@ def prompts_of(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
 
 
 def distinct_prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
-    """Every distinct prompt once, in the data's order."""
+    """Distinct prompts, in the data's order."""
     return list({prompt.ids: prompt for prompt in prompts_of(items, renderer)}.values())
 
 
 def domains_by_file(items: Sequence[Rendered]) -> np.ndarray:
-    """The number of each record's file, in the order in which files come."""
+    """Domain index of each record: the index of its file, in order of first occurrence."""
     numbers = {file: n for n, file in enumerate(dict.fromkeys(item.record.file for item in items))}
     return np.array([numbers[item.record.file] for item in items], dtype=np.intp)
 
 
 def responses_of(item: Rendered) -> list[Response]:
-    """A record's answers as the policy scores them."""
+    """A record's candidates as scored responses."""
     parts = zip(item.response_ids, item.record.candidates, item.finished, strict=True)
     return [Response(ids, candidate.text, finished) for ids, candidate, finished in parts]
 
@@ -134,7 +134,7 @@ def pair_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
 
 
 def unpaired_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
-    """Single responses, each with its label as the reward: 1 desirable, 0 undesirable."""
+    """Unpaired responses, each with its label as the reward: 1 desirable, 0 undesirable."""
     return Rows(
         prompts=objects(list(prompts)),
         responses=objects([responses_of(item)[:1] for item in items], width=1),
@@ -159,9 +159,9 @@ ROWS = {"pair": pair_rows, "unpaired": unpaired_rows, "demonstration": demonstra
 def list_rows(
     items: Sequence[Rendered], prompts: Sequence[Prompt], size: int | None = None
 ) -> tuple[Rows, int]:
-    """Lists of one length, best answer first, their scores as rewards; and how many shorter ones were left out.
+    """Ranked lists of one length, best answer first, scores as rewards; and the number of shorter lists left out.
 
-    size    None: the most frequent length. Of a longer list the best, the worst and answers evenly between stay.
+    size    None: the most frequent length. A longer list is thinned to the best, the worst and evenly spaced answers.
     """
     size = size or usual_size([len(item.response_ids) for item in items])
     kept = [i for i, item in enumerate(items) if len(item.response_ids) >= size]
@@ -183,7 +183,7 @@ def list_rows(
 
 
 def best_and_worst(lists: Rows) -> Rows:
-    """The first and the last answer of each list as a pair whose order is certain; ties are left out."""
+    """Best-against-worst pair of each list with a hard label; ties are left out."""
     assert lists.reward is not None
     untied = lists.take(lists.reward[:, 0] > lists.reward[:, -1])
     first, last = (np.full(len(untied), k) for k in (0, untied.responses.shape[1] - 1))
@@ -191,14 +191,14 @@ def best_and_worst(lists: Rows) -> Rows:
 
 
 def with_margins(rows: Rows, items: Sequence[Rendered]) -> Rows:
-    """The pairs whose data say by how much the chosen answer is better: rewards (margin, 0), and no label.
+    """Pairs with a recorded margin, the lead of the chosen answer: rewards (margin, 0), and no label.
 
-    Raises DataError where no pair has a margin above 0.
+    Raises DataError if no pair has a margin above 0.
     """
     margin = np.array([item.record.margin or 0.0 for item in items], dtype=np.float64)
     if not (margin > 0).any():
         raise DataError(
-            "no pair says how much better its chosen answer is",
+            "no pair has a margin above 0 (by how much the chosen answer is better)",
             hint="give a column `margin`, or scored lists",
         )
     scored = replace(rows, prob=None, reward=np.stack([margin, np.zeros_like(margin)], axis=1))
@@ -208,11 +208,12 @@ def with_margins(rows: Rows, items: Sequence[Rendered]) -> Rows:
 def with_rationales(
     rows: Rows, items: Sequence[Rendered], reasons: Sequence[RationalePrompt], longest: int
 ) -> Rows:
-    """Pairs, preferred answer first, each with its rationale behind the lead that declares the preference.
+    """Pairs, preferred answer first, each with its rationale after a lead that states the preference.
 
-    reasons    who makes each pair's lead.        longest    tokens of a row; longer ones are left out.
+    reasons    rationale prompt of each pair, which makes the lead.
+    longest    maximal number of tokens of a row; longer ones are left out.
 
-    Raises DataError where no pair has a rationale that fits.
+    Raises DataError if no pair has a rationale that fits.
     """
     pairs = rows.preferred_first()
     third, kept = [], []
@@ -227,7 +228,8 @@ def with_rationales(
             third.append([reason])
     if not kept:
         raise DataError(
-            "no pair has a rationale that fits", hint="give a column `rationale`, or a larger data.max_length"
+            "no pair has a rationale within data.max_length",
+            hint="give a column `rationale`, or a larger data.max_length",
         )
     chosen = pairs.take(np.array(kept))
     return replace(chosen.append(objects(third, width=1), "rationale"), prob=chosen.prob)

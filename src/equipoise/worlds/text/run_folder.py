@@ -1,4 +1,4 @@
-"""The run folder of a text world: finished stages are read back, draws are addressed by name, one process writes."""
+"""Run folder of a text world: resumable stages, named random draws, one writing process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from equipoise.worlds.text.progress import Progress
 
 @dataclass(kw_only=True)
 class RunFolder:
-    """Where a run stands and what its processes share."""
+    """Position of a run, and the state shared by its processes."""
 
     journal: Journal
     seeds: Seeds
@@ -30,15 +30,15 @@ class RunFolder:
     accelerator: Accelerator = field(default_factory=Accelerator)
 
     def once(self, act: Callable[[], object]) -> None:
-        """Act on the main process; the others wait until it is done."""
+        """Run `act` on the main process; the others wait until it is done."""
         if self.accelerator.is_main_process:
             act()
         self.accelerator.wait_for_everyone()
 
     def begin(self, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
-        """Where the run stands: the state after the last round that is settled.
+        """The state after the last finished round.
 
-        memory, keep_past   what the method's update keeps between rounds, as in `State.begin`.
+        memory, keep_past   policies that the method keeps between rounds, as in `State.begin`.
         """
         state = State.begin(self.journal.checkpoint(0), memory, keep_past=keep_past)
         done = self.journal.rounds_done()
@@ -51,9 +51,9 @@ class RunFolder:
         return state
 
     def settle(self, state: State) -> State:
-        """Write down which checkpoint each name means now, and drop those that no name means any more.
+        """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
 
-        Every round's own policy stays.
+        Every round's final policy is kept.
         """
 
         def write() -> None:
@@ -66,7 +66,7 @@ class RunFolder:
         return state
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
-        """The rows of a stage, made now or read back."""
+        """The rows of a stage, computed now or read back."""
         path = self.journal.stage(state.round, name)
 
         def run() -> None:
@@ -85,7 +85,7 @@ class RunFolder:
         return load_rows(path)
 
     def cached(self, name: str, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """Tensors made once, from a seed addressed by name."""
+        """Tensors computed once, from a seed addressed by name."""
         path = self.journal.folder / "kept" / f"{name}.safetensors"
         if not path.exists():
             write_tensors(path, make(self.seeds("kept", name)))
@@ -96,7 +96,7 @@ class RunFolder:
         return self.seeds.generator(name, state.round).random(count)
 
     def _forget_finished(self, round: int) -> None:
-        """Remove a saved position whose round's checkpoint was written since."""
+        """Delete a saved training position if its round has finished since."""
         saved = self.journal.progress
         if saved.exists() and checkpoint.progress_of(saved)["round"] < round:
             saved.unlink()

@@ -1,4 +1,4 @@
-"""Responses by any policy of the game: which checkpoint writes, in which mixture, from which random numbers."""
+"""Sampling of responses from any policy of the game: checkpoints, mixtures, perturbations, past iterates."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sampler:
         purpose: str = "sampling",
     ) -> Rows:
         """Append `count` responses per row; `purpose` addresses the random numbers and names the progress line."""
-        # a perturbed policy draws its base's uniforms: the two differ only where the perturbation makes them
+        # common random numbers: a perturbed policy uses its base's uniforms
         address = by.start if isinstance(by, Perturbation) else str(by)
         seed = self.folder.seeds(purpose, state.round, address)
         decoding = replace(self.decoding, **decode.given())
@@ -71,7 +71,7 @@ class Sampler:
         return rows.append(sampled, str(by))
 
     def rewrite(self, state: State, rows: Rows, by: str, longest: int) -> Rows:
-        """Append the first response with one segment sampled again."""
+        """Append the first response with one segment resampled."""
         with (
             self.model.playing(state.policies[by]) as policy,
             self.folder.progress.phase(state.round, "sampling", len(rows), "prompts") as phase,
@@ -90,10 +90,12 @@ class Sampler:
         return rows.append(objects([[response] for response in new], width=1), by)
 
     def _writers(self, state: State, by: Who, count: int) -> list[tuple[Path, np.ndarray]]:
-        """Which checkpoint writes at which places: all by one, or a past policy drawn for each prompt."""
+        """(checkpoint, row indices): one checkpoint for all rows, or a past policy drawn for each prompt."""
         everywhere = np.arange(count)
         if isinstance(by, Tilted):
-            raise ValueError("a tilted policy is enumerated in exact games only; sample by rejection")
+            raise ValueError(
+                "a tilted policy can be enumerated in exact games only; use the players Rejected"
+            )
         if not isinstance(by, Past):
             name = by.base if isinstance(by, Geometric) else by.start if isinstance(by, Perturbation) else by
             return [(state.policies[name], everywhere)]
@@ -103,19 +105,19 @@ class Sampler:
 
     @contextmanager
     def _mixed(self, state: State, by: Who) -> Iterator[tuple[Any, float] | None]:
-        """The second model of a mixture and its share, in memory while it samples."""
+        """Context manager: the second model of a mixture and its share, in memory during sampling."""
         if not isinstance(by, Geometric) or not by.share:
             yield None
             return
         policy = self.model.policy
         checkpoint.load_into(policy, state.policies[by.other])
         other = copy.deepcopy(policy.model)
-        checkpoint.load_into(policy, state.policies[by.base])  # whose weights were in memory
+        checkpoint.load_into(policy, state.policies[by.base])  # restore the weights that were in memory
         yield other, by.share
 
     @contextmanager
     def _perturbed(self, state: State, by: Who) -> Iterator[None]:
-        """Temporarily perturb the weights in memory."""
+        """Context manager: temporarily perturb the weights in memory."""
         if not isinstance(by, Perturbation):
             yield
             return

@@ -1,4 +1,19 @@
-"""Figures of an optimizer step: what is written of it beside its gradient."""
+"""Training metrics of an optimizer step, as logged in metrics.jsonl (`report.metrics` explains them to users).
+
+All are weighted means over the step's comparisons, over all micro-batches and ranks:
+
+    loss                 the objective's value L; its unit; lower is better
+    chosen_log_ratio     log pi(y_w|x) - log pi_a(y_w|x), summed over tokens; nats per response; > 0: more likely than
+                         under the first anchor a (log pi(y_w|x) itself for a reference-free objective)
+    rejected_log_ratio   the same of y_l. y_w, y_l are columns 0 and 1 of a labelled pair, argmax and argmin of the
+                         rewards without labels, and the desirable or undesirable responses of unpaired feedback
+    desirable            fraction of desirable responses, in [0, 1]; unpaired feedback only
+    saturated            fraction of comparisons with max_k |dL/dlog pi(y_k)| below 1 % of its value at pi = anchors,
+                         in [0, 1]; lower is better
+    others               the objective's diagnostics (`Losses.metrics`): margin, pessimism, clipped, baseline, reward
+
+`Fit.step` adds grad_norm (Euclidean norm of the gradient before clipping, >= 0) and lr.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +30,13 @@ from equipoise.core.scores import Losses, Scores
 
 
 class Sums:
-    """Weighted sums of a step's figures over micro-batches, then over ranks."""
+    """Weighted sums of a step's metrics over micro-batches, then over ranks."""
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
 
     def add(self, scores: Scores, losses: Losses, share: Tensor, scale: Tensor, objective: Objective) -> None:
-        """`share` sums to one over the step; `scale` is what the gradients were multiplied by."""
+        """Add a micro-batch; `share` sums to one over the step, `scale` is the factor on its gradients."""
         anchor = objective.anchors[0] if objective.anchors else None
         drift = (scores.log_ratio(anchor) if anchor else scores.logp).detach()
         slope = entered_by(scores).grad
@@ -45,9 +60,9 @@ class Sums:
 
 
 def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Tensor]:
-    """Log-ratios of the response preferred and the one not: by label, or where there is none by reward.
+    """Log-ratios of the preferred and the dispreferred response: by label, or without one by reward.
 
-    Of a response with a label of its own, each counted by how far it is of the kind; see `_by_kind`.
+    Unpaired responses enter both, weighted by their label and its complement; `_by_kind` normalises.
     """
     if objective.reads.labels:
         label, alone = scores.labels(), drift[:, 0]
@@ -64,7 +79,7 @@ def _sides(objective: Objective, scores: Scores, drift: Tensor) -> dict[str, Ten
 
 
 def _columns(scores: Scores) -> tuple[Tensor, Tensor]:
-    """Columns [B, 1] of the response preferred and the one not."""
+    """Columns [B, 1] of the preferred and the dispreferred response."""
     if scores.reward is not None and scores.prob is None:
         return scores.reward.argmax(1, keepdim=True), scores.reward.argmin(1, keepdim=True)
     zeros = torch.zeros(len(scores), 1, dtype=torch.long, device=scores.logp.device)
@@ -72,7 +87,7 @@ def _columns(scores: Scores) -> tuple[Tensor, Tensor]:
 
 
 def _by_kind(figures: dict[str, float]) -> dict[str, float]:
-    """Sums over the desirable and the undesirable responses as means; a kind that a step lacks has none."""
+    """Turn sums over the desirable and the undesirable responses into means; a class that is absent is omitted."""
     up = figures["desirable"]
     shares = {"chosen_log_ratio": up, "rejected_log_ratio": 1 - up}
     means = {name: figures[name] / share for name, share in shares.items() if share > 1e-9}
@@ -80,7 +95,7 @@ def _by_kind(figures: dict[str, float]) -> dict[str, float]:
 
 
 def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
-    """How strongly each comparison's label would pull on a log-prob where the policy equals its anchors, [B]."""
+    """[B] max |dL/dlog pi| of each comparison at pi = anchors, the scale for `saturated`."""
     zeros = torch.zeros_like(entered_by(scores), requires_grad=False)
     logp, anchors = zeros.clone().requires_grad_(), dict.fromkeys(objective.anchors, zeros)
     if scores.tokens is None:
@@ -95,5 +110,5 @@ def _pull_at_anchor(objective: Objective, scores: Scores) -> Tensor:
 
 
 def entered_by(scores: Scores) -> Tensor:
-    """The log-probs that the gradient of a loss enters by: of tokens where there are any, else of responses."""
+    """The log-probs that a loss is differentiated by: token log-probs if there are any, else responses'."""
     return scores.logp if scores.tokens is None else scores.tokens.logp

@@ -1,4 +1,4 @@
-"""Weights of tokens that a frozen policy gives: computed once for a round, batch by batch."""
+"""Token weights from a frozen policy: computed once per round, batch by batch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def token_weights(
     by: TokenWeighting,
     tick: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """[N, K, T] weight of each response's tokens, 0 where it is over; padded rows, `batch` comparisons at a time."""
+    """[N, K, T] token weights, 0 at padding; `batch` comparisons per forward pass."""
     scored = [[lead_and_ids(response)[1] for response in group] for _, group in comparisons]
     longest = max(len(ids) for group in scored for ids in group)
-    found = torch.zeros(len(comparisons), len(scored[0]), longest, dtype=torch.float64)
+    weights = torch.zeros(len(comparisons), len(scored[0]), longest, dtype=torch.float64)
     for begin in range(0, len(comparisons), batch):
         chosen = comparisons[begin : begin + batch]
         rows = collate([prompt for prompt, _ in chosen], [list(group) for _, group in chosen], policy.pad)
@@ -36,10 +36,10 @@ def token_weights(
             ids = [response for group in scored[begin : begin + batch] for response in group]
             weight = step_weights(policy, rows, steps_of(_shown(policy, ids), by.mark), by.form)
         laid = weight.double().cpu().view(*rows.shape, -1)
-        found[begin : begin + batch, :, : laid.shape[2]] = laid
+        weights[begin : begin + batch, :, : laid.shape[2]] = laid
         if tick:
             tick(len(chosen))
-    return found
+    return weights
 
 
 def _shown(policy: CausalPolicy, responses: Sequence[Ids]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""New policies: fits of an objective, from a saved position if there is one, and policies made without training."""
+"""Training of new policies (resumable), and policies made without training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from equipoise.worlds.text.run_folder import RunFolder
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Trains the model in memory; every policy that it makes is a checkpoint of the run folder."""
+    """Trains the model in memory; every resulting policy is a checkpoint of the run folder."""
 
     folder: RunFolder
     model: HeldModel
@@ -44,10 +44,10 @@ class Trainer:
         carry: bool = False,
         models: AuxiliaryModels | None = None,
     ) -> Path:
-        """Gradient steps on the objective from the named policy; a resumed run goes on where it stood.
+        """Gradient steps on the objective from the named policy; an interrupted fit resumes where it stopped.
 
         speed    factor on the learning rate.        models   further models in memory.
-        carry    take over the optimizer's moments of the policy it starts at, and leave them with the new one.
+        carry    load the optimizer's moments saved with the starting policy, and save them with the new one.
         """
         folder, model, policy, journal = self.folder, self.model, self.model.policy, self.folder.journal
         made = journal.checkpoint(state.round, name)
@@ -94,12 +94,12 @@ class Trainer:
             phase.tick()
         folder.once(lambda: journal.progress.unlink(missing_ok=True))
         policy.network = None
-        folder.accelerator.free_memory()  # it would keep every round's optimizer state
+        folder.accelerator.free_memory()  # else it keeps every round's optimizer state
         model.held = made
         return made
 
     def _live(self, state: State, start: str, models: AuxiliaryModels, objective: Objective) -> LiveScoring:
-        """Live references, and an auxiliary head that goes on from where the policy it starts at left it."""
+        """Live references, and an auxiliary head, loaded as saved with the starting policy."""
         policy, head = self.model.policy, models.head
         frozen = {}
         for anchor, name in models.references.items():
@@ -116,10 +116,10 @@ class Trainer:
         return LiveScoring(policy, objective, frozen=frozen, head=head, rate=models.rate)
 
     def made(self, state: State, name: str, change: Callable[[], None]) -> Path:
-        """A policy made by changing the weights in memory, as a checkpoint.
+        """Checkpoint of a policy made by changing the weights in memory.
 
-        Whether it is there already is asked by the process that makes it, and by no other: one that came later would
-        find the folder just written, and not wait where the first one waits.
+        Only the process that writes it checks whether it exists: a later process would see the folder just written and
+        skip the barrier at which the first one waits.
         """
         folder = self.folder.journal.checkpoint(state.round, name)
 
@@ -143,12 +143,12 @@ class Trainer:
             self.folder.journal.append("metrics.jsonl", {"round": round, "step": step, **which, **figures})
 
     def _is_saved(self, name: str) -> bool:
-        """Whether the saved position is that of the named fit."""
+        """Whether the saved training position belongs to the named fit."""
         saved = self.folder.journal.progress
         return saved.exists() and checkpoint.progress_of(saved)["fit"] == name
 
     def _resume(self, fit: Fit, state: State, name: str, before: int) -> None:
-        """Take up a saved position of this fit, and forget what was logged after it."""
+        """Resume from a saved position of this fit, and drop metrics logged after it."""
         journal = self.folder.journal
         if self._is_saved(name):
             about = checkpoint.load_progress(journal.progress, self.model.policy, fit.optimizer)

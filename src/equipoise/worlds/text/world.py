@@ -1,7 +1,7 @@
-"""The world of text: prompts are token ids, policies are checkpoints, and one model is in memory.
+"""The text world: prompts are token ids, policies are checkpoints, and one model is in memory.
 
-The verbs of `play.world` and the capabilities of `play.capabilities`, put together from parts: a run folder, the held
-model, a sampler, a judge, frozen scores and a trainer.
+It implements `play.world` and `play.capabilities` by composition: a run folder, the held model, a sampler, a judge,
+frozen scores and a trainer.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from equipoise.worlds.text.training import Trainer
 
 @dataclass(kw_only=True)
 class TextWorld:
-    """A transformer as a world.
+    """A language model as a world.
 
     pool      prompts for online rounds; `prompts_per_round` of them are drawn each round (None: all).
     pairs     recorded comparisons for offline rounds: rows with labels.
-    oracle    which response is better; None where the method only reads recorded labels.
-    lead      how an earlier answer stands before one that improves it; None where nothing is revised.
-    degrade   a response's versions with more and more left out, None where it has too few key phrases.
+    oracle    compares two responses; None if the method only reads recorded labels.
+    lead      renders an earlier answer as the context of its revision; None if nothing is revised.
+    degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     """
 
     policy: CausalPolicy
@@ -88,10 +88,10 @@ class TextWorld:
         )
         self.trainer = Trainer(folder=self.folder, model=self.model, training=self.training)
 
-    # The run: where it stands, finished stages, draws by name
+    # The run: position, finished stages, named draws
 
     def begin(self, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
-        """Where the run folder says the run stands; its policy is loaded. See `RunFolder.begin`."""
+        """The state that the run folder records, with its policy loaded; see `RunFolder.begin`."""
         initial = self.journal.checkpoint(0)
 
         def keep() -> None:
@@ -124,10 +124,10 @@ class TextWorld:
     # Rows: prompts, recorded comparisons, samples
 
     def prompts(self, state: State) -> Rows:
-        """The round's share of the pool: one permutation of all prompts, dealt out round after round."""
+        """The round's prompts: consecutive slices of one permutation of the pool, cyclically."""
         total = len(self.pool)
         if not total:
-            raise TrainingError("this method samples its own responses and needs prompts; none are given")
+            raise TrainingError("this method samples its own responses and needs prompts; give --data")
         count = min(self.prompts_per_round or total, total)
         order = self.seeds.generator("prompts").permutation(total)
         chosen = [self.pool[order[(i + (state.round - 1) * count) % total]] for i in range(count)]
@@ -137,7 +137,7 @@ class TextWorld:
 
     def recorded(self, state: State) -> Rows:
         if self.pairs is None:
-            raise TrainingError("this method learns from recorded responses; none are given")
+            raise TrainingError("this method trains on recorded responses; give --data")
         return self.pairs
 
     def sample(
@@ -153,7 +153,7 @@ class TextWorld:
 
     def rewrite(self, state: State, rows: Rows, by: Who, longest: int) -> Rows:
         if not isinstance(by, str):
-            raise ValueError(f"a segment is sampled again by a policy with a name, not by {by}")
+            raise ValueError(f"a segment can only be resampled from a named policy, not from {by}")
         return self.sampler.rewrite(state, rows, by, longest)
 
     def unrelated(self, state: State, rows: Rows) -> Rows:
@@ -209,7 +209,10 @@ class TextWorld:
         Before training, the live policy must give its own anchors: see `FrozenScores.check_step_zero`.
         """
         if not len(rows):
-            raise TrainingError(f"round {state.round} has no comparisons: nothing to train on")
+            raise TrainingError(
+                f"round {state.round} has no comparisons to train on: all responses are equal (raise "
+                "sampling.temperature) or the pairing filters them all out"
+            )
 
         def scored() -> dict[str, Tensor]:
             return {
@@ -229,7 +232,7 @@ class TextWorld:
     def score(
         self, round: int, rows: Rows, folder: Path, phase: str = "anchors", *, tokens: bool = False
     ) -> Tensor:
-        """Log-probs [N, K], or [N, K, T] of tokens, under the checkpoint in `folder`."""
+        """Log-probs [N, K], or token log-probs [N, K, T], under the checkpoint in `folder`."""
         return self.frozen.score(round, rows, folder, phase, tokens=tokens)
 
     def scores(self, state: State, rows: Rows, policy: str) -> tuple[Floats, Floats]:
@@ -266,7 +269,7 @@ class TextWorld:
         return float(reduce.mean(losses.value, weight))
 
     def prompt_features(self, state: State, rows: Rows) -> Tensor:
-        # averaged over the prompt's tokens but the first, which is the same in all, or all there is
+        # mean over the prompt's tokens except the first, which all prompts share (or is the only one)
         prompts = [(prompt.ids[:1], [prompt.ids[1:] or prompt.ids]) for prompt in rows.prompts]
         return self.frozen.features(prompts, state.policies[INITIAL])[:, 0]
 
@@ -285,7 +288,7 @@ class TextWorld:
         start: str = START,
         name: str = POLICY,
     ) -> Path:
-        """Minimise the objective from the named policy; the result is a checkpoint."""
+        """Minimise the objective from the named policy; returns a checkpoint."""
         _has_a_minimum(objective)
         return self.trainer.train(state, rows, anchors, objective, start=start, name=name)
 
@@ -316,7 +319,7 @@ class TextWorld:
         name: str = POLICY,
         speed: float = 1.0,
     ) -> Path:
-        """The same steps, with the optimizer's moments of the policy they start at; `rate` is for tables."""
+        """The same steps, carrying on the optimizer's moments of the starting policy; `rate` is for tables."""
         return self.trainer.train(
             state, rows, anchors, objective, start=start, name=name, speed=speed, carry=True
         )
@@ -350,8 +353,9 @@ class TextWorld:
 
 
 def _has_a_minimum(objective: Objective) -> None:
-    """Raise TrainingError for a surrogate."""
+    """Raise TrainingError for a surrogate objective."""
     if objective.reads.surrogate:
         raise TrainingError(
-            f"{type(objective).__name__} is known by its gradient only: it has no minimum to go to"
+            f"{type(objective).__name__} is a surrogate: only its gradient is meaningful, not its minimum; "
+            "use the update Descend"
         )

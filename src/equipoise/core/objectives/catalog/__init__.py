@@ -15,8 +15,8 @@ from equipoise.core.objectives.catalog import (
     reference_free,
     self_play,
     token_pairs,
+    unpaired,
 )
-from equipoise.core.objectives.catalog import unpaired as unary
 from equipoise.core.objectives.catalog.row import Claim, Confidence, Data, Limit, Row
 
 __all__ = ["CATALOG", "Claim", "Confidence", "Data", "Limit", "Row"]
@@ -28,7 +28,7 @@ FAMILIES = (
     reference_free,
     token_pairs,
     lists,
-    unary,
+    unpaired,
     likelihood,
     self_play,
     policy_gradients,

@@ -16,7 +16,7 @@ ROWS: dict[str, Row] = {
         exempt={**ONE_RESPONSE, "first_order": "an undesirable response is left out and not lowered"},
         shift_invariant=never,  # reads log-probs themselves
         length_invariant=lambda o: True,
-        data="unary",
+        data="unpaired",
         bounded="loss >= 0",
         evidence=("tests/core/test_likelihood.py", "tests/run/test_sft.py"),
     ),

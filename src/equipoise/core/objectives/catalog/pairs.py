@@ -1,4 +1,4 @@
-"""Recorded pairs against a reference: losses of the margin of two log-ratios, and of a likelihood beside it."""
+"""Recorded pairs against a reference: losses of the log-ratio margin, with or without a likelihood term."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         variants=({"eta": 0.5, "beta": 0.5},),
         exempt={"at_anchor": "the likelihood loss of the chosen response is added to log 2"},
-        shift_invariant=never,  # the chosen response stands alone
+        shift_invariant=never,  # depends on the chosen response separately
         bounded="loss >= 0; margin without bound",
         limits=(Limit(parameters={"eta": 0.0}, is_="dpo"),),
         deviations=(
@@ -223,7 +223,7 @@ ROWS: dict[str, Row] = {
         paper="2404.19733",
         confidence="recalled",
         exempt={"at_anchor": "the likelihood loss of the chosen response is added to log 2"},
-        shift_invariant=never,  # the chosen response stands alone
+        shift_invariant=never,  # depends on the chosen response separately
         bounded="loss >= 0; margin without bound",
         limits=(Limit(parameters={"alpha": 0.0}, is_="dpo"),),
         deviations=(

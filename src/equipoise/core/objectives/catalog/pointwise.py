@@ -1,4 +1,4 @@
-"""Recorded pairs against a reference: losses of each response's implicit reward by itself."""
+"""Recorded pairs against a reference: losses of each response's implicit reward separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS: dict[str, Row] = {
         paper="2402.05369",
         confidence="verified in code",
         at_anchor=lambda _: 2 * LOG2,
-        shift_invariant=never,  # each response stands alone
+        shift_invariant=never,  # depends on each response separately
         bounded="loss >= 1.5 H(1/3); chosen reward at log 2",
         evidence=("tests/core/test_pointwise.py", "tests/agree/test_trl_losses.py"),
     ),
@@ -23,7 +23,7 @@ ROWS: dict[str, Row] = {
         paper="2404.04656",
         confidence="verified in code",
         at_anchor=lambda _: 2 * LOG2,
-        shift_invariant=never,  # each response stands alone
+        shift_invariant=never,  # depends on each response separately
         bounded="loss >= 0; rewards without bound",
         evidence=("tests/core/test_pointwise.py", "tests/agree/test_trl_losses.py"),
     ),
@@ -33,7 +33,7 @@ ROWS: dict[str, Row] = {
         paper="2408.06266",
         confidence="verified in code",
         at_anchor=lambda _: 1.0,
-        shift_invariant=never,  # each response stands alone
+        shift_invariant=never,  # depends on each response separately
         bounded="loss in (0, 2); pull at most beta/4",
         evidence=("tests/core/test_pointwise.py", "tests/agree/test_trl_losses.py"),
     ),
@@ -44,7 +44,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda _: 1.0,
         exempt={"first_order": "both terms pull on the chosen response and cancel at the reference"},
-        shift_invariant=never,  # the chosen response stands alone
+        shift_invariant=never,  # depends on the chosen response separately
         bounded="loss in (0, 2); pull at most beta/2",
         evidence=("tests/core/test_pointwise.py", "tests/agree/test_trl_losses.py"),
     ),
@@ -54,7 +54,7 @@ ROWS: dict[str, Row] = {
         paper="2502.01237",
         confidence="paper's text",
         at_anchor=lambda _: 2 * LOG2,
-        shift_invariant=never,  # odds of each response by itself
+        shift_invariant=never,  # separate odds of each response
         length_invariant=always,
         bounded="loss >= 0; odds without bound",
         evidence=("tests/core/test_odds.py",),

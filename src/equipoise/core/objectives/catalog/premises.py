@@ -1,4 +1,4 @@
-"""What the scores of a limit have in common: each makes any scores satisfy one condition."""
+"""Premises of limits: transformations that make arbitrary scores satisfy one condition."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def one_token(scores: Scores) -> Scores:
 
 
 def tokens(count: int) -> Given:
-    """Every response is so many tokens long."""
+    """Every response has this number of tokens."""
     return lambda scores: replace(scores, length=torch.full_like(scores.logp, count, requires_grad=False))
 
 
 def even_reference(scores: Scores) -> Scores:
-    """The reference gives both responses one log-prob."""
+    """The reference gives both responses the same log-prob."""
     return replace(scores, anchors={"reference": torch.full_like(scores.of("reference"), -10.0)})
 
 
@@ -69,7 +69,7 @@ def paid(first: float, second: float) -> Given:
 
 
 def second_paid(of: Callable[[Tensor], Tensor]) -> Given:
-    """Two responses, the second one's reward a function of the first one's."""
+    """Two responses, with the second reward a function of the first."""
 
     def given(scores: Scores) -> Scores:
         two = pair(scores)
@@ -80,7 +80,7 @@ def second_paid(of: Callable[[Tensor], Tensor]) -> Given:
 
 
 def masks(utility: float, divergence: float) -> Given:
-    """Every token of SparsePO's pair masked alike."""
+    """The same mask value for every token of SparsePO's pair."""
 
     def given(scores: Scores) -> Scores:
         tokens = scores.by_token()

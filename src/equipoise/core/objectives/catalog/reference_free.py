@@ -26,7 +26,7 @@ ROWS: dict[str, Row] = {
         paper="2401.08417",
         confidence="verified in code",
         at_equal=lambda o, a, n: LOG2 - o.alpha * a,
-        shift_invariant=never,  # the chosen response stands alone
+        shift_invariant=never,  # depends on the chosen response separately
         bounded="loss >= 0; margin without bound",
         limits=(Limit(parameters={"alpha": 0.0}, is_="dpo_reference_free"),),
         deviations=(
@@ -95,7 +95,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_equal=lambda o, a, n: o.lam * LOG2 - a,
         variants=({"lam": 1.0},),
-        shift_invariant=never,  # odds of each response by itself
+        shift_invariant=never,  # separate odds of each response
         length_invariant=always,
         bounded="loss >= 0; odds without bound",
         deviations=(
@@ -110,7 +110,7 @@ ROWS: dict[str, Row] = {
         confidence="paper's text",
         at_equal=lambda o, a, n: -(1 + o.lam) * a - o.lam * log1p(-exp(a)),
         variants=({"lam": 0.1},),
-        shift_invariant=never,  # odds of each response by itself
+        shift_invariant=never,  # separate odds of each response
         length_invariant=always,
         bounded="loss >= 0; odds without bound",
         limits=(Limit(parameters={"lam": 0.0}, is_="orpo"),),
@@ -123,7 +123,7 @@ ROWS: dict[str, Row] = {
         confidence="paper's text",
         at_equal=lambda o, a, n: -a - o.alpha * log1p(-exp(a)),
         variants=({"alpha": 0.3},),
-        shift_invariant=never,  # odds of each response by itself
+        shift_invariant=never,  # separate odds of each response
         length_invariant=always,
         bounded="loss >= 0; odds without bound",
         limits=(
@@ -157,7 +157,7 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_equal=lambda o, a, n: o.delta - o.lam * a * n,
         variants=({"delta": 4.0},),
-        shift_invariant=never,  # the chosen response stands alone
+        shift_invariant=never,  # depends on the chosen response separately
         bounded="loss >= 0; best margin delta nats",
         limits=(
             Limit(

@@ -1,4 +1,4 @@
-"""One row of the catalogue: an objective, what it reads, and what is claimed of it."""
+"""Catalogue rows: an objective, its data and its claimed properties."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equipoise.core.scores import Scores
 
 Confidence = Literal["verified in code", "paper's text", "recalled", "derived"]
 Claim = Literal["at_anchor", "margin", "first_order", "divergences", "repetition"]
-Data = Literal["pairs", "unary", "lists", "rewards"]
+Data = Literal["pairs", "unpaired", "lists", "rewards"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,15 @@ class Limit:
 
         loss here = factor * loss there (+ a constant, if `up_to_constant`),    the same for the gradient
 
-    parameters      what to set here. Where the limit itself is no legal value, one close to it, with a `tolerance`.
+    parameters      parameters of this objective; if the limit is illegal, a value close to it, with a `tolerance`.
     is_             the other objective's name in the catalogue.
-    other           its parameters; one that is not given, and has the name of a parameter here, takes its value.
-    anchors         the other's anchor -> the anchor here that stands for it; of the same name unless said.
-    words           how the guide says `parameters`, such as "tau = eta" or "beta -> 0".
-    times           how it says `factor` where that depends on a parameter, such as "beta/2".
-    where           what must hold of the scores, in words, and
-    given           how any scores are made to satisfy it.
-    tolerance       relative to the largest entry of what is compared.
+    other           its parameters; one that is not given takes the value of the parameter of that name here.
+    anchors         the other's anchor -> the corresponding anchor here; by default of the same name.
+    words           wording of `parameters` in the guide, such as "tau = eta" or "beta -> 0".
+    times           wording of `factor` if it depends on a parameter, such as "beta/2".
+    where           the premise on the scores, in words, and
+    given           the transformation that enforces it.
+    tolerance       relative to the largest entry compared.
     """
 
     parameters: Mapping[str, object]
@@ -60,15 +60,15 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One objective and what is claimed of it.
+    """Catalogue row: an objective and its claimed properties.
 
-    build       makes the objective; its keywords are the paper's parameters.
-    variants    further legal settings, beside the defaults, under which every claim must hold too.
-    at_anchor   loss of one comparison where the policy equals all its anchors, for objectives that have anchors; of a
-                labelled response two, that of an undesirable and that of a desirable one.
-    at_equal    for those that have none: (objective, mean token log-prob a, tokens n) -> loss of one comparison of two
-                responses of n tokens with the log-prob a n each; or of labelled responses, both kinds as above.
-    exempt      claim -> why it is not made. The claims: "at_anchor"; "margin", the metric of that name changes sign
+    build       constructs the objective; its keywords are the paper's parameters.
+    variants    further legal settings, in addition to the defaults, under which every claim must hold.
+    at_anchor   loss of a comparison if the policy equals all its anchors, for objectives with anchors; for unpaired
+                responses (loss of an undesirable one, loss of a desirable one).
+    at_equal    for objectives without: (objective, mean token log-prob a, tokens n) -> loss of a comparison of two
+                responses of n tokens with log-prob a n each; for unpaired responses both classes as above.
+    exempt      claim -> why it does not apply. The claims: "at_anchor"; "margin", the metric of that name changes sign
                 when the pair is swapped; "first_order", the gradient at the anchors (without any: at equal
                 scores) raises the chosen (or desirable) response and lowers the other; "divergences", the gradient in
                 the divergences is that of the value; "repetition", a weight of 2 is the comparison twice.
@@ -77,18 +77,18 @@ class Row:
                              change nothing.
     reward_shift_invariant   whether adding c(x) to the rewards changes nothing; for objectives that read them.
     estimates   for surrogates: the function whose gradient the expected gradient is.
-    own         for surrogates: the first candidate that is a sample of the policy itself; those before are data.
+    own         for surrogates: index of the first candidate sampled from the policy; earlier ones are data.
 
     For the guide (`equipoise methods`), sentences without a full stop:
 
-    data        what one comparison holds: "pairs" with a label, "unary" responses with a thumb up or down, ranked
-                "lists", or responses with "rewards" that somebody gives when they have been written.
-    bounded     what is bounded, and on which side. What it says of the loss ("loss >= 0", "not bounded below") is
-                checked by the contract suite at drawn and at extreme scores; a "best margin", where the loss is
-                least, is derived in the objective's docstring and tested by the tests in `evidence`.
-    limits      settings under which it is another objective of the catalogue.
-    deviations  where libraries differ from the formula here.
-    evidence    what proves it: tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
+    data        contents of a comparison: "pairs" with a label, "unpaired" responses labelled desirable or undesirable,
+                ranked "lists", or sampled responses with "rewards".
+    bounded     bounds, and on which side. Bounds of the loss ("loss >= 0", "not bounded below") are checked by the
+                contract suite at random and at extreme scores; a "best margin", which minimises the loss, is derived
+                in the objective's docstring and tested by the tests in `evidence`.
+    limits      settings under which it equals another objective of the catalogue.
+    deviations  differences of libraries from the formula here.
+    evidence    tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
     """
 
     build: Callable[..., Objective]

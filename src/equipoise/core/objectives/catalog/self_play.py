@@ -1,4 +1,4 @@
-"""Self-play: objectives of methods that write their own responses, or meet an opponent."""
+"""Self-play: objectives of methods that sample their own responses, or play an opponent."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ ROWS: dict[str, Row] = {
         paper="2405.21046",
         confidence="verified in code",
         at_anchor=lambda _: LOG2,
-        shift_invariant=never,  # one response stands alone
+        shift_invariant=never,  # a single response: c(x) does not cancel
         bounded="bonus by 500 nats; margin without bound",
         limits=(Limit(parameters={"alpha": 0.0}, is_="dpo"),),
         deviations=(
@@ -149,7 +149,7 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         at_anchor=lambda _: LOG2,
         variants=({"optimistic": False},),
-        shift_invariant=never,  # one response stands alone
+        shift_invariant=never,  # a single response: c(x) does not cancel
         bounded="bonus by 500 nats; margin without bound",
         limits=(
             Limit(parameters={"alpha": 0.0}, is_="dpo"),
@@ -226,7 +226,7 @@ ROWS: dict[str, Row] = {
         paper="2405.00675",
         confidence="verified in code",
         at_anchor=lambda o: 0.5 * o.eta**2,
-        shift_invariant=never,  # each response has a target of its own
+        shift_invariant=never,  # a separate target per response
         bounded="loss >= 0; best log-ratios +-eta/2",
         deviations=(
             "TRL's sppo_hard measures ratios against whatever reference it is given: it must be the last policy",
@@ -240,7 +240,7 @@ ROWS: dict[str, Row] = {
         paper="2405.00675",
         confidence="verified in code",
         exempt=NO_LABEL,
-        shift_invariant=never,  # each response has a target of its own
+        shift_invariant=never,  # a separate target per response
         reward_shift_invariant=False,
         data="rewards",
         bounded="loss >= 0; log-ratios within +-eta/2",
@@ -268,7 +268,7 @@ ROWS: dict[str, Row] = {
         paper="2410.02197",
         confidence="recalled",
         exempt=NO_LABEL,
-        shift_invariant=never,  # each response has a target of its own
+        shift_invariant=never,  # a separate target per response
         reward_shift_invariant=False,
         data="rewards",
         bounded="loss >= 0; best log-ratios score/beta",

@@ -1,4 +1,4 @@
-"""Recorded pairs of which more is read than two log-probs: single tokens, degraded texts, a rationale."""
+"""Recorded pairs with further inputs: token-level scores, degraded texts, a rationale."""
 
 from __future__ import annotations
 

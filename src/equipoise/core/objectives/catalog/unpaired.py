@@ -1,4 +1,4 @@
-"""Single responses with a thumb up or down, dispreferred responses alone, and margins of a whole batch."""
+"""Catalogue of unpaired losses: single labelled responses, dispreferred responses alone, margins of a whole batch."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ROWS: dict[str, Row] = {
         variants=({"baseline": "zero"}, {"desirable": 1.5, "undesirable": 0.5}),
         at_anchor=lambda o: (o.undesirable / 2, o.desirable / 2),
         exempt=ONE_RESPONSE,
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="0 <= loss <= weight; gradient fades on both tails",
         limits=(Limit(parameters={"baseline": "zero"}, is_="apo_zero_unpaired"),),
         deviations=(
@@ -49,8 +49,8 @@ ROWS: dict[str, Row] = {
         confidence="verified in code",
         at_anchor=lambda o: (o.undesirable / 2, o.desirable / 2),
         exempt=ONE_RESPONSE,
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="0 <= loss <= weight; gradient fades on both tails",
         evidence=("tests/core/test_unpaired.py",),
     ),
@@ -63,7 +63,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: (LOG2, LOG2),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # c(x) differs from prompt to prompt, the shift does not
-        data="unary",
+        data="unpaired",
         bounded="loss >= 0; on a pair >= the DPO loss",
         deviations=("TRL's shift is a running mean of all rewards so far, both kinds pooled",),
         evidence=("tests/core/test_unpaired.py", "tests/worlds/test_context.py", "bco_mismatched_thumbs"),
@@ -92,7 +92,7 @@ ROWS: dict[str, Row] = {
             "repetition": "equal log-ratios have different ranks, and so meet different responses",
         },
         shift_invariant=never,  # c(x) differs from prompt to prompt, the ranks do not follow it
-        data="unary",
+        data="unpaired",
         bounded="loss >= 0",
         deviations=("TRL takes both responses of each pair of a batch; here any numbers of either kind",),
         evidence=("tests/core/test_stochastic_order.py",),
@@ -105,8 +105,8 @@ ROWS: dict[str, Row] = {
         variants=({"beta": 1.0},),
         at_anchor=lambda o: (2 / o.beta * LOG2, 0.0),
         exempt=ONE_RESPONSE,
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="loss >= 0; gradient fades when forgotten",
         limits=(
             Limit(parameters={"beta": 0.0}, is_="gradient_ascent"),
@@ -128,8 +128,8 @@ ROWS: dict[str, Row] = {
         paper="2404.05868",
         confidence="verified in code",
         exempt={**ONE_RESPONSE, "at_anchor": "the retain term is a log-prob, not a ratio"},
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="loss >= 0",
         limits=(Limit(parameters={"retain": 0.0}, is_="npo"),),
         deviations=("the authors' code takes the retain term as a mean over tokens",),
@@ -143,8 +143,8 @@ ROWS: dict[str, Row] = {
         variants=({"beta": 1.0, "retain": 0.3},),
         at_anchor=lambda o: (2 / o.beta * LOG2, 0.0),
         exempt=ONE_RESPONSE,
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="loss >= 0; gradient fades when forgotten",
         limits=(
             Limit(
@@ -166,8 +166,8 @@ ROWS: dict[str, Row] = {
         confidence="derived",
         at_anchor=lambda _: (0.0, 0.0),
         exempt=ONE_RESPONSE,
-        shift_invariant=never,  # one response stands alone
-        data="unary",
+        shift_invariant=never,  # a single response: c(x) does not cancel
+        data="unpaired",
         bounded="not bounded below",
         evidence=("tests/core/test_unlearning.py",),
     ),
@@ -181,7 +181,7 @@ ROWS: dict[str, Row] = {
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # reads log-probs themselves
         length_invariant=lambda o: o.retain == 0,  # the retain term is a sum
-        data="unary",
+        data="unpaired",
         bounded="loss >= 0",
         evidence=("tests/core/test_unlearning.py",),
     ),
@@ -194,7 +194,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         exempt={"margin": "only one of several own samples would change places with the bad response"},
         shift_invariant=never,  # two anchors, each read on one side only
-        data="unary",
+        data="unpaired",
         bounded="loss >= 0",
         limits=(
             Limit(
