@@ -42,7 +42,13 @@ from equipoise.play.pairings.unpaired import AgainstOwnSamples, Labelled, Matche
 from equipoise.play.pairings.votes import Votes
 from equipoise.play.players.by_domain import ByDomain
 from equipoise.play.players.perturbed import PerturbedPlayer
-from equipoise.play.players.recorded import Recorded, RecordedThenSampled, Segments, Targets
+from equipoise.play.players.recorded import (
+    Demonstrations,
+    Recorded,
+    RecordedThenSampled,
+    Segments,
+    Targets,
+)
 from equipoise.play.players.rejection import Accepting, Rejected
 from equipoise.play.players.sampled import Mixed, Several, Written
 from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
@@ -98,6 +104,7 @@ PLAYERS = [
         example=Recorded(needs=PAIRS_WITH_RATIONALES),
         exempt={"table": "an exact game records pairs and no rationales"},
     ),
+    Row(example=Demonstrations()),
     Row(example=Targets(own=2)),
     Row(example=Segments(longest=3)),
     Row(example=RecordedThenSampled(samples=3)),

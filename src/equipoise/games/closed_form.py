@@ -118,7 +118,9 @@ def gpo_step(game: PreferenceGame, policy: TabularPolicy, *, eta: float) -> Tabu
     """
     score = torch.logit(game.preference)
     if not bool(score.isfinite().all()):
-        raise ValueError("logit(P) is infinite: this game has a preference of 0 or 1; GPO needs 0 < P < 1")
+        raise ValueError(
+            "logit(P) is infinite: this game has a certain preference, P = 0 or 1; GPO needs 0 < P < 1"
+        )
     return mirror_step(policy, torch.einsum("xab,xb->xa", score, policy.probs()), step=eta)
 
 

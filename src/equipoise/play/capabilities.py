@@ -269,7 +269,7 @@ def needing(world: Any, capability: Callable[..., C]) -> C:
     """
     protocol = cast(type[C], capability)
     if not isinstance(world, protocol):
-        raise ValueError(f"this asks for {_first_line(protocol)}, {_lacking(type(world))}")
+        raise ValueError(f"this needs {_first_line(protocol)}, {_lacking(type(world))}")
     return world
 
 
