@@ -132,7 +132,7 @@ def test_a_batch_is_played_as_its_single_games(capsys):
 def test_a_method_that_cannot_be_played_does_not_stop_the_others(capsys):
     found = play(capsys, "rps", "--method", "gpo", "inpo", "ipo_mean", "--rounds", "2")
     assert found["methods"].keys() == {"inpo"}
-    assert "preference of 0 or 1" in found["errors"]["gpo"] and "lengths" in found["errors"]["ipo_mean"]
+    assert "certain preference" in found["errors"]["gpo"] and "lengths" in found["errors"]["ipo_mean"]
     code, out, _ = run(capsys, "play", "--game", "rps", "--method", "gpo", "inpo", "--rounds", "2")
     assert code == 0 and "gpo was not played: logit(P) is infinite" in out
 
@@ -222,7 +222,7 @@ def test_methods_are_filtered_and_an_unknown_one_gives_the_nearest(capsys):
     assert {method["name"] for method in json.loads(out)} >= {"zpg", "zbcpg"}
     assert all(m["need"] == "online" and m["reference_free"] for m in json.loads(out))
     code, _, err = run(capsys, "methods", "--need", "pear")
-    assert code == 2 and "known: pairs, unpaired, lists, scores, online" in err
+    assert code == 2 and "known: pairs, unpaired, lists, demonstrations, scores, online" in err
     _, former, _ = run(capsys, "methods", "--need", "unary", "--json")
     _, out, _ = run(capsys, "methods", "--need", "unpaired", "--json")
     assert json.loads(former) == json.loads(out) and "kto" in out
@@ -263,7 +263,7 @@ def test_data_check_schema(capsys, tmp_path):
             "eta must be a number, got 'abc'",
         ),
         (["play", "--game", "rps", "--method", "dpo", "--set", "tau=abc"], "tau must be a number"),
-        (["play", "--game", "rps", "--method", "gpo"], "preference of 0 or 1"),
+        (["play", "--game", "rps", "--method", "gpo"], "certain preference"),
         (["play", "--game", "rps", "--method", "ipo_mean", "gpo"], "no lengths"),
         (["play", "--game", "rps", "--method", "inpo", "--set", "b=1"], "none of inpo has a parameter 'b'"),
         (

@@ -13,7 +13,8 @@ from equipoise.cli.options import Json, show
 def methods(
     name: Annotated[str | None, typer.Argument(help="one method, in full")] = None,
     need: Annotated[
-        str | None, typer.Option(help="only methods that need pairs, unpaired, lists, scores or online")
+        str | None,
+        typer.Option(help="only methods that need pairs, unpaired, lists, demonstrations, scores or online"),
     ] = None,
     reference_free: Annotated[
         bool, typer.Option("--reference-free", help="only methods without a frozen reference policy")

@@ -43,16 +43,7 @@ def need_of(method: Method) -> Need:
     """What a run must be given, at the most."""
     if method.needs.oracle or method.needs.records is None:
         return "online"
-    row = row_of(method.objective)
-    if row and row[1].data in ("unpaired", "lists"):
-        return row[1].data
-    return (
-        "lists"
-        if method.needs.records == "lists"
-        else "unpaired"
-        if method.needs.records == "unpaired"
-        else "pairs"
-    )
+    return method.needs.records
 
 
 def aim_of(method: Method) -> str:

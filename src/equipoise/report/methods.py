@@ -11,11 +11,12 @@ from rich.table import Table
 
 Entry: TypeAlias = Mapping[str, Any]  # the guide's entry of a method
 
-Need = Literal["pairs", "unpaired", "lists", "scores", "online"]
+Need = Literal["pairs", "unpaired", "lists", "demonstrations", "scores", "online"]
 NEEDS: Mapping[Need, str] = {
     "pairs": "Recorded pairs: a chosen and a rejected response",
     "unpaired": "Recorded single responses, labelled desirable or undesirable",
     "lists": "Recorded ranked lists or trees of responses",
+    "demonstrations": "Recorded responses to imitate",
     "scores": "Recorded responses with scores",
     "online": "Prompts and an oracle",
 }

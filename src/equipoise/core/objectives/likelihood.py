@@ -24,8 +24,8 @@ class Sft:
     mean over a step is the mean over all its tokens, which is what trainers of language models minimise.
     Raises: ValueError for labels outside [0, 1] and for a batch without lengths.
 
-    Source: the standard loss of supervised fine-tuning, as of Ouyang et al. 2022 (2203.02155), section 3.5; checked
-    against TRL's `SFTTrainer`, whose mean is over the tokens of a batch.
+    Source: the standard loss of supervised fine-tuning, as of Ouyang et al. 2022 (2203.02155); checked against the loss
+    of transformers' models with the prompt's labels masked.
     """
 
     anchors: ClassVar[tuple[str, ...]] = ()
