@@ -1,4 +1,20 @@
-"""The pairing protocol: which responses are compared, and how a verdict becomes a label or a reward."""
+"""The pairing protocol: which responses are compared, and how a verdict becomes a label or a reward.
+
+A pairing is the second phase of a round (`play.round`), the stage "judging". It is given the players' rows and asks
+with the verbs `compare` (P(first beats second) of every row), `win_rates` (against an opponent) and `past` (comparisons
+of earlier rounds); its comparisons carry a label (`Rows.prob`), rewards (`Rows.reward`) or both.
+
+    sampled              i.i.d. pairs, tournaments, win rates, best against worst
+    recorded             the data's own pairs and labels
+    unpaired             single labelled responses: weighting, mismatched prompts, own samples
+    ranking              matches and neighbours of a ranking
+    score_margin         pairs filtered by score thresholds
+    confidence_weighted  labels weighted by an estimator's confidence
+    self_labelled        labels by the policy's implicit reward
+    learned_reward       rewards of a model that is learned during the run
+    replay_buffer        comparisons of earlier rounds again
+    votes                votes of several annotators
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""The players protocol: who writes the responses of a round."""
+"""The players protocol: who writes the responses of a round.
+
+Players are the first phase of a round (`play.round`), the stage "sampling", with the verbs `prompts`, `recorded` and
+`sample`. They promise the width of a row, so that a pairing can refuse it before anything is sampled.
+
+    sampled      one policy, a mixture, several policies
+    recorded     the data's responses, with samples in further columns or in later rounds
+    unpaired     single labelled responses
+    by_domain    recorded pairs, one domain after another
+    rejection    rejection sampling among many candidates
+    perturbed    the policy and a random perturbation of it
+"""
 
 from __future__ import annotations
 

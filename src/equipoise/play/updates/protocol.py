@@ -1,4 +1,16 @@
-"""The update protocol: how the policy moves in a round, and which other policies move with it."""
+"""The update protocol: how the policy moves in a round, and which other policies move with it.
+
+An update is the last phase of a round (`play.round`). It is given the judged comparisons and the anchors' scores, and
+makes policies with the verbs `fit` (to a minimum), `descend` (gradient steps) and, by capability, `combine`, `perturb`
+and `fit_with`. Where it needs more than one comparison set it forms the pairing again and asks for `anchors` again.
+
+    basic               refits, gradient, mirror, extragradient and optimistic steps, magnets, averages
+    ppo                 advantages of tokens, from rewards and from a teacher
+    fast_slow           two policies that chase each other, domain by domain
+    live_reference      references and auxiliary heads in memory, token weights
+    reward_relearning   restarts with a reward that is learned again
+    zeroth_order        steps along random directions
+"""
 
 from __future__ import annotations
 
