@@ -292,6 +292,6 @@ def test_a_world_that_lacks_a_capability_is_refused_by_its_first_line():
     for capability in CAPABILITIES.values():
         with pytest.raises(ValueError, match=r"mine needs .*, which a bare world does not offer"):
             capabilities.check("mine", (capability,), Bare)
-        with pytest.raises(ValueError, match=r"this asks for .*, which a bare world does not offer"):
+        with pytest.raises(ValueError, match=r"this needs .*, which a bare world does not offer"):
             capabilities.needing(Bare(), capability)
         capabilities.check("mine", (capability,), TextWorld)
