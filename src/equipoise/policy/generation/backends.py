@@ -22,7 +22,7 @@ from equipoise.policy.generation.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
-Backend = type[SharedPrefixCache] | type[PaddedDecoder]
+Backend = type[SharedPrefixCache] | type[CpuPrefixCache] | type[PaddedDecoder]
 _chosen: WeakKeyDictionary[nn.Module, Backend] = WeakKeyDictionary()
 
 
@@ -75,7 +75,9 @@ def _too_large(error: float, dtype: torch.dtype) -> str | None:
     return f"the probe's logits differ by {error:.1e}" if not error <= allowed else None
 
 
-def _probe(model: Any, backend: type[SharedPrefixCache]) -> tuple[float, dict[int, int | None]]:
+def _probe(
+    model: Any, backend: type[SharedPrefixCache] | type[CpuPrefixCache]
+) -> tuple[float, dict[int, int | None]]:
     """(relative error of the backend's logits, windows that each layer's attention was passed).
 
     The error is the largest difference from plain passes over the largest logit, for two samples of two prompts after

@@ -157,17 +157,25 @@ class CpuDecoder:
         return self.head(self.norm(states))
 
 
-class CpuPrefixCache(SharedPrefixCache):
-    """Prefix-sharing backend for Llama-style models on a CPU. Weights are packed at the first prefill."""
+class CpuPrefixCache:
+    """Prefix-sharing backend for Llama-style models on a CPU. Weights are packed at the first prefill.
 
-    decoder: CpuDecoder | None = None
+    Prompts longer than a sliding window are prefilled by the shared backend, whose cache both write.
+    """
+
+    refills = True
+
+    def __init__(self, model: Any, groups: int, count: int, width: int, depth: int) -> None:
+        self.shared = SharedPrefixCache(model, groups, count, width, depth)
+        self.model, self.cache, self.windows = model, self.shared.cache, self.shared.windows
+        self.decoder: CpuDecoder | None = None
 
     def prefill(self, groups: Sequence[int], prompts: Sequence[Ids]) -> None:
         if self.decoder is None:  # not before: autocast decides in which precision
             self.decoder = CpuDecoder(self.model, self.cache.groups * self.cache.count)
         lengths = [max(1, len(prompt) - 1) for prompt in prompts]
         if min(filter(None, self.windows), default=max(lengths)) < max(lengths):
-            super().prefill(groups, prompts)
+            self.shared.prefill(groups, prompts)
             return
         for part in shares(lengths, MIN_PREFILL):
             self._prefill(self.decoder, groups[part], [prompt[:-1] or prompt for prompt in prompts[part]])
@@ -184,6 +192,9 @@ class CpuPrefixCache(SharedPrefixCache):
             return None if last else packed_attention(query, key, value, layout, decoder.layers[number].scale)
 
         decoder(torch.tensor([i for row in rows for i in row]), place, attend)
+
+    def keep_groups(self, groups: Sequence[int]) -> None:
+        self.shared.keep_groups(groups)
 
     def decode(self, step: DecodeStep) -> Tensor:
         cache, decoder = self.cache, self.decoder
