@@ -76,7 +76,7 @@ def _too_large(error: float, dtype: torch.dtype) -> str | None:
 
 
 def _probe(
-    model: Any, backend: type[SharedPrefixCache] | type[CpuPrefixCache]
+    model: Any, backend: type[SharedPrefixCache | CpuPrefixCache]
 ) -> tuple[float, dict[int, int | None]]:
     """(relative error of the backend's logits, windows that each layer's attention was passed).
 
