@@ -134,25 +134,22 @@ class CausalPolicy:
                 self._warned_window = True
         return collate(prompts, responses, self.pad)
 
-    def logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
-        """Response log-probs: ([B, K] sums, [B, K] token counts); differentiable.
-
-        scorer    the module to score with, such as a wrapped one that is being trained; None: the policy's own.
-        """
-        logp, length = (scorer or self.scorer)(batch.to(self.device))
+    def logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Response log-probs: ([B, K] sums, [B, K] token counts); differentiable."""
+        logp, length = self.scorer(batch.to(self.device))
         return logp.view(batch.shape), length.view(batch.shape)
 
-    def token_logprobs(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    def token_logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Token log-probs: ([B, K, T] values, [B, K, T] mask, True where there is a token); differentiable."""
-        logp, mask = (scorer or self.scorer)(batch.to(self.device), True)
+        logp, mask = self.scorer(batch.to(self.device), True)
         return logp.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
 
-    def collisions(self, batch: Batch, scorer: nn.Module | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def collisions(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """`token_logprobs`, and log collision probabilities: [B, K, T] log sum_v pi(v)^2, detached.
 
         pi is the next-token distribution that predicts the token.
         """
-        logp, mask, log_collisions = (scorer or self.scorer)(batch.to(self.device), True, True)
+        logp, mask, log_collisions = self.scorer(batch.to(self.device), True, True)
         return (
             logp.unflatten(0, batch.shape),
             mask.unflatten(0, batch.shape),
