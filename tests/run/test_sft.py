@@ -14,7 +14,7 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors
 from equipoise.run import session
-from equipoise.run.config import ConfigError
+from equipoise.run.config import ConfigError, resolve
 from equipoise.worlds.text.fit import Fit
 
 FEW = {"evaluate.prompts": 4, "evaluate.samples": 1, "evaluate.pairs": 8, "sampling.max_new_tokens": 10}
@@ -79,6 +79,12 @@ def test_a_phase_makes_the_policy_that_the_rounds_start_from(tmp_path, pairs, mo
     assert run.summary["step_zero_log_ratio_per_token"] < 1e-5
     monkeypatch.setattr(Fit, "step", lambda _: pytest.fail("trained again"))
     assert eq.align("dpo", **about).summary["kl"] == run.summary["kl"]
+
+
+def test_names_alone_are_phases_without_settings():
+    assert resolve("dpo", {"play.phases": ["sft"]}).play.phases == {"sft": {}}
+    with pytest.raises(ConfigError, match="phases"):
+        resolve("dpo", {"play.phases": [1]})
 
 
 def test_a_phase_that_cannot_be_is_refused_before_a_model_is_loaded(tmp_path, pairs, monkeypatch):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 if TYPE_CHECKING:
     from equipoise.play.method import Method
@@ -94,10 +94,17 @@ class PlaySettings(_Section):
     ] = Field("method", description="how responses become comparisons; method: the method's default")
     phases: dict[str, dict[str, Any]] | None = Field(
         None,
-        description="methods played before the rounds, with their settings, such as {sft: {epochs: 2}}; "
+        description="methods played before the rounds, with their settings, such as [sft] or {sft: {epochs: 2}}; "
         "none: the method's own",
     )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """A list of names means phases without settings."""
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return {name: {} for name in value} if names else value
 
 
 class TrainSettings(_Section):
