@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.oracles.asking import Asking, Policy
+from equipoise.oracles.asking import Asking, Policy, Questioner
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules import load_rule
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def load(spec: str, *, store: Path | None = None, policy: Policy | None = None) -> Checked:
-    """Loads `module:function` or `file.py:function` (a rule), or a reward model's folder (with a `config.json`).
+    """Loads `module:function` or `file.py:function` (a rule), a judge's YAML file, or a reward model's folder.
 
     store   file in which the verdicts of a rule are kept; None: only in memory
     policy  how a rule is asked: concurrency, retries, failures
@@ -43,9 +43,16 @@ def load(spec: str, *, store: Path | None = None, policy: Policy | None = None) 
         from equipoise.oracles.reward import RewardOracle
 
         return Checked(RewardOracle.load(spec))
-    if ":" in spec:
-        rule = load_rule(spec)
-        return Checked(Asking(rule, VerdictStore(store) if store else None, policy))
+    if ":" in spec or spec.endswith((".yaml", ".yml")):
+        asked = load_rule(spec) if ":" in spec else _judge(spec)
+        return Checked(Asking(asked, VerdictStore(store) if store else None, policy))
     raise OracleError(
-        f"{spec!r} is neither a rule (module:function or file.py:function) nor a folder with a reward model"
+        f"{spec!r} is neither a rule (module:function or file.py:function), a judge's file (.yaml) nor a folder with "
+        "a reward model"
     )
+
+
+def _judge(spec: str) -> Questioner:
+    from equipoise.oracles.judge import JudgeOracle
+
+    return JudgeOracle.load(spec)

@@ -37,8 +37,8 @@ class Questioner(Protocol):
     name      as the user gave it
     identity  name and everything that its verdicts depend on: two oracles of one identity share verdicts
     scores    whether it scores one response; False: it compares two
-    open      a session in which at most `concurrency` questions are asked at once; its `ask` raises Failure for a
-              question without a verdict
+    open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
+              without a verdict
     """
 
     @property
@@ -50,7 +50,7 @@ class Questioner(Protocol):
     @property
     def scores(self) -> bool: ...
 
-    def open(self, concurrency: int) -> AbstractAsyncContextManager[Ask]: ...
+    def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Policy:
     concurrency   questions in flight at once
     retries       further attempts after a transient failure, with waits of `wait`, 2 `wait`, 4 `wait`, ... seconds
     failures      share of a call's questions that may end without a verdict; their comparisons are left out
-    both_orders   compare in both orders and average: (P(a > b) + 1 - P(b > a)) / 2
+    both_orders   compare in both orders and average: (P(a > b) + 1 - P(b > a)) / 2; None: as the oracle needs it
     most_calls    most questions that this process may ask; None: no limit
     most_cost     most that the stored verdicts of this oracle may cost; None: no limit
     """
@@ -69,7 +69,7 @@ class Policy:
     retries: int = 3
     wait: float = 1.0
     failures: float = 0.0
-    both_orders: bool = False
+    both_orders: bool | None = None
     most_calls: int | None = None
     most_cost: float | None = None
 
@@ -140,13 +140,14 @@ class Asking:
         if self.questioner.scores:
             return bradley_terry(self.score(prompts, a), self.score(prompts, b))
         forth = list(zip(prompts, a, b, strict=True))
-        if not self.policy.both_orders:
+        both = self.policy.both_orders
+        if not (getattr(self.questioner, "both_orders", False) if both is None else both):
             return self._answers(forth)
         back = list(zip(prompts, b, a, strict=True))
         there, again = self._answers([*forth, *back]).chunk(2)
-        both = torch.isfinite(there) & torch.isfinite(again)
-        opposed = both & ((there - 0.5) * (0.5 - again) < 0)
-        self.account.compared += int(both.sum())
+        known = torch.isfinite(there) & torch.isfinite(again)
+        opposed = known & ((there - 0.5) * (0.5 - again) < 0)
+        self.account.compared += int(known.sum())
         self.account.disagreed += int(opposed.sum())
         return (there + 1 - again) / 2
 
@@ -199,7 +200,7 @@ class Asking:
                     self.account.cost += verdict.cost
                 self.progress(total - len(questions) + len(found), total)
 
-        async with self.questioner.open(self.policy.concurrency) as ask:
+        async with self.questioner.open(self.policy) as ask:
             workers = min(self.policy.concurrency, len(questions))
             await asyncio.gather(*(work(ask, waiting) for _ in range(workers)))
         self.account.failed += len(failed)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from equipoise.oracles.asking import Ask, Failure
+from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.verdicts import Verdict
 
@@ -33,11 +33,11 @@ class RuleOracle:
         self.identity = f"{name} {source_hash(function)}"
 
     @asynccontextmanager
-    async def open(self, concurrency: int) -> AsyncIterator[Ask]:
-        if inspect.iscoroutinefunction(self.function) or concurrency == 1:
+    async def open(self, policy: Policy) -> AsyncIterator[Ask]:
+        if inspect.iscoroutinefunction(self.function) or policy.concurrency == 1:
             yield self._ask
             return
-        with ThreadPoolExecutor(concurrency) as threads:
+        with ThreadPoolExecutor(policy.concurrency) as threads:
 
             async def ask(*question: Any) -> Verdict:
                 loop = asyncio.get_running_loop()

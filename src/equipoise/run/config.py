@@ -156,8 +156,8 @@ class JudgingSettings(_Section):
         lt=1,
         description="share of questions that may stay without a verdict; their prompts are left out",
     )
-    both_orders: bool = Field(
-        False, description="ask (a, b) and (b, a) and average: for a judge that prefers the first or the last"
+    both_orders: bool | None = Field(
+        None, description="ask (a, b) and (b, a) and average; none: judges yes, rules no"
     )
     store: str | None = Field(
         None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
@@ -182,7 +182,7 @@ class RunConfig(_Section):
     method: str = Field(description="a name of `equipoise methods`")
     seed: int = Field(0, description="seed of all random draws")
     oracle: str | None = Field(
-        None, description="module:function, file.py:function, or a reward model's folder"
+        None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
     )
     objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     model: ModelSettings = ModelSettings()
