@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassificat
 
 from contract.axes import classes
 from equipoise import oracles
+from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.reward import RewardOracle
@@ -87,11 +88,12 @@ ORACLES = {
         called="recorded",
     ),
     "rule of scores": Listed(
-        build=lambda folder: RuleOracle(lambda prompt, response: len(response) / 9, "length"), scores=True
+        build=lambda folder: Asking(RuleOracle(lambda prompt, response: len(response) / 9, "length")),
+        scores=True,
     ),
-    "rule of pairs": Listed(build=lambda folder: RuleOracle(shares, "share")),
+    "rule of pairs": Listed(build=lambda folder: Asking(RuleOracle(shares, "share"))),
     "rule that looks at the order": Listed(
-        build=lambda folder: RuleOracle(lambda prompt, a, b: 0.6, "first"),
+        build=lambda folder: Asking(RuleOracle(lambda prompt, a, b: 0.6, "first")),
         exempt={"antisymmetry": "the user's function prefers whoever stands first"},
     ),
     "reward model": Listed(

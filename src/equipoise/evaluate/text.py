@@ -39,7 +39,7 @@ class Evaluator:
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
-        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(own, reference)}
+        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(state, own, reference)}
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
@@ -63,7 +63,7 @@ class Evaluator:
             save_rows(path, self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
         return load_rows(path)
 
-    def _win_rate(self, own: Rows, reference: Rows) -> Interval | None:
+    def _win_rate(self, state: State, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
         if self.world.oracle is None:
             return None
@@ -72,7 +72,15 @@ class Evaluator:
             self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
             for k in range(self.samples)
         ]
-        return clustered_share(np.concatenate(wins), np.tile(np.arange(len(own)), self.samples))
+        self.world.note_questions(state.round - 1, "evaluation")
+        judged = np.tile(
+            [prompt.ids not in self.world.judge.unjudged for prompt in own.prompts], self.samples
+        )
+        self.world.judge.unjudged.clear()
+        if not judged.any():
+            return None
+        prompts = np.tile(np.arange(len(own)), self.samples)
+        return clustered_share(np.concatenate(wins)[judged], prompts[judged])
 
     def _drift(self, state: State, own: Rows) -> dict[str, Any]:
         """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equipoise.oracles.asking import Account
 from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
 
 
@@ -15,8 +16,9 @@ from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
 class Checked:
     """Wraps an oracle and checks its answers before they are used.
 
-    On every call: one finite number per question, probabilities in [0, 1]. On the first `probe` questions of a
-    call: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError that names the first failing question.
+    On every call: one finite number per question, probabilities in [0, 1]; nan, a question without a verdict, only
+    from an oracle that says so (`may_fail`). On the first `probe` questions of a call: P(a > b) + P(b > a) = 1 within
+    `tolerance`. Raises OracleError that names the first failing question.
     """
 
     inner: Oracle
@@ -26,6 +28,11 @@ class Checked:
     @property
     def name(self) -> str:
         return self.inner.name
+
+    @property
+    def account(self) -> Account | None:
+        """What was asked so far, of an oracle that answers single questions."""
+        return getattr(self.inner, "account", None)
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
@@ -38,7 +45,7 @@ class Checked:
             )
         n = min(self.probe, len(prompts))
         back = self._finite(self.inner.compare(prompts[:n], b[:n], a[:n]), n, "compare")
-        off = (prob[:n] + back - 1).abs()
+        off = (prob[:n] + back - 1).abs().nan_to_num(0.0)
         if n and float(off.max()) > self.tolerance:
             i = int(off.argmax())
             raise OracleError(
@@ -56,7 +63,10 @@ class Checked:
             raise OracleError(
                 f"oracle {self.name}: {call} of {count} questions returned shape {tuple(answer.shape)}"
             )
-        bad = (~torch.isfinite(answer)).nonzero().flatten().tolist()
+        fine = torch.isfinite(answer)
+        if getattr(self.inner, "may_fail", False):
+            fine |= answer.isnan()
+        bad = (~fine).nonzero().flatten().tolist()
         if bad:
             raise OracleError(
                 f"oracle {self.name}: {call} returned {float(answer[bad[0]])} for question {bad[0]}"

@@ -20,7 +20,8 @@ class Oracle(Protocol):
     """compare(prompts, a, b) -> [N] float64, the probability in [0, 1] that a[i] beats b[i] for prompts[i].
 
     Contract, checked by `checked.Checked`: on every call finite and in [0, 1]; on a sample of each call antisymmetric,
-    P(a > b) + P(b > a) = 1. Deterministic: the same call gives the same answer.
+    P(a > b) + P(b > a) = 1. Deterministic: the same call gives the same answer. nan: no verdict; the comparison is
+    left out, never guessed (only oracles with `may_fail`).
     score(prompts, responses) -> [N] float64, a scalar per response (higher is better); a general preference, which
     has no scalar, raises OracleError.
     """

@@ -2,51 +2,89 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.asking import Ask, Failure, Policy
+from equipoise.oracles.protocol import OracleError
+from equipoise.oracles.verdicts import Verdict
 
 
 class RuleOracle:
-    """An oracle from a function (prompt, response) -> score, or (prompt, a, b) -> P(a beats b).
+    """An oracle from a function (prompt, response) -> score, or (prompt, a, b) -> P(a beats b); plain or `async`.
 
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
-    a list of {"role", "content"} messages. The function must be deterministic.
+    a list of {"role", "content"} messages. Equal questions must get equal answers. The function is asked in the main
+    thread unless several questions may be asked at once; then it must be safe to call from threads.
     """
 
-    def __init__(self, function: Callable[..., float], name: str) -> None:
-        self.function = function
-        self.name = name
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function, self.name = function, name
         self.scores = _arity(function) == 2
+        self.identity = f"{name} {source_hash(function)}"
 
-    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        if self.scores:
-            return bradley_terry(self.score(prompts, a), self.score(prompts, b))
-        return self._call(prompts, a, b)
+    @asynccontextmanager
+    async def open(self, policy: Policy) -> AsyncIterator[Ask]:
+        if inspect.iscoroutinefunction(self.function) or policy.concurrency == 1:
+            yield self._ask
+            return
+        with ThreadPoolExecutor(policy.concurrency) as threads:
 
-    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
-        if not self.scores:
-            raise OracleError(f"{self.name} compares two responses; it has no scalar score")
-        return self._call(prompts, responses)
+            async def ask(*question: Any) -> Verdict:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(threads, lambda: self._verdict(self._call(question)))
 
-    def _call(self, *columns: Sequence[Any]) -> Tensor:
-        answers = []
-        for question in zip(*columns, strict=True):
+            yield ask
+
+    async def _ask(self, *question: Any) -> Verdict:
+        answer = self._call(question)
+        if inspect.isawaitable(answer):
             try:
-                answers.append(float(self.function(*question)))
-            except Exception as error:  # the user's code may raise anything; name the rule
-                raise OracleError(f"rule {self.name} failed: {type(error).__name__}: {error}") from error
-        return torch.tensor(answers, dtype=torch.float64)
+                answer = await answer
+            except Exception as error:
+                raise self._failure(error) from error
+        return self._verdict(answer)
+
+    def _call(self, question: Sequence[Any]) -> Any:
+        try:
+            return self.function(*question)
+        except (Exception, SystemExit) as error:  # the user's code may raise anything; name the rule
+            raise self._failure(error) from error
+
+    def _verdict(self, answer: Any) -> Verdict:
+        try:
+            return Verdict(float(answer))
+        except (TypeError, ValueError) as error:
+            raise Failure(
+                f"rule {self.name} returned {type(answer).__name__} where a number is needed", transient=False
+            ) from error
+
+    def _failure(self, error: BaseException) -> Failure:
+        """A network error or a client library's own error may pass; a programming error will not."""
+        own = type(error).__module__ == "builtins" and not isinstance(error, OSError)
+        return Failure(f"rule {self.name} failed: {type(error).__name__}: {error}", transient=not own)
+
+
+def source_hash(function: Callable[..., Any]) -> str:
+    """Hash of a function's bytecode and of the file that it is written in: it changes when the rule does."""
+    code = getattr(function, "__code__", None)
+    digest = hashlib.sha256(getattr(code, "co_code", b""))
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    if file and Path(file).is_file():
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def load_rule(spec: str) -> RuleOracle:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # names whose mappings hold settings; any other mapping is the value of one setting
-SECTIONS = ("model", "data", "play", "train", "sampling", "evaluate", "objective", "inputs")
+SECTIONS = ("model", "data", "play", "train", "sampling", "judging", "evaluate", "objective", "inputs")
 
 
 class ConfigError(ValueError):
@@ -145,6 +145,29 @@ class SamplingSettings(_Section):
     memory: float = Field(0.4, gt=0, le=1, description="fraction of GPU memory for vllm")
 
 
+class JudgingSettings(_Section):
+    concurrency: int = Field(1, gt=0, description="questions to a rule in flight at once")
+    retries: int = Field(
+        3, ge=0, description="further attempts after a network or server error, with growing waits"
+    )
+    failures: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of questions that may stay without a verdict; their prompts are left out",
+    )
+    both_orders: bool | None = Field(
+        None, description="ask (a, b) and (b, a) and average; none: judges yes, rules no"
+    )
+    store: str | None = Field(
+        None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
+    )
+    most_calls: int | None = Field(None, gt=0, description="most questions that the run may ask")
+    most_cost: float | None = Field(
+        None, gt=0, description="most that the verdicts may cost, in the oracle's units"
+    )
+
+
 class EvaluateSettings(_Section):
     prompts: int = Field(64, gt=0, description="held-out prompts for win rates")
     samples: int = Field(4, gt=0, description="responses per prompt")
@@ -159,7 +182,7 @@ class RunConfig(_Section):
     method: str = Field(description="a name of `equipoise methods`")
     seed: int = Field(0, description="seed of all random draws")
     oracle: str | None = Field(
-        None, description="module:function, file.py:function, or a reward model's folder"
+        None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
     )
     objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     model: ModelSettings = ModelSettings()
@@ -167,6 +190,7 @@ class RunConfig(_Section):
     play: PlaySettings = PlaySettings()
     train: TrainSettings = TrainSettings()
     sampling: SamplingSettings = SamplingSettings()
+    judging: JudgingSettings = JudgingSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @property

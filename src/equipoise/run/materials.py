@@ -36,6 +36,7 @@ from equipoise.worlds.text.world import TextWorld
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
+VERDICTS = "verdicts.sqlite"
 PAIRINGS = {
     "tournament": Tournament(),
     "disjoint": Pairs(),
@@ -100,7 +101,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
-    oracle = _oracle(config, method, game)
+    oracle = _oracle(config, method, game, out)
     dataset = _dataset(config, method, game, out)
     renderer = Renderer(
         load_tokenizer(model),
@@ -168,9 +169,11 @@ def _recorded(
     return rows, recording.held_out(dataset.kind, held, config.evaluate.pairs)
 
 
-def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Oracle | None:
+def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Oracle | None:
     if config.oracle:
-        return oracles.load(config.oracle)
+        judging = config.judging.model_dump()
+        store = Path(judging.pop("store") or out / VERDICTS)
+        return oracles.load(config.oracle, store=store, policy=oracles.Policy(**judging))
     if game is not None:
         return Checked(game.oracle())
     if method.needs.oracle:

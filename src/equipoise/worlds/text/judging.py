@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
 
+from equipoise.data.collate import Ids
+from equipoise.oracles.asking import Account
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 
+log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
 
 
 @dataclass(kw_only=True)
 class Judge:
-    """An oracle, queried in batches; None if the method only reads recorded labels."""
+    """An oracle, queried in batches; None if the method only reads recorded labels.
+
+    unjudged    prompts of which a verdict is missing, since the last call of `judged`
+    """
 
     oracle: Oracle | None
+    unjudged: set[Ids] = field(default_factory=set)
+    _before: Account = field(default_factory=Account)
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
@@ -33,7 +43,31 @@ class Judge:
         for begin in range(0, len(rows), JUDGE_BATCH):
             part = slice(begin, begin + JUDGE_BATCH)
             answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
-        return torch.cat(answers).double().numpy() if answers else np.empty(0)
+        wins = torch.cat(answers).double().numpy() if answers else np.empty(0)
+        missing = np.isnan(wins)
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
+        return np.where(missing, 0.5, wins)  # left out by `judged`
+
+    def account(self) -> dict[str, Any] | None:
+        """What the oracle was asked since the last call: calls, stored verdicts, failures, disagreements of orders."""
+        account = getattr(self.oracle, "account", None)
+        if account is None or account == self._before:
+            return None
+        before, self._before = self._before, replace(account, reasons=dict(account.reasons))
+        return account.since(before)
+
+    def judged(self, rows: Rows) -> Rows:
+        """The rows of those prompts whose verdicts all came; the others are left out, never guessed."""
+        without, self.unjudged = self.unjudged, set()
+        if not without:
+            return rows
+        kept = np.array([prompt.ids not in without for prompt in rows.prompts], dtype=bool)
+        if not kept.any():
+            raise OracleError(f"no prompt got all of its verdicts ({len(without):,} prompts)")
+        log.warning(
+            "%d prompts are left out: an oracle gave no verdict on some of their responses", len(without)
+        )
+        return rows.take(kept)
 
     def against(self, rows: Rows, own: int, of: Callable[[Floats], Floats]) -> Floats:
         """[N, own] mean of f(P(y_k beats y')) for the first `own` columns, over all other columns y'."""

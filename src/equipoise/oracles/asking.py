@@ -1,0 +1,281 @@
+"""Oracles asked one question at a time (rules in Python, judges behind HTTP): concurrency, retries, stored verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from equipoise.core.links import bradley_terry
+from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+
+Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
+
+
+class Failure(Exception):
+    """A question without a verdict.
+
+    transient  whether asking again may help: a rate limit, a timeout, an answer that cannot be parsed
+    after      seconds that the server asks to wait, or None
+    """
+
+    def __init__(self, reason: str, *, transient: bool, after: float | None = None) -> None:
+        self.transient, self.after = transient, after
+        super().__init__(reason)
+
+
+class Questioner(Protocol):
+    """An oracle that answers one question at a time.
+
+    name      as the user gave it
+    identity  name and everything that its verdicts depend on: two oracles of one identity share verdicts
+    scores    whether it scores one response; False: it compares two
+    open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
+              without a verdict
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def scores(self) -> bool: ...
+
+    def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How questions are asked.
+
+    concurrency   questions in flight at once
+    retries       further attempts after a transient failure, with waits of `wait`, 2 `wait`, 4 `wait`, ... seconds
+    failures      share of a call's questions that may end without a verdict; their comparisons are left out
+    both_orders   compare in both orders and average: (P(a > b) + 1 - P(b > a)) / 2; None: as the oracle needs it
+    most_calls    most questions that this process may ask; None: no limit
+    most_cost     most that the stored verdicts of this oracle may cost; None: no limit
+    """
+
+    concurrency: int = 1
+    retries: int = 3
+    wait: float = 1.0
+    failures: float = 0.0
+    both_orders: bool | None = None
+    most_calls: int | None = None
+    most_cost: float | None = None
+
+
+@dataclass
+class Account:
+    """What was asked: `asked` attempts, `answered` new verdicts, `stored` verdicts read back, `failed` questions.
+
+    compared, disagreed  comparisons asked in both orders, and those in which the two orders prefer different responses
+    cost                 of the new verdicts
+    """
+
+    asked: int = 0
+    answered: int = 0
+    stored: int = 0
+    failed: int = 0
+    compared: int = 0
+    disagreed: int = 0
+    cost: float = 0.0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def since(self, before: Account) -> dict[str, Any]:
+        """The difference to an earlier account, as plain data; reasons of failures with their numbers."""
+        numbers = {
+            name: getattr(self, name) - getattr(before, name)
+            for name in ("asked", "answered", "stored", "failed", "compared", "disagreed", "cost")
+        }
+        reasons = {why: n - before.reasons.get(why, 0) for why, n in self.reasons.items()}
+        return numbers | {"reasons": {why: n for why, n in reasons.items() if n}}
+
+
+class Asking:
+    """An oracle in batches, made of one that answers single questions.
+
+    Equal questions are asked once; stored verdicts are not asked again, and every new one is stored when it comes.
+    A question without a verdict is nan: it is never turned into a verdict, and the comparison is left out. Raises
+    OracleError if more than `policy.failures` of a call's questions fail, or before a cap would be passed; all
+    verdicts that came are kept.
+    """
+
+    may_fail = True
+
+    def __init__(
+        self,
+        questioner: Questioner,
+        store: VerdictStore | None = None,
+        policy: Policy | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.questioner, self.store, self.policy = questioner, store, policy or Policy()
+        self.progress = progress or (lambda done, total: None)
+        self.account = Account()
+        self._known: dict[bytes, Verdict] = {}
+
+    @property
+    def name(self) -> str:
+        return self.questioner.name
+
+    @property
+    def identity(self) -> str:
+        return self.questioner.identity
+
+    @property
+    def scores(self) -> bool:
+        return self.questioner.scores
+
+    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
+        if self.questioner.scores:
+            return bradley_terry(self.score(prompts, a), self.score(prompts, b))
+        forth = list(zip(prompts, a, b, strict=True))
+        both = self.policy.both_orders
+        if not (getattr(self.questioner, "both_orders", False) if both is None else both):
+            return self._answers(forth)
+        back = list(zip(prompts, b, a, strict=True))
+        there, again = self._answers([*forth, *back]).chunk(2)
+        known = torch.isfinite(there) & torch.isfinite(again)
+        opposed = known & ((there - 0.5) * (0.5 - again) < 0)
+        self.account.compared += int(known.sum())
+        self.account.disagreed += int(opposed.sum())
+        return (there + 1 - again) / 2
+
+    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        if not self.questioner.scores:
+            raise OracleError(f"{self.name} compares two responses; it has no scalar score")
+        return self._answers(list(zip(prompts, responses, strict=True)))
+
+    def to_ask(self, questions: Sequence[tuple[Any, ...]]) -> int:
+        """How many of these questions have no stored verdict: what a call would ask (a dry run)."""
+        keys = {key_of(self.identity, question) for question in questions}
+        return len(keys - self._known.keys() - (self.store.get(keys).keys() if self.store else set()))
+
+    def _answers(self, questions: Sequence[tuple[Any, ...]]) -> Tensor:
+        keys = [key_of(self.identity, question) for question in questions]
+        distinct = dict(zip(keys, questions, strict=True))
+        known = {key: self._known[key] for key in distinct if key in self._known}
+        if self.store is not None:
+            known |= self.store.get(key for key in distinct if key not in known)
+        self.account.stored += len(known)
+        missing = {key: question for key, question in distinct.items() if key not in known}
+        if missing:
+            known |= _run(self._ask_all(missing, len(distinct)))
+        self._known |= known
+        return torch.tensor(
+            [known[key].value if key in known else math.nan for key in keys], dtype=torch.float64
+        )
+
+    async def _ask_all(self, questions: dict[bytes, tuple[Any, ...]], total: int) -> dict[bytes, Verdict]:
+        self._check_caps(len(questions))
+        found: dict[bytes, Verdict] = {}
+        failed: list[str] = []
+        waiting = iter(questions.items())
+        allowed = math.floor(self.policy.failures * total)
+
+        async def work(ask: Ask, waiting: Iterator[tuple[bytes, tuple[Any, ...]]]) -> None:
+            for key, question in waiting:
+                if len(failed) > allowed:
+                    return
+                try:
+                    verdict = await self._attempts(ask, question)
+                except Failure as failure:
+                    failed.append(str(failure))
+                    self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+                else:
+                    found[key] = verdict
+                    if self.store is not None:
+                        self.store.put(key, self.identity, verdict)
+                    self.account.answered += 1
+                    self.account.cost += verdict.cost
+                self.progress(total - len(questions) + len(found), total)
+
+        async with self.questioner.open(self.policy) as ask:
+            workers = min(self.policy.concurrency, len(questions))
+            await asyncio.gather(*(work(ask, waiting) for _ in range(workers)))
+        self.account.failed += len(failed)
+        if len(failed) > allowed:
+            self._known |= found
+            raise OracleError(self._too_many(failed, len(found), total))
+        return found
+
+    async def _attempts(self, ask: Ask, question: tuple[Any, ...]) -> Verdict:
+        for attempt in range(self.policy.retries + 1):
+            self.account.asked += 1
+            try:
+                verdict = await ask(*question)
+            except Failure as failure:
+                if not failure.transient or attempt == self.policy.retries:
+                    raise
+                await asyncio.sleep(failure.after or self.policy.wait * 2**attempt)
+            else:
+                self._check(verdict, question)
+                return verdict
+        raise AssertionError("unreachable")
+
+    def _check(self, verdict: Verdict, question: tuple[Any, ...]) -> None:
+        if not math.isfinite(verdict.value):
+            raise OracleError(
+                f"oracle {self.name}: returned {verdict.value} for {_short(question[-1])}; a verdict is a finite number"
+            )
+        if not self.questioner.scores and not 0 <= verdict.value <= 1:
+            raise OracleError(
+                f"oracle {self.name} answered {verdict.value!r} for {_short(question[1])} against "
+                f"{_short(question[2])}; compare must return a probability in [0, 1]"
+            )
+
+    def _check_caps(self, count: int) -> None:
+        most, spent = self.policy.most_calls, self.account.answered
+        if most is not None and spent + count > most:
+            raise OracleError(
+                f"oracle {self.name}: {count:,} more questions would pass judging.most_calls = {most:,} "
+                f"({spent:,} asked); raise the limit, or lower play.prompts or play.samples"
+            )
+        if self.policy.most_cost is None or self.store is None:
+            return
+        answered, cost = self.store.spent(self.identity)
+        expected = cost / answered * count if answered else 0.0
+        if cost + expected > self.policy.most_cost:
+            raise OracleError(
+                f"oracle {self.name}: {count:,} more questions, about {expected:.4g}, would pass judging.most_cost = "
+                f"{self.policy.most_cost:.4g} ({cost:.4g} spent); raise the limit, or ask fewer questions"
+            )
+
+    def _too_many(self, failed: Sequence[str], found: int, total: int) -> str:
+        kept = "all verdicts that came are kept" if self.store is not None else "verdicts are not stored"
+        return (
+            f"oracle {self.name}: {len(failed):,} of {total:,} questions have no verdict: {failed[0]}; "
+            f"{found:,} answered, {kept}: repeat the command to ask the others, or let a share of the questions "
+            "fail with judging.failures"
+        )
+
+
+def _run(asking: Awaitable[dict[bytes, Verdict]]) -> dict[bytes, Verdict]:
+    """Run to the end from ordinary code, also inside a notebook, whose event loop is already running."""
+
+    async def main() -> dict[bytes, Verdict]:
+        return await asking
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, main()).result()
+
+
+def _short(text: Any) -> str:
+    text = str(text)
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,244 @@
+"""LLM judges behind an OpenAI-compatible server: pairwise or pointwise questions, fenced, with structured answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from equipoise.oracles.asking import Ask, Failure, Policy
+from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+PROMPTS = Path(__file__).with_name("prompts")
+VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
+SCALE = (1.0, 10.0)
+RULE = "===="  # between the system message and the question
+SHOWN = 200  # characters of an unreadable answer that a message quotes
+ANSWER_FORMAT = {
+    ("pairwise", "json"): 'Answer with JSON: {"winner": "A"}, {"winner": "B"} or {"winner": "tie"}.',
+    ("pairwise", "token"): "Answer with one letter, A or B.",
+    ("pointwise", "json"): 'Answer with JSON: {"score": a number from 1 to 10}.',
+}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "pairwise": {"winner": {"type": "string", "enum": list(VALUE)}},
+    "pointwise": {"score": {"type": "number"}},
+}
+
+
+class Price(BaseModel):
+    """Price of a judge's tokens, in money per million."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class JudgeFile(BaseModel):
+    """A judge, as its YAML file says.
+
+    model        name of the model at the server
+    base_url     the server's address; None: OpenAI's own, or $OPENAI_BASE_URL
+    key          NAME of the environment variable that holds the key; the key itself is never written anywhere
+    question     "pairwise": which of two responses is better; "pointwise": a score from 1 to 10 of each
+    answer       "json": a JSON object with one field; "token": P(A > B) from the probabilities of the first token
+    structured   whether the server can enforce a JSON schema
+    prompt       file of the question, a Jinja template; None: the one of this package
+    temperature, max_tokens, timeout   of a request; seconds
+    price        per million tokens, for the account and the cap
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model: str
+    base_url: str | None = None
+    key: str = "OPENAI_API_KEY"
+    question: Literal["pairwise", "pointwise"] = "pairwise"
+    answer: Literal["json", "token"] = "json"
+    structured: bool = True
+    prompt: str | None = None
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(256, gt=0)
+    timeout: float = Field(60.0, gt=0)
+    price: Price = Price()
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        if value is not None and ("@" in value or "?" in value):
+            raise ValueError(
+                "an address with a password or a query may hold a secret; keep keys in the environment"
+            )
+        return value
+
+
+class JudgeOracle:
+    """A language model that is asked which of two responses is better, or how good one is (Zheng et al. 2023).
+
+    The responses stand between marks made from a hash of the whole question, so that no response can close its
+    fence. A pairwise judge answers A, B or tie: P(A > B) is 1, 0 or 1/2; with `answer: token` it is
+    P("A") / (P("A") + P("B")) of the first token. A pointwise judge gives a score; two scores compare through
+    Bradley-Terry. Answers that cannot be read are asked again, then counted as failed.
+    """
+
+    both_orders = True  # judges prefer positions: compare in both orders unless told otherwise
+
+    def __init__(self, file: JudgeFile, template: str, name: str) -> None:
+        if file.question == "pointwise" and file.answer == "token":
+            raise OracleError(f"{name}: a pointwise judge answers in JSON; set `answer: json`")
+        system, rule, question = template.partition(RULE + "\n")
+        if not rule:
+            raise OracleError(f"{name}: the prompt needs a line {RULE} between system message and question")
+        self.file, self.name = file, name
+        self.scores = file.question == "pointwise"
+        environment = ImmutableSandboxedEnvironment(autoescape=False)  # text for a model, not a page
+        try:
+            self._system, self._question = environment.from_string(system), environment.from_string(question)
+        except TemplateError as error:
+            raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
+        about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
+        text = json.dumps([about, template], sort_keys=True)
+        self.identity = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @classmethod
+    def load(cls, path: str | Path) -> JudgeOracle:
+        """The judge of a YAML file. Raises OracleError that names the file and the setting."""
+        where = Path(path)
+        try:
+            content = yaml.safe_load(where.read_text(encoding="utf-8"))
+            file = JudgeFile.model_validate(content)
+            prompt = where.parent / file.prompt if file.prompt else PROMPTS / f"{file.question}.jinja"
+            template = prompt.read_text(encoding="utf-8")
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+            )
+            raise OracleError(f"judge {path}: {problems}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise OracleError(f"cannot read the judge {path}: {error}") from error
+        return cls(file, template, str(path))
+
+    @asynccontextmanager
+    async def open(self, policy: Policy) -> AsyncIterator[Ask]:
+        """A session with the server; the client itself repeats rate-limited and failed requests."""
+        try:
+            from openai import AsyncOpenAI
+        except ImportError as error:
+            raise OracleError("a judge needs the openai client: pip install 'equipoise[judge]'") from error
+        # servers of one's own often take no key, but the client wants one
+        key = os.environ.get(self.file.key) or ("none" if self.file.base_url else None)
+        if key is None:
+            raise OracleError(f"judge {self.name}: set the environment variable {self.file.key} to its key")
+        async with AsyncOpenAI(
+            api_key=key, base_url=self.file.base_url, timeout=self.file.timeout, max_retries=policy.retries
+        ) as client:
+
+            async def ask(prompt: OraclePrompt, *responses: str) -> Verdict:
+                return await self._ask(client, self.messages(prompt, *responses))
+
+            yield ask
+
+    def messages(self, prompt: OraclePrompt, *responses: str) -> list[dict[str, str]]:
+        """The request's messages: the instructions, and the fenced question."""
+        conversation = prompt if isinstance(prompt, str) else "\n".join(_turn(turn) for turn in prompt)
+        texts = [conversation, *responses]
+        mark = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+        opened, closed = f"[[{mark}]]", f"[[/{mark}]]"
+        fenced = [f"{opened}\n{text}\n{closed}" for text in texts]
+        names = ("conversation", "response") if self.scores else ("conversation", "response_a", "response_b")
+        fields = dict(zip(names, fenced, strict=True))
+        fields["answer_format"] = ANSWER_FORMAT[self.file.question, self.file.answer]
+        marks = {"open": opened, "close": closed}
+        return [
+            {"role": "system", "content": self._system.render(**marks).strip()},
+            {"role": "user", "content": self._question.render(**fields, **marks).strip()},
+        ]
+
+    async def _ask(self, client: AsyncOpenAI, messages: Sequence[Mapping[str, str]]) -> Verdict:
+        import openai
+
+        file = self.file
+        request: dict[str, Any] = {"model": file.model, "messages": messages, "temperature": file.temperature}
+        if file.answer == "token":
+            request |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+        else:
+            request |= {"max_tokens": file.max_tokens}
+            if file.structured:
+                request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
+        try:
+            reply = await client.chat.completions.create(**request)
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            raise OracleError(
+                f"judge {self.name}: the server refuses every question: {_said(error)}"
+            ) from None
+        except openai.BadRequestError as error:
+            raise Failure(f"the server refuses the request: {_said(error)}", transient=False) from None
+        except openai.OpenAIError as error:  # the client has repeated it already
+            raise Failure(_said(error), transient=False) from None
+        except ValueError as error:  # a body that is no JSON
+            raise Failure(f"the server's reply cannot be read: {error}", transient=True) from None
+        choices = getattr(reply, "choices", None)
+        if not choices:
+            raise Failure("the server's reply has no answer", transient=True)
+        value, said = self._token(choices[0]) if file.answer == "token" else self._json(choices[0])
+        usage = getattr(reply, "usage", None)
+        used = (getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0)
+        cost = (used[0] * file.price.input + used[1] * file.price.output) / 1e6
+        return Verdict(value, cost, {"answer": said, "tokens": list(used)})
+
+    def _json(self, choice: Any) -> tuple[float, str]:
+        said = str(getattr(choice.message, "content", None) or "")
+        try:
+            answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
+            if self.scores:
+                score = float(answer["score"])
+                if not SCALE[0] <= score <= SCALE[1]:
+                    raise ValueError(f"a score outside {SCALE}")
+                return score, said
+            return VALUE[answer["winner"]], said
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Failure(f"an answer that cannot be read: {said[:SHOWN]!r}", transient=True) from None
+
+    def _token(self, choice: Any) -> tuple[float, str]:
+        content = getattr(getattr(choice, "logprobs", None), "content", None)
+        if not content:
+            raise Failure("the server gives no log-probs; set `answer: json`", transient=False)
+        mass = dict.fromkeys("AB", 0.0)
+        for entry in content[0].top_logprobs:
+            if entry.token.strip() in mass:
+                mass[entry.token.strip()] += math.exp(entry.logprob)
+        total = sum(mass.values())
+        if not total > 0:
+            raise Failure(f"neither A nor B among the likely answers: {content[0].token!r}", transient=True)
+        return mass["A"] / total, content[0].token
+
+
+def _schema(question: str) -> dict[str, Any]:
+    fields = SCHEMAS[question]
+    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    return {"name": "verdict", "strict": True, "schema": schema}
+
+
+def _turn(turn: Mapping[str, Any]) -> str:
+    """A turn of a conversation for the judge; tool calls are shown as they were made."""
+    calls = turn.get("tool_calls")
+    return f"{turn['role']}: {turn['content']}" + (f"\n{json.dumps(calls, default=str)}" if calls else "")
+
+
+def _said(error: Exception) -> str:
+    """An API error in one line, without the request, which may hold a key."""
+    status = getattr(error, "status_code", None)
+    text = str(getattr(error, "message", error)).replace("\n", " ")[:SHOWN]
+    return f"{type(error).__name__}{f' {status}' if status else ''}: {text}"

@@ -1,0 +1,115 @@
+"""Verdict store: answers of an oracle in one SQLite file, which several runs and processes may share.
+
+Every verdict is written when it comes, so that an interrupted run asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equipoise.oracles.protocol import OracleError
+
+BUSY_SECONDS = 60.0  # how long one process waits for another that is writing
+KEYS_AT_A_TIME = 500  # SQLite's limit on the values of one query is 999 in old builds
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS verdict (
+    key BLOB PRIMARY KEY,
+    oracle TEXT NOT NULL,
+    value REAL NOT NULL,
+    cost REAL NOT NULL DEFAULT 0,
+    about TEXT NOT NULL DEFAULT '{}',
+    asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One answer of an oracle.
+
+    value  P(a beats b) in [0, 1] of a comparison, or a score: a finite number
+    cost   what the answer cost, in the units of the oracle's price
+    about  what else the oracle said (further scores, its words), JSON-serialisable
+    """
+
+    value: float
+    cost: float = 0.0
+    about: Mapping[str, Any] | None = None
+
+
+def key_of(oracle: str, question: Sequence[Any]) -> bytes:
+    """Key of a question: SHA-256 of the oracle's identity, the prompt and the responses in their order."""
+    canonical = json.dumps([oracle, *question], sort_keys=True, ensure_ascii=True, default=list)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+class VerdictStore:
+    """Verdicts by key, in a SQLite file in WAL mode.
+
+    Threads and processes may read and write at once. A verdict is committed when `put` returns; a second one under
+    the same key is ignored, so that every reader sees the same value. Raises OracleError for a file that is not a
+    verdict store, or that cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute("PRAGMA journal_mode=WAL")
+                cursor.execute("PRAGMA synchronous=NORMAL")
+                cursor.execute(SCHEMA)
+            self._connection.commit()
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, Verdict]:
+        """The stored verdicts among these keys."""
+        wanted, found = list(dict.fromkeys(keys)), {}
+        for begin in range(0, len(wanted), KEYS_AT_A_TIME):
+            part = wanted[begin : begin + KEYS_AT_A_TIME]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, value, cost, about FROM verdict WHERE key IN ({marks})"
+            for key, value, cost, about in self._run(query, part):
+                found[bytes(key)] = Verdict(value, cost, json.loads(about) or None)
+        return found
+
+    def put(self, key: bytes, oracle: str, verdict: Verdict) -> None:
+        """Write one verdict."""
+        row = (key, oracle, verdict.value, verdict.cost, json.dumps(dict(verdict.about or {})))
+        self._run(
+            "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?)", row
+        )
+
+    def spent(self, oracle: str) -> tuple[int, float]:
+        """(number, cost) of all stored verdicts of an oracle."""
+        ((count, cost),) = self._run(
+            "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM verdict WHERE oracle = ?", [oracle]
+        )
+        return count, cost
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _run(self, query: str, values: Sequence[Any]) -> list[Any]:
+        try:
+            with self._lock, self._connection:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: sqlite3.Error) -> OracleError:
+        return OracleError(
+            f"cannot use the verdict store {self.path}: {error}; choose another file, or delete this one if its "
+            "verdicts may be asked again"
+        )
