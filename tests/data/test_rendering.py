@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.ledger import Ledger
+from equipoise.data.place import place_of
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Renderer
@@ -63,8 +64,7 @@ def test_scored_tokens_are_those_of_the_answer_and_never_of_the_prompt(
         record = Record(
             context=prompt,
             candidates=(Candidate(content=chosen), Candidate(content=rejected)),
-            file="f",
-            line=1,
+            place=place_of("f", 1),
         )
         data = Dataset(records=(record,), ledger=_used(record), format="pair-text", space="text", kind="pair")
         if chosen == rejected:
@@ -85,7 +85,7 @@ def _cached(makers: Makers, name: str) -> Any:
 
 def _used(record: Record) -> Ledger:
     ledger = Ledger()
-    ledger.use((record.file, record.line))
+    ledger.use(record.place)
     return ledger
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
+from equipoise.data.place import place_of
 from equipoise.data.records import Candidate, Record
 from equipoise.data.render import Rendered
 from equipoise.data.split import overlap, split
@@ -16,7 +17,11 @@ from equipoise.data.split import overlap, split
 
 def records(prompts: list[int]) -> list[Record]:
     return [
-        Record(context=f"prompt {p}", candidates=(Candidate(content="a"), Candidate(content="b")), line=line)
+        Record(
+            context=f"prompt {p}",
+            candidates=(Candidate(content="a"), Candidate(content="b")),
+            place=place_of("f", line),
+        )
         for line, p in enumerate(prompts, 1)
     ]
 
@@ -33,7 +38,7 @@ def test_no_prompt_is_on_both_sides_and_no_row_is_lost(
     train, held = split(rows, fraction, seed)
     assert train and held
     assert not overlap(train, held)
-    assert sorted(r.line for r in train + held) == list(range(1, len(rows) + 1))
+    assert sorted(r.place.row for r in train + held) == list(range(1, len(rows) + 1))
     held_groups = len({r.group for r in held})
     assert abs(held_groups - fraction * len(set(prompts))) <= 1
 

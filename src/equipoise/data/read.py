@@ -13,8 +13,9 @@ from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.detect import decide
 from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading, bad_text, common_of
-from equipoise.data.ledger import Ledger, Place, short_place
-from equipoise.data.read_files import rows_of
+from equipoise.data.ledger import Ledger, Remark
+from equipoise.data.place import Place
+from equipoise.data.read_files import listed_again, rows_of, sources
 from equipoise.data.records import Kind, Record, Space, digest, plain
 
 
@@ -93,7 +94,16 @@ def _raw_rows(
     files: Sequence[str | Path], mapping: Mapping[str, str], ledger: Ledger, limit: int | None
 ) -> list[tuple[Place, dict[str, Any]]]:
     """The rows of all files that are objects with valid text, their columns renamed by the mapping."""
-    stream = (((str(file), line), row) for file in files for line, row in rows_of(file))
+    listed = sources(files)
+    for source, before in listed_again(listed):
+        ledger.note(
+            f"{source.file} is the same file as {before.file}: its rows are duplicates, and count once"
+        )
+    stream = (
+        (Place(source, number, line), row)
+        for source in listed
+        for number, (line, row) in enumerate(rows_of(source.file), 1)
+    )
     rows = []
     for place, row in islice(stream, limit):
         if not isinstance(row, Mapping):
@@ -128,7 +138,7 @@ def _records(
             ledger.refuse(place, refusal)
             continue
         first = seen.setdefault(record.identity(), place)
-        if first == place:
+        if first is place:
             ledger.use(place)
             records.append(record)
         else:
@@ -145,7 +155,7 @@ def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) 
     named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     extra = {name: value for name, value in row.items() if name not in named}
     fields["extra"] = extra | fields.get("extra", {})
-    return Record(kind=entry.kind, file=place[0], line=place[1], **common, **fields)
+    return Record(kind=entry.kind, place=place, **common, **fields)
 
 
 def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
@@ -156,8 +166,10 @@ def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
         if up in (0, len(records)):
             ledger.note("all labels are equal: losses with a KL or baseline term are degenerate here")
     against = contradictions(records)
+    for record in against:
+        ledger.remark(record.place, Remark.CONTRADICTION)
     if against:
-        lines = "; ".join(short_place((r.file, r.line)) for r in against[: ledger.max_errors_shown])
+        lines = "; ".join(record.place.short for record in against[: ledger.max_errors_shown])
         ledger.note(f"{len(against):,} rows contradict an earlier label on the same answers; kept ({lines})")
 
 

@@ -7,14 +7,51 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError
+from equipoise.data.place import Source
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 CHUNK = 1 << 20
+
+
+def sources(files: Sequence[str | Path]) -> list[Source]:
+    """The files as sources of rows, in order: a file that is listed twice, or by two names, is two of them."""
+    taken: set[str] = set()
+    found = []
+    for number, file in enumerate(files):
+        label = name = Path(file).name
+        count = 1
+        while label in taken:
+            count += 1
+            label = f"{name} ({count})"
+        taken.add(label)
+        found.append(Source(str(file), number, label=label, by_line=_by_line(file)))
+    return found
+
+
+def listed_again(sources: Sequence[Source]) -> list[tuple[Source, Source]]:
+    """(source, an earlier one) where both are the same file, by one name or two."""
+    first: dict[str, Source] = {}
+    earlier = [(source, first.setdefault(str(Path(source.file).resolve()), source)) for source in sources]
+    return [(source, before) for source, before in earlier if before is not source]
+
+
+def _by_line(path: str | Path) -> bool:
+    """Whether each line of the file is a row."""
+    if not Path(path).is_file():
+        return True
+    try:
+        with Path(path).open("rb") as stream:
+            if stream.read(4) == PARQUET:
+                return False
+            stream.seek(0)
+            return _first(_decompressed(stream)) != b"["
+    except (EOFError, zlib.error, OSError):
+        return True
 
 
 def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -67,8 +104,11 @@ def _parquet(file: str) -> Iterator[tuple[int, Any]]:
 
 def _json(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:
     """JSON lines or one JSON array: the first character decides."""
-    first = stream.peek(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-    yield from (_array if first == b"[" else _lines)(stream, file)
+    yield from (_array if _first(stream) == b"[" else _lines)(stream, file)
+
+
+def _first(stream: io.BufferedReader) -> bytes:
+    return stream.peek(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
 
 
 def _lines(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, Any]]:

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from equipoise.data.place import NOWHERE, Place
 
 Kind: TypeAlias = Literal["pair", "unpaired", "demonstration", "prompt", "rank", "scores"]
 Space: TypeAlias = Literal["text", "chat"]
@@ -84,7 +85,8 @@ class Record:
     margin      by how much the preferred answer is better, in the units of the source; None if unknown
     rationale   why the preferred answer is better, if the data say so
     group       hash of the context: splits and resampling are by group, never by row
-    file, line  origin of the row, named in every message about it
+    place       origin of the row (file, row, line), named in every message about it
+    id          the data's own, else the place's: no other row has it
     extra       all other columns: kept, never used
     """
 
@@ -98,15 +100,14 @@ class Record:
     rationale: str = ""
     tools: tuple[Any, ...] = ()
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    file: str = ""
-    line: int = 0
+    place: Place = NOWHERE
     id: str = ""
     group: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.id:
-            object.__setattr__(self, "id", f"{Path(self.file).name}:{self.line}")
+            object.__setattr__(self, "id", self.place.id)
         if not self.group:
             object.__setattr__(self, "group", digest(plain(self.context)))
 

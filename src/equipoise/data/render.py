@@ -11,7 +11,7 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.parse_values import messages_of
 from equipoise.data.formats.prompt_cut import common_prefix
-from equipoise.data.ledger import Ledger, short_place
+from equipoise.data.ledger import Ledger
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Context, Message, Record
 from equipoise.data.templates import plain_transcript, resolve
@@ -212,7 +212,7 @@ class _Run:
         self.done = self.diverged = self.unclosed = self.chats = self.longest_refused = 0
 
     def row(self, record: Record) -> Rendered | None:
-        place = (record.file, record.line)
+        place = record.place
         try:
             self._look_for_controls(record)
             rendered = self._tokens(record)
@@ -264,7 +264,7 @@ class _Run:
         if self.ledger.strict:
             raise Refusal("special-token text in the data", ", ".join(present))
         self.controls.update(present)
-        self.control_lines.append(short_place((record.file, record.line)))
+        self.control_lines.append(record.place.short)
 
     def report(self) -> None:
         """Adds the notes of this run to the ledger."""

@@ -137,7 +137,7 @@ def _text_view(record: Record) -> View:
         else "\n".join(f"[{turn['role']}] {turn['content']}" for turn in context)
     )
     answers = [(side, [(c.text, True)]) for side, c in zip(sides_of(record), record.candidates, strict=True)]
-    return f"{record.file}:{record.line}", [("prompt", [(shown, False)]), *answers]
+    return str(record.place), [("prompt", [(shown, False)]), *answers]
 
 
 def _token_view(row: Rendered, renderer: Renderer) -> View:
@@ -146,7 +146,7 @@ def _token_view(row: Rendered, renderer: Renderer) -> View:
     for side, ids, finished in zip(sides_of(row.record), row.response_ids, row.finished, strict=True):
         name = side if finished else f"{side} (cut)"
         parts.append((name, [(token, True) for token in shown(ids)]))
-    return f"{row.record.file}:{row.record.line}", parts
+    return str(row.record.place), parts
 
 
 def check_json(report: Report) -> dict[str, Any]:

@@ -111,9 +111,10 @@ def distinct_prompts(items: Sequence[Rendered], renderer: Renderer) -> list[Prom
 
 
 def domains_by_file(items: Sequence[Rendered]) -> np.ndarray:
-    """Domain index of each record: the index of its file, in order of first occurrence."""
-    numbers = {file: n for n, file in enumerate(dict.fromkeys(item.record.file for item in items))}
-    return np.array([numbers[item.record.file] for item in items], dtype=np.intp)
+    """Domain index of each record: the index of its file (as it was listed), in order of first occurrence."""
+    listed = [item.record.place.source.listed for item in items]
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(listed))}
+    return np.array([numbers[name] for name in listed], dtype=np.intp)
 
 
 def responses_of(item: Rendered) -> list[Response]:
