@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -72,3 +74,29 @@ def test_tensors_roundtrip_and_a_cut_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="not an intact safetensors file"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_are_readable_as_the_users_umask_says(tmp_path, mask):
+    old = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "t.safetensors", {"a": torch.zeros(2)})
+        with whole(tmp_path / "folder") as draft:
+            (draft / "deep").mkdir(parents=True)
+            write_tensors(draft / "deep" / "t.safetensors", {"a": torch.zeros(2)})
+    finally:
+        os.umask(old)
+    for path in tmp_path.rglob("*.safetensors"):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_folders_files_folders_and_its_own_entry_are_flushed(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda h: (flushed.append(os.readlink(f"/proc/self/fd/{h}")), fsync(h)))
+    with whole(tmp_path / "c") as draft:
+        (draft / "deep").mkdir(parents=True)
+        (draft / "deep" / "a").write_text("x")
+    parts = {os.path.relpath(path, tmp_path) for path in flushed}
+    assert parts == {".c.partial/deep/a", ".c.partial/deep", ".c.partial", "."}
+    assert flushed[-1] == str(tmp_path)

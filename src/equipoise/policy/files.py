@@ -23,9 +23,10 @@ def whole(path: Path) -> Iterator[Path]:
     _remove(draft)
     try:
         yield draft
-        _sync(draft)
+        _settle(draft)
         _remove(path) if draft.is_dir() else None  # a folder cannot replace a folder in one step
         draft.replace(path)
+        sync(path.parent)
     finally:
         _remove(draft)
 
@@ -59,11 +60,26 @@ def read_about(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def _sync(path: Path) -> None:
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+def sync(path: Path) -> None:
+    """Flush a file or the entries of a folder to the disk: a rename survives a power loss only once its folder has."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _settle(draft: Path) -> None:
+    """Flush a draft with all that is in it, and give its files the permissions that the user's umask gives new files.
+
+    Libraries write through temporary files, which nobody else may read.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in [*draft.rglob("*"), draft] if draft.is_dir() else [draft]:
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+        sync(path)
 
 
 def _remove(path: Path) -> None:
