@@ -1,0 +1,39 @@
+"""Terminal-safe text: escapes what would steer a terminal or hide, in names and values that come from outside.
+
+Prompts, column names, roles, file names and template errors may hold escape sequences (which set a title, clear the
+screen or write the clipboard), bidirectional overrides (which reorder what is shown) or invisible characters. Whatever
+of them is printed passes through `printable`.
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls and DEL; marks of direction and their overrides; characters without width; separators that some
+# terminals treat as a new line; lone surrogates, which cannot be encoded; tags, which are invisible ASCII.
+_UNSAFE = (
+    "\x00-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_ANYWHERE = re.compile(f"[{_UNSAFE}]")
+_IN_LINES = re.compile(f"(?!\n)[{_UNSAFE}]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str, *, most: int | None = None, lines: bool = False) -> str:
+    r"""The text with every control, invisible and direction-changing character as its escape (\x1b, \u202e).
+
+    most    the longest text that is shown whole; of a longer one the beginning, and how many characters follow
+    lines   keep newlines: for a message of several lines, none of which comes from outside
+    """
+    if most is not None and len(text) > most:
+        return f"{printable(text[:most], lines=lines)}... ({len(text) - most:,} more characters)"
+    return (_IN_LINES if lines else _ANYWHERE).sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found.group()
+    code = ord(char)
+    if code < 0x100:
+        return _SHORT.get(char, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
