@@ -1,46 +1,48 @@
-"""`equipoise data ...`: look at preference data before training on it."""
+"""`equipoise data ...`: look at preference data before training on it, and write it in other layouts."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from equipoise.cli.data_options import Configuration, Files, FormatName, Mapped, data_settings
 from equipoise.cli.options import Json, Settings, show
 
-if TYPE_CHECKING:
-    from equipoise.data.report import Report
-
-app = typer.Typer(no_args_is_help=True, help="Look at preference data before training on it.")
+app = typer.Typer(no_args_is_help=True, help="Look at preference data, and convert, split or sample it.")
 
 
 @app.command()
 def check(
-    file: Annotated[list[str], typer.Argument(help="data files")],
+    file: Files,
     model: Annotated[
         str | None, typer.Option(help="show tokens as this model's tokenizer makes them")
     ] = None,
+    format: FormatName = None,
+    mapping: Mapped = None,
+    rows: Annotated[int, typer.Option(min=0, help="how many of the first rows are shown")] = 3,
+    row: Annotated[
+        list[str] | None, typer.Option("--row", metavar="FILE:LINE", help="show this row (repeatable)")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="write the report as one HTML page")] = None,
+    config: Configuration = None,
     set: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Read data as a run would: the ledger, and with a model which tokens are scored."""
-    from equipoise.data.report import check_json, print_check
-    from equipoise.run.config import parse_settings
+    """Read data as a run would: the ledger, lengths, labels, and with a model which tokens are scored."""
+    from equipoise.report.data_check.check import SETTINGS, check_json
+    from equipoise.report.data_check.check import check as read
+    from equipoise.report.data_check.text import print_check
 
-    show(checked(file, model, parse_settings(set or [])), as_json, print_check, plain=check_json)
+    settings, stored = data_settings(
+        SETTINGS, "check", format=format, mapping=mapping, set=set, config=config
+    )
+    report = read(file, model or stored, rows, row or (), **settings)
+    if html:
+        from equipoise.report.data_check.page import write_page
 
-
-def checked(files: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Report:
-    """The files, read with the settings that a run would take. Raises ConfigError for a setting that does not apply."""
-    from equipoise.data.report import check as read
-    from equipoise.run.config import ConfigError, resolve
-
-    named = {f"data.{name.removeprefix('data.')}": value for name, value in settings.items()}
-    data = resolve("dpo", named).data
-    taken = {name.removeprefix("data."): getattr(data, name.removeprefix("data.")) for name in named}
-    unused = sorted(taken.keys() - inspect.signature(read).parameters.keys())
-    if unused:
-        raise ConfigError(f"these settings do not apply to data check: {', '.join(unused)}")
-    return read(files, model=model, **taken)
+        write_page(report, html)
+    show(report, as_json, print_check, plain=check_json)
+    if html and not as_json:
+        print(f"page  {html}")

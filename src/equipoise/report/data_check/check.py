@@ -1,0 +1,141 @@
+"""The data check: files read and rendered exactly as training would, counted in one pass, some rows shown."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equipoise.data.ledger import Ledger
+from equipoise.data.read import read
+
+from equipoise.data.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.tokens import longest_sequence
+from equipoise.report.data_check.statistics import Statistics
+from equipoise.report.data_check.views import View, find, text_view, token_view
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The result of `equipoise data check`.
+
+    files, model   as given; model None: texts are not made tokens
+    figures        `Statistics.as_json`
+    views          the shown rows: prompt and answers, with which of their tokens are scored
+    """
+
+    files: Sequence[str]
+    model: str | None
+    format: str
+    kind: str
+    space: str
+    ledger: Ledger
+    figures: Mapping[str, Any]
+    views: Sequence[View]
+
+    @property
+    def unit(self) -> str:
+        """The unit of lengths and of the length bias: "tokens" with a model, else "characters"."""
+        return "tokens" if self.model else "characters"
+
+
+def options_of(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+READING = options_of(read)
+RENDERING = options_of(Renderer)
+SETTINGS = READING | RENDERING  # the data settings that decide what a run reads, and how it renders it
+
+
+def check(
+    paths: str | Path | Sequence[str | Path],
+    model: str | Path | None = None,
+    rows: int = 3,
+    show: Sequence[str] = (),
+    *,
+    max_length: int = 1024,
+    **settings: Any,
+) -> Report:
+    """Read the files, with a model's tokenizer render them, and count what they hold.
+
+    rows       how many of the first rows are shown      show   further rows, by FILE:LINE
+    settings   any of `SETTINGS`, as `read` and `Renderer` take them
+
+    Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
+    """
+    reading = {name: value for name, value in settings.items() if name in READING}
+    rendering = {name: value for name, value in settings.items() if name not in READING}
+    renderer = None
+    if model:
+        longest = min(max_length, longest_sequence(model))
+        renderer = Renderer(load_tokenizer(model), max_length=longest, **rendering)
+    dataset = read(paths, **reading)
+    statistics = Statistics()
+    shown: list[View] = []
+    if renderer is None:
+        for record in dataset.records:
+            statistics.add(record)
+        wanted = [*dataset.records[:rows], *find(dataset.records, show)]
+        shown = list(map(text_view, wanted))
+    else:
+        rendered = renderer.render(dataset)
+        for row in rendered:
+            statistics.add(row.record, [len(row.prompt_ids), *map(len, row.response_ids)])
+        shown = [token_view(row, renderer) for row in _wanted(rendered, rows, show)]
+    files = [paths] if isinstance(paths, str | Path) else paths
+    return Report(
+        files=[str(file) for file in files],
+        model=None if model is None else str(model),
+        format=dataset.format,
+        kind=dataset.kind,
+        space=dataset.space,
+        ledger=dataset.ledger,
+        figures=statistics.as_json(),
+        views=shown,
+    )
+
+
+def _wanted(rendered: Sequence[Rendered], rows: int, show: Sequence[str]) -> Iterator[Rendered]:
+    yield from rendered[:rows]
+    places = {id(record) for record in find([row.record for row in rendered], show)}
+    yield from (row for row in rendered if id(row.record) in places)
+
+
+def check_json(report: Report) -> dict[str, Any]:
+    """The report as plain data, for `--json`."""
+    figures = report.figures
+    bias = figures["length_bias"] or {}
+    return {
+        "format": report.format,
+        "kind": report.kind,
+        "space": report.space,
+        "ledger": report.ledger.as_json(),
+        "unit": report.unit,
+        "lengths": figures[report.unit],
+        "chosen_longer": bias["longer_wins"]["value"] if bias else None,
+        "median_gap": bias.get("median_gap"),
+        "statistics": dict(figures),
+        "rows": [_view_json(view) for view in report.views],
+    }
+
+
+def _view_json(view: View) -> dict[str, Any]:
+    parts = [
+        {
+            "part": part.name,
+            "about": part.about,
+            "pieces": [piece.text for piece in part.pieces],
+            "scored": any(piece.scored for piece in part.pieces),
+            "scored_pieces": [piece.scored for piece in part.pieces],
+            "closing": part.pieces[-1].text if part.pieces and part.pieces[-1].closing else None,
+        }
+        for part in view.parts
+    ]
+    return {"at": view.at, "label": view.label, "parts": parts}
+
+

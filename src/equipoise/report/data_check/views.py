@@ -1,0 +1,127 @@
+"""Views of single rows: the prompt as read, each answer with its scored tokens, and the token that closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from equipoise.data.errors import DataError
+from equipoise.data.records import Candidate, Context, Record
+from equipoise.data.render import Rendered, Renderer, sides_of
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some text of a row: read only, scored, or the scored token that closes an answer."""
+
+    text: str
+    scored: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A prompt or an answer: its name ("chosen", ...), what is said about it (its score, "cut"), its pieces."""
+
+    name: str
+    about: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One row: where it stands (file:line), its label in words, its parts."""
+
+    at: str
+    label: str
+    parts: tuple[Part, ...]
+
+
+def at(record: Record) -> str:
+    """Where a row stands, as messages name it."""
+    return str(record.place)
+
+
+def named(record: Record, name: str) -> bool:
+    """Whether `FILE:LINE` names this row; the file may be given by its last part, and left out."""
+    file, _, line = name.rpartition(":")
+    return line == str(record.line) and file in ("", record.file, PurePath(record.file).name)
+
+
+def find(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
+    """The rows of these names. Raises DataError for a name that no used row has."""
+    found = []
+    for name in names:
+        rows = [record for record in records if named(record, name)]
+        if not rows:
+            raise DataError(
+                f"no used row is {name!r}",
+                hint="rows are named FILE:LINE; a refused row or a duplicate has none to show, see the ledger",
+            )
+        found += rows
+    return found
+
+
+def text_view(record: Record) -> View:
+    """A row as text, without a tokenizer: a whole answer counts as scored."""
+    answers = [
+        Part(side, _about(record, candidate), (Piece(spoken(candidate.content), scored=True),))
+        for side, candidate in zip(sides_of(record), record.candidates, strict=True)
+    ]
+    prompt = Part("prompt", "", (Piece(spoken(record.context)),))
+    return View(at(record), label_of(record), (prompt, *answers))
+
+
+def token_view(row: Rendered, renderer: Renderer) -> View:
+    """A row as a model reads it: special tokens included, exactly the scored tokens marked."""
+    answers = [
+        Part(side, _about(row.record, candidate, cut=not finished), tuple(_scored(ids, renderer)))
+        for side, candidate, ids, finished in zip(
+            sides_of(row.record), row.record.candidates, row.response_ids, row.finished, strict=True
+        )
+    ]
+    prompt = Part("prompt", "", tuple(Piece(text) for text in renderer.codec.shown(row.prompt_ids)))
+    return View(at(row.record), label_of(row.record), (prompt, *answers))
+
+
+def _scored(ids: Sequence[int], renderer: Renderer) -> Iterator[Piece]:
+    codec = renderer.codec
+    closed = ids[-1] in codec.specials
+    body = ids[:-1] if closed else ids
+    yield from (Piece(text, scored=True) for text in codec.shown(body))
+    if closed:
+        yield Piece("".join(codec.shown(ids[-1:])), scored=True, closing=True)
+
+
+def _about(record: Record, candidate: Candidate, *, cut: bool = False) -> str:
+    score = candidate.score
+    judged = "" if score is None else f"rank {-score:g}" if record.kind == "rank" else f"score {score:g}"
+    return ", ".join(filter(None, [judged, "cut at max_length" if cut else ""]))
+
+
+def label_of(record: Record) -> str:
+    """A row's label in words."""
+    said = {
+        "pair": f"P(chosen beats rejected) = {record.prob:g}",
+        "unpaired": "desirable" if record.desirable else "undesirable",
+        "demonstration": "to imitate",
+        "prompt": "to answer",
+        "rank": "ranked; the lowest rank is the best",
+        "scores": "scored; the highest score is the best",
+    }[record.kind]
+    said += "" if record.margin is None else f", margin {record.margin:g}"
+    return said + ("" if record.weight == 1.0 else f", weight {record.weight:g}")
+
+
+def spoken(content: Context) -> str:
+    """A text as it is; turns with their roles, one below the other, and one assistant's turn without it."""
+    if isinstance(content, str):
+        return content
+    if len(content) == 1 and content[0].role == "assistant" and not content[0].extra:
+        return content[0].content
+    lines = []
+    for turn in content:
+        extra = "".join(f" {name}={value!r}" for name, value in turn.extra.items())
+        lines.append(f"[{turn.role}]{extra} {turn.content}")
+    return "\n".join(lines)
