@@ -13,7 +13,6 @@ from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
-from equipoise.worlds.text.journal import load_rows, save_rows
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -60,8 +59,9 @@ class Evaluator:
                 weight=np.ones(len(self.prompts)),
                 writers=(),
             )
-            save_rows(path, self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
-        return load_rows(path)
+            sampled = self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}")
+            self.world.journal.save(path, sampled)
+        return self.world.journal.load(path)
 
     def _win_rate(self, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""

@@ -76,13 +76,14 @@ def build(
     policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
+    journal = Journal(out)
     world = TextWorld(
         policy=policy,
-        journal=Journal(out),
+        journal=journal,
         seeds=Seeds(config.seed),
         training=Training(**train),
         decoding=Decoding(**config.sampling.model_dump()),
-        store=AnchorStore(out / "anchors"),
+        store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
         pairs=materials.pairs,

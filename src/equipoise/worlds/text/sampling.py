@@ -14,7 +14,6 @@ import numpy as np
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
-from equipoise.policy import checkpoint
 from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding
@@ -110,9 +109,9 @@ class Sampler:
             yield None
             return
         policy = self.model.policy
-        checkpoint.load_into(policy, state.policies[by.other])
+        self.model.read(state.policies[by.other])
         other = copy.deepcopy(policy.model)
-        checkpoint.load_into(policy, state.policies[by.base])  # restore the weights that were in memory
+        self.model.read(state.policies[by.base])  # restore the weights that were in memory
         yield other, by.share
 
     @contextmanager
@@ -125,4 +124,4 @@ class Sampler:
         try:
             yield
         finally:
-            checkpoint.load_into(self.model.policy, state.policies[by.start])
+            self.model.read(state.policies[by.start])
