@@ -31,3 +31,17 @@ class Oracle(Protocol):
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
+class Room(Protocol):
+    """An oracle with a bounded context: it says beforehand how long a prompt is for it.
+
+    room(prompts) -> (tokens of the longest prompt with an empty response, tokens that the oracle accepts); None: no
+    bound.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None: ...

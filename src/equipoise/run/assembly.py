@@ -92,6 +92,7 @@ def build(
         degrade=degrade_of(materials),
         progress=progress,
         accelerator=accelerator,
+        allowed=config.allow,
     )
     evaluator = Evaluator(
         world=world,

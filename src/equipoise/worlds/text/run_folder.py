@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,18 +16,29 @@ from equipoise.play.seeds import Seeds
 from equipoise.play.state import BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
+from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
 
 
 @dataclass(kw_only=True)
 class RunFolder:
-    """Position of a run, and the state shared by its processes."""
+    """Position of a run, and the state shared by its processes.
+
+    allowed    names of gates that may be closed.
+    """
 
     journal: Journal
     seeds: Seeds
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
+    allowed: Collection[str] = ()
+
+    @property
+    def gates(self) -> Gates:
+        """The run's gates, of which one process writes the record."""
+        main = self.accelerator.is_main_process
+        return Gates(folder=self.journal.folder, allowed=self.allowed, main=main, quiet=self.progress.quiet)
 
     def once(self, act: Callable[[], object]) -> None:
         """Run `act` on the main process; the others wait until it is done."""

@@ -6,7 +6,7 @@ frozen scores and a trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -54,6 +54,7 @@ class TextWorld:
     pairs     recorded comparisons for offline rounds: rows with labels.
     oracle    compares two responses; None if the method only reads recorded labels.
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
+    allowed   names of gates that may be closed.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     """
 
@@ -71,11 +72,16 @@ class TextWorld:
     degrade: Degrade | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
+    allowed: Collection[str] = ()
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
         self.folder = RunFolder(
-            journal=self.journal, seeds=self.seeds, progress=self.progress, accelerator=self.accelerator
+            journal=self.journal,
+            seeds=self.seeds,
+            progress=self.progress,
+            accelerator=self.accelerator,
+            allowed=self.allowed,
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
