@@ -38,7 +38,7 @@ class Evaluator:
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
-        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(own, reference)}
+        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
@@ -63,15 +63,16 @@ class Evaluator:
             self.world.journal.save(path, sampled)
         return self.world.journal.load(path)
 
-    def _win_rate(self, own: Rows, reference: Rows) -> Interval | None:
+    def _win_rate(self, round: int, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
         if self.world.oracle is None:
             return None
         both = own.append(reference.responses, "reference")
-        wins = [
-            self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
-            for k in range(self.samples)
-        ]
+        with self.world.folder.asking(round, "judging"):
+            wins = [
+                self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
+                for k in range(self.samples)
+            ]
         return clustered_share(np.concatenate(wins), np.tile(np.arange(len(own)), self.samples))
 
     def _drift(self, state: State, own: Rows) -> dict[str, Any]:

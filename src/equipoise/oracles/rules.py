@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 
 
 class RuleOracle:
@@ -22,12 +22,15 @@ class RuleOracle:
 
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
     a list of {"role", "content"} messages. The function must be deterministic.
+
+    answered    called after each answer with the number of answers, if it is set.
     """
 
     def __init__(self, function: Callable[..., float], name: str) -> None:
         self.function = function
         self.name = name
         self.scores = _arity(function) == 2
+        self.answered: Callable[[int], None] | None = None
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.scores:
@@ -41,12 +44,34 @@ class RuleOracle:
 
     def _call(self, *columns: Sequence[Any]) -> Tensor:
         answers = []
-        for question in zip(*columns, strict=True):
+        for number, question in enumerate(zip(*columns, strict=True)):
             try:
-                answers.append(float(self.function(*question)))
-            except Exception as error:  # the user's code may raise anything; name the rule
-                raise OracleError(f"rule {self.name} failed: {type(error).__name__}: {error}") from error
+                answers.append(_number(self.function(*question)))
+            except (Exception, SystemExit) as error:  # the user's code may raise anything; name the rule
+                why = "it called sys.exit" if isinstance(error, SystemExit) else _why(error)
+                raise OracleError(
+                    f"rule {self.name} failed at question {number}, prompt {shortened(question[0])}: {why}"
+                ) from error
+            if self.answered:
+                self.answered(1)
         return torch.tensor(answers, dtype=torch.float64)
+
+
+def _number(answer: Any) -> float:
+    """A rule's answer as a float: a number, a truth value, or an array of one number. Raises OracleError."""
+    if not isinstance(answer, str | bytes | bytearray):
+        try:
+            return float(answer)
+        except (TypeError, ValueError, RuntimeError):
+            if inspect.iscoroutine(answer):
+                answer.close()  # else Python warns that nobody awaited it
+        except OverflowError:
+            return float("inf")  # refused as not finite
+    raise OracleError(f"it must return one number, and returned {shortened(answer)} ({type(answer).__name__})")
+
+
+def _why(error: BaseException) -> str:
+    return str(error) if isinstance(error, OracleError) else f"{type(error).__name__}: {error}"
 
 
 def load_rule(spec: str) -> RuleOracle:
@@ -59,7 +84,7 @@ def load_rule(spec: str) -> RuleOracle:
         raise OracleError(f"a rule must be written module:function or file.py:function, got {spec!r}")
     try:
         module = _module(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OracleError(f"cannot import {where!r}: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):

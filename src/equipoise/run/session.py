@@ -244,14 +244,17 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     done = state.round - 1
     if done % config.evaluate.every and done != config.play.rounds:
         return
-    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")):
+    shown = min(config.evaluate.shown, len(evaluator.prompts))
+    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and shown <= sum(
+        line["round"] == done for line in journal.lines("samples.jsonl")
+    ):
         return
     if not evaluator.world.accelerator.is_main_process:
         return
     line, sampled = evaluator.measure(state)
     for name in ("samples.jsonl", "evaluation.jsonl"):
         journal.rewind(name, done - 1)
-    for index in range(min(config.evaluate.shown, len(sampled))):
+    for index in range(shown):
         response = sampled.responses[index, 0]
         shown = {
             "prompt": sampled.prompts[index].text,
@@ -260,6 +263,7 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
         }
         journal.append("samples.jsonl", {"round": done, "prompt_index": index, **shown})
     journal.append("evaluation.jsonl", line)
+    journal.seal()
 
 
 def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.protocol import Counting, Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 
@@ -18,9 +18,19 @@ JUDGE_BATCH = 256
 
 @dataclass(kw_only=True)
 class Judge:
-    """An oracle, queried in batches; None if the method only reads recorded labels."""
+    """An oracle, queried in batches; None if the method only reads recorded labels.
+
+    asked    called with the number of new answers, for progress.
+    """
 
     oracle: Oracle | None
+    asked: Callable[[int], None] = lambda count: None
+
+    def __post_init__(self) -> None:
+        inner = getattr(self.oracle, "inner", self.oracle)
+        self.counting = isinstance(inner, Counting)
+        if isinstance(inner, Counting):
+            inner.answered = self.asked
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
@@ -33,6 +43,8 @@ class Judge:
         for begin in range(0, len(rows), JUDGE_BATCH):
             part = slice(begin, begin + JUDGE_BATCH)
             answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
+            if not self.counting:
+                self.asked(len(answers[-1]))
         return torch.cat(answers).double().numpy() if answers else np.empty(0)
 
     def against(self, rows: Rows, own: int, of: Callable[[Floats], Floats]) -> Floats:

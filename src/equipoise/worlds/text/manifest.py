@@ -106,6 +106,11 @@ class Manifest:
         for name in [n for n in self._hashes if n == own or n.startswith(f"{own}/")]:
             self._add({"file": name, "sha256": None})
 
+    def hashes(self, name: str) -> tuple[str, ...]:
+        """The recorded hashes of a file, by its path in the run folder; none if it is not recorded."""
+        self._read()
+        return tuple(sorted(self._hashes.get(name, ())))
+
     def record_log(self, path: Path, size: int | None = None) -> None:
         """Enter the beginning of a log, up to `size` bytes or its end: what is written later comes after it."""
         self._read()

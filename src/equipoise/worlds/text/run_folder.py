@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
-from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.progress import Phase, Progress
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,7 @@ class RunFolder:
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
+    _asking: Phase | None = None
 
     @property
     def gates(self) -> Gates:
@@ -89,16 +90,26 @@ class RunFolder:
                 self.journal.manifest.ensure(path)
                 return
             # sampling shows its own progress, prompt by prompt
-            quiet = (
-                nullcontext() if name == "sampling" else self.progress.phase(state.round, name, 1, "stage")
-            )
-            with quiet as phase:
+            with nullcontext() if name == "sampling" else self.asking(state.round, name):
                 self.journal.save(path, make())
-                if phase:
-                    phase.tick()
 
         self.once(run)
         return self.journal.load(path)
+
+    @contextmanager
+    def asking(self, round: int, name: str) -> Iterator[None]:
+        """Context manager: a phase whose progress is counted in the questions that an oracle answers."""
+        with self.progress.phase(round, name, None, "questions") as phase:
+            self._asking = phase
+            try:
+                yield
+            finally:
+                self._asking = None
+
+    def asked(self, count: int) -> None:
+        """Tell the open phase, if there is one, that an oracle has answered."""
+        if self._asking:
+            self._asking.tick(count)
 
     def cached(self, name: str, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Tensors computed once, from a seed addressed by name."""

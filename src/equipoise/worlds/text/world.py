@@ -85,7 +85,7 @@ class TextWorld:
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
-        self.judge = Judge(oracle=self.oracle)
+        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
