@@ -182,6 +182,6 @@ def test_an_own_prompt_changes_the_judges_identity(tmp_path: Path):
     (tmp_path / "own.jinja").write_text(
         "Be strict.\n====\n{{ conversation }} {{ response_a }} {{ response_b }}"
     )
-    same = judge("http://localhost:1/v1", tmp_path).identity
-    assert judge("http://localhost:1/v1", tmp_path, timeout=3).identity == same
-    assert judge("http://localhost:1/v1", tmp_path, prompt="own.jinja").identity != same
+    same = judge("http://localhost:1/v1", tmp_path).fingerprint
+    assert judge("http://localhost:1/v1", tmp_path, timeout=3).fingerprint == same
+    assert judge("http://localhost:1/v1", tmp_path, prompt="own.jinja").fingerprint != same

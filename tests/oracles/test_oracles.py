@@ -49,7 +49,7 @@ def test_wrong_shape_is_refused():
         Checked(Short()).compare(P, A, B)
 
 
-def test_antisymmetry_is_probed_on_the_first_questions_only():
+def test_antisymmetry_is_probed_on_a_few_questions_of_the_whole_call():
     asked = []
 
     def function(prompt, a, b):
@@ -58,7 +58,7 @@ def test_antisymmetry_is_probed_on_the_first_questions_only():
 
     first = [f"a{i}" for i in range(10)]
     rule(function).compare(["p"] * 10, first, ["b"] * 10)
-    assert asked == [(a, "b") for a in first] + [("b", a) for a in first[:4]]
+    assert asked == [(a, "b") for a in first] + [("b", first[i]) for i in (0, 2, 5, 7)]
 
 
 def test_long_texts_are_shortened_in_messages():
@@ -126,7 +126,7 @@ def test_rules_from_file_and_module(rules):
 
 
 def test_an_error_in_the_users_function_is_said_to_be_theirs(rules):
-    with pytest.raises(OracleError, match=r"rule .*json\.py:broken failed: KeyError: 'missing'"):
+    with pytest.raises(OracleError, match=r"rule .*json\.py:broken failed on the prompt .p.: KeyError: 'missing'"):
         oracles.load(f"{rules / 'json.py'}:broken").score(["p"], ["a"])
 
 

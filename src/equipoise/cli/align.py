@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from equipoise.cli.options import Settings
+from equipoise.cli.options import Allow, Settings
 
 
 def align(
@@ -21,6 +22,7 @@ def align(
     out: Annotated[Path | None, typer.Option(help="run folder; an existing one is resumed")] = None,
     seed: Annotated[int | None, typer.Option(help="random seed of the whole run")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    allow: Allow = None,
     set: Settings = None,
 ) -> None:
     """Align a language model; without --model and --data, play the built-in language game."""
@@ -38,6 +40,9 @@ def align(
         seed=seed,
         config=config,
         settings=parse_settings(set or []),
+        allow=allow or [],
     )
+    if int(os.environ.get("RANK", "0")):  # of several processes the first one reports
+        return
     print_table(compare([run.folder]))
     print(f"report   {run.report}\nmodel    {run.checkpoint}")

@@ -6,11 +6,14 @@ the lists start without PyTorch.
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
+import threading
 
 import typer
 
-from equipoise.cli import align, claims, data, demo, games, methods, reports
+from equipoise.cli import align, claims, compare, data, demo, games, methods, reports
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +23,7 @@ app = typer.Typer(
 )
 for command in (
     align.align,
+    compare.compare,
     games.play,
     games.game,
     methods.methods,
@@ -31,6 +35,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 
+STOPPED = "stopped; the same command resumes"
 SEVERAL = ("--set", "--method", "--against")  # options that take several values at a time
 
 
@@ -59,15 +64,36 @@ def explains_itself(error: Exception) -> bool:
     return isinstance(error, NotConverged | TrainingError)
 
 
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM). Not an Exception: nothing that recovers from errors may catch it."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
+def _print_anything() -> None:
+    """Characters that the terminal cannot encode become question marks, instead of ending a finished command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. Exit codes: 0 done, 2 refused with one message, 130 interrupted."""
+    """Run a command. Exit codes: 0 done, 2 refused with one message, 130 interrupted, 143 terminated."""
     given = spread(sys.argv[1:] if arguments is None else arguments)
+    _print_anything()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         app([a for a in given if a != "--traceback"])
     except SystemExit as end:
         if end.code == 130:
-            print("stopped; the same command resumes", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
         raise
+    except Terminated:
+        print(STOPPED, file=sys.stderr)
+        raise SystemExit(143) from None
     except Exception as error:
         if "--traceback" in given or not explains_itself(error):
             raise

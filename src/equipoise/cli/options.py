@@ -18,6 +18,14 @@ Settings = Annotated[
         "--set", metavar="NAME=VALUE ...", help="settings by dotted or short name, several at a time"
     ),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="NAME",
+        help="a gate that may be closed, or an input that may have changed (docs/gates.md); repeatable",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 Seed = Annotated[int, typer.Option(help="random seed of the whole run")]
 

@@ -13,7 +13,6 @@ from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
-from equipoise.worlds.text.journal import load_rows, save_rows
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -39,7 +38,7 @@ class Evaluator:
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
-        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(state, own, reference)}
+        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
@@ -60,19 +59,21 @@ class Evaluator:
                 weight=np.ones(len(self.prompts)),
                 writers=(),
             )
-            save_rows(path, self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}"))
-        return load_rows(path)
+            sampled = self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}")
+            self.world.journal.save(path, sampled)
+        return self.world.journal.load(path)
 
-    def _win_rate(self, state: State, own: Rows, reference: Rows) -> Interval | None:
+    def _win_rate(self, round: int, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
         if self.world.oracle is None:
             return None
         both = own.append(reference.responses, "reference")
-        wins = [
-            self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
-            for k in range(self.samples)
-        ]
-        self.world.note_questions(state.round - 1, "evaluation")
+        with self.world.folder.asking(round, "judging"):
+            wins = [
+                self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
+                for k in range(self.samples)
+            ]
+        self.world.note_questions(round, "evaluation")
         judged = np.tile(
             [prompt.ids not in self.world.judge.unjudged for prompt in own.prompts], self.samples
         )

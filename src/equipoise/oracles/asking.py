@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
 
 Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
@@ -35,7 +35,7 @@ class Questioner(Protocol):
     """An oracle that answers one question at a time.
 
     name      as the user gave it
-    identity  name and everything that its verdicts depend on: two oracles of one identity share verdicts
+    fingerprint  name and everything that its verdicts depend on: two oracles of one fingerprint share verdicts
     scores    whether it scores one response; False: it compares two
     open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
               without a verdict
@@ -45,7 +45,7 @@ class Questioner(Protocol):
     def name(self) -> str: ...
 
     @property
-    def identity(self) -> str: ...
+    def fingerprint(self) -> str: ...
 
     @property
     def scores(self) -> bool: ...
@@ -117,10 +117,9 @@ class Asking:
         questioner: Questioner,
         store: VerdictStore | None = None,
         policy: Policy | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.questioner, self.store, self.policy = questioner, store, policy or Policy()
-        self.progress = progress or (lambda done, total: None)
+        self.answered: Callable[[int], None] | None = None  # told the number of new answers, for progress
         self.account = Account()
         self._known: dict[bytes, Verdict] = {}
 
@@ -129,8 +128,8 @@ class Asking:
         return self.questioner.name
 
     @property
-    def identity(self) -> str:
-        return self.questioner.identity
+    def fingerprint(self) -> str:
+        return self.questioner.fingerprint
 
     @property
     def scores(self) -> bool:
@@ -158,11 +157,11 @@ class Asking:
 
     def to_ask(self, questions: Sequence[tuple[Any, ...]]) -> int:
         """How many of these questions have no stored verdict: what a call would ask (a dry run)."""
-        keys = {key_of(self.identity, question) for question in questions}
+        keys = {key_of(self.fingerprint, question) for question in questions}
         return len(keys - self._known.keys() - (self.store.get(keys).keys() if self.store else set()))
 
     def _answers(self, questions: Sequence[tuple[Any, ...]]) -> Tensor:
-        keys = [key_of(self.identity, question) for question in questions]
+        keys = [key_of(self.fingerprint, question) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
         known = {key: self._known[key] for key in distinct if key in self._known}
         if self.store is not None:
@@ -195,10 +194,11 @@ class Asking:
                 else:
                     found[key] = verdict
                     if self.store is not None:
-                        self.store.put(key, self.identity, verdict)
+                        self.store.put(key, self.fingerprint, verdict)
                     self.account.answered += 1
                     self.account.cost += verdict.cost
-                self.progress(total - len(questions) + len(found), total)
+                if self.answered:
+                    self.answered(1)
 
         async with self.questioner.open(self.policy) as ask:
             workers = min(self.policy.concurrency, len(questions))
@@ -226,12 +226,13 @@ class Asking:
     def _check(self, verdict: Verdict, question: tuple[Any, ...]) -> None:
         if not math.isfinite(verdict.value):
             raise OracleError(
-                f"oracle {self.name}: returned {verdict.value} for {_short(question[-1])}; a verdict is a finite number"
+                f"oracle {self.name}: returned {verdict.value} for {shortened(question[-1])}; a verdict is a finite "
+                "number"
             )
         if not self.questioner.scores and not 0 <= verdict.value <= 1:
             raise OracleError(
-                f"oracle {self.name} answered {verdict.value!r} for {_short(question[1])} against "
-                f"{_short(question[2])}; compare must return a probability in [0, 1]"
+                f"oracle {self.name} answered {verdict.value!r} for {shortened(question[1])} against "
+                f"{shortened(question[2])}; compare must return a probability in [0, 1]"
             )
 
     def _check_caps(self, count: int) -> None:
@@ -243,7 +244,7 @@ class Asking:
             )
         if self.policy.most_cost is None or self.store is None:
             return
-        answered, cost = self.store.spent(self.identity)
+        answered, cost = self.store.spent(self.fingerprint)
         expected = cost / answered * count if answered else 0.0
         if cost + expected > self.policy.most_cost:
             raise OracleError(
@@ -274,8 +275,3 @@ def _run(asking: Awaitable[dict[bytes, Verdict]]) -> dict[bytes, Verdict]:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, main()).result()
-
-
-def _short(text: Any) -> str:
-    text = str(text)
-    return repr(text if len(text) <= 60 else text[:57] + "...")

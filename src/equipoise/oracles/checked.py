@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from equipoise.oracles.asking import Account
-from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt
+from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt, shortened
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Checked:
     """Wraps an oracle and checks its answers before they are used.
 
     On every call: one finite number per question, probabilities in [0, 1]; nan, a question without a verdict, only
-    from an oracle that says so (`may_fail`). On the first `probe` questions of a call: P(a > b) + P(b > a) = 1 within
-    `tolerance`. Raises OracleError that names the first failing question.
+    from an oracle that says so (`may_fail`). On `probe` questions of a call, evenly spread: P(a > b) + P(b > a) = 1
+    within `tolerance`. Raises OracleError that names the first failing question.
     """
 
     inner: Oracle
@@ -40,17 +41,19 @@ class Checked:
         if outside:
             i = outside[0]
             raise OracleError(
-                f"oracle {self.name} answered {float(prob[i])!r} for {_short(a[i])} against {_short(b[i])}; "
+                f"oracle {self.name} answered {float(prob[i])!r} for {shortened(a[i])} against {shortened(b[i])}; "
                 "compare must return a probability in [0, 1]"
             )
-        n = min(self.probe, len(prompts))
-        back = self._finite(self.inner.compare(prompts[:n], b[:n], a[:n]), n, "compare")
-        off = (prob[:n] + back - 1).abs().nan_to_num(0.0)
-        if n and float(off.max()) > self.tolerance:
-            i = int(off.argmax())
+        probed = sorted({i * len(prompts) // self.probe for i in range(self.probe)}) if len(prompts) else []
+        there, first, second = [prompts[i] for i in probed], [b[i] for i in probed], [a[i] for i in probed]
+        back = self._finite(self.inner.compare(there, first, second), len(probed), "compare")
+        off = (prob[probed] + back - 1).abs().nan_to_num(0.0)
+        if len(probed) and float(off.max()) > self.tolerance:
+            worst = int(off.argmax())
+            i = probed[worst]
             raise OracleError(
                 f"oracle {self.name} is not antisymmetric: P(a > b) = {float(prob[i]):.4f} and "
-                f"P(b > a) = {float(back[i]):.4f} for a = {_short(a[i])}, b = {_short(b[i])}; "
+                f"P(b > a) = {float(back[worst]):.4f} for a = {shortened(a[i])}, b = {shortened(b[i])}; "
                 "ask in both orders and average"
             )
         return prob
@@ -58,7 +61,13 @@ class Checked:
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
 
-    def _finite(self, answer: Tensor, count: int, call: str) -> Tensor:
+    def _finite(self, answer: Any, count: int, call: str) -> Tensor:
+        try:
+            answer = torch.as_tensor(answer)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise OracleError(
+                f"oracle {self.name}: {call} must return {count} numbers, and returned {shortened(answer)}"
+            ) from error
         if answer.shape != (count,):
             raise OracleError(
                 f"oracle {self.name}: {call} of {count} questions returned shape {tuple(answer.shape)}"
@@ -72,7 +81,3 @@ class Checked:
                 f"oracle {self.name}: {call} returned {float(answer[bad[0]])} for question {bad[0]}"
             )
         return answer.double()
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

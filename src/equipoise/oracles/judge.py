@@ -110,7 +110,7 @@ class JudgeOracle:
             raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
         about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
         text = json.dumps([about, template], sort_keys=True)
-        self.identity = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     @classmethod
     def load(cls, path: str | Path) -> JudgeOracle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
@@ -13,6 +13,14 @@ OraclePrompt: TypeAlias = "str | Sequence[dict[str, str]]"
 
 class OracleError(ValueError):
     """An oracle violates its contract or cannot answer; the message names the call, and what to do."""
+
+
+def shortened(value: object) -> str:
+    """A value as it is shown in messages: its representation, cut."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "...")
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 @runtime_checkable
@@ -32,3 +40,24 @@ class Oracle(Protocol):
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An oracle that says how far it is in a call: it calls `answered`, if it is set, with the number of new answers."""
+
+    answered: Callable[[int], None] | None
+
+
+@runtime_checkable
+class Room(Protocol):
+    """An oracle with a bounded context: it says beforehand how long a prompt is for it.
+
+    room(prompts) -> (tokens of the longest prompt with an empty response, tokens that the oracle accepts); None: no
+    bound.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None: ...

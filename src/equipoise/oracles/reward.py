@@ -78,7 +78,21 @@ class RewardOracle:
         # the head is read at the known last position: a pad id that also occurs in text cannot mislead it
         return self.model.score(hidden[torch.arange(len(ids)), mask.sum(1) - 1])[:, 0]
 
+    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
+        """(tokens of the longest prompt with an empty response, context length); None if it is not bounded."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        return (max(len(self._tokens(prompt, "")) for prompt in prompts), int(limit)) if limit else None
+
     def _ids(self, prompt: OraclePrompt, response: str) -> list[int]:
+        ids = self._tokens(prompt, response)
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit and len(ids) > limit:
+            raise OracleError(
+                f"{self.name} accepts {limit} tokens; a prompt with its response has {len(ids)}"
+            )
+        return ids
+
+    def _tokens(self, prompt: OraclePrompt, response: str) -> list[int]:
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt + response).input_ids
         elif self.tokenizer.chat_template:
@@ -86,9 +100,4 @@ class RewardOracle:
             ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
         else:
             raise OracleError(f"{self.name} has no chat template, but the prompts are chat messages")
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if limit and len(ids) > limit:
-            raise OracleError(
-                f"{self.name} accepts {limit} tokens; a prompt with its response has {len(ids)}"
-            )
         return list(ids)

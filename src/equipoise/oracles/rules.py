@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.oracles.asking import Ask, Failure, Policy
-from equipoise.oracles.protocol import OracleError
+from equipoise.oracles.protocol import OracleError, shortened
+from equipoise.oracles.rule_sources import sources
 from equipoise.oracles.verdicts import Verdict
+
+OWN = ("builtins", "equipoise")  # modules of errors that another attempt does not mend
 
 
 class RuleOracle:
@@ -25,12 +28,14 @@ class RuleOracle:
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
     a list of {"role", "content"} messages. Equal questions must get equal answers. The function is asked in the main
     thread unless several questions may be asked at once; then it must be safe to call from threads.
+
+    files   source files that its verdicts depend on, for its fingerprint; none: the one that it is written in
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, files: Sequence[Path] = ()) -> None:
         self.function, self.name = function, name
         self.scores = _arity(function) == 2
-        self.identity = f"{name} {source_hash(function)}"
+        self.fingerprint = f"{name} {source_hash(function, files)}"
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
@@ -41,7 +46,9 @@ class RuleOracle:
 
             async def ask(*question: Any) -> Verdict:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(threads, lambda: self._verdict(self._call(question)))
+                return await loop.run_in_executor(
+                    threads, lambda: self._verdict(self._call(question), question)
+                )
 
             yield ask
 
@@ -51,40 +58,61 @@ class RuleOracle:
             try:
                 answer = await answer
             except Exception as error:
-                raise self._failure(error) from error
-        return self._verdict(answer)
+                raise self._failure(error, question) from error
+        return self._verdict(answer, question)
 
     def _call(self, question: Sequence[Any]) -> Any:
         try:
             return self.function(*question)
         except (Exception, SystemExit) as error:  # the user's code may raise anything; name the rule
-            raise self._failure(error) from error
+            raise self._failure(error, question) from error
 
-    def _verdict(self, answer: Any) -> Verdict:
+    def _verdict(self, answer: Any, question: Sequence[Any]) -> Verdict:
         try:
-            return Verdict(float(answer))
-        except (TypeError, ValueError) as error:
-            raise Failure(
-                f"rule {self.name} returned {type(answer).__name__} where a number is needed", transient=False
-            ) from error
+            return Verdict(_number(answer))
+        except OracleError as error:
+            raise self._failure(error, question) from error
 
-    def _failure(self, error: BaseException) -> Failure:
+    def _failure(self, error: BaseException, question: Sequence[Any]) -> Failure:
         """A network error or a client library's own error may pass; a programming error will not."""
-        own = type(error).__module__ == "builtins" and not isinstance(error, OSError)
-        return Failure(f"rule {self.name} failed: {type(error).__name__}: {error}", transient=not own)
+        why = "it called sys.exit" if isinstance(error, SystemExit) else _why(error)
+        passing = isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in OWN
+        return Failure(
+            f"rule {self.name} failed on the prompt {shortened(question[0])}: {why}", transient=passing
+        )
 
 
-def source_hash(function: Callable[..., Any]) -> str:
-    """Hash of a function's bytecode and of the file that it is written in: it changes when the rule does."""
+def source_hash(function: Callable[..., Any], files: Sequence[Path] = ()) -> str:
+    """Hash of a function's bytecode and of its source files, by default the one it is written in."""
     code = getattr(function, "__code__", None)
     digest = hashlib.sha256(getattr(code, "co_code", b""))
     try:
-        file = inspect.getsourcefile(function)
+        own = inspect.getsourcefile(function)
     except TypeError:
-        file = None
-    if file and Path(file).is_file():
-        digest.update(Path(file).read_bytes())
+        own = None
+    for file in files or ([Path(own)] if own else []):
+        if file.is_file():
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _number(answer: Any) -> float:
+    """A rule's answer as a float: a number, a truth value, or an array of one number. Raises OracleError."""
+    if not isinstance(answer, str | bytes | bytearray):
+        try:
+            return float(answer)
+        except (TypeError, ValueError, RuntimeError):
+            if inspect.iscoroutine(answer):
+                answer.close()  # else Python warns that nobody awaited it
+        except OverflowError:
+            return float("inf")  # refused as not finite
+    raise OracleError(
+        f"it must return one number, and returned {shortened(answer)} ({type(answer).__name__})"
+    )
+
+
+def _why(error: BaseException) -> str:
+    return str(error) if isinstance(error, OracleError) else f"{type(error).__name__}: {error}"
 
 
 def load_rule(spec: str) -> RuleOracle:
@@ -97,7 +125,7 @@ def load_rule(spec: str) -> RuleOracle:
         raise OracleError(f"a rule must be written module:function or file.py:function, got {spec!r}")
     try:
         module = _module(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OracleError(f"cannot import {where!r}: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -107,7 +135,7 @@ def load_rule(spec: str) -> RuleOracle:
         )
     if _arity(function) not in (2, 3):
         raise OracleError(f"{spec}: a rule takes (prompt, response) or (prompt, a, b)")
-    return RuleOracle(function, spec)
+    return RuleOracle(function, spec, sources(spec))
 
 
 def _arity(function: Callable[..., Any]) -> int:

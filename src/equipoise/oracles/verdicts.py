@@ -46,7 +46,7 @@ class Verdict:
 
 
 def key_of(oracle: str, question: Sequence[Any]) -> bytes:
-    """Key of a question: SHA-256 of the oracle's identity, the prompt and the responses in their order."""
+    """Key of a question: SHA-256 of the oracle's fingerprint, the prompt and the responses in their order."""
     canonical = json.dumps([oracle, *question], sort_keys=True, ensure_ascii=True, default=list)
     return hashlib.sha256(canonical.encode()).digest()
 

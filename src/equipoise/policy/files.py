@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFull(OSError):
+    """The disk, or a quota, is full; the message names the file, and what to do."""
+
+
+class Seal(Protocol):
+    """Integrity of finished files: what was recorded when a file was finished is verified when it is read."""
+
+    def record(self, path: Path) -> None: ...
+
+    def verify(self, path: Path) -> None:
+        """Raises ValueError for a file that is not as it was recorded."""
+        ...
+
+
+@contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """Context manager for a write: a full disk raises DiskFull with the path, whichever library was writing."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:  # safetensors and pyarrow have types of their own
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL or (number is None and os.strerror(errno.ENOSPC) in str(error)):
+            raise DiskFull(
+                f"disk full while writing {path}; free space and repeat the command: it resumes"
+            ) from error
+        raise
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write a file or folder whole or not at all: yields a temporary sibling, renamed to `path` only on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file or folder whole or not at all: yields a temporary sibling, renamed to `path` only on success.
+
+    Raises DiskFull, and leaves nothing behind, if there is no space for it.
+    """
     draft = path.with_name(f".{path.name}.partial")
-    _remove(draft)
-    try:
-        yield draft
-        _settle(draft)
-        _remove(path) if draft.is_dir() else None  # a folder cannot replace a folder in one step
-        draft.replace(path)
-        sync(path.parent)
-    finally:
+    with naming_a_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         _remove(draft)
+        try:
+            yield draft
+            _settle(draft)
+            _remove(path) if draft.is_dir() else None  # a folder cannot replace a folder in one step
+            draft.replace(path)
+            sync(path.parent)
+        finally:
+            _remove(draft)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,9 +92,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """Read the text metadata of a safetensors file, without its tensors."""
-    with safe_open(str(path), framework="pt") as file:
-        return file.metadata() or {}
+    """Read the text metadata of a safetensors file, without its tensors. Raises ValueError if it is not intact."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except Exception as error:  # safetensors raises undocumented types
+        raise ValueError(f"{path} is not an intact safetensors file: {error}") from error
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,25 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.policy.files import whole
+from equipoise.report.comparable import check, settings
 from equipoise.report.figures import gap_axis, round_axis, series
 from equipoise.report.labels import label
 from equipoise.report.load import Estimate, Round, Run, load_run
 from equipoise.report.metrics import BY_NAME, duration, percent
-from equipoise.report.page import render_page, write_page
+from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.style import CYCLE, FAINT, direct_labels, panels, render, styled
 
-COLUMNS = ("exact_win_rate", "exploitability", "kl", "win_rate")
-HEADINGS = ("exact\nwin rate", "exploitability", "KL\n(nats)", "win rate", "time")
+HEADINGS = {
+    "exact_win_rate": "exact\nwin rate",
+    "exploitability": "exploitability",
+    "kl": "KL\n(nats)",
+    "win_rate": "win rate",
+    "accuracy": "held-out\naccuracy",
+    "length": "length\n(tokens)",
+    "seconds": "time",
+}
+NOTHING = "–"
+MAX_SETTINGS = 60  # rows of differing settings that are shown
 # Two evaluations of one model on one game agree to float32 rounding of its log-probabilities.
 SAME_REFERENCE = 1e-4
 
@@ -40,53 +50,89 @@ class Compared:
     exploitability: float | None
     kl: float | None
     win_rate: Estimate | None
+    accuracy: float | None
+    length: float | None
     seconds: float | None
 
     def texts(self) -> tuple[str, ...]:
         """The table's cells after the name, in the order of HEADINGS."""
-        shown = [BY_NAME[name].show(getattr(self, name)) for name in COLUMNS[:3]]
-        rate = BY_NAME["win_rate"]
-        interval = rate.show_interval(self.win_rate)
-        win = rate.show(self.win_rate.value if self.win_rate else None) + (
-            f" ({interval})" if interval else ""
-        )
-        return (*shown, win, "–" if self.seconds is None else duration(self.seconds))
+        return tuple(self._text(name) for name in HEADINGS)
+
+    def _text(self, name: str) -> str:
+        value = getattr(self, name)
+        if name == "seconds":
+            return NOTHING if value is None else duration(value)
+        metric = BY_NAME[name]
+        if not isinstance(value, Estimate):
+            return metric.show(value)
+        interval = metric.show_interval(value)
+        return metric.show(value.value) + (f" ({interval})" if interval else "")
 
 
-def compare(run_dirs: Sequence[str | Path]) -> list[Compared]:
+def compare(run_dirs: Sequence[str | Path], allow: Collection[str] = ()) -> list[Compared]:
     """The reference (round 0 of the first run that evaluated it) and the last round of every run, in order.
 
-    Names are the methods'; runs of one method are told apart by their folders. Raises ValueError for no run,
-    and if the runs' references differ in their exact figures: they would not be comparable.
+    Names are the methods'; runs of one method are told apart by their folders. Raises ValueError for no run, and
+    NotComparable, with the differences, for runs of different models, data, evaluation prompts or oracles that are not
+    allowed (see `comparable`).
     """
-    return _compared(_load(run_dirs))
+    runs = _load(run_dirs)
+    check(runs, allow)
+    return _compared(runs, allow)
 
 
 def print_table(rows: Sequence[Compared], console: Console | None = None) -> None:
-    """Print the comparison; names are untrusted and carry no markup."""
+    """Print the comparison without the columns that nothing fills; names are untrusted and carry no markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
-    for heading in HEADINGS:
+    headings, cells = _filled(rows)
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(Text(label(row.name, 40)), *map(Text, row.texts()))
+    for row, texts in zip(rows, cells, strict=True):
+        table.add_row(Text(label(row.name, 40)), *map(Text, texts))
     (console or Console()).print(table)
 
 
-def write_comparison(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
+def print_differences(
+    run_dirs: Sequence[str | Path], allow: Collection[str] = (), console: Console | None = None
+) -> None:
+    """Print what was allowed to differ, and the settings that do."""
+    runs, console = _load(run_dirs), console or Console()
+    for sentence in check(runs, allow):
+        console.print(Text(f"differs: {label(sentence, 400)}"))
+    for name, values in settings(runs)[:MAX_SETTINGS]:
+        console.print(Text(f"{name}: {' | '.join(label(value, 60) for value in values)}"))
+
+
+def write_comparison(run_dirs: Sequence[str | Path], out: str | Path, allow: Collection[str] = ()) -> Path:
     """Write the comparison as one self-contained page (.html) or as its picture alone (.png).
 
-    Raises ValueError for another suffix, and as `compare` does.
+    The page says in what the runs differ: what was allowed, and all settings. Raises ValueError for another suffix, and
+    as `compare` does.
     """
     out = Path(out)
     if out.suffix not in (".html", ".png"):
         raise ValueError(f"{out}: a comparison is written as .html or .png")
     runs = _load(run_dirs)
-    rows = _compared(runs)
+    allowed = check(runs, allow)
+    rows = _compared(runs, allow)
     with styled():
         png = render(figure) if (figure := comparison_figure(runs, rows)) else None
     if out.suffix == ".html":
-        shown = {"title": "Equipoise comparison", "headings": HEADINGS, "rows": rows, "png": png}
+        headings, cells = _filled(rows)
+        names = [row.name for row in rows]
+        shown = {
+            "title": "Equipoise comparison",
+            "headings": headings,
+            "rows": list(zip(names, cells, strict=True)),
+            "allowed": allowed,
+            "runs": names[-len(runs) :],
+            "settings": [
+                (name, [cut(value, 200) for value in values])
+                for name, values in settings(runs)[:MAX_SETTINGS]
+            ],
+            "png": png,
+        }
         return write_page(out, render_page("compare.html.jinja", alt=_alt(rows), **shown))
     if png is None:
         raise ValueError("none of these runs holds an exploitability or a win rate to draw")
@@ -154,10 +200,18 @@ def _load(run_dirs: Sequence[str | Path]) -> list[Run]:
     return [load_run(folder) for folder in run_dirs]
 
 
-def _compared(runs: Sequence[Run]) -> list[Compared]:
+def _filled(rows: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and each row's cells, of the columns in which a row has something."""
+    texts = [row.texts() for row in rows]
+    kept = [k for k in range(len(HEADINGS)) if any(cells[k] != NOTHING for cells in texts)]
+    return [list(HEADINGS.values())[k] for k in kept], [[cells[k] for k in kept] for cells in texts]
+
+
+def _compared(runs: Sequence[Run], allow: Collection[str]) -> list[Compared]:
     references = [(run, run.reference) for run in runs if run.reference is not None]
     for run, reference in references[1:]:
-        _check_same(references[0], (run, reference))
+        if "different_model" not in allow:
+            _check_same(references[0], (run, reference))
     names = [run.name for run in runs]
     rows = [_row("reference", references[0][1], None)] if references else []
     for run, name in zip(runs, names, strict=True):
@@ -175,6 +229,8 @@ def _row(name: str, record: Round | None, seconds: float | None) -> Compared:
         exploitability=record.exploitability if record else None,
         kl=record.kl.value if record and record.kl else None,
         win_rate=record.win_rate if record else None,
+        accuracy=record.accuracy.value if record and record.accuracy else None,
+        length=record.length.value if record and record.length else None,
         seconds=seconds,
     )
 
@@ -184,7 +240,8 @@ def _check_same(first: tuple[Run, Round], other: tuple[Run, Round]) -> None:
     if a is not None and b is not None and abs(a - b) > SAME_REFERENCE:
         raise ValueError(
             f"{first[0].folder} and {other[0].folder} start from different references "
-            f"(exploitability {a:.6f} and {b:.6f}): compare runs of one model on one game"
+            f"(exploitability {a:.6f} and {b:.6f}): compare runs of one model on one game, or add "
+            "--allow different_model"
         )
 
 

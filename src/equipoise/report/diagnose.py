@@ -277,8 +277,18 @@ def clipping(run: Run) -> Finding | None:
     return Finding("note", "Gradients clipped on most steps", text, "gradient-clipping")
 
 
+def closed_gates(run: Run) -> Finding | None:
+    closed = [gate for gate in run.gates if not gate.passed]
+    if not closed:
+        return None
+    text = "; ".join(f"{gate.name}{' (allowed)' * gate.allowed}: {gate.sentence}" for gate in closed[:5])
+    more = f"; and {len(closed) - 5} more" if len(closed) > 5 else ""
+    return Finding("warning", "A check did not pass", f"{text}{more}.", "closed-gates")
+
+
 RULES: tuple[Callable[[Run], Finding | None], ...] = (
     unfinished_run,
+    closed_gates,
     not_finite,
     win_rate,
     exploitability,

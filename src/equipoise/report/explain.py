@@ -26,6 +26,15 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "Run the same command on the same folder: it resumes where it stopped.",
     ),
     Explanation(
+        "closed-gates",
+        "A check did not pass",
+        "Before and during a run, named checks measure something against a limit: that the anchors are the policy's own,"
+        " that few answers are cut, that what the run depends on is what it began with. One of them did not pass;"
+        " it was allowed, or it only warns.",
+        "docs/gates.md says what each measures and why. Mend the cause and repeat the run, unless you know why it is"
+        " harmless here.",
+    ),
+    Explanation(
         "not-finite",
         "A loss or gradient is not finite",
         "NaN or infinity reached the loss or the gradient norm. Later steps are meaningless,"

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from equipoise.worlds.text.journal import LOGS, REPEATED
+from equipoise.worlds.text.manifest import DamagedRun, Manifest
+
 
 class RunFolderError(ValueError):
     """A run folder that cannot be read; the message names file, line and reason."""
@@ -109,6 +112,18 @@ class Ledger(Record):
         return self.read - self.used - self.duplicate - sum(self.refused.values())
 
 
+class GateLine(Record):
+    """One gate of gates.json: what was measured in a round, its limit, and whether it was passed or allowed."""
+
+    name: str
+    round: int
+    measured: float | None = None
+    limit: float | None = None
+    passed: bool
+    allowed: bool = False
+    sentence: str = ""
+
+
 class Summary(Record):
     """summary.json: who was trained on what, and what it cost."""
 
@@ -130,7 +145,9 @@ class Summary(Record):
 class Run:
     """A run folder as read. Sequences are in file order, rounds and samples sorted by round.
 
-    notes   what was missing, half-written or repeated, in sentences for the reader of the report.
+    notes       what was missing, half-written or repeated, in sentences for the reader of the report.
+    processes   the environments of the processes that worked on the run, oldest first; `environment` is the last.
+    inputs      kind of input -> name -> hash, from inputs.json.
     """
 
     folder: Path
@@ -143,6 +160,9 @@ class Run:
     config_text: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    processes: tuple[dict[str, Any], ...] = ()
+    gates: tuple[GateLine, ...] = ()
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -176,8 +196,8 @@ def load_run(folder: str | Path) -> Run:
     """Read a run folder.
 
     A missing file, a last line cut short by an interruption and a number that is not finite become notes.
-    Raises RunFolderError for a folder that holds no run, a broken line elsewhere, text that is not UTF-8, or
-    a field of the wrong type.
+    Raises RunFolderError for a folder that holds no run, a broken line elsewhere, text that is not UTF-8,
+    a field of the wrong type, or a log that is not as the run wrote it.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in ("summary.json", "config.yaml", "evaluation.jsonl")):
@@ -186,7 +206,8 @@ def load_run(folder: str | Path) -> Run:
         )
     notes: list[str] = []
     text, config = _config(folder / "config.yaml", notes)
-    environment = _document(folder / "environment.json", notes)
+    processes = _processes(folder / "environment.json", notes)
+    _verify(folder)
     return Run(
         folder=folder,
         summary=_object(folder / "summary.json", Summary, notes) or Summary(),
@@ -200,7 +221,10 @@ def load_run(folder: str | Path) -> Run:
         ledger=_object(folder / "ledger.json", Ledger, []),
         config_text=text,
         config=config,
-        environment=environment if isinstance(environment, dict) else {},
+        environment=processes[-1] if processes else {},
+        processes=processes,
+        gates=_gates(folder / "gates.json"),
+        inputs=_inputs(folder / "inputs.json"),
         notes=tuple(notes),
     )
 
@@ -224,6 +248,37 @@ def _document(path: Path, notes: list[str]) -> Any:
     except (ValueError, RecursionError):
         notes.append(f"{path.name} is not readable JSON; what it holds is left out of this report.")
         return None
+
+
+def _verify(folder: Path) -> None:
+    """Check the logs against the run's manifest, where there is one."""
+    manifest = Manifest(folder)
+    try:
+        for name in LOGS:
+            manifest.verify_log(folder / name, repeated=name in REPEATED)
+    except (DamagedRun, OSError) as error:
+        raise RunFolderError(str(error)) from None
+
+
+def _processes(path: Path, notes: list[str]) -> tuple[dict[str, Any], ...]:
+    stored = _document(path, notes)
+    listed = stored if isinstance(stored, list) else [stored]
+    return tuple(entry for entry in listed if isinstance(entry, dict))
+
+
+def _gates(path: Path) -> tuple[GateLine, ...]:
+    stored = _document(path, []) if path.is_file() else None
+    return tuple(_typed(GateLine, line, str(path)) for line in (stored if isinstance(stored, list) else []))
+
+
+def _inputs(path: Path) -> dict[str, dict[str, str]]:
+    stored = _document(path, []) if path.is_file() else None
+    kinds = stored.get("inputs") if isinstance(stored, dict) else None
+    return {
+        str(kind): {str(name): str(value) for name, value in named.items()}
+        for kind, named in (kinds if isinstance(kinds, dict) else {}).items()
+        if isinstance(named, dict)
+    }
 
 
 def _object(path: Path, record: type[R], notes: list[str]) -> R | None:

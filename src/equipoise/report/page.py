@@ -78,11 +78,12 @@ def page_context(run: Run) -> dict[str, Any]:
         "notes": run.notes,
         "samples": _samples(run.samples),
         "samples_left_out": max(0, len({s.prompt_index for s in run.samples}) - MAX_PROMPTS),
+        "gates": [(gate, plain_or_none(gate.measured), plain_or_none(gate.limit)) for gate in run.gates],
         "ledger": _ledger(run.ledger) if run.ledger else None,
         "costs": _costs(run),
         "command": _command(run.environment.get("command")),
         "config_text": cut(run.config_text, MAX_DOCUMENT),
-        "environment": cut(_json(run.environment), MAX_DOCUMENT) if run.environment else "",
+        "environment": cut(_json(run.processes), MAX_DOCUMENT) if run.processes else "",
         "definitions": METRICS,
     }
 
@@ -90,6 +91,11 @@ def page_context(run: Run) -> dict[str, Any]:
 def cut(text: str, limit: int) -> str:
     """The text, or its beginning and a plain statement that it goes on."""
     return text if len(text) <= limit else f"{text[:limit]}… (cut here; {len(text):,} characters in all)"
+
+
+def plain_or_none(value: float | None) -> str:
+    """A number for a reader, or a dash."""
+    return "–" if value is None else plain(value)
 
 
 def cell(metric: Metric, record: Round | None) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from equipoise.data.content_removal import versions
 from equipoise.data.revision_prompt import INSTRUCTION, Leads, RevisionPrompt
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
-from equipoise.play.rows import Rows
+from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
 from equipoise.policy import checkpoint
@@ -32,6 +33,7 @@ from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.run_folder import RunFolder
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -76,13 +78,14 @@ def build(
     policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
+    journal = Journal(out)
     world = TextWorld(
         policy=policy,
-        journal=Journal(out),
+        journal=journal,
         seeds=Seeds(config.seed),
         training=Training(**train),
         decoding=Decoding(**config.sampling.model_dump()),
-        store=AnchorStore(out / "anchors"),
+        store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
         pairs=materials.pairs,
@@ -91,16 +94,47 @@ def build(
         degrade=degrade_of(materials),
         progress=progress,
         accelerator=accelerator,
+        allowed=config.allow,
     )
     evaluator = Evaluator(
         world=world,
-        prompts=materials.unseen,
+        prompts=_kept_prompts(world.folder, materials.unseen),
         samples=config.evaluate.samples,
-        pairs=materials.held_out,
+        pairs=_kept(world.folder, "pairs", materials.held_out),
         finite=_finite(materials),
         tau=materials.method.tau,
     )
     return world, evaluator
+
+
+def _kept(folder: RunFolder, name: str, rows: Rows | None) -> Rows | None:
+    """Evaluation rows as the run first had them: figures of its rounds depend neither on the day nor on later edits."""
+    path = folder.journal.folder / "evaluation" / f"{name}.parquet"
+
+    def keep() -> None:
+        if path.exists():
+            folder.journal.manifest.ensure(path)
+        elif rows is not None:
+            folder.journal.save(path, rows)
+
+    folder.once(keep)
+    return folder.journal.load(path) if path.exists() else None
+
+
+def _kept_prompts(folder: RunFolder, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """Evaluation prompts, kept in the same way."""
+    kept = _kept(
+        folder,
+        "prompts",
+        Rows(
+            prompts=objects(list(prompts)),
+            responses=np.empty((len(prompts), 0), dtype=object),
+            weight=np.ones(len(prompts)),
+            writers=(),
+        ),
+    )
+    assert kept is not None
+    return list(kept.prompts)
 
 
 def lead_of(materials: Materials) -> Leads:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from equipoise.worlds.text.gate_list import ALLOWABLE
+
 if TYPE_CHECKING:
     from equipoise.play.method import Method
 
@@ -184,6 +186,10 @@ class RunConfig(_Section):
     oracle: str | None = Field(
         None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
     )
+    allow: list[str] = Field(
+        default_factory=list,
+        description="names of gates that may be closed, and of inputs that may change (docs/gates.md)",
+    )
     objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
@@ -198,12 +204,23 @@ class RunConfig(_Section):
         """Neither model nor data: the built-in language game."""
         return self.model.path is None and self.data.path is None
 
+    @field_validator("allow")
+    @classmethod
+    def _known_gates(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in ALLOWABLE:
+                near = get_close_matches(name, ALLOWABLE, n=1)
+                hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(ALLOWABLE)}"
+                raise ValueError(f"no gate {name!r}; {hint}")
+        return names
+
     def plain(self) -> dict[str, Any]:
         return self.model_dump()  # not mode="json", which would turn an infinite clip into null
 
     def hash(self) -> str:
-        """Hash of all settings; two runs with the same hash and data are the same run."""
-        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of all settings but `allow`; two runs with the same hash and data are the same run."""
+        plain = {name: value for name, value in self.plain().items() if name != "allow"}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
@@ -289,7 +306,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _known(method: Method) -> list[str]:
-    names = ["seed", "oracle", "method", *(f"objective.{name}" for name in method.parameters())]
+    names = ["seed", "oracle", "method", "allow", *(f"objective.{name}" for name in method.parameters())]
     for section, field in RunConfig.model_fields.items():
         if isinstance(field.default, _Section):
             names += [f"{section}.{name}" for name in type(field.default).model_fields]

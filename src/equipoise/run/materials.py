@@ -31,7 +31,12 @@ from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
 from equipoise.playground.grammar import TIMES
 from equipoise.run.config import ConfigError, RunConfig
-from equipoise.worlds.text.recorded_rows import Recording, distinct_prompts, domains_by_file
+from equipoise.worlds.text.recorded_rows import (
+    Recording,
+    distinct_prompts,
+    domains_by_file,
+    without_weightless,
+)
 from equipoise.worlds.text.world import TextWorld
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
@@ -164,7 +169,8 @@ def _recorded(
             )
         return None, None
     rows, notes = recording.training(dataset.kind, train)
-    for note in (*notes, *filter(None, [method.players.account(rows)])):
+    rows, weightless = without_weightless(rows, train)
+    for note in (*notes, *weightless, *filter(None, [method.players.account(rows)])):
         dataset.ledger.note(note)
     return rows, recording.held_out(dataset.kind, held, config.evaluate.pairs)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise import __version__
 from equipoise.evaluate.text import Evaluator
 from equipoise.play.method import Method
 from equipoise.play.round import play
@@ -25,10 +26,17 @@ from equipoise.play.state import State
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
 from equipoise.run.assembly import build, describe, launch
+from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, RunConfig, difference, read_file, resolve
-from equipoise.run.materials import PLAYGROUND_PAIRS, Materials, gather
+from equipoise.run.gate_checks import before_a_model
+from equipoise.run.inputs import FILE as INPUTS_FILE
+from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
+from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
 from equipoise.run.phases import configuration, phases_of
+from equipoise.worlds.text.gate_list import CODE
+from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.manifest import MANIFEST
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -60,6 +68,7 @@ def align(
     seed: int | None = None,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
     quiet: bool = False,
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
@@ -68,29 +77,57 @@ def align(
     oracle    module:function, file.py:function or a reward model's folder
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
     config    YAML file of settings; `settings`, by dotted or short name, override it
+    allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
 
     With neither model nor data the built-in language game is played.
 
     Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
-    TrainingError if training cannot continue. A folder with another configuration is refused.
+    TrainingError if training cannot continue. A folder of a run with other settings, or that was begun with another
+    model, oracle, template or other data, is refused. A refused call leaves no folder behind that it made.
     """
-    paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
-    stored = read_file(Path(config)) if config else {}
-    stored.pop("inputs", None)  # present in a run folder's config.yaml
-    resolved = resolve(
+    resolved = configured(
         method,
-        stored,
-        {
-            "model.path": str(model) if model else None,
-            "data.path": paths or None,
-            "oracle": oracle,
-            "play.rounds": rounds,
-            "seed": seed,
-        },
-        settings or {},
+        model=model,
+        data=data,
+        oracle=oracle,
+        rounds=rounds,
+        seed=seed,
+        config=config,
+        settings=settings,
+        allow=allow,
     )
     folder = Path(out) if out else Path("runs") / f"{method}-{resolved.hash()[:8]}"
     return run(resolved, folder, quiet=quiet)
+
+
+def configured(
+    method: str,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | list[str | Path] | None = None,
+    oracle: str | None = None,
+    rounds: int | None = None,
+    seed: int | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
+) -> RunConfig:
+    """The configuration of `align`'s arguments. Raises ConfigError."""
+    paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
+    stored = read_file(Path(config)) if config else {}
+    stored.pop("inputs", None)  # present in the config.yaml of an older run folder
+    given: dict[str, Any] = {
+        "model.path": str(model) if model else None,
+        "data.path": paths or None,
+        "oracle": oracle,
+        "play.rounds": rounds,
+        "seed": seed,
+    }
+    also = list(dict.fromkeys([*(stored.get("allow") or []), *allow]))
+    resolved = resolve(method, stored, given, settings or {}, {"allow": also} if also else {})
+    if config:
+        _name_code(resolved, Path(config), [oracle, *map(str, (settings or {}).values())])
+    return resolved
 
 
 def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bool = False) -> Run:
@@ -101,22 +138,16 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
     phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
     accelerator = launch()
     main = accelerator.is_main_process
-    with accelerator.main_process_first():
-        if main:
-            claim(config, folder)
-    with locked(folder):
+    with claimed(folder) if main else nullcontext():
         disable_progress_bar()
         torch.set_flush_denormal(True)  # denormal gradients of saturated pairs are slow on a CPU
+        gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
         with accelerator.main_process_first():
-            materials = gather(config, folder)
+            materials = _begin(config, folder, gates) if main else gather(config, folder)
         journal = Journal(folder)
         if not journal.checkpoint(0).exists():
             for name, phase in phases.items():
                 start = run(phase, folder / "phases" / name, start=start, quiet=quiet).checkpoint
-        if main and materials.dataset is not None:
-            write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
-        if main:
-            write_json(folder / "environment.json", _environment())
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
         world, evaluator = build(config, materials, folder, progress, accelerator, start)
         if main and not quiet:
@@ -132,40 +163,83 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         return Run(folder, summary, folder / "report.html")
 
 
-def claim(config: RunConfig, folder: Path) -> None:
-    """Write the configuration into a new folder, or check that an existing folder has the same one.
+def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
+    """Gather the inputs, check that they are those that the folder was begun with, and write what the run is.
 
-    A folder of a run that was refused before its policy was written is reused. Raises ConfigError, with the
-    differences, if the folder has another configuration, or if it is not a run folder.
+    Raises ConfigError, DataError, OracleError or GateClosed; nothing is written before all is checked, except data that
+    are generated.
+    """
+    started = _same_settings(config, folder)
+    record = Record.read(folder) if started else Record(folder)
+    files = of_files(config, record.hasher)
+    if started:
+        record.check(files, gates, partial=True)
+    materials = gather(config, folder)
+    now = joined(files, of_materials(materials, folder, record.hasher))
+    if started:
+        record.check(now, gates)
+        _versions(record, gates)
+    for found in before_a_model(config, materials):
+        gates.judge(found)
+    write_text(
+        folder / "config.yaml",
+        yaml.safe_dump(config.plain() | {"hash": config.hash()}, sort_keys=False, allow_unicode=True),
+    )
+    record.write(now)
+    tell(record, gates)
+    if materials.dataset is not None:
+        write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
+    write_json(folder / "environment.json", [*_processes(folder), _environment()])
+    return materials
+
+
+def _same_settings(config: RunConfig, folder: Path) -> bool:
+    """Whether the folder has a run that has begun. Raises ConfigError, with the differences, if its settings are other.
+
+    A folder of a run that was refused before its policy was written is used again.
     """
     stored = folder / "config.yaml"
-    plain = config.plain() | {"inputs": _inputs(config)}
-    if stored.exists():
-        changed = difference(read_file(stored), plain)
-        if not changed:
-            return
-        if Journal(folder).checkpoint(0).exists():
-            lines = "\n  ".join(changed)
-            raise ConfigError(
-                f"{folder} has a run with other settings:\n  {lines}\n"
-                "resume it with the same settings, or choose another folder"
-            )
-        (folder / PLAYGROUND_PAIRS).unlink(missing_ok=True)
-    elif folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and is not a run folder; choose another")
-    write_text(stored, yaml.safe_dump(plain | {"hash": config.hash()}, sort_keys=False, allow_unicode=True))
+    if not stored.exists():
+        return False
+    before = read_file(stored)
+    before.pop("inputs", None)  # of an older run folder
+    changed = difference({**before, "allow": []}, config.plain() | {"allow": []})
+    if not Journal(folder).checkpoint(0).exists():
+        if changed:
+            for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
+                (folder / name).unlink(missing_ok=True)
+        return False
+    if changed:
+        lines = "\n  ".join(changed)
+        raise ConfigError(
+            f"{folder} has a run with other settings:\n  {lines}\n"
+            "resume it with the same settings, or choose another folder"
+        )
+    if not (folder / MANIFEST).exists() and (folder / INPUTS_FILE).exists():
+        raise ConfigError(
+            f"{folder / MANIFEST} is missing: nothing proves that the run's files are as written"
+        )
+    return True
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """File lock of a run folder, for one process group at a time; released when the process ends, for any reason."""
-    with (folder / ".lock").open("w") as file:
-        if int(os.environ.get("RANK", "0")) == 0:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(f"another process is running in {folder}; choose another folder") from error
-        yield
+def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> None:
+    """Raises ConfigError for an oracle that is code and that only a configuration file names: it would be run."""
+    oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
+    for oracle in oracles:
+        if oracle and not Path(oracle).is_dir() and ":" in oracle and CODE not in config.allow:
+            if not any(text and oracle in text for text in named):
+                raise ConfigError(
+                    f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
+                    f"--oracle {oracle}, or trust the file with --allow {CODE}"
+                )
+
+
+def _versions(record: Record, gates: Gates) -> None:
+    if record.version != __version__ and gates.main and not gates.quiet:
+        print(
+            f"  note      this run was begun with equipoise {record.version}; this is {__version__}",
+            file=sys.stderr,
+        )
 
 
 def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
@@ -173,14 +247,17 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     done = state.round - 1
     if done % config.evaluate.every and done != config.play.rounds:
         return
-    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")):
+    shown = min(config.evaluate.shown, len(evaluator.prompts))
+    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and shown <= sum(
+        line["round"] == done for line in journal.lines("samples.jsonl")
+    ):
         return
     if not evaluator.world.accelerator.is_main_process:
         return
     line, sampled = evaluator.measure(state)
     for name in ("samples.jsonl", "evaluation.jsonl"):
         journal.rewind(name, done - 1)
-    for index in range(min(config.evaluate.shown, len(sampled))):
+    for index in range(shown):
         response = sampled.responses[index, 0]
         shown = {
             "prompt": sampled.prompts[index].text,
@@ -189,6 +266,7 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
         }
         journal.append("samples.jsonl", {"round": done, "prompt_index": index, **shown})
     journal.append("evaluation.jsonl", line)
+    journal.seal()
 
 
 def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
@@ -274,18 +352,20 @@ def _timer(journal: Journal) -> Any:
     return record
 
 
-def _inputs(config: RunConfig) -> dict[str, str]:
-    """Hash of each data file: a resumed run must read the same data."""
-    return {
-        path: hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-        for path in config.data.path or []
-        if Path(path).is_file()
-    }
+def _processes(folder: Path) -> list[Any]:
+    """The environments of the processes that have worked on a run, oldest first; a damaged file is begun again."""
+    try:
+        stored = json.loads((folder / "environment.json").read_bytes())
+    except (OSError, ValueError):
+        return []
+    return stored if isinstance(stored, list) else [stored]
 
 
 def _environment() -> dict[str, Any]:
     """Software and hardware environment of a run, without environment variables, which may contain secrets."""
     return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": {name: version(name) for name in VERSIONED},
         "python": platform.python_version(),
         "platform": platform.platform(),

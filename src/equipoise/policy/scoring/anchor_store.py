@@ -19,15 +19,18 @@ from torch.nn.functional import pad
 from equipoise.data.collate import lead_and_ids
 from equipoise.data.pack import Batch
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.files import read_tensors, write_tensors
+from equipoise.policy.files import Seal, read_tensors, write_tensors
 from equipoise.policy.scoring.microbatch import Comparison, microbatches
 
 
 class AnchorStore:
-    """Anchor log-probs by key, one safetensors file each, in a folder that runs may share."""
+    """Anchor log-probs by key, one safetensors file each, in a folder that runs may share.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    seal    records each entry when it is written and verifies it when it is read; None: entries are not verified.
+    """
+
+    def __init__(self, folder: Path, seal: Seal | None = None) -> None:
+        self.folder, self.seal = folder, seal
 
     def key(self, fingerprint: str, comparisons: Sequence[Comparison]) -> str:
         digest = hashlib.sha256(fingerprint.encode())
@@ -50,6 +53,10 @@ class AnchorStore:
         if not path.exists():
             logp, length = make()
             write_tensors(path, {"logp": logp, "length": length}, fingerprint=fingerprint)
+            if self.seal:
+                self.seal.record(path)
+        if self.seal:
+            self.seal.verify(path)
         stored, _ = read_tensors(path)
         return stored["logp"], stored["length"]
 

@@ -87,7 +87,9 @@ def bias_sentence(bias: Mapping[str, Any], unit: str) -> str:
     """The length bias in one sentence, with its interval where there is one."""
     share = bias["longer_wins"]
     interval = (
-        "" if share["low"] is None else f", 95 % interval {100 * share['low']:.1f} to {100 * share['high']:.1f} %"
+        ""
+        if share["low"] is None
+        else f", 95 % interval {100 * share['low']:.1f} to {100 * share['high']:.1f} %"
     )
     return (
         f"length bias, {bias['of']}: the longer one is better in {100 * share['value']:.1f} % "

@@ -45,8 +45,9 @@ def at(record: Record) -> str:
 
 def named(record: Record, name: str) -> bool:
     """Whether `FILE:LINE` names this row; the file may be given by its last part, and left out."""
-    file, _, line = name.rpartition(":")
-    return line == str(record.line) and file in ("", record.file, PurePath(record.file).name)
+    place, (file, _, number) = record.place, name.rpartition(":")
+    known = (place.source.file, place.source.label, PurePath(place.source.file).name)
+    return number.strip() in (str(place.line or place.row), f"row {place.row}") and file in ("", *known)
 
 
 def find(records: Sequence[Record], names: Sequence[str]) -> list[Record]:

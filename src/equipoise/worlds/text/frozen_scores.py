@@ -18,8 +18,8 @@ from equipoise.policy.scoring import anchor_store, value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text import token_weights
-from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.features import mean_hidden
+from equipoise.worlds.text.gates import Measured
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.run_folder import RunFolder
 
@@ -105,20 +105,23 @@ class FrozenScores:
     def check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
         """Step-0 check: the live policy, scored one row at a time, must match its own cached anchors on some rows.
 
-        The largest difference, in nats per token, is logged in checks.jsonl. Raises TrainingError above the bound for
-        the precision: then the anchors are not those of the policy about to be trained.
+        The largest difference, in nats per token, is logged in checks.jsonl. The gate step_zero is closed above the
+        bound for the precision: then the anchors are not those of the policy about to be trained.
         """
         policy, journal = self.model.policy, self.folder.journal
         few = rows.take(np.arange(min(len(rows), self.micro_batch or 8)))
         live, length = anchor_store.score(policy, pairs_of(few), 1)
         worst = float(((live - cached[: len(few)]).abs() / length).max())
         bound = STEP_ZERO_BOUND[policy.precision]
-        if not worst <= bound:
-            raise TrainingError(
-                f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
-                f"(bound {bound:.0e}): the stored anchor log-probs are not those of this policy; "
-                "delete the folder anchors of the run, and resume"
-            )
+        found = Measured(
+            name="step_zero",
+            measured=worst,
+            limit=bound,
+            passed=worst <= bound,
+            sentence=f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
+            f"(bound {bound:.0e}): the stored anchor log-probs are not those of this policy",
+        )
+        self.folder.gates.judge(found, round)
         if self.folder.accelerator.is_main_process:
             journal.rewind("checks.jsonl", round - 1)
             journal.append("checks.jsonl", {"round": round, "step_zero_log_ratio_per_token": worst})

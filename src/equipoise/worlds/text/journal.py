@@ -17,14 +17,37 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import POLICY
 from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.files import whole, write_text
+from equipoise.worlds.text.manifest import Manifest, append_line, complete_lines
+
+# Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
+LOGS = ("metrics.jsonl", "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
+REPEATED = (
+    "evaluation.jsonl",
+    "samples.jsonl",
+)  # the last boundary's lines are written again if they are missing
 
 
 class Journal:
-    """Journal of a run folder: a file that exists is complete; a missing one was not finished."""
+    """Journal of a run folder: a file that exists is complete; a missing one was not finished.
+
+    What is finished is entered in the manifest, and verified when it is read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metrics = folder / "metrics.jsonl"
+        self.manifest = Manifest(folder)
+        self._verified: set[str] = set()
+
+    def save(self, path: Path, rows: Rows) -> None:
+        """Write rows as parquet, and enter the file in the manifest."""
+        save_rows(path, rows)
+        self.manifest.record(path)
+
+    def load(self, path: Path) -> Rows:
+        """Read rows back. Raises DamagedRun if the file is not as it was written."""
+        self.manifest.verify(path)
+        return load_rows(path)
 
     def stage(self, round: int, name: str) -> Path:
         return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
@@ -46,8 +69,10 @@ class Journal:
         for past in (round - 1, round):
             for folder in self.checkpoints.glob(f"round-{past:03d}*"):
                 if folder.name not in used and folder != self.checkpoint(past):
+                    self.manifest.forget(folder)
                     shutil.rmtree(folder)
                 elif folder.name not in started:
+                    self.manifest.forget(folder / MOMENTS)
                     (folder / MOMENTS).unlink(missing_ok=True)
 
     def settled(self, round: int) -> Path:
@@ -59,6 +84,11 @@ class Journal:
         """Weights and optimizer state in the middle of a fit."""
         return self.folder / "progress.safetensors"
 
+    @property
+    def next_progress(self) -> Path:
+        """The next position of a fit, until it is entered in the manifest and renamed to `progress`."""
+        return self.folder / "progress.next.safetensors"
+
     def rounds_done(self) -> int:
         done = 0
         while self.settled(done + 1).exists():
@@ -66,28 +96,38 @@ class Journal:
         return done
 
     def append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("ab+") as file:
-            size = file.tell()
-            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":  # truncated by a crash
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-            file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        """Append a line to a log; a last line cut short by a crash is dropped first."""
+        append_line(self.folder / name, line)
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Complete lines only: a line truncated by a crash is skipped."""
-        path = self.folder / name
-        if path.exists():
-            # not splitlines: it would also split inside a text, at U+2028 and the like
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                yield json.loads(line)
+        """Complete lines of a log: a last line cut short by a crash is skipped, since its stage is repeated.
+
+        Raises DamagedRun for a line that is not JSON, and if what was written before the last boundary has changed.
+        """
+        yield from (line for _, line in self._read(name))
 
     def rewind(self, name: str, round: int, step: int | None = None) -> None:
         """Drop the lines after (round, step), which a resumed run will write again."""
-        position = (round, step if step is not None else -1)
-        kept = [line for line in self.lines(name) if (line["round"], line.get("step", -1)) <= position]
-        if (self.folder / name).exists():
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-            write_text(self.folder / name, text)
+        path, position = self.folder / name, (round, step if step is not None else -1)
+        kept = [raw for raw, line in self._read(name) if (line["round"], line.get("step", -1)) <= position]
+        text = b"".join(raw + b"\n" for raw in kept)
+        if path.exists() and len(text) < path.stat().st_size:
+            if name in LOGS:  # before it is cut: in this order a crash leaves a log that begins as recorded
+                self.manifest.record_log(path, len(text))
+            write_text(path, text.decode())
+
+    def seal(self) -> None:
+        """Enter all logs as they are in the manifest: at the end of a round, an evaluation, a saved position."""
+        for name in LOGS:
+            self.manifest.record_log(self.folder / name)
+
+    def _read(self, name: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        path = self.folder / name
+        if name in LOGS and name not in self._verified:
+            self.manifest.verify_log(path, repeated=name in REPEATED)
+            self._verified.add(name)
+        if path.exists():
+            yield from complete_lines(path)
 
 
 def save_rows(path: Path, rows: Rows) -> None:

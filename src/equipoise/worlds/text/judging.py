@@ -13,7 +13,7 @@ import torch
 
 from equipoise.data.collate import Ids
 from equipoise.oracles.asking import Account
-from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.protocol import Counting, Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 
@@ -25,12 +25,20 @@ JUDGE_BATCH = 256
 class Judge:
     """An oracle, queried in batches; None if the method only reads recorded labels.
 
+    asked       called with the number of new answers, for progress
     unjudged    prompts of which a verdict is missing, since the last call of `judged`
     """
 
     oracle: Oracle | None
+    asked: Callable[[int], None] = lambda count: None
     unjudged: set[Ids] = field(default_factory=set)
     _before: Account = field(default_factory=Account)
+
+    def __post_init__(self) -> None:
+        inner = getattr(self.oracle, "inner", self.oracle)
+        self.counting = isinstance(inner, Counting)
+        if isinstance(inner, Counting):
+            inner.answered = self.asked
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
@@ -43,6 +51,8 @@ class Judge:
         for begin in range(0, len(rows), JUDGE_BATCH):
             part = slice(begin, begin + JUDGE_BATCH)
             answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
+            if not self.counting:
+                self.asked(len(answers[-1]))
         wins = torch.cat(answers).double().numpy() if answers else np.empty(0)
         missing = np.isnan(wins)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}

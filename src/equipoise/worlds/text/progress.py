@@ -22,7 +22,8 @@ class Progress:
         self.live = sys.stderr.isatty()
 
     @contextmanager
-    def phase(self, round: int, name: str, total: int, unit: str) -> Iterator[Phase]:
+    def phase(self, round: int, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+        """One phase of `total` units; None: it is not known how many there will be."""
         phase = Phase(self, f"round {round}  {name}", total, unit)
         yield phase
         phase.show(last=True)
@@ -33,7 +34,7 @@ class Progress:
 class Phase:
     """One phase; `tick(n)` advances by n units, and callers may add to `tokens`."""
 
-    def __init__(self, owner: Progress, title: str, total: int, unit: str) -> None:
+    def __init__(self, owner: Progress, title: str, total: int | None, unit: str) -> None:
         self.owner, self.title, self.total, self.unit = owner, title, total, unit
         self.started = self.shown = time.perf_counter()
         self.done = 0
@@ -51,15 +52,21 @@ class Phase:
         self.shown = time.perf_counter()
         seconds = self.shown - self.started
         rate = self.done / seconds if seconds > 0 else 0.0
-        line = f"{self.title:<22} {self.done}/{self.total} {self.unit}  {rate:.1f}/s"
-        line += f"  {seconds:.1f} s" if last else f"  {self._left(rate)} left"
+        of = "" if self.total is None else f"/{self.total}"
+        line = f"{self.title:<22} {self.done}{of} {self.unit}  {rate:.1f}/s"
+        line += (
+            f"  {seconds:.1f} s"
+            if last or self.total is None
+            else f"  {_left(self.total - self.done, rate)} left"
+        )
         if self.owner.live:
             print(f"\r{line:<78}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _left(self, rate: float) -> str:
-        if rate == 0:
-            return "?"
-        left = round((self.total - self.done) / rate)
-        return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+
+def _left(count: int, rate: float) -> str:
+    if rate == 0:
+        return "?"
+    left = round(count / rate)
+    return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"

@@ -97,6 +97,22 @@ READABLE: Mapping[str | None, tuple[str, ...]] = {
 }
 
 
+def without_weightless(rows: Rows, items: Sequence[Rendered]) -> Feedback:
+    """The rows with a weight above 0: the others train nothing, and a step of them alone has no mean.
+
+    Raises DataError, naming the first row, if there is none.
+    """
+    weighty = rows.weight > 0
+    if weighty.all():
+        return Feedback(rows)
+    if not weighty.any():
+        raise DataError(
+            f"{items[0].record.place.short}: every row has weight 0: there is nothing to train on",
+            hint="give at least one row a weight above 0, or leave the column out",
+        )
+    return Feedback(rows.take(weighty), (f"{int((~weighty).sum()):,} rows of weight 0 left out of training",))
+
+
 def prompts_of(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
     """Each record's prompt, in the forms read by the policy and by an oracle."""
     return [

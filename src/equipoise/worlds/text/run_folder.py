@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,18 +16,30 @@ from equipoise.play.seeds import Seeds
 from equipoise.play.state import BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
-from equipoise.worlds.text.journal import Journal, load_rows, save_rows
-from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.gates import Gates
+from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.progress import Phase, Progress
 
 
 @dataclass(kw_only=True)
 class RunFolder:
-    """Position of a run, and the state shared by its processes."""
+    """Position of a run, and the state shared by its processes.
+
+    allowed    names of gates that may be closed.
+    """
 
     journal: Journal
     seeds: Seeds
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
+    allowed: Collection[str] = ()
+    _asking: Phase | None = None
+
+    @property
+    def gates(self) -> Gates:
+        """The run's gates, of which one process writes the record."""
+        main = self.accelerator.is_main_process
+        return Gates(folder=self.journal.folder, allowed=self.allowed, main=main, quiet=self.progress.quiet)
 
     def once(self, act: Callable[[], object]) -> None:
         """Run `act` on the main process; the others wait until it is done."""
@@ -43,6 +55,7 @@ class RunFolder:
         state = State.begin(self.journal.checkpoint(0), memory, keep_past=keep_past)
         done = self.journal.rounds_done()
         if done:
+            self.journal.manifest.verify(self.journal.settled(done))
             named = json.loads(self.journal.settled(done).read_text(encoding="utf-8"))
             policies = {name: self.journal.checkpoints / folder for name, folder in named.items()}
             past = tuple(self.journal.checkpoint(round) for round in range(done)) if keep_past else ()
@@ -58,7 +71,10 @@ class RunFolder:
 
         def write() -> None:
             named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path)}
-            write_json(self.journal.settled(state.round - 1), named)
+            settled = self.journal.settled(state.round - 1)
+            write_json(settled, named)
+            self.journal.manifest.record(settled)
+            self.journal.seal()
             started = {folder for name, folder in named.items() if name != BEFORE}
             self.journal.tidy(state.round - 1, set(named.values()), started)
 
@@ -71,24 +87,37 @@ class RunFolder:
 
         def run() -> None:
             if path.exists():
+                self.journal.manifest.ensure(path)
                 return
             # sampling shows its own progress, prompt by prompt
-            quiet = (
-                nullcontext() if name == "sampling" else self.progress.phase(state.round, name, 1, "stage")
-            )
-            with quiet as phase:
-                save_rows(path, make())
-                if phase:
-                    phase.tick()
+            with nullcontext() if name == "sampling" else self.asking(state.round, name):
+                self.journal.save(path, make())
 
         self.once(run)
-        return load_rows(path)
+        return self.journal.load(path)
+
+    @contextmanager
+    def asking(self, round: int, name: str) -> Iterator[None]:
+        """Context manager: a phase whose progress is counted in the questions that an oracle answers."""
+        with self.progress.phase(round, name, None, "questions") as phase:
+            self._asking = phase
+            try:
+                yield
+            finally:
+                self._asking = None
+
+    def asked(self, count: int) -> None:
+        """Tell the open phase, if there is one, that an oracle has answered."""
+        if self._asking:
+            self._asking.tick(count)
 
     def cached(self, name: str, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Tensors computed once, from a seed addressed by name."""
         path = self.journal.folder / "kept" / f"{name}.safetensors"
         if not path.exists():
             write_tensors(path, make(self.seeds("kept", name)))
+            self.journal.manifest.record(path)
+        self.journal.manifest.verify(path)
         return read_tensors(path)[0]
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
@@ -98,5 +127,9 @@ class RunFolder:
     def _forget_finished(self, round: int) -> None:
         """Delete a saved training position if its round has finished since."""
         saved = self.journal.progress
-        if saved.exists() and checkpoint.progress_of(saved)["round"] < round:
+        self.journal.next_progress.unlink(missing_ok=True)
+        if not saved.exists():
+            return
+        self.journal.manifest.verify(saved)
+        if checkpoint.progress_of(saved)["round"] < round:
             saved.unlink()

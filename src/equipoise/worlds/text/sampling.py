@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.data.collate import Response
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
-from equipoise.policy import checkpoint
 from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding
+from equipoise.worlds.text.gates import Measured
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.run_folder import RunFolder
 
@@ -66,9 +67,24 @@ class Sampler:
                             mixed_with=mixed_with,
                         )
                         sampled[part] = objects(groups, width=count)
+                        if not phase.done and purpose in ("sampling", "evaluation-reference"):
+                            self._see_ends(label[0], groups)
                         phase.tokens += sum(len(r.ids) for group in groups for r in group)
                         phase.tick(len(part))
         return rows.append(sampled, str(by))
+
+    def _see_ends(self, round: int, groups: Sequence[Sequence[Response]]) -> None:
+        """Judge whether responses end at all by the first ones of a round, before the others are sampled."""
+        ended = [response.finished for group in groups for response in group]
+        share = sum(ended) / len(ended)
+        found = Measured(
+            name="no_sample_ended",
+            measured=share,
+            limit=0.0,
+            passed=share > 0,
+            sentence=f"round {round}: {sum(ended):,} of the first {len(ended):,} sampled responses ended by themselves",
+        )
+        self.folder.gates.judge(found, round)
 
     def rewrite(self, state: State, rows: Rows, by: str, longest: int) -> Rows:
         """Append the first response with one segment resampled."""
@@ -110,9 +126,9 @@ class Sampler:
             yield None
             return
         policy = self.model.policy
-        checkpoint.load_into(policy, state.policies[by.other])
+        self.model.read(state.policies[by.other])
         other = copy.deepcopy(policy.model)
-        checkpoint.load_into(policy, state.policies[by.base])  # restore the weights that were in memory
+        self.model.read(state.policies[by.base])  # restore the weights that were in memory
         yield other, by.share
 
     @contextmanager
@@ -125,4 +141,4 @@ class Sampler:
         try:
             yield
         finally:
-            checkpoint.load_into(self.model.policy, state.policies[by.start])
+            self.model.read(state.policies[by.start])

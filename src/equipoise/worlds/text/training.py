@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from equipoise.core.auxiliary_heads import build_head
 from equipoise.core.objectives import Objective
@@ -54,6 +55,7 @@ class Trainer:
         if made.exists():  # a resumed round had finished this fit
 
             def tidy() -> None:
+                journal.manifest.ensure(made)
                 if self._is_saved(name):
                     journal.progress.unlink()
 
@@ -90,7 +92,7 @@ class Trainer:
                     self._save_position(fit, state, name)
             phase.tokens = _tokens(rows) * self.training.epochs
         with folder.progress.phase(state.round, "writing", 1, "checkpoint") as phase:
-            folder.once(lambda: checkpoint.save(policy, made, fit.optimizer if carry else None))
+            folder.once(lambda: self._save(made, fit.optimizer if carry else None))
             phase.tick()
         folder.once(lambda: journal.progress.unlink(missing_ok=True))
         policy.network = None
@@ -126,16 +128,29 @@ class Trainer:
         def make() -> None:
             if not folder.exists():
                 change()
-                checkpoint.save(self.model.policy, folder)
+                self._save(folder)
                 self.model.held = folder
+            self.folder.journal.manifest.ensure(folder)
 
         self.folder.once(make)
         return folder
 
     def _save_position(self, fit: Fit, state: State, name: str) -> None:
         about: dict[str, int | str] = {"round": state.round, "step": fit.position, "fit": name}
-        path = self.folder.journal.progress
-        self.folder.once(lambda: checkpoint.save_progress(path, self.model.policy, fit.optimizer, about))
+        journal = self.folder.journal
+
+        def save() -> None:
+            # entered before it is renamed, so that whichever of the two a crash leaves is known
+            checkpoint.save_progress(journal.next_progress, self.model.policy, fit.optimizer, about)
+            journal.manifest.record(journal.next_progress, name=journal.progress)
+            journal.next_progress.replace(journal.progress)
+            journal.seal()
+
+        self.folder.once(save)
+
+    def _save(self, folder: Path, optimizer: Optimizer | None = None) -> None:
+        checkpoint.save(self.model.policy, folder, optimizer)
+        self.folder.journal.manifest.record(folder)
 
     def _record(self, round: int, step: int, name: str, figures: Mapping[str, float]) -> None:
         if self.folder.accelerator.is_main_process:
@@ -151,6 +166,7 @@ class Trainer:
         """Resume from a saved position of this fit, and drop metrics logged after it."""
         journal = self.folder.journal
         if self._is_saved(name):
+            journal.manifest.verify(journal.progress)
             about = checkpoint.load_progress(journal.progress, self.model.policy, fit.optimizer)
             fit.position = about["step"]
         self.folder.once(lambda: journal.rewind("metrics.jsonl", state.round, before + fit.position))

@@ -6,7 +6,7 @@ frozen scores and a trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -38,7 +38,7 @@ from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_model import HeldModel
-from equipoise.worlds.text.journal import Journal, load_rows
+from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_folder import RunFolder
@@ -54,6 +54,7 @@ class TextWorld:
     pairs     recorded comparisons for offline rounds: rows with labels.
     oracle    compares two responses; None if the method only reads recorded labels.
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
+    allowed   names of gates that may be closed.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     """
 
@@ -71,15 +72,20 @@ class TextWorld:
     degrade: Degrade | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
+    allowed: Collection[str] = ()
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
         self.folder = RunFolder(
-            journal=self.journal, seeds=self.seeds, progress=self.progress, accelerator=self.accelerator
+            journal=self.journal,
+            seeds=self.seeds,
+            progress=self.progress,
+            accelerator=self.accelerator,
+            allowed=self.allowed,
         )
-        self.model = HeldModel(self.policy)
+        self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
-        self.judge = Judge(oracle=self.oracle)
+        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -97,6 +103,7 @@ class TextWorld:
         def keep() -> None:
             if not initial.exists():
                 checkpoint.save(self.policy, initial)
+            self.journal.manifest.ensure(initial)
 
         self.folder.once(keep)
         state = self.folder.begin(memory, keep_past=keep_past)
@@ -122,7 +129,7 @@ class TextWorld:
 
     def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
         path = self.journal.stage(state.round - back, stage)
-        return load_rows(path) if state.round > back and path.exists() else None
+        return self.journal.load(path) if state.round > back and path.exists() else None
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
         return self.folder.uniforms(state, name, count)
@@ -339,9 +346,13 @@ class TextWorld:
         self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
     ) -> Path:
         parts = [(state.policies[policy], weight) for policy, weight in weights.items()]
-        return self.trainer.made(
-            state, name, lambda: checkpoint.combine(self.policy, parts, products=products)
-        )
+
+        def mix() -> None:
+            for folder, _ in parts:
+                self.model.verify(folder)
+            checkpoint.combine(self.policy, parts, products=products)
+
+        return self.trainer.made(state, name, mix)
 
     def perturb(
         self,

@@ -1,0 +1,307 @@
+"""What a run depends on, as hashes (inputs.json): a resumed run must find the same model, data, template and oracle.
+
+Hashes of contents, so that a copy elsewhere is the same input. The file also holds the size and times of large files,
+which are hashed again only when these change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise import __version__
+from equipoise.data.render import Renderer
+from equipoise.oracles.rule_sources import distribution, sources
+from equipoise.play.rows import Rows
+from equipoise.playground import model_path
+from equipoise.policy.files import write_json
+from equipoise.run.config import ConfigError, RunConfig
+from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials
+from equipoise.worlds.text.gate_list import INPUTS
+from equipoise.worlds.text.gates import Gates, Measured
+from equipoise.worlds.text.manifest import sha256
+
+FILE = "inputs.json"
+FORMAT = 2  # of run folders; 1 had no inputs.json
+LARGE = 2**24  # bytes; smaller files are hashed every time
+MODEL = ("config.json", "generation_config.json", "adapter_config.json")
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
+    "chat_template.json",
+)  # fmt: skip
+
+# kind ("model", "oracle", ...) -> what -> hash
+Inputs = dict[str, dict[str, str]]
+
+
+@dataclass
+class Hasher:
+    """SHA-256 of files; of large ones remembered by size, times and inode.
+
+    known    path -> [size, time of modification, of change, inode, hash].
+    """
+
+    known: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __call__(self, path: Path) -> str:
+        real = path.resolve()
+        stat = real.stat()
+        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        before = self.known.get(str(real))
+        if stat.st_size >= LARGE and before and before[:4] == seen:
+            return str(before[4])
+        digest = sha256(real)
+        if stat.st_size >= LARGE:
+            self.known[str(real)] = [*seen, digest]
+        return digest
+
+
+def of_files(config: RunConfig, hasher: Hasher) -> Inputs:
+    """Inputs that are files: of the model, its tokenizer, the data, the oracle."""
+    model = config.model.path or str(model_path())
+    found = {"model": dict(_model(model, hasher)), "tokenizer": dict(_tokenizer(model, hasher))}
+    found["data"] = dict(_data(config, hasher))
+    if config.oracle:
+        found["oracle"] = dict(_oracle(config.oracle, hasher))
+    return found
+
+
+def of_materials(materials: Materials, folder: Path, hasher: Hasher) -> Inputs:
+    """Inputs that are known once the data are rendered: template, rows as tokens, the oracle's own fingerprint."""
+    found: Inputs = {"template": _template(materials.renderer), "rows": {"rows as tokens": _rows(materials)}}
+    for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
+        if (folder / name).is_file():
+            found["data"] = {name: hasher(folder / name)}
+    own = getattr(getattr(materials.oracle, "inner", materials.oracle), "fingerprint", None)
+    if own is not None:
+        found["oracle"] = {"fingerprint": _text_hash(str(own))}
+    return found
+
+
+def joined(*parts: Inputs) -> Inputs:
+    """All parts in one; each kind has what each part says of it."""
+    whole: Inputs = {}
+    for part in parts:
+        for kind, named in part.items():
+            whole.setdefault(kind, {}).update(named)
+    return whole
+
+
+@dataclass
+class Record:
+    """inputs.json of a run folder.
+
+    begun      what the run began with, or was allowed to go on with; empty before it began.
+    changed    sentences on what was allowed to change, oldest first.
+    """
+
+    folder: Path
+    begun: Inputs = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    version: str = __version__
+    format: int = FORMAT
+    hasher: Hasher = field(default_factory=Hasher)
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """The record of a folder; an empty one if it has none. Raises ConfigError for a damaged file."""
+        path = folder / FILE
+        if not path.exists():
+            return cls(folder)
+        try:
+            stored = json.loads(path.read_bytes())
+            return cls(
+                folder,
+                begun={kind: dict(named) for kind, named in stored["inputs"].items()},
+                changed=list(stored["changed"]),
+                version=str(stored["equipoise"]),
+                format=int(stored["format"]),
+                hasher=Hasher({name: list(entry) for name, entry in stored["files"].items()}),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy, or start again in "
+                "another folder"
+            ) from error
+
+    def check(self, now: Inputs, gates: Gates, *, partial: bool = False) -> None:
+        """Compare with what the run began with. Raises ConfigError with the differences, unless they are allowed.
+
+        partial    `now` does not yet hold everything: what it lacks is not missed.
+        A difference that is allowed is noted, and is then what the run goes on with.
+        """
+        if not self.begun or self.format != FORMAT:
+            found = [f"{self.folder} is a run folder of another format: it does not say what it depends on"]
+            self._allow("changed_format", found, gates)
+            return
+        explained = False  # other rows are no surprise where their file, template or tokenizer has changed
+        for kind in sorted(now.keys() | self.begun.keys(), key=lambda kind: kind == "rows"):
+            named, before = now.get(kind, {}), self.begun.get(kind, {})
+            if partial:
+                before = {name: value for name, value in before.items() if name in named}
+            differing = list(differences(kind, before, named))
+            if differing and not (kind == "rows" and explained):
+                self._allow(f"changed_{kind}", differing, gates)
+            explained |= bool(differing) and kind in ("data", "template", "tokenizer")
+
+    def write(self, now: Inputs) -> None:
+        """Write the file whole, with what the run depends on now."""
+        content = {
+            "format": FORMAT,
+            "equipoise": self.version if self.begun else __version__,
+            "inputs": now,
+            "changed": self.changed,
+            "files": dict(sorted(self.hasher.known.items())),
+        }
+        write_json(self.folder / FILE, content)
+
+    def _allow(self, name: str, differing: Collection[str], gates: Gates) -> None:
+        lines = "\n  ".join(differing)
+        if name not in gates.allowed:
+            raise ConfigError(
+                f"{self.folder} was begun with something else:\n  {lines}\n"
+                f"restore it, choose another folder, or go on with --allow {name}, which the report will say"
+            )
+        self.changed += [line for line in differing if line not in self.changed]
+
+
+def differences(kind: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """What differs between two sets of named hashes, a sentence for each."""
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            what = "is new" if old is None else "is missing" if new is None else "has changed"
+            yield f"{kind} {name}: {what} since the run began"
+
+
+def tell(record: Record, gates: Gates) -> None:
+    """Record the changes that were allowed as one gate each, for the report."""
+    for name, what in INPUTS.items():
+        kind = name.removeprefix("changed_")
+        of_kind = [line for line in record.changed if line.startswith(f"{kind} ") or name == "changed_format"]
+        if of_kind and name in gates.allowed:
+            sentence = f"what the run depends on changed ({what}): " + "; ".join(of_kind)
+            gates.record(Measured(name=name, measured=None, limit=None, passed=False, sentence=sentence))
+
+
+def _model(path: str, hasher: Hasher, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The files of a model folder that are read, and those of the model that an adapter belongs to."""
+    folder = Path(path)
+    if not folder.is_dir():
+        commit = _commit(path)
+        if commit:
+            yield f"{prefix}{path}", commit
+        return
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    yield from _files([*files, *(folder / name for name in MODEL)], hasher, prefix)
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and depth < 8:
+        try:
+            base = json.loads(adapter.read_bytes()).get("base_model_name_or_path")
+        except (ValueError, AttributeError):
+            return  # the loader refuses it
+        if isinstance(base, str) and base:
+            yield from _model(base, hasher, f"{prefix}base/", depth + 1)
+
+
+def _tokenizer(path: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    folder = Path(path)
+    if folder.is_dir():
+        more = (folder / "additional_chat_templates").glob("*.jinja")
+        yield from _files([*(folder / name for name in TOKENIZER), *more], hasher)
+
+
+def _data(config: RunConfig, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    """Every file that the data settings name, and every file in a folder that they name; given twice, named twice."""
+    seen: dict[str, int] = {}
+    for value in config.data.model_dump().values():
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str) or not text or len(text) > 4096 or "\n" in text:
+                continue
+            path = Path(text)
+            inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            for file in inside:
+                if file.is_file():
+                    seen[str(file)] = seen.get(str(file), 0) + 1
+                    again = f" (given again, {seen[str(file)]})" if seen[str(file)] > 1 else ""
+                    yield f"{file}{again}", hasher(file)
+
+
+def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    if Path(spec).is_dir():
+        yield from _model(spec, hasher)
+        yield from _tokenizer(spec, hasher)
+        return
+    files = sources(spec)
+    for file in files:
+        beside = file.is_relative_to(files[0].parent)
+        yield str(file.relative_to(files[0].parent) if beside else file.name), hasher(file)
+    version = distribution(spec) if files or ":" in spec else None
+    if version:
+        yield "distribution", version
+
+
+def _template(renderer: Renderer) -> dict[str, str]:
+    """What the renderer says of itself, and what it makes of a fixed conversation on this day."""
+    own = getattr(renderer, "fingerprint", None)
+    own = own() if callable(own) else own
+    named = own if isinstance(own, Mapping) else {} if own is None else {"fingerprint": own}
+    found = {str(name): _text_hash(str(value)) for name, value in named.items()}
+    if renderer.template is not None:
+        tokens = renderer.prompt([{"role": "user", "content": "Which day is it?"}])
+        found["rendering of a fixed conversation (a template may write the date)"] = _text_hash(str(tokens))
+    return found
+
+
+def _rows(materials: Materials) -> str:
+    """Hash of all that is trained on and evaluated with, as tokens."""
+    digest = hashlib.sha256()
+    for prompts in (materials.pool, materials.unseen):
+        for prompt in prompts:
+            digest.update(np.asarray((-1, *prompt.ids), dtype=np.int64).tobytes())
+        digest.update(b"|")
+    for rows in (materials.pairs, materials.held_out):
+        _add_rows(digest, rows)
+    return digest.hexdigest()
+
+
+def _add_rows(digest: Any, rows: Rows | None) -> None:
+    if rows is None:
+        return
+    for prompt, group in zip(rows.prompts, rows.responses, strict=True):
+        for ids in (prompt.ids, *(response.ids for response in group)):
+            digest.update(np.asarray((-1, *ids), dtype=np.int64).tobytes())
+    for values in (rows.weight, rows.prob, rows.reward):
+        digest.update(b"-" if values is None else values.tobytes())
+
+
+def _files(paths: Iterable[Path], hasher: Hasher, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for path in sorted(set(paths)):
+        if path.is_file():
+            yield f"{prefix}{path.name}", hasher(path)
+
+
+def _commit(name: str) -> str | None:
+    """The commit of a hub repository that is loaded, from its place in the cache; None if it cannot be found."""
+    from transformers.utils import cached_file
+
+    for file in ("config.json", "adapter_config.json"):
+        try:
+            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        except (OSError, ValueError):
+            return None  # the loader says what is wrong
+        if found:
+            parts = Path(found).parts
+            return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
+    return None
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()

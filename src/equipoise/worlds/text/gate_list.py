@@ -1,0 +1,85 @@
+"""Names of the gates that a run passes, their limits, and what may be allowed with `--allow NAME`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A check with a name.
+
+    limit     of what is measured; None where it depends on the run.
+    refuses   whether a run that does not pass ends unless the gate is allowed; False: it is told, and goes on.
+    what      what is measured, and why.        remedy   what to do.
+    """
+
+    name: str
+    limit: float | None = None
+    refuses: bool = True
+    what: str
+    remedy: str
+
+
+_ALL = (
+    Gate(
+        name="load_gate",
+        what="the loaded policy gives the log-probs that its folder's own files give; otherwise another policy would "
+        "be trained than the one that was named",
+        remedy="check the model folder",
+    ),
+    Gate(
+        name="step_zero",
+        what="before a round's first step, the largest log-ratio of the policy to its own anchor, in nats per token: "
+        "0 up to rounding (1e-4 in fp32, 5e-2 in bf16); otherwise the anchors belong to another policy",
+        remedy="delete the folder anchors of the run, and resume",
+    ),
+    Gate(
+        name="truncation",
+        limit=0.5,
+        what="share of the used rows with an answer cut at data.max_length, which then teach no end",
+        remedy="raise data.max_length",
+    ),
+    Gate(
+        name="refused_rows",
+        limit=0.5,
+        what="share of the rows read that were refused: what is left may not represent the data",
+        remedy="read the reasons in the ledger above, or mend the data",
+    ),
+    Gate(
+        name="reward_context",
+        what="tokens of the longest prompt with a response of sampling.max_new_tokens, as the reward model counts "
+        "them, against its context length: a longer response could not be judged, after it was paid for",
+        remedy="lower sampling.max_new_tokens or data.max_prompt_length, or take a reward model with a longer context",
+    ),
+    Gate(
+        name="one_step",
+        limit=10,
+        refuses=False,
+        what="optimizer steps of the whole run: with few, the learning rate's warm-up and schedule mean nothing",
+        remedy="lower train.batch, or raise train.epochs or play.rounds",
+    ),
+    Gate(
+        name="no_sample_ended",
+        limit=0.0,
+        refuses=False,
+        what="share of a round's first sampled responses that ended by themselves: at 0 the policy cannot stop, or "
+        "sampling.max_new_tokens is too small",
+        remedy="check the end-of-sequence tokens of the model, or raise sampling.max_new_tokens",
+    ),
+)
+GATES = {gate.name: gate for gate in _ALL}
+
+# Kinds of what a run depends on, which a resumed run must find as they were.
+INPUTS = {
+    "changed_model": "the model's weights or configuration (of an adapter, its base's too)",
+    "changed_tokenizer": "the tokenizer's files",
+    "changed_template": "the chat template, or what it writes (a template may write the date)",
+    "changed_oracle": "the oracle: a rule's file or a file that it imports from beside it, a module's distribution, a "
+    "reward model's folder",
+    "changed_data": "a data file",
+    "changed_rows": "the rows as tokens, where no file is seen to differ",
+    "changed_format": "the layout of run folders, or a folder that does not say what it depends on",
+}
+CODE = "config_code"  # an oracle that is code and that only a configuration file names
+ALLOWABLE = (*GATES, *INPUTS, CODE)
