@@ -50,23 +50,6 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def bad_text(value: Any) -> str | None:
-    """The first invalid character in any string of the value (NUL, lone surrogate), or None."""
-    if isinstance(value, str):
-        if "\x00" in value:
-            return "NUL character"
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return f"lone surrogate U+{ord(value[error.start]):04X}"
-        return None
-    if isinstance(value, Mapping):
-        return next((why for pair in value.items() for item in pair if (why := bad_text(item))), None)
-    if isinstance(value, list | tuple):
-        return next((why for item in value if (why := bad_text(item))), None)
-    return None
-
-
 def text_of(value: Any, name: str, *, may_be_empty: bool = False) -> str:
     """A plain string. Refuses null, other types and, unless allowed, an empty or blank string."""
     if not isinstance(value, str):
