@@ -23,7 +23,7 @@ def test_an_array_on_one_line_has_as_many_rows_as_elements(tmp_path: Path) -> No
     assert (data.ledger.read, data.ledger.used, data.ledger.duplicate) == (24, 12, 12)
     assert len(data) == 12
     assert [record.place.row for record in data.records] == list(range(1, 25, 2))
-    assert data.ledger.first_lines()["duplicate"][0] == "a.json: row 2 (line 1) (as a.json: row 1 (line 1))"
+    assert data.ledger.first_lines()["duplicate"][0] == "a.json: row 2 (line 1) (as a.json: row 1)"
 
 
 def test_one_bad_row_of_an_array_on_one_line_is_one_refusal(tmp_path: Path) -> None:

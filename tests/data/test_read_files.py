@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.data import read_files
 from equipoise.data.errors import DataError
+from equipoise.data.files import json_rows
 from equipoise.data.read_files import rows_of
 
 ROWS = [{"prompt": f"question {i} – ünï", "n": i} for i in range(5)]
+WRITABLE = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 
 
@@ -59,7 +60,7 @@ def test_a_row_of_an_array_is_named_by_the_line_it_begins_on(tmp_path: Path) -> 
 def test_an_array_longer_than_the_window_is_read_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_files, "CHUNK", 7)
+    monkeypatch.setattr(json_rows, "CHUNK", 7)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(ROWS, ensure_ascii=False, indent=1), encoding="utf-8")
     assert [row for _, row in rows_of(path)] == ROWS
@@ -110,7 +111,7 @@ def test_invalid_utf8_is_refused_with_its_byte_offset(start: bytes, tmp_path: Pa
 def test_the_byte_offset_in_an_array_does_not_depend_on_the_window(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_files, "CHUNK", chunk)
+    monkeypatch.setattr(json_rows, "CHUNK", chunk)
     path = tmp_path / "f.json"
     path.write_bytes(b'["\xe2\x82' + b'"]')  # the third byte of a three-byte character is missing
     with pytest.raises(DataError, match=r"byte offset 2\n"):
@@ -132,7 +133,9 @@ def test_cut_compressed_files_missing_files_and_folders_are_errors(tmp_path: Pat
 @given(
     st.lists(
         st.dictionaries(
-            st.text(max_size=3), st.none() | st.booleans() | st.integers() | st.text(), max_size=3
+            st.text(WRITABLE, max_size=3),
+            st.none() | st.booleans() | st.integers() | st.text(WRITABLE),
+            max_size=3,
         ),
         max_size=6,
     ),

@@ -144,12 +144,19 @@ class Ledger:
         """Reason -> number of rows, most frequent first."""
         return dict(self._refused.most_common())
 
+    def count(self, remark: Remark) -> int:
+        """The number of used rows that have this remark."""
+        return sum(rows.remarked(remark) for rows in self._rows.values())
+
+    def first_remarked(self, remark: Remark) -> list[str]:
+        """The first few of them, by place."""
+        places = self._first_remarked.get(remark, [])
+        return [printable(place.short) for place in places if self.state(place) == State.USED]
+
     @property
     def remarks(self) -> dict[str, int]:
         """Remark -> number of used rows that have it."""
-        counts = {
-            text: sum(rows.remarked(bit) for rows in self._rows.values()) for bit, text in REMARKS.items()
-        }
+        counts = {text: self.count(remark) for remark, text in REMARKS.items()}
         return {text: count for text, count in counts.items() if count}
 
     @property
@@ -168,10 +175,9 @@ class Ledger:
             for reason in (*self.refused, "duplicate")
             if reason in self._first
         }
-        for remark, places in self._first_remarked.items():
-            used = [printable(place.short) for place in places if self.state(place) == State.USED]
-            if used and remark != Remark.TRUNCATED:
-                shown[REMARKS[remark]] = used
+        for remark, text in REMARKS.items():
+            if remark != Remark.TRUNCATED and (places := self.first_remarked(remark)):
+                shown[text] = places
         return shown
 
     def balance(self) -> None:

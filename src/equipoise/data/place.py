@@ -44,7 +44,7 @@ class Place(NamedTuple):
     @property
     def id(self) -> str:
         """A name that no other row of the reading has."""
-        return f"{self.source.label}:{self._number}"
+        return f"{self.source.label}:{self.number}"
 
     @property
     def short(self) -> str:
@@ -55,7 +55,8 @@ class Place(NamedTuple):
         return self._at(self.source.file)
 
     @property
-    def _number(self) -> int:
+    def number(self) -> int:
+        """The number by which messages name the row: its line's where a line is a row, else its own."""
         return self.line if self.source.by_line and self.line else self.row
 
     def _at(self, name: str) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from equipoise.data.admission import Admission
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.detect import decide
 from equipoise.data.formats.format import Format
-from equipoise.data.formats.parse_values import Reading, bad_text, common_of
-from equipoise.data.ledger import Ledger, Remark
+from equipoise.data.formats.parse_values import Reading, common_of
+from equipoise.data.ledger import Ledger
 from equipoise.data.place import Place
-from equipoise.data.read_files import listed_again, rows_of, sources
-from equipoise.data.records import Kind, Record, Space, digest, plain
+from equipoise.data.raw_rows import RawRows
+from equipoise.data.read_files import inputs_of, listed_again
+from equipoise.data.records import Kind, Record, Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,24 @@ class Dataset:
         return replace(self, records=tuple(records))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Records of one kind in one space, one after the other: what `read` keeps, for those who keep nothing.
+
+    format, space and kind are decided from all rows before the first record; the ledger is complete, and its notes are
+    written, when the stream has ended. It can be read once.
+    """
+
+    ledger: Ledger
+    format: str
+    space: Space
+    kind: Kind
+    records: Iterator[Record]
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.records
+
+
 def read(
     paths: str | Path | Sequence[str | Path],
     *,
@@ -56,8 +75,9 @@ def read(
     prompt_words: int | None = None,
     allow_empty_rejected: bool = False,
 ) -> Dataset:
-    """Reads pairs, unpaired feedback, ranked lists or prompts from JSON, JSON lines or Parquet files.
+    """Reads pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
 
+    paths                 see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders, hf://...
     format                a name in `formats.registry.FORMATS`; "auto" decides from the columns of all rows
     mapping               our column -> theirs, e.g. {"prompt": "instruction"}
     strict                the first refused row is an error
@@ -68,120 +88,125 @@ def read(
     Raises DataError for a damaged file, an uncertain format or no usable row. Single rows that cannot be used
     are entered in the ledger as refused, with file, line and reason; duplicates are counted and left out.
     """
-    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    stream = scan(
+        paths,
+        format=format,
+        mapping=mapping,
+        strict=strict,
+        limit=limit,
+        max_errors_shown=max_errors_shown,
+        prompt_words=prompt_words,
+        allow_empty_rejected=allow_empty_rejected,
+    )
+    return Dataset(
+        records=tuple(stream),
+        ledger=stream.ledger,
+        format=stream.format,
+        space=stream.space,
+        kind=stream.kind,
+    )
+
+
+def scan(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    format: str = "auto",
+    mapping: Mapping[str, str] | None = None,
+    strict: bool = False,
+    limit: int | None = None,
+    max_errors_shown: int = 3,
+    prompt_words: int | None = None,
+    allow_empty_rejected: bool = False,
+) -> Stream:
+    """The records of `read`, streamed: memory holds one record, two bytes of each row and hashes of 8 to 16 bytes.
+
+    The files are read twice, first for the decision on their format. Options and errors are those of `read`; errors of
+    rows come while the stream is read.
+    """
+    inputs = inputs_of([paths] if isinstance(paths, str | Path) else list(paths))
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
-    rows = _raw_rows(files, mapping or {}, ledger, limit)
-    names = ", ".join(str(file) for file in files)
-    if not rows:
+    for item in inputs:
+        for note in item.file.notes:
+            ledger.note(note)
+    for item, before in listed_again(inputs):
+        ledger.note(f"{item.source.file} is the same file as {before.source.file}: its rows count once")
+    rows = RawRows(inputs, mapping or {}, limit)
+    names = ", ".join(str(item.source.file) for item in inputs)
+    if next(rows.objects(), None) is None:
+        _refuse_all(rows, ledger)
         raise DataError(f"no rows to use\n{ledger}", file=names)
-    entry, decision = decide([row for _, row in rows], format, file=names)
+    try:
+        entry, decision = decide(rows.objects(), format, file=names)
+    except DataError as error:
+        doubt = next((item.file.doubt for item in inputs if item.file.doubt), None)
+        if doubt:
+            raise DataError(error.reason, file=names, hint=doubt) from None
+        raise
     ledger.note(decision)
     reading = Reading(prompt_words=prompt_words, allow_empty_rejected=allow_empty_rejected)
-    records = _records(rows, entry, reading, ledger)
-    if not records:
-        raise DataError(f"every row was refused\n{ledger}", file=names, hint=decision)
-    ledger.repaired.update(reading.repaired)
-    for sentence, count in reading.notes.items():
-        ledger.note(f"{sentence} ({count:,} times)")
-    _note_labels(records, ledger)
-    ledger.balance()
-    return Dataset(
-        records=tuple(records), ledger=ledger, format=entry.name, space=entry.space, kind=entry.kind
+    return Stream(
+        ledger=ledger,
+        format=entry.name,
+        space=entry.space,
+        kind=entry.kind,
+        records=_records(rows, entry, reading, ledger, DataError(decision, file=names)),
     )
 
 
-def _raw_rows(
-    files: Sequence[str | Path], mapping: Mapping[str, str], ledger: Ledger, limit: int | None
-) -> list[tuple[Place, dict[str, Any]]]:
-    """The rows of all files that are objects with valid text, their columns renamed by the mapping."""
-    listed = sources(files)
-    for source, before in listed_again(listed):
-        ledger.note(
-            f"{source.file} is the same file as {before.file}: its rows are duplicates, and count once"
-        )
-    stream = (
-        (Place(source, number, line), row)
-        for source in listed
-        for number, (line, row) in enumerate(rows_of(source.file), 1)
-    )
-    rows = []
-    for place, row in islice(stream, limit):
-        if not isinstance(row, Mapping):
-            ledger.refuse(place, Refusal("row is not an object", type(row).__name__))
-        elif why := bad_text(row):
-            ledger.refuse(place, Refusal("invalid characters", why))
-        else:
-            rows.append((place, _renamed(row, mapping)))
-    if limit is not None and ledger.read + len(rows) == limit:
-        ledger.note(f"limit {limit}: later rows were not read")
-    for ours, theirs in mapping.items():
-        if rows and not any(ours in row for _, row in rows):
-            raise DataError(f"mapping: no row has the column `{theirs}` (for `{ours}`)")
-    return rows
-
-
-def _renamed(row: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
-    theirs = {theirs: ours for ours, theirs in mapping.items()}
-    kept = {name: value for name, value in row.items() if name not in mapping or name in theirs}
-    return {theirs.get(name, name): value for name, value in kept.items()}
+def _refuse_all(rows: RawRows, ledger: Ledger) -> None:
+    for place, row in rows:
+        if isinstance(row, Refusal):
+            ledger.refuse(place, row)
 
 
 def _records(
-    rows: Sequence[tuple[Place, dict[str, Any]]], entry: Format, reading: Reading, ledger: Ledger
-) -> list[Record]:
-    records = []
-    seen: dict[str, Place] = {}
+    rows: RawRows, entry: Format, reading: Reading, ledger: Ledger, decision: DataError
+) -> Iterator[Record]:
+    """The records of the rows, each new one once; what becomes of every row is entered in the ledger."""
+    admission = Admission(ledger)
     for place, row in rows:
         try:
+            if isinstance(row, Refusal):
+                raise row
             record = _record(row, entry, reading, place)
         except Refusal as refusal:
             ledger.refuse(place, refusal)
             continue
-        first = seen.setdefault(record.identity(), place)
-        if first is place:
-            ledger.use(place)
-            records.append(record)
-        else:
-            ledger.repeat(place, first)
-    return records
+        if admission.take(record):
+            yield record
+    if ledger.read == rows.limit:
+        ledger.note(f"limit {rows.limit}: later rows were not read")
+    if not ledger.used:
+        raise DataError(f"every row was refused\n{ledger}", file=decision.file, hint=decision.reason)
+    ledger.repaired.update(reading.repaired)
+    for sentence, times in reading.notes.items():
+        ledger.note(f"{sentence} ({times:,} times)")
+    admission.finish()
+    ledger.balance()
 
 
 def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) -> Record:
+    """The record of one row. Raises Refusal for a row that cannot be used, whatever its values are."""
     missing = next((name for name in entry.columns if name not in row), None)
     if missing:
         raise Refusal(f"no column `{missing}`")
-    common = common_of(row, reading)
-    fields = entry.parse(row, reading)
+    try:
+        common = common_of(row, reading)
+        fields = entry.parse(row, reading)
+    except (DataError, Refusal):
+        raise
+    except UNEXPECTED as error:
+        raise _unexpected(row, entry, error) from None
     named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     extra = {name: value for name, value in row.items() if name not in named}
     fields["extra"] = extra | fields.get("extra", {})
     return Record(kind=entry.kind, place=place, **common, **fields)
 
 
-def _note_labels(records: Sequence[Record], ledger: Ledger) -> None:
-    """Adds notes on labels that contradict each other or do not vary."""
-    if records[0].kind == "unpaired":
-        up = sum(record.desirable is True for record in records)
-        ledger.note(f"labels: {up:,} desirable, {len(records) - up:,} undesirable")
-        if up in (0, len(records)):
-            ledger.note("all labels are equal: losses with a KL or baseline term are degenerate here")
-    against = contradictions(records)
-    for record in against:
-        ledger.remark(record.place, Remark.CONTRADICTION)
-    if against:
-        lines = "; ".join(record.place.short for record in against[: ledger.max_errors_shown])
-        ledger.note(f"{len(against):,} rows contradict an earlier label on the same answers; kept ({lines})")
+# what a parser raises for values of a type or size that its format does not have
+UNEXPECTED = (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError)
 
 
-def contradictions(records: Sequence[Record]) -> list[Record]:
-    """Pairs that occurred before in the opposite order, and answers that occurred with the opposite label."""
-    seen: set[tuple[str, ...]] = set()
-    contradicting = []
-    for record in records:
-        answers = [digest(plain(candidate.content)) for candidate in record.candidates]
-        label = [str(record.desirable)] if record.kind == "unpaired" else []
-        turned = [str(not record.desirable)] if record.kind == "unpaired" else []
-        if record.candidates and (record.group, *reversed(answers), *turned) in seen:
-            contradicting.append(record)
-        seen.add((record.group, *answers, *label))
-    return contradicting
+def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refusal:
+    shapes = ", ".join(f"{name} is {type(row.get(name)).__name__}" for name in entry.columns)
+    return Refusal(f"values that {entry.name} does not have", f"{shapes}: {error}")

@@ -70,8 +70,10 @@ def plain(context: Context) -> Any:
 
 def digest(value: Any) -> str:
     """Stable 16-digit hash of JSON-serialisable data; the same in every process and on every machine."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
+
+
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,12 +118,13 @@ class Record:
         """ "text" (plain strings, no chat template) or "chat" (messages)."""
         return "text" if isinstance(self.context, str) else "chat"
 
-    def identity(self) -> str:
-        """Hash of every field that training reads; equal for duplicate rows."""
+    def identity(self) -> int:
+        """Hash of 64 bits of every field that training reads; equal for duplicate rows."""
         answers = [plain(candidate.content) for candidate in self.candidates]
         label = [self.prob, self.weight, self.margin, self.desirable, self.rationale]
         label += [candidate.score for candidate in self.candidates]
-        return digest([plain(self.context), answers, label, self.tools, dict(self.template_kwargs)])
+        fields = [plain(self.context), answers, label, self.tools, dict(self.template_kwargs)]
+        return int.from_bytes(hashlib.blake2b(_canonical(fields).encode(), digest_size=8).digest(), "little")
 
     def as_row(self) -> dict[str, Any]:
         """The record as a row that `read` accepts: the inverse of reading, for writing JSON lines."""

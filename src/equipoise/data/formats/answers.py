@@ -8,6 +8,7 @@ from equipoise.data.errors import Refusal
 from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.records import Context, Message
+from equipoise.safe_text import is_blank
 
 
 def chat_prompt(value: Any, reading: Reading) -> tuple[Message, ...]:
@@ -42,9 +43,14 @@ def without_context(
 def alpaca_turns(row: RawRow) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """(turns before the answer, the answer's turn) of Alpaca's columns: `instruction`, `output`, perhaps `input`,
     `system` and `history` (earlier questions with their answers)."""
-    turns = [Message(role="system", content=row["system"])] if row.get("system") else []
-    for question, answer in row.get("history") or ():
-        turns += [Message(role="user", content=question), Message(role="assistant", content=answer)]
+    turns = []
+    if row.get("system"):
+        turns.append(Message(role="system", content=text_of(row["system"], "system")))
+    for index, exchange in enumerate(row.get("history") or ()):
+        if not isinstance(exchange, list | tuple) or len(exchange) != 2:
+            raise Refusal("history is not a list of [question, answer]", f"history[{index}]")
+        for role, text in zip(("user", "assistant"), exchange, strict=True):
+            turns.append(Message(role=role, content=text_of(text, f"history[{index}]")))
     asked = text_of(row.get("instruction"), "instruction")
     if row.get("input"):
         asked += "\n" + text_of(row["input"], "input")
@@ -63,5 +69,5 @@ def check_answer(answer: Context, name: str, *, may_be_empty: bool = False) -> N
         raise Refusal(
             "an answer begins with a turn that is not the assistant's", f"{name} begins with {answer[0].role}"
         )
-    if not may_be_empty and not (answer[-1].content.strip() or "tool_calls" in answer[-1].extra):
+    if not may_be_empty and not (not is_blank(answer[-1].content) or "tool_calls" in answer[-1].extra):
         raise Refusal(f"{name} is empty")

@@ -18,7 +18,7 @@ _ALL_COLUMNS = frozenset(name for entry in FORMATS.values() for name in entry.co
 KNOWN = _ALL_COLUMNS | ANSWER_COLUMNS | set(OPTIONAL_COLUMNS) | set(MEDIA_COLUMNS) | set(PROMPT_LIKE)
 
 
-def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
+def decide(rows: Iterable[RawRow], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
     """(format, reason in one sentence) of these rows. Raises DataError unless exactly one format fits.
 
     A format named in the configuration is taken. Otherwise every row votes; rows with null or malformed values
@@ -26,22 +26,33 @@ def decide(rows: Sequence[RawRow], wanted: str = "auto", *, file: str = "") -> t
     """
     if wanted != "auto":
         return _named(wanted), f"format {wanted}: as configured"
-    columns: Counter[str] = Counter(name for row in rows for name in row)
-    _check_spelling(columns, TELLING, file)
+    columns: Counter[str] = Counter()
     votes: Counter[str] = Counter()
     by_columns: dict[frozenset[str], list[Format]] = {}
+    sizes: Counter[frozenset[str]] = Counter()
     for row in rows:
         names = frozenset(row)
+        columns.update(row.keys())
+        sizes[names] += 1
         if names not in by_columns:
             by_columns[names] = [entry for entry in FORMATS.values() if entry.has_columns(names)]
-        votes.update(entry.name for entry in _most_specific([e for e in by_columns[names] if e.fits(row)]))
+        votes.update(entry.name for entry in _most_specific([e for e in by_columns[names] if _fits(e, row)]))
+    _check_spelling(columns, TELLING, file)
     if len(votes) == 1:
         name = next(iter(votes))
         shown = ", ".join(FORMATS[name].columns)
-        return FORMATS[name], f"format {name}: columns {shown} in {votes[name]:,} of {len(rows):,} rows"
+        return FORMATS[name], f"format {name}: columns {shown} in {votes[name]:,} of {sizes.total():,} rows"
     if votes:
         raise _several(votes, file)
     raise _nothing(columns, by_columns.values(), file)
+
+
+def _fits(entry: Format, row: RawRow) -> bool:
+    """Whether the row has the format's shapes; a test that the values break is not passed."""
+    try:
+        return entry.fits(row)
+    except (TypeError, AttributeError, LookupError, ValueError):
+        return False
 
 
 def _most_specific(entries: Sequence[Format]) -> list[Format]:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from equipoise.data.errors import Refusal
+from equipoise.data.files.json_values import JsonValues
 from equipoise.data.records import Message
+from equipoise.safe_text import is_blank
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "observation": "tool"}
 LABELS = {True: True, False: False, "true": True, "false": False, "True": True, "False": False}
 LABELS |= {"1": True, "0": False, "chosen": True, "rejected": False}
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MOST_WEIGHT = 1e6  # of one row, where 1 is usual: a larger one would be its whole step
+# what a chat template is always given, which a row's `chat_template_kwargs` must not replace
+RESERVED = frozenset(
+    ("messages", "conversation", "tools", "chat_template", "add_generation_prompt", "tokenize")
+)
+RESERVED |= {"continue_final_message", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+RESERVED |= {"padding", "truncation", "max_length", "tokenizer_kwargs", "raise_exception", "strftime_now"}
 
 
 @dataclass(kw_only=True)
@@ -50,30 +61,13 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def bad_text(value: Any) -> str | None:
-    """The first invalid character in any string of the value (NUL, lone surrogate), or None."""
-    if isinstance(value, str):
-        if "\x00" in value:
-            return "NUL character"
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            return f"lone surrogate U+{ord(value[error.start]):04X}"
-        return None
-    if isinstance(value, Mapping):
-        return next((why for pair in value.items() for item in pair if (why := bad_text(item))), None)
-    if isinstance(value, list | tuple):
-        return next((why for item in value if (why := bad_text(item))), None)
-    return None
-
-
 def text_of(value: Any, name: str, *, may_be_empty: bool = False) -> str:
-    """A plain string. Refuses null, other types and, unless allowed, an empty or blank string."""
+    """A plain string. Refuses null, other types and, unless allowed, one of which nothing is seen."""
     if not isinstance(value, str):
         reason = f"{name} is null" if value is None else f"{name} is not text"
         raise Refusal(reason, type(value).__name__)
-    if not value.strip() and not may_be_empty:
-        raise Refusal(f"{name} is empty")
+    if not may_be_empty and is_blank(value):
+        raise Refusal(f"{name} is empty", repr(value) if value.strip() else "")
     return value
 
 
@@ -96,7 +90,7 @@ def _message(turn: dict[str, Any], name: str) -> Message:
         raise Refusal("a message has no role", name)
     content = _content(turn.pop("content", turn.pop("value", None)), name)
     if "tool_calls" in turn:
-        turn["tool_calls"] = [_tool_call(call, name) for call in _json_of(turn["tool_calls"], name, list)]
+        turn["tool_calls"] = [_tool_call(call, name) for call in json_of(turn["tool_calls"], name, list)]
     return Message(role=ROLES.get(role, role), content=content, extra=turn)
 
 
@@ -105,29 +99,45 @@ def _content(content: Any, name: str) -> str:
         return content or ""
     if not isinstance(content, list):
         raise Refusal("the content of a message is not text", f"{name} is {type(content).__name__}")
-    kinds = [part.get("type", "text") if isinstance(part, Mapping) else "text" for part in content]
-    if any(kind != "text" for kind in kinds):
-        raise Refusal("only text is supported", f"{name} holds {', '.join(sorted(set(kinds)))}")
-    return "".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
+    return "".join(_part(part, name, index) for index, part in enumerate(content))
+
+
+def _part(part: Any, name: str, index: int) -> str:
+    """The text of one part of a message's content: a string, or {"type": "text", "text": ...}."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        raise Refusal("a part of a message is neither text nor an object", f"{name}, part {index}")
+    kind = part.get("type", "text")
+    if not isinstance(kind, str):
+        raise Refusal("the type of a part is not text", f"{name}, part {index}")
+    if kind != "text":
+        raise Refusal("only text is supported", f"{name} holds {kind}")
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise Refusal("a part of a message has no text", f"{name}, part {index}")
+    return text
 
 
 def _tool_call(call: Any, name: str) -> Any:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
         return call
-    arguments = _json_of(function["arguments"], f"{name} arguments", dict)
+    arguments = json_of(function["arguments"], f"{name} arguments", dict)
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _json_of(value: Any, name: str, kind: type) -> Any:
+def json_of(value: Any, name: str, kind: type) -> Any:
     """A list or dict, given as such or as a JSON string."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = JsonValues().whole(value)
         except json.JSONDecodeError as error:
             raise Refusal(
                 "broken JSON inside a field", f"{name}, position {error.pos}: {error.msg}"
             ) from None
+    if isinstance(value, Refusal):
+        raise Refusal(value.reason, f"{name}: {value.detail}" if value.detail else name)
     if not isinstance(value, kind):
         raise Refusal(f"{name} is not a {kind.__name__}", type(value).__name__)
     return value
@@ -142,19 +152,63 @@ def label_of(value: Any) -> bool:
 
 
 def number_of(row: Mapping[str, Any], name: str, reading: Reading) -> float | None:
-    """A finite number, or None if the column is absent or null; a numeric string is converted and counted."""
+    """A finite number, or None if the column is absent, null or blank; a numeric string is converted and counted."""
     value = row.get(name)
-    if value is None:
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise Refusal(f"{name} is not a number", repr(value)) from None
+        if not NUMBER.fullmatch(value.strip()):
+            raise Refusal(f"{name} is not a number", repr(value))
         reading.repaired[f"{name}: numeric string converted"] += 1
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float):
         raise Refusal(f"{name} is not a finite number", repr(value))
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise Refusal(f"{name} is not a finite number", "too large") from None
+    if not math.isfinite(number):
+        raise Refusal(f"{name} is not a finite number", repr(value))
+    return number
+
+
+def weight_of(row: Mapping[str, Any], reading: Reading) -> float | None:
+    """The weight of a row, from 0 to MOST_WEIGHT: only ratios of weights count, so larger ones can be divided."""
+    weight = number_of(row, "weight", reading)
+    if weight is not None and weight < 0:
+        raise Refusal("weight is negative", repr(weight))
+    if weight is not None and weight > MOST_WEIGHT:
+        raise Refusal(
+            f"weight is above {MOST_WEIGHT:,.0f}: divide all weights by the same number", repr(weight)
+        )
+    return weight
+
+
+def template_kwargs_of(value: Any) -> dict[str, Any]:
+    """A row's variables of the chat template. Refuses names that are not the data's to choose (`RESERVED`, tokens)."""
+    kwargs = dict(without_nulls(json_of(value, "chat_template_kwargs", dict)))
+    taken = [name for name in kwargs if name in RESERVED or name.endswith("_token")]
+    if taken:
+        raise Refusal("chat_template_kwargs replace what the template is given", ", ".join(taken))
+    return kwargs
+
+
+def tools_of(value: Any) -> tuple[Any, ...]:
+    """The tools of a row: a list of objects, or JSON of one."""
+    tools = without_nulls(json_of(value, "tools", list))
+    odd = next((i for i, tool in enumerate(tools) if not isinstance(tool, Mapping)), None)
+    if odd is not None:
+        raise Refusal("a tool is not an object", f"tools[{odd}] is {type(tools[odd]).__name__}")
+    return tuple(tools)
+
+
+def id_of(row: Mapping[str, Any]) -> str | None:
+    """The row's own name, text or a number; None if it has none."""
+    value = row.get("id")
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Refusal("id is neither text nor a number", type(value).__name__)
+    return str(value)
 
 
 def common_of(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
@@ -167,21 +221,16 @@ def common_of(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     prob = number_of(row, "prob", reading)
     if prob is not None and not 0 <= prob <= 1:
         raise Refusal("prob is outside [0, 1]", repr(prob))
-    weight = number_of(row, "weight", reading)
-    if weight is not None and weight < 0:
-        raise Refusal("weight is negative", repr(weight))
     fields: dict[str, Any] = {
         "prob": prob,
-        "weight": weight,
+        "weight": weight_of(row, reading),
         "margin": number_of(row, "margin", reading),
-        "id": None if row.get("id") is None else str(row["id"]),
+        "id": id_of(row),
     }
     if row.get("tools") not in (None, "", []):
-        fields["tools"] = tuple(without_nulls(_json_of(row["tools"], "tools", list)))
+        fields["tools"] = tools_of(row["tools"])
     if row.get("chat_template_kwargs") not in (None, "", {}):
-        fields["template_kwargs"] = without_nulls(
-            _json_of(row["chat_template_kwargs"], "chat_template_kwargs", dict)
-        )
+        fields["template_kwargs"] = template_kwargs_of(row["chat_template_kwargs"])
     if row.get("rationale") is not None:
         fields["rationale"] = text_of(row["rationale"], "rationale")
     return {name: value for name, value in fields.items() if value is not None}

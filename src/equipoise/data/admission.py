@@ -1,0 +1,117 @@
+"""Admission of records to a data set: duplicates are left out, and what else is odd about a record is remarked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from equipoise.data.ledger import Ledger, Remark
+from equipoise.data.place import Place, Source
+from equipoise.data.records import Context, Record, plain
+from equipoise.data.seen import Seen
+
+SHARE = 0.5  # of all weight that one row may have before a note says so
+
+
+class Admission:
+    """Takes records in order, keeps hashes and counts of them, and enters each in the ledger.
+
+    duplicate        every field that training reads is equal: left out
+    near-duplicate   prompt and answers are equal but for white space and case
+    contradiction    the same two answers with the opposite preference, or the same answer with the opposite label
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._sources: dict[int, Source] = {}
+        self._rows, self._facts = Seen(numbers=True), Seen()
+        self._desirable: Counter[bool] = Counter()
+        self._heaviest: tuple[float, Place] | None = None
+        self._weight = 0.0
+
+    def take(self, record: Record) -> bool:
+        """Whether the record is new; a duplicate is counted and left out."""
+        place, identity = record.place, record.identity()
+        if not self._rows.add(identity, _packed(place)):
+            self.ledger.repeat(place, self._unpacked(self._rows.number(identity)))
+            return False
+        self._sources.setdefault(place.source.number, place.source)
+        self.ledger.use(place)
+        self._remark(record)
+        return True
+
+    def finish(self) -> None:
+        """Adds the notes on labels and weights to the ledger."""
+        note, ledger = self.ledger.note, self.ledger
+        up, down = self._desirable[True], self._desirable[False]
+        if up or down:
+            note(f"labels: {up:,} desirable, {down:,} undesirable")
+            if not (up and down):
+                note("all labels are equal: losses with a KL or baseline term are degenerate here")
+        against = ledger.count(Remark.CONTRADICTION)
+        if against:
+            lines = "; ".join(ledger.first_remarked(Remark.CONTRADICTION))
+            note(f"{against:,} rows contradict an earlier label on the same answers; kept ({lines})")
+        if ledger.used and ledger.count(Remark.WEIGHT_ZERO) == ledger.used:
+            note("every row has weight 0: there is nothing to train on")
+        if self._heaviest and ledger.used > 2 and self._heaviest[0] > SHARE * self._weight:
+            weight, place = self._heaviest
+            note(f"one row has {weight / self._weight:.0%} of all weight: {place.short}")
+
+    def _remark(self, record: Record) -> None:
+        remark, place = self.ledger.remark, record.place
+        self._weight += record.weight
+        if record.weight == 0:
+            remark(place, Remark.WEIGHT_ZERO)
+        elif self._heaviest is None or record.weight > self._heaviest[0]:
+            self._heaviest = record.weight, place
+        if record.kind == "pair" and record.prob == 0.5:
+            remark(place, Remark.TIE)
+        scores = [candidate.score for candidate in record.candidates]
+        if len(scores) > 1 and None not in scores and len(set(scores)) == 1:
+            remark(place, Remark.EQUAL_SCORES)
+        if record.desirable is not None:
+            self._desirable[record.desirable] += 1
+        texts = [record.context, *(candidate.content for candidate in record.candidates)]
+        if not self._facts.add(_hash(record.kind, str(record.desirable), *map(_words, texts))):
+            remark(place, Remark.NEAR_DUPLICATE)
+        self._compare_labels(record)
+
+    def _compare_labels(self, record: Record) -> None:
+        """Remembers what the record says of its answers, and remarks if an earlier one said the opposite."""
+        if record.kind == "unpaired":
+            answers, said = [record.candidates[0]], bool(record.desirable)
+        elif record.kind == "pair" and record.prob != 0.5:
+            answers, said = list(record.candidates), record.prob > 0.5
+        else:
+            return
+        texts = [repr(plain(candidate.content)) for candidate in answers]
+        if len(texts) > 1 and texts[0] > texts[1]:
+            texts, said = texts[::-1], not said
+        if _hash(record.group, *texts, str(not said)) in self._facts:
+            self.ledger.remark(record.place, Remark.CONTRADICTION)
+        self._facts.add(_hash(record.group, *texts, str(said)))
+
+    def _unpacked(self, number: int) -> Place:
+        source, at = self._sources[number >> _BITS], number & ((1 << _BITS) - 1)
+        return Place(source, at, at if source.by_line else 0)
+
+
+_BITS = 40  # of a row's number; the others are its source's
+
+
+def _packed(place: Place) -> int:
+    """The place as one number: its source, and the line or row by which messages name it."""
+    return place.source.number << _BITS | place.number
+
+
+def _words(content: Context) -> str:
+    """The text of a prompt or an answer without differences in white space and case; roles separate turns."""
+    texts = [content] if isinstance(content, str) else [f"{turn.role} {turn.content}" for turn in content]
+    return "\x1e".join(" ".join(text.casefold().split()) for text in texts)
+
+
+def _hash(*parts: str) -> int:
+    """A hash of 64 bits of several texts in order."""
+    joined = "\x1f".join(f"{len(part)}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(joined.encode(), digest_size=8).digest(), "little")
