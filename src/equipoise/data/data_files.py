@@ -1,0 +1,78 @@
+"""Data files: each one with the format, mapping, weight and limit of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from equipoise.data.errors import DataError
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """One file, and how it is read.
+
+    path      the file
+    format    a format's name; "auto": decided from the columns of its rows
+    mapping   our column -> theirs; `a.b` and `a.0` reach into objects and lists
+    weight    share of the rows that is read: 0.5 takes half of them, 2 takes each twice
+    limit     most rows to read
+    split     of a data set that comes in several: the part to read
+    only      columns that count; the others are kept unused. None: all
+    tags      names of the turns' keys and roles, where a data set has its own
+    """
+
+    path: str
+    format: str = "auto"
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    limit: int | None = None
+    split: str | None = None
+    only: frozenset[str] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise DataError(f"weight must be a number above 0, got {self.weight}", file=self.path)
+
+
+SETTINGS = ("path", "format", "mapping", "weight", "limit", "split")  # what a configuration may say of a file
+
+PathLike: TypeAlias = str | Path | Mapping[str, Any] | DataFile
+
+
+def data_file(item: PathLike, **defaults: Any) -> DataFile:
+    """A path, or a mapping with `path` and perhaps `format`, `mapping`, `weight`, `limit`, `split`, as a DataFile.
+
+    Raises DataError for an unknown name and for a mapping without `path`.
+    """
+    if isinstance(item, DataFile):
+        return item
+    if not isinstance(item, Mapping):
+        return DataFile(path=str(item), **defaults)
+    given = {name: value for name, value in item.items() if value is not None}
+    unknown = next((name for name in given if name not in SETTINGS), None)
+    if unknown is not None:
+        near = get_close_matches(str(unknown), SETTINGS, 1)
+        hint = f"did you mean `{near[0]}`?" if near else f"a file takes {', '.join(SETTINGS)}"
+        raise DataError(f"unknown setting `{unknown}` of a data file", hint=hint)
+    if "path" not in given:
+        raise DataError("a data file without `path`", hint="write `- path: FILE`")
+    return DataFile(**{**defaults, **given, "path": str(given["path"])})
+
+
+def sampled(rows: Sequence[Row], keys: Sequence[str], share: float, seed: int) -> list[Row]:
+    """A share of the rows, in their order: exactly round(share n), and the same whatever their order is.
+
+    keys    of each row; rows are ranked by a hash of seed and key
+    share   in [0, 1]
+    """
+    ranks = [hashlib.sha256(f"{seed}:{key}".encode()).digest() for key in keys]
+    order = sorted(range(len(rows)), key=lambda i: ranks[i])
+    return [rows[i] for i in sorted(order[: round(share * len(rows))])]

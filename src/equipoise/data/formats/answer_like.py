@@ -1,0 +1,98 @@
+"""Columns that look like answers or like a preference among them: a file that has them is no list of prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from equipoise.data.formats.asked import ASKED, SYSTEM, is_texts
+from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.format import RawRow
+from equipoise.data.formats.parse_values import shape
+
+PREFERRED_WORDS = frozenset(
+    "chosen preferred prefer better best winner winning win accepted accept good positive pos selected".split()
+)
+OTHER_WORDS = frozenset(
+    "rejected dispreferred worse worst loser losing lose bad negative neg unpreferred declined reject".split()
+)
+ANSWER_WORDS = frozenset(
+    "response responses answer answers output outputs completion completions generation generations reply replies "
+    "candidate candidates continuation option options summary summaries".split()
+)
+VERDICT_WORDS = frozenset(
+    "preference preferences winner choice vote votes verdict label labels rank ranks ranking rating ratings score "
+    "scores reward rewards judgment judgement judgments better safer thumbs upvotes feedback kto".split()
+)
+_WORD = re.compile(r"[a-z]+|[A-Z][a-z]*|\d+")
+_SIDES = ({"0", "1"}, {"1", "2"}, {"a", "b"}, {"j", "k"}, {"left", "right"}, {"first", "second"}, {"x", "y"})
+_LEAST_WORDS = 3
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a column's name, in lower case: `response_0`, `responseA` and `humanRef A` have two."""
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def is_prose(value: Any) -> bool:
+    """Whether a value is text, messages or a list of texts, and no identifier, short code or number."""
+    if isinstance(value, str):
+        return len(value.split()) >= _LEAST_WORDS or (len(value) >= 12 and not value.isascii())
+    if isinstance(value, list | tuple) and value:
+        return shape(value) == "chat" and all(_is_turn(turn) for turn in value) or (
+            is_texts(value) and any(map(is_prose, value))
+        )
+    return _is_turn(value)
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool({"role", "from"} & set(value))
+
+
+def answer_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
+    """The columns, besides those that are read, which hold what looks like answers to the prompt.
+
+    By name (`response_0`, `good`), by a partner whose name differs in one mark (`a` and `b`), or by content.
+    """
+    kept = frozenset((*read, *ASKED, *SYSTEM, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS))
+    names = dict.fromkeys(name for row in rows for name in row if name not in kept)
+    texts = [name for name in names if _is_text(name, rows)]
+    return [
+        name
+        for name in texts
+        if set(words_of(name)) & (ANSWER_WORDS | PREFERRED_WORDS | OTHER_WORDS)
+        or any(are_partners(name, other) for other in texts)
+        or _mostly_prose(name, rows)
+    ]
+
+
+def verdict_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
+    """The columns with a number, a flag or a short word which look like a preference or a score."""
+    kept = frozenset((*read, *OPTIONAL_COLUMNS))
+    names = dict.fromkeys(name for row in rows for name in row if name not in kept)
+    return [
+        name
+        for name in names
+        if set(words_of(name)) & VERDICT_WORDS
+        and any(isinstance(row.get(name), bool | int | float | str) for row in rows)
+    ]
+
+
+def are_partners(a: str, b: str) -> bool:
+    """Whether two names differ in one mark only, such as 0 and 1, or A and B."""
+    one, two = words_of(a), words_of(b)
+    different = [{x, y} for x, y in zip(one, two, strict=False) if x != y]
+    return len(one) == len(two) and len(different) == 1 and different[0] in _SIDES
+
+
+def _is_text(name: str, rows: Sequence[RawRow]) -> bool:
+    values = [row.get(name) for row in rows]
+    texts = [value for value in values if isinstance(value, str) or is_prose(value)]
+    distinct = {str(text) for text in texts if str(text).strip()}
+    # a code or a source is the same in many rows
+    return 2 * len(texts) >= len(values) and 2 * len(distinct) >= min(len(texts), 20)
+
+
+def _mostly_prose(name: str, rows: Sequence[RawRow]) -> bool:
+    return 2 * sum(is_prose(row.get(name)) for row in rows) >= len(rows)
