@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import Refusal
-from equipoise.data.formats.answer_like import is_prose
+from equipoise.data.formats.answer_like import is_prose, verdict_columns
 from equipoise.data.formats.format import Fields, Format, Tracked
 from equipoise.data.formats.in_chat import as_chat, has_system, with_system
 from equipoise.data.formats.parse_values import Reading, common_of
@@ -35,6 +35,7 @@ def records_of(
     """
     records: list[Record] = []
     unread: Counter[str] = Counter()
+    read: set[str] = set()
     for place, row in rows:
         tracked = Tracked(row)
         try:
@@ -43,6 +44,7 @@ def records_of(
             ledger.refuse(place, refusal)
             continue
         unread.update(_unread(tracked))
+        read |= tracked.used
         firsts = [seen.setdefault(record.identity(), place) for record in made]
         new = [record for record, first in zip(made, firsts, strict=True) if first is place]
         if new:
@@ -51,6 +53,9 @@ def records_of(
         else:
             ledger.repeat(place, firsts[0])
     _note_unread(unread, len(records), ledger)
+    judged = verdict_columns([row for _, row in rows], read) if entry.kind in ("prompt", "demonstration") else []
+    if records and judged:
+        ledger.note(f"columns that look like a judgement are not used: {_quoted(judged)}")
     return _grouped(records, ledger) if entry.grouped else records
 
 
@@ -119,5 +124,8 @@ def _note_unread(unread: Counter[str], rows: int, ledger: Ledger) -> None:
     """Names, once, the columns with text that nothing has read."""
     names = [name for name, count in unread.items() if 2 * count >= rows]
     if names:
-        shown = ", ".join(f"`{name}`" for name in names)
-        ledger.note(f"columns with text that are not used: {shown}")
+        ledger.note(f"columns with text that are not used: {_quoted(names)}")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -23,8 +23,15 @@ ANSWER_WORDS = frozenset(
 )
 VERDICT_WORDS = frozenset(
     "preference preferences winner choice vote votes verdict label labels rank ranks ranking rating ratings score "
-    "scores reward rewards judgment judgement judgments better safer thumbs upvotes feedback kto".split()
+    "scores reward rewards judgment judgement judgments better safer thumbs upvotes feedback kto pick preferred "
+    "like liked desirable approved acceptable helpful correct".split()
 )
+# of a column about an answer, not the answer itself
+ABOUT_WORDS = frozenset(
+    "source sources model models id ids name type length len tokens safe category language lang count num is "
+    "time date hash url author".split()
+)
+_MARKS = frozenset("a b c d 0 1 2 left right first second tie none both".split())
 _WORD = re.compile(r"[a-z]+|[A-Z][a-z]*|\d+")
 _SIDES = ({"0", "1"}, {"1", "2"}, {"a", "b"}, {"j", "k"}, {"left", "right"}, {"first", "second"}, {"x", "y"})
 _LEAST_WORDS = 3
@@ -57,14 +64,24 @@ def answer_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
     """
     kept = frozenset((*read, *ASKED, *SYSTEM, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS))
     names = dict.fromkeys(name for row in rows for name in row if name not in kept)
-    texts = [name for name in names if _is_text(name, rows)]
+    texts = [name for name in names if _is_text(name, rows) and not _is_verdict(name, rows)]
     return [
         name
         for name in texts
-        if set(words_of(name)) & (ANSWER_WORDS | PREFERRED_WORDS | OTHER_WORDS)
-        or any(are_partners(name, other) for other in texts)
-        or _mostly_prose(name, rows)
+        if _is_answer_name(name) or any(are_partners(name, other) for other in texts) or _is_prose_column(name, rows)
     ]
+
+
+def _is_answer_name(name: str) -> bool:
+    words = set(words_of(name))
+    return bool(words & (ANSWER_WORDS | PREFERRED_WORDS | OTHER_WORDS)) and not words & ABOUT_WORDS
+
+
+def _is_verdict(name: str, rows: Sequence[RawRow]) -> bool:
+    """Whether every value is a mark or names a column: it says which answer, and is none."""
+    values = {str(row[name]).strip().lower() for row in rows if row.get(name) is not None}
+    columns = {column.lower() for row in rows for column in row}
+    return values <= columns | _MARKS
 
 
 def verdict_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
@@ -88,11 +105,11 @@ def are_partners(a: str, b: str) -> bool:
 
 def _is_text(name: str, rows: Sequence[RawRow]) -> bool:
     values = [row.get(name) for row in rows]
-    texts = [value for value in values if isinstance(value, str) or is_prose(value)]
-    distinct = {str(text) for text in texts if str(text).strip()}
-    # a code or a source is the same in many rows
-    return 2 * len(texts) >= len(values) and 2 * len(distinct) >= min(len(texts), 20)
+    return 2 * sum(isinstance(value, str) or is_prose(value) for value in values) >= len(values)
 
 
-def _mostly_prose(name: str, rows: Sequence[RawRow]) -> bool:
-    return 2 * sum(is_prose(row.get(name)) for row in rows) >= len(rows)
+def _is_prose_column(name: str, rows: Sequence[RawRow]) -> bool:
+    """Whether most values are prose, and not the same few in all rows."""
+    values = [row.get(name) for row in rows]
+    distinct = {str(value) for value in values if is_prose(value)}
+    return 2 * sum(map(is_prose, values)) >= len(values) and 2 * len(distinct) >= min(len(values), 20)

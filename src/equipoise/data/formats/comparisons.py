@@ -6,6 +6,7 @@ answers are one line of ANSWER_PAIRS.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ FIRST, SECOND = ("|".join(dict.fromkeys(names)) for names in zip(*ANSWER_PAIRS, 
 SCORES = tuple((stem + a, stem + b) for stem in ("score", "reward", "rating") for a, b in _MARKS)
 
 TIES = ("tie", "ties", "both", "draw", "equal", "same", "both_good")
+_WINS = (("a", "left", "first"), ("b", "right", "second"))
+_STEM = re.compile(r"^(model|assistant|response|answer|option|output|completion)[ _]?")
 BOTH_BAD = ("tie (bothbad)", "bothbad", "both_bad", "both bad", "neither")
 
 
@@ -93,10 +96,10 @@ def by_winner(row: RawRow, reading: Reading) -> float:
     said = str(value).strip().lower()
     names = answer_names(row) or ("", "")
     models = [str(row.get(name, "")).strip().lower() for name in ("model_a", "model_b")]
-    for prob, name, mark, model in ((1.0, names[0], "a", models[0]), (0.0, names[1], "b", models[1])):
-        if said in (f"model_{mark}", f"assistant_{mark}", mark, name.lower()):
+    for side, prob in enumerate((1.0, 0.0)):
+        if said in (names[side].lower(), *_WINS[side]) or _STEM.sub("", said) in _WINS[side]:
             return prob
-        if said and said == model and models[0] != models[1]:
+        if said and said == models[side] and models[0] != models[1]:
             return prob
     if said in BOTH_BAD:
         reading.notes["both answers called bad: read as a tie"] += 1

@@ -20,7 +20,8 @@ from equipoise.data.formats.answer_like import (
     is_prose,
     words_of,
 )
-from equipoise.data.formats.asked import ASKED, SYSTEM
+from equipoise.data.formats.asked import ASKED, SYSTEM, is_texts
+from equipoise.data.formats.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.format import Format, RawRow, Tracked
 from equipoise.data.formats.parse_values import Reading
@@ -59,9 +60,11 @@ def misspelt(rows: Sequence[RawRow], right_names: Iterable[str], votes: Votes) -
     A plural that holds lists is a column of its own (`labels`, `rationales`), not a slip.
     """
     present = dict.fromkeys(name for row in rows for name in row)
-    for name in sorted(present.keys() - KNOWN):
+    for name in sorted(present):
         for right in right_names:
             if right in present or not is_misspelling(name, right) or _is_plural(name, right, rows):
+                continue
+            if name in KNOWN and name != right + "s":
                 continue
             if works({right: name}, rows, votes, whole=False):
                 return Slip(name, right)
@@ -85,10 +88,12 @@ def nothing_fits(rows: Sequence[RawRow], votes: Votes, file: str) -> DataError:
     fitting = [entry for entry in FORMATS.values() if entry.has_columns(columns) and not entry.by_name]
     if fitting:
         entry = max(fitting, key=lambda entry: len(entry.own(columns)))
+        lists = any(is_texts(row.get(name)) for row in rows for name in entry.own(columns))
         return DataError(
             f"columns {', '.join(sorted(entry.own(columns)))} are present, but no row has text or messages in all of them",
             file=file or None,
-            hint='write text as a string and chat as [{"role": ..., "content": ...}, ...]',
+            hint=("some hold lists of strings: write one row for each element; " if lists else "")
+            + 'write text as a string and chat as [{"role": ..., "content": ...}, ...]',
         )
     return DataError(
         f"no known format has the columns {_listed(rows)}", file=file or None, hint=nearest_sentence(columns)
@@ -140,14 +145,20 @@ def nearest(columns: frozenset[str]) -> list[Format]:
     """Formats that have some of their columns here and lack some, the nearest first, one for each set of columns."""
     found: dict[tuple[str, ...], Format] = {}
     for entry in FORMATS.values():
-        if entry.missing(columns) and entry.own(columns) and not entry.by_name:
+        if entry.missing(columns) and entry.own(columns) - {*ASKED} and not entry.by_name:
             found.setdefault(entry.columns, entry)
     share = {entry.name: len(entry.missing(columns)) / len(entry.columns) for entry in found.values()}
     return sorted(found.values(), key=lambda entry: (share[entry.name], len(entry.columns)))
 
 
 def suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:
-    """Mappings worth trying: a question, answers whose names say which is better, or a verdict; a system prompt."""
+    """Mappings worth trying, without columns that already have our names."""
+    for mapping in _suggestions(rows):
+        yield {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+
+
+def _suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:
+    """A question, answers whose names say which is better, or with a verdict; a system prompt."""
     present = list(dict.fromkeys(name for row in rows for name in row))
     texts = {name for name in present if any(_is_text(row.get(name)) for row in rows)}
     questions = [name for name in present if name in texts and set(words_of(name)) & _QUESTION_WORDS]
@@ -163,10 +174,12 @@ def suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:
         asked = [{}]
     for question, a, b in product(asked, better, worse):
         yield question | {"chosen": a, "rejected": b} | more
-    for question, a, label in product(asked, one, verdicts):
+    for question, a, label in product(asked, one if len(answers) == 1 else [], verdicts):
         yield question | {"completion": a, "label": label} | more
     winners = [name for name in present if name not in questions and name not in answers]
-    if len(answers) == 2:
+    if any(set(names) <= set(present) for names in ANSWER_PAIRS):
+        yield from ({"winner": winner} | more for winner in winners)
+    elif len(answers) == 2:
         for question, winner in product(asked, winners):
             yield question | {"response_a": answers[0], "response_b": answers[1], "winner": winner} | more
     for question in asked:
@@ -188,17 +201,20 @@ def works(mapping: Mapping[str, str], rows: Sequence[RawRow], votes: Votes, *, w
     if not whole:
         return True
     entry = FORMATS[next(iter(counts))]
-    return counts[entry.name] == len(renamed) and all(_is_whole(row, entry) for row in renamed)
+    tracked = [Tracked(row) for row in renamed]
+    if counts[entry.name] < len(renamed) or not all(_is_read(row, entry) for row in tracked):
+        return False
+    read = frozenset((*OPTIONAL_COLUMNS, *SYSTEM)).union(*(row.used for row in tracked))
+    left = [name for row in tracked for name, value in row.unused.items() if is_prose(value)]
+    return read.issuperset(left) and not answer_columns(renamed, read)
 
 
-def _is_whole(row: RawRow, entry: Format) -> bool:
-    tracked = Tracked(row)
+def _is_read(row: Tracked, entry: Format) -> bool:
     try:
-        entry.parse(tracked, Reading())
+        entry.parse(row, Reading())
     except (Refusal, DataError):
         return False
-    unread = tracked.unused.keys() - {*OPTIONAL_COLUMNS, *SYSTEM}
-    return not any(is_prose(row[name]) for name in unread)
+    return True
 
 
 def _is_text(value: object) -> bool:
