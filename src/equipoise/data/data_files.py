@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -38,8 +39,18 @@ class DataFile:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight < float("inf"):
-            raise DataError(f"weight must be a number above 0, got {self.weight}", file=self.path)
+        for name, value, kinds, what in (
+            ("format", self.format, str, "a format's name"),
+            ("mapping", self.mapping, Mapping, "{ours: yours}"),
+            ("weight", self.weight, int | float, "a number above 0"),
+            ("limit", self.limit, int | None, "a whole number above 0"),
+            ("split", self.split, str | None, "a name"),
+        ):
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise DataError(f"`{name}` must be {what}, got {value!r}", file=self.path)
+        for name, number in (("weight", self.weight), ("limit", self.limit)):
+            if number is not None and not 0 < number < math.inf:
+                raise DataError(f"`{name}` must be above 0, got {number!r}", file=self.path)
 
 
 SETTINGS = ("path", "format", "mapping", "weight", "limit", "split")  # what a configuration may say of a file
@@ -54,6 +65,8 @@ def data_file(item: PathLike, **defaults: Any) -> DataFile:
     """
     if isinstance(item, DataFile):
         return item
+    if not isinstance(item, str | Path | Mapping):
+        raise DataError(f"a data file is a path or a mapping with `path`, got {item!r}")
     if not isinstance(item, Mapping):
         return DataFile(path=str(item), **defaults)
     given = {name: value for name, value in item.items() if value is not None}

@@ -13,7 +13,13 @@ from equipoise.data.errors import DataError
 
 # our column <- its name in `columns`; without `columns` the names are those that are read anyway
 ALPACA = {"instruction": "prompt", "input": "query", "output": "response"}
-COMMON = {"system": "system", "history": "history", "tools": "tools", "chosen": "chosen", "rejected": "rejected"}
+COMMON = {
+    "system": "system",
+    "history": "history",
+    "tools": "tools",
+    "chosen": "chosen",
+    "rejected": "rejected",
+}
 COMMON |= {"kto_tag": "kto_tag"}
 TURNS = {"conversations": "messages"}
 SOURCES = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")

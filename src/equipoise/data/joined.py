@@ -18,7 +18,7 @@ WORDS: Mapping[Kind, str] = {
 
 
 def joined_kind(kinds: Mapping[str, Kind]) -> Kind:
-    """The kind of all files; ranked and scored lists join as scored ones. Raises DataError for two kinds, naming both."""
+    """The kind of all files; ranked and scored lists join as scored ones. Raises DataError for two, naming both."""
     distinct = dict.fromkeys(kinds.values())
     if set(distinct) == {"rank", "scores"}:
         return "scores"
@@ -29,7 +29,10 @@ def joined_kind(kinds: Mapping[str, Kind]) -> Kind:
 def joined_space(spaces: Mapping[str, Space]) -> Space:
     """The space of all files. Raises DataError for a mixture of plain text and chat."""
     words = {"text": "plain text", "chat": "chat turns"}
-    _alike({file: words[space] for file, space in spaces.items()}, "set `data.wrap: chat` to wrap strings as turns")
+    _alike(
+        {file: words[space] for file, space in spaces.items()},
+        "set `data.wrap: chat` to wrap strings as turns",
+    )
     return next(iter(spaces.values()))
 
 

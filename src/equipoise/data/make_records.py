@@ -19,7 +19,7 @@ Rows = Sequence[tuple[Place, Mapping[str, Any]]]
 
 
 def space_of(rows: Rows, entry: Format, reading: Reading) -> Space:
-    """The space of the records: chat where strings are wrapped as turns, because the settings or a system prompt say so."""
+    """The space of the records: chat where the settings or a system prompt wrap strings as turns."""
     system = reading.system or has_system([row for _, row in rows])
     return "chat" if reading.wrap or system else entry.space
 
@@ -53,7 +53,9 @@ def records_of(
         else:
             ledger.repeat(place, firsts[0])
     _note_unread(unread, len(records), ledger)
-    judged = verdict_columns([row for _, row in rows], read) if entry.kind in ("prompt", "demonstration") else []
+    judged = (
+        verdict_columns([row for _, row in rows], read) if entry.kind in ("prompt", "demonstration") else []
+    )
     if records and judged:
         ledger.note(f"columns that look like a judgement are not used: {_quoted(judged)}")
     return _grouped(records, ledger) if entry.grouped else records
@@ -74,9 +76,7 @@ def _made(row: Tracked, entry: Format, space: Space, reading: Reading, place: Pl
     ]
 
 
-def _record(
-    common: Fields, fields: Fields, entry: Format, row: Tracked, place: Place, number: int
-) -> Record:
+def _record(common: Fields, fields: Fields, entry: Format, row: Tracked, place: Place, number: int) -> Record:
     fields = {**common, **fields, "extra": row.unused | fields.get("extra", {})}
     record = Record(kind=entry.kind, file=place[0], line=place[1], **fields)
     return replace(record, id=f"{record.id}#{number}") if number else record

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equipoise.data.data_files import DataFile
+from equipoise.data.formats.asked import decoded
 
 _MISSING = object()
 
@@ -24,6 +25,19 @@ def renamed(row: Mapping[str, Any], file: DataFile) -> dict[str, Any]:
         if value is not _MISSING:
             kept[ours] = _retagged(value, file.tags)
     return kept
+
+
+def unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with messages that are written as JSON in a string, as in CSV, read as messages."""
+    return {name: decoded(value) if _is_packed(value) else value for name, value in row.items()}
+
+
+def _is_packed(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and value.lstrip()[:2] in ("[{", '{"')
+        and ('"role"' in value or '"from"' in value)
+    )
 
 
 def _reached(value: Any, path: list[str]) -> Any:

@@ -16,7 +16,7 @@ from equipoise.data.formats.parse_values import Reading, bad_text
 from equipoise.data.joined import joined_kind, joined_space
 from equipoise.data.ledger import Ledger, Place, short_place
 from equipoise.data.make_records import records_of, space_of
-from equipoise.data.mapped import renamed
+from equipoise.data.mapped import renamed, unpacked
 from equipoise.data.read_files import rows_of
 from equipoise.data.records import Kind, Record, Space, digest, plain
 
@@ -73,9 +73,9 @@ def read(
 ) -> Dataset:
     """Reads pairs, unpaired feedback, ranked lists or prompts from data files.
 
-    paths                 files; each a path, or a mapping {path, format, mapping, weight, limit, split} with settings of
-                          its own. A `dataset_info.json` stands for the data sets that it describes
-    format                a name in `formats.registry.FORMATS`; "auto" decides for each file from the columns of all rows
+    paths                 files; each a path, or {path, format, mapping, weight, limit, split} with settings of its own.
+                          A `dataset_info.json` stands for the data sets that it describes
+    format                a name in `formats.registry.FORMATS`; "auto" decides for each file by all of its rows
     mapping               our column -> theirs, e.g. {"prompt": "instruction"}; `a.b` and `a.0` reach into values
     strict                the first refused row is an error
     limit                 most rows to read
@@ -85,14 +85,18 @@ def read(
     system                system prompt of every conversation that has none
     seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
 
-    Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows that
-    cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and left out.
+    Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
+    that cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and
+    left out.
     """
     files = data_files(paths, format=format, mapping=mapping or {})
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
     names = ", ".join(file.path for file in files)
     reading = Reading(
-        prompt_words=prompt_words, allow_empty_rejected=allow_empty_rejected, wrap=wrap == "chat", system=system
+        prompt_words=prompt_words,
+        allow_empty_rejected=allow_empty_rejected,
+        wrap=wrap == "chat",
+        system=system,
     )
     seen: dict[str, Place] = {}
     parts: list[_Part] = []
@@ -113,9 +117,7 @@ def read(
     _note_labels(records, ledger)
     ledger.balance()
     formats = dict.fromkeys(part.entry.name for part in used)
-    return Dataset(
-        records=tuple(records), ledger=ledger, format=", ".join(formats), space=space, kind=kind
-    )
+    return Dataset(records=tuple(records), ledger=ledger, format=", ".join(formats), space=space, kind=kind)
 
 
 def _part(
@@ -139,7 +141,9 @@ def _part(
         ledger.note(f"strings became chat turns in {len(records):,} records of {file.path}")
     if file.weight > 1:
         records = _repeated(records, file.weight, seed)
-        ledger.note(f"{file.path}: weight {file.weight:g} gives {len(records):,} records, some of them repeated")
+        ledger.note(
+            f"{file.path}: weight {file.weight:g} gives {len(records):,} records, some of them repeated"
+        )
     return _Part(file=file, entry=entry, space=space, records=records)
 
 
@@ -192,7 +196,7 @@ def _valid(
         elif why := bad_text(row):
             ledger.refuse(place, Refusal("invalid characters", why))
         else:
-            kept.append((place, renamed(row, file)))
+            kept.append((place, unpacked(renamed(row, file))))
     for ours, theirs in file.mapping.items():
         if kept and not any(ours in row for _, row in kept):
             raise DataError(f"mapping: no row has the column `{theirs}` (for `{ours}`)", file=file.path)

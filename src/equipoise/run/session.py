@@ -18,6 +18,8 @@ import torch
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise.data.data_files import data_file
+from equipoise.data.dataset_info import data_files
 from equipoise.evaluate.text import Evaluator
 from equipoise.play.method import Method
 from equipoise.play.round import play
@@ -276,9 +278,11 @@ def _timer(journal: Journal) -> Any:
 
 def _inputs(config: RunConfig) -> dict[str, str]:
     """Hash of each data file: a resumed run must read the same data."""
+    listed = [*(config.data.path or ()), *(config.data.evaluation or ())]
+    paths = [data_file(item).path for item in listed] + [file.path for file in data_files(listed)]
     return {
         path: hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-        for path in config.data.path or []
+        for path in dict.fromkeys(paths)
         if Path(path).is_file()
     }
 

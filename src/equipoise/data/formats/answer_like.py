@@ -11,27 +11,33 @@ from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import shape
 
-PREFERRED_WORDS = frozenset(
-    "chosen preferred prefer better best winner winning win accepted accept good positive pos selected".split()
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+PREFERRED_WORDS = words(
+    "chosen preferred prefer better best winner winning win accepted accept good positive pos selected"
 )
-OTHER_WORDS = frozenset(
-    "rejected dispreferred worse worst loser losing lose bad negative neg unpreferred declined reject".split()
+OTHER_WORDS = words(
+    "rejected dispreferred worse worst loser losing lose bad negative neg unpreferred declined reject"
 )
-ANSWER_WORDS = frozenset(
-    "response responses answer answers output outputs completion completions generation generations reply replies "
-    "candidate candidates continuation option options summary summaries".split()
+ANSWER_WORDS = words(
+    "response responses answer answers output outputs completion completions generation generations "
+    "reply replies candidate candidates continuation option options summary summaries"
 )
-VERDICT_WORDS = frozenset(
-    "preference preferences winner choice vote votes verdict label labels rank ranks ranking rating ratings score "
-    "scores reward rewards judgment judgement judgments better safer thumbs upvotes feedback kto pick preferred "
-    "like liked desirable approved acceptable helpful correct".split()
+VERDICT_WORDS = words(
+    "preference preferences winner choice vote votes verdict label labels rank ranks ranking rating "
+    "ratings score scores reward rewards judgment judgement judgments better safer thumbs upvotes "
+    "feedback kto pick preferred like liked desirable approved acceptable helpful correct"
 )
 # of a column about an answer, not the answer itself
-ABOUT_WORDS = frozenset(
-    "source sources model models id ids name type length len tokens safe category language lang count num is "
-    "time date hash url author".split()
+ABOUT_WORDS = words(
+    "source sources model models id ids name type length len tokens safe category language lang count "
+    "num is time date hash url author"
 )
-_MARKS = frozenset("a b c d 0 1 2 left right first second tie none both".split())
+_MARKS = words("a b c d 0 1 2 left right first second tie none both")
 _WORD = re.compile(r"[a-z]+|[A-Z][a-z]*|\d+")
 _SIDES = ({"0", "1"}, {"1", "2"}, {"a", "b"}, {"j", "k"}, {"left", "right"}, {"first", "second"}, {"x", "y"})
 _LEAST_WORDS = 3
@@ -47,7 +53,7 @@ def is_prose(value: Any) -> bool:
     if isinstance(value, str):
         return len(value.split()) >= _LEAST_WORDS or (len(value) >= 12 and not value.isascii())
     if isinstance(value, list | tuple) and value:
-        return shape(value) == "chat" and all(_is_turn(turn) for turn in value) or (
+        return (shape(value) == "chat" and all(_is_turn(turn) for turn in value)) or (
             is_texts(value) and any(map(is_prose, value))
         )
     return _is_turn(value)
@@ -68,7 +74,9 @@ def answer_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
     return [
         name
         for name in texts
-        if _is_answer_name(name) or any(are_partners(name, other) for other in texts) or _is_prose_column(name, rows)
+        if _is_answer_name(name)
+        or any(are_partners(name, other) for other in texts)
+        or _is_prose_column(name, rows)
     ]
 
 

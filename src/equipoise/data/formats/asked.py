@@ -35,8 +35,13 @@ def asked_turns(row: RawRow, reading: Reading) -> Turns:
         raise Refusal("no prompt", f"none of {', '.join(ASKED)}")
     turns = conversation(row[name], name, reading)
     if name in ("instruction", "question") and isinstance(row[name], str):
-        more = next((row[n] for n in ("input", "context") if isinstance(row.get(n), str) and row[n].strip()), "")
-        turns = (*turns[:-1], replace(turns[-1], content=f"{turns[-1].content}\n{more}" if more else turns[-1].content))
+        more = next(
+            (row[n] for n in ("input", "context") if isinstance(row.get(n), str) and row[n].strip()), ""
+        )
+        turns = (
+            *turns[:-1],
+            replace(turns[-1], content=f"{turns[-1].content}\n{more}" if more else turns[-1].content),
+        )
     return turns if name == "history" else (*past_turns(row.get("history")), *turns)
 
 
@@ -113,12 +118,11 @@ def compared_turns(row: RawRow, names: tuple[str, str], reading: Reading) -> tup
 
     Whole conversations are split at the first message that differs; a prompt that is there too must begin them.
     """
-    first, second = (decoded(row.get(name)) for name in names)
+    first, second = sides = [decoded(row.get(name)) for name in names]
     prompt = asked_name(row)
     questions = decoded(row[prompt]) if prompt else None
     if is_texts(questions) and is_texts(first) and is_texts(second):
         return _by_turns(questions, first, second, names)
-    sides = [first, second]
     if all(shape(side) == "chat" and side for side in sides):
         whole = [messages_of(side, name) for side, name in zip(sides, names, strict=True)]
         if all(turns[0].role != "assistant" for turns in whole):
@@ -146,15 +150,14 @@ def _same_question(row: RawRow, shared: Turns, whole: Sequence[Turns], reading: 
         raise Refusal("the answer repeats another prompt", f"the conversations do not begin as {name} does")
 
 
-def _by_turns(
-    questions: Sequence[str], first: Sequence[str], second: Sequence[str], names: tuple[str, str]
-) -> tuple[Turns, Turns, Turns]:
+def _by_turns(questions: Any, first: Any, second: Any, names: tuple[str, str]) -> tuple[Turns, Turns, Turns]:
     """Lists of turns: the questions, and as many answers on each side."""
     for name, said in zip(names, (first, second), strict=True):
         if len(said) != len(questions):
             raise Refusal(f"{len(questions)} questions with {len(said)} answers", name)
     a, b = (
-        in_turn([text for pair in zip(questions, said, strict=True) for text in pair]) for said in (first, second)
+        in_turn([text for pair in zip(questions, said, strict=True) for text in pair])
+        for said in (first, second)
     )
     context, *sides = cut_conversations(a, b)
     return context, sides[0], sides[1]

@@ -19,7 +19,17 @@ from equipoise.data.records import Candidate, Context
 
 Verdict = Callable[[RawRow, Reading], float]
 
-_STEMS = ("response", "answer", "output", "completion", "conversation", "human_ref", "generation", "summary", "text")
+_STEMS = (
+    "response",
+    "answer",
+    "output",
+    "completion",
+    "conversation",
+    "human_ref",
+    "generation",
+    "summary",
+    "text",
+)
 _MARKS = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"), ("A", "B"))
 ANSWER_PAIRS = tuple((stem + a, stem + b) for stem in _STEMS for a, b in _MARKS)
 FIRST, SECOND = ("|".join(dict.fromkeys(names)) for names in zip(*ANSWER_PAIRS, strict=True))
@@ -225,7 +235,5 @@ COMPARISONS = (
     _entry("pku-safer", by_index("safer_response_id"), _PKU[1], by_name=True),
     _entry("compare-scores", by_score, _SCORE_A, _SCORE_B, without=_VERDICTS),
     _entry("compare-soft", by_soft_preference, "preference", fits=_is_soft),
-    Format(
-        "compare-summaries", "pair", "text", ("info", "summaries", "choice"), summaries, _is_summaries
-    ),
+    Format("compare-summaries", "pair", "text", ("info", "summaries", "choice"), summaries, _is_summaries),
 )

@@ -47,10 +47,14 @@ def votes(rows: Sequence[RawRow]) -> Counter[str]:
     by_columns: dict[frozenset[str], list[Format]] = {}
     counts: Counter[str] = Counter()
     for row in rows:
-        names = frozenset(row) | system  # a system prompt in some rows only does not make two formats of a file
+        names = (
+            frozenset(row) | system
+        )  # a system prompt in some rows only does not make two formats of a file
         if names not in by_columns:
             by_columns[names] = [e for e in FORMATS.values() if not e.by_name and e.has_columns(names)]
-        counts.update(entry.name for entry in _most_specific([e for e in by_columns[names] if e.fits(row)], names))
+        counts.update(
+            entry.name for entry in _most_specific([e for e in by_columns[names] if e.fits(row)], names)
+        )
     return counts
 
 

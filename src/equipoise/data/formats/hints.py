@@ -18,20 +18,19 @@ from equipoise.data.formats.answer_like import (
     VERDICT_WORDS,
     answer_columns,
     is_prose,
+    words,
     words_of,
 )
 from equipoise.data.formats.asked import ASKED, SYSTEM, is_texts
-from equipoise.data.formats.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.format import Format, RawRow, Tracked
 from equipoise.data.formats.parse_values import Reading
 from equipoise.data.formats.registry import FORMATS
 
 # Names whose misspelling would silently change the meaning of a row; `text`, `input` and `id` are too common.
 TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL_COLUMNS[1:])
-_FORMAT_COLUMNS = frozenset(
-    name for entry in FORMATS.values() for names in entry.names() for name in names
-)
+_FORMAT_COLUMNS = frozenset(name for entry in FORMATS.values() for names in entry.names() for name in names)
 KNOWN = _FORMAT_COLUMNS | ANSWER_COLUMNS | {*OPTIONAL_COLUMNS, *MEDIA_COLUMNS, *ASKED, *SYSTEM}
 TRIED = 50  # rows on which a mapping is tried
 
@@ -90,7 +89,8 @@ def nothing_fits(rows: Sequence[RawRow], votes: Votes, file: str) -> DataError:
         entry = max(fitting, key=lambda entry: len(entry.own(columns)))
         lists = any(is_texts(row.get(name)) for row in rows for name in entry.own(columns))
         return DataError(
-            f"columns {', '.join(sorted(entry.own(columns)))} are present, but no row has text or messages in all of them",
+            f"columns {', '.join(sorted(entry.own(columns)))} are present, but no row has text or messages in all of "
+            "them",
             file=file or None,
             hint=("some hold lists of strings: write one row for each element; " if lists else "")
             + 'write text as a string and chat as [{"role": ..., "content": ...}, ...]',
@@ -118,7 +118,9 @@ def unread_answers(
 def unread_question(rows: Sequence[RawRow], votes: Votes, file: str) -> DataError | None:
     """The error of pairs whose prompt would be cut out of the answers, although a column may hold it; else None."""
     mapping = next((m for m in suggestions(rows) if "prompt" in m and works(m, rows, votes)), None)
-    if mapping is None or all(str(row.get("chosen")).startswith(str(row.get(mapping["prompt"]))) for row in rows):
+    if mapping is None or all(
+        str(row.get("chosen")).startswith(str(row.get(mapping["prompt"]))) for row in rows
+    ):
         return None
     return DataError(
         f"the column `{mapping['prompt']}` may hold the prompt, which both answers would otherwise have to begin with",
@@ -132,13 +134,17 @@ def nearest_sentence(columns: frozenset[str], most: int = 3) -> str:
     shown = []
     for entry in nearest(columns)[:most]:
         has = sorted(entry.own(columns))
-        shown.append(f"`{entry.name}` (has {', '.join(has)}; lacks {', '.join(entry.missing(columns))})")
+        order = ", high is best" if entry.kind == "scores" else ""
+        lacks = ", ".join(entry.missing(columns))
+        shown.append(f"`{entry.name}` (has {', '.join(has)}; lacks {lacks}{order})")
     if not shown:
         return (
-            "pairs have the columns prompt, chosen, rejected, unpaired answers prompt, completion, label, prompts prompt; "
-            "rename yours with `mapping: {ours: yours}`. docs/data.md lists all layouts"
+            "pairs have the columns prompt, chosen, rejected, unpaired answers prompt, completion, label, prompts "
+            "prompt; rename yours with `mapping: {ours: yours}`. docs/data.md lists all layouts"
         )
-    return f"nearest: {'; '.join(shown)}. Rename with `mapping: {{ours: yours}}`; docs/data.md lists all layouts"
+    return (
+        f"nearest: {'; '.join(shown)}. Rename with `mapping: {{ours: yours}}`; docs/data.md lists all layouts"
+    )
 
 
 def nearest(columns: frozenset[str]) -> list[Format]:
@@ -245,7 +251,7 @@ def is_misspelling(name: str, right: str) -> bool:
     return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
 
 
-_QUESTION_WORDS = frozenset(
+_QUESTION_WORDS = words(
     "prompt prompts instruction question query input request ask user task post problem message messages "
-    "conversation dialogue context".split()
+    "conversation dialogue context"
 )

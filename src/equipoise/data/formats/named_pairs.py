@@ -43,7 +43,9 @@ def pair_of(context: Context, chosen: Context, rejected: Context) -> Fields:
     return {"context": context, "candidates": (Candidate(content=chosen), Candidate(content=rejected))}
 
 
-def _checked_pair(context: Turns, sides: tuple[Turns, Turns], names: tuple[str, str], reading: Reading) -> Fields:
+def _checked_pair(
+    context: Turns, sides: tuple[Turns, Turns], names: tuple[str, str], reading: Reading
+) -> Fields:
     chosen, rejected = sides
     checked(chosen, names[0], reading)
     checked(rejected, names[1], reading, may_be_empty=True)
@@ -110,7 +112,7 @@ def pair_ms_swift(row: RawRow, reading: Reading) -> Fields:
 
 
 def pair_lists(row: RawRow, reading: Reading) -> list[Fields]:
-    """`prompt` with lists of `chosen` and `rejected` strings: every chosen one with every rejected one (RewardBench 2)."""
+    """`prompt`, lists of `chosen` and of `rejected` strings: every chosen with every rejected one (RewardBench 2)."""
     prompt = text_of(row.get("prompt"), "prompt")
     sides: dict[str, list[str]] = {}
     for name in SIDES:
@@ -132,7 +134,9 @@ def _is_question(row: RawRow) -> bool:
     if found == ("text", "text"):
         return not any(is_transcript(row[side]) for side in SIDES)
     # whole conversations say their question themselves; only a column that is surely a question must then agree
-    return name not in ("context", "history", "conversation") or not all(begins_with_user(row[n]) for n in SIDES)
+    return name not in ("context", "history", "conversation") or not all(
+        begins_with_user(row[n]) for n in SIDES
+    )
 
 
 def _is_openai(row: RawRow) -> bool:
@@ -154,7 +158,15 @@ _QUESTION = "|".join(name for name in ASKED if name != "prompt")
 NAMED_PAIRS = tuple(
     judged(entry)
     for entry in (
-        Format("pair-question", "pair", "chat", (_QUESTION, *SIDES), pair_question, _is_question, frozenset({"prompt"})),
+        Format(
+            "pair-question",
+            "pair",
+            "chat",
+            (_QUESTION, *SIDES),
+            pair_question,
+            _is_question,
+            frozenset({"prompt"}),
+        ),
         Format("pair-openai", "pair", "chat", ("input", *_OPENAI), pair_openai, _is_openai),
         Format(
             "pair-ms-swift",

@@ -61,7 +61,9 @@ def modelling_chat(row: RawRow, reading: Reading) -> Fields:
 def first_turn(row: RawRow, reading: Reading) -> Fields:
     """`turns`: a list of the user's questions, as in MT-Bench; the prompt is the first."""
     if len(row["turns"]) > 1:
-        reading.notes["the prompt is the first of `turns`; later ones answer nothing yet, and are left out"] += 1
+        reading.notes[
+            "the prompt is the first of `turns`; later ones answer nothing yet, and are left out"
+        ] += 1
     return {"context": (Message(role="user", content=text_of(row["turns"][0], "turns[0]")),)}
 
 

@@ -14,8 +14,10 @@ ROLES = {
     "user": ("user", "human", "customer", "prompter", "instruction", "question", "questioner", "client"),
     "assistant": ("assistant", "gpt", "bot", "model", "chatbot", "chatgpt", "ai", "answer", "agent", "llm"),
     "system": ("system", "developer"),
-    "tool": ("tool", "observation", "observations", "tool_response", "tool_result", "tool_output", "function")
-    + ("function_response", "function_result", "ipython"),
+    "tool": (
+        *("tool", "observation", "tool_response", "tool_result", "tool_output", "ipython"),
+        *("function", "function_response", "function_result"),
+    ),
     "call": ("function_call", "tool_call"),  # an assistant turn whose content is the call
 }
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
@@ -64,7 +66,9 @@ def _function(call: Any, where: str) -> dict[str, Any]:
         try:
             arguments = json.loads(arguments or "{}")
         except json.JSONDecodeError as error:
-            raise Refusal("broken JSON inside a field", f"{where}, position {error.pos}: {error.msg}") from None
+            raise Refusal(
+                "broken JSON inside a field", f"{where}, position {error.pos}: {error.msg}"
+            ) from None
     if not isinstance(arguments, Mapping):
         raise Refusal("the arguments of a tool call are not an object", where)
     return {"name": call["name"], "arguments": dict(arguments)}

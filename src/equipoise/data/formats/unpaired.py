@@ -79,7 +79,9 @@ def unpaired_steps(row: RawRow, reading: Reading) -> list[Fields]:
     group = digest(plain(_before(row, "", reading)))
     return [
         {
-            **_labelled(_before(row, "".join(texts[:i]), reading), _step(row, texts[i], i), label_of(labels[i])),
+            **_labelled(
+                _before(row, "".join(texts[:i]), reading), _step(row, texts[i], i), label_of(labels[i])
+            ),
             "group": group,
         }
         for i in range(len(texts))
