@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Record, oracle_context
 from equipoise.data.render import Rendered, Renderer, load_tokenizer, sides_of
@@ -70,6 +71,8 @@ def check(
     strict: bool = False,
     limit: int | None = None,
     prompt_words: int | None = None,
+    wrap: str = "none",
+    system: str | None = None,
     template: str = "auto",
     max_length: int = 1024,
     max_prompt_length: int | None = None,
@@ -89,11 +92,19 @@ def check(
         allow_template_divergence=allow_template_divergence,
     )
     dataset = read(
-        paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words
+        paths,
+        format=format,
+        mapping=mapping,
+        strict=strict,
+        limit=limit,
+        prompt_words=prompt_words,
+        wrap=wrap,
+        system=system,
     )
     if not renderer:
         lengths = _by_part((record, _characters(record)) for record in dataset.records)
         return _report(dataset, "characters", lengths, list(map(_text_view, dataset.records[:rows])))
+    note_plain_strings(dataset, template=renderer.template is not None)
     rendered = renderer.render(dataset)
     views = [_token_view(row, renderer) for row in rendered[:rows]]
     return _report(dataset, "tokens", _by_part((row.record, _tokens(row)) for row in rendered), views)

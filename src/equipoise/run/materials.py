@@ -164,7 +164,7 @@ def _recorded(
         if method.needs.records:
             raise ConfigError(
                 f"{method.name} needs {method.needs.data}; the data contain {WORDS[dataset.kind]}, "
-                f"which these methods read: {', '.join(_readers(dataset.kind))}"
+                f"which these methods read: {_readers(dataset.kind)}"
             )
         return None, None
     rows, notes = recording.training(dataset.kind, train)
@@ -173,11 +173,12 @@ def _recorded(
     return rows, recording.held_out(dataset.kind, held, config.evaluate.pairs)
 
 
-def _readers(kind: Kind) -> list[str]:
-    """Methods that train on records of this kind; prompts are read by those that write their own responses."""
-    found = [name for name, method in METHODS.items() if kind in READABLE[method.needs.records]]
-    prompts = [name for name, method in METHODS.items() if method.needs.records is None]
-    return prompts if kind == "prompt" else [name for name in found if name not in prompts]
+def _readers(kind: Kind, most: int = 6) -> str:
+    """Methods that train on records of this kind; prompts are for those that write their own responses."""
+    wanted = [needs for needs, kinds in READABLE.items() if kind in kinds]
+    recorded = [name for name, m in METHODS.items() if m.needs.records and m.needs.records in wanted]
+    names = recorded or [name for name, m in METHODS.items() if m.needs.records is None]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _oracle(config: RunConfig, method: Method, game: LanguageGame | None) -> Oracle | None:

@@ -19,21 +19,21 @@ def scored_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
-    return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
 def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
-    return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
 def rated(row: RawRow, reading: Reading) -> Fields:
     """A question, `generations` and as many `ratings`, high is best: distilabel's rating task and its relatives."""
     answers_name, scores_name = (next(n for n in names if n in row) for names in (_ANSWERS, _SCORES))
     answers = [_turn(answer, f"{answers_name}[{i}]", reading) for i, answer in enumerate(row[answers_name])]
-    return _list(
+    return list_of(
         asked_turns(row, reading), answers, _numbers(row, scores_name, len(answers), reading), reading
     )
 
@@ -55,7 +55,7 @@ def nectar(row: RawRow, reading: Reading) -> Fields:
         _turn(text_of(a.get("answer"), f"answers[{i}]"), f"answers[{i}]", reading)
         for i, a in enumerate(row["answers"])
     ]
-    return _list(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
+    return list_of(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
 
 
 def nemo(row: RawRow, reading: Reading) -> Fields:
@@ -63,7 +63,7 @@ def nemo(row: RawRow, reading: Reading) -> Fields:
     context = messages_of(row.get("context"), "context")
     items = row["completions"]
     answers = [messages_of(item.get("completion"), f"completions[{i}]") for i, item in enumerate(items)]
-    return _list(context, answers, [-_number(item, "rank", reading) for item in items], reading)
+    return list_of(context, answers, [-_number(item, "rank", reading) for item in items], reading)
 
 
 def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
@@ -74,7 +74,7 @@ def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
         _turn(text_of(item.get("response"), f"completions[{i}]"), f"completions[{i}]", reading)
         for i, item in enumerate(items)
     ]
-    return _list(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
+    return list_of(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
 
 
 def _rating(item: RawRow, place: int, reading: Reading) -> float:
@@ -89,7 +89,9 @@ def _rating(item: RawRow, place: int, reading: Reading) -> float:
     return sum(ratings) / len(ratings)
 
 
-def _list(context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading) -> Fields:
+def list_of(
+    context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading
+) -> Fields:
     """Record fields of a list; equal answers count once, with the first one's score."""
     kept: dict[Any, float] = {}
     for answer, score in zip(answers, scores, strict=True):
