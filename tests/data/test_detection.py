@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.detect import is_misspelling
+from equipoise.data.formats.hints import is_misspelling
 from equipoise.data.read import read
 
 Rows = Callable[..., Path]
@@ -70,8 +70,8 @@ def test_a_harmless_neighbour_of_a_common_name_is_no_error(rows: Rows) -> None:
     assert read(rows({"prompt": "def f():", "test": "assert f()"})).format == "prompt-text"
 
 
-@pytest.mark.parametrize("column", ["instruction", "question", "input"])
-def test_a_missing_prompt_gives_the_mapping_line_to_paste(column: str, rows: Rows) -> None:
+@pytest.mark.parametrize("column", ["task", "user_request", "problem"])
+def test_a_prompt_under_another_name_gives_a_mapping_that_works(column: str, rows: Rows) -> None:
     path = rows({column: "q", "chosen": " a", "rejected": " b"})
     with pytest.raises(DataError, match=rf"mapping: {{prompt: {column}}}"):
         read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 
 from equipoise.data.ledger import Ledger, Remark
 from equipoise.data.place import Place, Source
@@ -29,16 +30,18 @@ class Admission:
         self._heaviest: tuple[float, Place] | None = None
         self._weight = 0.0
 
-    def take(self, record: Record) -> bool:
-        """Whether the record is new; a duplicate is counted and left out."""
-        place, identity = record.place, record.identity()
-        if not self._rows.add(identity, _packed(place)):
-            self.ledger.repeat(place, self._unpacked(self._rows.number(identity)))
-            return False
+    def take(self, records: Sequence[Record]) -> list[Record]:
+        """Those records of one row that are new; a row without a new one is counted as a duplicate."""
+        place = records[0].place
+        new = [record for record in records if self._rows.add(record.identity(), _packed(place))]
+        if not new:
+            self.ledger.repeat(place, self._unpacked(self._rows.number(records[0].identity())))
+            return []
         self._sources.setdefault(place.source.number, place.source)
         self.ledger.use(place)
-        self._remark(record)
-        return True
+        for record in new:
+            self._remark(record)
+        return new
 
     def finish(self) -> None:
         """Adds the notes on labels and weights to the ledger."""
@@ -52,6 +55,10 @@ class Admission:
         if against:
             lines = "; ".join(ledger.first_remarked(Remark.CONTRADICTION))
             note(f"{against:,} rows contradict an earlier label on the same answers; kept ({lines})")
+        for remark, what in ((Remark.EQUAL_SCORES, "equal scores"), (Remark.INVERTED_SCORES, "inverted scores")):
+            if ledger.count(remark):
+                lines = "; ".join(ledger.first_remarked(remark))
+                note(f"{ledger.count(remark):,} rows have {what}, which do not support their label ({lines})")
         if ledger.used and ledger.count(Remark.WEIGHT_ZERO) == ledger.used:
             note("every row has weight 0: there is nothing to train on")
         if self._heaviest and ledger.used > 2 and self._heaviest[0] > SHARE * self._weight:
@@ -67,9 +74,12 @@ class Admission:
             self._heaviest = record.weight, place
         if record.kind == "pair" and record.prob == 0.5:
             remark(place, Remark.TIE)
-        scores = [candidate.score for candidate in record.candidates]
-        if len(scores) > 1 and None not in scores and len(set(scores)) == 1:
-            remark(place, Remark.EQUAL_SCORES)
+        scores = [score for candidate in record.candidates if (score := candidate.score) is not None]
+        if len(scores) == len(record.candidates) > 1:
+            if len(set(scores)) == 1:
+                remark(place, Remark.EQUAL_SCORES)
+            elif record.kind == "pair" and (scores[0] - scores[1]) * (record.prob - 0.5) < 0:
+                remark(place, Remark.INVERTED_SCORES)
         if record.desirable is not None:
             self._desirable[record.desirable] += 1
         texts = [record.context, *(candidate.content for candidate in record.candidates)]

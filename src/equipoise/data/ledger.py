@@ -34,6 +34,7 @@ class Remark(IntEnum):
     EQUAL_SCORES = 16
     CONTRADICTION = 32
     NEAR_DUPLICATE = 64
+    INVERTED_SCORES = 128
 
 
 REMARKS = {
@@ -42,6 +43,7 @@ REMARKS = {
     Remark.WEIGHT_ZERO: "weight 0",
     Remark.TIE: "label is a tie",
     Remark.EQUAL_SCORES: "equal scores",
+    Remark.INVERTED_SCORES: "the other answer has the higher score",
     Remark.CONTRADICTION: "contradicts an earlier label",
     Remark.NEAR_DUPLICATE: "differs from an earlier row in white space or case only",
 }

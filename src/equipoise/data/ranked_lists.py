@@ -45,6 +45,22 @@ def as_pairs(dataset: Dataset, which: ListPairs = "best_worst") -> Dataset:
     return replace(dataset.with_records(pairs), kind="pair")
 
 
+def without_ties(dataset: Dataset, method: str) -> Dataset:
+    """The data set without pairs that tie (`prob` 0.5), for a method that must know the better answer; they are noted.
+
+    Raises DataError if every pair ties.
+    """
+    kept = [record for record in dataset.records if record.kind != "pair" or record.prob != 0.5]
+    if len(kept) == len(dataset):
+        return dataset
+    dataset.ledger.note(
+        f"{len(dataset) - len(kept):,} ties are left out: {method} imitates the better answer"
+    )
+    if not kept:
+        raise DataError("every pair ties: no answer is the better one")
+    return dataset.with_records(kept)
+
+
 def usual_size(sizes: Sequence[int]) -> int:
     """The most frequent number of answers; of equally frequent ones the largest."""
     counts = Counter(sizes)

@@ -1,36 +1,40 @@
-"""Raw rows of all inputs with their columns renamed, as often as they are asked for."""
+"""Raw rows of one data file (or folder) with its columns renamed, as often as they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from equipoise.data.data_files import DataFile
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.files.bounds import COLUMNS
+from equipoise.data.mapped import renamed, unpacked
 from equipoise.data.place import Place
 from equipoise.data.read_files import Input
 
 
 class RawRows:
-    """The rows of these inputs, at most `limit`; each iteration reads the files again.
+    """The rows of one data file, at most `limit`; each iteration reads its inputs again.
 
-    mapping   our column -> theirs
+    kept    numbers, from 0, of the rows that are read; None: all of them
     """
 
-    def __init__(self, inputs: Sequence[Input], mapping: Mapping[str, str], limit: int | None) -> None:
-        self.inputs, self.mapping, self.limit = inputs, mapping, limit
-        self._ours = {theirs: ours for ours, theirs in mapping.items()}
+    def __init__(self, inputs: Sequence[Input], file: DataFile, limit: int | None) -> None:
+        self.inputs, self.file, self.limit = inputs, file, limit
+        self.kept: Collection[int] | None = None
 
     def __iter__(self) -> Iterator[tuple[Place, dict[str, Any] | Refusal]]:
         stream = chain.from_iterable(item.rows() for item in self.inputs)
-        for place, row in islice(stream, self.limit):
+        for number, (place, row) in enumerate(islice(stream, self.limit)):
+            if self.kept is not None and number not in self.kept:
+                continue
             if isinstance(row, Refusal):
                 yield place, row
             elif not isinstance(row, dict):
                 yield place, Refusal("row is not an object", type(row).__name__)
             else:
-                yield place, self._renamed(row) if self._ours else row
+                yield place, unpacked(renamed(row, self.file))
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The rows that are objects, for deciding on their format.
@@ -49,10 +53,12 @@ class RawRows:
                     hint="are keys data here? write them as values",
                 )
             yield row
-        for ours, theirs in self.mapping.items():
+        for ours, theirs in self.file.mapping.items():
             if columns and ours not in columns:
-                raise DataError(f"mapping: no row has the column `{theirs}` (for `{ours}`)")
+                raise DataError(
+                    f"mapping: no row has the column `{theirs}` (for `{ours}`)", file=self.file.path
+                )
 
-    def _renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in row.items() if name not in self.mapping or name in self._ours}
-        return {self._ours.get(name, name): value for name, value in kept.items()}
+    def refuse_all(self) -> Iterator[tuple[Place, Refusal]]:
+        """The rows that are no objects, with the reason."""
+        return ((place, row) for place, row in self if isinstance(row, Refusal))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from equipoise.data.admission import Admission
-from equipoise.data.errors import DataError, Refusal
-from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
-from equipoise.data.formats.detect import decide
+from equipoise.data.data_files import DataFile, PathLike, sampled
+from equipoise.data.dataset_info import data_files
+from equipoise.data.errors import DataError
+from equipoise.data.formats.detect import Survey, decide, survey
 from equipoise.data.formats.format import Format
-from equipoise.data.formats.parse_values import Reading, common_of
+from equipoise.data.formats.parse_values import Reading
+from equipoise.data.joined import joined_kind, joined_space
 from equipoise.data.ledger import Ledger
-from equipoise.data.place import Place
+from equipoise.data.make_records import Maker
 from equipoise.data.raw_rows import RawRows
 from equipoise.data.read_files import inputs_of, listed_again
 from equipoise.data.records import Kind, Record, Space
@@ -64,8 +64,20 @@ class Stream:
         return self.records
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One data file whose format is decided."""
+
+    file: DataFile
+    rows: RawRows
+    survey: Survey
+    entry: Format
+    decision: str
+    space: Space
+
+
 def read(
-    paths: str | Path | Sequence[str | Path],
+    paths: PathLike | Sequence[PathLike],
     *,
     format: str = "auto",
     mapping: Mapping[str, str] | None = None,
@@ -74,19 +86,28 @@ def read(
     max_errors_shown: int = 3,
     prompt_words: int | None = None,
     allow_empty_rejected: bool = False,
+    wrap: str = "none",
+    system: str | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Reads pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
 
-    paths                 see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders, hf://...
-    format                a name in `formats.registry.FORMATS`; "auto" decides from the columns of all rows
-    mapping               our column -> theirs, e.g. {"prompt": "instruction"}
+    paths                 files, see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders,
+                          hf://...; each a path, or {path, format, mapping, weight, limit, split} with settings of its
+                          own. A `dataset_info.json` stands for the data sets that it describes
+    format                a name in `formats.registry.FORMATS`; "auto" decides for each file by all of its rows
+    mapping               our column -> theirs, e.g. {"prompt": "instruction"}; `a.b` and `a.0` reach into values
     strict                the first refused row is an error
     limit                 most rows to read
     prompt_words          language-modelling text: number of leading words that become the prompt
     allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
+    wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
+    system                system prompt of every conversation that has none
+    seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
 
-    Raises DataError for a damaged file, an uncertain format or no usable row. Single rows that cannot be used
-    are entered in the ledger as refused, with file, line and reason; duplicates are counted and left out.
+    Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
+    that cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and
+    left out.
     """
     stream = scan(
         paths,
@@ -97,6 +118,9 @@ def read(
         max_errors_shown=max_errors_shown,
         prompt_words=prompt_words,
         allow_empty_rejected=allow_empty_rejected,
+        wrap=wrap,
+        system=system,
+        seed=seed,
     )
     return Dataset(
         records=tuple(stream),
@@ -108,7 +132,7 @@ def read(
 
 
 def scan(
-    paths: str | Path | Sequence[str | Path],
+    paths: PathLike | Sequence[PathLike],
     *,
     format: str = "auto",
     mapping: Mapping[str, str] | None = None,
@@ -117,67 +141,110 @@ def scan(
     max_errors_shown: int = 3,
     prompt_words: int | None = None,
     allow_empty_rejected: bool = False,
+    wrap: str = "none",
+    system: str | None = None,
+    seed: int = 0,
 ) -> Stream:
     """The records of `read`, streamed: memory holds one record, two bytes of each row and hashes of 8 to 16 bytes.
 
-    The files are read twice, first for the decision on their format. Options and errors are those of `read`; errors of
-    rows come while the stream is read.
+    Lists that are grouped out of many rows, and files with a weight above 1, are held whole. The files are read twice,
+    first for the decision on their format. Options and errors are those of `read`; errors of rows come while the
+    stream is read.
     """
-    inputs = inputs_of([paths] if isinstance(paths, str | Path) else list(paths))
+    files = data_files(paths, format=format, mapping=mapping or {})
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
+    names = ", ".join(file.path for file in files)
+    reading = Reading(
+        prompt_words=prompt_words,
+        allow_empty_rejected=allow_empty_rejected,
+        wrap=wrap == "chat",
+        system=system,
+    )
+    parts = []
+    for rows in _raw_rows(files, ledger, limit):
+        part = _part(rows, reading, ledger, seed)
+        if part is None:
+            for place, refusal in rows.refuse_all():
+                ledger.refuse(place, refusal)
+        else:
+            parts.append(part)
+            ledger.note(f"{part.file.path}: {part.decision}" if len(files) > 1 else part.decision)
+            if part.entry.note:
+                ledger.note(part.entry.note)
+    if not parts:
+        raise DataError(f"no rows to use\n{ledger}", file=names)
+    return Stream(
+        ledger=ledger,
+        format=", ".join(dict.fromkeys(part.entry.name for part in parts)),
+        kind=joined_kind({part.file.path: part.entry.kind for part in parts}),
+        space=joined_space({part.file.path: part.space for part in parts}),
+        records=_records(parts, reading, ledger, seed, names),
+    )
+
+
+def _raw_rows(files: Sequence[DataFile], ledger: Ledger, limit: int | None) -> Iterator[RawRows]:
+    """Each file's rows, at most `limit` in all."""
+    inputs = inputs_of([file.place for file in files])
     for item in inputs:
         for note in item.file.notes:
             ledger.note(note)
     for item, before in listed_again(inputs):
         ledger.note(f"{item.source.file} is the same file as {before.source.file}: its rows count once")
-    rows = RawRows(inputs, mapping or {}, limit)
-    names = ", ".join(str(item.source.file) for item in inputs)
-    if next(rows.objects(), None) is None:
-        _refuse_all(rows, ledger)
-        raise DataError(f"no rows to use\n{ledger}", file=names)
+    left = limit
+    for number, file in enumerate(files):
+        most = min((n for n in (left, file.limit) if n is not None), default=None)
+        rows = RawRows([item for item in inputs if item.listed == number], file, most)
+        yield rows
+        if most is not None:
+            count = sum(1 for _ in rows)
+            if count == most:
+                ledger.note(f"limit {most}: later rows were not read")
+            left = None if left is None else left - count
+
+
+def _part(rows: RawRows, reading: Reading, ledger: Ledger, seed: int) -> _Part | None:
+    """The file with its format decided from all of its rows, and with its share of them; None if it has no rows."""
+    file = rows.file
+    if file.weight < 1:
+        names = [place.id for place, _ in rows]
+        rows.kept = frozenset(sampled(range(len(names)), names, file.weight, seed))
+        ledger.note(f"{file.path}: weight {file.weight:g} keeps {len(rows.kept):,} of {len(names):,} rows")
+    found = survey(rows.objects())
+    if not found.rows:
+        return None
     try:
-        entry, decision = decide(rows.objects(), format, file=names)
+        entry, decision = decide(found, file.format, file=file.path)
     except DataError as error:
-        doubt = next((item.file.doubt for item in inputs if item.file.doubt), None)
+        doubt = next((item.file.doubt for item in rows.inputs if item.file.doubt), None)
         if doubt:
-            raise DataError(error.reason, file=names, hint=doubt) from None
+            raise DataError(error.reason, file=file.path, hint=doubt) from None
         raise
-    ledger.note(decision)
-    reading = Reading(prompt_words=prompt_words, allow_empty_rejected=allow_empty_rejected)
-    return Stream(
-        ledger=ledger,
-        format=entry.name,
-        space=entry.space,
-        kind=entry.kind,
-        records=_records(rows, entry, reading, ledger, DataError(decision, file=names)),
-    )
-
-
-def _refuse_all(rows: RawRows, ledger: Ledger) -> None:
-    for place, row in rows:
-        if isinstance(row, Refusal):
-            ledger.refuse(place, row)
+    chat = reading.wrap or reading.system or found.has_system
+    space: Space = "chat" if chat else entry.space
+    return _Part(file=file, rows=rows, survey=found, entry=entry, decision=decision, space=space)
 
 
 def _records(
-    rows: RawRows, entry: Format, reading: Reading, ledger: Ledger, decision: DataError
+    parts: Sequence[_Part], reading: Reading, ledger: Ledger, seed: int, names: str
 ) -> Iterator[Record]:
-    """The records of the rows, each new one once; what becomes of every row is entered in the ledger."""
+    """The records of all files, each new one once; what becomes of every row is entered in the ledger."""
     admission = Admission(ledger)
-    for place, row in rows:
-        try:
-            if isinstance(row, Refusal):
-                raise row
-            record = _record(row, entry, reading, place)
-        except Refusal as refusal:
-            ledger.refuse(place, refusal)
-            continue
-        if admission.take(record):
-            yield record
-    if ledger.read == rows.limit:
-        ledger.note(f"limit {rows.limit}: later rows were not read")
+    for part in parts:
+        maker = Maker(part.entry, part.space, reading, part.survey.sample)
+        records = maker.records(part.rows, admission)
+        if part.file.weight > 1:
+            repeated = _repeated(list(records), part.file.weight, seed)
+            ledger.note(
+                f"{part.file.path}: weight {part.file.weight:g} gives {len(repeated):,} records, some of them repeated"
+            )
+            yield from repeated
+        else:
+            yield from records
+        if part.space != part.entry.space and maker.made:
+            ledger.note(f"strings became chat turns in {maker.made:,} records of {part.file.path}")
     if not ledger.used:
-        raise DataError(f"every row was refused\n{ledger}", file=decision.file, hint=decision.reason)
+        decisions = "; ".join(dict.fromkeys(part.decision for part in parts))
+        raise DataError(f"every row was refused\n{ledger}", file=names, hint=decisions)
     ledger.repaired.update(reading.repaired)
     for sentence, times in reading.notes.items():
         ledger.note(f"{sentence} ({times:,} times)")
@@ -185,28 +252,12 @@ def _records(
     ledger.balance()
 
 
-def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) -> Record:
-    """The record of one row. Raises Refusal for a row that cannot be used, whatever its values are."""
-    missing = next((name for name in entry.columns if name not in row), None)
-    if missing:
-        raise Refusal(f"no column `{missing}`")
-    try:
-        common = common_of(row, reading)
-        fields = entry.parse(row, reading)
-    except (DataError, Refusal):
-        raise
-    except UNEXPECTED as error:
-        raise _unexpected(row, entry, error) from None
-    named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
-    extra = {name: value for name, value in row.items() if name not in named}
-    fields["extra"] = extra | fields.get("extra", {})
-    return Record(kind=entry.kind, place=place, **common, **fields)
-
-
-# what a parser raises for values of a type or size that its format does not have
-UNEXPECTED = (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError)
-
-
-def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refusal:
-    shapes = ", ".join(f"{name} is {type(row.get(name)).__name__}" for name in entry.columns)
-    return Refusal(f"values that {entry.name} does not have", f"{shapes}: {error}")
+def _repeated(records: list[Record], weight: float, seed: int) -> list[Record]:
+    """Every record as often as the weight's whole part, and a share of them once more; copies have ids of their own."""
+    more = sampled(records, [record.id for record in records], weight % 1, seed)
+    copies = [records] * int(weight) + [more]
+    return [
+        replace(record, id=f"{record.id}~{number}") if number else record
+        for number, copy in enumerate(copies)
+        for record in copy
+    ]

@@ -23,13 +23,15 @@ STDIN = "-"
 class Input:
     """One file of the reading: its source, and its rows, which can be read any number of times.
 
-    path  where the bytes are                 keep  what must live as long as the file is read (a temporary folder)
+    path    where the bytes are               keep  what must live as long as the file is read (a temporary folder)
+    listed  number, from 0, of the path in the list which stands for it
     """
 
     source: Source
     file: RowFile
     path: Path
     keep: Any = None
+    listed: int = 0
 
     def rows(self) -> Iterator[tuple[Place, Any]]:
         """(place, row or the Refusal of it), in order. Raises DataError where the file is damaged."""
@@ -50,13 +52,13 @@ def inputs_of(paths: Sequence[str | Path]) -> list[Input]:
         raise DataError("standard input can be read once only", file=STDIN)
     inputs: list[Input] = []
     labels: set[str] = set()
-    for path in paths:
+    for number, path in enumerate(paths):
         for file, local, keep in _files(str(path)):
             found = row_file(local, file)
             source = Source(
                 file, len(inputs), listed=str(path), label=_label(file, labels), by_line=found.by_line
             )
-            inputs.append(Input(source, found, local, keep))
+            inputs.append(Input(source, found, local, keep, number))
     return inputs
 
 

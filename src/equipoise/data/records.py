@@ -133,6 +133,9 @@ class Record:
         if self.kind == "pair":
             row |= {"chosen": answers[0], "rejected": answers[1]}
             row |= {} if self.prob == 1.0 else {"prob": self.prob}
+            scores = [candidate.score for candidate in self.candidates]
+            if None not in scores:
+                row |= {"score_chosen": scores[0], "score_rejected": scores[1]}
             row |= {"rationale": self.rationale} if self.rationale else {}
         elif self.kind in ("rank", "scores"):
             row |= {"responses": answers, "rewards": [candidate.score for candidate in self.candidates]}

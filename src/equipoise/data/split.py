@@ -32,7 +32,7 @@ def split(items: Sequence[Item], fraction: float, seed: int = 0) -> tuple[list[I
     if len(ranked) < 2:
         raise DataError(
             f"{len(ranked)} distinct prompt(s): too few for a training and a held-out part",
-            hint="give a separate evaluation file, or more prompts",
+            hint="give separate files with `data.evaluation`, or more prompts",
         )
     count = min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)
     held_groups = frozenset(ranked[:count])

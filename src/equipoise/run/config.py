@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from equipoise.data.data_files import data_file
 from equipoise.worlds.text.gate_list import ALLOWABLE
 
 if TYPE_CHECKING:
@@ -47,9 +48,24 @@ class ModelSettings(_Section):
 
 
 class DataSettings(_Section):
-    path: list[str] | None = Field(None, description="files; none: the playground's generated pairs")
+    path: list[str | dict[str, Any]] | None = Field(
+        None,
+        description="files, each a path or {path, format, mapping, weight, limit, split}; none: the playground's "
+        "generated pairs",
+    )
+    evaluation: list[str | dict[str, Any]] | None = Field(
+        None,
+        description="files of held-out rows, in place of the held-out share; the same forms as data.path",
+    )
+    allow_overlap: bool = Field(
+        False, description="accept prompts that are in data.path and in data.evaluation"
+    )
     format: str = Field("auto", description="a format's name; auto: detected from the columns of all rows")
     mapping: dict[str, str] = Field(default_factory=dict, description="known field -> your column")
+    wrap: Literal["none", "chat"] = Field(
+        "none", description="chat: rows of plain strings become chat turns, and the chat template is used"
+    )
+    system: str | None = Field(None, description="system prompt of every conversation that has none")
     template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
     max_length: int = Field(
         1024, gt=1, description="most tokens of prompt and response together; the model's limit if less"
@@ -77,6 +93,15 @@ class DataSettings(_Section):
         "reference", description="playground only: distribution of the recorded responses"
     )
     noise: float = Field(0.0, ge=0, lt=0.5, description="playground only: share of flipped labels")
+
+    @field_validator("path", "evaluation", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        """One file alone, as a path or a mapping, is a list of one; each is one that `data.read` takes."""
+        files = [value] if isinstance(value, str | Mapping) else value
+        for item in files if isinstance(files, list) else ():
+            data_file(item)
+        return files
 
 
 class PlaySettings(_Section):

@@ -15,12 +15,16 @@ import numpy as np
 from equipoise import oracles
 from equipoise.data.collate import Prompt
 from equipoise.data.demonstrations import as_demonstrations
-from equipoise.data.ranked_lists import as_pairs
+from equipoise.data.evaluation_files import check_evaluation
+from equipoise.data.joined import WORDS
+from equipoise.data.plain_strings import note_plain_strings
+from equipoise.data.ranked_lists import as_pairs, without_ties
 from equipoise.data.read import Dataset, read
+from equipoise.data.records import Kind
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.split import split
 from equipoise.data.tokens import longest_sequence
-from equipoise.methods.index import get
+from equipoise.methods.index import METHODS, get
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
@@ -32,6 +36,7 @@ from equipoise.playground import LanguageGame, model_path, reference_policy, wri
 from equipoise.playground.grammar import TIMES
 from equipoise.run.config import ConfigError, RunConfig
 from equipoise.worlds.text.recorded_rows import (
+    READABLE,
     Recording,
     distinct_prompts,
     domains_by_file,
@@ -120,7 +125,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     pool: list[Prompt] = []
     unseen: list[Prompt] = []
     if dataset is not None:
-        train, held = split(renderer.render(dataset), config.data.held_out, config.seed)
+        train, held = _parts(config, method, dataset, renderer)
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
     if game is not None:
@@ -165,7 +170,8 @@ def _recorded(
     if not recording.accepts(dataset.kind):
         if method.needs.records:
             raise ConfigError(
-                f"{method.name} needs {method.needs.data}; the data contain {dataset.kind} rows"
+                f"{method.name} needs {method.needs.data}; the data contain {WORDS[dataset.kind]}, "
+                f"which these methods read: {_readers(dataset.kind)}"
             )
         return None, None
     rows, notes = recording.training(dataset.kind, train)
@@ -173,6 +179,14 @@ def _recorded(
     for note in (*notes, *weightless, *filter(None, [method.players.account(rows)])):
         dataset.ledger.note(note)
     return rows, recording.held_out(dataset.kind, held, config.evaluate.pairs)
+
+
+def _readers(kind: Kind, most: int = 6) -> str:
+    """Methods that train on records of this kind; prompts are for those that write their own responses."""
+    wanted = [needs for needs, kinds in READABLE.items() if kind in kinds]
+    recorded = [name for name, m in METHODS.items() if m.needs.records and m.needs.records in wanted]
+    names = recorded or [name for name, m in METHODS.items() if m.needs.records is None]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Oracle | None:
@@ -197,18 +211,46 @@ def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: 
     if not data.path:
         what = f"trains on {needs.data}" if needs.records else "samples its own responses and needs prompts"
         raise ConfigError(f"{method.name} {what}; give --data")
+    return _read(config, method, data.path)
+
+
+def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any]]) -> Dataset:
+    """The files' records, converted to the kind that the method needs, where they can be."""
+    data, needs = config.data, method.needs
     dataset = read(
-        data.path,
+        files,
         format=data.format,
         mapping=data.mapping,
         strict=data.strict,
         limit=data.limit,
         prompt_words=data.prompt_words,
+        wrap=data.wrap,
+        system=data.system,
+        seed=config.seed,
     )
     if needs.records == "demonstrations":
-        return as_demonstrations(dataset, data.turns)
+        return as_demonstrations(without_ties(dataset, method.name), data.turns)
+    if needs.rationales:
+        return without_ties(dataset, method.name)
     lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
     return as_pairs(dataset, data.list_pairs) if lists else dataset
+
+
+def _parts(
+    config: RunConfig, method: Method, dataset: Dataset, renderer: Renderer
+) -> tuple[list[Rendered], list[Rendered]]:
+    """(training rows, held-out rows): a share of the prompts is held out, or all of the evaluation files.
+
+    Raises DataError for evaluation files of another kind, or with prompts of the training files.
+    """
+    if not config.data.evaluation:
+        if not config.playground:
+            note_plain_strings(dataset, template=renderer.template is not None)
+        return split(renderer.render(dataset), config.data.held_out, config.seed)
+    held = _read(config, method, config.data.evaluation)
+    check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
+    note_plain_strings(dataset, template=renderer.template is not None)
+    return renderer.render(dataset), renderer.render(held)
 
 
 def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:

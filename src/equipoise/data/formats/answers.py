@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.data.errors import Refusal
-from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.records import Context, Message
 from equipoise.safe_text import is_blank
@@ -38,24 +37,6 @@ def without_context(
     if len(turns) == len(context):
         raise Refusal(f"{name} adds nothing after the prompt")
     return turns[len(context) :]
-
-
-def alpaca_turns(row: RawRow) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """(turns before the answer, the answer's turn) of Alpaca's columns: `instruction`, `output`, perhaps `input`,
-    `system` and `history` (earlier questions with their answers)."""
-    turns = []
-    if row.get("system"):
-        turns.append(Message(role="system", content=text_of(row["system"], "system")))
-    for index, exchange in enumerate(row.get("history") or ()):
-        if not isinstance(exchange, list | tuple) or len(exchange) != 2:
-            raise Refusal("history is not a list of [question, answer]", f"history[{index}]")
-        for role, text in zip(("user", "assistant"), exchange, strict=True):
-            turns.append(Message(role=role, content=text_of(text, f"history[{index}]")))
-    asked = text_of(row.get("instruction"), "instruction")
-    if row.get("input"):
-        asked += "\n" + text_of(row["input"], "input")
-    output = text_of(row.get("output"), "output")
-    return (*turns, Message(role="user", content=asked)), (Message(role="assistant", content=output),)
 
 
 def check_answer(answer: Context, name: str, *, may_be_empty: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import shape
+from equipoise.data.formats.roles import is_role
 
 # Columns every format understands; all others are kept in `extra`, unused.
 OPTIONAL_COLUMNS = ("id", "prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs")
@@ -49,10 +50,10 @@ def some_chat(*names: str) -> Callable[[RawRow], bool]:
 def is_hybrid(row: RawRow) -> bool:
     """Whether a string `prompt` comes with two whole conversations: both contain a user turn."""
     return shapes(row, "prompt", *SIDES) == ("text", "chat", "chat") and all(
-        {"user", "human"} & set(_roles(row[name])) for name in SIDES
+        any(is_role(role, "user") for role in _roles(row[name])) for name in SIDES
     )
 
 
-def _roles(value: Any) -> list[str]:
+def _roles(value: Any) -> list[Any]:
     turns = [value] if isinstance(value, Mapping) else value
-    return [str(turn.get("role") or turn.get("from")) for turn in turns]
+    return [turn.get("role") or turn.get("from") for turn in turns]

@@ -5,46 +5,102 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.answer_like import answer_columns, verdict_columns
+from equipoise.data.formats.asked import SYSTEM
 from equipoise.data.formats.format import Format, RawRow
+from equipoise.data.formats.hints import TELLING, misspelt, nothing_fits, unread_answers, unread_question
 from equipoise.data.formats.registry import FORMATS
 
-PROMPT_LIKE = ("instruction", "question", "input")
-# Names whose misspelling would silently change the meaning of a row; `text`, `input` and `id` are too common.
-TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL_COLUMNS[1:])
-_ALL_COLUMNS = frozenset(name for entry in FORMATS.values() for name in entry.columns)
-KNOWN = _ALL_COLUMNS | ANSWER_COLUMNS | set(OPTIONAL_COLUMNS) | set(MEDIA_COLUMNS) | set(PROMPT_LIKE)
+KEPT = 1000  # first rows of a file that are kept to look at, and as many with columns that those do not have
+DETECTED = [entry for entry in FORMATS.values() if not entry.by_name]
 
 
-def decide(rows: Iterable[RawRow], wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
+@dataclass
+class Survey:
+    """What all rows of a file say together: counts of all, and some rows to look at.
+
+    rows         number of rows
+    sample       the first rows, and the first row of each later set of columns
+    system       system columns that any row has; `has_system`: one with text
+    """
+
+    rows: int = 0
+    sample: list[RawRow] = field(default_factory=list)
+    system: set[str] = field(default_factory=set)
+    has_system: bool = False
+    _fitting: Counter[tuple[frozenset[str], tuple[str, ...]]] = field(default_factory=Counter)
+    _near: dict[frozenset[str], list[Format]] = field(default_factory=dict)
+
+    def add(self, row: RawRow) -> None:
+        """Count one row, and the formats whose shapes it has."""
+        self.rows += 1
+        names = frozenset(row)
+        if names not in self._near:
+            # a system prompt in some rows only does not make two formats of a file
+            self._near[names] = [entry for entry in DETECTED if not entry.missing(names.union(SYSTEM))]
+            if KEPT <= len(self.sample) < 2 * KEPT:
+                self.sample.append(row)
+        if len(self.sample) < KEPT:
+            self.sample.append(row)
+        for name in SYSTEM:
+            if name in row:
+                self.system.add(name)
+                self.has_system = self.has_system or (isinstance(row[name], str) and bool(row[name].strip()))
+        self._fitting[names, tuple(entry.name for entry in self._near[names] if _fits(entry, row))] += 1
+
+    def votes(self) -> Counter[str]:
+        """Format -> number of rows that have its columns and its shapes, and those of none that reads more."""
+        counts: Counter[str] = Counter()
+        for (names, fitting), number in self._fitting.items():
+            columns = names | self.system
+            entries = [FORMATS[name] for name in fitting if FORMATS[name].has_columns(columns)]
+            counts.update({entry.name: number for entry in _most_specific(entries, columns)})
+        return counts
+
+
+def survey(rows: Iterable[RawRow]) -> Survey:
+    """The survey of these rows."""
+    found = Survey()
+    for row in rows:
+        found.add(row)
+    return found
+
+
+def votes(rows: Iterable[RawRow]) -> Counter[str]:
+    """Format -> number of rows that it reads; see `Survey.votes`."""
+    return survey(rows).votes()
+
+
+def decide(rows: Iterable[RawRow] | Survey, wanted: str = "auto", *, file: str = "") -> tuple[Format, str]:
     """(format, reason in one sentence) of these rows. Raises DataError unless exactly one format fits.
 
     A format named in the configuration is taken. Otherwise every row votes; rows with null or malformed values
-    fit no format and do not vote (the parser refuses them one by one). Votes for two formats are an error.
+    fit no format and do not vote (the parser refuses them one by one). Votes for two formats are an error, and so is
+    a list of prompts beside columns that look like answers and a preference.
     """
     if wanted != "auto":
         return _named(wanted), f"format {wanted}: as configured"
-    columns: Counter[str] = Counter()
-    votes: Counter[str] = Counter()
-    by_columns: dict[frozenset[str], list[Format]] = {}
-    sizes: Counter[frozenset[str]] = Counter()
-    for row in rows:
-        names = frozenset(row)
-        columns.update(row.keys())
-        sizes[names] += 1
-        if names not in by_columns:
-            by_columns[names] = [entry for entry in FORMATS.values() if entry.has_columns(names)]
-        votes.update(entry.name for entry in _most_specific([e for e in by_columns[names] if _fits(e, row)]))
-    _check_spelling(columns, TELLING, file)
-    if len(votes) == 1:
-        name = next(iter(votes))
-        shown = ", ".join(FORMATS[name].columns)
-        return FORMATS[name], f"format {name}: columns {shown} in {votes[name]:,} of {sizes.total():,} rows"
-    if votes:
-        raise _several(votes, file)
-    raise _nothing(columns, by_columns.values(), file)
+    found = rows if isinstance(rows, Survey) else survey(rows)
+    sample = found.sample
+    slip = misspelt(sample, TELLING, votes)
+    if slip:
+        raise slip.error(file)
+    counts = found.votes()
+    if len(counts) > 1:
+        raise _several(counts, file)
+    if not counts:
+        raise nothing_fits(sample, votes, file)
+    name = next(iter(counts))
+    entry = FORMATS[name]
+    if entry.kind == "prompt":
+        _check_prompts(entry, sample, file)
+    elif entry.cuts_prompt and (error := unread_question(sample, votes, file)):
+        raise error
+    shown = ", ".join(_shown(entry, sample))
+    return entry, f"format {name}: columns {shown} in {counts[name]:,} of {found.rows:,} rows"
 
 
 def _fits(entry: Format, row: RawRow) -> bool:
@@ -55,10 +111,26 @@ def _fits(entry: Format, row: RawRow) -> bool:
         return False
 
 
-def _most_specific(entries: Sequence[Format]) -> list[Format]:
-    """Those formats that read no less than another one does: a file with scores is more than a list of prompts."""
-    columns = [frozenset(entry.columns) for entry in entries]
+def _most_specific(entries: Sequence[Format], names: frozenset[str]) -> list[Format]:
+    """Those formats that read no less than another one does: a file with answers is more than a list of prompts."""
+    entries = [entry for entry in entries if entry.kind != "prompt"] or entries
+    columns = [entry.own(names) for entry in entries]
     return [e for e, own in zip(entries, columns, strict=True) if not any(own < other for other in columns)]
+
+
+def _shown(entry: Format, rows: Sequence[RawRow]) -> list[str]:
+    """The columns of the format, under the names they have here."""
+    there = frozenset(name for row in rows for name in row)
+    return [next((name for name in names if name in there), names[0]) for names in entry.names()]
+
+
+def _check_prompts(entry: Format, rows: Sequence[RawRow], file: str) -> None:
+    """Raises DataError where a list of prompts would leave answers and a preference among them unread."""
+    read = entry.own(frozenset(name for row in rows for name in row))
+    answers = answer_columns(rows, read)
+    verdicts = [name for name in verdict_columns(rows, read) if name not in answers]
+    if answers and len(answers) + len(verdicts) > 1:
+        raise unread_answers(entry, rows, answers, verdicts, votes, file)
 
 
 def _named(wanted: str) -> Format:
@@ -69,59 +141,7 @@ def _named(wanted: str) -> Format:
     return FORMATS[wanted]
 
 
-def _several(votes: Counter[str], file: str) -> DataError:
-    counts = "; ".join(f"{name}: {count:,} rows" for name, count in votes.most_common())
-    lines = " or ".join(f"`format: {name}`" for name, _ in votes.most_common())
-    return DataError(f"more than one format fits: {counts}", file=file or None, hint=f"add {lines}")
-
-
-def _nothing(columns: Counter[str], fitting: Iterable[list[Format]], file: str) -> DataError:
-    _check_spelling(columns, sorted(_ALL_COLUMNS), file)
-    by_columns = next((entry for entries in fitting for entry in entries), None)
-    if by_columns is not None:
-        return DataError(
-            f"columns {', '.join(by_columns.columns)} are present, but no row has text or messages in all of them",
-            file=file or None,
-            hint='write text as a string and chat as [{"role": ..., "content": ...}, ...]',
-        )
-    substitute = next((name for name in PROMPT_LIKE if columns[name]), None)
-    answers = columns["chosen"] or columns["completion"]
-    if "prompt" not in columns and substitute and answers:
-        return DataError(
-            f"no column `prompt`, but a column `{substitute}`",
-            file=file or None,
-            hint=f"add `mapping: {{prompt: {substitute}}}`",
-        )
-    known = "; ".join(dict.fromkeys(", ".join(entry.columns) for entry in FORMATS.values()))
-    return DataError(
-        f"no known format has the columns {', '.join(columns)}",
-        file=file or None,
-        hint=f"known column sets: {known}. Rename with `mapping: {{ours: yours}}`",
-    )
-
-
-def _check_spelling(columns: Iterable[str], right_names: Iterable[str], file: str) -> None:
-    """Raises DataError for a column that looks like a misspelling of a missing one."""
-    present = set(columns)
-    for name in sorted(present - KNOWN):
-        right = next((r for r in right_names if r not in present and is_misspelling(name, r)), None)
-        if right:
-            raise DataError(
-                f"column `{name}`: did you mean `{right}`?",
-                file=file or None,
-                hint=f"add `mapping: {{{right}: {name}}}`, or set `format:` if it means something else",
-            )
-
-
-def is_misspelling(name: str, right: str) -> bool:
-    """Whether `name` looks like a misspelling of `right`: case, a cut end, one letter more, less, other or swapped."""
-    name = name.lower()
-    if name == right or (len(name) >= 5 and right.startswith(name) and len(right) - len(name) <= 2):
-        return True
-    if abs(len(name) - len(right)) > 1:
-        return False
-    start = next((i for i, (a, b) in enumerate(zip(name, right, strict=False)) if a != b), None)
-    if start is None:
-        return True
-    a, b = name[start:], right[start:]
-    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
+def _several(counts: Counter[str], file: str) -> DataError:
+    shown = "; ".join(f"{name}: {count:,} rows" for name, count in counts.most_common())
+    lines = " or ".join(f"`format: {name}`" for name, _ in counts.most_common())
+    return DataError(f"more than one format fits: {shown}", file=file or None, hint=f"add {lines}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,67 @@ class Format:
     """One row format.
 
     kind, space  of the records it gives
-    columns      all must be present
-    parse        (row, reading) -> Record fields; raises Refusal for a row it cannot use, and never guesses
+    columns      all must be present; "a|b" is either name
+    parse        (row, reading) -> Record fields, or a list of them; raises Refusal for a row it cannot use
     fits         whether one row's values have this format's shapes; null or malformed values fit no format
     without      all must be absent
+    grouped      the answers of all rows with the same prompt form one list
+    by_name      never detected, because another format has the same columns: only `format:` chooses it
+    cuts_prompt  the prompt is cut out of what both answers begin with
+    note         what the reader decides where the columns leave a choice; said once
     """
 
     name: str
     kind: Kind
     space: Space
     columns: tuple[str, ...]
-    parse: Callable[[RawRow, Reading], Fields]
+    parse: Callable[[RawRow, Reading], Fields | list[Fields]]
     fits: Callable[[RawRow], bool]
     without: frozenset[str] = frozenset()
+    grouped: bool = False
+    by_name: bool = False
+    cuts_prompt: bool = False
+    note: str = ""
 
     def has_columns(self, columns: frozenset[str]) -> bool:
         """Whether a row with these columns can have this format."""
-        return columns.issuperset(self.columns) and self.without.isdisjoint(columns)
+        return not self.missing(columns) and self.without.isdisjoint(columns)
+
+    def missing(self, columns: frozenset[str]) -> list[str]:
+        """The columns that are not there, each under its first name."""
+        return [names[0] for names in self.names() if columns.isdisjoint(names)]
+
+    def names(self) -> list[list[str]]:
+        """The names that each column may have."""
+        return [column.split("|") for column in self.columns]
+
+    def own(self, columns: frozenset[str]) -> frozenset[str]:
+        """Those of the columns that this format reads."""
+        return frozenset(name for names in self.names() for name in names if name in columns)
+
+
+class Tracked(Mapping[str, Any]):
+    """A row that remembers which of its columns were read: what no parser read is unused."""
+
+    def __init__(self, row: RawRow) -> None:
+        self.row = row
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.row[name]
+        self.used.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.row)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def unused(self) -> dict[str, Any]:
+        """The columns that nothing read, with their values."""
+        return {name: value for name, value in self.row.items() if name not in self.used}

@@ -9,6 +9,7 @@ from equipoise.data.errors import Refusal
 from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
 from equipoise.data.formats.columns import SIDES, all_chat, all_text, is_hybrid, some_chat
 from equipoise.data.formats.format import Fields, Format, RawRow
+from equipoise.data.formats.judged import judged
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.formats.prompt_cut import (
     common_prefix,
@@ -94,13 +95,25 @@ def _is_implicit_text(row: RawRow) -> bool:
 
 
 _TRIPLE = ("prompt", *SIDES)
-_NO_PROMPT = frozenset({"prompt", "messages", "conversations", "instruction", "question", "input"})
+_NO_PROMPT = frozenset({"prompt", "messages", "conversations", "instruction", "question", "query", "input"})
 
-PAIRS = (
-    Format("pair-text", "pair", "text", _TRIPLE, pair_text, all_text(*_TRIPLE)),
-    Format("pair-chat", "pair", "chat", _TRIPLE, pair_chat, some_chat(*_TRIPLE)),
-    Format("pair-chat-hybrid", "pair", "chat", _TRIPLE, pair_chat_hybrid, is_hybrid),
-    Format("pair-text-implicit", "pair", "text", SIDES, pair_text_implicit, _is_implicit_text, _NO_PROMPT),
-    Format("pair-transcript", "pair", "chat", SIDES, pair_transcript, _is_transcript, _NO_PROMPT),
-    Format("pair-chat-implicit", "pair", "chat", SIDES, pair_chat_implicit, all_chat(*SIDES), _NO_PROMPT),
+PAIRS = tuple(
+    judged(entry)
+    for entry in (
+        Format("pair-text", "pair", "text", _TRIPLE, pair_text, all_text(*_TRIPLE)),
+        Format("pair-chat", "pair", "chat", _TRIPLE, pair_chat, some_chat(*_TRIPLE)),
+        Format("pair-chat-hybrid", "pair", "chat", _TRIPLE, pair_chat_hybrid, is_hybrid),
+        Format(
+            "pair-text-implicit",
+            "pair",
+            "text",
+            SIDES,
+            pair_text_implicit,
+            _is_implicit_text,
+            _NO_PROMPT,
+            cuts_prompt=True,
+        ),
+        Format("pair-transcript", "pair", "chat", SIDES, pair_transcript, _is_transcript, _NO_PROMPT),
+        Format("pair-chat-implicit", "pair", "chat", SIDES, pair_chat_implicit, all_chat(*SIDES), _NO_PROMPT),
+    )
 )

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from equipoise.data.errors import Refusal
 from equipoise.data.files.json_values import JsonValues
+from equipoise.data.formats.roles import as_call, joined_calls, role_of
 from equipoise.data.records import Message
 from equipoise.safe_text import is_blank
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "observation": "tool"}
 LABELS = {True: True, False: False, "true": True, "false": False, "True": True, "False": False}
 LABELS |= {"1": True, "0": False, "chosen": True, "rejected": False}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -34,11 +34,15 @@ class Reading:
 
     prompt_words          language-modelling text: number of leading words that become the prompt
     allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
+    wrap                  rows of plain strings become chat turns
+    system                the system prompt of conversations that have none
     notes, repaired       sentence or kind of repair -> number of rows
     """
 
     prompt_words: int | None = None
     allow_empty_rejected: bool = False
+    wrap: bool = False
+    system: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
 
@@ -80,10 +84,12 @@ def messages_of(value: Any, name: str) -> tuple[Message, ...]:
     turns = [value] if isinstance(value, Mapping) else value
     if not turns:
         raise Refusal(f"{name} is an empty list")
-    return tuple(_message(turn, f"{name}[{index}]") for index, turn in enumerate(turns))
+    read = [_message(turn, f"{name}[{index}]") for index, turn in enumerate(turns)]
+    return joined_calls([turn for turn, _ in read], [is_call for _, is_call in read])
 
 
-def _message(turn: dict[str, Any], name: str) -> Message:
+def _message(turn: dict[str, Any], name: str) -> tuple[Message, bool]:
+    """The turn, and whether it was written as a turn of its own that is a tool call."""
     turn = dict(without_nulls(turn))
     role = turn.pop("role", None) or turn.pop("from", None)
     if not isinstance(role, str):
@@ -91,12 +97,17 @@ def _message(turn: dict[str, Any], name: str) -> Message:
     content = _content(turn.pop("content", turn.pop("value", None)), name)
     if "tool_calls" in turn:
         turn["tool_calls"] = [_tool_call(call, name) for call in json_of(turn["tool_calls"], name, list)]
-    return Message(role=ROLES.get(role, role), content=content, extra=turn)
+    role = role_of(role, name)
+    if role == "call":
+        return as_call(content, turn, name), True
+    return Message(role=role, content=content, extra=turn), False
 
 
 def _content(content: Any, name: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
+    if isinstance(content, Mapping) and isinstance(content.get("answer"), str):
+        return str(content["answer"])  # Arena-Hard's answers
     if not isinstance(content, list):
         raise Refusal("the content of a message is not text", f"{name} is {type(content).__name__}")
     return "".join(_part(part, name, index) for index, part in enumerate(content))
@@ -216,7 +227,7 @@ def common_of(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     media = next((name for name in ("images", "image", "videos", "audios") if row.get(name)), None)
     if media:
         files = len(row[media]) if isinstance(row[media], list) else 1
-        marks = json.dumps(row, default=str).count(f"<{media.rstrip('s')}>")
+        marks = json.dumps(dict(row), default=str).count(f"<{media.rstrip('s')}>")
         raise Refusal("only text is supported", f"{media}: {files} file(s), {marks} placeholder(s)")
     prob = number_of(row, "prob", reading)
     if prob is not None and not 0 <= prob <= 1:

@@ -87,8 +87,11 @@ def is_transcript(text: str) -> bool:
     return text.startswith("\n\nHuman:") and "\n\nAssistant:" in text
 
 
-def transcript(text: str, name: str) -> tuple[Message, ...]:
-    """A transcript as chat turns, stripped. Refuses empty turns and turns that do not alternate."""
+def transcript(text: str, name: str, *, answered: bool = True) -> tuple[Message, ...]:
+    """A transcript as chat turns, stripped. Refuses empty turns and turns that do not alternate.
+
+    answered   whether it ends with the assistant's turn; False: with the user's, as a prompt does.
+    """
     before, *parts = _HH_TURN.split(text)
     turns = [
         Message(role="user" if who == "Human" else "assistant", content=said.strip())
@@ -102,6 +105,6 @@ def transcript(text: str, name: str) -> tuple[Message, ...]:
     empty = next((i for i, turn in enumerate(turns) if not turn.content), None)
     if empty is not None:
         raise Refusal("empty turn", f"{name}, turn {empty}")
-    if turns[-1].role != "assistant":
+    if answered and turns[-1].role != "assistant":
         raise Refusal("last turn is not the assistant's", f"{name} ends with {turns[-1].role}")
     return tuple(turns)

@@ -9,9 +9,11 @@ import re
 from itertools import islice
 
 from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats.asked import is_texts
 from equipoise.data.formats.columns import ANSWER_COLUMNS, all_chat, all_text
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
+from equipoise.data.records import Message
 
 
 def prompt_text(row: RawRow, reading: Reading) -> Fields:
@@ -43,15 +45,34 @@ def modelling_text(row: RawRow, reading: Reading) -> Fields:
 
 
 def modelling_chat(row: RawRow, reading: Reading) -> Fields:
-    """`messages`: prompt = the turns before the last assistant run, kept as extra["continuation"]."""
-    turns = messages_of(row.get("messages"), "messages")
+    """`messages` (or `conversations`): prompt = the turns before the last assistant run, kept as
+    extra["continuation"]."""
+    name = "messages" if "messages" in row else "conversations"
+    turns = messages_of(row.get(name), name)
     end = len(turns)
     while end and turns[end - 1].role == "assistant":
         end -= 1
     if not end:
         raise Refusal("no turn to answer")
-    reading.notes["prompts are the turns of `messages` before the last answer"] += 1
+    reading.notes[f"prompts are the turns of `{name}` before the last answer"] += 1
     return {"context": turns[:end], "extra": {"continuation": [turn.as_dict() for turn in turns[end:]]}}
+
+
+def first_turn(row: RawRow, reading: Reading) -> Fields:
+    """`turns`: a list of the user's questions, as in MT-Bench; the prompt is the first."""
+    if len(row["turns"]) > 1:
+        reading.notes[
+            "the prompt is the first of `turns`; later ones answer nothing yet, and are left out"
+        ] += 1
+    return {"context": (Message(role="user", content=text_of(row["turns"][0], "turns[0]")),)}
+
+
+def _is_chat(row: RawRow) -> bool:
+    return all_chat("messages" if "messages" in row else "conversations")(row)
+
+
+def _is_turns(row: RawRow) -> bool:
+    return is_texts(row.get("turns"))
 
 
 _NO_TASK = ANSWER_COLUMNS | {"instruction", "question", "prompt"}
@@ -63,5 +84,6 @@ PROMPTS = (
     Format("input-text", "prompt", "text", ("input",), prompt_text, all_text("input"), _NO_TASK),
     Format("input-chat", "prompt", "chat", ("input",), prompt_chat, all_chat("input"), _NO_TASK),
     Format("text", "prompt", "text", ("text",), modelling_text, all_text("text"), ANSWER_COLUMNS),
-    Format("messages", "prompt", "chat", ("messages",), modelling_chat, all_chat("messages"), _NO_LABEL),
+    Format("messages", "prompt", "chat", ("messages|conversations",), modelling_chat, _is_chat, _NO_LABEL),
+    Format("turns", "prompt", "chat", ("turns",), first_turn, _is_turns, _NO_LABEL | {"messages", "prompt"}),
 )

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.asked import ASKED_COLUMN, asked_turns, conversation, is_texts
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
-from equipoise.data.formats.prompt_cut import is_transcript, transcript
 from equipoise.data.records import Candidate, Context, Message
 
 
@@ -19,26 +19,43 @@ def scored_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
-    return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
 def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
-    return _list(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+
+
+def rated(row: RawRow, reading: Reading) -> Fields:
+    """A question, `generations` and as many `ratings`, high is best: distilabel's rating task and its relatives."""
+    answers_name, scores_name = (next(n for n in names if n in row) for names in (_ANSWERS, _SCORES))
+    answers = [_turn(answer, f"{answers_name}[{i}]", reading) for i, answer in enumerate(row[answers_name])]
+    return list_of(
+        asked_turns(row, reading), answers, _numbers(row, scores_name, len(answers), reading), reading
+    )
+
+
+def one_rated(row: RawRow, reading: Reading) -> Fields:
+    """`prompt`, `response` and a score, one answer a row: the rows of a prompt form its list (HelpSteer2)."""
+    name, score = (next(n for n in names if n in row) for names in (_ANSWER, _SCORE))
+    answer = _turn(row.get(name), name, reading)
+    return {
+        "context": asked_turns(row, reading),
+        "candidates": (Candidate(content=answer, score=_number(row, score, reading)),),
+    }
 
 
 def nectar(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `answers`: [{answer, rank}], rank 1 is best; Human and Assistant mark the prompt's turns."""
-    prompt = text_of(row.get("prompt"), "prompt")
-    prompt = prompt.rstrip().removesuffix("Assistant:")  # the opening of the answer
-    turns = transcript(prompt, "prompt") if is_transcript(prompt) else (Message(role="user", content=prompt),)
+    turns = conversation(row.get("prompt"), "prompt", reading)
     answers = [
         _turn(text_of(a.get("answer"), f"answers[{i}]"), f"answers[{i}]", reading)
         for i, a in enumerate(row["answers"])
     ]
-    return _list(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
+    return list_of(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
 
 
 def nemo(row: RawRow, reading: Reading) -> Fields:
@@ -46,18 +63,18 @@ def nemo(row: RawRow, reading: Reading) -> Fields:
     context = messages_of(row.get("context"), "context")
     items = row["completions"]
     answers = [messages_of(item.get("completion"), f"completions[{i}]") for i, item in enumerate(items)]
-    return _list(context, answers, [-_number(item, "rank", reading) for item in items], reading)
+    return list_of(context, answers, [-_number(item, "rank", reading) for item in items], reading)
 
 
 def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `completions`: [{response, annotations}]; score = mean rating of the annotated aspects."""
-    context = (Message(role="user", content=text_of(row.get("instruction"), "instruction")),)
+    context = asked_turns(row, reading)
     items = row["completions"]
     answers = [
         _turn(text_of(item.get("response"), f"completions[{i}]"), f"completions[{i}]", reading)
         for i, item in enumerate(items)
     ]
-    return _list(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
+    return list_of(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
 
 
 def _rating(item: RawRow, place: int, reading: Reading) -> float:
@@ -72,7 +89,9 @@ def _rating(item: RawRow, place: int, reading: Reading) -> float:
     return sum(ratings) / len(ratings)
 
 
-def _list(context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading) -> Fields:
+def list_of(
+    context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading
+) -> Fields:
     """Record fields of a list; equal answers count once, with the first one's score."""
     kept: dict[Any, float] = {}
     for answer, score in zip(answers, scores, strict=True):
@@ -134,7 +153,22 @@ def _scored(space: str) -> Callable[[RawRow], bool]:
     return fits
 
 
+def _is_rated(row: RawRow) -> bool:
+    answers, scores = (next((row[n] for n in names if n in row), None) for names in (_ANSWERS, _SCORES))
+    return is_texts(answers) and isinstance(scores, list) and not set(_SCORED) <= set(row)
+
+
+def _is_one_rated(row: RawRow) -> bool:
+    answer, score = (next((row[n] for n in names if n in row), None) for names in (_ANSWER, _SCORE))
+    return isinstance(answer, str) and isinstance(score, int | float | str) and not isinstance(score, bool)
+
+
 _SCORED = ("prompt", "responses", "rewards")
+_ANSWERS = ("generations", "responses", "answers", "outputs", "candidates", "completions")
+_SCORES = ("ratings", "scores", "rewards")
+_ANSWER = ("response", "output", "answer")
+_SCORE = ("helpfulness", "score", "rating", "reward")
+_PAIRED = frozenset({"chosen", "rejected", "type", "label", "kto_tag"})
 RANKED = (
     Format("list-text", "scores", "text", _SCORED, scored_text, _scored("text")),
     Format("list-chat", "scores", "chat", _SCORED, scored_chat, _scored("chat")),
@@ -149,5 +183,24 @@ RANKED = (
         ("instruction", "completions"),
         ultrafeedback,
         _items("completions", "response", "annotations"),
+    ),
+    Format(
+        "rated-list",
+        "scores",
+        "chat",
+        (ASKED_COLUMN, "|".join(_ANSWERS), "|".join(_SCORES)),
+        rated,
+        _is_rated,
+        _PAIRED,
+    ),
+    Format(
+        "rated-rows",
+        "scores",
+        "chat",
+        ("prompt|question", "|".join(_ANSWER), "|".join(_SCORE)),
+        one_rated,
+        _is_one_rated,
+        _PAIRED | {"responses", "generations"},
+        grouped=True,
     ),
 )

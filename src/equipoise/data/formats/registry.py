@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from equipoise.data.formats.comparisons import COMPARISONS
 from equipoise.data.formats.demonstrations import DEMONSTRATIONS
 from equipoise.data.formats.format import Format
+from equipoise.data.formats.named_pairs import NAMED_PAIRS
 from equipoise.data.formats.pairs import PAIRS
 from equipoise.data.formats.prompts import PROMPTS
 from equipoise.data.formats.ranked import RANKED
+from equipoise.data.formats.rounds import ROUNDS
 from equipoise.data.formats.unpaired import UNPAIRED
 
 FORMATS: dict[str, Format] = {
-    entry.name: entry for entry in (*RANKED, *PAIRS, *UNPAIRED, *DEMONSTRATIONS, *PROMPTS)
+    entry.name: entry
+    for entry in (*RANKED, *PAIRS, *NAMED_PAIRS, *COMPARISONS, *ROUNDS, *UNPAIRED, *DEMONSTRATIONS, *PROMPTS)
 }

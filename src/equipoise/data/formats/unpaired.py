@@ -9,17 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from equipoise.data.errors import Refusal
-from equipoise.data.formats.answers import (
-    alpaca_turns,
-    chat_answer,
-    chat_prompt,
-    check_answer,
-    without_context,
-)
+from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
+from equipoise.data.formats.asked import asked_turns, is_texts
 from equipoise.data.formats.columns import all_text, shapes, some_chat
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, label_of, messages_of, text_of
-from equipoise.data.records import Candidate, Context, Space
+from equipoise.data.records import Candidate, Context, Message, Space, digest, plain
 
 
 def _labelled(context: Context, answer: Context, desirable: bool) -> Fields:
@@ -29,7 +24,7 @@ def _labelled(context: Context, answer: Context, desirable: bool) -> Fields:
 def unpaired_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `completion`, `label`: two strings, and whether the answer is desirable."""
     completion = text_of(row.get("completion"), "completion")
-    return _labelled(text_of(row.get("prompt"), "prompt"), completion, label_of(row.get("label")))
+    return _labelled(text_of(row.get("prompt"), "prompt"), completion, label_of(_tag(row)))
 
 
 def unpaired_chat(row: RawRow, reading: Reading) -> Fields:
@@ -37,7 +32,7 @@ def unpaired_chat(row: RawRow, reading: Reading) -> Fields:
     context = chat_prompt(row.get("prompt"), reading)
     answer = without_context(chat_answer(row.get("completion"), "completion", reading), context, "completion")
     check_answer(answer, "completion")
-    return _labelled(context, answer, label_of(row.get("label")))
+    return _labelled(context, answer, label_of(_tag(row)))
 
 
 def unpaired_messages(row: RawRow, reading: Reading) -> Fields:
@@ -54,7 +49,8 @@ def unpaired_messages(row: RawRow, reading: Reading) -> Fields:
 
 def unpaired_alpaca(row: RawRow, reading: Reading) -> Fields:
     """`instruction`, `output` and `label` (or `kto_tag`), perhaps `input`, `system`, `history`: LLaMA-Factory's KTO."""
-    context, answer = alpaca_turns(row)
+    context = asked_turns(row, reading)
+    answer = chat_answer(text_of(row.get("output"), "output"), "output", reading)
     return _labelled(context, answer, label_of(_tag(row)))
 
 
@@ -69,6 +65,50 @@ def unpaired_halos(row: RawRow, reading: Reading) -> Fields:
     answer = chat_answer(output, "output", reading)
     check_answer(answer, "output")
     return _labelled(chat_prompt(row.get("prompt"), reading), answer, desirable)
+
+
+def unpaired_steps(row: RawRow, reading: Reading) -> list[Fields]:
+    """`prompt`, `completions`, `labels`: steps of one solution (process supervision), and whether each is right.
+
+    Each step is an answer after the prompt and the steps before it, on a new line; all stay in the prompt's group.
+    """
+    steps, labels = row["completions"], row["labels"]
+    if len(steps) != len(labels):
+        raise Refusal(f"{len(steps)} steps with {len(labels)} labels")
+    texts = [f"\n{text_of(step, f'completions[{i}]').strip()}" for i, step in enumerate(steps)]
+    group = digest(plain(_before(row, "", reading)))
+    return [
+        {
+            **_labelled(
+                _before(row, "".join(texts[:i]), reading), _step(row, texts[i], i), label_of(labels[i])
+            ),
+            "group": group,
+        }
+        for i in range(len(texts))
+    ]
+
+
+def _before(row: RawRow, steps: str, reading: Reading) -> Context:
+    """The prompt with the steps so far; in chat they are an answer that the next step continues."""
+    if isinstance(row["prompt"], str):
+        return text_of(row["prompt"], "prompt").rstrip() + steps
+    turns = chat_prompt(row["prompt"], reading)
+    return (*turns, Message(role="assistant", content=steps.lstrip())) if steps else turns
+
+
+def _step(row: RawRow, text: str, place: int) -> Context:
+    """A step in the prompt's space; the first of a chat answer begins it, and needs no new line."""
+    if isinstance(row["prompt"], str):
+        return text
+    return (Message(role="assistant", content=text if place else text.lstrip()),)
+
+
+def _is_steps(space: Space) -> Callable[[RawRow], bool]:
+    def fits(row: RawRow) -> bool:
+        lists = [row.get("completions"), row.get("labels")]
+        return shapes(row, "prompt") == (space,) and is_texts(lists[0]) and isinstance(lists[1], list)
+
+    return fits
 
 
 def _tag(row: RawRow) -> Any:
@@ -91,7 +131,8 @@ def _is_halos(space: Space) -> Callable[[RawRow], bool]:
     return lambda row: "type" in row and shapes(row, "prompt") == (space,)
 
 
-_SINGLE = ("prompt", "completion", "label")
+_SINGLE = ("prompt", "completion", "label|kto_tag")
+_STEPS = ("prompt", "completions", "labels")
 _PAIRED = frozenset({"rejected_response", "rejected_messages", "chosen", "rejected"})
 _HALOS = ("type", "prompt", "output", "label")
 
@@ -110,4 +151,6 @@ UNPAIRED = (
     Format("unpaired-alpaca", "unpaired", "chat", ("instruction", "output"), unpaired_alpaca, _is_alpaca),
     Format("unpaired-halos", "unpaired", "text", _HALOS, unpaired_halos, _is_halos("text")),
     Format("unpaired-halos-chat", "unpaired", "chat", _HALOS, unpaired_halos, _is_halos("chat")),
+    Format("stepwise", "unpaired", "text", _STEPS, unpaired_steps, _is_steps("text")),
+    Format("stepwise-chat", "unpaired", "chat", _STEPS, unpaired_steps, _is_steps("chat")),
 )

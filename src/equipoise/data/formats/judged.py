@@ -1,0 +1,65 @@
+"""Scores and soft labels of a pair under the column names that data sets use for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from equipoise.data.errors import Refusal
+from equipoise.data.formats.format import Fields, Format, RawRow
+from equipoise.data.formats.parse_values import Reading, number_of
+
+_KINDS = ("score", "rating", "reward")
+SCORE_COLUMNS = tuple(
+    names
+    for kind in _KINDS
+    for names in ((f"{kind}_chosen", f"{kind}_rejected"), (f"chosen_{kind}", f"rejected_{kind}"))
+)
+# SPPO: the mean win probability of each side over all samples of the prompt, and P(chosen beats rejected)
+SCORE_COLUMNS += (("chosen_probs_win", "chosen_probs_lose"),)
+PROB_COLUMN = "chosen_probs"
+
+
+def judged(entry: Format) -> Format:
+    """The pair format that also reads the scores of both answers, and SPPO's `chosen_probs` as `prob`."""
+    return replace(entry, parse=_judged(entry.parse))
+
+
+def _judged(parse: Callable[[RawRow, Reading], Fields | list[Fields]]) -> Callable[[RawRow, Reading], Any]:
+    def parsed(row: RawRow, reading: Reading) -> Fields | list[Fields]:
+        fields = parse(row, reading)
+        if isinstance(fields, list):  # scores of whole lists of answers would not say which is whose
+            return fields
+        scores = next((both for names in SCORE_COLUMNS if (both := _scores(row, names)) is not None), None)
+        if scores is not None:
+            fields["candidates"] = tuple(
+                replace(candidate, score=score)
+                for candidate, score in zip(fields["candidates"], scores, strict=True)
+            )
+        if row.get("prob") is None and row.get(PROB_COLUMN) is not None:
+            fields["prob"] = probability(row, PROB_COLUMN, reading)
+            reading.notes["`chosen_probs` is the probability that chosen beats rejected"] += 1
+        return fields
+
+    return parsed
+
+
+def probability(row: RawRow, name: str, reading: Reading) -> float:
+    """A probability. Refuses what is not a number in [0, 1]."""
+    value = number_of(row, name, reading)
+    if value is None or not 0 <= value <= 1:
+        raise Refusal(f"{name} is outside [0, 1]", repr(value))
+    return value
+
+
+def _scores(row: RawRow, names: tuple[str, str]) -> tuple[float, float] | None:
+    """Both scores, or None unless both are finite numbers: they are evidence about a label, never required."""
+    if not set(names) <= set(row):
+        return None
+    try:
+        scores = float(row[names[0]]), float(row[names[1]])
+    except (TypeError, ValueError):
+        return None
+    return scores if all(map(math.isfinite, scores)) else None

@@ -1,0 +1,148 @@
+"""Raw rows of one format to records: parsing, chat turns, duplicates, and what was not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from equipoise.data.admission import Admission
+from equipoise.data.errors import DataError, Refusal
+from equipoise.data.formats.answer_like import is_prose, verdict_columns
+from equipoise.data.formats.format import Fields, Format, RawRow, Tracked
+from equipoise.data.formats.in_chat import as_chat, with_system
+from equipoise.data.formats.parse_values import Reading, common_of
+from equipoise.data.ledger import Ledger
+from equipoise.data.place import Place
+from equipoise.data.records import Record, Space
+
+# what a parser raises for values of a type or size that its format does not have
+UNEXPECTED = (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError)
+
+
+@dataclass
+class Maker:
+    """Makes records of the rows of one format, each row entered in the ledger as used, refused or a duplicate.
+
+    A row may give several records, which are numbered; those of a grouped format form one list for each prompt.
+
+    sample  some of the rows, to look for a judgement that nothing reads
+    """
+
+    entry: Format
+    space: Space
+    reading: Reading
+    sample: Sequence[RawRow]
+    made: int = 0
+    _unread: Counter[str] = field(default_factory=Counter)
+    _read: set[str] = field(default_factory=set)
+
+    def records(
+        self, rows: Iterable[tuple[Place, dict[str, Any] | Refusal]], admission: Admission
+    ) -> Iterator[Record]:
+        """The records of these rows, each new one once."""
+        single = self._admitted(rows, admission)
+        for record in _grouped(list(single), admission.ledger) if self.entry.grouped else single:
+            self.made += 1
+            yield record
+        self._note_unread(admission.ledger)
+
+    def _admitted(
+        self, rows: Iterable[tuple[Place, dict[str, Any] | Refusal]], admission: Admission
+    ) -> Iterator[Record]:
+        for place, row in rows:
+            if isinstance(row, Refusal):
+                admission.ledger.refuse(place, row)
+                continue
+            tracked = Tracked(row)
+            try:
+                made = self._made(tracked, place)
+            except Refusal as refusal:
+                admission.ledger.refuse(place, refusal)
+                continue
+            self._unread.update(_unread(tracked))
+            self._read |= tracked.used
+            yield from admission.take(made)
+
+    def _made(self, row: Tracked, place: Place) -> list[Record]:
+        missing = self.entry.missing(frozenset(row))
+        if missing:
+            raise Refusal(f"no column `{missing[0]}`")
+        try:
+            common = common_of(row, self.reading)
+            parsed = self.entry.parse(row, self.reading)
+        except (DataError, Refusal):
+            raise
+        except UNEXPECTED as error:
+            raise _unexpected(row, self.entry, error) from None
+        rows = parsed if isinstance(parsed, list) else [parsed]
+        if self.space == "chat":
+            rows = [with_system(as_chat(fields, self.reading), row, self.reading) for fields in rows]
+        return [
+            self._record(common, fields, row, place, number if isinstance(parsed, list) else 0)
+            for number, fields in enumerate(rows, 1)
+        ]
+
+    def _record(self, common: Fields, fields: Fields, row: Tracked, place: Place, number: int) -> Record:
+        fields = {**common, **fields, "extra": row.unused | fields.get("extra", {})}
+        record = Record(kind=self.entry.kind, place=place, **fields)
+        return replace(record, id=f"{record.id}#{number}") if number else record
+
+    def _note_unread(self, ledger: Ledger) -> None:
+        """Names, once, the columns with text that nothing has read, and those that look like a judgement."""
+        names = [name for name, count in self._unread.items() if 2 * count >= self.made]
+        if names:
+            ledger.note(f"columns with text that are not used: {_quoted(names)}")
+        if self.made and self.entry.kind in ("prompt", "demonstration"):
+            judged = verdict_columns(self.sample, self._read)
+            if judged:
+                ledger.note(f"columns that look like a judgement are not used: {_quoted(judged)}")
+
+
+def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refusal:
+    there = [name for names in entry.names() for name in names if name in row]
+    shapes = ", ".join(f"{name} is {type(row[name]).__name__}" for name in there)
+    return Refusal(f"values that {entry.name} does not have", f"{shapes}: {error}")
+
+
+def _grouped(records: Sequence[Record], ledger: Ledger) -> list[Record]:
+    """One list for each prompt, in the order of their first rows; rows whose prompt has one answer are refused."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.group, []).append(record)
+    lists = []
+    for group in groups.values():
+        answers = {record.candidates[0].content: record.candidates[0] for record in reversed(group)}
+        if len(answers) < 2:
+            for record in group:
+                ledger.refuse(record.place, Refusal("only one answer to this prompt"))
+            continue
+        lists.append(replace(group[0], candidates=tuple(reversed(answers.values()))))
+    return lists
+
+
+def _unread(row: Tracked) -> list[str]:
+    """The columns with text that nothing has read, and that says more than the columns which were read."""
+    prose = {name: value for name, value in row.unused.items() if is_prose(value)}
+    if not prose:
+        return []
+    known = {text.strip() for name in row.used for text in _texts(row.row[name])}
+    return [name for name, value in prose.items() if any(text.strip() not in known for text in _texts(value))]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string of a value but the names of roles."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in ("role", "from"):
+                yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
