@@ -46,7 +46,9 @@ def data_settings(
         typed["data.mapping"] = _columns(mapping)
     resolved = resolve(method, stored, typed)
     defaults = resolve(method).data
-    unused = sorted(name.removeprefix("data.") for name in typed if name.removeprefix("data.") not in accepted)
+    unused = sorted(
+        name.removeprefix("data.") for name in typed if name.removeprefix("data.") not in accepted
+    )
     if unused:
         raise ConfigError(f"these settings do not apply to data {command}: {', '.join(unused)}")
     given = {

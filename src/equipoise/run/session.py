@@ -89,7 +89,7 @@ def align(
         },
         settings or {},
     )
-    folder = Path(out) if out else Path("runs") / f"{method}-{resolved.hash()[:8]}"
+    folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
     return run(resolved, folder, quiet=quiet)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from equipoise.data.ledger import Ledger
 from equipoise.data.read import read
-
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.tokens import longest_sequence
 from equipoise.report.data_check.statistics import Statistics
@@ -137,5 +136,3 @@ def _view_json(view: View) -> dict[str, Any]:
         for part in view.parts
     ]
     return {"at": view.at, "label": view.label, "parts": parts}
-
-
