@@ -39,7 +39,7 @@ def import_(
 
     t = import_configuration(file, source=source, trainer=trainer, processes=processes)
     resolve(t.method, t.settings)
-    write_new(out, [as_yaml(t, file.name)], overwrite=overwrite)
+    write_new((out, [as_yaml(t, file.name)]), overwrite=overwrite)
     print(
         f"{t.source}: method {t.method}; {len(t.translated)} translated, {len(t.missing)} without an equivalent, "
         f"{len(t.ignored)} ignored",

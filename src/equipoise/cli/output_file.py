@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 STDOUT = "-"
@@ -13,26 +14,34 @@ class OutputExists(ValueError):
     """The file is there already; the message names it and the option that replaces it."""
 
 
-def check_new(out: str, *, overwrite: bool) -> None:
-    """Raises OutputExists if the file exists and may not be replaced. Call it before anything is read."""
-    if out != STDOUT and Path(out).exists() and not overwrite:
-        raise OutputExists(f"{out} exists: choose another name, or give --overwrite")
+def check_new(*outs: str, overwrite: bool) -> None:
+    """Raises OutputExists if a file exists and may not be replaced. Call it before anything is read."""
+    for out in outs:
+        if out != STDOUT and Path(out).exists() and not overwrite:
+            raise OutputExists(f"{out} exists: choose another name, or give --overwrite")
+    if len(set(outs)) < len(outs):
+        raise OutputExists(f"{outs[0]} is named twice: each part needs a file of its own")
 
 
-def write_new(out: str, lines: Iterable[str], *, overwrite: bool) -> int:
-    """Write lines to a file, or to standard output for "-", and return how many. Raises OutputExists."""
+def write_new(*files: tuple[str, Iterable[str]], overwrite: bool) -> Sequence[int]:
+    """Write the lines of every file, all files or none; "-" is standard output. Returns how many lines each has.
+
+    Raises OutputExists.
+    """
     from equipoise.policy.files import whole
 
-    check_new(out, overwrite=overwrite)
-    if out == STDOUT:
-        count = 0
-        for line in lines:
-            sys.stdout.write(line)
-            count += 1
-        return count
-    with whole(Path(out)) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
-        count = 0
-        for line in lines:
-            file.write(line)
-            count += 1
-    return count
+    check_new(*(out for out, _ in files), overwrite=overwrite)
+    counts = []
+    with ExitStack() as drafts:
+        for out, lines in files:
+            if out == STDOUT:
+                write = sys.stdout.write
+            else:
+                draft = drafts.enter_context(whole(Path(out)))
+                write = drafts.enter_context(draft.open("w", encoding="utf-8", newline="\n")).write
+            count = 0
+            for line in lines:
+                write(line)
+                count += 1
+            counts.append(count)
+    return counts

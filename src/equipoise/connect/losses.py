@@ -1,7 +1,7 @@
 """Losses of other trainers as our methods: the same formula, with the parameters renamed where papers and code differ.
 
-Formulas were read in the trainers' sources. Their beta is the temperature of the log-ratio, as here; of IPO it is our tau,
-of the hinge loss our gamma.
+Formulas were read in the trainers' sources. Their beta is the temperature of the log-ratio, as here; of IPO it is our
+tau, of the hinge loss our gamma.
 """
 
 from __future__ import annotations
