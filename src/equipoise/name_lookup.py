@@ -21,7 +21,7 @@ def known_name(name: str, known: Iterable[str], what: str, command: str) -> str:
     plain = {_plain(own): own for own in names}
     if _plain(name) in plain:
         return plain[_plain(name)]
-    near = [plain[own] for own in get_close_matches(_plain(name), plain, n=3)]
+    near = [repr(plain[own]) for own in get_close_matches(_plain(name), plain, n=3)]
     hint = f"; did you mean {' or '.join(', '.join(near).rsplit(', ', 1))}?" if near else ""
     raise KeyError(f"no {what} {printable(name, most=MOST)!r}{hint} (`{command}` lists all)")
 

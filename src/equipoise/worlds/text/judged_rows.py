@@ -1,4 +1,4 @@
-"""Judged responses of a run as rows of preference data: pairs with the probability that the oracle gave, or scored lists."""
+"""Judged responses of a run as preference data: pairs with the probability that the oracle gave, or scored lists."""
 
 from __future__ import annotations
 
