@@ -20,7 +20,9 @@ from equipoise.cli.safe_stream import SafeStream
 
 # a title, the clipboard, a cleared screen, C1's CSI, a bidirectional override, zero width, a link, tags, a return
 HOSTILE = "a\x1b]0;t\x07b\x1b]52;c;eA==\x07c\x1b[2Jd\x9b31me\u202ef\u200bg\x1b]8;;http://x\x1b\\h\U000e0041i\rj[bold]k[/bold]"
-RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
+RAW = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -94,7 +96,9 @@ def split_data(path: Path) -> list[str]:
 
 
 def foreign(path: Path) -> list[str]:
-    (path / "c.yaml").write_text(json.dumps({"beta": 0.1, "loss_type": "ipo", HOSTILE: HOSTILE, "report_to": HOSTILE}))
+    (path / "c.yaml").write_text(
+        json.dumps({"beta": 0.1, "loss_type": "ipo", HOSTILE: HOSTILE, "report_to": HOSTILE})
+    )
     return ["config", "import", str(path / "c.yaml")]
 
 
@@ -103,13 +107,19 @@ COMMANDS: dict[str, tuple[int, Callable[[Path], list[str]]]] = {
     "import": (0, foreign),
     "no file": (2, lambda path: ["data", "check", str(path / HOSTILE.replace("/", ""))]),
     "no row": (2, lambda path: ["data", "check", rows(path / "d", PAIR), "--row", f"{HOSTILE}:1"]),
-    "a mapping": (2, lambda path: ["data", "check", rows(path / "d", PAIR), "--mapping", f"prompt={HOSTILE}"]),
+    "a mapping": (
+        2,
+        lambda path: ["data", "check", rows(path / "d", PAIR), "--mapping", f"prompt={HOSTILE}"],
+    ),
     "a format": (2, lambda path: ["data", "check", rows(path / "d", PAIR), "--format", HOSTILE]),
     "a setting": (2, lambda path: ["align", "dpo", "--set", f"{HOSTILE.replace('=', '')}=1"]),
     "a value": (2, lambda path: ["align", "dpo", "--set", f"epochs={HOSTILE}"]),
     "a method": (2, lambda path: ["align", HOSTILE]),
     "an oracle": (2, lambda path: ["align", "inpo", "--oracle", HOSTILE, "--out", str(path / "run")]),
-    "data of align": (2, lambda path: ["align", "dpo", "--data", str(path / "a\x1b[2J"), "--out", str(path / "run")]),
+    "data of align": (
+        2,
+        lambda path: ["align", "dpo", "--data", str(path / "a\x1b[2J"), "--out", str(path / "run")],
+    ),
     "columns of align": (
         2,
         lambda path: ["align", "dpo", "--data", rows(path / "d", {HOSTILE: "x"}), "--out", str(path / "run")],
@@ -150,10 +160,18 @@ def test_a_terminal_gets_colours_and_movements_of_the_line_and_nothing_else() ->
     assert terminal.getvalue() == "\r\x1b[1;32mgood\x1b[0m \x1b[2K\\x1b[2J\\x1b]0;t\\x07\x1b[?25l\n"
 
 
-def test_a_stream_of_ascii_gets_replaced_characters_and_the_command_ends_well(monkeypatch, tmp_path: Path) -> None:
+def test_a_stream_of_ascii_gets_replaced_characters_and_the_command_ends_well(
+    monkeypatch, tmp_path: Path
+) -> None:
     bytes_out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii", errors="strict"))
     with pytest.raises(SystemExit) as end:
-        main(["data", "check", rows(tmp_path / "d.jsonl", {"prompt": "你好", "chosen": "世界 é", "rejected": "–"})])
+        main(
+            [
+                "data",
+                "check",
+                rows(tmp_path / "d.jsonl", {"prompt": "你好", "chosen": "世界 é", "rejected": "–"}),
+            ]
+        )
     sys.stdout.flush()
     assert not end.value.code and b"chosen: [?? ?]" in bytes_out.getvalue()

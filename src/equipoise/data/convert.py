@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.read import Dataset
-from equipoise.data.records import Candidate, Context, Kind, Message, Record, plain
+from equipoise.data.records import Candidate, Context, Kind, Message, Record, digest, plain
 
 Target: TypeAlias = Literal["jsonl", "trl", "openai", "llama-factory"]
 Row: TypeAlias = dict[str, Any]
@@ -77,12 +77,18 @@ def convert(dataset: Dataset, target: Target, account: Account) -> Iterator[Row]
 
 
 def _rows(records: Iterable[Record], layout: Layout, account: Account) -> Iterator[Row]:
+    seen: set[str] = set()
     for record in records:
         try:
             row = layout.row(record)
         except Refusal as refusal:
             account.left_out[refusal.reason] += 1
             continue
+        content = digest({name: value for name, value in row.items() if name != "id"})
+        if content in seen:  # they differed in what this layout cannot hold
+            account.left_out["equal to an earlier row in this layout"] += 1
+            continue
+        seen.add(content)
         account.written += 1
         account.lost.update(_lost(record, layout.holds))
         yield row
