@@ -227,7 +227,7 @@ def test_methods_are_filtered_and_an_unknown_one_gives_the_nearest(capsys):
     _, out, _ = run(capsys, "methods", "--need", "unpaired", "--json")
     assert json.loads(former) == json.loads(out) and "kto" in out
     code, _, err = run(capsys, "methods", "inpoo")
-    assert code == 2 and "did you mean 'inpo'?" in err
+    assert code == 2 and "did you mean 'inpo'" in err
 
 
 def test_data_check_schema(capsys, tmp_path):
@@ -284,9 +284,24 @@ def test_errors_are_one_message_with_code_2(capsys, arguments, says):
     assert "Traceback" not in err + out
 
 
-def test_traceback_on_request():
-    with pytest.raises(ValueError, match="no method"):
-        main(["--traceback", "align", "inpoo"])
+def test_traceback_on_request(capsys):
+    code, _, err = run(capsys, "--traceback", "align", "inpoo")
+    assert code == 2 and "Traceback" in err and "ConfigError: no method 'inpoo'" in err
+
+
+def test_version(capsys):
+    code, out, _ = run(capsys, "--version")
+    assert code == 0 and re.fullmatch(r"equipoise \d+\.\d+\.\d+\n", out)
+
+
+def test_a_configuration_file_alone_says_its_method(capsys, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("method: spacc\n")
+    code, _, err = run(capsys, "align", "--config", str(file))
+    assert code == 2 and "no method 'spacc'; did you mean 'spac'" in err
+    file.write_text("train: {lr: 1e-4}\n")
+    code, _, err = run(capsys, "align", "--config", str(file))
+    assert code == 2 and "which method?" in err
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,17 @@ from equipoise.run.materials import method_of
         ({"betta": 1}, r"did you mean 'objective.beta'"),
         ({"xyzzy": 1}, r"unknown setting 'xyzzy'$"),
         ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
-        ({"epochs": 0}, r"train.epochs: Input should be greater than 0 \(got 0\)"),
-        ({"rounds": 2.5}, r"play.rounds: .*integer"),
-        ({"precision": "fp16"}, r"model.precision: .*'fp32' or 'bf16'"),
+        ({"epochs": 0}, r"^train.epochs must be a whole number above 0, got 0$"),
+        ({"rounds": 2.5}, r"^play.rounds must be a whole number above 0, got 2.5$"),
+        ({"lr": "abc"}, r'^train.lr must be a number or "auto", got \'abc\'$'),
+        ({"held_out": 2}, r"^data.held_out must be a number above 0 and below 1, got 2$"),
+        ({"micro_batch": "x"}, r'^train.micro_batch must be a whole number above 0 or "auto", got \'x\'$'),
+        ({"mapping": 3}, r"^data.mapping must be a mapping, got 3$"),
+        ({"batc": 3}, r"did you mean 'train.batch'"),
+        ({"learning_rate": 1}, r"^unknown setting 'learning_rate': it is train.lr here$"),
+        ({"train.learning_rate": 1}, r"it is train.lr here$"),
+        ({"lora_dropout": 0.1}, r"'lora_dropout': it does not exist here: LoRA has no dropout here$"),
+        ({"precision": "fp16"}, r'^model.precision must be one of "fp32", "bf16", got \'fp16\'$'),
         ({"beta": -1}, r"objective: beta must be a positive number, got -1\.0"),
         ({"beta": "much"}, r"objective: beta must be a number, got 'much'"),
         ({"method": "inpo"}, r"the configuration is for method 'inpo', not for 'dpo'"),
@@ -33,8 +41,18 @@ def test_wrong_settings_say_what_is_right(settings, says):
         resolve("dpo", settings)
 
 
+def test_case_and_hyphens_of_a_method_do_not_matter():
+    assert resolve("DPO", {"method": "dpo"}).method == "dpo"
+    assert resolve("Nash-MD").method == "nash_md"
+
+
+def test_one_text_is_a_list_of_one():
+    config = resolve("dpo", {"data": {"path": "x.jsonl"}, "lora_targets": "q_proj"})
+    assert (config.data.path, config.model.lora_targets) == (["x.jsonl"], ["q_proj"])
+
+
 def test_unknown_method_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"no method 'inpoo'; did you mean 'inpo'\? \(known: spac, dpo"):
+    with pytest.raises(ConfigError, match=r"^no method 'inpoo'; did you mean 'inpo', .*\? \(`equipoise methods` lists all\)$"):
         resolve("inpoo")
 
 

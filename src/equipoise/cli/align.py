@@ -12,7 +12,9 @@ from equipoise.cli.options import Allow, Settings
 
 
 def align(
-    method: Annotated[str, typer.Argument(help="see `equipoise methods`")],
+    method: Annotated[
+        str | None, typer.Argument(help="see `equipoise methods`; may stand in the file of --config")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="checkpoint folder or hub name")] = None,
     data: Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")] = None,
     oracle: Annotated[
@@ -27,11 +29,16 @@ def align(
 ) -> None:
     """Align a language model; without --model and --data, play the built-in language game."""
     from equipoise.report.compare import compare, print_table
-    from equipoise.run.config import parse_settings
+    from equipoise.run.config import ConfigError, parse_settings, read_file
     from equipoise.run.session import align as call
 
+    stated = method or (read_file(config).get("method") if config else None)
+    if stated is None:
+        raise ConfigError(
+            "which method? name one (`equipoise methods` lists them), or a --config file with `method:`"
+        )
     run = call(
-        method,
+        str(stated),
         model=model,
         data=list(data) if data else None,
         oracle=oracle,

@@ -6,18 +6,21 @@ the lists start without PyTorch.
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import threading
+import traceback
+from typing import Annotated
 
 import typer
 
-from equipoise.cli import align, claims, compare, data, demo, games, methods, reports
+from equipoise import __version__
+from equipoise.cli import align, claims, compare, config, data, demo, games, methods, reports
+from equipoise.cli.failures import explains_itself, keep_traceback, message_of
+from equipoise.cli.safe_stream import safe_output
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Align language models with preferences by games, with evidence.",
 )
@@ -34,9 +37,28 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
 
 STOPPED = "stopped; the same command resumes"
-SEVERAL = ("--set", "--method", "--against")  # options that take several values at a time
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"equipoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Align language models with preferences by games, with evidence."""
+
+
+SEVERAL = ("--set", "--method", "--against", "--mapping")  # options that take several values at a time
+ASSIGNED = ("--set", "--mapping")  # those whose values are all NAME=VALUE
 
 
 def spread(arguments: list[str]) -> list[str]:
@@ -46,22 +68,12 @@ def spread(arguments: list[str]) -> list[str]:
     for argument in arguments:
         if argument in SEVERAL:
             option = argument
-        elif option and not argument.startswith("-") and (option != "--set" or "=" in argument):
+        elif option and not argument.startswith("-") and (option not in ASSIGNED or "=" in argument):
             spread_out += [option, argument]
         else:
             option = ""
             spread_out.append(argument)
     return spread_out
-
-
-def explains_itself(error: Exception) -> bool:
-    """Whether an error is an expected one, whose message says what went wrong: it is printed without a traceback."""
-    if isinstance(error, ValueError | KeyError | OSError):
-        return True
-    from equipoise.games.fit import NotConverged
-    from equipoise.worlds.text.errors import TrainingError
-
-    return isinstance(error, NotConverged | TrainingError)
 
 
 class Terminated(BaseException):
@@ -72,19 +84,16 @@ def _terminate(number: int, frame: object) -> None:
     raise Terminated
 
 
-def _print_anything() -> None:
-    """Characters that the terminal cannot encode become question marks, instead of ending a finished command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. Exit codes: 0 done, 2 refused with one message, 130 interrupted, 143 terminated."""
-    given = spread(sys.argv[1:] if arguments is None else arguments)
-    _print_anything()
+    """Run a command. Exit codes: 0 done, 1 a fault, 2 refused with one message, 130 interrupted, 143 terminated."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+    with safe_output():
+        run(spread(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(given: list[str]) -> None:
+    """Run a command whose options are spread out, and end with its exit code."""
     try:
         app([a for a in given if a != "--traceback"])
     except SystemExit as end:
@@ -94,12 +103,15 @@ def main(arguments: list[str] | None = None) -> None:
     except Terminated:
         print(STOPPED, file=sys.stderr)
         raise SystemExit(143) from None
-    except Exception as error:
-        if "--traceback" in given or not explains_itself(error):
-            raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None  # the reader, such as `head`, has seen enough
+    except Exception as error:  # noqa: BLE001 - a fault ends with one line as well
+        expected = explains_itself(error)
+        if "--traceback" in given:
+            traceback.print_exception(error)
+        else:
+            print(f"error: {message_of(error) if expected else keep_traceback(error)}", file=sys.stderr)
+        raise SystemExit(2 if expected else 1) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,12 @@ def data_settings(
         if (value := getattr(resolved.data, name, None)) != getattr(defaults, name, None)
     }
     return given, resolved.model.path
+
+
+def options_of(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def _full(name: str) -> str:

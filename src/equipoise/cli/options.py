@@ -27,6 +27,7 @@ Allow = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an output file that exists")]
 Seed = Annotated[int, typer.Option(help="random seed of the whole run")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from equipoise.methods.aot import AOT, AOT_UNPAIRED
@@ -59,6 +58,7 @@ from equipoise.methods.upo import UPO
 from equipoise.methods.wpo import WPO
 from equipoise.methods.xpo import VPO, VPO_OFFLINE, XPO
 from equipoise.methods.zpg import ZBCPG, ZPG
+from equipoise.name_lookup import known_name
 from equipoise.play.method import Method
 
 OFFLINE = (
@@ -168,12 +168,8 @@ METHODS: dict[str, Method] = {
 
 
 def get(name: str) -> Method:
-    """The method of that name. Raises KeyError naming the nearest one."""
-    if name not in METHODS:
-        near = get_close_matches(name, METHODS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no method {name!r}{hint} (known: {', '.join(METHODS)})")
-    return METHODS[name]
+    """The method of that name, in any case. Raises KeyError naming the nearest ones."""
+    return METHODS[known_name(name, METHODS, "method", "equipoise methods")]
 
 
 def describe(method: Method) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from equipoise.name_lookup import known_name
 
 FILE = Path(__file__).parent / "guide.json"
 
@@ -23,13 +24,9 @@ def methods() -> list[Entry]:
 
 
 def method(name: str) -> Entry:
-    """One method's entry. Raises KeyError naming the nearest."""
+    """One method's entry. Raises KeyError naming the nearest ones."""
     entries = {e["name"]: e for e in methods()}
-    if name not in entries:
-        near = get_close_matches(name, entries, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise KeyError(f"no method {name!r}{hint} (known: {', '.join(entries)})")
-    return entries[name]
+    return entries[known_name(name, entries, "method", "equipoise methods")]
 
 
 def claims() -> list[Entry]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from equipoise.data.data_files import data_file
+from equipoise.run.config_errors import illegal, unknown
 from equipoise.worlds.text.gate_list import ALLOWABLE
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ class ConfigError(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_as_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """A single text where a list is expected: `path: pairs.jsonl`."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        listed = any(get_origin(a) is list for a in (kind, *get_args(kind)))
+        return [value] if listed and isinstance(value, str) else value
 
 
 class ModelSettings(_Section):
@@ -253,18 +261,14 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
-    from equipoise.methods.index import get  # loads PyTorch, which the settings alone do not need
-
-    try:
-        method = get(method_name)
-    except KeyError as error:
-        raise ConfigError(error.args[0]) from error
+    method = _method(method_name)
     known = _known(method)
     given: dict[str, Any] = {}
     for layer in layers:
         given |= {_full_name(name, known): value for name, value in _flatten(layer) if value is not None}
-    if given.get("method", method_name) != method_name:
-        raise ConfigError(f"the configuration is for method {given['method']!r}, not for {method_name!r}")
+    stated = _method(str(given.pop("method", method_name)))
+    if stated is not method:
+        raise ConfigError(f"the configuration is for method {stated.name!r}, not for {method.name!r}")
     for name, default in method.parameters().items():
         full = f"objective.{name}"
         if full in given:
@@ -275,7 +279,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
         chosen |= dict(method.playground)
-    config = _build(method_name, chosen | given)
+    config = _build(method.name, chosen | given)
     try:
         method.with_parameters(config.objective)
     except ValueError as error:
@@ -330,6 +334,15 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _method(name: str) -> Method:
+    from equipoise.methods.index import get  # loads PyTorch, which the settings alone do not need
+
+    try:
+        return get(name)
+    except KeyError as error:
+        raise ConfigError(error.args[0]) from error
+
+
 def _known(method: Method) -> list[str]:
     names = ["seed", "oracle", "method", "allow", *(f"objective.{name}" for name in method.parameters())]
     for section, field in RunConfig.model_fields.items():
@@ -351,10 +364,7 @@ def _full_name(name: str, known: list[str]) -> str:
             return own[0]
     if matches:
         raise ConfigError(f"setting {name!r} is ambiguous; give one of {', '.join(matches)}")
-    short = {full.rpartition(".")[2]: full for full in known}
-    near = get_close_matches(name, [*known, *short], n=1)
-    hint = f"; did you mean {short.get(near[0], near[0])!r}?" if near else ""
-    raise ConfigError(f"unknown setting {name!r}{hint}")
+    raise ConfigError(unknown(name, known))
 
 
 def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -383,7 +393,4 @@ def _build(method: str, flat: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(nested)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-        ]
-        raise ConfigError("; ".join(problems)) from error
+        raise ConfigError(illegal(error, RunConfig)) from error

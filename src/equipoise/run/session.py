@@ -96,7 +96,7 @@ def align(
         settings=settings,
         allow=allow,
     )
-    folder = Path(out) if out else Path("runs") / f"{method}-{resolved.hash()[:8]}"
+    folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
     return run(resolved, folder, quiet=quiet)
 
 

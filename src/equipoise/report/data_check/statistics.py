@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class LengthBias:
     with an interval clustered by prompt for pairs and lists; of unpaired feedback there is none.
     """
 
-    OF = {
+    OF: ClassVar = {
         "pair": "preferred against other answer",
         "rank": "best against worst answer of each list",
         "scores": "best against worst answer of each list",
@@ -87,11 +87,10 @@ class LengthBias:
     def as_json(self) -> dict[str, Any] | None:
         if self.gaps:
             wins = (np.sign(np.asarray(self.gaps)) + 1) / 2
-            share = clustered_share(wins, np.asarray(self.groups))
             return {
                 "of": self.OF[self.kind],
                 "median_gap": float(np.median(self.gaps)),
-                "longer_wins": {k: v if v is None else round(v, 4) for k, v in dict(share).items()},
+                "longer_wins": clustered_share(wins, np.asarray(self.groups)),
             }
         up, down = (np.sort(np.asarray(self.labelled[side])) for side in (True, False))
         if not len(up) or not len(down):

@@ -71,12 +71,12 @@ def sentences(report: Report) -> list[str]:
     per_prompt = figures["rows_per_prompt"] or {"max": 0}
     said = [
         f"{figures['rows']:,} rows of kind {report.kind} ({report.space}, format {report.format}); "
-        f"{figures['prompts']:,} different prompts, at most {per_prompt['max']:g} rows of one; {answers}"
+        f"{figures['prompts']:,} different prompts; rows of one prompt: at most {per_prompt['max']:g}; {answers}"
     ]
     systems = figures["conversations"]
     if systems["with_system"]:
         said.append(
-            f"{systems['with_system']:,} system prompts, {systems['distinct_systems']:,} different ones"
+            f"system prompts: {systems['with_system']:,}, of which {systems['distinct_systems']:,} different"
         )
     if figures["length_bias"]:
         said.append(bias_sentence(figures["length_bias"], report.unit))

@@ -28,7 +28,7 @@ def print_check(report: Report, console: Console) -> None:
     for sentence in sentences(report):
         console.print(Text(f"- {printable(sentence)}"))
     for sheet in sheets(report):
-        console.print()
+        console.print(Text(f"\n{sheet.title}", style="italic"))
         console.print(_table(sheet))
     if report.views:
         console.print(Text(f"\n{LEGEND}", style="dim"))
@@ -37,7 +37,7 @@ def print_check(report: Report, console: Console) -> None:
 
 
 def _table(sheet: Sheet) -> Table:
-    table = Table(box=None, pad_edge=False, title=sheet.title, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for index, name in enumerate(sheet.columns):
         table.add_column(Text(name), justify="right" if index else "left")
     for row in sheet.rows:

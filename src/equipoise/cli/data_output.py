@@ -1,0 +1,84 @@
+"""What `data convert`, `split` and `sample` share: data in, rows out, and the account on standard error."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from equipoise.cli.output_file import STDOUT
+from equipoise.data.convert import Account, Row, Target, convert, dataset_info
+from equipoise.data.errors import DataError
+from equipoise.data.ranked_lists import as_pairs
+from equipoise.data.read import Dataset, read
+from equipoise.data.records import Kind
+
+
+def dataset_of(
+    files: Sequence[str], settings: Mapping[str, Any], *, round: int | None = None, pairs: Any = None
+) -> Dataset:
+    """The files as a data set, or the judged responses of one run folder; lists as pairs if asked.
+
+    Raises DataError.
+    """
+    run = len(files) == 1 and (Path(files[0]) / "rounds").is_dir()
+    if round is not None and not run:
+        raise DataError("--round is of a run folder", hint="give one run folder and nothing else")
+    dataset = _judged(Path(files[0]), round, settings) if run else read(files, **settings)
+    if pairs is None:
+        return dataset
+    if dataset.kind not in ("rank", "scores"):
+        raise DataError(f"--pairs makes pairs of lists; these rows are of kind {dataset.kind}")
+    return as_pairs(dataset, pairs)
+
+
+def _judged(folder: Path, round: int | None, settings: Mapping[str, Any]) -> Dataset:
+    """Judged responses, read as data are: what is no data (equal, empty or broken texts) is refused and counted."""
+    from equipoise.worlds.text.judged_rows import judged_rows
+
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "judged.jsonl"
+        with file.open("w", encoding="ascii") as out:
+            out.writelines(json.dumps(row) + "\n" for row in judged_rows(folder, round))
+        return read(file, **settings)
+
+
+def converted(dataset: Dataset, to: Target, *, lossless: bool = False) -> tuple[list[Row], Account]:
+    """(rows, account). Raises DataError if lossless and anything is left out."""
+    account = Account()
+    rows = list(convert(dataset, to, account))
+    if lossless and (account.left_out or account.lost):
+        said = "; ".join(account.sentences()[1:])
+        raise DataError(
+            f"{to} cannot hold everything: {said}", hint="convert to jsonl, or without --lossless"
+        )
+    if not rows:
+        raise DataError(f"no row can be written: {'; '.join(account.sentences()[1:])}")
+    return rows, account
+
+
+def lines(rows: Iterable[Row], out: str) -> Iterator[str]:
+    """JSON lines; on a terminal in ASCII, which no character set and no terminal changes."""
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=out == STDOUT, allow_nan=False) + "\n"
+
+
+def report(dataset: Dataset, *accounts: Account) -> None:
+    """The ledger and what was written, on standard error."""
+    console = Console(stderr=True)
+    console.print(dataset.ledger.table())
+    for sentence in (*dataset.ledger.notes, *(s for account in accounts for s in account.sentences())):
+        console.print(f"- {sentence}", markup=False, highlight=False)
+
+
+def report_layout(to: Target, kind: Kind, out: str) -> None:
+    """How the other project is told of the file."""
+    if to == "llama-factory":
+        entry = json.dumps({Path(out).stem: dataset_info(kind, Path(out).name)})
+        Console(stderr=True).print(
+            f"- entry of dataset_info.json: {entry}", markup=False, highlight=False, soft_wrap=True
+        )

@@ -1,0 +1,72 @@
+"""Which errors are messages for a user, and what becomes of the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from equipoise.cli import app
+from equipoise.cli.failures import LONGEST_LINE, explains_itself, message_of
+from equipoise.data.errors import DataError
+from equipoise.games.zoo import parse
+from equipoise.run.config import ConfigError, resolve
+
+
+def caught(act):
+    """The error that a call ends with."""
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        return error
+    raise AssertionError("no error")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: resolve("dppo"),
+        lambda: parse("no-such-game"),
+        lambda: Path("/no/such/file").read_text(),
+        lambda: DataError.__init__ and (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    ],
+)
+def test_errors_of_this_package_and_of_the_system_explain_themselves(act):
+    assert explains_itself(caught(act))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: {}["a"],
+        lambda: int("x"),
+        lambda: json.loads("{"),
+        lambda: [].pop(),
+        lambda: (1, 2).index(3),
+        lambda: None.x,
+    ],
+)
+def test_errors_that_nobody_wrote_do_not(act):
+    assert not explains_itself(caught(act))
+
+
+def test_a_fault_ends_in_one_line_that_names_the_file_with_its_traceback(monkeypatch, capsys):
+    def broken(arguments):
+        return {}["key\x1b[2J"]
+
+    monkeypatch.setattr(app, "app", broken)
+    with pytest.raises(SystemExit) as end:
+        app.main(["methods"])
+    err = capsys.readouterr().err
+    assert end.value.code == 1 and err.count("\n") == 1 and "\x1b" not in err
+    kept = Path(err.split("The traceback is in ")[1].split(";")[0])
+    assert "in broken" in kept.read_text()
+    kept.unlink()
+
+
+def test_a_long_line_of_a_message_is_cut_with_a_count():
+    said = message_of(ConfigError("x" * 5000 + "\nand a second"))
+    assert said.endswith(f"... ({5000 - LONGEST_LINE:,} more characters)\nand a second")
+    assert message_of(ValueError()) == "ValueError"
+    assert message_of(KeyError("no such key")) == "no such key"
