@@ -62,7 +62,7 @@ class AnswerTokens:
         self.template, self.probe, self.codec = template, probe, codec
         self.keep_reasoning = keep_reasoning
         self.parts = WrittenParts()
-        self.turn_ends = {probe.turn_end} - {None}
+        self.turn_ends: set[int] = set() if probe.turn_end is None else {probe.turn_end}
         self._special = re.compile("|".join(map(re.escape, codec.special_texts)) or r"(?!)")
 
     def context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ from equipoise.data.records import (
     template_kwargs_of,
     tools_of,
 )
-from equipoise.data.rendering_run import Rendered, RenderingRun, sides_of
+from equipoise.data.rendering_run import Opened, Rendered, RenderingRun, sides_of
 from equipoise.data.template_probe import Probe, probe
 from equipoise.data.templates import merged_system, plain_transcript, resolve
 from equipoise.data.tokens import Codec, load_tokenizer
@@ -37,20 +37,6 @@ __all__ = ["Rendered", "Renderer", "load_tokenizer", "sides_of"]
 
 # the parts of a row, each with its tokens' texts and whether they are scored
 Pieces: TypeAlias = list[tuple[str, list[tuple[str, bool]]]]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A context as generation is given it.
-
-    turns       the turns that are left, with the system turn merged where that is set; a text is left as it is
-    ids         token ids of the prompt, not cut
-    unthought   whether the template leaves out the reasoning of earlier turns
-    """
-
-    turns: Context
-    ids: Ids
-    unthought: bool = False
 
 
 class Renderer:
@@ -69,7 +55,7 @@ class Renderer:
                        settings of the template for every row, such as {"enable_thinking": False}; a row's own win
     system_turn        "merge" puts a system turn in front of the first question where the template has no place for it
     reasoning          "drop" accepts answers whose reasoning the template leaves out
-    template_date      the day that a template may write; None: today
+    template_date      the day that a template may write, YYYY-MM-DD; None: today
 
     Chat: what generation is given is the prompt. The full conversation is rendered and tokenised once, the prompt must
     be a prefix of it, token by token, and the scored tokens are proved to be the answer's content and the one token
@@ -91,7 +77,7 @@ class Renderer:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         system_turn: Literal["keep", "merge"] = "keep",
         reasoning: Literal["keep", "drop"] = "keep",
-        template_date: date | None = None,
+        template_date: str | None = None,
     ) -> None:
         if max_length < 2 or not 0 < (max_prompt_length or 1) < max_length:
             raise DataError(
@@ -109,7 +95,7 @@ class Renderer:
         self.max_length, self.max_prompt_length = max_length, max_prompt_length
         self.long_prompt, self.allow_template_divergence = long_prompt, allow_template_divergence
         self.template, self.about_template = resolve(
-            template, tokenizer, date=template_date, kwargs=chat_template_kwargs
+            template, tokenizer, date=_day(template_date), kwargs=chat_template_kwargs
         )
         self.probe: Probe | None = None
         self.answers: AnswerTokens | None = None
@@ -242,7 +228,9 @@ class Renderer:
         turns, kept = keep_end(
             opened.turns,
             keep,
-            lambda turns: self.opened(turns, tools=record.tools, template_kwargs=record.template_kwargs).ids,
+            lambda turns: (
+                self.opened(tuple(turns), tools=record.tools, template_kwargs=record.template_kwargs).ids
+            ),
         )
         return replace(opened, turns=turns, ids=kept)
 
@@ -276,6 +264,13 @@ class Renderer:
         if eos in ids[:-1]:
             raise Refusal("the answer holds a token that ends it", repr(self.codec.shown([eos])[0]))
         return Answer(tuple(ids), closed=bool(ids) and ids[-1] in self.codec.specials)
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise DataError(f"template_date {text!r} is no day", hint="write YYYY-MM-DD") from None
 
 
 def _refuse_what_needs_a_template(turns: Sequence[Message], tools: Sequence[Any]) -> None:

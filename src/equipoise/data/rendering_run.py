@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Any, Protocol
 
+from equipoise.data.answer_tokens import Answer
 from equipoise.data.collate import Ids, Response, cut
 from equipoise.data.errors import Refusal
 from equipoise.data.ledger import Ledger, short_place
-from equipoise.data.records import Record
-
-if TYPE_CHECKING:
-    from equipoise.data.render import Renderer
-
+from equipoise.data.records import Candidate, Context, Record
+from equipoise.data.template_probe import Probe
+from equipoise.data.tokens import Codec
 
 SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",), "demonstration": ("completion",)}
 
@@ -43,6 +43,44 @@ class Rendered:
         return tuple(response.finished for response in self.responses)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A context as generation is given it.
+
+    turns       the turns that are left, with the system turn merged where that is set; a text is left as it is
+    ids         token ids of the prompt, not cut
+    unthought   whether the template leaves out the reasoning of earlier turns
+    """
+
+    turns: Context
+    ids: Ids
+    unthought: bool = False
+
+
+class Renders(Protocol):
+    """What a rendering asks of a renderer (`render.Renderer`)."""
+
+    codec: Codec
+    max_length: int
+    about_template: str
+    probe: Probe | None
+    merges: bool
+
+    @property
+    def turn_ends(self) -> tuple[int, ...]: ...
+
+    @property
+    def date(self) -> date | None: ...
+
+    def opened(
+        self, context: Context, *, tools: Sequence[Any] = (), template_kwargs: Mapping[str, Any] | None = None
+    ) -> Opened: ...
+
+    def fit_prompt(self, record: Record, opened: Opened) -> Opened: ...
+
+    def response(self, record: Record, candidate: Candidate, opened: Opened) -> Answer: ...
+
+
 def sides_of(record: Record) -> tuple[str, ...]:
     """The name of each answer in reports; all answers of a list are called "answer"."""
     return SIDES.get(record.kind, ("answer",) * len(record.candidates))
@@ -51,7 +89,7 @@ def sides_of(record: Record) -> tuple[str, ...]:
 class RenderingRun:
     """One rendering of one data set, with the counts for the ledger's notes."""
 
-    def __init__(self, renderer: Renderer, ledger: Ledger) -> None:
+    def __init__(self, renderer: Renders, ledger: Ledger) -> None:
         self.renderer, self.codec, self.ledger = renderer, renderer.codec, ledger
         self.cut: Counter[str] = Counter()
         self.written: Counter[str] = Counter()  # rendered answers, by side

@@ -75,6 +75,10 @@ def check(
     max_prompt_length: int | None = None,
     long_prompt: Literal["drop", "keep_end"] = "drop",
     allow_template_divergence: bool = False,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    system_turn: Literal["keep", "merge"] = "keep",
+    reasoning: Literal["keep", "drop"] = "keep",
+    template_date: str | None = None,
 ) -> Report:
     """Reads the files, and with a model's tokenizer renders them, exactly as training would.
 
@@ -87,6 +91,10 @@ def check(
         max_prompt_length=max_prompt_length,
         long_prompt=long_prompt,
         allow_template_divergence=allow_template_divergence,
+        chat_template_kwargs=chat_template_kwargs,
+        system_turn=system_turn,
+        reasoning=reasoning,
+        template_date=template_date,
     )
     dataset = read(
         paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words
@@ -141,12 +149,7 @@ def _text_view(record: Record) -> View:
 
 
 def _token_view(row: Rendered, renderer: Renderer) -> View:
-    shown = renderer.codec.shown
-    parts = [("prompt", [(token, False) for token in shown(row.prompt_ids)])]
-    for side, ids, finished in zip(sides_of(row.record), row.response_ids, row.finished, strict=True):
-        name = side if finished else f"{side} (cut)"
-        parts.append((name, [(token, True) for token in shown(ids)]))
-    return f"{row.record.file}:{row.record.line}", parts
+    return f"{row.record.file}:{row.record.line}", renderer.pieces(row)
 
 
 def check_json(report: Report) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class RuleOracle:
     """An oracle from a function (prompt, response) -> score, or (prompt, a, b) -> P(a beats b).
 
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
-    a list of {"role", "content"} messages. The function must be deterministic.
+    a list of {"role", "content"} messages, which may also have "tool_calls"; tools that belong to the conversation are
+    its attribute `tools` (`data.records.Conversation`). The function must be deterministic.
     """
 
     def __init__(self, function: Callable[..., float], name: str) -> None:
