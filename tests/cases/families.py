@@ -108,7 +108,11 @@ class Family:
         tokenizer = self.tokenizer()
         config_class = getattr(transformers, self.config.get("class", self.model.split("For")[0] + "Config"))
         small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-        small |= {"num_key_value_heads": 2, "max_position_embeddings": 384, "vocab_size": len(tokenizer) + self.spare}
+        small |= {
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 384,
+            "vocab_size": len(tokenizer) + self.spare,
+        }
         small |= {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         small |= {name: value for name, value in self.config.items() if name != "class"}
         torch.manual_seed(0)

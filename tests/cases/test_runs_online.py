@@ -31,13 +31,17 @@ def test_sampling_stops_where_the_template_ends_a_turn(models, write, equipoise,
     tokenizer = AutoTokenizer.from_pretrained(models("llama_base_end"))
     end = tokenizer.convert_tokens_to_ids("<|eot_id|>")
     with torch.no_grad():
-        ids = tokenizer.apply_chat_template(CHAT[0]["prompt"], add_generation_prompt=True, return_tensors="pt")
+        ids = tokenizer.apply_chat_template(
+            CHAT[0]["prompt"], add_generation_prompt=True, return_tensors="pt"
+        )
         state = model.model(ids["input_ids"]).last_hidden_state[0, -1]
         model.lm_head.weight[end] = 40 * state / state.norm() ** 2
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write(CHAT)
-    done = equipoise(f"align inpo --model {folder} --data rows.jsonl --oracle {rule(tmp_path, LENGTH)} --out run {ONLINE}")
+    done = equipoise(
+        f"align inpo --model {folder} --data rows.jsonl --oracle {rule(tmp_path, LENGTH)} --out run {ONLINE}"
+    )
     assert done.code == 0, done.text
     line = json.loads((tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()[0])
     assert line["finished"] == 1.0 and line["length"]["value"] < 3
@@ -77,7 +81,9 @@ def test_another_oracle_does_not_join_a_run(models, write, equipoise, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_reward_models_template_is_tried_before_anything_is_sampled(models, write, equipoise, tmp_path: Path):
+def test_a_reward_models_template_is_tried_before_anything_is_sampled(
+    models, write, equipoise, tmp_path: Path
+):
     rows = [{"prompt": [{"role": "system", "content": "Be kind."}, *row["prompt"]]} for row in CHAT]
     write(rows)
     refused = equipoise(
@@ -88,7 +94,9 @@ def test_a_reward_models_template_is_tried_before_anything_is_sampled(models, wr
 
 
 @pytest.mark.slow
-def test_a_reward_model_with_too_little_context_is_refused_before_sampling(models, write, equipoise, tmp_path: Path):
+def test_a_reward_model_with_too_little_context_is_refused_before_sampling(
+    models, write, equipoise, tmp_path: Path
+):
     write(CHAT)
     refused = equipoise(
         f"align inpo --model {models('qwen')} --data rows.jsonl --oracle {models('reward_short')} --out run {ONLINE} "
@@ -102,7 +110,10 @@ def test_a_reward_model_with_too_little_context_is_refused_before_sampling(model
 def test_a_rule_sees_tools_and_what_was_called(models, write, equipoise, tmp_path: Path):
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
     call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": {"place": "town"}}}
-    turns = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "four rivers"}]
+    turns = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "four rivers"},
+    ]
     write([{"prompt": [*row["prompt"], *turns], "tools": tools} for row in CHAT])
     body = (
         "import json\ndef score(prompt, response):\n"

@@ -17,7 +17,9 @@ SYSTEM = "Please answer in one short sentence."
 FIRST, SECOND = "The river is wide.", "I do not know."
 
 
-def pair(prompt: list[dict[str, Any]], chosen: Any = FIRST, rejected: Any = SECOND, **more: Any) -> dict[str, Any]:
+def pair(
+    prompt: list[dict[str, Any]], chosen: Any = FIRST, rejected: Any = SECOND, **more: Any
+) -> dict[str, Any]:
     def turns(answer: Any) -> list[dict[str, Any]]:
         return answer if isinstance(answer, list) else [{"role": "assistant", "content": answer}]
 
@@ -96,7 +98,9 @@ def test_a_template_that_moves_the_context_never_has_it_scored(allow: bool, prep
 
 def test_thoughts_that_the_template_drops_are_not_dropped_in_silence(prepared):
     thought = "<think>The town has one river.</think>"
-    rows = several(lambda extra: pair([{"role": "user", "content": USER + extra}], thought + FIRST, thought + SECOND))
+    rows = several(
+        lambda extra: pair([{"role": "user", "content": USER + extra}], thought + FIRST, thought + SECOND)
+    )
     with pytest.raises(DataError, match="template"):
         prepared("no_thoughts", rows)
     plain = several(lambda extra: pair([{"role": "user", "content": USER + extra}]), 3)
@@ -146,7 +150,9 @@ def test_only_the_assistants_part_of_a_tool_trajectory_is_scored(prepared):
         {"role": "tool", "content": "four rivers"},
         {"role": "assistant", "content": FIRST},
     ]
-    rows = several(lambda extra: pair([{"role": "user", "content": USER + extra}], trajectory, SECOND, tools=tools))
+    rows = several(
+        lambda extra: pair([{"role": "user", "content": USER + extra}], trajectory, SECOND, tools=tools)
+    )
     try:
         materials = prepared("qwen_tools", rows)
     except DataError as refused:
@@ -161,9 +167,13 @@ def test_only_the_assistants_part_of_a_tool_trajectory_is_scored(prepared):
 def test_a_cut_prompt_is_counted_and_keeps_its_frame(prepared):
     long = " One two three four five." * 30
     rows = several(
-        lambda extra: pair([{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER + long + extra}])
+        lambda extra: pair(
+            [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER + long + extra}]
+        )
     )
-    materials = prepared("llama", rows, data__long_prompt="keep_end", data__max_prompt_length=96, data__max_length=128)
+    materials = prepared(
+        "llama", rows, data__long_prompt="keep_end", data__max_prompt_length=96, data__max_length=128
+    )
     ledger = materials.dataset.ledger.as_json()
     assert ledger["prompts_cut"] == 4
     for prompt in prompts(materials):

@@ -53,7 +53,9 @@ def adapter(models, write, equipoise, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ["", "lora_rank=4", "adapter=merge", "adapter=merge lora_rank=2"])
-def test_a_second_stage_starts_where_the_first_one_ended(settings: str, adapter: Path, equipoise, tmp_path: Path):
+def test_a_second_stage_starts_where_the_first_one_ended(
+    settings: str, adapter: Path, equipoise, tmp_path: Path
+):
     given = logits(adapter)
     base = Path(json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"])
     assert (given - logits(base)).abs().max() > 1e-3
@@ -70,21 +72,27 @@ def test_an_adapter_of_nothing_is_refused(adapter: Path, equipoise, tmp_path: Pa
     broken = tmp_path / "broken"
     shutil.copytree(adapter, broken)
     weights = load_file(broken / "adapter_model.safetensors")
-    save_file({f"other.{name}": value for name, value in weights.items()}, broken / "adapter_model.safetensors")
+    save_file(
+        {f"other.{name}": value for name, value in weights.items()}, broken / "adapter_model.safetensors"
+    )
     refused = equipoise(f"align ipo --model {broken} --data rows.jsonl --out third {SMALL}")
     assert refused.code == 2 and "adapter" in refused.text and not (tmp_path / "third").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen", "gemma2", "mistral", "gpt2", "mixtral", "qwen3moe"])
-def test_every_family_trains_and_loads_again_with_plain_transformers(family: str, models, write, equipoise, tmp_path):
+def test_every_family_trains_and_loads_again_with_plain_transformers(
+    family: str, models, write, equipoise, tmp_path
+):
     write(PAIRS)
     done = equipoise(f"align dpo --model {models(family)} --data rows.jsonl --out run {SMALL}")
     assert done.code == 0, done.text
     trained = tmp_path / "run" / "checkpoints" / "round-001"
     _, loading = AutoModelForCausalLM.from_pretrained(trained, output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
-    assert (logits(tmp_path / "run" / "checkpoints" / "initial") - logits(Path(models(family)))).abs().max() < 1e-5
+    assert (
+        logits(tmp_path / "run" / "checkpoints" / "initial") - logits(Path(models(family)))
+    ).abs().max() < 1e-5
 
 
 @pytest.mark.slow
@@ -173,7 +181,9 @@ def test_a_broken_model_folder_ends_in_one_line_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tokenizer_larger_than_the_embedding_is_refused_by_the_check_too(models, write, equipoise, tmp_path: Path):
+def test_a_tokenizer_larger_than_the_embedding_is_refused_by_the_check_too(
+    models, write, equipoise, tmp_path: Path
+):
     write(PAIRS)
     for command in ("data check rows.jsonl", "align dpo --data rows.jsonl --out run"):
         refused = equipoise(f"{command} --model {models('qwen_small_embedding')}")

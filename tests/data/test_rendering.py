@@ -194,8 +194,9 @@ def test_a_template_that_edits_the_context_is_refused_with_the_first_differing_t
     assert "'yes' when the answer is to be written, 'no' when it follows" in line
     data = read(rows(CHAT))
     rendered = Renderer(tokenizer, max_length=64, allow_template_divergence=True).render(data)
-    assert tokenizer.decode(rendered[0].response_ids[0]).startswith("no")
-    assert "the template edits the context in 1 of 1 rows (allowed)" in data.notes
+    assert tokenizer.decode(rendered[0].prompt_ids).endswith("yes")
+    assert tokenizer.decode(rendered[0].response_ids[0]) == "I am a small model . <|end|>"
+    assert any("the template edits the context in 1 of 1 rows (allowed)" in note for note in data.notes)
 
 
 def test_a_token_that_spans_the_join_is_a_divergence_and_when_allowed_cut_at_the_text(

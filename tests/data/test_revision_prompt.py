@@ -23,9 +23,9 @@ REQUEST = Message(role="user", content=INSTRUCTION)
 def rendered(renderer: Renderer, context: Any, answer: Any) -> tuple[Prompt, Response]:
     """Prompt and response as a run has them."""
     candidate = Candidate(content=answer)
-    prompt = renderer.prompt(context)
-    ids, _ = renderer.response(Record(context=context, candidates=(candidate,)), candidate, prompt)
-    return Prompt(prompt, context), Response(tuple(ids), candidate.text)
+    opened = renderer.opened(context)
+    answer = renderer.response(Record(context=context, candidates=(candidate,)), candidate, opened)
+    return Prompt(opened.ids, context), Response(answer.ids, candidate.text)
 
 
 def test_with_a_chat_template_it_is_a_further_turn_token_for_token(family: Maker, chatml: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from equipoise.data.errors import DataError
 from equipoise.data.place import place_of
 from equipoise.data.records import Candidate, Record
+from equipoise.data.collate import Response
 from equipoise.data.render import Rendered
 from equipoise.data.split import overlap, split
 
@@ -53,7 +54,7 @@ def test_the_side_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
 
 def test_rendered_rows_split_as_their_records_do() -> None:
     rows = records([1, 1, 2, 3, 3, 4])
-    rendered = [Rendered(row, (1,), ((2,), (3,)), (True, True)) for row in rows]
+    rendered = [Rendered(row, (1,), (Response((2,), ""), Response((3,), ""))) for row in rows]
     held = split(rows, 0.5)[1]
     assert [row.record for row in split(rendered, 0.5)[1]] == held
 

@@ -126,7 +126,9 @@ def test_rules_from_file_and_module(rules):
 
 
 def test_an_error_in_the_users_function_is_said_to_be_theirs(rules):
-    with pytest.raises(OracleError, match=r"rule .*json\.py:broken failed on the prompt .p.: KeyError: 'missing'"):
+    with pytest.raises(
+        OracleError, match=r"rule .*json\.py:broken failed on the prompt .p.: KeyError: 'missing'"
+    ):
         oracles.load(f"{rules / 'json.py'}:broken").score(["p"], ["a"])
 
 

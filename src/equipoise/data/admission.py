@@ -55,7 +55,10 @@ class Admission:
         if against:
             lines = "; ".join(ledger.first_remarked(Remark.CONTRADICTION))
             note(f"{against:,} rows contradict an earlier label on the same answers; kept ({lines})")
-        for remark, what in ((Remark.EQUAL_SCORES, "equal scores"), (Remark.INVERTED_SCORES, "inverted scores")):
+        for remark, what in (
+            (Remark.EQUAL_SCORES, "equal scores"),
+            (Remark.INVERTED_SCORES, "inverted scores"),
+        ):
             if ledger.count(remark):
                 lines = "; ".join(ledger.first_remarked(remark))
                 note(f"{ledger.count(remark):,} rows have {what}, which do not support their label ({lines})")

@@ -52,7 +52,6 @@ class DataFile:
             if number is not None and not 0 < number < math.inf:
                 raise DataError(f"`{name}` must be above 0, got {number!r}", file=self.path)
 
-
     @property
     def place(self) -> str:
         """The path with its split, as `read_files.inputs_of` takes it."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Literal
 
 from equipoise.data.errors import DataError
+from equipoise.data.formats.parse_values import messages_of
 from equipoise.data.ranked_lists import ordered
 from equipoise.data.read import Dataset
-from equipoise.data.records import Candidate, Message, Record
+from equipoise.data.records import Candidate, Record
 
 Turns = Literal["last", "every"]
 
@@ -30,7 +31,7 @@ def answer_of(record: Record) -> Candidate | None:
     rest = record.extra.get("continuation")
     if isinstance(rest, str) and rest:
         return Candidate(content=rest)
-    return Candidate(content=tuple(Message(**turn) for turn in rest)) if rest else None
+    return Candidate(content=messages_of(rest, "messages")) if rest else None
 
 
 def demonstrations_of(record: Record, turns: Turns) -> Iterator[Record]:
@@ -42,7 +43,7 @@ def demonstrations_of(record: Record, turns: Turns) -> Iterator[Record]:
     plain = replace(record, kind="demonstration", candidates=(), prob=1.0, margin=None, desirable=None)
     if turns == "every" and not isinstance(record.context, str):
         for place, turn in enumerate(record.context):
-            if place and turn.role == "assistant" and turn.content:
+            if place and turn.role == "assistant" and (turn.content or turn.extra.get("tool_calls")):
                 answer = Candidate(content=(turn,))
                 yield replace(
                     plain, context=record.context[:place], candidates=(answer,), id=f"{record.id}#{place}"

@@ -1,16 +1,16 @@
 """Sequence packing with shared prompts: all comparisons in one row, each prompt and response once, no padding.
 
 A prompt is followed by its branches, one for each response: the response's lead (a further prefix, never scored) and
-its tokens except the last, which predicts nothing. Positions continue from the prompt's in every branch, and the
-prompt's last token predicts the first token of every response without a lead. A token attends to its prompt and its own
-branch, never to another branch; `policy.kernels.attention` enforces it.
+its tokens, scored or only read, except the last, which predicts nothing. Positions continue from the prompt's in every
+branch, and the prompt's last token predicts the first token of every response without a lead. A token attends to its
+prompt and its own branch, never to another branch; `policy.kernels.attention` enforces it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, compress
 from typing import TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from equipoise.core.logprob import Index
-from equipoise.data.collate import Ids, ScoredIds, TokenBatch, lead_and_ids, width
+from equipoise.data.collate import Ids, ScoredIds, TokenBatch, laid_out, row_length, width
 
 InRow: TypeAlias = Int[Tensor, "S"]
 Distinct: TypeAlias = Int[Tensor, "M"]
@@ -69,9 +69,10 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
     Raises ValueError for an empty prompt, an empty response or uneven K, as `collate` does.
     """
     shape = (len(prompts), width(prompts, responses))
-    places: dict[Ids, dict[tuple[Ids, Ids], range]] = {}
-    for prompt, group in zip(prompts, responses, strict=True):
-        places.setdefault(prompt, {}).update(dict.fromkeys(map(lead_and_ids, group), range(0)))
+    laid = [[laid_out(response) for response in group] for group in responses]
+    places: dict[Ids, dict[tuple[Ids, tuple[bool, ...]], range]] = {}
+    for prompt, group in zip(prompts, laid, strict=True):
+        places.setdefault(prompt, {}).update(dict.fromkeys(group, range(0)))
     ids: list[int] = []
     positions: list[range] = []
     predictor: list[int] = []
@@ -81,23 +82,24 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
         ids += prompt
         positions.append(range(len(prompt)))
         end, lengths = len(ids), []
-        for lead, response in branches:
-            path = (end - 1, *range(len(ids), len(ids) + len(lead) + len(response) - 1))
-            predictor += path[len(lead) :]
-            branches[lead, response] = range(len(target), len(target) + len(response))
-            target += response
-            ids += (*lead, *response[:-1])
+        for tokens, scored in branches:
+            path = (end - 1, *range(len(ids), len(ids) + len(tokens) - 1))
+            predictor += compress(path, scored)
+            begin = len(target)
+            target += compress(tokens, scored)
+            branches[tokens, scored] = range(begin, len(target))
+            ids += tokens[:-1]
             positions.append(range(len(prompt), len(prompt) + len(path) - 1))
             lengths.append(len(path) - 1)
         tree.append((len(prompt), tuple(lengths)))
-    tokens = [places[p][lead_and_ids(r)] for p, group in zip(prompts, responses, strict=True) for r in group]
+    found = [places[p][branch] for p, group in zip(prompts, laid, strict=True) for branch in group]
     return PackedBatch(
         torch.tensor(ids),
         torch.tensor(list(chain.from_iterable(positions))),
         torch.tensor(predictor),
         torch.tensor(target),
-        torch.tensor(list(chain.from_iterable(tokens))),
-        torch.arange(len(tokens)).repeat_interleave(torch.tensor(list(map(len, tokens)))),
+        torch.tensor(list(chain.from_iterable(found))),
+        torch.arange(len(found)).repeat_interleave(torch.tensor(list(map(len, found)))),
         tuple(tree),
         shape,
     )
@@ -105,7 +107,7 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
 
 def packed_length(prompt: Ids, responses: Sequence[ScoredIds]) -> int:
     """Tokens of one comparison in a packed row, if it shares nothing with others."""
-    return len(prompt) + sum(len(lead) + len(ids) - 1 for lead, ids in map(lead_and_ids, responses))
+    return len(prompt) + sum(row_length((), response) - 1 for response in responses)
 
 
 def shares(

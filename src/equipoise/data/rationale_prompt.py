@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from equipoise.data.collate import Ids, Prompt, Response
 from equipoise.data.render import Renderer
-from equipoise.data.revision_prompt import after_answer
+from equipoise.data.revision_prompt import after_answer, opened
 
 ASK = "Another answer was:\n{other}\n\nYour answer is the better one. Why?"
 
@@ -27,15 +27,12 @@ class RationalePrompt:
         self.renderer, self.codec, self.chat, self.words = renderer, renderer.codec, chat, words
 
     def __call__(self, prompt: Prompt, better: Response, worse: Response) -> Ids:
-        first, second = (self._open(response.ids) for response in (better, worse))
+        first, second = (opened(self.codec, response) for response in (better, worse))
         if not self.words:
             again = prompt.ids[1:] if prompt.ids[:1] == (self.codec.bos,) else prompt.ids
             return first + second + again
-        asked = after_answer(self.renderer, self.chat, ASK.format(other=worse.text.strip()))
+        asked = after_answer(self.renderer, self.chat, ASK.format(other=worse.text.strip()), prompt.context)
         return first + tuple(self.codec.continuation(asked))
-
-    def _open(self, ids: Ids) -> Ids:
-        return ids[:-1] if ids[-1] in self.codec.specials else ids
 
     def rationale(self, text: str) -> Ids:
         """The scored ids of a rationale, ended like an answer: EOS if the tokenizer has one."""

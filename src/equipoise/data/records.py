@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -50,17 +50,67 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """The answer as an oracle reads it: the text itself, or the assistant's turns joined by a newline."""
+        """The answer as an oracle reads it: the text itself, or the assistant's turns joined by a newline.
+
+        A tool call is written as a JSON object {"name", "arguments"} on a line of its own.
+        """
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(turn.content for turn in self.content if turn.role == "assistant")
+        return "\n".join(_said(turn) for turn in self.content if turn.role == "assistant")
 
 
-def oracle_context(context: Context) -> str | list[dict[str, str]]:
-    """A context as an oracle sees it: plain text, or a list of {"role", "content"}."""
+def _said(turn: Message) -> str:
+    calls = turn.extra.get("tool_calls")
+    made = [_call(call) for call in calls] if isinstance(calls, list) else []
+    return "\n".join([turn.content, *made] if turn.content or not made else made)
+
+
+def _call(call: Any) -> str:
+    function = call.get("function", call) if isinstance(call, Mapping) else call
+    if isinstance(function, Mapping):
+        function = {key: function[key] for key in ("name", "arguments") if key in function}
+    return json.dumps(function, ensure_ascii=False, default=str)
+
+
+class Conversation(list[dict[str, Any]]):
+    """A chat context as an oracle sees it: a list of messages, with what belongs to the conversation as a whole.
+
+    tools             tool schemas that the assistant may call
+    template_kwargs   chat_template_kwargs of the row, such as {"enable_thinking": False}
+    """
+
+    def __init__(
+        self,
+        turns: Iterable[dict[str, Any]],
+        tools: Sequence[Any] = (),
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(turns)
+        self.tools, self.template_kwargs = tuple(tools), dict(template_kwargs or {})
+
+    def __repr__(self) -> str:
+        return f"Conversation({list(self)!r}, tools={self.tools!r}, template_kwargs={self.template_kwargs!r})"
+
+
+def oracle_context(
+    context: Context, tools: Sequence[Any] = (), template_kwargs: Mapping[str, Any] | None = None
+) -> str | list[dict[str, Any]]:
+    """A context as an oracle sees it: plain text, or a list of {"role", "content"} and what else a turn has, such as
+    `tool_calls`. With tools or template settings it is a Conversation, which carries them."""
     if isinstance(context, str):
         return context
-    return [{"role": turn.role, "content": turn.content} for turn in context]
+    turns = [turn.as_dict() for turn in context]
+    return Conversation(turns, tools, template_kwargs) if tools or template_kwargs else turns
+
+
+def tools_of(context: Any) -> tuple[Any, ...]:
+    """The tools that belong to an oracle's context."""
+    return context.tools if isinstance(context, Conversation) else ()
+
+
+def template_kwargs_of(context: Any) -> dict[str, Any]:
+    """The template settings that belong to an oracle's context."""
+    return context.template_kwargs if isinstance(context, Conversation) else {}
 
 
 def plain(context: Context) -> Any:

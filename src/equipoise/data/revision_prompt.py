@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from equipoise.data.collate import Ids, Prompt, Response
+from equipoise.data.collate import Ids, Prompt, Response, laid_out
 from equipoise.data.errors import DataError
-from equipoise.data.records import Message
+from equipoise.data.records import Message, template_kwargs_of, tools_of
 from equipoise.data.render import Renderer
 from equipoise.data.templates import plain_transcript
+from equipoise.data.tokens import Codec
 
 INSTRUCTION = "Improve your answer."
 
@@ -39,13 +41,27 @@ class RevisionPrompt:
     def __init__(self, renderer: Renderer, *, chat: bool, instruction: str | None = INSTRUCTION) -> None:
         if (chat and instruction is None) or (instruction is not None and not instruction.strip()):
             raise DataError("no instruction to improve an answer", hint="give the instruction in words")
+        self.renderer, self.chat, self.instruction = renderer, chat, instruction
         self.codec, self.again = renderer.codec, instruction is None
-        self.tail: Ids = tuple(self.codec.continuation(after_answer(renderer, chat, instruction)))
+        self._tails: dict[str, Ids] = {}
+        self._tail(())
 
     def __call__(self, prompt: Prompt, previous: Response) -> Ids:
-        answer, repeated = previous.ids, prompt.ids if self.again else ()
-        answer = answer[:-1] if answer[-1] in self.codec.specials else answer
-        return answer + self.tail + (repeated[1:] if repeated[:1] == (self.codec.bos,) else repeated)
+        repeated = prompt.ids if self.again else ()
+        tail = self._tail(prompt.context)
+        return (
+            opened(self.codec, previous)
+            + tail
+            + (repeated[1:] if repeated[:1] == (self.codec.bos,) else repeated)
+        )
+
+    def _tail(self, context: Any) -> Ids:
+        """The tokens after the answer, in the template as this prompt's tools and settings make it."""
+        key = repr((tools_of(context), template_kwargs_of(context)))
+        if key not in self._tails:
+            after = after_answer(self.renderer, self.chat, self.instruction, context)
+            self._tails[key] = tuple(self.codec.continuation(after))
+        return self._tails[key]
 
 
 def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tuple[Response, ...]:
@@ -60,8 +76,17 @@ def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tu
     return won, lost, given(won, lost), given(lost, won), given(won, won), given(lost, lost)
 
 
-def after_answer(renderer: Renderer, chat: bool, instruction: str | None) -> str:
-    """The text between an answer and the improved one, taken from a rendered conversation of three turns."""
+def opened(codec: Codec, response: Response) -> Ids:
+    """All tokens of a response, read ones too, without the one that ended it."""
+    ids, _ = laid_out(replace(response, lead=()))
+    return ids[:-1] if ids[-1] in codec.specials else ids
+
+
+def after_answer(renderer: Renderer, chat: bool, instruction: str | None, context: Any = ()) -> str:
+    """The text between an answer and the improved one, taken from a rendered conversation of three turns.
+
+    context    of the prompt, for the tools and template settings that belong to it
+    """
     if instruction is None:
         return "\n\n"
     instruction = instruction.strip()
@@ -73,7 +98,10 @@ def after_answer(renderer: Renderer, chat: bool, instruction: str | None) -> str
         Message(role="assistant", content=answer),
         Message(role="user", content=instruction),
     ]
-    whole = plain_transcript(turns) if renderer.template is None else renderer.template.context(turns)
+    if renderer.template is None:
+        whole = plain_transcript(turns)
+    else:
+        whole = renderer.template.context(turns, tools_of(context), template_kwargs_of(context))
     _, shown, after = whole.partition(answer)
     if not shown or instruction not in after:
         raise DataError(

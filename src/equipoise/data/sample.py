@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 from equipoise.data.errors import DataError
@@ -20,7 +20,10 @@ def sample(
     """
     if count < 1:
         raise DataError(f"a sample has at least one {by}, not {count}")
-    name: Callable[[Record], str] = (lambda r: r.group) if by == "prompt" else Record.identity
+
+    def name(record: Record) -> Hashable:
+        return record.group if by == "prompt" else record.identity()
+
     names = {name(record) for record in records}
     ranked = sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode()).digest())
     chosen = frozenset(ranked[:count])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,101 +12,175 @@ from jinja2 import TemplateError
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.records import Message
+from equipoise.data.template_sandbox import BoundedTemplate, TemplateLimit, as_template_data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System", "tool": "Tool"}
-_OURS = (
-    "conversation",
-    "tools",
-    "documents",
-    "chat_template",
-    "add_generation_prompt",
-    "continue_final_message",
-)
-RESERVED = frozenset(
-    (*_OURS, "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict")
-)
-_FAULTS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
+# what a row's chat_template_kwargs may not set: the conversation itself, and the template's own tools
+_OWN_WORDS = """
+conversation messages tools documents chat_template add_generation_prompt continue_final_message tokenize padding
+truncation max_length return_tensors return_dict strftime_now raise_exception namespace dict
+"""
+RESERVED = frozenset(_OWN_WORDS.split())
+TOO_MANY = 3  # rows that exceed the limits of a rendering, before the template itself is refused
+_FAULTS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
+_ROLE = re.compile(r"\w[\w .-]*")
+_MARK = "Qz7Continuatio "  # put where an open turn ends; its space shows whether the template trims
 
 
 def plain_transcript(context: Sequence[Message]) -> str:
     r"""Turns as "Human: ...\n\nAssistant: ..." with the next answer's "Assistant:" open.
 
-    A context that ends with an assistant turn is left as it is: the answer continues that turn.
+    A context that ends with an assistant turn is left as it is: the answer continues that turn. Raises Refusal for a
+    role that is no word, because it could pretend to be a turn.
     """
+    strange = next((turn.role for turn in context if not _ROLE.fullmatch(turn.role)), None)
+    if strange is not None:
+        raise Refusal("a role is not a word", repr(strange))
     turns = [f"{SPEAKERS.get(turn.role, turn.role.capitalize())}: {turn.content}" for turn in context]
     if context[-1].role != "assistant":
         turns.append("Assistant:")
     return "\n\n".join(turns)
 
 
-class ChatTemplate:
-    """A Jinja chat template, run in transformers' sandbox. Every error of the template becomes a Refusal."""
+def merged_system(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns with a leading system turn put in front of the first user turn, two newlines between.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str | None) -> None:
-        self.tokenizer, self.source = tokenizer, source
-        self._probe()
+    Raises Refusal if no user turn follows it.
+    """
+    if not turns or turns[0].role != "system":
+        return tuple(turns)
+    system, *rest = turns
+    if not rest or rest[0].role != "user":
+        raise Refusal("no user turn follows the system turn, so they cannot be merged")
+    first = Message(role="user", content=f"{system.content}\n\n{rest[0].content}", extra=rest[0].extra)
+    return (first, *rest[1:])
+
+
+class ChatTemplate:
+    """A Jinja chat template, run in a bounded sandbox. Every error of the template becomes a Refusal.
+
+    source   Jinja text; None: the tokenizer's own. A tokenizer with several templates uses the one called `tool_use`
+             for conversations with tools, else `default`.
+    date     what `strftime_now` says; None: today.
+    kwargs   chat_template_kwargs of every conversation; a row's own win.
+    header   text written behind every context; found by `template_probe` for templates that open no answer.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        source: str | None,
+        *,
+        date: date | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.date = date or datetime.now().astimezone().date()
+        self.kwargs = dict(kwargs or {})
+        self.header = ""
+        self._words = dict(tokenizer.special_tokens_map)
+        self._compiled = {name: _compile(text) for name, text in _sources(tokenizer, source).items()}
+        self._exceeded = 0
+        self._check_kwargs(self.kwargs)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The Jinja text of each template, by name; a single one is called `default`."""
+        return {name: compiled.source for name, compiled in self._compiled.items()}
 
     def context(
-        self, turns: Sequence[Message], tools: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        turns: Sequence[Message],
+        tools: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        generation: bool = True,
     ) -> str:
         """The context as generation sees it: the next assistant turn opened, or the last one left open."""
-        prefilled = turns[-1].role == "assistant"
-        return self._apply(turns, tools, kwargs, generation=not prefilled, continue_final=prefilled)
+        if turns[-1].role != "assistant" or not generation:
+            text = self._render(turns, tools, kwargs, generation=generation)
+            return text + self.header if generation and turns[-1].role != "assistant" else text
+        last = turns[-1]
+        marked = Message(role="assistant", content=last.content + _MARK, extra=last.extra)
+        text = self._render((*turns[:-1], marked), tools, kwargs, generation=False)
+        before, found, after = text.rpartition(_MARK.strip())
+        if not found or last.content.strip() not in before:
+            raise Refusal("the chat template cannot leave the last assistant turn open")
+        return before if after.startswith(" ") else before.rstrip()
 
     def whole(
         self, turns: Sequence[Message], tools: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> str:
         """The full conversation, closed."""
-        return self._apply(turns, tools, kwargs, generation=False, continue_final=False)
+        return self._render(turns, tools, kwargs, generation=False)
 
-    def _apply(
+    def _render(
         self,
         turns: Sequence[Message],
         tools: Sequence[Any],
         kwargs: Mapping[str, Any] | None,
         *,
         generation: bool,
-        continue_final: bool,
     ) -> str:
-        clash = RESERVED & set(kwargs or {})
+        own = dict(kwargs or {})
+        self._check_kwargs(own)
+        template = self._compiled.get("tool_use" if tools else "default") or self._compiled["default"]
+        names = {**self._words, **self.kwargs, **own}
+        names |= {"tools": list(tools) or None, "documents": None, "add_generation_prompt": generation}
+        try:
+            now = datetime.combine(self.date, time())
+            return template.render(
+                now, messages=as_template_data([turn.as_dict() for turn in turns]), **names
+            )
+        except TemplateLimit as error:
+            self._exceeded += 1
+            if self._exceeded > TOO_MANY:
+                raise DataError(
+                    f"the chat template cannot be used: {error}", hint="give another with `data.template`"
+                ) from None
+            raise Refusal("the chat template fails", str(error)) from None
+        except _FAULTS as error:
+            raise Refusal("the chat template fails", f"{type(error).__name__}: {error}"[:500]) from None
+
+    def _check_kwargs(self, kwargs: Mapping[str, Any]) -> None:
+        clash = (RESERVED | set(self._words)) & set(kwargs)
         if clash:
             raise Refusal("chat_template_kwargs may not set this", ", ".join(sorted(clash)))
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    [turn.as_dict() for turn in turns],
-                    tools=list(tools) or None,
-                    chat_template=self.source,
-                    tokenize=False,
-                    add_generation_prompt=generation,
-                    continue_final_message=continue_final,
-                    **(kwargs or {}),
-                )
-            )
-        except _FAULTS as error:
-            raise Refusal("the chat template fails", f"{type(error).__name__}: {error}") from None
 
-    def _probe(self) -> None:
-        """Raises DataError for a template that cannot render one question and its answer, or drops either."""
-        question, answer = (
-            Message(role="user", content="Quae"),
-            Message(role="assistant", content="Responsum"),
-        )
-        try:
-            open_turn, closed = self.context([question]), self.whole([question, answer])
-        except Refusal as refusal:
-            raise DataError(str(refusal), hint="fix the template, or choose `template: plain`") from None
-        if answer.content not in closed or question.content not in open_turn:
+
+def _sources(tokenizer: PreTrainedTokenizerBase, source: str | None) -> dict[str, str]:
+    own: Any = source if source is not None else tokenizer.chat_template
+    if isinstance(own, Mapping):
+        named = {str(name): str(text) for name, text in own.items()}
+        if "default" not in named:
             raise DataError(
-                "the chat template drops the content of a turn",
-                hint=f"a question and its answer give {closed!r}; fix it, or choose `template: plain`",
+                f"the tokenizer has the chat templates {', '.join(sorted(named))} and no default one",
+                hint="give one of them with `data.template`",
             )
+        return named
+    return {"default": str(own)}
 
 
-def resolve(template: str, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatTemplate | None, str]:
+def _compile(source: str) -> BoundedTemplate:
+    try:
+        return BoundedTemplate(source)
+    except TemplateError as error:
+        where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
+        raise DataError(
+            f"the chat template does not parse: {type(error).__name__}{where}: {error}"[:500],
+            hint="fix the template, or choose `template: plain`",
+        ) from None
+
+
+def resolve(
+    template: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    date: date | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> tuple[ChatTemplate | None, str]:
     """(template, sentence about the choice); None stands for the plain transcript.
 
     template  "auto" (the tokenizer's own, else plain), "tokenizer", "plain", Jinja text, or a path to it
@@ -117,13 +193,24 @@ def resolve(template: str, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatTemp
     if template == "plain" or (template == "auto" and not own):
         why = "" if template == "plain" else " (the tokenizer has no chat template of its own)"
         return None, f"chat turns are written as a plain Human / Assistant transcript{why}"
+    source, about = _chosen(template)
+    try:
+        return ChatTemplate(tokenizer, source, date=date, kwargs=kwargs), about
+    except Refusal as refusal:
+        raise DataError(str(refusal), hint="change `data.chat_template_kwargs`") from None
+
+
+def _chosen(template: str) -> tuple[str | None, str]:
     if template in ("auto", "tokenizer"):
-        return ChatTemplate(tokenizer, None), "chat template: the tokenizer's own"
+        return None, "chat template: the tokenizer's own"
     if "{{" in template or "{%" in template:
-        return ChatTemplate(tokenizer, template), "chat template: as configured"
-    if not Path(template).is_file():
+        return template, "chat template: as configured"
+    try:
+        if not Path(template).is_file():
+            raise OSError
+        return Path(template).read_text(encoding="utf-8"), f"chat template: {template}"
+    except (OSError, UnicodeDecodeError, ValueError):
         raise DataError(
-            f"template {template!r} is neither a file nor Jinja text",
+            f"template {template[:200]!r} is neither a file nor Jinja text",
             hint="use auto, tokenizer, plain, Jinja text or the path of a Jinja file",
-        )
-    return ChatTemplate(tokenizer, Path(template).read_text(encoding="utf-8")), f"chat template: {template}"
+        ) from None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Control text of some model family, whether or not it is special to this tokenizer.
 CONTROL_TEXT = ("[INST]", "[/INST]", "<image>")
 NO_LIMIT = 2**20  # positions, where the configuration names no limit
+UNFINISHED = "\ufffd"  # what the bytes of a part of a character decode to
+LONGEST_CHARACTER = 8  # tokens; emoji of several code points become whole one after the other
 # Texts to put before a continuation; the first one whose tokens do not merge with it is used.
 SENTINELS = ("\n", ":", "|", "0", "a", "é")
 
@@ -61,7 +63,8 @@ class Codec:
 
     bos       id that the tokenizer prepends to a text, None if it prepends none
     eos       id that ends an answer, None if there is none
-    specials  ids of the tokenizer's special tokens
+    specials  ids of the tokenizer's special tokens; special_texts: their texts -> ids, the
+              longest first, without the token of unknown words
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -69,15 +72,14 @@ class Codec:
         habit = list(tokenizer("a", add_special_tokens=True)["input_ids"])
         self.bos: int | None = habit[0] if habit and habit[0] == tokenizer.bos_token_id else None
         self.eos: int | None = tokenizer.eos_token_id
+        added = tokenizer.added_tokens_decoder
         self.specials = frozenset(tokenizer.all_special_ids) | {
-            index for index, token in tokenizer.added_tokens_decoder.items() if token.special
+            i for i, token in added.items() if token.special
         }
-        texts = {
-            str(tokenizer.added_tokens_decoder[i].content)
-            for i in tokenizer.added_tokens_decoder
-            if i in self.specials
-        }
-        marks = sorted(texts | set(CONTROL_TEXT), key=len, reverse=True)
+        unknown = {tokenizer.unk_token_id} - {self.eos}  # written for any unknown word, so it marks nothing
+        texts = {str(added[i].content): i for i in added if i in self.specials - unknown}
+        self.special_texts = {text: texts[text] for text in sorted(texts, key=len, reverse=True)}
+        marks = sorted(texts.keys() | set(CONTROL_TEXT), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, marks)))
         self._heads = {text: self.ids(text) for text in SENTINELS}
         alone = self.ids("x")
@@ -126,8 +128,25 @@ class Codec:
         return str(text)
 
     def shown(self, ids: Sequence[int]) -> list[str]:
-        """Each token decoded separately, special tokens included, for messages and `data check`."""
-        return [self.text([index], specials=True) for index in ids]
+        """The text of each token, special tokens included, for messages and `data check`.
+
+        A character that several tokens spell stands whole at the last of them; the others show nothing.
+        """
+        shown: list[str] = []
+        waiting: list[int] = []
+        for index in ids:
+            waiting.append(index)
+            text = self.text(waiting, specials=True)
+            whole = UNFINISHED not in text or len(waiting) == LONGEST_CHARACTER
+            shown.append(text if whole else "")
+            waiting = [] if whole else waiting
+        if waiting:  # a text that ends within a character
+            shown[-1] = self.text(waiting, specials=True)
+        return shown
+
+    def special_of(self, index: int) -> str:
+        """The text of a special token."""
+        return str(self.tokenizer.convert_ids_to_tokens(index))
 
     def controls(self, text: str) -> list[str]:
         """Special-token text inside a plain text: it may end a turn early, or open one."""

@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from equipoise.data.records import tools_of
 from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.verdicts import Verdict
@@ -153,6 +154,8 @@ class JudgeOracle:
     def messages(self, prompt: OraclePrompt, *responses: str) -> list[dict[str, str]]:
         """The request's messages: the instructions, and the fenced question."""
         conversation = prompt if isinstance(prompt, str) else "\n".join(_turn(turn) for turn in prompt)
+        if tools_of(prompt):
+            conversation = f"tools: {json.dumps(tools_of(prompt), default=str)}\n{conversation}"
         texts = [conversation, *responses]
         mark = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
         opened, closed = f"[[{mark}]]", f"[[/{mark}]]"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-# A prompt as an oracle reads it: plain text, or chat messages {"role": ..., "content": ...}.
-OraclePrompt: TypeAlias = "str | Sequence[dict[str, str]]"
+# A prompt as an oracle reads it: plain text, or chat messages {"role": ..., "content": ...}, with whatever else a turn
+# has, such as "tool_calls". Where tools or template settings belong to it, the list is a `data.records.Conversation`,
+# with the attributes `tools` and `template_kwargs`.
+OraclePrompt: TypeAlias = "str | Sequence[dict[str, Any]]"
 
 
 class OracleError(ValueError):

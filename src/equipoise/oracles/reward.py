@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
+from equipoise.data.records import template_kwargs_of, tools_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 
@@ -83,6 +85,18 @@ class RewardOracle:
         limit = getattr(self.model.config, "max_position_embeddings", None)
         return (max(len(self._tokens(prompt, "")) for prompt in prompts), int(limit)) if limit else None
 
+    def _rendered(self, messages: list[dict[str, Any]], tools: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The token ids of a conversation in the model's own template, with its tools and template settings."""
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tools=list(tools) or None, tokenize=True, return_dict=True, **kwargs
+            )["input_ids"]
+        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise OracleError(
+                f"the chat template of the reward model {self.name} cannot render a prompt: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
     def _ids(self, prompt: OraclePrompt, response: str) -> list[int]:
         ids = self._tokens(prompt, response)
         limit = getattr(self.model.config, "max_position_embeddings", None)
@@ -97,7 +111,7 @@ class RewardOracle:
             ids = self.tokenizer(prompt + response).input_ids
         elif self.tokenizer.chat_template:
             messages = [*prompt, {"role": "assistant", "content": response}]
-            ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+            ids = self._rendered(messages, tools_of(prompt), template_kwargs_of(prompt))
         else:
             raise OracleError(f"{self.name} has no chat template, but the prompts are chat messages")
         return list(ids)

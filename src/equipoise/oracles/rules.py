@@ -26,8 +26,9 @@ class RuleOracle:
     """An oracle from a function (prompt, response) -> score, or (prompt, a, b) -> P(a beats b); plain or `async`.
 
     A scoring rule compares through Bradley-Terry, P(a > b) = sigma(score(a) - score(b)). `prompt` is text, or
-    a list of {"role", "content"} messages. Equal questions must get equal answers. The function is asked in the main
-    thread unless several questions may be asked at once; then it must be safe to call from threads.
+    a list of {"role", "content"} messages, which may also have "tool_calls"; tools that belong to the conversation are
+    its attribute `tools` (`data.records.Conversation`). Equal questions must get equal answers. The function is asked
+    in the main thread unless several questions may be asked at once; then it must be safe to call from threads.
 
     files   source files that its verdicts depend on, for its fingerprint; none: the one that it is written in
     """

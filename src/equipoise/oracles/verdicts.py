@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equipoise.data.records import template_kwargs_of, tools_of
 from equipoise.oracles.protocol import OracleError
 
 BUSY_SECONDS = 60.0  # how long one process waits for another that is writing
@@ -47,7 +48,8 @@ class Verdict:
 
 def key_of(oracle: str, question: Sequence[Any]) -> bytes:
     """Key of a question: SHA-256 of the oracle's fingerprint, the prompt and the responses in their order."""
-    canonical = json.dumps([oracle, *question], sort_keys=True, ensure_ascii=True, default=list)
+    prompt = [question[0], tools_of(question[0]), template_kwargs_of(question[0])]
+    canonical = json.dumps([oracle, prompt, *question[1:]], sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(canonical.encode()).digest()
 
 

@@ -38,6 +38,9 @@ class CausalPolicy:
         self.precision = precision
         self.token_budget = DEFAULT_TOKEN_BUDGET  # tokens of a micro-batch, at most
         self._warned_window = False  # that a sequence is longer than the model's window
+        self.turn_ends: tuple[
+            int, ...
+        ] = ()  # token ids that close an answer in the data, besides `stops`' own
         self.network: nn.Module | None = None  # an auxiliary head trained jointly, while a fit needs one
 
     @classmethod
@@ -87,13 +90,27 @@ class CausalPolicy:
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """End-of-sequence token ids: the generation config's and the tokenizer's."""
-        configured = self.model.generation_config.eos_token_id
-        ids = configured if isinstance(configured, list) else [configured]
-        stops = sorted({i for i in [*ids, self.tokenizer.eos_token_id] if i is not None})
+        """Token ids at which sampling stops: the generation config's, the tokenizer's EOS, and `turn_ends`."""
+        stops = sorted({*self._named_ends(), *self.turn_ends})
         if not stops:
             raise ModelError("neither the model nor its tokenizer names an end-of-sequence token")
         return tuple(stops)
+
+    def stop_at(self, turn_ends: Sequence[int]) -> None:
+        """Lets sampling stop where the chat template closes an answer, with a warning if nothing else says so."""
+        self.turn_ends = tuple(turn_ends)
+        unnamed = sorted(set(turn_ends) - self._named_ends())
+        if unnamed:
+            log.warning(
+                "the chat template closes an answer with %s, which neither the generation config nor the tokenizer "
+                "names as an end: sampling stops there here, and other engines must be told to",
+                " or ".join(map(repr, self.tokenizer.convert_ids_to_tokens(unnamed))),
+            )
+
+    def _named_ends(self) -> set[int]:
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return {i for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
 
     @property
     def path(self) -> str:

@@ -69,6 +69,8 @@ def build(
         seed=config.seed,
         device=accelerator.device,
     )
+    if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
+        policy.stop_at(materials.renderer.turn_ends)
     if start is not None:
         checkpoint.load_into(policy, start)
     train = config.train.model_dump()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -86,7 +87,24 @@ class DataSettings(_Section):
     held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
     limit: int | None = Field(None, gt=0, description="read only this many rows")
     strict: bool = Field(False, description="any refused row ends the run")
-    allow_template_divergence: bool = Field(False, description="keep rows whose template rewrites the prompt")
+    allow_template_divergence: bool = Field(
+        False, description="use rows whose prompt the template rewrites once an answer follows"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the chat template for every row, such as {enable_thinking: false}; a row's own win",
+    )
+    system_turn: Literal["keep", "merge"] = Field(
+        "keep",
+        description="merge: where the template has no place for a system turn, it opens the first question",
+    )
+    reasoning: Literal["keep", "drop"] = Field(
+        "keep", description="drop: use rows although the template leaves out the reasoning of an answer"
+    )
+    template_date: str | None = Field(
+        None,
+        description="day that the template may write, YYYY-MM-DD; none: the day of a run's start, kept when it resumes",
+    )
     list_size: int | None = Field(
         None, gt=1, description="answers used per ranked list; none: the most frequent number"
     )

@@ -34,6 +34,7 @@ from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
 from equipoise.playground.grammar import TIMES
+from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError, RunConfig
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
@@ -47,6 +48,7 @@ from equipoise.worlds.text.world import TextWorld
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
 VERDICTS = "verdicts.sqlite"
+TEMPLATE_DATE = "template_date.txt"
 PAIRINGS = {
     "tournament": Tournament(),
     "disjoint": Pairs(),
@@ -113,14 +115,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game, out)
     dataset = _dataset(config, method, game, out)
-    renderer = Renderer(
-        load_tokenizer(model),
-        template=config.data.template,
-        max_length=min(config.data.max_length, longest_sequence(model)),
-        max_prompt_length=config.data.max_prompt_length,
-        long_prompt=config.data.long_prompt,
-        allow_template_divergence=config.data.allow_template_divergence,
-    )
+    renderer = renderer_of(config, model, out)
     pairs = held_out = None
     pool: list[Prompt] = []
     unseen: list[Prompt] = []
@@ -148,6 +143,28 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def renderer_of(config: RunConfig, model: str, out: Path) -> Renderer:
+    """The renderer of a run. A date that the template writes is stored in the run's folder, so that a resumed run
+    renders the same."""
+    data, stored = config.data, out / TEMPLATE_DATE
+    day = data.template_date or (stored.read_text(encoding="utf-8").strip() if stored.exists() else None)
+    renderer = Renderer(
+        load_tokenizer(model),
+        template=data.template,
+        max_length=min(data.max_length, longest_sequence(model)),
+        max_prompt_length=data.max_prompt_length,
+        long_prompt=data.long_prompt,
+        allow_template_divergence=data.allow_template_divergence,
+        chat_template_kwargs=data.chat_template_kwargs,
+        system_turn=data.system_turn,
+        reasoning=data.reasoning,
+        template_date=day,
+    )
+    if renderer.date is not None and day is None:
+        write_text(stored, f"{renderer.date}\n")
+    return renderer
 
 
 def _recorded(

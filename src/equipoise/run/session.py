@@ -259,12 +259,12 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
         journal.rewind(name, done - 1)
     for index in range(shown):
         response = sampled.responses[index, 0]
-        shown = {
+        example = {
             "prompt": sampled.prompts[index].text,
             "response": response.text,
             "finished": response.finished,
         }
-        journal.append("samples.jsonl", {"round": done, "prompt_index": index, **shown})
+        journal.append("samples.jsonl", {"round": done, "prompt_index": index, **example})
     journal.append("evaluation.jsonl", line)
     journal.seal()
 

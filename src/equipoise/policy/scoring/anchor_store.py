@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from equipoise.data.collate import lead_and_ids
+from equipoise.data.collate import between_of, lead_and_ids
 from equipoise.data.pack import Batch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import Seal, read_tensors, write_tensors
@@ -38,6 +38,10 @@ class AnchorStore:
             for ids in (prompt, *(part for response in responses for part in lead_and_ids(response))):
                 digest.update(len(ids).to_bytes(4, "little"))
                 digest.update(np.asarray(ids, dtype=np.int64).tobytes())
+            for k, response in enumerate(responses):
+                for place, read in between_of(response):
+                    digest.update(b"@" + k.to_bytes(4, "little") + place.to_bytes(4, "little"))
+                    digest.update(np.asarray(read, dtype=np.int64).tobytes())
             digest.update(b"|")
         return digest.hexdigest()[:32]
 

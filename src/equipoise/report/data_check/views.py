@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from equipoise.data.collate import Response, laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Context, Record
 from equipoise.data.render import Rendered, Renderer, sides_of
@@ -77,22 +78,24 @@ def text_view(record: Record) -> View:
 def token_view(row: Rendered, renderer: Renderer) -> View:
     """A row as a model reads it: special tokens included, exactly the scored tokens marked."""
     answers = [
-        Part(side, _about(row.record, candidate, cut=not finished), tuple(_scored(ids, renderer)))
-        for side, candidate, ids, finished in zip(
-            sides_of(row.record), row.record.candidates, row.response_ids, row.finished, strict=True
+        Part(
+            side, _about(row.record, candidate, cut=not response.finished), tuple(_pieces(response, renderer))
+        )
+        for side, candidate, response in zip(
+            sides_of(row.record), row.record.candidates, row.responses, strict=True
         )
     ]
-    prompt = Part("prompt", "", tuple(Piece(text) for text in renderer.codec.shown(row.prompt_ids)))
+    prompt = Part("prompt", "", tuple(Piece(text) for text in renderer.codec.shown(row.prompt_ids) if text))
     return View(at(row.record), label_of(row.record), (prompt, *answers))
 
 
-def _scored(ids: Sequence[int], renderer: Renderer) -> Iterator[Piece]:
-    codec = renderer.codec
-    closed = ids[-1] in codec.specials
-    body = ids[:-1] if closed else ids
-    yield from (Piece(text, scored=True) for text in codec.shown(body))
-    if closed:
-        yield Piece("".join(codec.shown(ids[-1:])), scored=True, closing=True)
+def _pieces(response: Response, renderer: Renderer) -> Iterator[Piece]:
+    """The texts of an answer's tokens; those that another side wrote, such as a tool's result, are not scored."""
+    codec, (ids, scored) = renderer.codec, laid_out(response)
+    last = len(ids) - 1 if ids[-1] in codec.specials else len(ids)
+    for place, (text, on) in enumerate(zip(codec.shown(ids), scored, strict=True)):
+        if text:
+            yield Piece(text, scored=on, closing=place == last)
 
 
 def _about(record: Record, candidate: Candidate, *, cut: bool = False) -> str:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equipoise.data.collate import Response, ScoredIds, lead_and_ids
+from equipoise.data.collate import Response, ScoredIds, gathered, laid_out
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import Comparison, microbatches
 
@@ -33,5 +33,5 @@ def mean_hidden(
 def _one_later(response: ScoredIds) -> Response:
     """Shift a response by one token, so that the scored positions are the states after its own tokens: its first
     token moves into the lead, and an arbitrary token follows its last."""
-    lead, ids = lead_and_ids(response)
-    return Response((*ids[1:], ids[-1]), "", lead=(*lead, ids[0]))
+    tokens, scored = laid_out(response)
+    return gathered((*tokens, tokens[-1]), (False, *scored))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from equipoise.data.collate import Prompt, Response
+from equipoise.data.records import Conversation, template_kwargs_of, tools_of
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import POLICY
 from equipoise.policy.checkpoint import MOMENTS
@@ -131,7 +132,10 @@ class Journal:
 
 
 def save_rows(path: Path, rows: Rows) -> None:
-    """Write text comparisons as parquet, with writers, labels and rewards."""
+    """Write text comparisons as parquet, with writers, labels and rewards.
+
+    Columns for tools and template settings, and the field `between`, are there only where a row has them.
+    """
     columns: dict[str, Any] = {
         "prompt_ids": [list(p.ids) for p in rows.prompts],
         "prompt": [p.text for p in rows.prompts],
@@ -141,37 +145,37 @@ def save_rows(path: Path, rows: Rows) -> None:
         "reward": [None] * len(rows) if rows.reward is None else rows.reward.tolist(),
         "responses": [[_plain(response) for response in group] for group in rows.responses],
     }
+    reads = any(response.between for group in rows.responses for response in group)
+    fields = [
+        ("prompt_ids", pa.list_(pa.int64())),
+        ("prompt", pa.string()),
+        ("context", pa.string()),
+        ("weight", pa.float64()),
+        ("prob", pa.float64()),
+        ("reward", pa.list_(pa.float64())),
+        ("responses", pa.list_(pa.struct([*_RESPONSE, _BETWEEN] if reads else _RESPONSE))),
+    ]
+    for name, of in _BELONGS.items():
+        if any(map(of, (p.context for p in rows.prompts))):
+            columns[name] = [json.dumps(of(p.context), ensure_ascii=False) for p in rows.prompts]
+            fields.append((name, pa.string()))
     schema = pa.schema(
-        [
-            ("prompt_ids", pa.list_(pa.int64())),
-            ("prompt", pa.string()),
-            ("context", pa.string()),
-            ("weight", pa.float64()),
-            ("prob", pa.float64()),
-            ("reward", pa.list_(pa.float64())),
-            ("responses", pa.list_(_RESPONSE)),
-        ],
-        metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)},
+        fields, metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)}
     )
     with whole(path) as draft:
         pq.write_table(pa.Table.from_pydict(columns, schema=schema), draft)
 
 
 def load_rows(path: Path) -> Rows:
-    """The inverse of `save_rows`."""
+    """The inverse of `save_rows`; it also reads files without the columns and fields that came later."""
     table = pq.read_table(path)
     writers = tuple(json.loads(table.schema.metadata[b"writers"]))
     columns = table.to_pydict()
     prompts = [
-        Prompt(tuple(ids), json.loads(context), text)
-        for ids, context, text in zip(
-            columns["prompt_ids"], columns["context"], columns["prompt"], strict=True
-        )
+        Prompt(tuple(ids), _context(columns, place), text)
+        for place, (ids, text) in enumerate(zip(columns["prompt_ids"], columns["prompt"], strict=True))
     ]
-    responses = [
-        [Response(**{**r, "ids": tuple(r["ids"]), "lead": tuple(r["lead"])}) for r in group]
-        for group in columns["responses"]
-    ]
+    responses = [[_response(r) for r in group] for group in columns["responses"]]
     judged = all(prob is not None for prob in columns["prob"])
     scored = len(table) > 0 and all(reward is not None for reward in columns["reward"])
     return Rows(
@@ -185,15 +189,17 @@ def load_rows(path: Path) -> Rows:
     )
 
 
-_RESPONSE = pa.struct(
-    [
-        ("ids", pa.list_(pa.int64())),
-        ("text", pa.string()),
-        ("finished", pa.bool_()),
-        ("logp", pa.float64()),
-        ("lead", pa.list_(pa.int64())),
-    ]
-)
+# what belongs to a prompt besides its messages, by the name of its column
+_BELONGS: dict[str, Callable[[Any], Any]] = {"tools": tools_of, "template_kwargs": template_kwargs_of}
+_IDS = pa.list_(pa.int64())
+_RESPONSE = [
+    ("ids", _IDS),
+    ("text", pa.string()),
+    ("finished", pa.bool_()),
+    ("logp", pa.float64()),
+    ("lead", _IDS),
+]
+_BETWEEN = ("between", pa.list_(pa.struct([("at", pa.int64()), ("ids", _IDS)])))
 
 
 def _plain(response: Response) -> dict[str, Any]:
@@ -203,4 +209,17 @@ def _plain(response: Response) -> dict[str, Any]:
         "finished": response.finished,
         "logp": response.logp,
         "lead": list(response.lead),
+        "between": [{"at": place, "ids": list(read)} for place, read in response.between],
     }
+
+
+def _response(plain: dict[str, Any]) -> Response:
+    between = tuple((read["at"], tuple(read["ids"])) for read in plain.get("between") or ())
+    made = {**plain, "ids": tuple(plain["ids"]), "lead": tuple(plain["lead"]), "between": between}
+    return Response(**made)
+
+
+def _context(columns: dict[str, Any], place: int) -> Any:
+    messages = json.loads(columns["context"][place])
+    belongs = {name: json.loads(columns[name][place]) for name in _BELONGS if name in columns}
+    return Conversation(messages, **belongs) if any(belongs.values()) else messages

@@ -116,7 +116,11 @@ def without_weightless(rows: Rows, items: Sequence[Rendered]) -> Feedback:
 def prompts_of(items: Sequence[Rendered], renderer: Renderer) -> list[Prompt]:
     """Each record's prompt, in the forms read by the policy and by an oracle."""
     return [
-        Prompt(item.prompt_ids, oracle_context(item.record.context), renderer.text(item.prompt_ids))
+        Prompt(
+            item.prompt_ids,
+            oracle_context(item.record.context, item.record.tools, item.record.template_kwargs),
+            renderer.text(item.prompt_ids),
+        )
         for item in items
     ]
 
@@ -135,8 +139,7 @@ def domains_by_file(items: Sequence[Rendered]) -> np.ndarray:
 
 def responses_of(item: Rendered) -> list[Response]:
     """A record's candidates as scored responses."""
-    parts = zip(item.response_ids, item.record.candidates, item.finished, strict=True)
-    return [Response(ids, candidate.text, finished) for ids, candidate, finished in parts]
+    return list(item.responses)
 
 
 def pair_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
