@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.data.collate import Response
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Record
-from equipoise.data.collate import Response
 from equipoise.data.render import Rendered
 from equipoise.data.split import overlap, split
 
