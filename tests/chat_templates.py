@@ -8,12 +8,37 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-SPECIALS = (
-    "<s> </s> <|endoftext|> <|im_start|> <|im_end|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> [INST] "
-    "[/INST] <start_of_turn> <end_of_turn> <|user|> <|assistant|> <|system|> <|end|> <|User|> <|Assistant|> "
-    "<|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|CHATBOT_TOKEN|> <|USER_TOKEN|> <|channel|> <|message|> <|start|> "
-    "<|return|> <|call_begin|> <|call_end|>"
-).split()
+SPECIALS = [
+    "<s>",
+    "</s>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "[INST]",
+    "[/INST]",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|system|>",
+    "<|end|>",
+    "<|User|>",
+    "<|Assistant|>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|CHATBOT_TOKEN|>",
+    "<|USER_TOKEN|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|return|>",
+    "<|call_begin|>",
+    "<|call_end|>",
+]
 ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 TEXT = (
     "How do I keep basil alive on a windowsill? Give it six hours of light. Name a prime: 7. The sky is grey.\n\n"
@@ -131,8 +156,8 @@ TEMPLATES: dict[str, tuple[str, str]] = {
         "{% if messages[0].role == 'system' %}{% set sys = messages[0].content %}{% set messages = messages[1:] %}"
         "{% endif %}"
         + _loop(
-            "{% if m.role == 'user' %}{{ '[INST] ' + (sys + '\n\n' if loop.last and sys is defined else '') + m.content "
-            "+ '[/INST]' }}{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + eos_token }}"
+            "{% if m.role == 'user' %}{{ '[INST] ' + (sys + '\n\n' if loop.last and sys is defined else '') "
+            "+ m.content + '[/INST]' }}{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + eos_token }}"
             "{% else %}{{ raise_exception('only user and assistant') }}{% endif %}"
         ),
         "</s>",
@@ -154,7 +179,7 @@ TEMPLATES: dict[str, tuple[str, str]] = {
     ),
     "gemma": (
         _loop(
-            "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+            "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}"
             "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content | trim "
             "+ '<end_of_turn>\n' }}",
             "<start_of_turn>model\n",
@@ -237,7 +262,7 @@ TEMPLATES: dict[str, tuple[str, str]] = {
         _loop("{{ '<|' + m.role + '|>' + m.content + '\n<|end|>\n' }}", "<|assistant|>"),
         "<|end|>",
     ),
-    "changes the contents": (CHATML.replace("m.content", "m.content | upper"), "<|im_end|>"),
+    "changes the contents": (CHATML.replace("m.content", "m.content.replace('7', '8')"), "<|im_end|>"),
     "adds words of its own": (
         _loop(
             "{{ '<|' + m.role + '|>' + ('Sure! ' if m.role == 'assistant' else '') + m.content + '<|end|>' }}",

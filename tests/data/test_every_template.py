@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat_templates import SPECIALS, TEMPLATES, tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chat_templates import SPECIALS, TEMPLATES, tokenizer
 from equipoise.data.collate import laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
@@ -19,11 +19,10 @@ from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Rendered, Renderer
 
-REFUSED = {"changes the contents"}  # no row can be proved
+REFUSED = {"adds words of its own"}  # no row can be proved
 SCAFFOLDS = {
     "qwen 3": "<think>\n\n</think>\n\n",
     "channels": "<|channel|>final<|message|>",
-    "adds words of its own": "Sure! ",
 }
 HEADERS = {"no generation prompt": "<|assistant|>\n", "no generation prompt, words": " ASSISTANT:"}
 HEADERS["opened only in part"] = "assistant\n"

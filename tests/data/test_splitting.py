@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.data.collate import Response
 from equipoise.data.errors import DataError
 from equipoise.data.place import place_of
 from equipoise.data.records import Candidate, Record
-from equipoise.data.collate import Response
 from equipoise.data.render import Rendered
 from equipoise.data.split import overlap, split
 

@@ -22,6 +22,9 @@ from equipoise.data.tokens import Codec
 from equipoise.data.written_parts import Part, Span, WrittenParts, call_parts, pieces_of, reasoning_of
 
 
+_TAGGED = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer as tokens.
@@ -195,22 +198,27 @@ class AnswerTokens:
         said = whole.turns[turn]
         end = start
         if whole.spans is not None and said.content.strip():
-            if whole.spans[turn][1] < start:
+            begin, end = whole.spans[turn]
+            if end < start:
                 raise Refusal("the template drops the content of the answer")
-            end = whole.spans[turn][1]
+            _refuse_words(whole.text[start:begin].replace(reasoning_of(said).strip(), ""))
         elif said.content.strip():
-            for piece in pieces_of(said.content[prefix:]):
-                end = self._found(whole.text, piece, end, "content" if piece else "")
+            for piece in filter(None, pieces_of(said.content[prefix:])):
+                end = self._found(whole.text, piece, end)
         for text in call_parts(said):
             place = whole.text.find(text.strip(), end)
             end = place + len(text.strip()) if place >= 0 else end
         return end
 
-    def _found(self, text: str, piece: str, start: int, what: str) -> int:
+    def _found(self, text: str, piece: str, start: int) -> int:
+        """Where a piece of an answer ends that follows `start`; without it, `start`, if reasoning may be dropped."""
         place = text.find(piece, start)
-        if place < 0 and what and self.keep_reasoning:
+        if place >= 0:
+            _refuse_words(text[start:place])
+            return place + len(piece)
+        if self.keep_reasoning:
             raise Refusal("the template drops a part of the answer", repr(piece[:80]))
-        return place + len(piece) if place >= 0 else start
+        return start
 
     def _close(self, text: str, end: int, limit: int) -> tuple[int, int] | None:
         """(place, id) of the special token that closes what ends at `end`: the first at which generation stops, else
@@ -246,6 +254,8 @@ class AnswerTokens:
             scored = ids[: place + 1]
             self.turn_ends.add(close[1])
         inside = scored[:-1] if close else scored
+        if close and not any(map(call_parts, whole.turns)):
+            _refuse_words(whole.text[end : close[0]])
         self._prove(inside, body)
         scaffold = self._scaffold(whole, start, end)
         return Answer(tuple(scored), closed=close is not None, diverged=diverged, scaffold=scaffold)
@@ -275,6 +285,13 @@ class AnswerTokens:
             if start <= begin < finish <= end and not reasoning_of(turn):
                 return whole.text[start:begin].strip()
         return ""
+
+
+def _refuse_words(between: str) -> None:
+    """Raises Refusal for text of the template's own in an answer, unless it is space or stands in tags, as an empty
+    <think> block or the name of a channel does."""
+    if between.strip() and not _TAGGED.fullmatch(between):
+        raise Refusal("the template writes words of its own into the answer", repr(between[:80]))
 
 
 def _squashed(text: str) -> str:

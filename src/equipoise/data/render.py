@@ -161,7 +161,13 @@ class Renderer:
             _refuse_what_needs_a_template(turns, tools)
             return Opened(turns, self._checked(self.codec.opening(plain_transcript(turns))))
         turns = merged_system(turns) if self.merges else turns
-        text, lost = self.answers.context(turns, tools, template_kwargs or {})
+        try:
+            text, lost = self.answers.context(turns, tools, template_kwargs or {})
+        except Refusal as refusal:
+            if turns[0].role != "system" or self.probe is None or self.probe.system:
+                raise
+            detail = f"{refusal.detail}; system_turn=merge opens the first question with the system turn"
+            raise Refusal(refusal.reason, detail) from None
         return Opened(turns, self._checked(self.codec.ids(text)), bool(lost))
 
     def answer(self, prompt: Prompt, text: str) -> Response:
