@@ -14,10 +14,12 @@ from equipoise.data.collate import Ids, ScoredIds, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
 from equipoise.models.adapters import chain
+from equipoise.models.errors import first_line
 from equipoise.models.tokenizer import check_tokenizer
+from equipoise.policy.dependence import reads_ahead
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.scorer import Scorer
+from equipoise.policy.scorer import Scorer, backbone, causal_lm
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,17 @@ class CausalPolicy:
         if tokenizer is not None:
             check_tokenizer(path, tokenizer, rows=model.get_input_embeddings().weight.shape[0])
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        policy = cls(model.to(device), tokenizer, precision=precision)
+        try:
+            ahead = reads_ahead(causal_lm(model), backbone(model))
+            policy = cls(model.to(device), tokenizer, precision=precision)
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a foreign model may raise anything when it first runs
+            raise ModelError(
+                f"{path}: the model does not run on a few tokens: {first_line(error)}"
+            ) from error
+        if ahead:
+            raise ModelError(f"{path} is not a causal language model: its states depend on later tokens")
         policy.start = start
         return policy
 

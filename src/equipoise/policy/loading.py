@@ -129,10 +129,9 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
     if start.merged and adapted:
         model.name_or_path = _write_base(model, base_folder, start)
     if start.continued:
-        base = model.name_or_path
+        base = model.name_or_path if start.merged else start.chain.base_name
         model = _attached(model, start.chain.adapters[-1], trained=True)
-        if start.merged:
-            model.active_peft_config.base_model_name_or_path = base
+        model.active_peft_config.base_model_name_or_path = base
     elif start.created:
         model = with_lora(model, lora)
     _check_finite(model, start.chain.top)

@@ -21,7 +21,7 @@ from equipoise.models.adapters import MERGED_BASE
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
-from equipoise.policy import checkpoint
+from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -72,6 +72,8 @@ def build(
             base_folder=Journal(out).checkpoints / MERGED_BASE,
         )
     policy.about = {"method": config.method, "settings": config.hash()}
+    if accelerator.is_main_process:
+        load_gate.judge(out, "given", load_gate.as_given(policy))
     if start is not None:
         checkpoint.load_into(policy, start)
     train = config.train.model_dump()

@@ -22,6 +22,7 @@ from equipoise.evaluate.text import Evaluator
 from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
+from equipoise.policy import load_gate
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
 from equipoise.run.assembly import build, describe, launch
@@ -123,6 +124,8 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             _announce(materials, world, folder)
         method = materials.method
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
+        if main and state.round == 1:
+            load_gate.judge(folder, "saved", load_gate.as_saved(world.policy, journal.checkpoint(0)))
         play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
@@ -234,6 +237,10 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
+        *(
+            f"  start     {said}"
+            for said in filter(None, [world.policy.start and world.policy.start.describe()])
+        ),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
