@@ -17,6 +17,7 @@ from equipoise.data.read import Dataset, read
 from equipoise.data.records import Record, oracle_context
 from equipoise.data.render import Rendered, Renderer, load_tokenizer, sides_of
 from equipoise.data.tokens import longest_sequence
+from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 
 Pieces: TypeAlias = list[tuple[str, bool]]  # token text, and whether it is scored
 View: TypeAlias = tuple[str, list[tuple[str, Pieces]]]  # file:line, and the pieces of each part
@@ -80,8 +81,10 @@ def check(
 
     Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
     """
+    tokenizer = model and load_tokenizer(model)
+    beyond = model and check_tokenizer(model, tokenizer)
     renderer = model and Renderer(
-        load_tokenizer(model),
+        tokenizer,
         template=template,
         max_length=min(max_length, longest_sequence(model)),
         max_prompt_length=max_prompt_length,
@@ -95,6 +98,9 @@ def check(
         lengths = _by_part((record, _characters(record)) for record in dataset.records)
         return _report(dataset, "characters", lengths, list(map(_text_view, dataset.records[:rows])))
     rendered = renderer.render(dataset)
+    if beyond:
+        ids = (ids for row in rendered for ids in (row.prompt_ids, *row.response_ids))
+        check_ids(str(model), embedding_rows(str(model)), ids, tokenizer)
     views = [_token_view(row, renderer) for row in rendered[:rows]]
     return _report(dataset, "tokens", _by_part((row.record, _tokens(row)) for row in rendered), views)
 

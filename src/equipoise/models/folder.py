@@ -15,6 +15,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 LARGEST = 2**40  # an integer setting; beyond it nothing real is meant
 MOST_LAYERS = 10_000
 _LAYERS = re.compile(r"(^|_)layers?$")
+# settings that are at least 1, under the names that families use for them
+_POSITIVE = re.compile(r"^(num_hidden_layers|n_layers?|num_layers|max_position_embeddings|n_positions|vocab_size)$")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def inspect(path: Path) -> ModelFolder:
     check_settings(path, settings)
     tensors = headers(path, "model")
     if (path / "generation_config.json").exists():
-        read_object(path / "generation_config.json")
+        _check_ends(path / "generation_config.json")
     return ModelFolder(path, settings, tensors)
 
 
@@ -73,8 +75,16 @@ def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
             )
         if isinstance(value, int) and not isinstance(value, bool):
             layers = _LAYERS.search(last) and abs(value) > MOST_LAYERS
-            if layers or abs(value) > LARGEST:
+            if layers or abs(value) > LARGEST or (_POSITIVE.match(last) and value < 1):
                 raise ModelError(f"{path}/config.json: {name} is {value}, which no model has")
+
+
+def _check_ends(path: Path) -> None:
+    """The ends of a sequence that a generation configuration names: token ids, or none."""
+    ends = read_object(path).get("eos_token_id")
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and (not isinstance(end, int) or isinstance(end, bool) or end < 0):
+            raise ModelError(f"{path}: eos_token_id must be a token id or a list of them, got {ends!r}")
 
 
 def described(folder: ModelFolder) -> Any:

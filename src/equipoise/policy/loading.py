@@ -181,6 +181,10 @@ def _full(found: Chain) -> Any:
     adapted = [name for name in left if _ADAPTED.search(name)]
     if adapted:
         raise ModelError(f"{path} holds weights of an adapter, which is not merged: {', '.join(adapted[:3])}")
+    known = {_pattern(name) for name in model.state_dict()}
+    dropped = [name for name in left if _pattern(name) in known]
+    if dropped:
+        raise ModelError(f"{path} holds more layers than its config.json says: {dropped[0]} would be left out")
     if left:
         log.warning(
             "%s holds weights that its model does not have, and that are not used: %s",
@@ -188,6 +192,11 @@ def _full(found: Chain) -> Any:
             ", ".join(left[:3]),
         )
     return model
+
+
+def _pattern(name: str) -> str:
+    """A weight's name without its layer number."""
+    return re.sub(r"\d+", "#", name)
 
 
 def _attached(model: Any, adapter: Adapter, *, trained: bool) -> Any:

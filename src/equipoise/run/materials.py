@@ -5,7 +5,7 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.split import split
 from equipoise.data.tokens import longest_sequence
 from equipoise.methods.index import get
+from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
@@ -102,8 +103,10 @@ def gather(config: RunConfig, out: Path) -> Materials:
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game)
     dataset = _dataset(config, method, game, out)
+    tokenizer = load_tokenizer(model)
+    beyond = check_tokenizer(model, tokenizer)
     renderer = Renderer(
-        load_tokenizer(model),
+        tokenizer,
         template=config.data.template,
         max_length=min(config.data.max_length, longest_sequence(model)),
         max_prompt_length=config.data.max_prompt_length,
@@ -114,7 +117,11 @@ def gather(config: RunConfig, out: Path) -> Materials:
     pool: list[Prompt] = []
     unseen: list[Prompt] = []
     if dataset is not None:
-        train, held = split(renderer.render(dataset), config.data.held_out, config.seed)
+        rendered = renderer.render(dataset)
+        if beyond:
+            check_ids(model, embedding_rows(model), _sequences(rendered), tokenizer)
+            dataset.ledger.note(f"{len(beyond)} tokens of the tokenizer have no row in the model; no text uses one")
+        train, held = split(rendered, config.data.held_out, config.seed)
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
     if game is not None:
@@ -137,6 +144,10 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def _sequences(rendered: Sequence[Rendered]) -> Iterator[Sequence[int]]:
+    return (ids for row in rendered for ids in (row.prompt_ids, *row.response_ids))
 
 
 def _recorded(
