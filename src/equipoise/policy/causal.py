@@ -119,6 +119,18 @@ class CausalPolicy:
         """Context length: the longest sequence the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT)
 
+    def notes(self) -> list[str]:
+        """What a user should know of how the policy was loaded, for a run's banner; one sentence each."""
+        said = [] if self.start is None else [self.start.describe()]
+        if self.start is not None and self.start.chain.base.dtype in ("BF16", "F16") and not self.start.adapted:
+            said.append(
+                f"its weights came in {self.start.chain.base.dtype} and are trained and kept in fp32, twice the size; the "
+                "folder export has the last policy as it came (model.export)"
+            )
+        if getattr(self.model.config, "router_aux_loss_coef", None):
+            said.append("a mixture of experts: the router's load-balancing loss is not used")
+        return [sentence for sentence in said if sentence]
+
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters of the model, with their names."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)

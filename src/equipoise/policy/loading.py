@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from equipoise.models.adapters import Adapter, Chain, chain
+from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.models.folder import described
 from equipoise.policy.files import whole
@@ -50,6 +50,11 @@ class Start:
     chain: Chain
     continued: bool
     created: int
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained, and not all weights."""
+        return self.continued or bool(self.created)
 
     @property
     def merged(self) -> tuple[Adapter, ...]:
@@ -125,8 +130,7 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
         except Exception as error:  # noqa: BLE001 - PEFT may raise anything
             raise ModelError(f"cannot merge the adapter {adapter.path}: {first_line(error)}") from None
     model.requires_grad_(True)  # PEFT has frozen what it merged into
-    adapted = start.continued or start.created
-    if start.merged and adapted:
+    if start.merged and start.adapted:
         model.name_or_path = _write_base(model, base_folder, start)
     if start.continued:
         base = model.name_or_path if start.merged else start.chain.base_name

@@ -23,6 +23,7 @@ from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
 from equipoise.policy import load_gate
+from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
 from equipoise.run.assembly import build, describe, launch
@@ -127,6 +128,8 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         if main and state.round == 1:
             load_gate.judge(folder, "saved", load_gate.as_saved(world.policy, journal.checkpoint(0)))
         play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        if main:
+            _export(config, world, journal)
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
         if main:
@@ -192,6 +195,17 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
         }
         journal.append("samples.jsonl", {"round": done, "prompt_index": index, **shown})
     journal.append("evaluation.jsonl", line)
+
+
+def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
+    """Write the last policy in the dtype that model.export asks for, unless it is there."""
+    start, target = world.policy.start, journal.folder / "export"
+    if start is None or start.adapted or target.exists():
+        return
+    dtype = dtype_of(config.model.export, start.chain.base.dtype)
+    if dtype is not None:
+        given = start.chain.base.tensors if config.model.export == "auto" else None
+        export(journal.checkpoint(config.play.rounds), target, dtype, given)
 
 
 def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
