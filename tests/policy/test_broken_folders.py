@@ -160,7 +160,9 @@ BROKEN = {
     "weights of eight bytes": data("model.safetensors", b"\0" * 8),
     "weights of zeros": data("model.safetensors", b"\0" * 4096),
     "weights of text": data("model.safetensors", b"<html>not found</html>"),
-    "weights are a large-file pointer": data("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+    "weights are a large-file pointer": data(
+        "model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"
+    ),
     "a header longer than the file": data("model.safetensors", struct.pack("<Q", 2**40) + b"{}"),
     "a header that is no JSON": header(b"{" * 64),
     "a header that is a list": header([]),
@@ -215,7 +217,9 @@ BROKEN = {
     "no model type": config(model_type=..., architectures=...),
     "an unknown model type": config(model_type="llama99"),
     "a model type that is a number": config(model_type=7),
-    "code of its own": config(model_type="mine", auto_map={"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.C"}),
+    "code of its own": config(
+        model_type="mine", auto_map={"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.C"}
+    ),
     "an encoder-decoder": config(model_type="t5", architectures=["T5ForConditionalGeneration"]),
     "an encoder-decoder by its flag": config(is_encoder_decoder=True),
     "an image model": config(model_type="vit", architectures=["ViTModel"]),
@@ -266,7 +270,9 @@ BROKEN = {
     "a tokenizer that is no JSON": text("tokenizer.json", "{not json"),
     "a tokenizer that is a list": text("tokenizer.json", "[]"),
     "a tokenizer without a model": text("tokenizer.json", '{"version": "1.0"}'),
-    "a tokenizer of an unknown model": text("tokenizer.json", '{"version": "1.0", "model": {"type": "Magic"}}'),
+    "a tokenizer of an unknown model": text(
+        "tokenizer.json", '{"version": "1.0", "model": {"type": "Magic"}}'
+    ),
     "a tokenizer is a pipe": special("tokenizer.json", os.mkfifo),
     "a tokenizer is a link to nothing": special("tokenizer.json", lambda p: p.symlink_to("nowhere")),
     "a tokenizer of 8 GB": special("tokenizer.json", huge),
@@ -321,7 +327,14 @@ def test_a_broken_folder_is_one_sentence(good, tmp_path, name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name",
-    ["weights cut in half", "a NaN", "a shard lies outside", "weights are a pipe", "no tokenizer", "heads that do not divide"],
+    [
+        "weights cut in half",
+        "a NaN",
+        "a shard lies outside",
+        "weights are a pipe",
+        "no tokenizer",
+        "heads that do not divide",
+    ],
 )
 def test_a_run_refuses_it_with_exit_2(good, tmp_path, name, capsys):
     folder = broken(good, tmp_path, name)

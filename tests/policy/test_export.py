@@ -69,7 +69,7 @@ MIXTURES = {
 
 
 # PEFT says of its own mapping for fused experts that it fits no module, where the adapter has none on experts
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys")
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")
 @pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_mixtures_of_experts_come_back_from_their_checkpoints(tokenizer, tmp_path, kind, lora_rank):

@@ -16,7 +16,9 @@ LARGEST = 2**40  # an integer setting; beyond it nothing real is meant
 MOST_LAYERS = 10_000
 _LAYERS = re.compile(r"(^|_)layers?$")
 # settings that are at least 1, under the names that families use for them
-_POSITIVE = re.compile(r"^(num_hidden_layers|n_layers?|num_layers|max_position_embeddings|n_positions|vocab_size)$")
+_POSITIVE = re.compile(
+    r"^(num_hidden_layers|n_layers?|num_layers|max_position_embeddings|n_positions|vocab_size)$"
+)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,11 @@ class CausalPolicy:
     def notes(self) -> list[str]:
         """What a user should know of how the policy was loaded, for a run's banner; one sentence each."""
         said = [] if self.start is None else [self.start.describe()]
-        if self.start is not None and self.start.chain.base.dtype in ("BF16", "F16") and not self.start.adapted:
+        if (
+            self.start is not None
+            and self.start.chain.base.dtype in ("BF16", "F16")
+            and not self.start.adapted
+        ):
             said.append(
                 f"its weights came in {self.start.chain.base.dtype} and are trained and kept in fp32, twice the size; the "
                 "folder export has the last policy as it came (model.export)"

@@ -188,7 +188,9 @@ def _full(found: Chain) -> Any:
     known = {_pattern(name) for name in model.state_dict()}
     dropped = [name for name in left if _pattern(name) in known]
     if dropped:
-        raise ModelError(f"{path} holds more layers than its config.json says: {dropped[0]} would be left out")
+        raise ModelError(
+            f"{path} holds more layers than its config.json says: {dropped[0]} would be left out"
+        )
     if left:
         log.warning(
             "%s holds weights that its model does not have, and that are not used: %s",
