@@ -1,4 +1,4 @@
-"""Broken and hostile model folders: each ends in one sentence before compute, without a traceback, a hang or code run."""
+"""Broken and hostile model folders: each ends in one sentence before compute, without a traceback or a hang."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def pickled(folder):
 def outside(folder):
     shutil.copy(folder / "model.safetensors", folder.parent / "outside.safetensors")
     (folder / "model.safetensors").unlink()
-    names = {n: "../outside.safetensors" for n in load_file(folder.parent / "outside.safetensors")}
+    names = dict.fromkeys(load_file(folder.parent / "outside.safetensors"), "../outside.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
 
 

@@ -1,4 +1,4 @@
-"""Exports in half precision, and mixtures of experts: plain transformers reads them, with the weights that they should have."""
+"""Exports in half precision, and mixtures of experts: plain transformers reads them, with the right weights."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_an_adapter_whose_weights_do_not_fit_is_refused(adapter, tokenizer):
     folder, _ = adapter
     file = folder / "adapter_model.safetensors"
     stored = load_file(file)
-    some = sorted(stored)[0]
+    some = min(stored)
     for tensors, what in (
         ({k.replace("model.layers", "model.blocks"): v for k, v in stored.items()}, "has no weight"),
         ({k: v for k, v in stored.items() if k != some}, f"has no weight {some}"),

@@ -26,8 +26,8 @@ SENTINELS = ("\n", ":", "|", "0", "a", "é")
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name, without running any code that comes with it.
 
-    An adapter without a tokenizer has that of the model it stands on. Raises DataError if it cannot be loaded, ModelError
-    for a broken folder. A local folder needs no network.
+    An adapter without a tokenizer has that of the model it stands on. A local folder needs no network. Raises DataError
+    if it cannot be loaded, ModelError for a broken folder.
     """
     from transformers import AutoTokenizer
 

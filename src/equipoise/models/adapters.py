@@ -93,7 +93,7 @@ def is_adapter(folder: Path) -> bool:
 def local(path: str | Path, revision: str | None = None, *, weights: bool = False) -> Path:
     """The folder of a model: the path itself, or the snapshot of a hub name, which is downloaded if need be.
 
-    Fetched are settings and tokenizer, and with `weights` the safetensors files that its index names. Raises ModelError.
+    Fetched are settings and tokenizer, and with `weights` the safetensors files of its index. Raises ModelError.
     """
     folder = Path(path)
     if folder.is_dir() or folder.is_symlink() or not HUB_NAME.fullmatch(str(path)):

@@ -8,8 +8,8 @@ from typing import Any
 
 from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError, first_line
-from equipoise.models.folder import check_settings
 from equipoise.models.files import read_object
+from equipoise.models.folder import check_settings
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 

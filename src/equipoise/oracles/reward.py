@@ -161,8 +161,8 @@ class RewardOracle:
         except Exception as error:  # a template is a program, and raises what it likes
             roles = ", ".join(str(message["role"]) for message in messages)
             raise OracleError(
-                f"{self.name}: its chat template refuses the turns {roles}: {first_line(error)}; leave such prompts out, "
-                "or take a reward model that reads them"
+                f"{self.name}: its chat template refuses the turns {roles}: {first_line(error)}; leave such "
+                "prompts out, or take a reward model that reads them"
             ) from error
 
     def _probe_template(self) -> None:

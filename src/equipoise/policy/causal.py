@@ -81,7 +81,7 @@ class CausalPolicy:
             policy = cls(model.to(device), tokenizer, precision=precision)
         except ModelError:
             raise
-        except Exception as error:  # noqa: BLE001 - a foreign model may raise anything when it first runs
+        except Exception as error:
             raise ModelError(
                 f"{path}: the model does not run on a few tokens: {first_line(error)}"
             ) from error
@@ -128,8 +128,8 @@ class CausalPolicy:
             and not self.start.adapted
         ):
             said.append(
-                f"its weights came in {self.start.chain.base.dtype} and are trained and kept in fp32, twice the size; the "
-                "folder export has the last policy as it came (model.export)"
+                f"its weights came in {self.start.chain.base.dtype} and are trained and kept in fp32, twice the size; "
+                "the folder export has the last policy as it came (model.export)"
             )
         if getattr(self.model.config, "router_aux_loss_coef", None):
             said.append("a mixture of experts: the router's load-balancing loss is not used")

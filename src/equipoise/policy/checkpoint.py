@@ -31,8 +31,9 @@ NETWORK = Path("network") / "weights.safetensors"
 def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Save a checkpoint as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
 
-    Also written: a model card; SHA-256 sums of all files; the policy's fingerprint, so that anchors can be looked up without loading it; the weights of its
-    auxiliary head, if it has one; the optimizer's state, if an optimizer is given, for a fit that continues from here.
+    Also written: a model card; SHA-256 sums of all files; the policy's fingerprint, so that anchors can be looked up
+    without loading it; the weights of its auxiliary head, if it has one; the optimizer's state, if an optimizer is
+    given, for a fit that continues from here.
     Raises ModelError if transformers wrote a pickled file.
     """
     with whole(folder) as draft:
@@ -70,7 +71,7 @@ def load_into(policy: CausalPolicy, folder: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Check that no file of a checkpoint has changed since it was saved. Raises ModelError naming the first that has."""
+    """Check that no file of a checkpoint has changed since it was saved. Raises ModelError naming one that has."""
     digests.verify(folder, may_lack=(MOMENTS,))
 
 

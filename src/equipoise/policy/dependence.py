@@ -1,7 +1,7 @@
-"""Which tokens a state reads, by gradients: a state that does not read a token has a gradient of exactly 0 there.
+"""Which tokens a state reads, by gradients: where it does not read a token its gradient is exactly 0.
 
-Small weights hide a leak from a comparison of values; they do not hide it from a gradient, which is 0 only where no path
-leads from the token to the state.
+Small weights hide a leak from a comparison of values; they do not hide it from a gradient, which is 0 only where no
+path leads from the token to the state.
 """
 
 from __future__ import annotations

@@ -51,4 +51,7 @@ def _sum(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _sum_of(path: Path, inode: int, size: int, changed: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(2**22):
+            digest.update(block)
+        return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Export of a finished policy in another dtype: checkpoints are fp32, exactly as trained; what is given on may be half."""
+"""Export of a finished policy in another dtype: checkpoints are fp32, exactly as trained; exports may be half."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def export(source: Path, target: Path, dtype: str, given: Mapping[str, Header] |
 
     dtype    "fp32", "bf16" or "fp16"; a weight in `given` has the dtype that it had there.
 
-    A weight that training did not move comes out as it came in: fp32 holds every bf16 and fp16 number. Raises ModelError
-    for a dtype that does not exist.
+    A weight that training did not move comes out as it came in: fp32 holds every bf16 and fp16 number.
+    Raises ModelError for a dtype that does not exist.
     """
     if dtype not in DTYPES:
         raise ModelError(f"an export is in one of {', '.join(DTYPES)}, got {dtype!r}")

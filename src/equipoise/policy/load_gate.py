@@ -1,7 +1,7 @@
 """Load gate: the policy in memory gives the log-probs that plain transformers and PEFT read from the same folder.
 
-The second way shares nothing with the first but the files: transformers' and PEFT's own loaders, eager attention, one row
-at a time, on the CPU. Where memory would not hold a second model, every weight in memory is compared with the files
+The second way shares nothing with the first but the files: transformers' and PEFT's own loaders, eager attention, one
+row at a time, on the CPU. Where memory would not hold a second model, every weight in memory is compared with the files
 instead (`policy.weights_check`), and the plain forward runs on the weights in memory.
 """
 
@@ -79,7 +79,7 @@ def judge(folder: Path, what: str, found: Agreement) -> None:
 
 
 def probe_rows(policy: CausalPolicy) -> list[tuple[Ids, Ids]]:
-    """Three (prompt, response) rows of token ids that any model takes: spread over the vocabulary, of unequal length."""
+    """Three (prompt, response) rows of token ids that any model takes, of unequal length."""
     rows = policy.model.get_input_embeddings().weight.shape[0]
     longest = min(policy.max_positions, 24)
     ids = [(7919 * i + 11) % rows for i in range(3 * longest)]
@@ -119,7 +119,7 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agre
     rows = probe_rows(policy)
     try:
         ours = _ours(policy, rows, fp32=True)
-    except Exception as error:  # noqa: BLE001 - a foreign model may raise anything
+    except Exception as error:
         raise ModelError(
             f"{found.top}: the model does not run on a few tokens: {first_line(error)}"
         ) from error

@@ -1,7 +1,7 @@
 """Loading of a start policy: a full model, or a full model with the PEFT adapters that stand on it.
 
-The policy that a folder means is its full model with every adapter of its chain added. All but the outermost adapter are
-merged into the weights; the outermost is trained further, or merged too.
+The policy that a folder means is its full model with every adapter of its chain added. All but the outermost adapter
+are merged into the weights; the outermost is trained further, or merged too.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def _differences(adapter: Adapter, lora: Lora) -> list[str]:
 def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any:
     """Load a planned start policy in fp32 on the CPU, every weight of it read from its files and finite.
 
-    base_folder    where the merged model is written, if a new or continued adapter stands on it: its checkpoints name it.
+    base_folder    where the merged model is written, if an adapter is trained on it: its checkpoints name it.
 
-    Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if nothing would be trained.
+    Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if none would be trained.
     """
     model = _full(start.chain)
     for adapter in start.merged:

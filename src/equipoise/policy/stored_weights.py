@@ -1,7 +1,8 @@
 """Weights of a checkpoint folder, by the names of the model's own parameters.
 
 Names in files are those of the published format. transformers may hold the same weights under other names, or fused: a
-mixture of experts is one file entry for each expert and one parameter for all. PEFT's files leave out the adapter's name.
+mixture of experts is one file entry for each expert and one parameter for all. PEFT's files leave out the name of the
+adapter.
 """
 
 from __future__ import annotations

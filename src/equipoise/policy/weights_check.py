@@ -19,9 +19,9 @@ from equipoise.policy.loading import adapter_weights
 def largest_difference(policy: CausalPolicy, found: Chain) -> tuple[str, float]:
     """(name, difference) of the weight that differs most from what a chain's files say, relative to its largest entry.
 
-    A weight W of the full model, with adapters merged, is W + sum_k s_k B_k A_k, s_k = alpha_k / r_k, computed here from
-    the files alone; the weights of an adapter in use are those of its file. Fused weights (of experts), and what adapters
-    other than plain LoRA change, are skipped.
+    A weight W of the full model, with adapters merged, is W + sum_k s_k B_k A_k, s_k = alpha_k / r_k, computed here
+    from the files alone; the weights of an adapter in use are those of its file. Fused weights (of experts) are
+    skipped.
     """
     model = policy.model
     wrapped = hasattr(model, "peft_config")

@@ -51,8 +51,8 @@ class ModelSettings(_Section):
     lora_targets: list[str] | None = Field(None, description="module names; none: every linear layer")
     export: Literal["auto", "none", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="dtype of the last policy in the folder export (full models only; checkpoints stay fp32); auto: that "
-        "of the given weights, if they are bf16 or fp16",
+        description="dtype of the last policy in the folder export (full models only; checkpoints stay fp32); "
+        "auto: that of the given weights, if they are bf16 or fp16",
     )
 
 

@@ -120,7 +120,9 @@ def gather(config: RunConfig, out: Path) -> Materials:
         rendered = renderer.render(dataset)
         if beyond:
             check_ids(model, embedding_rows(model), _sequences(rendered), tokenizer)
-            dataset.ledger.note(f"{len(beyond)} tokens of the tokenizer have no row in the model; no text uses one")
+            dataset.ledger.note(
+                f"{len(beyond)} tokens of the tokenizer have no row in the model; no text uses one"
+            )
         train, held = split(rendered, config.data.held_out, config.seed)
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
