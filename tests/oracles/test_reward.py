@@ -89,3 +89,96 @@ def test_chat_prompts_need_a_template(tmp_path):
     saved(tmp_path)
     with pytest.raises(OracleError, match="no chat template"):
         RewardOracle.load(tmp_path).score([[{"role": "user", "content": "a"}]], ["b"])
+
+
+GEMMA = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{{ m.role + ': ' + m.content + ' ' }}{% endfor %}"
+)
+PLAIN = "{% for m in messages %}{{ m.role + ': ' + m.content + ' ' }}{% endfor %}"
+USER, SYSTEM = {"role": "user", "content": "hot tea"}, {"role": "system", "content": "be kind"}
+
+
+def with_template(folder, template):
+    saved(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_template_that_refuses_a_turn_is_a_sentence_before_anything_is_sampled(tmp_path):
+    oracle = RewardOracle.load(with_template(tmp_path, GEMMA))
+    assert oracle.room([[USER]])[1] == 40
+    for ask in (lambda: oracle.room([[USER], [SYSTEM, USER]]), lambda: oracle.score([[SYSTEM, USER]], ["a"])):
+        with pytest.raises(
+            OracleError, match=r"refuses the turns system, user, assistant: System role not supported"
+        ):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("template", "what"),
+    [
+        ("{{ raise_exception('no') }}", "refuses the turns user, assistant: no"),
+        ("{{ messages[0].content }}", "loses what the assistant says"),
+        ("{{ messages[1].content }}", "loses what the user says"),
+        ("{% for m in messages %}{{ m.content }", "refuses the turns user, assistant"),
+        ("{{ nothing.at.all }}", "refuses the turns user, assistant"),
+    ],
+)
+def test_a_template_that_cannot_judge_is_refused_at_load(tmp_path, template, what):
+    with_template(tmp_path, template)
+    with pytest.raises(OracleError, match=what):
+        oracles.load(str(tmp_path))
+
+
+def test_a_template_that_leaves_the_system_turn_out_says_so(tmp_path, caplog):
+    RewardOracle.load(with_template(tmp_path, PLAIN))
+    assert "leaves system turns out" not in caplog.text
+    template = "{% for m in messages if m.role != 'system' %}{{ m.content }} {% endfor %}"
+    RewardOracle.load(with_template(tmp_path, template))
+    assert "leaves system turns out; it judges without them" in caplog.text
+
+
+def test_its_context_length_is_known_beforehand(tmp_path):
+    saved(tmp_path)
+    oracle = RewardOracle.load(tmp_path)
+    longest, limit = oracle.room(PROMPTS)
+    assert limit == oracle.max_positions == 40
+    assert longest == max(len(oracle.tokenizer(prompt).input_ids) for prompt in PROMPTS)
+
+
+def test_tokens_without_a_row_are_named(tmp_path):
+    saved(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens([f"<plan{i}>" for i in range(64)])
+    tokenizer.save_pretrained(tmp_path)
+    oracle = RewardOracle.load(tmp_path)
+    assert bool(oracle.score(PROMPTS[:1], ANSWERS[:1]).isfinite())
+    with pytest.raises(OracleError, match=r"has no row for token \d+ of its tokenizer"):
+        oracle.score(PROMPTS[:1], ["<plan63>"])
+    tokenizer.add_special_tokens({"eos_token": "<plan62>"})
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(OracleError, match="<plan62>"):
+        RewardOracle.load(tmp_path)
+
+
+def test_a_broken_folder_is_one_sentence(tmp_path):
+    saved(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    stored = {name: tensor.clone() for name, tensor in load_file(file).items()}  # the file is mapped
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OracleError, match="not an intact safetensors file"):
+        RewardOracle.load(tmp_path)
+    stored["score.weight"][0, 0] = float("nan")
+    save_file(stored, file, metadata={"format": "pt"})
+    with pytest.raises(OracleError, match=r"score\.weight has NaN or infinite values"):
+        RewardOracle.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(OracleError, match="cannot load a tokenizer"):
+        RewardOracle.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(OracleError, match=r"config\.json is not JSON"):
+        RewardOracle.load(tmp_path)

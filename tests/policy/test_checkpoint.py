@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -64,7 +66,7 @@ def test_lora_roundtrip_is_read_by_peft(tiny, lora, tmp_path):
 def test_only_safetensors_and_text(tiny, tmp_path):
     checkpoint.save(tiny(), tmp_path / "c")
     kinds = {f.suffix for f in (tmp_path / "c").iterdir()}
-    assert kinds == {".safetensors", ".json", ".txt"}
+    assert kinds == {".safetensors", ".json", ".txt", ".md"}
     assert [f.name for f in tmp_path.iterdir()] == ["c"]
 
 
@@ -72,6 +74,7 @@ def test_missing_and_misshapen_weights_are_named(tiny, tmp_path):
     policy = tiny()
     checkpoint.save(policy, tmp_path / "c")
     file = tmp_path / "c" / "model.safetensors"
+    (tmp_path / "c" / "sha256sums.txt").unlink()
     stored = load_file(file)
     name = "model.layers.1.mlp.up_proj.weight"
     save_file({k: v for k, v in stored.items() if k != name}, file)
@@ -99,7 +102,7 @@ def test_pickled_weights_are_not_read(tiny, tmp_path, tokenizer):
     policy = tiny()
     policy.model.config.save_pretrained(tmp_path)
     torch.save(policy.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match="pickled weights only"):
         CausalPolicy.load(tmp_path, tokenizer)
 
 
@@ -174,3 +177,44 @@ def test_progress_keeps_weights_and_optimizer_bit_for_bit(tiny, tmp_path):
         optimizer.state_dict()["state"].values(), fresh.state_dict()["state"].values(), strict=True
     ):
         assert same(a, b)
+
+
+def test_a_changed_bit_is_noticed_when_a_checkpoint_is_read(tiny, tmp_path):
+    policy, folder = tiny(), tmp_path / "c"
+    checkpoint.save(policy, folder)
+    checkpoint.verify(folder)
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    for read in (checkpoint.verify, lambda f: checkpoint.load_into(policy, f)):
+        with pytest.raises(ModelError, match=r"model\.safetensors has changed since it was written"):
+            read(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        checkpoint.verify(folder)
+
+
+def test_the_sums_are_those_of_sha256sum_and_a_dropped_optimizer_state_is_no_loss(tiny, tmp_path):
+    policy, folder = tiny(), tmp_path / "c"
+    optimizer = torch.optim.AdamW([p for _, p in policy.parameters()], lr=1e-2)
+    policy.model(input_ids=IDS, labels=IDS).loss.backward()
+    optimizer.step()
+    checkpoint.save(policy, folder, optimizer)
+    lines = dict(line.split("  ")[::-1] for line in (folder / "sha256sums.txt").read_text().splitlines())
+    assert set(lines) == {f.name for f in folder.iterdir()} - {"sha256sums.txt"}
+    for name, digest in lines.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    (folder / checkpoint.MOMENTS).unlink()
+    checkpoint.load_into(policy, folder)
+
+
+def test_the_card_says_what_the_checkpoint_is(lora, tmp_path):
+    lora.about = {"method": "dpo", "settings": "abc123"}
+    checkpoint.save(lora, tmp_path / "c")
+    card = (tmp_path / "c" / "README.md").read_text()
+    assert "More Information Needed" not in card
+    assert "| method | dpo |" in card
+    assert "| settings | abc123 |" in card
+    assert f"| base | {lora.start.chain.base.path} |" in card
+    assert "AutoPeftModelForCausalLM" in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,7 +94,9 @@ def test_files_are_readable_as_the_users_umask_says(tmp_path, mask):
 def test_a_folders_files_folders_and_its_own_entry_are_flushed(tmp_path, monkeypatch):
     flushed = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda h: (flushed.append(os.readlink(f"/proc/self/fd/{h}")), fsync(h)))
+    monkeypatch.setattr(
+        os, "fsync", lambda h: (flushed.append(str(Path(f"/proc/self/fd/{h}").readlink())), fsync(h))
+    )
     with whole(tmp_path / "c") as draft:
         (draft / "deep").mkdir(parents=True)
         (draft / "deep" / "a").write_text("x")

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equipoise.data.errors import DataError
+from equipoise.models.adapters import HUB_NAME, lineage
+from equipoise.models.errors import first_line
+from equipoise.models.files import check_files
+from equipoise.models.tokenizer import TOKENIZER_FILES, settings_of, tokenizer_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,38 +28,45 @@ SENTINELS = ("\n", ":", "|", "0", "a", "é")
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name, without running any code that comes with it.
 
-    Raises DataError if it cannot be loaded. A local folder needs no network.
+    An adapter without a tokenizer has that of the model it stands on. A local folder needs no network. Raises DataError
+    if it cannot be loaded, ModelError for a broken folder.
     """
     from transformers import AutoTokenizer
 
-    local = Path(path).is_dir()
-    if local and not any(
-        (Path(path) / name).is_file()
-        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-    ):
-        raise DataError(
-            "no tokenizer in this folder",
-            file=str(path),
-            hint="expected tokenizer.json in the model's folder",
-        )
+    folder = tokenizer_folder(path)
+    if not folder.is_dir() and not HUB_NAME.fullmatch(str(path)):
+        raise DataError("no such folder", file=str(path), hint="give a model's folder or its name on the hub")
+    if folder.is_dir():
+        check_files(folder)
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise DataError(
+                "no tokenizer in this folder",
+                file=str(folder),
+                hint="expected tokenizer.json in the model's folder",
+            )
     try:
-        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=local)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        return AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=folder.is_dir()
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the Rust library also panics, which is no Exception
         raise DataError(
-            f"cannot load a tokenizer: {error}",
+            f"cannot load a tokenizer: {first_line(error)}",
             file=str(path),
             hint="give a folder with tokenizer.json, or a hub name",
         ) from None
 
 
 def longest_sequence(path: str | Path) -> int:
-    """A model's context length (`max_position_embeddings`), from its configuration alone; NO_LIMIT if it names none."""
-    from transformers import AutoConfig
+    """A model's context length (`max_position_embeddings`), from its configuration alone; NO_LIMIT if it names none.
 
-    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+    Raises ModelError if the configuration cannot be used.
+    """
+    folder = lineage(path)[-1]
+    if folder.is_dir() and not (folder / "config.json").is_file():
         return NO_LIMIT
-    settings = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
-    return int(getattr(settings, "max_position_embeddings", None) or NO_LIMIT)
+    return int(getattr(settings_of(folder), "max_position_embeddings", None) or NO_LIMIT)
 
 
 class Codec:

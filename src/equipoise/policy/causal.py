@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,13 @@ from torch import Tensor, nn
 from equipoise.data.collate import Ids, ScoredIds, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
+from equipoise.models.adapters import chain
+from equipoise.models.errors import first_line
+from equipoise.models.tokenizer import check_tokenizer
+from equipoise.policy.dependence import reads_ahead
+from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.scorer import Scorer
+from equipoise.policy.scorer import Scorer, backbone, causal_lm
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +43,10 @@ class CausalPolicy:
         self.precision = precision
         self.token_budget = DEFAULT_TOKEN_BUDGET  # tokens of a micro-batch, at most
         self._warned_window = False  # that a sequence is longer than the model's window
-        self.turn_ends: tuple[
-            int, ...
-        ] = ()  # token ids that close an answer in the data, besides `stops`' own
+        # token ids that close an answer in the data, in addition to the end-of-sequence tokens
+        self.turn_ends: tuple[int, ...] = ()
+        self.start: Start | None = None  # what it was loaded from, if from a folder
+        self.about: Mapping[str, str] = {}  # facts of the run, for the model cards of its checkpoints
         self.network: nn.Module | None = None  # an auxiliary head trained jointly, while a fit needs one
 
     @classmethod
@@ -50,34 +56,41 @@ class CausalPolicy:
         tokenizer: Any,
         *,
         precision: str = "fp32",
+        adapter: str = "auto",
         lora_rank: int = 0,
         lora_alpha: float | None = None,
         lora_targets: list[str] | None = None,
         seed: int = 0,
         device: str | torch.device | None = None,
+        base_folder: Path | None = None,
     ) -> CausalPolicy:
-        """Load a decoder checkpoint from a folder (safetensors) or by its hub name. Remote code is never run."""
-        from transformers import AutoModelForCausalLM
+        """Load a causal language model from a folder (safetensors) or by its hub name. Remote code is never run.
 
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(path),
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot load a causal language model from {path}: {error}") from error
-        model, info = loaded
-        if info["missing_keys"]:  # transformers would initialise them at random
-            raise ModelError(
-                f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}"
-            )
-        if lora_rank:
-            model = _with_lora(model, lora_rank, lora_alpha or 2.0 * lora_rank, lora_targets, seed)
+        path           a full model, or a PEFT LoRA adapter, which may stand on another adapter.
+        adapter        what becomes of the adapter (`policy.loading.plan`): "auto", "continue" or "merge".
+        base_folder    where a merged model is written for the adapters that are trained on it; needed only then.
+
+        Raises ModelError, in one sentence, for a folder that is broken or of an unsupported kind.
+        """
+        lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
+        start = plan(chain(path), lora, adapter)
+        model = load_model(start, lora, base_folder)
+        if tokenizer is not None:
+            check_tokenizer(path, tokenizer, rows=model.get_input_embeddings().weight.shape[0])
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, precision=precision)
+        try:
+            ahead = reads_ahead(causal_lm(model), backbone(model))
+            policy = cls(model.to(device), tokenizer, precision=precision)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{path}: the model does not run on a few tokens: {first_line(error)}"
+            ) from error
+        if ahead:
+            raise ModelError(f"{path} is not a causal language model: its states depend on later tokens")
+        policy.start = start
+        return policy
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +134,22 @@ class CausalPolicy:
     def max_positions(self) -> int:
         """Context length: the longest sequence the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or NO_LIMIT)
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the policy was loaded, for a run's banner; one sentence each."""
+        said = [] if self.start is None else [self.start.describe()]
+        if (
+            self.start is not None
+            and self.start.chain.base.dtype in ("BF16", "F16")
+            and not self.start.adapted
+        ):
+            said.append(
+                f"its weights came in {self.start.chain.base.dtype} and are trained and kept in fp32, twice the size; "
+                "the folder export has the last policy as it came (model.export)"
+            )
+        if getattr(self.model.config, "router_aux_loss_coef", None):
+            said.append("a mixture of experts: the router's load-balancing loss is not used")
+        return [sentence for sentence in said if sentence]
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters of the model, with their names."""
@@ -178,19 +207,3 @@ class CausalPolicy:
         """Features of the responses' tokens: ([B, K, T, D] last hidden states that predict them, [B, K, T] mask)."""
         states, mask = self.scorer.features(batch.to(self.device))
         return states.unflatten(0, batch.shape), mask.unflatten(0, batch.shape)
-
-
-def _with_lora(model: Any, rank: int, alpha: float, targets: list[str] | None, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # peft says int and takes a fraction
-        lora_dropout=0.0,
-        target_modules=targets or "all-linear",
-        task_type="CAUSAL_LM",
-    )
-    # A is initialised at random and B at 0, so the policy is unchanged
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.policy import lora
+from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.digests import write_sums
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
+from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import causal_lm
+from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
 MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
@@ -27,13 +31,21 @@ NETWORK = Path("network") / "weights.safetensors"
 def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Save a checkpoint as a Hugging Face folder: weights (or adapter), configuration and tokenizer.
 
-    Also written: the policy's fingerprint, so that anchors can be looked up without loading it; the weights of its
-    auxiliary head, if it has one; the optimizer's state, if an optimizer is given, for a fit that continues from here.
+    Also written: a model card; SHA-256 sums of all files; the policy's fingerprint, so that anchors can be looked up
+    without loading it; the weights of its auxiliary head, if it has one; the optimizer's state, if an optimizer is
+    given, for a fit that continues from here.
     Raises ModelError if transformers wrote a pickled file.
     """
     with whole(folder) as draft:
-        policy.model.save_pretrained(str(draft), safe_serialization=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # PEFT says that it looks for the base, and that it stores embeddings
+            policy.model.save_pretrained(str(draft), safe_serialization=True)
         policy.tokenizer.save_pretrained(str(draft))
+        adapter = hasattr(policy.model, "peft_config")
+        base = None if policy.start is None else str(policy.start.chain.base.path)
+        write_card(draft, policy.about, base, adapter=adapter)
         (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
         if policy.network is not None:
             write_tensors(draft / NETWORK, policy.network.state_dict())
@@ -42,21 +54,25 @@ def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | 
         foreign = [f.name for f in draft.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl")]
         if foreign:
             raise ModelError(f"refusing a checkpoint with pickled files: {', '.join(foreign)}")
+        write_sums(draft)
 
 
 def load_into(policy: CausalPolicy, folder: Path) -> None:
     """Load a checkpoint's weights into the policy's trainable parameters; all of these must be there.
 
-    Raises ModelError naming the first weight that is missing or of another shape.
+    Raises ModelError naming the first weight that is missing or of another shape, or a file that has changed since it
+    was written.
     """
-    stored = _stored(policy, folder)
+    verify(folder)
+    stored = stored_weights(policy, folder)
     with torch.no_grad():
         for name, parameter in policy.parameters():
-            value = stored.get(_stored_name(name))
-            if value is None or value.shape != parameter.shape:
-                what = "missing" if value is None else f"of shape {tuple(value.shape)}"
-                raise ModelError(f"{folder}: weight {name} is {what}; the model has {tuple(parameter.shape)}")
-            parameter.copy_(value)
+            parameter.copy_(stored[name])
+
+
+def verify(folder: Path) -> None:
+    """Check that no file of a checkpoint has changed since it was saved. Raises ModelError naming one that has."""
+    digests.verify(folder, may_lack=(MOMENTS,))
 
 
 def load_network(network: nn.Module, folder: Path) -> bool:
@@ -129,10 +145,12 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, prod
     products    for LoRA adapters, combine the products B A, which are added to the weights, as well as the rank allows
                 (see `policy.lora`); False: combine the factors.
     """
-    stored = [(weight, _stored(policy, folder)) for folder, weight in weights if weight]
+    for folder, _ in weights:
+        verify(folder)
+    stored = [(weight, stored_weights(policy, folder)) for folder, weight in weights if weight]
 
     def parts(name: str) -> list[tuple[float, Tensor]]:
-        return [(weight, tensors[_stored_name(name)].double()) for weight, tensors in stored]
+        return [(weight, tensors[name].double()) for weight, tensors in stored]
 
     trained = dict(policy.parameters())
     with torch.no_grad():
@@ -177,30 +195,12 @@ def _settings(policy: CausalPolicy) -> dict[str, Any]:
     volatile = ("_name_or_path", "transformers_version", "dtype")
     adapters = getattr(policy.model, "peft_config", {})
     return {k: v for k, v in settings.items() if k not in volatile} | {
-        f"lora {name}": [adapter.r, adapter.lora_alpha] for name, adapter in adapters.items()
+        f"lora {name}": [adapter.r, adapter.lora_alpha, *_scaling(adapter)]
+        for name, adapter in adapters.items()
     }
 
 
-def _stored(policy: CausalPolicy, folder: Path) -> dict[str, Tensor]:
-    """Weights of a checkpoint folder, by their names in its files and by those that transformers loads them under."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ModelError(f"{folder} holds no .safetensors file")
-    stored = {name: value for file in files for name, value in read_tensors(file)[0].items()}
-    changes = get_model_conversion_mapping(causal_lm(policy.model))
-    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
-
-    def renamed(name: str) -> str:
-        for renaming in renamings:
-            name = renaming.rename_source_key(name)[0]
-        return name
-
-    return {renamed(name): value for name, value in stored.items()} | stored
-
-
-def _stored_name(name: str) -> str:
-    """Name of a weight in PEFT's files, which leave out the adapter's own name ("default")."""
-    return name.removesuffix(".default").replace(".default.", ".") if ".lora_" in name else name
+def _scaling(adapter: Any) -> list[Any]:
+    """What else scales an adapter, where it is set: PEFT's rank-stabilised scale, and settings of single layers."""
+    names = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+    return [{name: getattr(adapter, name)} for name in names if getattr(adapter, name, None)]

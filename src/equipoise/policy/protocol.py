@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from equipoise.models.errors import ModelError
 
-class ModelError(ValueError):
-    """A model cannot be loaded or used; the message says why and what to do."""
+__all__ = ["Decoding", "ModelError"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,15 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Ids, Response, ScoredIds, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
+from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
 from equipoise.policy.kernels.linear import UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
+
+PROBED_LOGITS = (30.0, 1e3, 1e5)  # sizes of logits at which the head is probed
 
 
 class Scorer(nn.Module):
@@ -47,7 +50,7 @@ class Scorer(nn.Module):
         super().__init__()
         self.model = model
         self.precision = precision
-        self.linear_head = _head_is_linear(model)
+        self.linear_head = head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear layer: scoring through its full logits")
         self.decoder_layers: DecoderLayers | None = None
@@ -146,6 +149,7 @@ class Scorer(nn.Module):
         batches: tuple[Batch, Batch] = (pack(prompts, responses), collate(prompts, responses, 0))
         try:
             packed, padded = (self._probe(batch.to(weight.device)) for batch in batches)
+            leak = self._leak(batches[0].to(weight.device))
         except Exception as error:  # noqa: BLE001 - a foreign model may raise anything on a packed row
             return f"{type(error).__name__}: {error}".splitlines()[0]
         for what, ours, exact in zip(("states", "gradients"), packed, padded, strict=True):
@@ -154,6 +158,18 @@ class Scorer(nn.Module):
             if not squared_error <= bound**2 * squared_norm:
                 relative = (squared_error / squared_norm) ** 0.5 if squared_norm else squared_error
                 return f"{what} differ by {relative:.0e}"
+        return leak
+
+    def _leak(self, batch: Batch) -> str:
+        """Whether states of a packed row read tokens of other branches, as recurrent layers do: which, or ""."""
+        assert isinstance(batch, PackedBatch)
+        inputs = _ScoringInputs.of(batch, self.decoder_layers is not None)
+        for index in (0, -1):  # the first must not read what follows, the last not what other branches say
+            read = tokens_read(causal_lm(self.model), lambda i=index: self.states(batch, inputs)[i])  # type: ignore[misc]
+            if read is None:
+                return "its states cannot be followed to its tokens"
+            if bool((read.cpu() & ~readable(batch.tree, int(batch.predictor[index]))).any()):
+                return "its layers read tokens of other responses"
         return ""
 
     def _probe(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
@@ -216,7 +232,8 @@ def causal_lm(model: nn.Module) -> Any:
 def backbone(model: nn.Module) -> Any:
     """The backbone, the model without its head: token ids in, hidden states out."""
     base = causal_lm(model)
-    return getattr(base, base.base_model_prefix)
+    named = getattr(base, base.base_model_prefix, None)  # a few models do not have what they name
+    return base.get_decoder() if named is None else named
 
 
 def _window(model: nn.Module) -> int:
@@ -228,12 +245,31 @@ def _window(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _head_is_linear(model: nn.Module) -> bool:
-    """Whether head(backbone(ids)) equals the model's own logits, by a probe; scaled or capped heads do not."""
+def head_is_linear(model: nn.Module) -> bool:
+    """Whether the model's logits are head(states), a plain linear map, for states of any size; probed, not assumed.
+
+    A model may scale its logits or cap them at c tanh(z / c), which small logits do not show: the probe puts larger and
+    larger states in place of the backbone's.
+    """
     head = causal_lm(model).get_output_embeddings()
     if type(head) is not nn.Linear:
         return False
     ids = torch.arange(1, 6, device=head.weight.device).remainder(head.weight.shape[0])[None]
-    hidden = backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
-    own = model(input_ids=ids, use_cache=False).logits.float()
-    return bool(torch.allclose(head(hidden).float(), own, rtol=1e-4, atol=1e-4 * float(own.abs().max())))
+    core = backbone(model)
+    hidden = core(input_ids=ids, use_cache=False).last_hidden_state
+    size = float(head(hidden).float().abs().max()) or 1.0
+    for largest in (size, *PROBED_LOGITS):
+        states = hidden * (largest / size)
+
+        def larger(module: nn.Module, inputs: Any, output: Any, states: Tensor = states) -> Any:
+            output.last_hidden_state = states
+            return output
+
+        hook = core.register_forward_hook(larger)
+        try:
+            own = model(input_ids=ids, use_cache=False).logits.float()
+        finally:
+            hook.remove()
+        if not torch.allclose(head(states).float(), own, rtol=1e-4, atol=1e-4 * float(own.abs().max())):
+            return False
+    return True

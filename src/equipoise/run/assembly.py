@@ -18,10 +18,11 @@ from equipoise.data.content_removal import versions
 from equipoise.data.revision_prompt import INSTRUCTION, Leads, RevisionPrompt
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
+from equipoise.models.adapters import MERGED_BASE
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
-from equipoise.policy import checkpoint
+from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -59,16 +60,22 @@ def build(
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
     """
     set_seed(config.seed)
-    policy = CausalPolicy.load(
-        config.model.path or model_path(),
-        materials.renderer.codec.tokenizer,
-        precision=config.model.precision,
-        lora_rank=config.model.lora_rank,
-        lora_alpha=config.model.lora_alpha,
-        lora_targets=config.model.lora_targets,
-        seed=config.seed,
-        device=accelerator.device,
-    )
+    with accelerator.main_process_first():  # which may write a merged base
+        policy = CausalPolicy.load(
+            config.model.path or model_path(),
+            materials.renderer.codec.tokenizer,
+            precision=config.model.precision,
+            adapter=config.model.adapter,
+            lora_rank=config.model.lora_rank,
+            lora_alpha=config.model.lora_alpha,
+            lora_targets=config.model.lora_targets,
+            seed=config.seed,
+            device=accelerator.device,
+            base_folder=Journal(out).checkpoints / MERGED_BASE,
+        )
+    policy.about = {"method": config.method, "settings": config.hash()}
+    if accelerator.is_main_process:
+        load_gate.judge(out, "given", load_gate.as_given(policy))
     if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
         policy.stop_at(materials.renderer.turn_ends)
     if start is not None:

@@ -51,9 +51,21 @@ class ModelSettings(_Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the matrix products; weights stay fp32"
     )
-    lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters; 0: full fine-tuning")
+    adapter: Literal["auto", "continue", "merge"] = Field(
+        "auto",
+        description="if the model is a LoRA adapter: train it further (continue), or merge it and train all weights "
+        "or a new adapter (merge); auto: continue, unless lora_rank, lora_alpha or lora_targets ask for another one",
+    )
+    lora_rank: int = Field(
+        0, ge=0, description="rank of new LoRA adapters; 0: full fine-tuning, or the adapter that is given"
+    )
     lora_alpha: float | None = Field(None, gt=0, description="LoRA scale; none: twice the rank")
     lora_targets: list[str] | None = Field(None, description="module names; none: every linear layer")
+    export: Literal["auto", "none", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="dtype of the last policy in the folder export (full models only; checkpoints stay fp32); "
+        "auto: that of the given weights, if they are bf16 or fp16",
+    )
 
 
 class DataSettings(_Section):

@@ -5,10 +5,10 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.split import split
 from equipoise.data.tokens import longest_sequence
 from equipoise.methods.index import METHODS, get
+from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.method import Method
@@ -44,6 +45,9 @@ from equipoise.worlds.text.recorded_rows import (
     without_weightless,
 )
 from equipoise.worlds.text.world import TextWorld
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
@@ -115,12 +119,19 @@ def gather(config: RunConfig, out: Path) -> Materials:
     model = config.model.path or str(model_path())
     oracle = _oracle(config, method, game, out)
     dataset = _dataset(config, method, game, out)
-    renderer = renderer_of(config, model, out)
+    tokenizer = load_tokenizer(model)
+    beyond = check_tokenizer(model, tokenizer)
+    renderer = renderer_of(config, tokenizer, model, out)
     pairs = held_out = None
     pool: list[Prompt] = []
     unseen: list[Prompt] = []
     if dataset is not None:
         train, held = _parts(config, method, dataset, renderer)
+        if beyond:
+            check_ids(model, embedding_rows(model), _sequences([*train, *held]), tokenizer)
+            dataset.ledger.note(
+                f"{len(beyond)} tokens of the tokenizer have no row in the model; no text uses one"
+            )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
     if game is not None:
@@ -145,13 +156,13 @@ def gather(config: RunConfig, out: Path) -> Materials:
     )
 
 
-def renderer_of(config: RunConfig, model: str, out: Path) -> Renderer:
+def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, model: str, out: Path) -> Renderer:
     """The renderer of a run. A date that the template writes is stored in the run's folder, so that a resumed run
     renders the same."""
     data, stored = config.data, out / TEMPLATE_DATE
     day = data.template_date or (stored.read_text(encoding="utf-8").strip() if stored.exists() else None)
     renderer = Renderer(
-        load_tokenizer(model),
+        tokenizer,
         template=data.template,
         max_length=min(data.max_length, longest_sequence(model)),
         max_prompt_length=data.max_prompt_length,
@@ -165,6 +176,10 @@ def renderer_of(config: RunConfig, model: str, out: Path) -> Renderer:
     if renderer.date is not None and day is None:
         write_text(stored, f"{renderer.date}\n")
     return renderer
+
+
+def _sequences(rendered: Sequence[Rendered]) -> Iterator[Sequence[int]]:
+    return (ids for row in rendered for ids in (row.prompt_ids, *row.response_ids))
 
 
 def _recorded(

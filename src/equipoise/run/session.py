@@ -23,6 +23,8 @@ from equipoise.evaluate.text import Evaluator
 from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
+from equipoise.policy import load_gate
+from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
 from equipoise.run.assembly import build, describe, launch
@@ -154,7 +156,11 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             _announce(materials, world, folder)
         method = materials.method
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
+        if main and state.round == 1:
+            load_gate.judge(folder, "saved", load_gate.as_saved(world.policy, journal.checkpoint(0)))
         play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        if main:
+            _export(config, world, journal)
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
         if main:
@@ -269,6 +275,17 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     journal.seal()
 
 
+def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
+    """Write the last policy in the dtype that model.export asks for, unless it is there."""
+    start, target = world.policy.start, journal.folder / "export"
+    if start is None or start.adapted or target.exists():
+        return
+    dtype = dtype_of(config.model.export, start.chain.base.dtype)
+    if dtype is not None:
+        given = start.chain.base.tensors if config.model.export == "auto" else None
+        export(journal.checkpoint(config.play.rounds), target, dtype, given)
+
+
 def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
     first, last = lines[0], lines[method.rounds]
@@ -312,6 +329,10 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
+        *(
+            f"  start     {said}"
+            for said in filter(None, [world.policy.start and world.policy.start.describe()])
+        ),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",

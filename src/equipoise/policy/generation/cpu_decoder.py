@@ -25,7 +25,7 @@ from equipoise.policy.kernels.attention import packed_attention
 from equipoise.policy.kernels.elementwise import rope
 from equipoise.policy.kernels.linear import UnsupportedLayer, check_structure, linear_modules, lora_linear_of
 from equipoise.policy.kernels.segment_layout import Layout
-from equipoise.policy.scorer import backbone, causal_lm
+from equipoise.policy.scorer import backbone, causal_lm, head_is_linear
 
 MEMORY_SHARE = 0.5  # of the memory that weights and optimizer leave, at most for packed copies of the weights
 MIN_PACKED = 2**19  # elements; smaller weights stay in a core's own cache and gain nothing
@@ -92,6 +92,8 @@ def why_unsupported(model: Any) -> str | None:
         return "its layers do not have the common structure"
     if not layers or not hasattr(base, "rotary_emb"):
         return "its layers do not have the common structure"
+    if not head_is_linear(model):
+        return "its head is not a plain linear map"
     if getattr(base.rotary_emb, "rope_type", "default") in ("dynamic", "longrope"):
         return "its rotary embeddings depend on the batch"
     if hasattr(os, "sysconf"):  # Windows does not say

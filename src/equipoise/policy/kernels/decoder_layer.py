@@ -215,6 +215,8 @@ class DecoderLayers:
         for layer in self.layers:
             check_structure(layer)
         norm = self.layers[0].input_layernorm
+        if not isinstance(getattr(norm, "weight", None), Tensor):
+            raise UnsupportedLayer(f"the norm {type(norm).__name__} has no weight")
         ones = torch.ones_like(norm.weight)
         # Gemma's norms scale by 1 + weight
         self.offset = float(round(float((norm(ones) - norm.weight).detach()[0])))

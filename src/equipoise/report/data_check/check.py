@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equipoise.data.ledger import Ledger
-from equipoise.data.read import read
+from equipoise.data.plain_strings import note_plain_strings
+from equipoise.data.read import Dataset, Stream, read, scan
+from equipoise.data.records import Record
 from equipoise.data.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.tokens import longest_sequence
+from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.report.data_check.statistics import Statistics
-from equipoise.report.data_check.views import View, find, text_view, token_view
+from equipoise.report.data_check.views import View, find, named, text_view, token_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +72,22 @@ def check(
     """
     reading = {name: value for name, value in settings.items() if name in READING}
     rendering = {name: value for name, value in settings.items() if name not in READING}
-    renderer = None
-    if model:
-        longest = min(max_length, longest_sequence(model))
-        renderer = Renderer(load_tokenizer(model), max_length=longest, **rendering)
-    dataset = read(paths, **reading)
     statistics = Statistics()
-    shown: list[View] = []
-    if renderer is None:
-        for record in dataset.records:
-            statistics.add(record)
-        wanted = [*dataset.records[:rows], *find(dataset.records, show)]
-        shown = list(map(text_view, wanted))
+    dataset: Stream | Dataset
+    if model is None:
+        dataset = scan(paths, **reading)
+        shown = list(map(text_view, _counted(dataset, statistics, rows, show)))
     else:
+        tokenizer = load_tokenizer(model)
+        beyond = check_tokenizer(str(model), tokenizer)
+        longest = min(max_length, longest_sequence(model))
+        renderer = Renderer(tokenizer, max_length=longest, **rendering)
+        dataset = read(paths, **reading)
+        note_plain_strings(dataset, template=renderer.template is not None)
         rendered = renderer.render(dataset)
+        if beyond:
+            ids = (ids for row in rendered for ids in (row.prompt_ids, *row.response_ids))
+            check_ids(str(model), embedding_rows(str(model)), ids, tokenizer)
         for row in rendered:
             statistics.add(row.record, [len(row.prompt_ids), *map(len, row.response_ids)])
         shown = [token_view(row, renderer) for row in _wanted(rendered, rows, show)]
@@ -97,6 +102,21 @@ def check(
         figures=statistics.as_json(),
         views=shown,
     )
+
+
+def _counted(
+    records: Iterable[Record], statistics: Statistics, rows: int, show: Sequence[str]
+) -> list[Record]:
+    """The rows that are shown; every row is counted and none of the others is kept."""
+    first: list[Record] = []
+    named_rows: list[Record] = []
+    for record in records:
+        statistics.add(record)
+        if len(first) < rows:
+            first.append(record)
+        if any(named(record, name) for name in show):
+            named_rows.append(record)
+    return [*first, *find(named_rows, show)]
 
 
 def _wanted(rendered: Sequence[Rendered], rows: int, show: Sequence[str]) -> Iterator[Rendered]:

@@ -1,0 +1,1 @@
+"""Model folders, checked before anything loads them: configuration, weight files, adapters, tokenizer size."""

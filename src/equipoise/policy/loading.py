@@ -1,0 +1,261 @@
+"""Loading of a start policy: a full model, or a full model with the PEFT adapters that stand on it.
+
+The policy that a folder means is its full model with every adapter of its chain added. All but the outermost adapter
+are merged into the weights; the outermost is trained further, or merged too.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipoise.models.adapters import Adapter, Chain
+from equipoise.models.errors import ModelError, first_line
+from equipoise.models.folder import described
+from equipoise.policy.files import whole
+
+log = logging.getLogger(__name__)
+
+ADAPTER_CHOICES = ("auto", "continue", "merge")
+# buffers that old checkpoints carry and models compute themselves
+_COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.attn\.(masked_)?bias|\.position_ids)$")
+_ADAPTED = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """LoRA settings asked for: rank 0 asks for none; alpha None is twice the rank, targets None every linear layer."""
+
+    rank: int = 0
+    alpha: float | None = None
+    targets: list[str] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a start policy was loaded.
+
+    chain      what it is on disk.
+    continued  whether its outermost adapter is trained further; False: all its adapters are merged.
+    created    rank of a new adapter, 0 for none.
+    """
+
+    chain: Chain
+    continued: bool
+    created: int
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained, and not all weights."""
+        return self.continued or bool(self.created)
+
+    @property
+    def merged(self) -> tuple[Adapter, ...]:
+        """Adapters that are merged into the weights."""
+        return self.chain.adapters[:-1] if self.continued else self.chain.adapters
+
+    def describe(self) -> str:
+        """One sentence for a run's banner; "" for a full model as it was given."""
+        said = [
+            f"the adapter {adapter.path} is merged into {self.chain.base.path}" for adapter in self.merged
+        ]
+        if self.continued:
+            top = self.chain.adapters[-1]
+            said.append(f"the adapter {top.path} is trained further (rank {top.rank}, alpha {top.alpha:g})")
+        elif said:
+            said.append(
+                f"a new adapter of rank {self.created} is trained on it"
+                if self.created
+                else "all weights are trained"
+            )
+        return "; ".join(said)
+
+
+def plan(found: Chain, lora: Lora, adapter: str) -> Start:
+    """Decide what becomes of a chain's outermost adapter.
+
+    adapter    "continue": it is trained further; "merge": it is merged, then all weights or a new adapter are trained;
+               "auto": continue, unless LoRA settings are asked for that differ from the adapter's own.
+
+    Raises ModelError for "continue" with other LoRA settings, or for a choice that does not exist.
+    """
+    if adapter not in ADAPTER_CHOICES:
+        raise ModelError(f"model.adapter must be one of {', '.join(ADAPTER_CHOICES)}, got {adapter!r}")
+    if not found.adapters:
+        return Start(found, False, lora.rank)
+    different = _differences(found.adapters[-1], lora)
+    if adapter == "continue" and different:
+        raise ModelError(
+            f"{found.top} is an adapter with {'; '.join(different)}; leave these settings out to train it further, or "
+            "set model.adapter=merge for a new adapter on the merged model"
+        )
+    continued = adapter == "continue" or (adapter == "auto" and not different)
+    return Start(found, continued, 0 if continued else lora.rank)
+
+
+def _differences(adapter: Adapter, lora: Lora) -> list[str]:
+    own = adapter.settings.get("target_modules")
+    targets = sorted(own) if isinstance(own, list) else own
+    return [
+        f"{name} {mine}, but model.lora_{name}={asked} is asked for"
+        for name, mine, asked in (
+            ("rank", adapter.rank, lora.rank or None),
+            ("alpha", adapter.alpha, lora.alpha),
+            ("targets", targets, None if lora.targets is None else sorted(lora.targets)),
+        )
+        if asked is not None and asked != mine
+    ]
+
+
+def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any:
+    """Load a planned start policy in fp32 on the CPU, every weight of it read from its files and finite.
+
+    base_folder    where the merged model is written, if an adapter is trained on it: its checkpoints name it.
+
+    Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if none would be trained.
+    """
+    model = _full(start.chain)
+    for adapter in start.merged:
+        try:
+            model = _attached(model, adapter, trained=False).merge_and_unload()
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - PEFT may raise anything
+            raise ModelError(f"cannot merge the adapter {adapter.path}: {first_line(error)}") from None
+    model.requires_grad_(True)  # PEFT has frozen what it merged into
+    if start.merged and start.adapted:
+        model.name_or_path = _write_base(model, base_folder, start)
+    if start.continued:
+        base = model.name_or_path if start.merged else start.chain.base_name
+        model = _attached(model, start.chain.adapters[-1], trained=True)
+        model.active_peft_config.base_model_name_or_path = base
+    elif start.created:
+        model = with_lora(model, lora)
+    _check_finite(model, start.chain.top)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError(f"{start.chain.top}: no weight would be trained")
+    return model
+
+
+def with_lora(model: Any, lora: Lora) -> Any:
+    """Add a new LoRA adapter: A is drawn at random and B is 0, so the policy is unchanged."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha or 2.0 * lora.rank,  # type: ignore[arg-type]  # peft says int and takes a fraction
+        lora_dropout=0.0,
+        target_modules=lora.targets or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(lora.seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ModelError(f"cannot add a LoRA adapter: {first_line(error)}") from None
+
+
+def _full(found: Chain) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    path = found.base.path
+    described(found.base)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # noqa: BLE001 - a model class may raise anything
+        raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from None
+    if info["missing_keys"]:  # transformers would initialise them at random
+        raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
+    left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))
+    adapted = [name for name in left if _ADAPTED.search(name)]
+    if adapted:
+        raise ModelError(f"{path} holds weights of an adapter, which is not merged: {', '.join(adapted[:3])}")
+    known = {_pattern(name) for name in model.state_dict()}
+    dropped = [name for name in left if _pattern(name) in known]
+    if dropped:
+        raise ModelError(
+            f"{path} holds more layers than its config.json says: {dropped[0]} would be left out"
+        )
+    if left:
+        log.warning(
+            "%s holds weights that its model does not have, and that are not used: %s",
+            path,
+            ", ".join(left[:3]),
+        )
+    return model
+
+
+def _pattern(name: str) -> str:
+    """A weight's name without its layer number."""
+    return re.sub(r"\d+", "#", name)
+
+
+def _attached(model: Any, adapter: Adapter, *, trained: bool) -> Any:
+    """The model with an adapter read from its folder, all of whose weights have their place, and no place is empty."""
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PEFT warns of is checked below, and refused
+            wrapped = PeftModel.from_pretrained(model, str(adapter.path), is_trainable=trained)
+    except Exception as error:  # noqa: BLE001 - PEFT may raise anything
+        raise ModelError(f"cannot load the adapter {adapter.path}: {first_line(error)}") from None
+    expected = adapter_weights(wrapped)
+    missing, left = sorted(expected.keys() - adapter.tensors), sorted(adapter.tensors.keys() - expected)
+    if missing or left:
+        what = (
+            f"has no weight {missing[0]}" if missing else f"holds {left[0]}, which the model has no place for"
+        )
+        raise ModelError(
+            f"the adapter {adapter.path} does not fit {adapter.settings.get('base_model_name_or_path')}: it {what}"
+        )
+    return wrapped
+
+
+def adapter_weights(wrapped: Any, *, base: bool = True) -> dict[str, torch.Tensor]:
+    """Weights of a PEFT model's adapter by their names in its files; they share memory with the model's parameters.
+
+    base    include the embeddings of the base model that PEFT stores with an adapter on them.
+    """
+    from peft import get_peft_model_state_dict
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weights: dict[str, torch.Tensor] = get_peft_model_state_dict(
+            wrapped, save_embedding_layers="auto" if base else False
+        )
+    return weights
+
+
+def _write_base(model: Any, folder: Path | None, start: Start) -> str:
+    """Write the merged model once, so that anybody can load the adapters that are trained on it."""
+    if folder is None:
+        raise ModelError(
+            f"{start.chain.top}: an adapter on a merged model needs a folder for that model (base_folder)"
+        )
+    if not folder.exists():
+        with whole(folder) as draft:
+            model.save_pretrained(str(draft), safe_serialization=True)
+    return str(folder.resolve())
+
+
+def _check_finite(model: Any, path: Path) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            kind = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
+            raise ModelError(f"{path}: the weight {name} has {kind} values; the checkpoint is broken")
