@@ -13,7 +13,7 @@ import threading
 
 import typer
 
-from equipoise.cli import align, claims, compare, data, demo, games, methods, reports
+from equipoise.cli import align, claims, compare, data, demo, games, methods, plan, reports
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (
     align.align,
+    plan.plan,
     compare.compare,
     games.play,
     games.game,

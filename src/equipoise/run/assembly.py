@@ -95,6 +95,7 @@ def build(
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,
+        keep=config.play.keep,
     )
     evaluator = Evaluator(
         world=world,
