@@ -101,8 +101,14 @@ CHANGES = {
     "model": (another_model, "model model.safetensors: has changed"),
     "configuration": (another_configuration, "model generation_config.json: (has changed|is new)"),
     "tokenizer": (another_tokenizer, "tokenizer tokenizer.json: has changed"),
-    "rule": (lambda f: (f / "rule.py").write_text(RULE.replace("len", "-len")), "oracle rule.py: has changed"),
-    "helper": (lambda f: (f / "helper.py").write_text("def bonus(): return -1"), "oracle helper.py: has changed"),
+    "rule": (
+        lambda f: (f / "rule.py").write_text(RULE.replace("len", "-len")),
+        "oracle rule.py: has changed",
+    ),
+    "helper": (
+        lambda f: (f / "helper.py").write_text("def bonus(): return -1"),
+        "oracle helper.py: has changed",
+    ),
     "data": (
         lambda f: (f / "pairs.jsonl").write_text((f / "pairs.jsonl").read_text() + "\n"),
         "data pairs.jsonl: has changed",
@@ -142,7 +148,7 @@ def test_the_same_contents_elsewhere_are_the_same_inputs(copy):
 
 def test_a_folder_that_does_not_say_what_it_depends_on_is_refused(copy):
     (copy / "run/inputs.json").unlink()
-    with pytest.raises(ConfigError, match="another format.*|--allow changed_format"):
+    with pytest.raises(ConfigError, match=r"(?s)another format.*--allow changed_format"):
         play(copy)
 
 
@@ -178,7 +184,9 @@ def test_an_adapters_base_and_a_reward_models_folder_are_inputs(tmp_path):
     (adapter / "adapter_model.safetensors").write_bytes(b"adapter")
     config = resolve("inpo", {"model.path": str(adapter), "data.path": ["none"], "oracle": str(reward)})
     found = of_files(config, Hasher())
-    assert {"adapter_model.safetensors", "base/model.safetensors", "base/config.json"} <= found["model"].keys()
+    assert {"adapter_model.safetensors", "base/model.safetensors", "base/config.json"} <= found[
+        "model"
+    ].keys()
     (base / "model.safetensors").write_bytes(b"others!")
     (reward / "model.safetensors").write_bytes(b"others!")
     again = of_files(config, Hasher())
@@ -208,7 +216,9 @@ def test_large_files_are_hashed_once_until_they_change(tmp_path, monkeypatch):
     stat = path.stat()
     with path.open("r+b") as file:
         file.write(b"\1")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time: its change is seen still
+    os.utime(
+        path, ns=(stat.st_atime_ns, stat.st_mtime_ns)
+    )  # the same size and time: its change is seen still
     assert hasher(path) == "read again"
 
 
@@ -236,7 +246,9 @@ def test_sources_of_a_rule(tmp_path, monkeypatch):
 def test_a_configuration_file_does_not_run_code_by_itself(copy):
     (copy / "rule.py").write_text("raise AssertionError('it ran')\n" + RULE)
     config = copy / "run" / "config.yaml"
-    with pytest.raises(ConfigError, match=r"names an oracle that is code, rule\.py:score.*--allow config_code"):
+    with pytest.raises(
+        ConfigError, match=r"names an oracle that is code, rule\.py:score.*--allow config_code"
+    ):
         align("dpo", config=config, out=copy / "other", quiet=True)
     assert not (copy / "other").exists()
 

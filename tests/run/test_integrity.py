@@ -81,7 +81,14 @@ def copy(stopped, tmp_path):
 
 def results(run: Path) -> dict[str, bytes]:
     """What a run has computed: weights, anchors, stages, logs."""
-    names = ("*.safetensors", "*.parquet", "metrics.jsonl", "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
+    names = (
+        "*.safetensors",
+        "*.parquet",
+        "metrics.jsonl",
+        "evaluation.jsonl",
+        "samples.jsonl",
+        "checks.jsonl",
+    )
     return {str(f.relative_to(run)): f.read_bytes() for name in names for f in run.rglob(name)}
 
 
@@ -195,7 +202,9 @@ def test_damaged_small_files_are_one_sentence(copy, name):
         play(copy, "whole")
 
 
-@pytest.mark.parametrize("name", ["evaluation.jsonl", "metrics.jsonl", "summary.json", "gates.json", "inputs.json"])
+@pytest.mark.parametrize(
+    "name", ["evaluation.jsonl", "metrics.jsonl", "summary.json", "gates.json", "inputs.json"]
+)
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[[1]]\n", b'{"round": "x"}\n', b"{}\n"])
 def test_reports_and_comparisons_of_damaged_folders_have_no_traceback(copy, name, content):
     run = copy / "whole"
@@ -258,7 +267,9 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(copy, monkeypatch, writ
     else:
         where = {"safetensors": (files, "save_file"), "parquet": (pyarrow.parquet, "write_table")}
         monkeypatch.setattr(*where.get(writer, (Path, "write_text")), fails)
-    with pytest.raises(OSError, match=r"disk full while writing .*free space and repeat the command: it resumes"):
+    with pytest.raises(
+        OSError, match=r"disk full while writing .*free space and repeat the command: it resumes"
+    ):
         play(copy)
     monkeypatch.undo()
     assert not list((copy / "run").rglob("*.partial"))

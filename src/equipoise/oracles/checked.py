@@ -16,8 +16,8 @@ from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt, shorte
 class Checked:
     """Wraps an oracle and checks its answers before they are used.
 
-    On every call: one finite number per question, probabilities in [0, 1]. On `probe` questions of a
-    call, evenly spread: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError that names the first failing question.
+    On every call: one finite number per question, probabilities in [0, 1]. On `probe` questions of a call, evenly
+    spread: P(a > b) + P(b > a) = 1 within `tolerance`. Raises OracleError that names the first failing question.
     """
 
     inner: Oracle
@@ -38,8 +38,10 @@ class Checked:
                 "compare must return a probability in [0, 1]"
             )
         probed = sorted({i * len(prompts) // self.probe for i in range(self.probe)}) if len(prompts) else []
-        asked = [[texts[i] for i in probed] for texts in (prompts, b, a)]
-        back = self._finite(self.inner.compare(*asked), len(probed), "compare")
+        again = self.inner.compare(
+            [prompts[i] for i in probed], [b[i] for i in probed], [a[i] for i in probed]
+        )
+        back = self._finite(again, len(probed), "compare")
         off = (prob[probed] + back - 1).abs()
         if len(probed) and float(off.max()) > self.tolerance:
             worst = int(off.argmax())
@@ -71,4 +73,3 @@ class Checked:
                 f"oracle {self.name}: {call} returned {float(answer[bad[0]])} for question {bad[0]}"
             )
         return answer.double()
-

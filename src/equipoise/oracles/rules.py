@@ -67,7 +67,9 @@ def _number(answer: Any) -> float:
                 answer.close()  # else Python warns that nobody awaited it
         except OverflowError:
             return float("inf")  # refused as not finite
-    raise OracleError(f"it must return one number, and returned {shortened(answer)} ({type(answer).__name__})")
+    raise OracleError(
+        f"it must return one number, and returned {shortened(answer)} ({type(answer).__name__})"
+    )
 
 
 def _why(error: BaseException) -> str:

@@ -73,7 +73,9 @@ class RecordedOracle:
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = [(repr(p), x, y) for p, x, y in zip(prompts, a, b, strict=True)]
         for _, x, y in (q for q in questions if q not in self._prob):
-            raise OracleError(f"no recorded judgement of {shortened(x)} against {shortened(y)} for this prompt")
+            raise OracleError(
+                f"no recorded judgement of {shortened(x)} against {shortened(y)} for this prompt"
+            )
         return torch.tensor([self._prob[q] for q in questions], dtype=torch.float64)
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:

@@ -15,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -128,7 +128,8 @@ def write_comparison(run_dirs: Sequence[str | Path], out: str | Path, allow: Col
             "allowed": allowed,
             "runs": names[-len(runs) :],
             "settings": [
-                (name, [cut(value, 200) for value in values]) for name, values in settings(runs)[:MAX_SETTINGS]
+                (name, [cut(value, 200) for value in values])
+                for name, values in settings(runs)[:MAX_SETTINGS]
             ],
             "png": png,
         }

@@ -100,7 +100,9 @@ class PlaySettings(_Section):
         "none: the method's own",
     )
     keep: int | None = Field(
-        None, gt=0, description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays"
+        None,
+        gt=0,
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays",
     )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 

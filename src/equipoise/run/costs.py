@@ -1,23 +1,23 @@
 """Memory and disk of a run by arithmetic, from a model's configuration alone; nothing is loaded.
 
-For N parameters of which T are trained: weights 4 N bytes (fp32), gradients 4 T, AdamW's two moments 8 T. Activations are
-bytes a token times the tokens of a micro-batch, keys and values 2 x layers x key width x 4 bytes a token that is held
-while sampling. `probe` replaces the bytes a token and the rates by measured ones.
+For N parameters of which T are trained: weights 4 N bytes (fp32), gradients 4 T, AdamW's two moments 8 T. Activations
+are bytes a token times the tokens of a micro-batch, keys and values 2 x layers x key width x 4 bytes a token that is
+held while sampling. `probe` replaces the bytes a token and the rates by measured ones.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from equipoise.data.collate import row_length
 from equipoise.data.pack import packed_length
 from equipoise.playground import model_path
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
@@ -61,6 +61,10 @@ class Memory:
     activations: float
     sampling: float
 
+    def with_activations(self, activations: float) -> Memory:
+        """The same, with activations that were measured."""
+        return replace(self, activations=activations)
+
     @property
     def total(self) -> float:
         training = self.gradients + self.activations
@@ -85,7 +89,9 @@ def shape_of(path: str) -> Shape:
     width = int(text.hidden_size)
     heads = int(getattr(text, "num_attention_heads", 1))
     head = int(getattr(text, "head_dim", None) or width // heads)
-    linear = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")]
+    linear = [
+        m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")
+    ]
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         adapters=sum(m.in_features + m.out_features for m in linear),
@@ -153,7 +159,9 @@ def machine_bytes(device: str) -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def advice(config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float) -> Iterator[str]:
+def advice(
+    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float
+) -> Iterator[str]:
     """Settings that would make a run fit, with what it would need; what comes first changes the result least."""
     if memory.total <= machine:
         return
@@ -167,20 +175,14 @@ def advice(config: RunConfig, materials: Materials, shape: Shape, memory: Memory
     yield _says("train.micro_batch=1", smaller, machine)
     if config.model.precision == "fp32":
         bf16 = config.model_copy(update={"model": config.model.model_copy(update={"precision": "bf16"})})
-        yield _says("train.micro_batch=1 model.precision=bf16 (activations only)", needs(bf16, least), machine)
+        yield _says(
+            "train.micro_batch=1 model.precision=bf16 (activations only)", needs(bf16, least), machine
+        )
     half = max(2, config.data.max_length // 2)
     yield _says(f"train.micro_batch=1 data.max_length={half}", needs(config, min(least, half)), machine)
     if not config.model.lora_rank:
         lora = config.model_copy(update={"model": config.model.model_copy(update={"lora_rank": LORA_RANK})})
         yield _says(f"train.micro_batch=1 model.lora_rank={LORA_RANK}", needs(lora, least), machine)
-
-
-def longest_row(materials: Materials) -> int:
-    """Tokens of the longest prompt with one response, or of the longest prompt where none is recorded."""
-    rows = materials.pairs if materials.method.players.needs.records else None
-    if rows is None:
-        return max(len(prompt.ids) for prompt in materials.pool)
-    return max(row_length(p.ids, r) for p, g in zip(rows.prompts, rows.responses, strict=True) for r in g)
 
 
 def model_of(config: RunConfig) -> str:
@@ -194,3 +196,30 @@ def _says(settings: str, needs: float, machine: float) -> str:
 def gib(size: float) -> str:
     """Bytes for a reader."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
+
+
+def resident() -> float:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def recorded_steps(config: RunConfig, materials: Materials) -> int | None:
+    """Optimizer steps of a round on recorded rows; None where comparisons are sampled."""
+    rows = materials.pairs if materials.method.players.needs.records else None
+    if rows is None:
+        return None
+    taken = math.ceil(len(rows) / getattr(materials.method.players, "parts", 1))
+    return config.train.epochs * math.ceil(taken / config.train.batch)
+
+
+def clock(seconds: float) -> str:
+    """Seconds for a reader."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

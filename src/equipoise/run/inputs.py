@@ -290,7 +290,7 @@ def _files(paths: Iterable[Path], hasher: Hasher, prefix: str = "") -> Iterator[
 
 def _commit(name: str) -> str | None:
     """The commit of a hub repository that is loaded, from its place in the cache; None if it cannot be found."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     for file in ("config.json", "adapter_config.json"):
         try:

@@ -1,9 +1,7 @@
-"""What a run will cost, before it begins: memory, time, optimizer steps, disk, and what to change where it does not fit."""
+"""Cost of a run before it begins: memory, time, optimizer steps, disk, and what to change where it does not fit."""
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -20,16 +18,19 @@ from equipoise.run.costs import (
     advice,
     checkpoint_bytes,
     checkpoints_kept,
+    clock,
     gib,
     held_tokens,
     machine_bytes,
     memory_of,
     micro_batch_tokens,
     model_of,
+    recorded_steps,
+    resident,
     shape_of,
 )
 from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.materials import Materials, gather
+from equipoise.run.materials import gather
 from equipoise.run.probe import probe
 from equipoise.worlds.text.gates import Measured
 
@@ -85,14 +86,20 @@ class Plan:
             f"keys and values while sampling {gib(m.sampling)}, libraries and reward model {gib(m.base)}",
             "time      "
             + (
-                f"about {_clock(sum(self.seconds.values()))} for the whole run: "
-                + ", ".join(f"{phase} {_clock(s)}" for phase, s in sorted(self.seconds.items(), key=lambda i: -i[1]))
+                f"about {clock(sum(self.seconds.values()))} for the whole run: "
+                + ", ".join(
+                    f"{phase} {clock(s)}" for phase, s in sorted(self.seconds.items(), key=lambda i: -i[1])
+                )
                 if self.seconds
                 else "not measured: the model does not fit here"
             ),
             f"steps     {_steps(self)}",
             f"disk      about {gib(self.disk)} for {self.checkpoints:,} checkpoints, of {gib(self.free)} free"
-            + ("" if self.disk <= self.free else "; it does not fit: set play.keep=1 to keep the last round's only"),
+            + (
+                ""
+                if self.disk <= self.free
+                else "; it does not fit: set play.keep=1 to keep the last round's only"
+            ),
         ]
         said += [f"warning   {sentence}" for sentence in self.warnings]
         said += [f"to fit    {sentence}" for sentence in self.advice]
@@ -119,7 +126,7 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         fits = memory.total <= machine
         measured = probe(config, materials, accelerator, folder / "run") if fits else None
         checkpoint = measured.checkpoint if measured else checkpoint_bytes(config, shape)
-        per_round = measured.steps if measured else _recorded_steps(config, materials)
+        per_round = measured.steps if measured else recorded_steps(config, materials)
         if per_round is not None:
             found = steps(per_round * config.play.rounds)
             warned += [] if found.passed else [found]
@@ -141,21 +148,6 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         )
 
 
-def resident() -> float:
-    """Bytes of memory that this process holds now; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return float(pages * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _recorded_steps(config: RunConfig, materials: Materials) -> int | None:
-    """Optimizer steps of a round on recorded rows alone."""
-    rows = materials.pairs if materials.method.players.needs.records else None
-    return None if rows is None else config.train.epochs * math.ceil(len(rows) / config.train.batch)
-
-
 def _steps(plan: Plan) -> str:
     if plan.total is None or plan.per_round is None:
         return f"unknown: they depend on what is sampled; batches of {plan.batch:,} comparisons"
@@ -173,11 +165,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,7 +1,7 @@
 """Time of a run by a probe: two small rounds of the method itself in a folder that is thrown away.
 
-The second round is measured, since the first one also pays for caches. Every phase is scaled by what it works on: prompts
-for sampling and judging, comparisons for anchors and training, prompts again for evaluation.
+The second round is measured, since the first one also pays for caches. Every phase is scaled by what it works on:
+prompts for sampling and judging, comparisons for anchors and training, prompts again for evaluation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from accelerate import Accelerator
 
 from equipoise.evaluate.text import Evaluator
 from equipoise.play.round import play_round
-from equipoise.run.assembly import build
 from equipoise.policy.scoring.microbatch import bytes_per_token
+from equipoise.run.assembly import build
 from equipoise.run.config import RunConfig
 from equipoise.run.costs import Memory
 from equipoise.run.materials import Materials
@@ -49,7 +49,7 @@ class Probe:
 
     def refined(self, memory: Memory, tokens: float) -> Memory:
         """The estimate with the measured bytes of a micro-batch's activations."""
-        return replace(memory, activations=tokens * self.token_bytes)
+        return memory.with_activations(tokens * self.token_bytes)
 
 
 class _Clock:

@@ -59,7 +59,9 @@ class Gates:
         if gate.refuses and not allowed:
             raise GateClosed(f"{found.sentence}; {gate.remedy}, or go on regardless with --allow {gate.name}")
         if self.main and not self.quiet:
-            print(f"  {'allowed ' if allowed else 'warning '}  {found.sentence}; {gate.remedy}", file=sys.stderr)
+            print(
+                f"  {'allowed ' if allowed else 'warning '}  {found.sentence}; {gate.remedy}", file=sys.stderr
+            )
 
     def record(self, found: Measured, round: int = 0) -> None:
         """Write one line of gates.json; a repeated one replaces the earlier."""
@@ -67,7 +69,9 @@ class Gates:
         line: dict[str, Any] = {
             "name": found.name,
             "round": round,
-            "measured": found.measured if found.measured is not None and math.isfinite(found.measured) else None,
+            "measured": found.measured
+            if found.measured is not None and math.isfinite(found.measured)
+            else None,
             "limit": found.limit,
             "passed": found.passed,
             "allowed": not found.passed and found.name in self.allowed,

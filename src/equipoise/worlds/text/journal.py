@@ -19,10 +19,12 @@ from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.files import whole, write_text
 from equipoise.worlds.text.manifest import Manifest, append_line, complete_lines
 
-
 # Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
 LOGS = ("metrics.jsonl", "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
-REPEATED = ("evaluation.jsonl", "samples.jsonl")  # the last boundary's lines are written again if they are missing
+REPEATED = (
+    "evaluation.jsonl",
+    "samples.jsonl",
+)  # the last boundary's lines are written again if they are missing
 
 
 class Journal:

@@ -54,11 +54,36 @@ class Phase:
         rate = self.done / seconds if seconds > 0 else 0.0
         of = "" if self.total is None else f"/{self.total}"
         line = f"{self.title:<22} {self.done}{of} {self.unit}  {rate:.1f}/s"
-        line += f"  {seconds:.1f} s" if last or self.total is None else f"  {_left(self.total - self.done, rate)} left"
+        line += (
+            f"  {seconds:.1f} s"
+            if last or self.total is None
+            else f"  {_left(self.total - self.done, rate)} left"
+        )
         if self.owner.live:
             print(f"\r{line:<78}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+class Left:
+    """Time left of a whole run, told at the end of each round by those that this process has played."""
+
+    def __init__(self, rounds: int, *, quiet: bool = False) -> None:
+        self.rounds, self.quiet = rounds, quiet
+        self.begun: tuple[int, float] | None = None
+
+    def tell(self, done: int) -> None:
+        now = time.perf_counter()
+        if self.begun is None:
+            self.begun = done, now
+        elif not self.quiet and done < self.rounds:
+            rate = (done - self.begun[0]) / (now - self.begun[1])
+            left = _left(self.rounds - done, rate)
+            print(
+                f"round {done} of {self.rounds} is done; about {left} left of the run",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _left(count: int, rate: float) -> str:

@@ -338,6 +338,7 @@ class TextWorld:
         self, state: State, weights: Mapping[str, float], *, name: str, products: bool = False
     ) -> Path:
         parts = [(state.policies[policy], weight) for policy, weight in weights.items()]
+
         def mix() -> None:
             for folder, _ in parts:
                 self.model.verify(folder)
