@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,6 +84,85 @@ def test_rule_of_three_arguments_has_no_score():
     assert oracle.compare(P, A, B).tolist() == [0.25, 0.75, 0.75]
     with pytest.raises(OracleError, match="no scalar score"):
         oracle.score(P, A)
+
+
+def generator(prompt, response):
+    yield 1.0
+
+
+async def coroutine(prompt, response):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda p, a: None, r"returned None \(NoneType\)"),
+        (lambda p, a: "0.5", r"returned '0\.5' \(str\)"),
+        (generator, r"returned <generator.*\(generator\)"),
+        (coroutine, r"returned <coroutine.*\(coroutine\)"),
+        (lambda p, a: [1.0, 2.0], r"returned \[1\.0, 2\.0\] \(list\)"),
+        (lambda p, a: torch.ones(2), r"\(Tensor\)"),
+        (lambda p, a: 10**400, "score returned inf for question 0"),
+        (lambda p, a: sys.exit(0), "it called sys.exit"),
+        (lambda p, a: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_rule_and_question(function, says):
+    with pytest.raises(OracleError, match=rf"(rule|oracle) mine.*{says}"):
+        rule(function).score(["what?"] * 2, ["a", "b"])
+
+
+@pytest.mark.parametrize("answer", [1, True, torch.tensor(1.0), torch.ones(1), np.float32(1)])
+def test_numbers_of_any_kind_are_read(answer):
+    assert rule(lambda p, a: answer).score(P, A).tolist() == [1.0] * 3
+
+
+def test_ctrl_c_in_a_rule_is_no_failure_of_the_rule():
+    def function(prompt, response):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rule(function).score(P, A)
+
+
+def test_a_rule_that_ends_the_program_when_it_is_imported(tmp_path):
+    (tmp_path / "quits.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(OracleError, match=r"cannot import .*quits\.py.*SystemExit"):
+        load_rule(f"{tmp_path / 'quits.py'}:f")
+
+
+@pytest.mark.parametrize("answer", [None, "much", [0.5], [[0.5] * 3]])
+def test_an_oracle_that_returns_no_numbers_is_refused(answer):
+    class Odd:
+        name = "odd"
+
+        def compare(self, prompts, a, b):
+            return answer
+
+    with pytest.raises(OracleError, match="odd"):
+        Checked(Odd()).compare(P, A, B)
+
+
+def test_antisymmetry_is_probed_all_over_a_call():
+    """A rule that is wrong for later questions only is found."""
+    with pytest.raises(OracleError, match="not antisymmetric"):
+        rule(lambda p, a, b: 0.5 if int(p) < 60 else 0.7).compare([str(i) for i in range(100)], ["a"] * 100, ["b"] * 100)
+
+
+@pytest.mark.parametrize("prob", [1.5, -0.1, math.nan])
+def test_recorded_votes_and_tables_hold_probabilities(prob):
+    with pytest.raises(OracleError, match="not a probability"):
+        RecordedOracle([("p", "a", "b", prob)])
+    with pytest.raises(OracleError, match="probabilities"):
+        TableOracle({"p": 0}, [{"x": 0, "y": 1}], torch.tensor([[[0.5, prob], [0.2, 0.5]]]))
+
+
+def test_a_rule_says_how_far_it_is():
+    oracle, seen = rule(lambda p, a: 1.0), []
+    oracle.inner.answered = seen.append
+    oracle.score(P, A)
+    assert sum(seen) == 3
 
 
 RULES = """

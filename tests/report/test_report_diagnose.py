@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import json
 import pytest
 
 from equipoise.report.diagnose import RULES, diagnose, verdict
@@ -173,6 +174,18 @@ def test_nothing_measured_nothing_claimed(make_run) -> None:
 
 def test_every_rule_and_every_explanation_is_exercised_above() -> None:
     anchors = {expected[1][1] for expected in (*CASES.values(), *STEP_CASES.values())}
-    anchors |= {anchor for _, anchor in LEDGERS.values() if anchor} | {"run-incomplete"}
+    anchors |= {anchor for _, anchor in LEDGERS.values() if anchor} | {"run-incomplete", "closed-gates"}
     assert anchors == {one.anchor for one in EXPLANATIONS}
     assert len(RULES) == len(EXPLANATIONS)
+
+
+def test_a_closed_gate_is_a_finding(make_run) -> None:
+    folder = make_run(1)
+    gates = [
+        {"name": "truncation", "round": 0, "passed": True, "sentence": "few are cut"},
+        {"name": "refused_rows", "round": 0, "passed": False, "allowed": True, "sentence": "9 of 10 rows were refused"},
+    ]
+    (folder / "gates.json").write_text(json.dumps(gates))
+    found = {finding.anchor: finding for finding in diagnose(load_run(folder))}
+    assert "refused_rows (allowed): 9 of 10 rows were refused" in found["closed-gates"].sentence
+    assert "few are cut" not in found["closed-gates"].sentence

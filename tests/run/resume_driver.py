@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from equipoise.data.render import load_tokenizer
+from equipoise.evaluate.text import Evaluator
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy import checkpoint, files
 from equipoise.policy.causal import CausalPolicy
@@ -27,6 +28,8 @@ from equipoise.run import session
 from equipoise.worlds.text import sampling
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.manifest import Manifest
+from equipoise.worlds.text.run_folder import RunFolder
 from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 
@@ -58,6 +61,10 @@ def half_a_folder(policy: CausalPolicy) -> str:
     return ""  # inside `save`: the weights are in the draft, its rename has not happened
 
 
+def nothing(*args: Any) -> None:
+    """The call's work is not done: what it would have entered is missing."""
+
+
 # name -> (where, function, when, what happens instead of the last call; None: after it). When is a share of all its
 # calls, or for steps, which are alike in both rounds, a step of round 2 (5: a position was saved at 4).
 POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
@@ -69,6 +76,10 @@ POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "progress": (files, "save_file", 0.5, None),
     "checkpoint": (checkpoint, "fingerprint", 0.66, half_a_folder),
     "half_a_line": (Journal, "append", 0.9, half_a_line),
+    "manifest": (Manifest, "record", 0.5, nothing),
+    "between_rounds": (RunFolder, "settle", 0.5, None),
+    "evaluation": (Evaluator, "_drift", 0.66, None),
+    "report": (session, "_summary", 1.0, None),
 }
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.worlds.text.manifest import Manifest
+
 pytestmark = pytest.mark.slow
 POINTS = (
     "sampling",
@@ -21,7 +23,12 @@ POINTS = (
     "progress",
     "checkpoint",
     "half_a_line",
+    "manifest",
+    "between_rounds",
+    "evaluation",
+    "report",
 )
+FEW = {"between_rounds": 2, "report": 1}  # calls in a run of two rounds; of the others at least three
 
 
 @pytest.fixture(scope="module", params=["spac", "inpo"])
@@ -41,8 +48,9 @@ def runs(request, tmp_path_factory) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file but timings, pictures of the environment, and the summary, which is compared apart."""
-    passing = {"timings.jsonl", "environment.json", "summary.json", ".lock"}
+    """Every file but timings, pictures of the environment, the manifest (which has a line for each time that a file
+    was written), and the summary, which is compared apart."""
+    passing = {"timings.jsonl", "environment.json", "summary.json", "manifest.jsonl", ".lock"}
     return {
         str(f.relative_to(folder)): f.read_bytes()
         for f in sorted(folder.rglob("*"))
@@ -66,12 +74,15 @@ def test_killed_and_resumed_is_never_killed(runs, point):
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if whole[name] != resumed[name]] == []
     assert summary(runs / "whole") == summary(runs / point)
+    for name in resumed:
+        Manifest(runs / point).verify(runs / point / name)
+    assert len(json.loads((runs / point / "environment.json").read_text())) == 2  # both processes
 
 
 def test_the_kills_were_where_they_should_be(runs):
     """Enough happens on both sides of every point for the comparison to mean something."""
     counts = json.loads((runs / "counts.json").read_text())
-    assert all(counts[name] >= 3 for name in POINTS), counts
+    assert all(counts[name] >= FEW.get(name, 3) for name in POINTS), counts
     steps = [json.loads(line) for line in (runs / "whole" / "metrics.jsonl").read_text().splitlines()]
     killed_at = steps[counts["mid_epoch"] // 2 + 5 - 1]
     assert (killed_at["round"], killed_at["step"]) == (2, 5), "a position was saved at step 4"

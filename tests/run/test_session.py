@@ -85,7 +85,7 @@ def test_changed_data_are_another_run(finished, pairs):
     text = pairs.read_text()
     try:
         pairs.write_text(text + text.splitlines()[0].replace("prompt", "prompt") + "\n")
-        with pytest.raises(ConfigError, match=r"inputs\..*pairs\.jsonl"):
+        with pytest.raises(ConfigError, match=r"data .*pairs\.jsonl: has changed since the run began"):
             play(finished.folder, pairs)
     finally:
         pairs.write_text(text)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import align, claims, compare, config, data, demo, games, methods, reports
+from equipoise.cli import align, claims, compare, config, data, demo, games, methods, plan, reports
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.safe_stream import safe_output
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (
     align.align,
+    plan.plan,
     compare.compare,
     games.play,
     games.game,

@@ -46,7 +46,7 @@ class Oracle(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """An oracle that says how far it is in a call: it calls `answered`, if it is set, with the number of new answers."""
+    """An oracle that says how far it is in a call: it calls `answered`, if set, with the number of new answers."""
 
     answered: Callable[[int], None] | None
 

@@ -19,7 +19,7 @@ UNSEEN = ("hash", "allow", "inputs")  # entries of a configuration that are no s
 
 
 class NotComparable(ValueError):
-    """Runs that differ in what their figures depend on; the message says in what, and how to compare them regardless."""
+    """Runs that differ in what their figures depend on; the message says in what, and how to compare them still."""
 
 
 def check(runs: Sequence[Run], allow: Collection[str] = ()) -> list[str]:

@@ -28,9 +28,9 @@ EXPLANATIONS: tuple[Explanation, ...] = (
     Explanation(
         "closed-gates",
         "A check did not pass",
-        "Before and during a run, named checks measure something against a limit: that the anchors are the policy's own,"
-        " that few answers are cut, that what the run depends on is what it began with. One of them did not pass;"
-        " it was allowed, or it only warns.",
+        "Before and during a run, named checks measure something against a limit: that the anchors are the"
+        " policy's own, that few answers are cut, that what the run depends on is what it began with. One of"
+        " them did not pass; it was allowed, or it only warns.",
         "docs/gates.md says what each measures and why. Mend the cause and repeat the run, unless you know why it is"
         " harmless here.",
     ),

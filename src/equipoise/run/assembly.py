@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from equipoise.data.collate import Prompt, Response, row_length
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.content_removal import versions
 from equipoise.data.revision_prompt import INSTRUCTION, Leads, RevisionPrompt
 from equipoise.evaluate.exact import FiniteGame
@@ -26,11 +24,10 @@ from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
-from equipoise.policy.scoring.microbatch import measure_token_budget, microbatches
+from equipoise.policy.scoring.microbatch import measure_token_budget
 from equipoise.run.config import RunConfig
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
@@ -104,6 +101,7 @@ def build(
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,
+        keep=config.play.keep,
     )
     evaluator = Evaluator(
         world=world,
@@ -192,44 +190,3 @@ def _finite(materials: Materials) -> FiniteGame | None:
         preference=game.preference_with_outside,
         held_out=game.held_out,
     )
-
-
-def describe(materials: Materials, world: TextWorld) -> dict[str, Any]:
-    """Summary and cost estimate of the run: rows, tokens, sizes, memory, time by a probe."""
-    rows = materials.pairs if materials.method.players.needs.records else None
-    lengths = (
-        [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
-        if rows is not None
-        else [len(p.ids) for p in materials.pool]
-    )
-    parameters = list(world.policy.model.parameters())
-    size, trained = (
-        sum(p.numel() for p in group) for group in (parameters, dict(world.policy.parameters()).values())
-    )
-    return {
-        "comparisons": None if rows is None else len(rows),
-        "prompts": len(materials.pool),
-        "held_out_prompts": len(materials.unseen),
-        "tokens": int(sum(lengths)),
-        "longest_row": max(lengths),
-        "parameters": size,
-        "trained_parameters": trained,
-        "training_bytes": 4 * size
-        + 12 * trained,  # fp32 weights; gradient and two Adam moments of the trained ones
-        "seconds_per_round": None if rows is None else _probe(world, rows),
-        "lr": world.training.lr,
-    }
-
-
-def _probe(world: TextWorld, rows: Rows) -> float:
-    """Seconds of training a round, from the forward and backward of one micro-batch (the second of two)."""
-    t = world.training
-    pairs = pairs_of(rows)[: t.batch]
-    few = rows.take(np.array(microbatches(world.policy, pairs, t.micro_batch)[0]))
-    tokens = world.policy.batch([p.ids for p in few.prompts], [list(g) for g in few.responses])
-    for _ in range(2):
-        begin = time.perf_counter()
-        world.policy.logprobs(tokens)[0].sum().backward()
-        seconds = time.perf_counter() - begin
-        world.policy.model.zero_grad(set_to_none=True)
-    return seconds * len(rows) / len(few) * t.epochs

@@ -162,6 +162,11 @@ class PlaySettings(_Section):
         description="methods played before the rounds, with their settings, such as [sft] or {sft: {epochs: 2}}; "
         "none: the method's own",
     )
+    keep: int | None = Field(
+        None,
+        gt=0,
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays",
+    )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 
     @field_validator("phases", mode="before")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +22,13 @@ from equipoise.policy import load_gate
 from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json, write_text
 from equipoise.report.page import write_report
-from equipoise.run.assembly import build, describe, launch
+from equipoise.run.assembly import build, launch
+from equipoise.run.banner import announce
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, RunConfig, difference, read_file, resolve
-from equipoise.run.gate_checks import before_a_model
+from equipoise.run.costs import recorded_steps
+from equipoise.run.environment import add_process
+from equipoise.run.gate_checks import before_a_model, steps
 from equipoise.run.inputs import FILE as INPUTS_FILE
 from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
@@ -39,10 +37,7 @@ from equipoise.worlds.text.gate_list import CODE
 from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.manifest import MANIFEST
-from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.world import TextWorld
-
-VERSIONED = ("equipoise", "torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
+from equipoise.worlds.text.progress import Left, Progress
 
 
 @dataclass(frozen=True)
@@ -153,12 +148,21 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
         world, evaluator = build(config, materials, folder, progress, accelerator, start)
         if main and not quiet:
-            _announce(materials, world, folder)
+            announce(config, materials, world, folder)
+        _judge_steps(gates, recorded_steps(config, materials), config)
         method = materials.method
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if main and state.round == 1:
             load_gate.judge(folder, "saved", load_gate.as_saved(world.policy, journal.checkpoint(0)))
-        play(method, world, state, lambda s: _measure(s, journal, evaluator, config))
+        left = Left(config.play.rounds, quiet=quiet or not main)
+
+        def boundary(state: State) -> None:
+            _measure(state, journal, evaluator, config)
+            if state.round == 2 and recorded_steps(config, materials) is None:
+                _judge_steps(gates, sum(1 for _ in journal.lines("metrics.jsonl")), config)
+            left.tell(state.round - 1)
+
+        play(method, world, state, boundary)
         if main:
             _export(config, world, journal)
         accelerator.wait_for_everyone()
@@ -195,7 +199,7 @@ def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
     tell(record, gates)
     if materials.dataset is not None:
         write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
-    write_json(folder / "environment.json", [*_processes(folder), _environment()])
+    add_process(folder)
     return materials
 
 
@@ -232,12 +236,12 @@ def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> No
     """Raises ConfigError for an oracle that is code and that only a configuration file names: it would be run."""
     oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
     for oracle in oracles:
-        if oracle and not Path(oracle).is_dir() and ":" in oracle and CODE not in config.allow:
-            if not any(text and oracle in text for text in named):
-                raise ConfigError(
-                    f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
-                    f"--oracle {oracle}, or trust the file with --allow {CODE}"
-                )
+        code = oracle and ":" in oracle and not Path(oracle).is_dir()
+        if code and CODE not in config.allow and not any(text and str(oracle) in text for text in named):
+            raise ConfigError(
+                f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
+                f"--oracle {oracle}, or trust the file with --allow {CODE}"
+            )
 
 
 def _versions(record: Record, gates: Gates) -> None:
@@ -248,13 +252,19 @@ def _versions(record: Record, gates: Gates) -> None:
         )
 
 
+def _judge_steps(gates: Gates, per_round: int | None, config: RunConfig) -> None:
+    """Judge the number of optimizer steps, once a round's are known."""
+    if per_round is not None:
+        gates.judge(steps(per_round * config.play.rounds))
+
+
 def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
     """Evaluate a round boundary once; its line in evaluation.jsonl, written last, marks it as done."""
     done = state.round - 1
     if done % config.evaluate.every and done != config.play.rounds:
         return
-    shown = min(config.evaluate.shown, len(evaluator.prompts))
-    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and shown <= sum(
+    count = min(config.evaluate.shown, len(evaluator.prompts))
+    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and count <= sum(
         line["round"] == done for line in journal.lines("samples.jsonl")
     ):
         return
@@ -263,7 +273,7 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     line, sampled = evaluator.measure(state)
     for name in ("samples.jsonl", "evaluation.jsonl"):
         journal.rewind(name, done - 1)
-    for index in range(shown):
+    for index in range(count):
         response = sampled.responses[index, 0]
         example = {
             "prompt": sampled.prompts[index].text,
@@ -320,77 +330,9 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
     }
 
 
-def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
-    """Print the run's banner to stderr, before the first step."""
-    about = describe(materials, world)
-    method = materials.method
-    say = [
-        f"{method.title} ({method.name}, {method.paper or 'no paper'}; formula: {method.confidence})",
-        f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
-        f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
-        f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
-        *(
-            f"  start     {said}"
-            for said in filter(None, [world.policy.start and world.policy.start.describe()])
-        ),
-        f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
-        + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
-        + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
-        f"  memory    about {about['training_bytes'] / 2**20:,.0f} MiB for weights, gradients and optimizer"
-        + (
-            f"; about {about['seconds_per_round']:,.0f} s of training a round"
-            if about["seconds_per_round"]
-            else ""
-        ),
-        f"  folder    {folder}",
-    ]
-    if materials.dataset is not None:
-        say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
-        say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
-    print("\n".join(say), file=sys.stderr)
-
-
-def _recorded(materials: Materials) -> str:
-    """What the recorded rows are: pairs, lists, demonstrations, or single responses."""
-    records = materials.method.needs.records
-    if records == "unpaired" and materials.pairs is not None:
-        return "pairs" if materials.pairs.responses.shape[1] == 2 else "responses"
-    return str(records)
-
-
-def _counts(materials: Materials) -> list[tuple[str, int]]:
-    assert materials.dataset is not None
-    ledger = materials.dataset.ledger
-    refused = [(f"refused ({reason})", count) for reason, count in ledger.refused.items()]
-    return [("read", ledger.read), ("used", ledger.used), *refused, ("duplicate", ledger.duplicate)]
-
-
 def _timer(journal: Journal) -> Any:
     def record(round: int, phase: str, seconds: float, tokens: int) -> None:
         line = {"round": round, "phase": phase, "seconds": float(f"{seconds:.4g}"), "tokens": tokens}
         journal.append("timings.jsonl", line)
 
     return record
-
-
-def _processes(folder: Path) -> list[Any]:
-    """The environments of the processes that have worked on a run, oldest first; a damaged file is begun again."""
-    try:
-        stored = json.loads((folder / "environment.json").read_bytes())
-    except (OSError, ValueError):
-        return []
-    return stored if isinstance(stored, list) else [stored]
-
-
-def _environment() -> dict[str, Any]:
-    """Software and hardware environment of a run, without environment variables, which may contain secrets."""
-    return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "versions": {name: version(name) for name in VERSIONED},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "command": sys.argv,
-    }

@@ -119,7 +119,8 @@ class FrozenScores:
             limit=bound,
             passed=worst <= bound,
             sentence=f"before the first step the policy differs from its own anchor by {worst:.2e} nats per token "
-            f"(bound {bound:.0e}): the stored anchor log-probs are not those of this policy",
+            f"(bound {bound:.0e})"
+            + ("" if worst <= bound else ": the stored anchors are not those of this policy"),
         )
         self.folder.gates.judge(found, round)
         if self.folder.accelerator.is_main_process:

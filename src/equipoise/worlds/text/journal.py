@@ -62,14 +62,16 @@ class Journal:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def tidy(self, round: int, used: set[str], started: set[str]) -> None:
+    def tidy(self, round: int, used: set[str], started: set[str], keep: int | None = None) -> None:
         """Delete intermediate policies that no name refers to any more, and optimizer states that no fit starts from.
 
         used, started   checkpoints that a name refers to; those among them that a fit may start from.
+        keep            rounds whose final policy is kept, the last ones; None: all.
         """
-        for past in (round - 1, round):
+        final = {self.checkpoint(past) for past in range(max(0, round - (keep or round)) + 1, round + 1)}
+        for past in range(1 if keep else max(0, round - 1), round + 1):
             for folder in self.checkpoints.glob(f"round-{past:03d}*"):
-                if folder.name not in used and folder != self.checkpoint(past):
+                if folder.name not in used and folder not in final:
                     self.manifest.forget(folder)
                     shutil.rmtree(folder)
                 elif folder.name not in started:

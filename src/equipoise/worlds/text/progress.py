@@ -65,6 +65,27 @@ class Phase:
             print(line, file=sys.stderr, flush=True)
 
 
+class Left:
+    """Time left of a whole run, told at the end of each round by those that this process has played."""
+
+    def __init__(self, rounds: int, *, quiet: bool = False) -> None:
+        self.rounds, self.quiet = rounds, quiet
+        self.begun: tuple[int, float] | None = None
+
+    def tell(self, done: int) -> None:
+        now = time.perf_counter()
+        if self.begun is None:
+            self.begun = done, now
+        elif not self.quiet and done < self.rounds:
+            rate = (done - self.begun[0]) / (now - self.begun[1])
+            left = _left(self.rounds - done, rate)
+            print(
+                f"round {done} of {self.rounds} is done; about {left} left of the run",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
 def _left(count: int, rate: float) -> str:
     if rate == 0:
         return "?"

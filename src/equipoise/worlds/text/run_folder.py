@@ -26,6 +26,7 @@ class RunFolder:
     """Position of a run, and the state shared by its processes.
 
     allowed    names of gates that may be closed.
+    keep       rounds whose final checkpoint is kept; None: all.
     """
 
     journal: Journal
@@ -33,6 +34,7 @@ class RunFolder:
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
+    keep: int | None = None
     _asking: Phase | None = None
 
     @property
@@ -66,7 +68,7 @@ class RunFolder:
     def settle(self, state: State) -> State:
         """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
 
-        Every round's final policy is kept.
+        The final policies of the last `keep` rounds are kept, of all if a method samples from past ones.
         """
 
         def write() -> None:
@@ -76,7 +78,8 @@ class RunFolder:
             self.journal.manifest.record(settled)
             self.journal.seal()
             started = {folder for name, folder in named.items() if name != BEFORE}
-            self.journal.tidy(state.round - 1, set(named.values()), started)
+            keep = None if state.keep_past else self.keep
+            self.journal.tidy(state.round - 1, set(named.values()), started, keep)
 
         self.once(write)
         return state

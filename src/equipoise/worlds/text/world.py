@@ -55,6 +55,7 @@ class TextWorld:
     oracle    compares two responses; None if the method only reads recorded labels.
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
     allowed   names of gates that may be closed.
+    keep      rounds whose final checkpoint is kept; None: all.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     """
 
@@ -73,6 +74,7 @@ class TextWorld:
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
+    keep: int | None = None
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class TextWorld:
             progress=self.progress,
             accelerator=self.accelerator,
             allowed=self.allowed,
+            keep=self.keep,
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)

@@ -1,0 +1,133 @@
+"""Banner of a run: what it trains on and what it costs, told before the first step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equipoise.data.collate import row_length
+from equipoise.play.rows import Rows
+from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches
+from equipoise.run.config import RunConfig
+from equipoise.run.costs import (
+    checkpoint_bytes,
+    checkpoints_kept,
+    clock,
+    gib,
+    held_tokens,
+    memory_of,
+    micro_batch_tokens,
+    model_of,
+    recorded_steps,
+    resident,
+    shape_of,
+)
+from equipoise.run.materials import Materials
+from equipoise.worlds.text.frozen_scores import pairs_of
+from equipoise.worlds.text.world import TextWorld
+
+
+def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: Path) -> None:
+    """Print the banner to stderr."""
+    about, method = describe(config, materials, world), materials.method
+    say = [
+        f"{method.title} ({method.name}, {method.paper or 'no paper'}; formula: {method.confidence})",
+        f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; "
+        f"{method.rounds} round{'s' * (method.rounds != 1)}",
+        f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
+        f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
+        *([f"  start     {world.policy.start.describe()}"] if world.policy.start else []),
+        f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
+        + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
+        + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
+        f"  memory    about {gib(about['memory'])} at the peak, of which {gib(about['activations'])} activations of a "
+        f"micro-batch and {gib(about['optimizer'])} optimizer; {gib(about['disk'])} of disk",
+        f"  steps     {_steps(config, about)}",
+        f"  folder    {folder}",
+    ]
+    if materials.dataset is not None:
+        say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
+        say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
+    print("\n".join(say), file=sys.stderr)
+
+
+def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[str, Any]:
+    """Summary and cost estimate of the run: rows, tokens, sizes, memory, disk, time by a probe."""
+    rows = materials.pairs if materials.method.players.needs.records else None
+    lengths = (
+        [row_length(p.ids, r) for p, group in zip(rows.prompts, rows.responses, strict=True) for r in group]
+        if rows is not None
+        else [len(p.ids) for p in materials.pool]
+    )
+    shape = shape_of(model_of(config))
+    base = max(0.0, resident() - 4.0 * shape.parameters)
+    tokens = micro_batch_tokens(config, materials, world.policy.token_budget)
+    memory = memory_of(config, shape, tokens, held_tokens(config, materials), base)
+    memory = memory.with_activations(tokens * bytes_per_token(world.policy))
+    per_round = recorded_steps(config, materials)
+    parts = getattr(materials.method.players, "parts", 1)
+    return {
+        "comparisons": None if rows is None else len(rows),
+        "prompts": len(materials.pool),
+        "held_out_prompts": len(materials.unseen),
+        "tokens": int(sum(lengths)),
+        "longest_row": max(lengths),
+        "parameters": sum(p.numel() for p in world.policy.model.parameters()),
+        "trained_parameters": sum(p.numel() for _, p in world.policy.parameters()),
+        "memory": memory.total,
+        "activations": memory.activations,
+        "optimizer": memory.optimizer,
+        "disk": checkpoint_bytes(config, shape) * checkpoints_kept(config),
+        "steps_per_round": per_round,
+        "steps": None if per_round is None else per_round * config.play.rounds,
+        "seconds_per_round": None if rows is None else _probe(world, rows) / parts,
+        "lr": world.training.lr,
+    }
+
+
+def _steps(config: RunConfig, about: dict[str, Any]) -> str:
+    if about["steps"] is None:
+        return f"batches of {config.train.batch:,} of the comparisons that are sampled, {config.train.epochs} times"
+    one = (
+        "ONE optimizer step"
+        if about["steps_per_round"] == 1
+        else f"{about['steps_per_round']:,} optimizer steps"
+    )
+    seconds = about["seconds_per_round"]
+    return (
+        f"{about['steps']:,} in all: in batches of {config.train.batch:,} a round is {one}; about {clock(seconds)} of "
+        f"training a round, {clock(seconds * config.play.rounds)} in all"
+    )
+
+
+def _recorded(materials: Materials) -> str:
+    """What the recorded rows are: pairs, lists, demonstrations, or single responses."""
+    records = materials.method.needs.records
+    if records == "unpaired" and materials.pairs is not None:
+        return "pairs" if materials.pairs.responses.shape[1] == 2 else "responses"
+    return str(records)
+
+
+def _counts(materials: Materials) -> list[tuple[str, int]]:
+    assert materials.dataset is not None
+    ledger = materials.dataset.ledger
+    refused = [(f"refused ({reason})", count) for reason, count in ledger.refused.items()]
+    return [("read", ledger.read), ("used", ledger.used), *refused, ("duplicate", ledger.duplicate)]
+
+
+def _probe(world: TextWorld, rows: Rows) -> float:
+    """Seconds of training on all rows, from the forward and backward of one micro-batch (the second of two)."""
+    t = world.training
+    pairs = pairs_of(rows)[: t.batch]
+    few = rows.take(np.array(microbatches(world.policy, pairs, t.micro_batch)[0]))
+    tokens = world.policy.batch([p.ids for p in few.prompts], [list(g) for g in few.responses])
+    for _ in range(2):
+        begin = time.perf_counter()
+        world.policy.logprobs(tokens)[0].sum().backward()
+        seconds = time.perf_counter() - begin
+        world.policy.model.zero_grad(set_to_none=True)
+    return seconds * len(rows) / len(few) * t.epochs

@@ -1,0 +1,225 @@
+"""Memory and disk of a run by arithmetic, from a model's configuration alone; nothing is loaded.
+
+For N parameters of which T are trained: weights 4 N bytes (fp32), gradients 4 T, AdamW's two moments 8 T. Activations
+are bytes a token times the tokens of a micro-batch, keys and values 2 x layers x key width x 4 bytes a token that is
+held while sampling. `probe` replaces the bytes a token and the rates by measured ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from equipoise.data.pack import packed_length
+from equipoise.playground import model_path
+from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
+from equipoise.run.config import ConfigError, RunConfig
+from equipoise.run.materials import Materials
+
+FP32 = 4
+LORA_RANK = 16  # of the LoRA that is suggested
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Sizes of a model: parameters, layers, width of states, of the MLP, of keys."""
+
+    parameters: int
+    adapters: int  # parameters that LoRA adds per unit of rank
+    layers: int
+    width: int
+    inner: int
+    keys: int
+
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes a token that a forward pass keeps for the backward: about eight states, three of the MLP's and the keys
+        of each layer. Logits are computed in chunks, and are not kept."""
+        return FP32 * self.layers * (8 * self.width + 3 * self.inner + 2 * self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of a run at its peak, by what they hold.
+
+    base    the process with its libraries, and a reward model.
+    sampling    keys and values; held while sampling, when gradients and activations are not.
+    """
+
+    base: float
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    sampling: float
+
+    def with_activations(self, activations: float) -> Memory:
+        """The same, with activations that were measured."""
+        return replace(self, activations=activations)
+
+    @property
+    def total(self) -> float:
+        training = self.gradients + self.activations
+        return self.base + self.weights + self.optimizer + max(training, self.sampling)
+
+
+def shape_of(path: str) -> Shape:
+    """Sizes of the model in a folder or on the hub; of an adapter, its base's. Raises ConfigError."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = Path(path)
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and not (folder / "config.json").is_file():
+        return shape_of(str(json.loads(adapter.read_bytes()).get("base_model_name_or_path")))
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"cannot read the model's configuration in {path}: {error}") from error
+    text: Any = config.get_text_config()
+    width = int(text.hidden_size)
+    heads = int(getattr(text, "num_attention_heads", 1))
+    head = int(getattr(text, "head_dim", None) or width // heads)
+    linear = [
+        m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")
+    ]
+    return Shape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        adapters=sum(m.in_features + m.out_features for m in linear),
+        layers=int(text.num_hidden_layers),
+        width=width,
+        inner=int(getattr(text, "intermediate_size", None) or 4 * width),
+        keys=int(getattr(text, "num_key_value_heads", None) or heads) * head,
+    )
+
+
+def memory_of(config: RunConfig, shape: Shape, tokens: float, held: float, base: float) -> Memory:
+    """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
+    rank = config.model.lora_rank
+    trained = rank * shape.adapters if rank else shape.parameters
+    return Memory(
+        base=base,
+        weights=FP32 * (shape.parameters + (trained if rank else 0)),
+        gradients=FP32 * trained,
+        optimizer=2 * FP32 * trained,
+        activations=tokens * shape.activation_bytes * (0.5 if config.model.precision == "bf16" else 1.0),
+        sampling=held * 2 * FP32 * shape.layers * shape.keys,
+    )
+
+
+def tokens_at_least(config: RunConfig, materials: Materials) -> int:
+    """Tokens of the longest comparison, the smallest micro-batch that there can be."""
+    rows = materials.pairs if materials.method.players.needs.records else None
+    if rows is not None:
+        return max(packed_length(p.ids, list(g)) for p, g in zip(rows.prompts, rows.responses, strict=True))
+    longest = max(len(prompt.ids) for prompt in materials.pool)
+    return longest + 2 * config.sampling.max_new_tokens
+
+
+def micro_batch_tokens(config: RunConfig, materials: Materials, budget: int | None = None) -> int:
+    """Tokens of the largest micro-batch under a token budget: no more than a batch has."""
+    least = tokens_at_least(config, materials)
+    most = config.train.micro_batch if isinstance(config.train.micro_batch, int) else config.train.batch
+    tokens = config.train.tokens if isinstance(config.train.tokens, int) else budget or DEFAULT_TOKEN_BUDGET
+    return max(least, min(tokens, most * least))
+
+
+def held_tokens(config: RunConfig, materials: Materials) -> int:
+    """Tokens whose keys and values are held at once while sampling: each prompt once, every sample's own."""
+    samples = max(materials.method.players.width or 1, config.evaluate.samples)
+    prompts = [len(prompt.ids) for prompt in (*materials.pool, *materials.unseen)]
+    together = min(config.sampling.batch, len(prompts))
+    return together * (max(prompts, default=0) + samples * config.sampling.max_new_tokens)
+
+
+def checkpoint_bytes(config: RunConfig, shape: Shape) -> float:
+    """Bytes of one checkpoint's weights."""
+    rank = config.model.lora_rank
+    return FP32 * (rank * shape.adapters if rank else shape.parameters)
+
+
+def checkpoints_kept(config: RunConfig) -> int:
+    """How many checkpoints there are at the end of a run: the initial policy's, and the rounds'."""
+    return 1 + min(config.play.rounds, config.play.keep or config.play.rounds)
+
+
+def machine_bytes(device: str) -> float:
+    """Memory of the device that trains."""
+    if device == "cuda":
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def advice(
+    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float
+) -> Iterator[str]:
+    """Settings that would make a run fit, with what it would need; what comes first changes the result least."""
+    if memory.total <= machine:
+        return
+    least = tokens_at_least(config, materials)
+    held = held_tokens(config, materials)
+
+    def needs(changed: RunConfig, tokens: int) -> float:
+        return memory_of(changed, shape, tokens, held, memory.base).total
+
+    smaller = needs(config, least)
+    yield _says("train.micro_batch=1", smaller, machine)
+    if config.model.precision == "fp32":
+        bf16 = config.model_copy(update={"model": config.model.model_copy(update={"precision": "bf16"})})
+        yield _says(
+            "train.micro_batch=1 model.precision=bf16 (activations only)", needs(bf16, least), machine
+        )
+    half = max(2, config.data.max_length // 2)
+    yield _says(f"train.micro_batch=1 data.max_length={half}", needs(config, min(least, half)), machine)
+    if not config.model.lora_rank:
+        lora = config.model_copy(update={"model": config.model.model_copy(update={"lora_rank": LORA_RANK})})
+        yield _says(f"train.micro_batch=1 model.lora_rank={LORA_RANK}", needs(lora, least), machine)
+
+
+def model_of(config: RunConfig) -> str:
+    return config.model.path or str(model_path())
+
+
+def _says(settings: str, needs: float, machine: float) -> str:
+    return f"--set {settings}: {gib(needs)}, which {'fits' if needs <= machine else 'does not fit either'}"
+
+
+def gib(size: float) -> str:
+    """Bytes for a reader."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
+
+
+def resident() -> float:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def recorded_steps(config: RunConfig, materials: Materials) -> int | None:
+    """Optimizer steps of a round on recorded rows; None where comparisons are sampled."""
+    rows = materials.pairs if materials.method.players.needs.records else None
+    if rows is None:
+        return None
+    taken = math.ceil(len(rows) / getattr(materials.method.players, "parts", 1))
+    return config.train.epochs * math.ceil(taken / config.train.batch)
+
+
+def clock(seconds: float) -> str:
+    """Seconds for a reader."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,167 @@
+"""Cost of a run before it begins: memory, time, optimizer steps, disk, and what to change where it does not fit."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from equipoise.run.assembly import launch
+from equipoise.run.config import RunConfig
+from equipoise.run.costs import (
+    Memory,
+    advice,
+    checkpoint_bytes,
+    checkpoints_kept,
+    clock,
+    gib,
+    held_tokens,
+    machine_bytes,
+    memory_of,
+    micro_batch_tokens,
+    model_of,
+    recorded_steps,
+    resident,
+    shape_of,
+)
+from equipoise.run.gate_checks import before_a_model, steps
+from equipoise.run.materials import gather
+from equipoise.run.probe import probe
+from equipoise.worlds.text.gates import Measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a run. Bytes, seconds.
+
+    memory, machine    at the peak, by what it holds; of the device that trains.
+    per_round, total   optimizer steps; None where they depend on what is sampled and nothing was probed.
+    seconds            by phase, of the whole run; empty without a probe.
+    disk, free         what the run folder will hold, what the disk has.
+    """
+
+    method: str
+    rounds: int
+    parameters: int
+    memory: Memory
+    machine: float
+    comparisons: int | None
+    per_round: int | None
+    batch: int
+    seconds: dict[str, float]
+    checkpoints: int
+    disk: float
+    free: float
+    advice: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def total(self) -> int | None:
+        return None if self.per_round is None else self.per_round * self.rounds
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.machine and self.disk <= self.free
+
+    def as_json(self) -> dict[str, Any]:
+        totals = {
+            "steps": self.total,
+            "fits": self.fits,
+            "memory_bytes": self.memory.total,
+            "total_seconds": sum(self.seconds.values()) if self.seconds else None,
+        }
+        return asdict(self) | totals
+
+    def lines(self) -> list[str]:
+        """The plan for people, one sentence a line."""
+        m = self.memory
+        said = [
+            f"memory    about {gib(m.total)} of {gib(self.machine)} at the peak: weights {gib(m.weights)}, gradients "
+            f"{gib(m.gradients)}, optimizer {gib(m.optimizer)}, activations of a micro-batch {gib(m.activations)}, "
+            f"keys and values while sampling {gib(m.sampling)}, libraries and reward model {gib(m.base)}",
+            "time      "
+            + (
+                f"about {clock(sum(self.seconds.values()))} for the whole run: "
+                + ", ".join(
+                    f"{phase} {clock(s)}" for phase, s in sorted(self.seconds.items(), key=lambda i: -i[1])
+                )
+                if self.seconds
+                else "not measured: the model does not fit here"
+            ),
+            f"steps     {_steps(self)}",
+            f"disk      about {gib(self.disk)} for {self.checkpoints:,} checkpoints, of {gib(self.free)} free"
+            + (
+                ""
+                if self.disk <= self.free
+                else "; it does not fit: set play.keep=1 to keep the last round's only"
+            ),
+        ]
+        said += [f"warning   {sentence}" for sentence in self.warnings]
+        said += [f"to fit    {sentence}" for sentence in self.advice]
+        return said
+
+
+def plan(config: RunConfig, out: Path | None = None) -> Plan:
+    """Plan a run without beginning it; short probes run in a temporary folder, which is removed.
+
+    out    where the run folder would be, for the free space of its disk.
+    Raises as `align` does for what it would refuse before compute is spent.
+    """
+    disable_progress_bar()
+    torch.set_flush_denormal(True)
+    accelerator = launch()
+    with tempfile.TemporaryDirectory(prefix="equipoise-plan-") as name:
+        folder = Path(name)
+        materials = gather(config, folder)
+        warned = [found for found in before_a_model(config, materials) if not found.passed]
+        shape = shape_of(model_of(config))
+        machine = machine_bytes(accelerator.device.type)
+        tokens, held = micro_batch_tokens(config, materials), held_tokens(config, materials)
+        memory = memory_of(config, shape, tokens, held, resident())
+        fits = memory.total <= machine
+        measured = probe(config, materials, accelerator, folder / "run") if fits else None
+        checkpoint = measured.checkpoint if measured else checkpoint_bytes(config, shape)
+        per_round = measured.steps if measured else recorded_steps(config, materials)
+        if per_round is not None:
+            found = steps(per_round * config.play.rounds)
+            warned += [] if found.passed else [found]
+        return Plan(
+            method=config.method,
+            rounds=config.play.rounds,
+            parameters=shape.parameters,
+            memory=measured.refined(memory, tokens) if measured else memory,
+            machine=machine,
+            comparisons=measured.comparisons if measured else None,
+            per_round=per_round,
+            batch=config.train.batch,
+            seconds=measured.seconds if measured else {},
+            checkpoints=checkpoints_kept(config),
+            disk=checkpoint * checkpoints_kept(config) + 3 * checkpoint_bytes(config, shape),
+            free=float(shutil.disk_usage(_existing(out or Path.cwd())).free),
+            advice=tuple(advice(config, materials, shape, memory, machine)),
+            warnings=tuple(map(_sentence, warned)),
+        )
+
+
+def _steps(plan: Plan) -> str:
+    if plan.total is None or plan.per_round is None:
+        return f"unknown: they depend on what is sampled; batches of {plan.batch:,} comparisons"
+    of = f"{plan.comparisons:,} comparisons" if plan.comparisons is not None else "the comparisons of a round"
+    one = "ONE optimizer step" if plan.per_round == 1 else f"{plan.per_round:,} optimizer steps"
+    return f"{plan.total:,} in {plan.rounds:,} rounds: {of} in batches of {plan.batch:,} are {one} a round"
+
+
+def _sentence(found: Measured) -> str:
+    return f"{found.sentence} (gate {found.name})"
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
