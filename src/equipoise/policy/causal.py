@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from equipoise.data.collate import Ids, ScoredIds, collate
 from equipoise.data.pack import Batch, pack
 from equipoise.data.tokens import NO_LIMIT
+from equipoise.policy.alignment import align
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer
 
@@ -73,6 +74,7 @@ class CausalPolicy:
             )
         if lora_rank:
             model = _with_lora(model, lora_rank, lora_alpha or 2.0 * lora_rank, lora_targets, seed)
+        align(model)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(device), tokenizer, precision=precision)
 
