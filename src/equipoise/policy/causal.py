@@ -16,6 +16,7 @@ from equipoise.data.tokens import NO_LIMIT
 from equipoise.models.adapters import chain
 from equipoise.models.errors import first_line
 from equipoise.models.tokenizer import check_tokenizer
+from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
@@ -75,6 +76,7 @@ class CausalPolicy:
         lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
         start = plan(chain(path), lora, adapter)
         model = load_model(start, lora, base_folder)
+        align(model)
         if tokenizer is not None:
             check_tokenizer(path, tokenizer, rows=model.get_input_embeddings().weight.shape[0])
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -26,6 +26,7 @@ from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
 from equipoise.run.config import RunConfig
+from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.further_answers import Degrade
@@ -38,10 +39,10 @@ from equipoise.worlds.text.world import TextWorld
 def launch() -> Accelerator:
     """Start the run's processes. Precision is handled by the policy, not by Accelerate."""
     cpu = bool(os.environ.get("ACCELERATE_USE_CPU")) or not torch.cuda.is_available()
-    # A saturated pair's gradient is full of denormal floats, which are many times slower on a CPU: flush them to 0.
-    # Threads inherit the setting from the thread that starts them, so it is set first.
-    torch.set_flush_denormal(True)
-    return Accelerator(cpu=cpu, mixed_precision="no")
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no")
+    if cpu:  # after the line above, which may change the number of threads
+        make_reproducible()
+    return accelerator
 
 
 def build(

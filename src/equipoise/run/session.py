@@ -38,6 +38,7 @@ from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.manifest import MANIFEST
 from equipoise.worlds.text.progress import Left, Progress
+from equipoise.worlds.text.world import TextWorld
 
 
 @dataclass(frozen=True)
