@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equipoise.data.ledger import Ledger
 from equipoise.data.read import read
-from equipoise.data.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.render import Renderer, load_tokenizer
 from equipoise.data.tokens import longest_sequence
 from equipoise.report.data_check.statistics import Statistics
-from equipoise.report.data_check.views import View, find, text_view, token_view
+from equipoise.report.data_check.views import View, Wanted, text_view, token_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +74,17 @@ def check(
         longest = min(max_length, longest_sequence(model))
         renderer = Renderer(load_tokenizer(model), max_length=longest, **rendering)
     dataset = read(paths, **reading)
-    statistics = Statistics()
+    statistics, wanted = Statistics(), Wanted(rows, show)
     shown: list[View] = []
     if renderer is None:
         for record in dataset.records:
             statistics.add(record)
-        wanted = [*dataset.records[:rows], *find(dataset.records, show)]
-        shown = list(map(text_view, wanted))
+            shown += [text_view(record)] if wanted.take(record) else []
     else:
-        rendered = renderer.render(dataset)
-        for row in rendered:
+        for row in renderer.render(dataset):
             statistics.add(row.record, [len(row.prompt_ids), *map(len, row.response_ids)])
-        shown = [token_view(row, renderer) for row in _wanted(rendered, rows, show)]
+            shown += [token_view(row, renderer)] if wanted.take(row.record) else []
+    wanted.check()
     files = [paths] if isinstance(paths, str | Path) else paths
     return Report(
         files=[str(file) for file in files],
@@ -97,12 +96,6 @@ def check(
         figures=statistics.as_json(),
         views=shown,
     )
-
-
-def _wanted(rendered: Sequence[Rendered], rows: int, show: Sequence[str]) -> Iterator[Rendered]:
-    yield from rendered[:rows]
-    places = {id(record) for record in find([row.record for row in rendered], show)}
-    yield from (row for row in rendered if id(row.record) in places)
 
 
 def check_json(report: Report) -> dict[str, Any]:

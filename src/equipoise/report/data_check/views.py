@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -49,18 +49,28 @@ def named(record: Record, name: str) -> bool:
     return line == str(record.line) and file in ("", record.file, PurePath(record.file).name)
 
 
-def find(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
-    """The rows of these names. Raises DataError for a name that no used row has."""
-    found = []
-    for name in names:
-        rows = [record for record in records if named(record, name)]
-        if not rows:
+class Wanted:
+    """Which rows are shown, asked of one row after the other: the first few, and those that are named."""
+
+    def __init__(self, first: int, names: Sequence[str]) -> None:
+        self.left = first
+        self.names = list(names)
+        self.missing = set(names)
+
+    def take(self, record: Record) -> bool:
+        """Whether this row is to be shown; call it once for each row, in order."""
+        asked = {name for name in self.names if named(record, name)}
+        self.missing -= asked
+        self.left -= 1
+        return self.left >= 0 or bool(asked)
+
+    def check(self) -> None:
+        """Raises DataError for a name that no row had."""
+        if self.missing:
             raise DataError(
-                f"no used row is {name!r}",
+                f"no used row is {min(self.missing)!r}",
                 hint="rows are named FILE:LINE; a refused row or a duplicate has none to show, see the ledger",
             )
-        found += rows
-    return found
 
 
 def text_view(record: Record) -> View:
@@ -75,23 +85,22 @@ def text_view(record: Record) -> View:
 
 def token_view(row: Rendered, renderer: Renderer) -> View:
     """A row as a model reads it: special tokens included, exactly the scored tokens marked."""
-    answers = [
-        Part(side, _about(row.record, candidate, cut=not finished), tuple(_scored(ids, renderer)))
-        for side, candidate, ids, finished in zip(
-            sides_of(row.record), row.record.candidates, row.response_ids, row.finished, strict=True
-        )
-    ]
-    prompt = Part("prompt", "", tuple(Piece(text) for text in renderer.codec.shown(row.prompt_ids)))
-    return View(at(row.record), label_of(row.record), (prompt, *answers))
+    prompt, *answers = _pieces(row, renderer)
+    parts = [Part("prompt", "", tuple(Piece(text) for text, _ in prompt))]
+    sides = zip(sides_of(row.record), row.record.candidates, row.response_ids, row.finished, strict=True)
+    for (side, candidate, ids, finished), pieces in zip(sides, answers, strict=True):
+        closed = finished and ids[-1] in renderer.codec.specials
+        last = len(pieces) - 1
+        marked = [Piece(text, scored, closed and i == last) for i, (text, scored) in enumerate(pieces)]
+        parts.append(Part(side, _about(row.record, candidate, cut=not finished), tuple(marked)))
+    return View(at(row.record), label_of(row.record), tuple(parts))
 
 
-def _scored(ids: Sequence[int], renderer: Renderer) -> Iterator[Piece]:
-    codec = renderer.codec
-    closed = ids[-1] in codec.specials
-    body = ids[:-1] if closed else ids
-    yield from (Piece(text, scored=True) for text in codec.shown(body))
-    if closed:
-        yield Piece("".join(codec.shown(ids[-1:])), scored=True, closing=True)
+def _pieces(row: Rendered, renderer: Renderer) -> list[list[tuple[str, bool]]]:
+    """The prompt and each answer as texts of tokens, each with whether it is scored."""
+    shown = renderer.codec.shown
+    answers = [[(text, True) for text in shown(ids) if text] for ids in row.response_ids]
+    return [[(text, False) for text in shown(row.prompt_ids)], *answers]
 
 
 def _about(record: Record, candidate: Candidate, *, cut: bool = False) -> str:
