@@ -245,6 +245,7 @@ def test_data_check_schema(capsys, tmp_path):
         "lengths",
         "chosen_longer",
         "median_gap",
+        "statistics",
         "rows",
     }
     assert found["ledger"]["read"] == 1

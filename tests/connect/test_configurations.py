@@ -97,15 +97,18 @@ gradient_accumulation_steps: 16
 OPENRLHF = r"""
 read -r -d '' training_commands <<EOF
 openrlhf.cli.train_dpo \
-   --save_path ./out --train_batch_size 256 --micro_train_batch_size 1 --pretrain models/base --bf16 \
-   --max_epochs 1 --max_len 8192 --zero_stage 3 --learning_rate 5e-7 --beta 0.1 --dataset a.jsonl,b.jsonl \
-   --chosen_key good --rejected_key bad --prompt_key question --nll_loss_coef 0.2 --lora_rank 8 --flash_attn
+   --save_path ./out --train_batch_size 256 --micro_train_batch_size 1 --pretrain models/base \
+   --bf16 --flash_attn \
+   --max_epochs 1 --max_len 8192 --zero_stage 3 --learning_rate 5e-7 \
+   --beta 0.1 --dataset a.jsonl,b.jsonl \
+   --chosen_key good --rejected_key bad --prompt_key question --nll_loss_coef 0.2 --lora_rank 8
 EOF
 deepspeed --module $training_commands
 """
 OPENRLHF_DOTS = """
-deepspeed --module openrlhf.cli.train_dpo --model.model_name_or_path models/base --data.dataset a.jsonl --model.ipo_enable \
-  --model.beta 0.3 --train.batch_size 64 --adam.lr 1e-6 --adam.betas 0.9 0.99 --ds.zero_stage 2 --logger.wandb.key secret
+deepspeed --module openrlhf.cli.train_dpo --model.model_name_or_path models/base \
+  --data.dataset a.jsonl --model.ipo_enable \
+  --model.beta 0.3 --train.batch_size 64 --adam.lr 1e-6 --adam.betas 0.9 0.99 --logger.wandb.key secret
 """
 
 EXPECTED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -438,15 +441,16 @@ def test_every_setting_of_theirs_has_a_name_of_ours_that_exists_or_a_reason(modu
         assert meaning.ours in known if meaning.ours else meaning.ignored or meaning.why, name
 
 
-NAMES = (
-    "learning_rate per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps report_to eval_steps "
-    "save_steps save_total_limit gradient_checkpointing warmup_ratio bf16 use_peft lora_r lora_dropout loss_type "
-    "label_smoothing ref_model max_grad_norm lr_scheduler_type optim load_in_4bit attn_implementation output_dir "
-    "num_epochs pref_beta cutoff_len sequence_len base_model micro_batch_size train_batch_size max_len"
-).split()
+NAMES = """
+    learning_rate per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps report_to
+    eval_steps save_steps save_total_limit gradient_checkpointing warmup_ratio bf16 use_peft
+    lora_r lora_dropout loss_type
+    label_smoothing ref_model max_grad_norm lr_scheduler_type optim load_in_4bit attn_implementation output_dir
+    num_epochs pref_beta cutoff_len sequence_len base_model micro_batch_size train_batch_size max_len
+"""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_their_names_typed_as_our_settings_get_our_name_or_what_to_use(name: str) -> None:
     said = advice(name)
     assert said is not None

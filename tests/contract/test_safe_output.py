@@ -1,7 +1,7 @@
 """Hostile text through every command that prints data: no control character, escape sequence or change of direction.
 
-Each case puts the text where it may come from (prompt, answer, role, column, value, file name, template, setting, method) and
-runs the command as a person would; the exit code says whether the command was expected to refuse.
+Each case puts the text where it may come from (prompt, answer, role, column, value, file name, setting, method)
+and runs the command as a person would; the exit code says whether the command was expected to refuse.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from equipoise.data.convert import LAYOUTS, Account, convert, dataset_info
 from equipoise.data.errors import DataError
+from equipoise.data.formats.registry import FORMATS
 from equipoise.data.read import Dataset, read
-from equipoise.data.records import Candidate, Record
+from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.sample import sample
 
 Row = dict[str, Any]
@@ -119,6 +121,31 @@ def held(record: Record) -> Record:
     )
 
 
+# layouts of chat turns, the kinds they hold, and a format that reads each back
+CHAT_LAYOUTS = [
+    ("openai", "pair", "pair-openai"),
+    ("llama-factory", "pair", "pair-question"),
+    ("llama-factory", "unpaired", "unpaired-conversations"),
+    ("llama-factory", "demonstration", "demonstration-alpaca"),
+]
+
+
+@pytest.mark.parametrize(("target", "kind", "format"), CHAT_LAYOUTS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_layouts_of_chat_turns_are_read_as_the_same_records(
+    target: Any, kind: str, format: str, data: st.DataObject
+) -> None:
+    if format not in FORMATS:
+        pytest.skip(f"no format {format} reads this layout")
+    dataset = data.draw(datasets(kind, chat=True))
+    account = Account()
+    again = written(list(convert(dataset, target, account)))
+    expected = [replace(held(record), margin=None).identity() for record in dataset.records]
+    assert again.kind == kind
+    assert [record.identity() for record in again.records] == list(dict.fromkeys(expected))
+
+
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 CHAT = {
@@ -180,13 +207,41 @@ def test_what_a_layout_cannot_hold_is_counted() -> None:
 
 def test_llama_factory_refuses_turns_that_it_cannot_hold() -> None:
     odd = [
-        CHAT | {"prompt": [turn("narrator", "x"), turn("user", "q")]},
         CHAT | {"prompt": [turn("user", "q") | {"name": "Ann"}]},
         CHAT | {"chosen": [turn("assistant", "both") | {"tool_calls": [CALL]}]},
     ]
+    dataset = written(odd)
+    narrated = replace(dataset.records[0], context=(Message(role="narrator", content="x"),))
     account = Account()
-    assert list(convert(written(odd), "llama-factory", account)) == []
+    assert list(convert(dataset.with_records([*dataset.records, narrated]), "llama-factory", account)) == []
     assert account.left_out.total() == 3 and len(account.left_out) == 3
+
+
+def test_llama_factory_demonstrations_are_alpaca_columns() -> None:
+    context = [turn("system", "be kind"), turn("user", "a"), turn("assistant", "b"), turn("user", "c")]
+    demonstration = {"prompt": context, "completion": [turn("assistant", "d")]}
+    begun = {
+        "prompt": [turn("assistant", "hello"), turn("user", "c")],
+        "completion": [turn("assistant", "d")],
+    }
+    account = Account()
+    (row,) = convert(written([demonstration, begun]), "llama-factory", account)
+    assert row == {
+        "instruction": "c",
+        "output": "d",
+        "system": "be kind",
+        "history": [["a", "b"]],
+        "id": "d.jsonl:1",
+    }
+    assert account.left_out == {"a conversation that Alpaca's columns do not hold": 1}
+    assert dataset_info("demonstration", "f.jsonl")["formatting"] == "alpaca"
+
+
+def test_ids_of_tool_calls_that_are_not_written_are_counted() -> None:
+    called = CHAT | {"chosen": [turn("assistant", "") | {"tool_calls": [CALL]}]}
+    account = Account()
+    assert len(list(convert(written([called]), "llama-factory", account))) == 1
+    assert account.lost == {"ids of tool calls": 1}
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_single_rows_are_shown_by_file_and_line(rows: Rows) -> None:
     file = rows(LONG, EVEN, SHORT)
     for name in (f"{file}:2", "data.jsonl:2", "2"):
         assert [v.at for v in check(file, rows=0, show=[name]).views] == [f"{file}:2"]
-    with pytest.raises(DataError, match="no used row is 'data.jsonl:9'"):
+    with pytest.raises(DataError, match=r"no used row is 'data\.jsonl:9'"):
         check(file, show=["data.jsonl:9"])
 
 

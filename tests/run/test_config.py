@@ -53,7 +53,7 @@ def test_one_text_is_a_list_of_one():
 
 def test_unknown_method_names_the_nearest():
     with pytest.raises(
-        ConfigError, match=r"^no method 'inpoo'; did you mean 'inpo', .*\? \(`equipoise methods` lists all\)$"
+        ConfigError, match=r"'inpoo'; did you mean 'inpo', .*\? \(`equipoise methods` lists all\)$"
     ):
         resolve("inpoo")
 

@@ -12,7 +12,7 @@ from equipoise.cli.data_options import (
     Files,
     FormatName,
     Mapped,
-    data_settings,
+    given,
     options_of,
 )
 from equipoise.cli.options import Json, Overwrite, Seed, Settings, show
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at preference data, and conve
 
 @app.command()
 def check(
-    file: Files,
+    file: Files = None,
     model: Annotated[
         str | None, typer.Option(help="show tokens as this model's tokenizer makes them")
     ] = None,
@@ -43,10 +43,8 @@ def check(
     from equipoise.report.data_check.check import check as read
     from equipoise.report.data_check.text import print_check
 
-    settings, stored = data_settings(
-        SETTINGS, "check", format=format, mapping=mapping, set=set, config=config
-    )
-    report = read(file, model or stored, rows, row or (), **settings)
+    data = given(file, SETTINGS, "check", format=format, mapping=mapping, set=set, config=config)
+    report = read(data.files, model or data.model, rows, row or (), **data.settings)
     if html:
         from equipoise.report.data_check.page import write_page
 
@@ -64,12 +62,13 @@ Pairs = Annotated[
     Literal["best_worst", "all", "adjacent"] | None,
     typer.Option(help="make pairs of ranked or scored lists"),
 ]
-Strict = Annotated[bool, typer.Option("--lossless", help="refuse rather than leave anything out")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="refuse rather than leave anything out")]
 
 
 @app.command()
 def convert(
-    file: Files,
+    file: Files = None,
+    *,
     out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
     to: To = "jsonl",
     round: Annotated[
@@ -77,7 +76,7 @@ def convert(
         typer.Option(min=1, help="of a run folder: this round's judged responses; none: all rounds"),
     ] = None,
     pairs: Pairs = None,
-    lossless: Strict = False,
+    lossless: Lossless = False,
     format: FormatName = None,
     mapping: Mapped = None,
     config: Configuration = None,
@@ -89,10 +88,8 @@ def convert(
     from equipoise.data.read import read
 
     check_new(out, overwrite=overwrite)
-    settings, _ = data_settings(
-        options_of(read), "convert", format=format, mapping=mapping, set=set, config=config
-    )
-    dataset = dataset_of(file, settings, round=round, pairs=pairs)
+    data = given(file, options_of(read), "convert", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings, round=round, pairs=pairs)
     rows, account = converted(dataset, to, lossless=lossless)
     write_new((out, lines(rows, out)), overwrite=overwrite)
     report(dataset, account)
@@ -101,7 +98,8 @@ def convert(
 
 @app.command()
 def split(
-    file: Files,
+    file: Files = None,
+    *,
     out_train: Annotated[str, typer.Option(help="file of JSON lines")],
     out_held_out: Annotated[str, typer.Option(help="file of JSON lines")],
     fraction: Annotated[float, typer.Option(help="share of the prompts that is held out")] = 0.1,
@@ -120,10 +118,8 @@ def split(
 
     outs = (out_train, out_held_out)
     check_new(*outs, overwrite=overwrite)
-    settings, _ = data_settings(
-        options_of(read), "split", format=format, mapping=mapping, set=set, config=config
-    )
-    dataset = dataset_of(file, settings)
+    data = given(file, options_of(read), "split", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings)
     sides = [converted(dataset.with_records(part), to) for part in parts(dataset.records, fraction, seed)]
     files = [(out, lines(rows, out)) for out, (rows, _) in zip(outs, sides, strict=True)]
     write_new(*files, overwrite=overwrite)
@@ -132,7 +128,8 @@ def split(
 
 @app.command()
 def sample(
-    file: Files,
+    file: Files = None,
+    *,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="how many rows, or prompts")],
     out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
     by: Annotated[Literal["row", "prompt"], typer.Option(help="what is counted")] = "row",
@@ -150,10 +147,8 @@ def sample(
     from equipoise.data.sample import sample as drawn
 
     check_new(out, overwrite=overwrite)
-    settings, _ = data_settings(
-        options_of(read), "sample", format=format, mapping=mapping, set=set, config=config
-    )
-    dataset = dataset_of(file, settings)
+    data = given(file, options_of(read), "sample", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings)
     rows, account = converted(dataset.with_records(drawn(dataset.records, count, seed, by)), to)
     write_new((out, lines(rows, out)), overwrite=overwrite)
     report(dataset, account)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Files = Annotated[list[str], typer.Argument(help="data files", metavar="FILE ...")]
+Files = Annotated[
+    list[str] | None, typer.Argument(help="data files; may stand in the file of --config", metavar="FILE ...")
+]
 FormatName = Annotated[str | None, typer.Option("--format", help="a format's name; by default detected")]
 Mapped = Annotated[
     list[str] | None,
@@ -20,7 +23,17 @@ Configuration = Annotated[
 ]
 
 
-def data_settings(
+@dataclass(frozen=True)
+class Given:
+    """What a `data` command was given: files, settings of `data` other than their defaults, the model of the file."""
+
+    files: Sequence[Any]
+    settings: Mapping[str, Any]
+    model: str | None
+
+
+def given(
+    files: Sequence[str] | None,
     accepted: Collection[str],
     command: str,
     *,
@@ -28,13 +41,14 @@ def data_settings(
     mapping: Sequence[str] | None = None,
     set: Sequence[str] | None = None,
     config: Path | None = None,
-) -> tuple[dict[str, Any], str | None]:
-    """(settings of `data` that were given, the model that the file names).
+) -> Given:
+    """Files and settings of a command, from its options and a configuration file.
 
+    files      None: those of the configuration file
     accepted   names of the settings that this command uses; one that is typed and not used is refused, one that a
                file holds for other purposes is not.
 
-    Raises ConfigError for an unknown or illegal setting.
+    Raises ConfigError for an unknown or illegal setting, and without any file.
     """
     from equipoise.run.config import ConfigError, parse_settings, read_file, resolve
 
@@ -52,12 +66,15 @@ def data_settings(
     )
     if unused:
         raise ConfigError(f"these settings do not apply to data {command}: {', '.join(unused)}")
-    given = {
+    changed = {
         name: value
         for name in accepted
         if (value := getattr(resolved.data, name, None)) != getattr(defaults, name, None)
     }
-    return given, resolved.model.path
+    paths = files or resolved.data.path
+    if not paths:
+        raise ConfigError("which data? name files, or a --config file with data.path")
+    return Given(paths, changed, resolved.model.path)
 
 
 def options_of(function: Callable[..., Any]) -> frozenset[str]:

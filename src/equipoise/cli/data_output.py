@@ -19,13 +19,13 @@ from equipoise.data.records import Kind
 
 
 def dataset_of(
-    files: Sequence[str], settings: Mapping[str, Any], *, round: int | None = None, pairs: Any = None
+    files: Sequence[Any], settings: Mapping[str, Any], *, round: int | None = None, pairs: Any = None
 ) -> Dataset:
     """The files as a data set, or the judged responses of one run folder; lists as pairs if asked.
 
     Raises DataError.
     """
-    run = len(files) == 1 and (Path(files[0]) / "rounds").is_dir()
+    run = len(files) == 1 and isinstance(files[0], str) and (Path(files[0]) / "rounds").is_dir()
     if round is not None and not run:
         raise DataError("--round is of a run folder", hint="give one run folder and nothing else")
     dataset = _judged(Path(files[0]), round, settings) if run else read(files, **settings)

@@ -3,7 +3,7 @@
 jsonl          rows that `data.read` reads as the same records; every kind
 trl            TRL's columns: pairs, unpaired feedback, demonstrations, prompts
 openai         OpenAI's preference JSON lines: pairs of chat turns
-llama-factory  ShareGPT columns: pairs, unpaired feedback, demonstrations of chat turns
+llama-factory  ShareGPT columns: pairs and unpaired feedback of chat turns; Alpaca columns: demonstrations
 """
 
 from __future__ import annotations
@@ -103,9 +103,16 @@ def _lost(record: Record, holds: frozenset[str]) -> list[str]:
         "rationale": bool(record.rationale),
         "tools": bool(record.tools),
         "chat_template_kwargs": bool(record.template_kwargs),
+        "ids of tool calls": any("id" in call for call in _calls(record)),
         "other columns": bool(record.extra),
     }
     return [name for name, there in has.items() if there and name not in holds]
+
+
+def _calls(record: Record) -> Iterator[Mapping[str, Any]]:
+    for content in (record.context, *(candidate.content for candidate in record.candidates)):
+        for turn in () if isinstance(content, str) else content:
+            yield from (call for call in turn.extra.get("tool_calls", ()) if isinstance(call, Mapping))
 
 
 def jsonl(record: Record) -> Row:
@@ -149,7 +156,9 @@ def openai(record: Record) -> Row:
 
 
 def llama_factory(record: Record) -> Row:
-    """LLaMA-Factory's ShareGPT layout; `dataset_info` says how to register the file."""
+    """LLaMA-Factory's ShareGPT layout, of demonstrations Alpaca's; `dataset_info` says how to register the file."""
+    if record.kind == "demonstration":
+        return _alpaca(record) | {"id": record.id}
     context = [_sharegpt_turn(turn) for turn in _turns(record.context)]
     row: Row
     if record.kind == "pair":
@@ -162,8 +171,27 @@ def llama_factory(record: Record) -> Row:
     return row | {"id": record.id}
 
 
+def _alpaca(record: Record) -> Row:
+    turns = _turns(record.context)
+    system = turns[0].content if turns[0].role == "system" else ""
+    rest = turns[1:] if system else turns
+    answer = record.candidates[0].messages
+    roles = [turn.role for turn in (*rest, *answer)]
+    alternate = roles == ["user", "assistant"] * (len(roles) // 2)
+    if record.tools or not alternate or any(turn.extra or not turn.content for turn in (*turns, *answer)):
+        raise Refusal("a conversation that Alpaca's columns do not hold")
+    texts = [turn.content for turn in rest]
+    row: Row = {"instruction": texts[-1], "output": answer[0].content}
+    row |= {"system": system} if system else {}
+    history = [texts[place : place + 2] for place in range(0, len(texts) - 1, 2)]
+    return row | ({"history": history} if history else {})
+
+
 def dataset_info(kind: Kind, file: str) -> dict[str, Any]:
     """The entry of LLaMA-Factory's `dataset_info.json` for a converted file."""
+    if kind == "demonstration":
+        columns = {"prompt": "instruction", "response": "output", "system": "system", "history": "history"}
+        return {"file_name": file, "formatting": "alpaca", "columns": columns}
     columns = {"messages": "conversations", "tools": "tools"}
     columns |= {"chosen": "chosen", "rejected": "rejected"} if kind == "pair" else {}
     columns |= {"kto_tag": "kto_tag"} if kind == "unpaired" else {}
@@ -233,17 +261,28 @@ def _whole(number: float) -> float | int:
 
 _EVERY: tuple[Kind, ...] = ("pair", "unpaired", "demonstration", "prompt", "rank", "scores")
 _ALL_FIELDS = frozenset(
-    {"prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs", "other columns"}
+    {
+        "prob",
+        "weight",
+        "margin",
+        "rationale",
+        "tools",
+        "chat_template_kwargs",
+        "ids of tool calls",
+        "other columns",
+    }
 )
 LAYOUTS: dict[Target, Layout] = {
     "jsonl": Layout(kinds=frozenset(_EVERY), chat_only=False, holds=_ALL_FIELDS, row=jsonl),
     "trl": Layout(
         kinds=frozenset({"pair", "unpaired", "demonstration", "prompt"}),
         chat_only=False,
-        holds=frozenset({"margin", "tools", "chat_template_kwargs"}),
+        holds=frozenset({"margin", "tools", "chat_template_kwargs", "ids of tool calls"}),
         row=trl,
     ),
-    "openai": Layout(kinds=frozenset({"pair"}), chat_only=True, holds=frozenset({"tools"}), row=openai),
+    "openai": Layout(
+        kinds=frozenset({"pair"}), chat_only=True, holds=frozenset({"tools", "ids of tool calls"}), row=openai
+    ),
     "llama-factory": Layout(
         kinds=frozenset({"pair", "unpaired", "demonstration"}),
         chat_only=True,

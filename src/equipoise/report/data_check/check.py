@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 from equipoise.data.ledger import Ledger
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.read import Dataset, Stream, read, scan
-from equipoise.data.records import Record
-from equipoise.data.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.render import Renderer, load_tokenizer
 from equipoise.data.tokens import longest_sequence
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.report.data_check.statistics import Statistics
-from equipoise.report.data_check.views import View, find, named, text_view, token_view
+from equipoise.report.data_check.views import View, Wanted, text_view, token_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +71,14 @@ def check(
     """
     reading = {name: value for name, value in settings.items() if name in READING}
     rendering = {name: value for name, value in settings.items() if name not in READING}
-    statistics = Statistics()
+    statistics, wanted = Statistics(), Wanted(rows, show)
+    shown: list[View] = []
     dataset: Stream | Dataset
     if model is None:
         dataset = scan(paths, **reading)
-        shown = list(map(text_view, _counted(dataset, statistics, rows, show)))
+        for record in dataset:
+            statistics.add(record)
+            shown += [text_view(record)] if wanted.take(record) else []
     else:
         tokenizer = load_tokenizer(model)
         beyond = check_tokenizer(str(model), tokenizer)
@@ -90,7 +92,8 @@ def check(
             check_ids(str(model), embedding_rows(str(model)), ids, tokenizer)
         for row in rendered:
             statistics.add(row.record, [len(row.prompt_ids), *map(len, row.response_ids)])
-        shown = [token_view(row, renderer) for row in _wanted(rendered, rows, show)]
+            shown += [token_view(row, renderer)] if wanted.take(row.record) else []
+    wanted.check()
     files = [paths] if isinstance(paths, str | Path) else paths
     return Report(
         files=[str(file) for file in files],
@@ -102,27 +105,6 @@ def check(
         figures=statistics.as_json(),
         views=shown,
     )
-
-
-def _counted(
-    records: Iterable[Record], statistics: Statistics, rows: int, show: Sequence[str]
-) -> list[Record]:
-    """The rows that are shown; every row is counted and none of the others is kept."""
-    first: list[Record] = []
-    named_rows: list[Record] = []
-    for record in records:
-        statistics.add(record)
-        if len(first) < rows:
-            first.append(record)
-        if any(named(record, name) for name in show):
-            named_rows.append(record)
-    return [*first, *find(named_rows, show)]
-
-
-def _wanted(rendered: Sequence[Rendered], rows: int, show: Sequence[str]) -> Iterator[Rendered]:
-    yield from rendered[:rows]
-    places = {id(record) for record in find([row.record for row in rendered], show)}
-    yield from (row for row in rendered if id(row.record) in places)
 
 
 def check_json(report: Report) -> dict[str, Any]:

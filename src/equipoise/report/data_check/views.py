@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -51,18 +51,28 @@ def named(record: Record, name: str) -> bool:
     return number.strip() in (str(place.line or place.row), f"row {place.row}") and file in ("", *known)
 
 
-def find(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
-    """The rows of these names. Raises DataError for a name that no used row has."""
-    found = []
-    for name in names:
-        rows = [record for record in records if named(record, name)]
-        if not rows:
+class Wanted:
+    """Which rows are shown, asked of one row after the other: the first few, and those that are named."""
+
+    def __init__(self, first: int, names: Sequence[str]) -> None:
+        self.left = first
+        self.names = list(names)
+        self.missing = set(names)
+
+    def take(self, record: Record) -> bool:
+        """Whether this row is to be shown; call it once for each row, in order."""
+        asked = {name for name in self.names if named(record, name)}
+        self.missing -= asked
+        self.left -= 1
+        return self.left >= 0 or bool(asked)
+
+    def check(self) -> None:
+        """Raises DataError for a name that no row had."""
+        if self.missing:
             raise DataError(
-                f"no used row is {name!r}",
+                f"no used row is {min(self.missing)!r}",
                 hint="rows are named FILE:LINE; a refused row or a duplicate has none to show, see the ledger",
             )
-        found += rows
-    return found
 
 
 def text_view(record: Record) -> View:
@@ -92,7 +102,7 @@ def token_view(row: Rendered, renderer: Renderer) -> View:
 def _pieces(response: Response, renderer: Renderer) -> Iterator[Piece]:
     """The texts of an answer's tokens; those that another side wrote, such as a tool's result, are not scored."""
     codec, (ids, scored) = renderer.codec, laid_out(response)
-    last = len(ids) - 1 if ids[-1] in codec.specials else len(ids)
+    last = len(ids) - 1 if response.finished and ids[-1] in codec.specials else len(ids)
     for place, (text, on) in enumerate(zip(codec.shown(ids), scored, strict=True)):
         if text:
             yield Piece(text, scored=on, closing=place == last)
