@@ -33,6 +33,7 @@ def records_of(
 
     seen    identity -> place of the records so far; those of other files are duplicates too
     """
+    reading = replace(reading, wrap=space == "chat")  # the counts of notes and repairs stay shared
     records: list[Record] = []
     unread: Counter[str] = Counter()
     read: set[str] = set()
