@@ -1,4 +1,4 @@
-"""Hints: each is a whole mapping that loses nothing, and following it reads the file; no list of prompts hides answers."""
+"""Hints are whole mappings that work when followed, and no list of prompts hides answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Rows = Callable[..., Path]
 def many(row: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
     """Rows like this one, whose sentences (strings with a space) differ."""
     return [
-        {name: f"{value} {n}" if isinstance(value, str) and " " in value else value for name, value in row.items()}
+        {
+            name: f"{value} {n}" if isinstance(value, str) and " " in value else value
+            for name, value in row.items()
+        }
         for n in range(count)
     ]
 
@@ -35,7 +38,10 @@ OFFERED: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"prompt": ASK, "winner": GOOD, "loser": BAD}, {"chosen": "winner", "rejected": "loser"}),
     ({"prompt": ASK, "pos_text": GOOD, "neg_text": BAD}, {"chosen": "pos_text", "rejected": "neg_text"}),
     ({"task": ASK, "chosen": GOOD, "rejected": BAD}, {"prompt": "task"}),
-    ({"sys": "be very brief", "ask": ASK, "chosen": GOOD, "rejected": BAD}, {"prompt": "ask", "system": "sys"}),
+    (
+        {"sys": "be very brief", "ask": ASK, "chosen": GOOD, "rejected": BAD},
+        {"prompt": "ask", "system": "sys"},
+    ),
     (
         {"prompt": ASK, "a": GOOD, "b": BAD, "winner": "a"},
         {"response_a": "a", "response_b": "b"},
@@ -109,7 +115,7 @@ def test_two_answers_are_never_hidden_in_a_list_of_prompts(name: str, rows: Rows
     }
     alone = many(prompts[name])
     assert read(rows(*alone), prompt_words=2).format == name
-    with pytest.raises(DataError, match="which a list of prompts would ignore|no known format"):
+    with pytest.raises(DataError, match=r"which a list of prompts would ignore|no known format"):
         read(rows(*many({**prompts[name], "first_try": GOOD, "second_try": BAD})), prompt_words=2)
     forced = rows(*many({**prompts[name], "first_try": GOOD, "second_try": BAD}))
     assert read(forced, format=name, prompt_words=2).kind == "prompt"
@@ -152,5 +158,9 @@ def test_words_partners_and_prose() -> None:
     assert words_of("response_0") == ["response", "0"] and words_of("humanRefA") == ["human", "ref", "a"]
     assert are_partners("a", "b") and are_partners("reply_1", "reply_2") and are_partners("outA", "outB")
     assert not are_partners("reply_1", "reply_3") and not are_partners("reply_a", "answer_b")
-    assert is_prose("three words here") and is_prose("天空是什么颜色呢请告诉我吧") and is_prose([{"role": "user"}])
+    assert (
+        is_prose("three words here")
+        and is_prose("天空是什么颜色呢请告诉我吧")
+        and is_prose([{"role": "user"}])
+    )
     assert not is_prose("gpt-4") and not is_prose(7) and not is_prose(["a", "b"]) and not is_prose(None)

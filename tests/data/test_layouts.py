@@ -56,7 +56,13 @@ CALL = {"type": "function", "function": {"name": "river", "arguments": {"country
 LAYOUTS = {
     # -- pairs under other names
     "LLaMA-Factory alpaca ranking": Layout(
-        {"instruction": "Translate", "input": "cat", "system": "Be brief", "history": [["dog", "chien"]], **PAIR},
+        {
+            "instruction": "Translate",
+            "input": "cat",
+            "system": "Be brief",
+            "history": [["dog", "chien"]],
+            **PAIR,
+        },
         "pair-question",
         [system("Be brief"), user("dog"), bot("chien"), user("Translate\ncat")],
     ),
@@ -118,7 +124,10 @@ LAYOUTS = {
         {
             "messages": [
                 user(ASK),
-                {"role": "tool_call", "content": json.dumps({"name": "river", "arguments": {"country": "Peru"}})},
+                {
+                    "role": "tool_call",
+                    "content": json.dumps({"name": "river", "arguments": {"country": "Peru"}}),
+                },
                 {"role": "tool_response", "content": "Ucayali"},
                 bot(GOOD),
             ],
@@ -249,7 +258,13 @@ LAYOUTS = {
         says={"scores": [2.0, 0.5]},
     ),
     "PKU-SafeRLHF": Layout(
-        {"prompt": ASK, "response_0": BAD, "response_1": GOOD, "better_response_id": 1, "safer_response_id": 0},
+        {
+            "prompt": ASK,
+            "response_0": BAD,
+            "response_1": GOOD,
+            "better_response_id": 1,
+            "safer_response_id": 0,
+        },
         "pku-better",
     ),
     "WebGPT": Layout(
@@ -308,7 +323,13 @@ LAYOUTS = {
         says={"desirable": True},
     ),
     "LLaMA-Factory KTO in alpaca columns": Layout(
-        {"instruction": "Translate", "input": "cat", "output": "chat", "system": "Be brief", "kto_tag": False},
+        {
+            "instruction": "Translate",
+            "input": "cat",
+            "output": "chat",
+            "system": "Be brief",
+            "kto_tag": False,
+        },
         "unpaired-alpaca",
         [system("Be brief"), user("Translate\ncat")],
         ([bot("chat")],),
@@ -463,10 +484,19 @@ def test_the_safer_answer_is_chosen_by_name_and_the_choice_is_said(rows: Rows) -
 
 def test_equal_and_inverted_scores_are_noted_with_their_lines(rows: Rows) -> None:
     def pair(number: int, a: float, b: float) -> dict[str, Any]:
-        return {"prompt": f"q{number}", "chosen": "a", "rejected": "b", "score_chosen": a, "score_rejected": b}
+        return {
+            "prompt": f"q{number}",
+            "chosen": "a",
+            "rejected": "b",
+            "score_chosen": a,
+            "score_rejected": b,
+        }
 
     data = read(rows(pair(1, 2, 1), pair(2, 2, 2), pair(3, 1, 2), pair(4, 3, 3)))
-    assert "2 pairs have equal scores, and are labelled as certain wins (data.jsonl:2; data.jsonl:4)" in data.notes
+    assert (
+        "2 pairs have equal scores, and are labelled as certain wins (data.jsonl:2; data.jsonl:4)"
+        in data.notes
+    )
     assert "1 pairs have inverted scores, and are labelled as certain wins (data.jsonl:3)" in data.notes
 
 
@@ -488,7 +518,10 @@ def test_ties_are_counted(rows: Rows) -> None:
             LAYOUTS["Arena, Kaggle"].row | {"winner_tie": 1},
             "not exactly one of winner_model_a, winner_model_b and winner_tie is 1",
         ),
-        (LAYOUTS["LLaMA-Factory alpaca ranking"].row | {"history": "x"}, "history is not a list of [question, answer]"),
+        (
+            LAYOUTS["LLaMA-Factory alpaca ranking"].row | {"history": "x"},
+            "history is not a list of [question, answer]",
+        ),
         (LAYOUTS["HelpSteer3"].row | {"response2": GOOD}, "both answers are equal"),
     ],
 )
@@ -510,7 +543,11 @@ def test_a_verdict_that_says_nothing_is_refused(row: dict[str, Any], reason: str
     ],
 )
 def test_role_names_are_mapped(name: str, role: str, rows: Rows) -> None:
-    row = {"prompt": [user("a"), {"role": name, "content": "b"}], "chosen": [bot("c")], "rejected": [bot("d")]}
+    row = {
+        "prompt": [user("a"), {"role": name, "content": "b"}],
+        "chosen": [bot("c")],
+        "rejected": [bot("d")],
+    }
     (record,) = read(rows(row)).records
     assert [turn["role"] for turn in plain(record.context)] == ["user", role]
 
@@ -538,7 +575,11 @@ def test_a_function_call_is_a_tool_call_of_the_assistant(rows: Rows) -> None:
 def test_calls_in_a_row_are_one_turn_and_a_broken_one_is_refused(rows: Rows) -> None:
     def row(*calls: str) -> dict[str, Any]:
         turns = [user(ASK), *({"role": "tool_call", "content": call} for call in calls)]
-        return {"prompt": [*turns, {"role": "tool", "content": "x"}], "chosen": [bot("a")], "rejected": [bot("b")]}
+        return {
+            "prompt": [*turns, {"role": "tool", "content": "x"}],
+            "chosen": [bot("a")],
+            "rejected": [bot("b")],
+        }
 
     call = json.dumps({"name": "river", "arguments": json.dumps({"country": "Peru"})})
     data = read(rows(row(call, call), row("river(Peru)")))

@@ -29,7 +29,9 @@ def bot(content: str) -> dict[str, str]:
 
 
 def text_pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
-    return [{"prompt": f"q{n}", "chosen": f" a{n}", "rejected": f" b{n}"} for n in range(start, start + count)]
+    return [
+        {"prompt": f"q{n}", "chosen": f" a{n}", "rejected": f" b{n}"} for n in range(start, start + count)
+    ]
 
 
 TRANSCRIPT = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
@@ -56,7 +58,9 @@ def test_the_format_is_decided_file_by_file(rows: Rows) -> None:
         (CHAT, r"plain text \(.*a.jsonl\) and chat turns \(.*b.jsonl\)\n.*`data.wrap: chat`"),
     ],
 )
-def test_files_that_do_not_mix_are_refused_with_both_named(other: dict[str, Any], says: str, rows: Rows) -> None:
+def test_files_that_do_not_mix_are_refused_with_both_named(
+    other: dict[str, Any], says: str, rows: Rows
+) -> None:
     files = [rows(*text_pairs(1), name="a.jsonl"), rows(other, name="b.jsonl")]
     with pytest.raises(DataError, match=says):
         read(files)
@@ -69,7 +73,10 @@ def test_text_and_chat_join_when_strings_are_wrapped(rows: Rows) -> None:
 
 
 def test_ranked_and_scored_lists_join(rows: Rows) -> None:
-    nectar = {"prompt": "\n\nHuman: x\n\nAssistant: ", "answers": [{"answer": t, "rank": i} for i, t in enumerate("ab")]}
+    nectar = {
+        "prompt": "\n\nHuman: x\n\nAssistant: ",
+        "answers": [{"answer": t, "rank": i} for i, t in enumerate("ab")],
+    }
     data = read([rows(nectar, name="a.jsonl"), rows(LIST | {"prompt": [user("q")]}, name="b.jsonl")])
     assert data.kind == "scores" and len(data) == 2
 
@@ -77,7 +84,10 @@ def test_ranked_and_scored_lists_join(rows: Rows) -> None:
 def test_a_file_has_a_format_a_mapping_and_a_limit_of_its_own(rows: Rows) -> None:
     mine = rows(*({"q": f"q{n}", "yes": "a", "no": "b"} for n in range(5)), name="mine.jsonl")
     other = rows(*text_pairs(3, 10), name="other.jsonl")
-    listed = [{"path": mine, "mapping": {"prompt": "q", "chosen": "yes", "rejected": "no"}, "limit": 2}, other]
+    listed = [
+        {"path": mine, "mapping": {"prompt": "q", "chosen": "yes", "rejected": "no"}, "limit": 2},
+        other,
+    ]
     data = read(listed)
     assert [record.context for record in data.records] == ["q0", "q1", "q10", "q11", "q12"]
     assert read({"path": str(other), "format": "pair-text"}).notes[0] == "format pair-text: as configured"
@@ -86,7 +96,10 @@ def test_a_file_has_a_format_a_mapping_and_a_limit_of_its_own(rows: Rows) -> Non
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ({"path": "x", "formt": "pair-text"}, "unknown setting `formt` of a data file\n.*did you mean `format`"),
+        (
+            {"path": "x", "formt": "pair-text"},
+            "unknown setting `formt` of a data file\n.*did you mean `format`",
+        ),
         ({"format": "pair-text"}, "a data file without `path`"),
         ({"path": "x", "weight": 0}, "`weight` must be above 0, got 0"),
         ({"path": "x", "weight": "half"}, "`weight` must be a number above 0, got 'half'"),
@@ -132,7 +145,7 @@ def test_a_mapping_reaches_into_objects_and_lists(rows: Rows) -> None:
     (record,) = read(rows(row), mapping=mapping).records
     assert plain(record.context) == [user("q")]
     assert [candidate.text for candidate in record.candidates] == [" a", " b"]
-    with pytest.raises(DataError, match="no row has the column `sides.2.say`"):
+    with pytest.raises(DataError, match=r"no row has the column `sides.2.say`"):
         read(rows(row), mapping=mapping | {"rejected": "sides.2.say"})
 
 
@@ -191,14 +204,22 @@ def test_a_chat_model_with_plain_strings_is_noted_with_the_count(rows: Rows) -> 
     note_plain_strings(data, template=False)
     assert not any("plain strings" in note for note in data.notes)
     note_plain_strings(data, template=True)
-    assert any(note.startswith("3 rows are plain strings") and "data.wrap: chat" in note for note in data.notes)
+    assert any(
+        note.startswith("3 rows are plain strings") and "data.wrap: chat" in note for note in data.notes
+    )
 
 
 # -- what is not read ------------------------------------------------------------------------------------------------
 
 
 def test_columns_with_text_that_are_not_read_are_named_once(rows: Rows) -> None:
-    more = {"critique": "It is far too long.", "id": "x-1", "source": "web", "number": 3, "again": "q and more words"}
+    more = {
+        "critique": "It is far too long.",
+        "id": "x-1",
+        "source": "web",
+        "number": 3,
+        "again": "q and more words",
+    }
     data = read(rows(*(row | more for row in text_pairs(3))))
     assert "columns with text that are not used: `critique`, `again`" in data.notes
 
@@ -218,14 +239,16 @@ def test_evaluation_files_share_no_prompt_unless_allowed(rows: Rows) -> None:
     with pytest.raises(DataError, match=r"held.jsonl:1: 1 prompts are in .*\n.*data.allow_overlap"):
         check_evaluation(train, held)
     check_evaluation(train, held, allow_overlap=True)
-    assert any("evaluation files: 3 rows read, 3 used" in note and "1 prompts shared" in note for note in train.notes)
+    assert any(
+        "evaluation files: 3 rows read, 3 used" in note and "1 prompts shared" in note for note in train.notes
+    )
 
 
 def test_evaluation_files_of_another_kind_or_space_are_refused(rows: Rows) -> None:
     train = read(rows(*text_pairs(4), name="train.jsonl"))
     with pytest.raises(DataError, match="hold preference pairs, the evaluation files unpaired answers"):
         check_evaluation(train, read(rows(UNPAIRED, name="held.jsonl")))
-    with pytest.raises(DataError, match="hold text, the evaluation files chat\n.*wrap"):
+    with pytest.raises(DataError, match=r"hold text, the evaluation files chat\n.*wrap"):
         check_evaluation(train, read(rows(CHAT, name="held.jsonl")))
 
 
@@ -240,12 +263,18 @@ def test_ties_are_left_out_for_a_method_that_imitates_the_better_answer(rows: Ro
 
 # -- dataset_info.json -----------------------------------------------------------------------------------------------
 
-SHAREGPT = {"dialog": [{"who": "h", "text": "q"}], "good": {"who": "g", "text": "a"}, "bad": {"who": "g", "text": "b"}}
+SHAREGPT = {
+    "dialog": [{"who": "h", "text": "q"}],
+    "good": {"who": "g", "text": "a"},
+    "bad": {"who": "g", "text": "b"},
+}
 
 
 def described(rows: Rows, entry: dict[str, Any], *written: dict[str, Any]) -> Path:
     rows(*written, name="rows.jsonl")
-    return rows(json.dumps({"mine": {"file_name": "rows.jsonl", **entry}}, indent=1), name="dataset_info.json")
+    return rows(
+        json.dumps({"mine": {"file_name": "rows.jsonl", **entry}}, indent=1), name="dataset_info.json"
+    )
 
 
 def test_a_dataset_info_is_read_with_its_columns_and_tags(rows: Rows) -> None:
@@ -268,10 +297,10 @@ def test_columns_that_a_dataset_info_does_not_list_are_switched_off(rows: Rows) 
 
 def test_a_dataset_info_names_a_file_that_is_there(rows: Rows) -> None:
     missing = rows(json.dumps({"mine": {"file_name": "none.json"}}), name="dataset_info.json")
-    with pytest.raises(DataError, match="data set 'mine': no file 'none.json' beside it"):
+    with pytest.raises(DataError, match=r"data set 'mine': no file 'none.json' beside it"):
         read(missing)
     remote = rows(json.dumps({"mine": {"hf_hub_url": "a/b"}}), name="dataset_info.json")
-    with pytest.raises(DataError, match="'mine' is not a file: hf_hub_url 'a/b'\n.*download it"):
+    with pytest.raises(DataError, match=r"'mine' is not a file: hf_hub_url 'a/b'\n.*download it"):
         read(remote)
 
 
@@ -280,5 +309,5 @@ def test_one_data_set_of_several_is_chosen_by_name(rows: Rows) -> None:
     info = {name: {"file_name": "rows.jsonl", "num_samples": 1} for name in ("one", "two")}
     path = rows(json.dumps(info), name="dataset_info.json")
     assert len(read({"path": path, "split": "two"})) == 1
-    with pytest.raises(DataError, match="no data set 'three'\n.*one, two"):
+    with pytest.raises(DataError, match=r"no data set 'three'\n.*one, two"):
         read({"path": path, "split": "three"})

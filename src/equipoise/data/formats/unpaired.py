@@ -83,7 +83,8 @@ def unpaired_steps(row: RawRow, reading: Reading) -> list[Fields]:
         start = chat_prompt(prompt, reading)
     group = digest(plain(start))
     return [
-        {**_labelled(*_step(start, texts, i), label_of(label)), "group": group} for i, label in enumerate(labels)
+        {**_labelled(*_step(start, texts, i), label_of(label)), "group": group}
+        for i, label in enumerate(labels)
     ]
 
 
