@@ -38,6 +38,10 @@ class Maker:
     _unread: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        # the counts of notes and repairs stay shared
+        self.reading = replace(self.reading, wrap=self.space == "chat")
+
     def records(
         self, rows: Iterable[tuple[Place, dict[str, Any] | Refusal]], admission: Admission
     ) -> Iterator[Record]:

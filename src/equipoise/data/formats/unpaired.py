@@ -5,7 +5,7 @@ To add one, write its parser and one entry of UNPAIRED.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
@@ -76,31 +76,26 @@ def unpaired_steps(row: RawRow, reading: Reading) -> list[Fields]:
     if len(steps) != len(labels):
         raise Refusal(f"{len(steps)} steps with {len(labels)} labels")
     texts = [f"\n{text_of(step, f'completions[{i}]').strip()}" for i, step in enumerate(steps)]
-    group = digest(plain(_before(row, "", reading)))
+    prompt = row["prompt"]
+    if isinstance(prompt, str) and not reading.wrap:
+        start: Context = text_of(prompt, "prompt").rstrip()
+    else:
+        start = chat_prompt(prompt, reading)
+    group = digest(plain(start))
     return [
-        {
-            **_labelled(
-                _before(row, "".join(texts[:i]), reading), _step(row, texts[i], i), label_of(labels[i])
-            ),
-            "group": group,
-        }
-        for i in range(len(texts))
+        {**_labelled(*_step(start, texts, i), label_of(label)), "group": group}
+        for i, label in enumerate(labels)
     ]
 
 
-def _before(row: RawRow, steps: str, reading: Reading) -> Context:
-    """The prompt with the steps so far; in chat they are an answer that the next step continues."""
-    if isinstance(row["prompt"], str):
-        return text_of(row["prompt"], "prompt").rstrip() + steps
-    turns = chat_prompt(row["prompt"], reading)
-    return (*turns, Message(role="assistant", content=steps.lstrip())) if steps else turns
-
-
-def _step(row: RawRow, text: str, place: int) -> Context:
-    """A step in the prompt's space; the first of a chat answer begins it, and needs no new line."""
-    if isinstance(row["prompt"], str):
-        return text
-    return (Message(role="assistant", content=text if place else text.lstrip()),)
+def _step(start: Context, texts: Sequence[str], place: int) -> tuple[Context, Context]:
+    """(what comes before a step, the step); in chat the earlier steps are an answer that the step continues."""
+    before = "".join(texts[:place])
+    if isinstance(start, str):
+        return start + before, texts[place]
+    earlier = (Message(role="assistant", content=before.lstrip()),) if place else ()
+    own = texts[place] if place else texts[place].lstrip()
+    return (*start, *earlier), (Message(role="assistant", content=own),)
 
 
 def _is_steps(space: Space) -> Callable[[RawRow], bool]:
