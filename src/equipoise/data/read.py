@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,12 @@ def _records(
 ) -> Iterator[Record]:
     """The records of the rows, each new one once; what becomes of every row is entered in the ledger."""
     admission = Admission(ledger)
+    named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     for place, row in rows:
         try:
             if isinstance(row, Refusal):
                 raise row
-            record = _record(row, entry, reading, place)
+            record = _record(row, entry, reading, place, named)
         except Refusal as refusal:
             ledger.refuse(place, refusal)
             continue
@@ -185,8 +186,13 @@ def _records(
     ledger.balance()
 
 
-def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) -> Record:
-    """The record of one row. Raises Refusal for a row that cannot be used, whatever its values are."""
+def _record(
+    row: dict[str, Any], entry: Format, reading: Reading, place: Place, named: Container[str]
+) -> Record:
+    """The record of one row. Raises Refusal for a row that cannot be used, whatever its values are.
+
+    named   the columns that formats know; all others are kept, unused
+    """
     missing = next((name for name in entry.columns if name not in row), None)
     if missing:
         raise Refusal(f"no column `{missing}`")
@@ -197,7 +203,6 @@ def _record(row: dict[str, Any], entry: Format, reading: Reading, place: Place) 
         raise
     except UNEXPECTED as error:
         raise _unexpected(row, entry, error) from None
-    named = {*entry.columns, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS}
     extra = {name: value for name, value in row.items() if name not in named}
     fields["extra"] = extra | fields.get("extra", {})
     return Record(kind=entry.kind, place=place, **common, **fields)
