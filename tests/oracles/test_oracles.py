@@ -147,7 +147,9 @@ def test_an_oracle_that_returns_no_numbers_is_refused(answer):
 def test_antisymmetry_is_probed_all_over_a_call():
     """A rule that is wrong for later questions only is found."""
     with pytest.raises(OracleError, match="not antisymmetric"):
-        rule(lambda p, a, b: 0.5 if int(p) < 60 else 0.7).compare([str(i) for i in range(100)], ["a"] * 100, ["b"] * 100)
+        rule(lambda p, a, b: 0.5 if int(p) < 60 else 0.7).compare(
+            [str(i) for i in range(100)], ["a"] * 100, ["b"] * 100
+        )
 
 
 @pytest.mark.parametrize("prob", [1.5, -0.1, math.nan])

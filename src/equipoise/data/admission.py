@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from equipoise.data.ledger import Ledger, Remark
 from equipoise.data.place import Place, Source
-from equipoise.data.records import Context, Record, plain
+from equipoise.data.records import MASK, Context, Record, hashable
 from equipoise.data.seen import Seen
 
 SHARE = 0.5  # of all weight that one row may have before a note says so
@@ -86,24 +86,24 @@ class Admission:
         if record.desirable is not None:
             self._desirable[record.desirable] += 1
         texts = [record.context, *(candidate.content for candidate in record.candidates)]
-        if not self._facts.add(_hash(record.kind, str(record.desirable), *map(_words, texts))):
+        if not self._facts.add(_hash("near", record.kind, record.desirable, *map(_words, texts))):
             remark(place, Remark.NEAR_DUPLICATE)
         self._compare_labels(record)
 
     def _compare_labels(self, record: Record) -> None:
         """Remembers what the record says of its answers, and remarks if an earlier one said the opposite."""
         if record.kind == "unpaired":
-            answers, said = [record.candidates[0]], bool(record.desirable)
+            said = bool(record.desirable)
         elif record.kind == "pair" and record.prob != 0.5:
-            answers, said = list(record.candidates), record.prob > 0.5
+            said = record.prob > 0.5
         else:
             return
-        texts = [repr(plain(candidate.content)) for candidate in answers]
-        if len(texts) > 1 and texts[0] > texts[1]:
-            texts, said = texts[::-1], not said
-        if _hash(record.group, *texts, str(not said)) in self._facts:
+        answers = [_hash(hashable(candidate.content)) for candidate in record.candidates]
+        if len(answers) > 1 and answers[0] > answers[1]:
+            answers, said = answers[::-1], not said
+        if _hash(record.group, not said, *answers) in self._facts:
             self.ledger.remark(record.place, Remark.CONTRADICTION)
-        self._facts.add(_hash(record.group, *texts, str(said)))
+        self._facts.add(_hash(record.group, said, *answers))
 
     def _unpacked(self, number: int) -> Place:
         source, at = self._sources[number >> _BITS], number & ((1 << _BITS) - 1)
@@ -118,13 +118,12 @@ def _packed(place: Place) -> int:
     return place.source.number << _BITS | place.number
 
 
-def _words(content: Context) -> str:
-    """The text of a prompt or an answer without differences in white space and case; roles separate turns."""
-    texts = [content] if isinstance(content, str) else [f"{turn.role} {turn.content}" for turn in content]
-    return "\x1e".join(" ".join(text.casefold().split()) for text in texts)
+def _words(content: Context) -> tuple[str, ...]:
+    """The texts of a prompt or an answer without differences in white space and case, with their roles."""
+    if isinstance(content, str):
+        return (" ".join(content.split()).casefold(),)
+    return tuple(part for turn in content for part in (turn.role, *_words(turn.content)))
 
 
-def _hash(*parts: str) -> int:
-    """A hash of 64 bits of several texts in order."""
-    joined = "\x1f".join(f"{len(part)}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(joined.encode(), digest_size=8).digest(), "little")
+def _hash(*parts: Any) -> int:
+    return hash(parts) & MASK

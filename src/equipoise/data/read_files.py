@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,17 +85,25 @@ def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
 def _files(path: str) -> Iterator[tuple[str, Path, Any]]:
     """(name in messages, local path, what keeps it alive) of every file that one listed path stands for."""
     if path == STDIN:
-        keep = tempfile.TemporaryDirectory(prefix="equipoise-")
-        local = Path(keep.name) / "standard-input"
+        keep = _Temporary()
+        local = keep.folder / "standard-input"
         _copy(sys.stdin.buffer, local)
         yield "standard input", local, keep
     elif path.startswith(hub.SCHEME):
-        keep = tempfile.TemporaryDirectory(prefix="equipoise-")
-        for address, local in hub.fetched(path, Path(keep.name)):
+        keep = _Temporary()
+        for address, local in hub.fetched(path, keep.folder):
             yield address, local, keep
     else:
         for file in _local(path):
             yield str(file), file, None
+
+
+class _Temporary:
+    """A folder that is removed when nothing reads from it any longer."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="equipoise-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 def _local(path: str) -> list[Path]:

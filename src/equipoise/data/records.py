@@ -118,11 +118,19 @@ def plain(context: Context) -> Any:
     return context if isinstance(context, str) else [turn.as_dict() for turn in context]
 
 
+def hashable(context: Context) -> Any:
+    """A context or an answer, with every field, as what can be hashed and compared fast."""
+    if isinstance(context, str):
+        return context
+    return tuple((turn.role, turn.content, _canonical(turn.extra) if turn.extra else "") for turn in context)
+
+
 def digest(value: Any) -> str:
     """Stable 16-digit hash of JSON-serialisable data; the same in every process and on every machine."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()[:16]
 
 
+MASK = (1 << 64) - 1  # makes a hash of Python, which has a sign, a number of 64 bits
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=str).encode
 
 
@@ -169,12 +177,11 @@ class Record:
         return "text" if isinstance(self.context, str) else "chat"
 
     def identity(self) -> int:
-        """Hash of 64 bits of every field that training reads; equal for duplicate rows."""
-        answers = [plain(candidate.content) for candidate in self.candidates]
-        label = [self.prob, self.weight, self.margin, self.desirable, self.rationale]
-        label += [candidate.score for candidate in self.candidates]
-        fields = [plain(self.context), answers, label, self.tools, dict(self.template_kwargs)]
-        return int.from_bytes(hashlib.blake2b(_canonical(fields).encode(), digest_size=8).digest(), "little")
+        """Hash of 64 bits of every field that training reads: equal for duplicate rows, and of this process only."""
+        rest = _canonical([self.tools, self.template_kwargs]) if self.tools or self.template_kwargs else ""
+        label = (self.prob, self.weight, self.margin, self.desirable, self.rationale, rest)
+        answers = [(hashable(candidate.content), candidate.score) for candidate in self.candidates]
+        return hash((hashable(self.context), label, *answers)) & MASK
 
     def as_row(self) -> dict[str, Any]:
         """The record as a row that `read` accepts: the inverse of reading, for writing JSON lines."""

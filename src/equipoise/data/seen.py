@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from array import array
 
-_EMPTY = 0
-
 
 class Seen:
     """Hashes of 64 bits in an open table that is never more than 2/3 full: 8 bytes a place, 16 with numbers.
@@ -14,7 +12,7 @@ class Seen:
     """
 
     def __init__(self, *, numbers: bool = False) -> None:
-        self._keys = array("Q", [_EMPTY]) * 1024
+        self._keys = array("Q", [0]) * 1024
         self._numbers = array("Q", [0]) * 1024 if numbers else None
         self._count = 0
 
@@ -45,7 +43,7 @@ class Seen:
     def _place(self, key: int) -> int:
         keys, last = self._keys, len(self._keys) - 1
         place = key & last
-        while keys[place] not in (_EMPTY, key):
+        while (there := keys[place]) and there != key:
             place = (place + 1) & last
         return place
 
@@ -56,8 +54,8 @@ class Seen:
 
     def _grow(self) -> None:
         keys, numbers = self._keys, self._numbers
-        self._keys = array("Q", [_EMPTY]) * (2 * len(keys))
+        self._keys = array("Q", [0]) * (2 * len(keys))
         self._numbers = None if numbers is None else array("Q", [0]) * len(self._keys)
         for before, key in enumerate(keys):
-            if key != _EMPTY:
+            if key:
                 self._put(self._place(key), key, 0 if numbers is None else numbers[before])

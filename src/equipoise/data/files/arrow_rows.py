@@ -35,7 +35,7 @@ def ipc_rows(path: Path, file: str) -> Iterator[tuple[int, Any]]:
     """(0, row) of an Arrow IPC file or stream."""
     import pyarrow as pa
 
-    with _damage("Arrow", file), pa.memory_map(str(path)) as source:
+    with _damage("Arrow", file), pa.OSFile(str(path)) as source:
         if source.read(len(IPC_FILE)) == IPC_FILE:
             reader = pa.ipc.open_file(source)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
@@ -58,7 +58,7 @@ def unread(path: Path, file: str) -> list[str]:
         if kind.startswith(PARQUET):
             schema = pq.read_schema(path)
         else:
-            with pa.memory_map(str(path)) as source:
+            with pa.OSFile(str(path)) as source:
                 schema = (pa.ipc.open_file if kind == IPC_FILE else pa.ipc.open_stream)(source).schema
         return [f"{field.name} ({field.type})" for field in schema if not _is_readable(field.type)]
 
@@ -104,6 +104,7 @@ def _parts(kind: Any) -> list[Any]:
 def _rows(batches: Iterator[Any], names: list[str], file: str) -> Iterator[tuple[int, Any]]:
     count = 0
     for large in batches:
+        large.validate(full=True)  # offsets of a damaged file would otherwise be followed outside of it
         for start in range(0, large.num_rows, ARROW_ROWS):
             batch = large.slice(start, ARROW_ROWS)
             if batch.nbytes > ARROW_BATCH:
@@ -184,6 +185,8 @@ def _damage(kind: str, file: str) -> Iterator[None]:
         yield
     except pa.ArrowInvalid as error:
         raise DataError(f"the {kind} file is damaged: {_first_line(error)}", file=file) from None
+    except UnicodeDecodeError as error:  # in the name of a column
+        raise DataError(f"the {kind} file is damaged: invalid UTF-8, {error.reason}", file=file) from None
     except (pa.ArrowException, OSError, KeyError, IndexError, OverflowError) as error:
         raise DataError(f"the {kind} file cannot be read: {_first_line(error)}", file=file) from None
 
