@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases.families import FAMILIES
 
+from cases.families import FAMILIES
 from equipoise.cli.app import main
 
 SMALL = "--set batch=4 lr=1e-3 max_new_tokens=8 evaluate.samples=1 evaluate.prompts=2 evaluate.pairs=4 tokens=4096"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases.conftest import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cases.conftest import SMALL
 
 CHAT = [{"prompt": [{"role": "user", "content": f"Which river is number {i}?"}]} for i in range(8)]
 ONLINE = f"{SMALL} play.samples=4 play.prompts=4 --rounds 1"
@@ -60,7 +61,8 @@ def test_one_failing_call_costs_one_call(models, write, equipoise, tmp_path: Pat
         "    return 0.5 + 0.5 * ((len(a) < len(b)) - (len(a) > len(b)))\n"
     )
     write(CHAT)
-    command = f"align inpo --model {models('qwen')} --data rows.jsonl --oracle {rule(tmp_path, body)} --out run {ONLINE}"
+    oracle = rule(tmp_path, body)
+    command = f"align inpo --model {models('qwen')} --data rows.jsonl --oracle {oracle} --out run {ONLINE}"
     stopped = equipoise(command)
     assert stopped.code == 2 and "500" in stopped.text
     assert equipoise(command).code == 0
@@ -73,10 +75,11 @@ def test_one_failing_call_costs_one_call(models, write, equipoise, tmp_path: Pat
 def test_another_oracle_does_not_join_a_run(models, write, equipoise, tmp_path: Path):
     write(CHAT)
     oracle = rule(tmp_path, LENGTH)
-    command = f"align inpo --model {models('qwen')} --data rows.jsonl --oracle {oracle} --out run {SMALL} play.samples=4"
-    assert equipoise(f"{command} play.prompts=2 --rounds 1").code == 0
+    command = f"align inpo --model {models('qwen')} --data rows.jsonl --oracle {oracle} --out run {SMALL}"
+    command += " play.samples=4 play.prompts=2 --rounds 1"
+    assert equipoise(command).code == 0
     rule(tmp_path, LENGTH.replace("-len", "len"))
-    refused = equipoise(f"{command} play.prompts=2 --rounds 1")
+    refused = equipoise(command)
     assert refused.code == 2 and "rule.py" in refused.text
 
 
@@ -120,8 +123,9 @@ def test_a_rule_sees_tools_and_what_was_called(models, write, equipoise, tmp_pat
         "    open('seen.txt', 'w').write(json.dumps(prompt, default=vars) + str(getattr(prompt, 'tools', '')))\n"
         "    return len(response)\n"
     )
+    oracle = rule(tmp_path, body)
     done = equipoise(
-        f"align inpo --model {models('qwen_tools')} --data rows.jsonl --oracle {rule(tmp_path, body)} --out run {ONLINE}"
+        f"align inpo --model {models('qwen_tools')} --data rows.jsonl --oracle {oracle} --out run {ONLINE}"
     )
     assert done.code == 0, done.text
     assert "look_up" in (tmp_path / "seen.txt").read_text()

@@ -138,7 +138,7 @@ def test_a_system_turn_that_the_template_refuses_is_named_and_can_be_merged(prep
 def test_a_run_can_switch_thinking_off(prepared):
     rows = several(lambda extra: pair([{"role": "user", "content": USER + extra}]))
     assert all("<think>" not in prompt for prompt in prompts(prepared("qwen_tools", rows)))
-    off = prepared("qwen_tools", rows, data__template_kwargs={"enable_thinking": False})
+    off = prepared("qwen_tools", rows, data__chat_template_kwargs={"enable_thinking": False})
     assert all(prompt.endswith("<think>\n\n</think>\n\n") for prompt in prompts(off))
 
 

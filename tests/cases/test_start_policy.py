@@ -1,4 +1,4 @@
-"""The policy is the one that was given: full, adapter, adapter on an adapter, bf16; and what cannot be used is refused."""
+"""The policy is the one that was given: full, adapter, adapter on an adapter, bf16; what cannot be used is refused."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases.conftest import SMALL
-from cases.families import FAMILIES
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cases.conftest import SMALL
+from cases.families import FAMILIES
 
 PAIRS = [
     {"prompt": f"Which river is number {i}?", "chosen": " The wide one.", "rejected": " I do not know."}

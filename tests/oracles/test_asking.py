@@ -151,10 +151,10 @@ def test_a_rule_that_exits_or_returns_no_number_is_named():
     def leaves(prompt: str, response: str) -> float:
         raise SystemExit(0)
 
-    with pytest.raises(OracleError, match="rule quits failed on the prompt 'p': it called sys.exit"):
+    with pytest.raises(OracleError, match=r"rule quits failed on the prompt 'p': it called sys.exit"):
         Asking(RuleOracle(leaves, "quits")).score(["p"], ["r"])
     with pytest.raises(
-        OracleError, match="rule says failed on .*: it must return one number, and returned None"
+        OracleError, match=r"rule says failed on .*: it must return one number, and returned None"
     ):
         Asking(RuleOracle(lambda p, r: None, "says")).score(["p"], ["r"])
 

@@ -127,7 +127,7 @@ def test_other_evaluation_prompts_are_refused(make_run) -> None:
     for run in runs:
         line = {"file": "evaluation/prompts.parquet", "sha256": run.name}
         (run / "manifest.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(ValueError, match="(?s)evaluated on different prompts.*--allow different_evaluation"):
+    with pytest.raises(ValueError, match=r"(?s)evaluated on different prompts.*--allow different_evaluation"):
         compare(runs)
     assert len(compare(runs, ["different_evaluation"])) == 3
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-import json
 import pytest
 
 from equipoise.report.diagnose import RULES, diagnose, verdict

@@ -169,7 +169,7 @@ def _full(found: Chain) -> Any:
     path = found.base.path
     described(found.base)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(path),
             dtype=torch.float32,
             use_safetensors=True,
@@ -177,6 +177,7 @@ def _full(found: Chain) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
+        model, info = loaded
     except Exception as error:  # noqa: BLE001 - a model class may raise anything
         raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from None
     if info["missing_keys"]:  # transformers would initialise them at random

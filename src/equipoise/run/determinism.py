@@ -37,7 +37,8 @@ def make_reproducible() -> bool:
     if not torch.are_deterministic_algorithms_enabled():
         # in warn-only mode: on a CPU every operation of a run has such an algorithm, a foreign model's may not
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, which costs time
+        # a debugging aid, which costs time; torch's types do not know the module's attribute
+        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     _openmp("omp_set_dynamic", 0)
     torch.set_num_threads(torch.get_num_threads())  # from now on MKL uses this number instead of choosing one
     if not torch.set_flush_denormal(True):
