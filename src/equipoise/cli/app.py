@@ -85,8 +85,6 @@ def run(given: list[str]) -> None:
         if end.code == 130:
             print("stopped; the same command resumes", file=sys.stderr)
         raise
-    except BrokenPipeError:
-        raise SystemExit(0) from None  # the reader, such as `head`, has seen enough
     except Exception as error:  # noqa: BLE001 - a fault ends with one line as well
         expected = explains_itself(error)
         if "--traceback" in given:
