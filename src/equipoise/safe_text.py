@@ -8,6 +8,7 @@ of them is printed passes through `printable`.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # C0 and C1 controls and DEL; marks of direction and their overrides; characters without width; separators that some
 # terminals treat as a new line; lone surrogates, which cannot be encoded; tags, which are invisible ASCII.
@@ -29,6 +30,18 @@ def printable(text: str, *, most: int | None = None, lines: bool = False) -> str
     if most is not None and len(text) > most:
         return f"{printable(text[:most], lines=lines)}... ({len(text) - most:,} more characters)"
     return (_IN_LINES if lines else _ANYWHERE).sub(_escape, text)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text is seen: white space, controls, and characters without width or ink."""
+    shown = text.strip()
+    if not shown or (shown[0].isalnum() and shown[0] not in _NO_INK):
+        return not shown
+    return all(char.isspace() or char in _NO_INK or unicodedata.category(char) in _UNSEEN for char in shown)
+
+
+_NO_INK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # fillers of Hangul, and braille without dots
+_UNSEEN = frozenset(("Cc", "Cf", "Mn", "Me"))  # a mark alone has nothing that it could stand on
 
 
 def _escape(found: re.Match[str]) -> str:
