@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from equipoise.data.collate import laid_out
 from equipoise.data.errors import DataError
 from equipoise.run.config import resolve
 from equipoise.run.materials import Materials, gather
@@ -160,8 +161,9 @@ def test_only_the_assistants_part_of_a_tool_trajectory_is_scored(prepared):
         return
     tokenizer = materials.renderer.codec.tokenizer
     response = materials.pairs.responses[0, 0]
-    text = tokenizer.decode([i for i, on in zip(response.ids, response.mask, strict=True) if on])
+    text = tokenizer.decode(list(response.ids))
     assert "look_up" in text and FIRST in text and "four rivers" not in text
+    assert "four rivers" in tokenizer.decode(list(laid_out(response)[0]))
 
 
 def test_a_cut_prompt_is_counted_and_keeps_its_frame(prepared):
@@ -174,8 +176,7 @@ def test_a_cut_prompt_is_counted_and_keeps_its_frame(prepared):
     materials = prepared(
         "llama", rows, data__long_prompt="keep_end", data__max_prompt_length=96, data__max_length=128
     )
-    ledger = materials.dataset.ledger.as_json()
-    assert ledger["prompts_cut"] == 4
+    assert materials.dataset.ledger.as_json()["remarks"]["prompt cut"] == 4
     for prompt in prompts(materials):
         assert prompt.startswith("<|begin_of_text|>") and SYSTEM in prompt
         assert prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n") and "Number" in prompt

@@ -104,8 +104,6 @@ def run(given: list[str]) -> None:
     except Terminated:
         print(STOPPED, file=sys.stderr)
         raise SystemExit(143) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None  # the reader, such as `head`, has seen enough
     except Exception as error:  # noqa: BLE001 - a fault ends with one line as well
         expected = explains_itself(error)
         if "--traceback" in given:

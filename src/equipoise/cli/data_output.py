@@ -16,6 +16,7 @@ from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import as_pairs
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Kind
+from equipoise.safe_text import printable
 
 
 def dataset_of(
@@ -72,7 +73,7 @@ def report(dataset: Dataset, *accounts: Account) -> None:
     console = Console(stderr=True)
     console.print(dataset.ledger.table())
     for sentence in (*dataset.ledger.notes, *(s for account in accounts for s in account.sentences())):
-        console.print(f"- {sentence}", markup=False, highlight=False)
+        console.print(f"- {printable(sentence)}", markup=False, highlight=False)
 
 
 def report_layout(to: Target, kind: Kind, out: str) -> None:
