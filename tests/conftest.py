@@ -23,10 +23,12 @@ torch.set_num_threads(1)  # two processes share two cores; more threads wait for
 
 @pytest.fixture(autouse=True)
 def _as_a_process_starts() -> Iterator[None]:
-    """Seeds fixed; numbers too small for the normal format are kept again after a test whose run flushes them to 0."""
+    """Seeds fixed; what a run sets in its process (flushed denormals, deterministic algorithms) is undone after it."""
     torch.manual_seed(0)
     yield
     torch.set_flush_denormal(False)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

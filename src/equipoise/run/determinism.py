@@ -46,9 +46,7 @@ def make_reproducible() -> bool:
     if not all_threads_flush():
         _openmp("omp_pause_resource_all", OMP_PAUSE_HARD)
     if not all_threads_flush():
-        log.warning(
-            "some threads keep denormal floats: start the run in a process that has not computed before"
-        )
+        log.warning("some threads keep denormal floats: start the run in a process of its own")
         return False
     return True
 
