@@ -367,6 +367,12 @@ LAYOUTS = {
         says={"extra": {"uid": "u", "continuation": [bot(GOOD)]}},
     ),
     "MT-Bench questions": Layout({"question_id": 81, "turns": [ASK, "And another."]}, "turns", answers=()),
+    "UltraChat": Layout(
+        {"prompt": ASK, "prompt_id": "x", "messages": [user(ASK), bot(GOOD)]},
+        "messages",
+        answers=(),
+        says={"extra": {"prompt": ASK, "prompt_id": "x", "continuation": [bot(GOOD)]}},
+    ),
     "sharegpt conversations": Layout(
         {"conversations": [human(ASK), gpt(GOOD)]},
         "messages",
