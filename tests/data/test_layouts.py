@@ -506,6 +506,15 @@ def test_equal_and_inverted_scores_are_noted_with_their_lines(rows: Rows) -> Non
     assert "1 pairs have inverted scores, and are labelled as certain wins (data.jsonl:3)" in data.notes
 
 
+def test_equal_scores_may_be_ties_or_left_out(rows: Rows) -> None:
+    even = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 2}
+    path = rows(even, even | {"prompt": "r", "score_chosen": 3})
+    assert [record.prob for record in read(path, equal_scores="tie").records] == [0.5, 1.0]
+    dropped = read(path, equal_scores="drop")
+    assert [record.context for record in dropped.records] == ["r"]
+    assert dropped.ledger.refused == {"the answers have equal scores": 1}
+
+
 def test_ties_are_counted(rows: Rows) -> None:
     tie = LAYOUTS["HelpSteer3, tie"].row
     data = read(rows(tie, tie | {"context": [user("Other?")]}, LAYOUTS["HelpSteer3"].row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from equipoise.data.data_files import DataFile, PathLike, sampled
 from equipoise.data.dataset_info import data_files
@@ -69,6 +69,7 @@ def read(
     allow_empty_rejected: bool = False,
     wrap: str = "none",
     system: str | None = None,
+    equal_scores: Literal["keep", "tie", "drop"] = "keep",
     seed: int = 0,
 ) -> Dataset:
     """Reads pairs, unpaired feedback, ranked lists or prompts from data files.
@@ -83,6 +84,7 @@ def read(
     allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
     wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
     system                system prompt of every conversation that has none
+    equal_scores          what becomes of a pair whose answers have equal scores: as labelled, a tie, or refused
     seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
 
     Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
@@ -97,6 +99,7 @@ def read(
         allow_empty_rejected=allow_empty_rejected,
         wrap=wrap == "chat",
         system=system,
+        equal_scores=equal_scores,
     )
     seen: dict[str, Place] = {}
     parts: list[_Part] = []

@@ -73,6 +73,7 @@ def check(
     prompt_words: int | None = None,
     wrap: str = "none",
     system: str | None = None,
+    equal_scores: Literal["keep", "tie", "drop"] = "keep",
     template: str = "auto",
     max_length: int = 1024,
     max_prompt_length: int | None = None,
@@ -100,6 +101,7 @@ def check(
         prompt_words=prompt_words,
         wrap=wrap,
         system=system,
+        equal_scores=equal_scores,
     )
     if not renderer:
         lengths = _by_part((record, _characters(record)) for record in dataset.records)
