@@ -367,6 +367,12 @@ LAYOUTS = {
         says={"extra": {"uid": "u", "continuation": [bot(GOOD)]}},
     ),
     "MT-Bench questions": Layout({"question_id": 81, "turns": [ASK, "And another."]}, "turns", answers=()),
+    "UltraChat": Layout(
+        {"prompt": ASK, "prompt_id": "x", "messages": [user(ASK), bot(GOOD)]},
+        "messages",
+        answers=(),
+        says={"extra": {"prompt": ASK, "prompt_id": "x", "continuation": [bot(GOOD)]}},
+    ),
     "sharegpt conversations": Layout(
         {"conversations": [human(ASK), gpt(GOOD)]},
         "messages",
@@ -498,6 +504,15 @@ def test_equal_and_inverted_scores_are_noted_with_their_lines(rows: Rows) -> Non
         in data.notes
     )
     assert "1 pairs have inverted scores, and are labelled as certain wins (data.jsonl:3)" in data.notes
+
+
+def test_equal_scores_may_be_ties_or_left_out(rows: Rows) -> None:
+    even = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 2}
+    path = rows(even, even | {"prompt": "r", "score_chosen": 3})
+    assert [record.prob for record in read(path, equal_scores="tie").records] == [0.5, 1.0]
+    dropped = read(path, equal_scores="drop")
+    assert [record.context for record in dropped.records] == ["r"]
+    assert dropped.ledger.refused == {"the answers have equal scores": 1}
 
 
 def test_ties_are_counted(rows: Rows) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from equipoise.data.admission import Admission
 from equipoise.data.data_files import DataFile, PathLike, sampled
@@ -88,6 +89,7 @@ def read(
     allow_empty_rejected: bool = False,
     wrap: str = "none",
     system: str | None = None,
+    equal_scores: Literal["keep", "tie", "drop"] = "keep",
     seed: int = 0,
 ) -> Dataset:
     """Reads pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
@@ -103,6 +105,7 @@ def read(
     allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
     wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
     system                system prompt of every conversation that has none
+    equal_scores          what becomes of a pair whose answers have equal scores: as labelled, a tie, or refused
     seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
 
     Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
@@ -120,6 +123,7 @@ def read(
         allow_empty_rejected=allow_empty_rejected,
         wrap=wrap,
         system=system,
+        equal_scores=equal_scores,
         seed=seed,
     )
     return Dataset(
@@ -143,6 +147,7 @@ def scan(
     allow_empty_rejected: bool = False,
     wrap: str = "none",
     system: str | None = None,
+    equal_scores: Literal["keep", "tie", "drop"] = "keep",
     seed: int = 0,
 ) -> Stream:
     """The records of `read`, streamed: memory holds one record, two bytes of each row and hashes of 8 to 16 bytes.
@@ -159,6 +164,7 @@ def scan(
         allow_empty_rejected=allow_empty_rejected,
         wrap=wrap == "chat",
         system=system,
+        equal_scores=equal_scores,
     )
     parts = []
     for rows in _raw_rows(files, ledger, limit):

@@ -87,6 +87,9 @@ class DataSettings(_Section):
         "none", description="chat: rows of plain strings become chat turns, and the chat template is used"
     )
     system: str | None = Field(None, description="system prompt of every conversation that has none")
+    equal_scores: Literal["keep", "tie", "drop"] = Field(
+        "keep", description="pairs whose answers have equal scores: as labelled, ties (prob 0.5), or left out"
+    )
     template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
     max_length: int = Field(
         1024, gt=1, description="most tokens of prompt and response together; the model's limit if less"

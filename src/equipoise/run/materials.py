@@ -258,6 +258,7 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
         prompt_words=data.prompt_words,
         wrap=data.wrap,
         system=data.system,
+        equal_scores=data.equal_scores,
         seed=config.seed,
     )
     if needs.records == "demonstrations":

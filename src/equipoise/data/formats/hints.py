@@ -154,7 +154,8 @@ def nearest(columns: frozenset[str]) -> list[Format]:
         if entry.missing(columns) and entry.own(columns) - {*ASKED} and not entry.by_name:
             found.setdefault(entry.columns, entry)
     share = {entry.name: len(entry.missing(columns)) / len(entry.columns) for entry in found.values()}
-    return sorted(found.values(), key=lambda entry: (share[entry.name], len(entry.columns)))
+    near = [entry for entry in found.values() if share[entry.name] <= 0.5]
+    return sorted(near, key=lambda entry: (share[entry.name], len(entry.columns)))
 
 
 def suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:

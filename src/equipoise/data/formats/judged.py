@@ -38,7 +38,12 @@ def _judged(parse: Callable[[RawRow, Reading], Fields | list[Fields]]) -> Callab
                 replace(candidate, score=score)
                 for candidate, score in zip(fields["candidates"], scores, strict=True)
             )
-        if row.get("prob") is None and row.get(PROB_COLUMN) is not None:
+        if scores is not None and scores[0] == scores[1] and reading.equal_scores != "keep":
+            if reading.equal_scores == "drop":
+                raise Refusal("the answers have equal scores")
+            fields["prob"] = 0.5
+            reading.notes["pairs with equal scores became ties, with probability 0.5"] += 1
+        elif row.get("prob") is None and row.get(PROB_COLUMN) is not None:
             fields["prob"] = probability(row, PROB_COLUMN, reading)
             reading.notes["`chosen_probs` is the probability that chosen beats rejected"] += 1
         return fields

@@ -36,6 +36,7 @@ class Reading:
     allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
     wrap                  rows of plain strings become chat turns
     system                the system prompt of conversations that have none
+    equal_scores          a pair whose answers have equal scores is kept as labelled, made a tie, or refused
     notes, repaired       sentence or kind of repair -> number of rows
     """
 
@@ -43,6 +44,7 @@ class Reading:
     allow_empty_rejected: bool = False
     wrap: bool = False
     system: str | None = None
+    equal_scores: Literal["keep", "tie", "drop"] = "keep"
     notes: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
 

@@ -9,7 +9,7 @@ import re
 from itertools import islice
 
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.formats.asked import is_texts
+from equipoise.data.formats.asked import begins_with_user, is_texts
 from equipoise.data.formats.columns import ANSWER_COLUMNS, all_chat, all_text
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
@@ -71,6 +71,16 @@ def _is_chat(row: RawRow) -> bool:
     return all_chat("messages" if "messages" in row else "conversations")(row)
 
 
+def _is_prompt(row: RawRow) -> bool:
+    """A string; beside a conversation that begins with it, it says nothing more than the conversation does."""
+    if not all_text("prompt")(row):
+        return False
+    turns = next((row[name] for name in ("messages", "conversations") if name in row), None)
+    whole = begins_with_user(turns) and isinstance(turns, list)
+    said = [turn.get("content", turn.get("value")) for turn in turns] if whole and turns is not None else []
+    return row["prompt"] not in said[:2]  # the first turn may be the system's
+
+
 def _is_turns(row: RawRow) -> bool:
     return is_texts(row.get("turns"))
 
@@ -79,7 +89,7 @@ _NO_TASK = ANSWER_COLUMNS | {"instruction", "question", "prompt"}
 _NO_LABEL = ANSWER_COLUMNS | {"label", "kto_tag"}
 
 PROMPTS = (
-    Format("prompt-text", "prompt", "text", ("prompt",), prompt_text, all_text("prompt"), ANSWER_COLUMNS),
+    Format("prompt-text", "prompt", "text", ("prompt",), prompt_text, _is_prompt, ANSWER_COLUMNS),
     Format("prompt-chat", "prompt", "chat", ("prompt",), prompt_chat, all_chat("prompt"), ANSWER_COLUMNS),
     Format("input-text", "prompt", "text", ("input",), prompt_text, all_text("input"), _NO_TASK),
     Format("input-chat", "prompt", "chat", ("input",), prompt_chat, all_chat("input"), _NO_TASK),
