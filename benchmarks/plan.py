@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py OUT [--model FOLDER ...]
 
-Every run is planned and then played in processes of its own; memory is the process's largest resident set, time is that of
-the command. Prints a table.
+Every run is planned and then played in processes of its own; memory is the process's largest resident set, time is that
+of the command. Prints a table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def measured(arguments: list[str]) -> tuple[str, float, float]:
     """(standard output, seconds, bytes of the largest resident set) of a command."""
     begin = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "equipoise", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "equipoise", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdout is not None
     out = process.stdout.read()
@@ -55,7 +58,16 @@ def main() -> None:
     for model in given.model:
         for method, more in RUNS.items():
             oracle = ["--oracle", f"{given.out / 'rule.py'}:score"] if method == "inpo" else []
-            call = [method, "--model", model, "--data", str(given.out / "pairs.jsonl"), *oracle, *more, *COMMON]
+            call = [
+                method,
+                "--model",
+                model,
+                "--data",
+                str(given.out / "pairs.jsonl"),
+                *oracle,
+                *more,
+                *COMMON,
+            ]
             run = given.out / f"{Path(model).name}-{method}"
             text, _, _ = measured(["plan", *call, "--json"])
             plan = json.loads(text)

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow
 SETTINGS = ("batch=4", "max_new_tokens=4", "evaluate.samples=1", "evaluate.prompts=2", "save_every=1")
 
 
-def command(folder: Path, *more: str, before: tuple[str, ...] = (sys.executable, "-m", "equipoise")) -> list[str]:
+def command(
+    folder: Path, *more: str, before: tuple[str, ...] = (sys.executable, "-m", "equipoise")
+) -> list[str]:
     given = ("align", "dpo", "--model", str(model_path()), "--data", str(folder / "pairs.jsonl"))
     return [*before, *given, "--out", str(folder / "run"), "--set", *SETTINGS, *more]
 
@@ -42,14 +44,18 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 def test_terminated_in_training_says_that_it_resumes_and_does(folder):
     slow = command(folder, "epochs=40")
-    process = subprocess.Popen(slow, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        slow, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     wait_for(folder / "run" / "progress.safetensors", process)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 143, told
     assert told.rstrip().endswith("stopped; the same command resumes") and "Traceback" not in told
     steps = len((folder / "run/metrics.jsonl").read_text().splitlines())
-    process = subprocess.Popen(slow, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        slow, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     end = time.monotonic() + 300
     while len((folder / "run/metrics.jsonl").read_text().splitlines()) <= steps + 1:
         assert process.poll() is None and time.monotonic() < end
@@ -73,7 +79,15 @@ def test_a_terminal_of_ascii_ends_with_0(folder):
 
 
 def test_two_processes_print_one_table_and_resume_after_a_kill(folder):
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611")
+    launcher = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29611",
+    )
     two = command(folder, "epochs=4", before=(*launcher, "-m", "equipoise"))
     env = environment(ACCELERATE_USE_CPU="1")
     whole = subprocess.run(two, env=env, check=False, capture_output=True, text=True)

@@ -145,7 +145,9 @@ def test_an_oracle_that_returns_no_numbers_is_refused(answer):
 def test_antisymmetry_is_probed_all_over_a_call():
     """A rule that is wrong for later questions only is found."""
     with pytest.raises(OracleError, match="not antisymmetric"):
-        rule(lambda p, a, b: 0.5 if int(p) < 60 else 0.7).compare([str(i) for i in range(100)], ["a"] * 100, ["b"] * 100)
+        rule(lambda p, a, b: 0.5 if int(p) < 60 else 0.7).compare(
+            [str(i) for i in range(100)], ["a"] * 100, ["b"] * 100
+        )
 
 
 @pytest.mark.parametrize("prob", [1.5, -0.1, math.nan])
@@ -205,7 +207,9 @@ def test_rules_from_file_and_module(rules):
 
 
 def test_an_error_in_the_users_function_is_said_to_be_theirs(rules):
-    with pytest.raises(OracleError, match=r"rule .*json\.py:broken failed at question 0, prompt 'p': KeyError: 'missing'"):
+    with pytest.raises(
+        OracleError, match=r"rule .*json\.py:broken failed at question 0, prompt 'p': KeyError: 'missing'"
+    ):
         oracles.load(f"{rules / 'json.py'}:broken").score(["p"], ["a"])
 
 

@@ -127,7 +127,7 @@ def test_other_evaluation_prompts_are_refused(make_run) -> None:
     for run in runs:
         line = {"file": "evaluation/prompts.parquet", "sha256": run.name}
         (run / "manifest.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(ValueError, match="(?s)evaluated on different prompts.*--allow different_evaluation"):
+    with pytest.raises(ValueError, match=r"(?s)evaluated on different prompts.*--allow different_evaluation"):
         compare(runs)
     assert len(compare(runs, ["different_evaluation"])) == 3
 
@@ -137,7 +137,9 @@ def test_an_unknown_name_is_refused(make_run) -> None:
         compare([make_run(1)], ["different_seed"])
 
 
-def test_columns_that_nothing_fills_are_left_out_and_settings_that_differ_are_shown(make_run, tmp_path) -> None:
+def test_columns_that_nothing_fills_are_left_out_and_settings_that_differ_are_shown(
+    make_run, tmp_path
+) -> None:
     rows = [{"round": r, "win_rate": {"value": 0.5 + r / 10, "low": None, "high": None}} for r in range(2)]
     runs = [make_run(1, name=name, evaluation=rows) for name in ("one", "two")]
     for run, rate in zip(runs, (1e-4, 1e-5), strict=True):
@@ -146,7 +148,9 @@ def test_columns_that_nothing_fills_are_left_out_and_settings_that_differ_are_sh
     print_table(compare(runs), Console(file=out, width=100))
     assert "exploitability" not in out.getvalue() and "win rate" in out.getvalue()
     page = write_comparison(runs, tmp_path / "c.html").read_text(encoding="utf-8")
-    assert "train.lr" in page and "train.batch" not in page and "exploitability" not in page.split("<tbody>")[0]
+    assert (
+        "train.lr" in page and "train.batch" not in page and "exploitability" not in page.split("<tbody>")[0]
+    )
 
 
 def test_the_command(make_run, tmp_path, capsys) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-import json
 import pytest
 
 from equipoise.report.diagnose import RULES, diagnose, verdict
@@ -183,7 +183,13 @@ def test_a_closed_gate_is_a_finding(make_run) -> None:
     folder = make_run(1)
     gates = [
         {"name": "truncation", "round": 0, "passed": True, "sentence": "few are cut"},
-        {"name": "refused_rows", "round": 0, "passed": False, "allowed": True, "sentence": "9 of 10 rows were refused"},
+        {
+            "name": "refused_rows",
+            "round": 0,
+            "passed": False,
+            "allowed": True,
+            "sentence": "9 of 10 rows were refused",
+        },
     ]
     (folder / "gates.json").write_text(json.dumps(gates))
     found = {finding.anchor: finding for finding in diagnose(load_run(folder))}

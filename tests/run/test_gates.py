@@ -63,10 +63,14 @@ def test_the_page_is_current_and_names_everything():
         ("truncation", [row | {"chosen": f"{BETTER} " * 8} for row in GOOD], {"data.max_length": 40}),
     ],
 )
-def test_bad_data_are_refused_before_a_model_is_loaded_unless_allowed(tmp_path, monkeypatch, name, rows, settings):
+def test_bad_data_are_refused_before_a_model_is_loaded_unless_allowed(
+    tmp_path, monkeypatch, name, rows, settings
+):
     with monkeypatch.context() as patch:
         patch.setattr(CausalPolicy, "load", lambda *a, **k: pytest.fail("a model was loaded"))
-        with pytest.raises(GateClosed, match=rf"{GATES[name].remedy}, or go on regardless with --allow {name}"):
+        with pytest.raises(
+            GateClosed, match=rf"{GATES[name].remedy}, or go on regardless with --allow {name}"
+        ):
             play(tmp_path, rows, settings=settings)
     assert not (tmp_path / "run").exists()
     run = play(tmp_path, rows, settings=settings, allow=[name])
@@ -130,7 +134,7 @@ def closed(name: str) -> Measured:
 
 def test_a_closed_gate_ends_the_run_or_warns(tmp_path, capsys):
     gates = Gates(folder=tmp_path)
-    with pytest.raises(GateClosed, match="it is so; .*--allow step_zero"):
+    with pytest.raises(GateClosed, match=r"it is so; .*--allow step_zero"):
         gates.judge(closed("step_zero"), 2)
     gates.judge(closed("one_step"))
     assert "warning   it is so" in capsys.readouterr().err

@@ -86,12 +86,14 @@ def test_what_does_not_fit_is_said_with_what_would(pairs, monkeypatch):
     assert not made.fits and made.seconds == {}
     says = "\n".join(made.lines())
     assert f"model.lora_rank={LORA_RANK}" in says and "not measured: the model does not fit here" in says
-    assert [line.rsplit(", which ")[1] for line in made.advice][0] == "does not fit either"
+    assert made.advice[0].endswith(", which does not fit either")
 
 
 def test_the_command_prints_one_json_object(pairs, capsys):
     with pytest.raises(SystemExit) as end:
-        main(["plan", "dpo", "--model", str(model_path()), "--data", str(pairs), "--set", "batch=64", "--json"])
+        main(
+            ["plan", "dpo", "--model", str(model_path()), "--data", str(pairs), "--set", "batch=64", "--json"]
+        )
     assert end.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] == 1 and found["fits"] and found["memory"]["weights"] > 0

@@ -84,8 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 2 refused with one message, 130 interrupted, 143 terminated."""
     given = spread(sys.argv[1:] if arguments is None else arguments)
     _print_anything()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
         app([a for a in given if a != "--traceback"])
     except SystemExit as end:
@@ -101,6 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
