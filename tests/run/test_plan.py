@@ -69,7 +69,7 @@ def test_the_steps_are_those_that_are_taken(pairs, tmp_path, method, rounds, set
 
 
 def test_sizes_are_the_models():
-    shape, model = shape_of(str(model_path())), load_model()
+    shape, (model, _) = shape_of(str(model_path())), load_model()
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     config = model.config
     assert (shape.layers, shape.width) == (config.num_hidden_layers, config.hidden_size)
