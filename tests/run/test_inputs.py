@@ -246,6 +246,9 @@ def test_sources_of_a_rule(tmp_path, monkeypatch):
 def test_a_configuration_file_does_not_run_code_by_itself(copy):
     (copy / "rule.py").write_text("raise AssertionError('it ran')\n" + RULE)
     config = copy / "run" / "config.yaml"
+    config.write_text(
+        config.read_text().replace("allow: []", "allow: [config_code]")
+    )  # its own word is not enough
     with pytest.raises(
         ConfigError, match=r"names an oracle that is code, rule\.py:score.*--allow config_code"
     ):

@@ -298,6 +298,18 @@ def test_a_file_may_be_any_of_what_was_recorded_but_nothing_else(tmp_path):
     manifest.verify(path)
 
 
+def test_a_damaged_file_is_not_entered_as_it_is_beside_a_new_one(tmp_path):
+    manifest, folder = Manifest(tmp_path), tmp_path / "c"
+    folder.mkdir()
+    (folder / "weights").write_text("right")
+    manifest.record(folder)
+    (folder / "weights").write_text("wrong")
+    (folder / "notes").write_text("new")
+    manifest.ensure(folder)
+    with pytest.raises(DamagedRun, match="weights"):
+        manifest.verify(folder)
+
+
 def test_another_process_sees_new_lines(tmp_path):
     first, second = Manifest(tmp_path), Manifest(tmp_path)
     (tmp_path / "a").write_text("a")

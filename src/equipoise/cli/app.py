@@ -87,10 +87,14 @@ def _terminate(number: int, frame: object) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 a fault, 2 refused with one message, 130 interrupted, 143 terminated."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-    with safe_output():
-        run(spread(sys.argv[1:] if arguments is None else arguments))
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
+    try:
+        with safe_output():
+            run(spread(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 def run(given: list[str]) -> None:

@@ -11,20 +11,20 @@ import numpy as np
 
 from equipoise.data.collate import row_length
 from equipoise.play.rows import Rows
+from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches
 from equipoise.run.config import RunConfig
 from equipoise.run.costs import (
-    checkpoint_bytes,
+    FP32,
+    Memory,
     checkpoints_kept,
     clock,
     gib,
     held_tokens,
-    memory_of,
+    key_width,
     micro_batch_tokens,
-    model_of,
     recorded_steps,
     resident,
-    shape_of,
 )
 from equipoise.run.materials import Materials
 from equipoise.worlds.text.frozen_scores import pairs_of
@@ -63,11 +63,20 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         if rows is not None
         else [len(p.ids) for p in materials.pool]
     )
-    shape = shape_of(model_of(config))
-    base = max(0.0, resident() - 4.0 * shape.parameters)
-    tokens = micro_batch_tokens(config, materials, world.policy.token_budget)
-    memory = memory_of(config, shape, tokens, held_tokens(config, materials), base)
-    memory = memory.with_activations(tokens * bytes_per_token(world.policy))
+    size, trained = (
+        sum(p.numel() for p in group)
+        for group in (world.policy.model.parameters(), dict(world.policy.parameters()).values())
+    )
+    text = causal_lm(world.policy.model).config.get_text_config()
+    memory = Memory(
+        base=max(0.0, resident() - FP32 * size),
+        weights=FP32 * size,
+        gradients=FP32 * trained,
+        optimizer=2 * FP32 * trained,
+        activations=micro_batch_tokens(config, materials, world.policy.token_budget)
+        * bytes_per_token(world.policy),
+        sampling=held_tokens(config, materials) * 2 * FP32 * int(text.num_hidden_layers) * key_width(text),
+    )
     per_round = recorded_steps(config, materials)
     parts = getattr(materials.method.players, "parts", 1)
     return {
@@ -76,12 +85,12 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "held_out_prompts": len(materials.unseen),
         "tokens": int(sum(lengths)),
         "longest_row": max(lengths),
-        "parameters": sum(p.numel() for p in world.policy.model.parameters()),
-        "trained_parameters": sum(p.numel() for _, p in world.policy.parameters()),
+        "parameters": size,
+        "trained_parameters": trained,
         "memory": memory.total,
         "activations": memory.activations,
         "optimizer": memory.optimizer,
-        "disk": checkpoint_bytes(config, shape) * checkpoints_kept(config),
+        "disk": FP32 * trained * checkpoints_kept(config),
         "steps_per_round": per_round,
         "steps": None if per_round is None else per_round * config.play.rounds,
         "seconds_per_round": None if rows is None else _probe(world, rows) / parts,

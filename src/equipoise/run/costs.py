@@ -87,8 +87,6 @@ def shape_of(path: str) -> Shape:
         raise ConfigError(f"cannot read the model's configuration in {path}: {error}") from error
     text: Any = config.get_text_config()
     width = int(text.hidden_size)
-    heads = int(getattr(text, "num_attention_heads", 1))
-    head = int(getattr(text, "head_dim", None) or width // heads)
     linear = [
         m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")
     ]
@@ -98,8 +96,15 @@ def shape_of(path: str) -> Shape:
         layers=int(text.num_hidden_layers),
         width=width,
         inner=int(getattr(text, "intermediate_size", None) or 4 * width),
-        keys=int(getattr(text, "num_key_value_heads", None) or heads) * head,
+        keys=key_width(text),
     )
+
+
+def key_width(text: Any) -> int:
+    """Width of a token's keys in one layer, from a text model's configuration; 0 where it names none."""
+    heads = int(getattr(text, "num_attention_heads", None) or 0)
+    head = getattr(text, "head_dim", None) or (int(text.hidden_size) // heads if heads else 0)
+    return int(getattr(text, "num_key_value_heads", None) or heads) * int(head)
 
 
 def memory_of(config: RunConfig, shape: Shape, tokens: float, held: float, base: float) -> Memory:

@@ -239,6 +239,9 @@ def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
         yield from _model(spec, hasher)
         yield from _tokenizer(spec, hasher)
         return
+    if Path(spec).is_file():
+        yield Path(spec).name, hasher(Path(spec))
+        return
     files = sources(spec)
     for file in files:
         beside = file.is_relative_to(files[0].parent)

@@ -24,14 +24,15 @@ def phases_of(config: RunConfig) -> tuple[Phase, ...]:
 
 
 def configuration(config: RunConfig, phase: Phase) -> RunConfig:
-    """A phase's configuration: the run's model, data, oracle and seed, its own method's defaults, its settings.
+    """A phase's configuration: the run's model, data, oracle, seed and `allow`, its own method's defaults and settings.
 
     Raises ConfigError naming the phase.
     """
     plain = config.plain()
     shared: Mapping[str, Any] = {name: plain[name] for name in SHARED}
+    given = {"seed": config.seed, "oracle": config.oracle, "allow": config.allow}
     try:
-        made = resolve(phase.method, shared, {"seed": config.seed, "oracle": config.oracle}, phase.settings)
+        made = resolve(phase.method, shared, given, phase.settings)
     except ConfigError as error:
         raise ConfigError(f"phase {phase.name}: {error}") from error
     if phases_of(made):

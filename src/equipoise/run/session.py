@@ -121,9 +121,9 @@ def configured(
         "play.rounds": rounds,
         "seed": seed,
     }
-    also = list(dict.fromkeys([*(stored.get("allow") or []), *allow]))
+    also = list(dict.fromkeys([*(stored.get("allow") or []), *((settings or {}).get("allow") or []), *allow]))
     resolved = resolve(method, stored, given, settings or {}, {"allow": also} if also else {})
-    if config:
+    if config and CODE not in allow:  # the file's own word is not enough
         _name_code(resolved, Path(config), [oracle, *map(str, (settings or {}).values())])
     return resolved
 
@@ -238,7 +238,7 @@ def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> No
     oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
     for oracle in oracles:
         code = oracle and ":" in oracle and not Path(oracle).is_dir()
-        if code and CODE not in config.allow and not any(text and str(oracle) in text for text in named):
+        if code and not any(text and str(oracle) in text for text in named):
             raise ConfigError(
                 f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
                 f"--oracle {oracle}, or trust the file with --allow {CODE}"

@@ -96,8 +96,9 @@ class Manifest:
     def ensure(self, path: Path) -> None:
         """Enter a file that is whole, if the process that wrote it ended before it could."""
         self._read()
-        if any(self._name(file) not in self._hashes for file in _files(path)):
-            self.record(path)
+        for file in _files(path):
+            if self._name(file) not in self._hashes:
+                self.record(file)
 
     def forget(self, path: Path) -> None:
         """Drop a file or folder that is deleted."""

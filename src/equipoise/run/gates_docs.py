@@ -1,0 +1,73 @@
+"""The documentation page of gates: every name, limit and remedy, from the table that the code reads.
+
+python -m equipoise.run.gates_docs > docs/gates.md
+"""
+
+from __future__ import annotations
+
+from equipoise.report.comparable import DIFFERENT
+from equipoise.worlds.text.gate_list import CODE, GATES, INPUTS
+
+INTRODUCTION = """# Gates
+
+A run passes named checks before and during training. Each measures something against a limit and is recorded in the
+run folder's `gates.json` and in the report. A gate that refuses ends the run, before compute is spent where that is
+possible, with one sentence and exit code 2. `--allow NAME` (repeatable; in Python `allow=["NAME"]`, in a file
+`allow: [NAME]`) lets the run go on regardless: the report then shows the gate as allowed. A gate that warns never
+ends a run.
+
+Generated from `src/equipoise/worlds/text/gate_list.py`; do not edit. Print it with
+`python -m equipoise.run.gates_docs > docs/gates.md`.
+"""
+
+RESUMING = """
+## Resuming: what must be as it was
+
+A run folder records what the run was begun with (`inputs.json`: hashes of contents, so a copy elsewhere is the
+same) and what it has written (`manifest.jsonl`: the SHA-256 of every finished file, checked when the file is read).
+A resumed run that finds something else is refused with the difference. Allowed changes are recorded for good, and
+the report names them.
+
+| `--allow` | what may have changed |
+|---|---|"""
+
+OTHERS = f"""
+Not seen: files that a rule opens while it judges, and what a hosted judge runs behind the same name. Another
+version of equipoise is told, and refused only where the layout of run folders differs. Other settings are always
+refused.
+
+`--allow {CODE}` lets a configuration file run the oracle that it names. An oracle that is code (`module:function`,
+`file.py:function`) and that only the file given with `--config` names is refused otherwise: configuration files
+come from other people. Naming it with `--oracle` is the same consent.
+
+A damaged file is refused with its name and what to do. A stage, an anchor or a saved position of an unfinished
+round may be deleted: it is computed again, to the same bytes on a CPU. A last line that a power loss cut short is
+dropped, because its stage is repeated; anything else that is not as it was written is refused.
+
+## Comparing runs
+
+`equipoise compare` refuses runs that differ in what their figures depend on; with `--allow` the page marks the
+difference.
+
+| `--allow` | the runs |
+|---|---|"""
+
+
+def markdown() -> str:
+    """The whole of docs/gates.md."""
+    lines = [
+        INTRODUCTION,
+        "| gate | limit | what is measured | where it is closed | what to do |",
+        "|---|---|---|---|---|",
+    ]
+    for gate in GATES.values():
+        limit = "depends on the run" if gate.limit is None else f"{gate.limit:g}"
+        closed = "refuses" if gate.refuses else "warns"
+        lines.append(f"| `{gate.name}` | {limit} | {gate.what} | {closed} | {gate.remedy} |")
+    lines += [RESUMING, *(f"| `{name}` | {what} |" for name, what in INPUTS.items())]
+    lines += [OTHERS, *(f"| `{name}` | {what} |" for name, what in DIFFERENT.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
