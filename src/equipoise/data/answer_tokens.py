@@ -21,7 +21,6 @@ from equipoise.data.templates import ChatTemplate
 from equipoise.data.tokens import Codec
 from equipoise.data.written_parts import Part, Span, WrittenParts, call_parts, pieces_of, reasoning_of
 
-
 _TAGGED = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 
 
