@@ -22,7 +22,7 @@ from equipoise.data.collate import Ids, ScoredIds, TokenBatch, laid_out, row_len
 
 InRow: TypeAlias = Int[Tensor, "S"]
 Distinct: TypeAlias = Int[Tensor, "M"]
-Needed: TypeAlias = Int[Tensor, "P"]
+Needed: TypeAlias = Int[Tensor, "A"]
 # the number of tokens of each prompt, and of each of its branches
 Tree: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 
@@ -33,7 +33,7 @@ class PackedBatch:
 
     ids, positions      [S] the tokens, and the position of each in its own sequence.
     predictor, target   [M] the index whose hidden state predicts a scored token, and that token.
-    needed              [P] the predictors, ascending, each once, and what lies between them in a branch: in every
+    needed              [A] the predictors, ascending, each once, and what lies between them in a branch: in every
                         prompt and branch that has any they are the last ones.
     token, row          [N] for each scored token of the responses b*K + k in turn: its index among the M, and its
                         response. N > M where comparisons share responses.
