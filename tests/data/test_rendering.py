@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from equipoise.data.collate import Prompt
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.ledger import Ledger
 from equipoise.data.place import place_of
 from equipoise.data.read import Dataset, read
-from equipoise.data.records import Candidate, Message, Record
+from equipoise.data.records import Candidate, Message, Record, oracle_context, template_kwargs_of
 from equipoise.data.render import Renderer
 
 Rows = Callable[..., Path]
@@ -366,3 +367,63 @@ def test_an_empty_prompt_without_bos_is_refused(makers: Makers) -> None:
     assert Renderer(makers["byte-level"](), max_length=9).prompt("") == (1,)
     with pytest.raises(Refusal, match="no tokens"):
         Renderer(makers["byte-level"](bos=False), max_length=9).prompt("")
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_a_long_chat_is_cut_inside_its_turns(turns: int, makers: Makers, chatml: str, rows: Rows) -> None:
+    tokenizer = makers["byte-level"](template=chatml, eos="<|end|>")
+    system = {"role": "system", "content": "no songs"}
+    history = [turn for _ in range(turns - 1) for turn in (TURN, CHAT["chosen"][0])]
+    asked = {"role": "user", "content": "yes " * (60 if turns == 1 else 3) + "who?"}
+    data = read(rows(CHAT | {"prompt": [system, *history, asked]}, CHAT))
+    renderer = Renderer(tokenizer, max_length=99, max_prompt_length=60, long_prompt="keep_end")
+    row, whole = renderer.render(data)
+    text = tokenizer.decode(row.prompt_ids)
+    assert len(row.prompt_ids) <= 60
+    assert text.startswith("<s><|turn|>system\nno songs<|end|>\n<|turn|>user\n")
+    assert text.endswith("yes who?<|end|>\n<|turn|>assistant\n")
+    assert row.prompt_ids == renderer.prompt(row.record.context) and row.record.group != whole.record.group
+    assert (
+        sum(note.startswith("1 prompts cut to their end") and "data.jsonl:1" in note for note in data.notes)
+        == 1
+    )
+
+
+def test_a_prompt_whose_headers_leave_no_room_is_refused(makers: Makers, chatml: str, rows: Rows) -> None:
+    system = {"role": "system", "content": "song " * 40}
+    data = read(rows(CHAT | {"prompt": [system, TURN]}, CHAT))
+    keep = Renderer(
+        makers["byte-level"](template=chatml), max_length=99, max_prompt_length=60, long_prompt="keep_end"
+    )
+    assert len(keep.render(data)) == 1
+    assert data.ledger.refused == {"prompt too long": 1}
+
+
+def test_an_answer_after_a_cut_prompt_is_rendered_like_the_recorded_one(
+    makers: Makers, chatml: str, rows: Rows
+) -> None:
+    tokenizer = makers["byte-level"](template=chatml, eos="<|end|>")
+    data = read(rows(CHAT | {"prompt": [{"role": "user", "content": "yes " * 60 + "who?"}]}))
+    renderer = Renderer(tokenizer, max_length=99, max_prompt_length=60, long_prompt="keep_end")
+    (row,) = renderer.render(data)
+    context = [turn.as_dict() for turn in row.record.context]
+    assert renderer.answer(Prompt(row.prompt_ids, context), "no").ids == row.response_ids[1]
+
+
+def test_another_answer_is_rendered_with_the_prompts_own_tools_and_settings(
+    makers: Makers, chatml: str, rows: Rows
+) -> None:
+    tokenizer = makers["byte-level"](template="{% if think %}<|turn|>{% endif %}" + chatml, eos="<|end|>")
+    data = read(rows(CHAT | {"chat_template_kwargs": {"think": True}}))
+    renderer = Renderer(tokenizer, max_length=99)
+    (row,) = renderer.render(data)
+    record = row.record
+    context = oracle_context(record.context, record.tools, record.template_kwargs)
+    assert renderer.answer(Prompt(row.prompt_ids, context), "no").ids == row.response_ids[1]
+    assert context == [TURN] and template_kwargs_of(context) == {"think": True}
+
+
+def test_text_that_ends_an_answer_early_is_refused(makers: Makers, rows: Rows) -> None:
+    data = read(rows(PAIR, PAIR | {"chosen": " green</s> and blue"}))
+    assert len(Renderer(makers["byte-level"](), max_length=64).render(data)) == 1
+    assert data.ledger.refused == {"the answer holds a token that ends it": 1}

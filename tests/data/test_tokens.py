@@ -88,3 +88,19 @@ def test_a_saved_tokenizer_loads_from_its_folder(family: Maker, tmp_path: Path) 
     made = family()
     made.save_pretrained(tmp_path)
     assert Codec(load_tokenizer(tmp_path)).opening("Once upon") == Codec(made).opening("Once upon")
+
+
+@pytest.mark.parametrize("text", ["什么是闰年？", "สวัสดีครับ", "🙂👍🏽", "né\ufffdà", "plain words"])
+def test_characters_of_several_tokens_are_shown_whole(text: str, codecs: dict[str, Codec]) -> None:
+    for name in ("byte-level", "prepend BPE"):
+        codec = codecs[name]
+        ids = codec.continuation(text)
+        shown = codec.shown(ids)
+        assert len(shown) == len(ids) and "".join(shown) == text
+        assert all("\ufffd" not in piece or "\ufffd" in text for piece in shown)
+
+
+def test_half_a_character_at_the_end_is_shown_as_what_it_is(codecs: dict[str, Codec]) -> None:
+    codec = codecs["byte-level"]
+    shown = codec.shown(codec.continuation("a闰")[:-1])
+    assert shown[0] == "a" and shown[-1] == "\ufffd"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,7 +38,8 @@ FLOAT64 = 2e-7
 
 
 def draw(seed, comparisons=6, count=3, vocabulary=64, longest=15):
-    """(prompts, responses): random lengths, one-token responses, leads and none, a prompt asked twice."""
+    """(prompts, responses): random lengths, one-token responses, leads and none, tokens that are only read between
+    scored ones, a prompt asked twice."""
     generator = torch.Generator().manual_seed(seed)
 
     def upto(n):
@@ -46,15 +48,16 @@ def draw(seed, comparisons=6, count=3, vocabulary=64, longest=15):
     def ids(n):
         return tuple(torch.randint(1, vocabulary, (n,), generator=generator).tolist())
 
+    def response():
+        made = Response(
+            ids(1 if upto(4) == 1 else upto(longest)), "", lead=ids(upto(8)) if upto(3) == 1 else ()
+        )
+        reads = len(made.ids) > 2 and upto(3) == 1
+        return replace(made, between=((1, ids(upto(4))), (len(made.ids) - 1, ids(1)))) if reads else made
+
     prompts = [ids(upto(longest)) for _ in range(comparisons)]
     prompts[-1] = prompts[0]
-    groups = [
-        [
-            Response(ids(1 if upto(4) == 1 else upto(longest)), "", lead=ids(upto(8)) if upto(3) == 1 else ())
-            for _ in range(count)
-        ]
-        for _ in range(comparisons)
-    ]
+    groups = [[response() for _ in range(count)] for _ in range(comparisons)]
     if count > 1:
         groups[-1][0] = groups[0][1]  # and a response compared twice
     return prompts, groups

@@ -22,6 +22,7 @@ from equipoise.data.collate import Ids, ScoredIds, TokenBatch, laid_out, row_len
 
 InRow: TypeAlias = Int[Tensor, "S"]
 Distinct: TypeAlias = Int[Tensor, "M"]
+Needed: TypeAlias = Int[Tensor, "A"]
 # the number of tokens of each prompt, and of each of its branches
 Tree: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 
@@ -32,6 +33,8 @@ class PackedBatch:
 
     ids, positions      [S] the tokens, and the position of each in its own sequence.
     predictor, target   [M] the index whose hidden state predicts a scored token, and that token.
+    needed              [A] the predictors, ascending, each once, and what lies between them in a branch: in every
+                        prompt and branch that has any they are the last ones.
     token, row          [N] for each scored token of the responses b*K + k in turn: its index among the M, and its
                         response. N > M where comparisons share responses.
     tree                lengths of prompts and branches in the order of the row; they sum to S.
@@ -41,13 +44,14 @@ class PackedBatch:
     positions: InRow
     predictor: Distinct
     target: Distinct
+    needed: Needed
     token: Index
     row: Index
     tree: Tree
     shape: tuple[int, int]
 
     def to(self, device: torch.device) -> PackedBatch:
-        tensors = ("ids", "positions", "predictor", "target", "token", "row")
+        tensors = ("ids", "positions", "predictor", "target", "needed", "token", "row")
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
     @property
@@ -77,6 +81,7 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
     positions: list[range] = []
     predictor: list[int] = []
     target: list[int] = []
+    needed: set[int] = set()
     tree = []
     for prompt, branches in places.items():
         ids += prompt
@@ -85,6 +90,7 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
         for tokens, scored in branches:
             path = (end - 1, *range(len(ids), len(ids) + len(tokens) - 1))
             predictor += compress(path, scored)
+            needed.update(path[scored.index(True) :])
             begin = len(target)
             target += compress(tokens, scored)
             branches[tokens, scored] = range(begin, len(target))
@@ -98,6 +104,7 @@ def pack(prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Pa
         torch.tensor(list(chain.from_iterable(positions))),
         torch.tensor(predictor),
         torch.tensor(target),
+        torch.tensor(sorted(needed)),
         torch.tensor(list(chain.from_iterable(found))),
         torch.arange(len(found)).repeat_interleave(torch.tensor(list(map(len, found)))),
         tuple(tree),

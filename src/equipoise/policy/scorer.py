@@ -211,7 +211,8 @@ class _ScoringInputs(NamedTuple):
         """`prunes`: the last layer returns the needed states of a packed row only."""
         if isinstance(batch, PackedBatch):
             inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None]}
-            kept, places = batch.predictor.unique(return_inverse=True) if prunes else (None, batch.predictor)
+            kept = batch.needed if prunes else None
+            places = batch.predictor if kept is None else torch.searchsorted(kept, batch.predictor)
             return cls(inputs, (0, places), batch.target, batch.token, batch.row, kept)
         where = scored_positions(batch.scored)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention}

@@ -124,9 +124,11 @@ class Layout:
     def calls(self) -> list[AttentionCall]:
         """Attention calls that make up the row: causal ones, in which every query occurs once, then the others.
 
-        A query of the other calls reads further keys; its results are merged by log-sum-exp.
+        A query of the other calls reads further keys, of its own branch and of its prompt; its results are merged by
+        log-sum-exp. The two are never one call, in which a query would occur twice and lose one of its results.
         """
         causal: list[QueryKeyPair] = []
+        earlier: list[QueryKeyPair] = []  # of the same branch
         across: list[QueryKeyPair] = []
         for prompt, branches in self.spans:
             if prompt[1] + max((length for _, length in branches), default=0) < MAX_WHOLE_SEQUENCE:
@@ -135,12 +137,12 @@ class Layout:
             for begin, length in (prompt, *branches):
                 first, count = self.query_span(begin, length)
                 causal.append((Segment.of((first, count)), Segment.of((begin + length - count, count))))
-                across.append((Segment.of((first, count)), Segment.of((begin, length - count))))
+                earlier.append((Segment.of((first, count)), Segment.of((begin, length - count))))
             if branches:
                 first, end = branches[0][0], branches[-1][0] + branches[-1][1]
                 across.append((Segment.of(self.query_span(first, end - first)), Segment.of(prompt)))
         calls = []
-        for all_pairs, is_causal in ((causal, True), (across, False)):
+        for all_pairs, is_causal in ((causal, True), (earlier, False), (across, False)):
             for pairs in _grouped(all_pairs, is_causal):
                 queries, keys = (
                     SegmentBatch.of(segments, self.device) for segments in zip(*pairs, strict=True)
