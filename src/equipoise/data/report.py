@@ -81,10 +81,8 @@ def check(
 
     Loads the tokenizer of `model`, never its weights. Raises DataError as `read` and `Renderer` do.
     """
-    tokenizer = model and load_tokenizer(model)
-    beyond = model and check_tokenizer(model, tokenizer)
     renderer = model and Renderer(
-        tokenizer,
+        load_tokenizer(model),
         template=template,
         max_length=min(max_length, longest_sequence(model)),
         max_prompt_length=max_prompt_length,
@@ -94,13 +92,14 @@ def check(
     dataset = read(
         paths, format=format, mapping=mapping, strict=strict, limit=limit, prompt_words=prompt_words
     )
-    if not renderer:
+    if not renderer or not model:
         lengths = _by_part((record, _characters(record)) for record in dataset.records)
         return _report(dataset, "characters", lengths, list(map(_text_view, dataset.records[:rows])))
     rendered = renderer.render(dataset)
-    if beyond:
+    tokenizer = renderer.codec.tokenizer
+    if check_tokenizer(model, tokenizer):
         ids = (ids for row in rendered for ids in (row.prompt_ids, *row.response_ids))
-        check_ids(str(model), embedding_rows(str(model)), ids, tokenizer)
+        check_ids(model, embedding_rows(model), ids, tokenizer)
     views = [_token_view(row, renderer) for row in rendered[:rows]]
     return _report(dataset, "tokens", _by_part((row.record, _tokens(row)) for row in rendered), views)
 

@@ -37,8 +37,9 @@ def largest_difference(policy: CausalPolicy, found: Chain) -> tuple[str, float]:
         for adapter in merged:
             expected += _product(adapter, name, expected)
         worst = max(worst, (name, _relative(parameter, expected)), key=lambda entry: entry[1])
-    for name, value in (adapter_weights(model, base=False) if used else {}).items():
-        expected = _read(used.tensors[name], name)
+    tensors = {} if used is None else used.tensors
+    for name, value in (adapter_weights(model, base=False) if tensors else {}).items():
+        expected = _read(tensors[name], name)
         worst = max(worst, (name, _relative(value, expected)), key=lambda entry: entry[1])
     return worst
 
