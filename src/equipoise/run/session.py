@@ -251,10 +251,7 @@ def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
         f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
-        *(
-            f"  start     {said}"
-            for said in filter(None, [world.policy.start and world.policy.start.describe()])
-        ),
+        *(f"  start     {said}" for said in world.policy.notes()),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
