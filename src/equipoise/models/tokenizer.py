@@ -35,7 +35,10 @@ def settings_of(path: str | Path) -> Any:
 
 
 def embedding_rows(path: str | Path) -> int | None:
-    """Rows of a model's embedding, from its configuration; None if that names none."""
+    """Rows of a model's embedding, from its configuration; None if that names none, or in a tokenizer's own folder."""
+    folder = lineage(path)[-1]
+    if folder.is_dir() and not (folder / "config.json").exists():
+        return None
     rows = getattr(settings_of(path).get_text_config(), "vocab_size", None)
     return rows if isinstance(rows, int) else None
 

@@ -180,6 +180,7 @@ def _full(found: Chain) -> Any:
         model, info = loaded
     except Exception as error:  # noqa: BLE001 - a model class may raise anything
         raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from None
+    model, info = loaded
     if info["missing_keys"]:  # transformers would initialise them at random
         raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
     left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))
