@@ -81,12 +81,7 @@ def as_loaded(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             loaded[target] = tensors[name]
         else:
             converter = gathered.setdefault(target, deepcopy(by_pattern[pattern]))
-<<<<<<< HEAD
-            stored: Any = tensors[name]  # a tensor, where transformers names a future of one
-            converter.add_tensor(target, name, pattern, stored)
-=======
             converter.add_tensor(target, name, pattern, tensors[name])  # type: ignore[arg-type]  # says Future
->>>>>>> h-policy
     for target, converter in gathered.items():
         try:
             values = converter.convert(target, model=model, config=model.config)

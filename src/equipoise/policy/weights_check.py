@@ -37,15 +37,9 @@ def largest_difference(policy: CausalPolicy, found: Chain) -> tuple[str, float]:
         for adapter in merged:
             expected += _product(adapter, name, expected)
         worst = max(worst, (name, _relative(parameter, expected)), key=lambda entry: entry[1])
-<<<<<<< HEAD
-    for name, value in adapter_weights(model, base=False).items() if used else ():
-        assert used is not None
-        expected = _read(used.tensors[name], name)
-=======
     tensors = {} if used is None else used.tensors
     for name, value in (adapter_weights(model, base=False) if tensors else {}).items():
         expected = _read(tensors[name], name)
->>>>>>> h-policy
         worst = max(worst, (name, _relative(value, expected)), key=lambda entry: entry[1])
     return worst
 

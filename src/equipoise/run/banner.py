@@ -40,7 +40,7 @@ def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: 
         f"{method.rounds} round{'s' * (method.rounds != 1)}",
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
-        *([f"  start     {world.policy.start.describe()}"] if world.policy.start else []),
+        *(f"  start     {said}" for said in world.policy.notes()),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",

@@ -331,51 +331,6 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
     }
 
 
-<<<<<<< HEAD
-=======
-def _announce(materials: Materials, world: TextWorld, folder: Path) -> None:
-    """Print the run's banner to stderr, before the first step."""
-    about = describe(materials, world)
-    method = materials.method
-    say = [
-        f"{method.title} ({method.name}, {method.paper or 'no paper'}; formula: {method.confidence})",
-        f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; {method.rounds} rounds",
-        f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
-        f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
-        *(f"  start     {said}" for said in world.policy.notes()),
-        f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
-        + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
-        + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
-        f"  memory    about {about['training_bytes'] / 2**20:,.0f} MiB for weights, gradients and optimizer"
-        + (
-            f"; about {about['seconds_per_round']:,.0f} s of training a round"
-            if about["seconds_per_round"]
-            else ""
-        ),
-        f"  folder    {folder}",
-    ]
-    if materials.dataset is not None:
-        say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
-        say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
-    print("\n".join(say), file=sys.stderr)
-
-
-def _recorded(materials: Materials) -> str:
-    """What the recorded rows are: pairs, lists, demonstrations, or single responses."""
-    records = materials.method.needs.records
-    if records == "unpaired" and materials.pairs is not None:
-        return "pairs" if materials.pairs.responses.shape[1] == 2 else "responses"
-    return str(records)
-
-
-def _counts(materials: Materials) -> list[tuple[str, int]]:
-    assert materials.dataset is not None
-    ledger = materials.dataset.ledger
-    refused = [(f"refused ({reason})", count) for reason, count in ledger.refused.items()]
-    return [("read", ledger.read), ("used", ledger.used), *refused, ("duplicate", ledger.duplicate)]
-
-
->>>>>>> h-policy
 def _timer(journal: Journal) -> Any:
     def record(round: int, phase: str, seconds: float, tokens: int) -> None:
         line = {"round": round, "phase": phase, "seconds": float(f"{seconds:.4g}"), "tokens": tokens}
