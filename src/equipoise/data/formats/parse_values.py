@@ -201,7 +201,7 @@ def template_kwargs_of(value: Any) -> dict[str, Any]:
     kwargs = dict(without_nulls(json_of(value, "chat_template_kwargs", dict)))
     taken = [name for name in kwargs if name in RESERVED or name.endswith("_token")]
     if taken:
-        raise Refusal("chat_template_kwargs replace what the template is given", ", ".join(taken))
+        raise Refusal("chat_template_kwargs may not set this", ", ".join(taken))
     return kwargs
 
 
