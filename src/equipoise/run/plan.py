@@ -155,7 +155,8 @@ def _steps(plan: Plan) -> str:
         return f"unknown: they depend on what is sampled; batches of {plan.batch:,} comparisons"
     of = f"{plan.comparisons:,} comparisons" if plan.comparisons is not None else "the comparisons of a round"
     one = "ONE optimizer step" if plan.per_round == 1 else f"{plan.per_round:,} optimizer steps"
-    return f"{plan.total:,} in {plan.rounds:,} round{'s' * (plan.rounds != 1)}: {of} in batches of {plan.batch:,} are {one} a round"
+    rounds = f"{plan.rounds:,} round{'s' * (plan.rounds != 1)}"
+    return f"{plan.total:,} in {rounds}: {of} in batches of {plan.batch:,} are {one} a round"
 
 
 def _sentence(found: Measured) -> str:
