@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,8 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         memory = memory_of(config, shape, tokens, held, resident())
         fits = memory.total <= machine
         measured = probe(config, materials, accelerator, folder / "run") if fits else None
+        if measured:  # what is imported late, and what allocators keep, is only seen afterwards
+            memory = replace(memory, base=max(memory.base, resident() - memory.weights))
         checkpoint = measured.checkpoint if measured else checkpoint_bytes(config, shape)
         per_round = measured.steps if measured else recorded_steps(config, materials)
         if per_round is not None:
@@ -153,7 +155,8 @@ def _steps(plan: Plan) -> str:
         return f"unknown: they depend on what is sampled; batches of {plan.batch:,} comparisons"
     of = f"{plan.comparisons:,} comparisons" if plan.comparisons is not None else "the comparisons of a round"
     one = "ONE optimizer step" if plan.per_round == 1 else f"{plan.per_round:,} optimizer steps"
-    return f"{plan.total:,} in {plan.rounds:,} rounds: {of} in batches of {plan.batch:,} are {one} a round"
+    rounds = f"{plan.rounds:,} round{'s' * (plan.rounds != 1)}"
+    return f"{plan.total:,} in {rounds}: {of} in batches of {plan.batch:,} are {one} a round"
 
 
 def _sentence(found: Measured) -> str:
