@@ -7,12 +7,10 @@ instead (`policy.weights_check`), and the plain forward runs on the weights in m
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,9 @@ from equipoise.data.collate import Ids
 from equipoise.models.adapters import Chain, chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.files import write_json
 from equipoise.policy.weights_check import largest_difference
 
 LIMIT = {"fp32": 1e-3, "bf16": 1.0}  # nats per token
-FILE = "load_gate.json"
 MEMORY_SHARE = 0.7  # of what is available, for a second model
 
 
@@ -55,7 +51,7 @@ def as_given(policy: CausalPolicy) -> Agreement:
 
 def as_saved(policy: CausalPolicy, folder: Path) -> Agreement:
     """Compare the policy in memory with a checkpoint of it, as a plain user would read that."""
-    return _agreement(policy, chain(folder), "load_gate", "its checkpoint")
+    return _agreement(policy, chain(folder), "checkpoint_gate", "its checkpoint")
 
 
 def rounding(policy: CausalPolicy) -> Agreement:
@@ -66,16 +62,6 @@ def rounding(policy: CausalPolicy) -> Agreement:
     return _judged(
         "load_gate", ours, exact, policy.precision, f"in {policy.precision} and in fp32 the policy"
     )
-
-
-def judge(folder: Path, what: str, found: Agreement) -> None:
-    """Record what was measured in the run folder's load_gate.json. Raises ModelError if the gate is closed."""
-    path = folder / FILE
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    measured = found.measured if math.isfinite(found.measured) else None
-    write_json(path, before | {what: asdict(found) | {"measured": measured}})
-    if not found.passed:
-        raise ModelError(f"{found.sentence}; another policy would be trained than the one that was given")
 
 
 def probe_rows(policy: CausalPolicy) -> list[tuple[Ids, Ids]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.further_answers import Degrade
+from equipoise.worlds.text.gates import Gates, Measured
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_folder import RunFolder
@@ -52,10 +54,12 @@ def build(
     progress: Progress,
     accelerator: Accelerator,
     start: Path | None = None,
+    gates: Gates | None = None,
 ) -> tuple[TextWorld, Evaluator]:
     """Load the model and put the world together.
 
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    gates   judge that the policy is the one that its folder holds; None: for a probe, which trains nothing.
     """
     set_seed(config.seed)
     with accelerator.main_process_first():  # which may write a merged base
@@ -72,8 +76,8 @@ def build(
             base_folder=Journal(out).checkpoints / MERGED_BASE,
         )
     policy.about = {"method": config.method, "settings": config.hash()}
-    if accelerator.is_main_process:
-        load_gate.judge(out, "given", load_gate.as_given(policy))
+    if gates is not None:
+        gates.judge(Measured(**asdict(load_gate.as_given(policy))))
     if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
         policy.stop_at(materials.renderer.turn_ends)
     if start is not None:

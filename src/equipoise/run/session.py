@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
 from equipoise.run.phases import configuration, phases_of
 from equipoise.worlds.text.gate_list import CODE
-from equipoise.worlds.text.gates import Gates
+from equipoise.worlds.text.gates import Gates, Measured
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.manifest import MANIFEST
 from equipoise.worlds.text.progress import Left, Progress
@@ -147,14 +147,14 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             for name, phase in phases.items():
                 start = run(phase, folder / "phases" / name, start=start, quiet=quiet).checkpoint
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
-        world, evaluator = build(config, materials, folder, progress, accelerator, start)
+        world, evaluator = build(config, materials, folder, progress, accelerator, start, gates)
         if main and not quiet:
             announce(config, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config)
         method = materials.method
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
-        if main and state.round == 1:
-            load_gate.judge(folder, "saved", load_gate.as_saved(world.policy, journal.checkpoint(0)))
+        if state.round == 1:
+            gates.judge(Measured(**asdict(load_gate.as_saved(world.policy, journal.checkpoint(0)))))
         left = Left(config.play.rounds, quiet=quiet or not main)
 
         def boundary(state: State) -> None:

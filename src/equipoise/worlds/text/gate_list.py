@@ -29,6 +29,12 @@ _ALL = (
         remedy="check the model folder",
     ),
     Gate(
+        name="checkpoint_gate",
+        what="the first checkpoint, as plain transformers and PEFT read it, gives the policy's log-probs; otherwise what "
+        "the run saves is not what it trains",
+        remedy="check the free space and the model folder",
+    ),
+    Gate(
         name="step_zero",
         what="before a round's first step, the largest log-ratio of the policy to its own anchor, in nats per token: "
         "0 up to rounding (1e-4 in fp32, 5e-2 in bf16); otherwise the anchors belong to another policy",
