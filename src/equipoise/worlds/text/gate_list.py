@@ -30,8 +30,8 @@ _ALL = (
     ),
     Gate(
         name="checkpoint_gate",
-        what="the first checkpoint, as plain transformers and PEFT read it, gives the policy's log-probs; otherwise what "
-        "the run saves is not what it trains",
+        what="the first checkpoint, as plain transformers and PEFT read it, gives the policy's log-probs; otherwise "
+        "what the run saves is not what it trains",
         remedy="check the free space and the model folder",
     ),
     Gate(
