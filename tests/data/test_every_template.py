@@ -15,6 +15,7 @@ from chat_templates import SPECIALS, TEMPLATES, tokenizer
 from equipoise.data.collate import laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
+from equipoise.data.place import place_of
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Rendered, Renderer
@@ -66,7 +67,7 @@ def conversations(draw: st.DrawFn) -> tuple[tuple[Message, ...], str, str]:
 
 def rendered(renderer: Renderer, record: Record) -> tuple[Rendered | None, Ledger]:
     ledger = Ledger()
-    ledger.use((record.file, record.line))
+    ledger.use(record.place)
     data = Dataset(records=(record,), ledger=ledger, format="pair-chat", space="chat", kind=record.kind)
     try:
         return renderer.render(data)[0], ledger
@@ -76,7 +77,7 @@ def rendered(renderer: Renderer, record: Record) -> tuple[Rendered | None, Ledge
 
 def pair(context: tuple[Message, ...], *answers: str, **fields: Any) -> Record:
     turns = [Candidate(content=(Message(role="assistant", content=text),)) for text in answers]
-    return Record(context=context, candidates=tuple(turns), file="f", line=1, **fields)
+    return Record(context=context, candidates=tuple(turns), place=place_of("f", 1), **fields)
 
 
 def given_to_generation(name: str, context: tuple[Message, ...]) -> list[int]:
@@ -178,8 +179,7 @@ def test_several_turns_of_an_answer_are_scored_and_what_lies_between_is_read() -
         context=(Message(role="user", content="Weather?"),),
         candidates=(Candidate(content=turns), Candidate(content=turns[2:])),
         tools=(schema,),
-        file="f",
-        line=1,
+        place=place_of("f", 1),
     )
     found, ledger = rendered(renderer, record)
     assert found is not None, ledger
@@ -211,8 +211,7 @@ def test_several_turns_that_the_template_rewrites_are_refused() -> None:
     record = Record(
         context=(Message(role="user", content="Weather?"),),
         candidates=(Candidate(content=turns),),
-        file="f",
-        line=1,
+        place=place_of("f", 1),
         kind="demonstration",
     )
     found, ledger = rendered(renderer, record)

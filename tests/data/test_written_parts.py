@@ -10,6 +10,7 @@ import pytest
 from chat_templates import CHATML, QWEN3, R1, TEMPLATES, TOOLS, tokenizer
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
+from equipoise.data.place import place_of
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Renderer
@@ -43,7 +44,7 @@ def said(text: str, **extra: Any) -> Candidate:
 
 def record(*context: Message, **fields: Any) -> Record:
     given: dict[str, Any] = {"candidates": (said("Nine degrees."), said("No idea.")), **fields}
-    return Record(context=context or (ASKED,), file="f", line=1, **given)
+    return Record(context=context or (ASKED,), place=place_of("f", 1), **given)
 
 
 def refused(
@@ -51,7 +52,7 @@ def refused(
 ) -> tuple[dict[str, int], list[str]]:
     """(reasons, notes) of one row."""
     ledger = Ledger()
-    ledger.use((row.file, row.line))
+    ledger.use(row.place)
     data = Dataset(records=(row,), ledger=ledger, format="pair-chat", space="chat", kind=row.kind)
     renderer = Renderer(tokenizer(template, eos), max_length=2048, **settings)
     try:

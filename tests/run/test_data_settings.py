@@ -9,8 +9,8 @@ import pytest
 from equipoise.data.errors import DataError
 from equipoise.playground import LanguageGame, model_path
 from equipoise.run.config import ConfigError, resolve
+from equipoise.run.inputs import Hasher, of_files
 from equipoise.run.materials import gather
-from equipoise.run.session import _inputs
 
 
 def written(path, rows):
@@ -41,7 +41,8 @@ def test_one_file_is_a_string_a_mapping_or_a_list(form, tmp_path):
     given = json.loads(json.dumps(form).replace("{path}", path))
     made = materials(tmp_path, path=given)
     assert len(made.dataset) == 6
-    assert list(_inputs(resolve("dpo", {"model.path": "m", "data.path": given}))) == [path]
+    config = resolve("dpo", {"model.path": str(model_path()), "data.path": given})
+    assert list(of_files(config, Hasher())["data"]) == [path]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from equipoise import __version__
+from equipoise.data.data_files import data_file
+from equipoise.data.dataset_info import data_files
 from equipoise.data.render import Renderer
 from equipoise.oracles.rule_sources import distribution, sources
 from equipoise.play.rows import Rows
@@ -29,6 +31,7 @@ from equipoise.worlds.text.manifest import sha256
 
 FILE = "inputs.json"
 FORMAT = 2  # of run folders; 1 had no inputs.json
+LONGEST_PATH = 4096  # characters; a longer text is a template itself
 LARGE = 2**24  # bytes; smaller files are hashed every time
 MODEL = ("config.json", "generation_config.json", "adapter_config.json")
 TOKENIZER = (
@@ -219,19 +222,20 @@ def _tokenizer(path: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
 
 
 def _data(config: RunConfig, hasher: Hasher) -> Iterator[tuple[str, str]]:
-    """Every file that the data settings name, and every file in a folder that they name; given twice, named twice."""
+    """Every file that the data settings name: files, those in folders, those of a dataset_info.json, templates."""
+    listed = [*(config.data.path or ()), *(config.data.evaluation or ())]
+    paths = [data_file(item).path for item in listed]
+    paths += [file.path for file in data_files(listed) if file.path not in paths]
+    if "\n" not in config.data.template and len(config.data.template) < LONGEST_PATH:
+        paths.append(config.data.template)
     seen: dict[str, int] = {}
-    for value in config.data.model_dump().values():
-        for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str) or not text or len(text) > 4096 or "\n" in text:
-                continue
-            path = Path(text)
-            inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            for file in inside:
-                if file.is_file():
-                    seen[str(file)] = seen.get(str(file), 0) + 1
-                    again = f" (given again, {seen[str(file)]})" if seen[str(file)] > 1 else ""
-                    yield f"{file}{again}", hasher(file)
+    for path in map(Path, paths):
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            if file.is_file():
+                seen[str(file)] = seen.get(str(file), 0) + 1
+                again = f" (given again, {seen[str(file)]})" if seen[str(file)] > 1 else ""
+                yield f"{file}{again}", hasher(file)
 
 
 def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:

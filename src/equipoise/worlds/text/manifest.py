@@ -161,7 +161,9 @@ class Manifest:
             )
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+        """The path in the run folder; of a file elsewhere, which the manifest does not speak of, the whole path."""
+        inside = path.is_relative_to(self.folder)
+        return (path.relative_to(self.folder) if inside else path.absolute()).as_posix()
 
     def _add(self, line: dict[str, Any]) -> None:
         append_line(self.path, line, durable=True)
