@@ -40,14 +40,15 @@ def unknown(name: str, known: Sequence[str]) -> str:
 
 def illegal(error: ValidationError, model: type[BaseModel]) -> str:
     """The message about values that settings cannot take, one sentence for each setting."""
-    wrong: dict[str, tuple[str, Any]] = {}
+    wrong: dict[str, str] = {}
     for problem in error.errors():
         name, field = _field(problem["loc"], model)
         expected = f"must be {expects(field)}" if field else _plain(problem["msg"])
-        if problem["type"] in ("value_error", "extra_forbidden"):
-            expected = _plain(problem["msg"])
-        wrong.setdefault(name, (expected, problem["input"]))
-    return "; ".join(f"{name} {expected}, got {_short(value)}" for name, (expected, value) in wrong.items())
+        said = f"{name} {expected}, got {_short(problem['input'])}"
+        if problem["type"] == "value_error":  # a sentence of our own, with the value where it helps
+            said = f"{name}: {_plain(problem['msg'])}"
+        wrong.setdefault(name, said)
+    return "; ".join(wrong.values())
 
 
 def _field(location: Iterable[Any], model: type[BaseModel]) -> tuple[str, FieldInfo | None]:
