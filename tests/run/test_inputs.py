@@ -158,9 +158,7 @@ def test_a_template_that_writes_the_date_is_seen_on_another_day():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters)
 
     def on(day, template):
-        return inputs._template(
-            Renderer(tokenizer, template=template, max_length=200, template_date=day)
-        )
+        return inputs._template(Renderer(tokenizer, template=template, max_length=200, template_date=day))
 
     assert on("2031-02-03", dated) == on("2031-02-03", dated) != on("2031-02-04", dated)
     assert on("2031-02-03", TEMPLATE) == on("2031-02-04", TEMPLATE)
