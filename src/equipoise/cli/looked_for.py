@@ -40,7 +40,7 @@ INSTEAD = {
     "dpo": f"{TRAINED}: `equipoise align dpo`",
     "sft": "supervised fine-tuning is a phase: `--set play.phases='{sft: {epochs: 2}}'`, or `equipoise align sft`",
     "resume": "the same `equipoise align` command, repeated, resumes",
-    "init": "`equipoise plan METHOD ...` shows what would be run, and writes nothing; every run writes RUN/config.yaml, "
+    "init": "`equipoise plan METHOD ...` shows what would be run, and writes nothing; a run writes RUN/config.yaml, "
     "which --config reads",
     "sweep": "call `equipoise align` for each setting with a folder of its own (--out), then `equipoise compare`",
     "convert": "`equipoise data convert FILE`",
