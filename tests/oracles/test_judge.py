@@ -199,7 +199,7 @@ def test_an_own_prompt_changes_the_judges_identity(tmp_path: Path):
         (
             "pairwise",
             "{{ response_a }} {{ response_b }}\n====\nWhich?",
-            "not show the judge {{ response_a }}",
+            "'response_a' is undefined",
         ),
         ("pointwise", "Be fair.\n====\nScore {{ response_a }}.", "'response_a' is undefined"),
         ("pointwise", "Be fair.\n====\n{{ 1 // 0 }} {{ response }}", "cannot be written"),
