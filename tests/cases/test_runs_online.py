@@ -43,7 +43,7 @@ def test_sampling_stops_where_the_template_ends_a_turn(models, write, equipoise,
     done = equipoise(
         f"align inpo --model {folder} --data rows.jsonl --oracle {rule(tmp_path, LENGTH)} --out run {ONLINE}"
     )
-    assert done.code == 0, done.text
+    assert done.code == 2 and "all responses are equal" in done.text  # every one ends at once
     line = json.loads((tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()[0])
     assert line["finished"] == 1.0 and line["length"]["value"] < 3
 
@@ -119,8 +119,8 @@ def test_a_rule_sees_tools_and_what_was_called(models, write, equipoise, tmp_pat
     ]
     write([{"prompt": [*row["prompt"], *turns], "tools": tools} for row in CHAT])
     body = (
-        "import json\ndef score(prompt, response):\n"
-        "    open('seen.txt', 'w').write(json.dumps(prompt, default=vars) + str(getattr(prompt, 'tools', '')))\n"
+        "import json\nfrom pathlib import Path\ndef score(prompt, response):\n"
+        "    Path('seen.txt').write_text(json.dumps(prompt) + '|' + json.dumps(prompt.tools))\n"
         "    return len(response)\n"
     )
     oracle = rule(tmp_path, body)
@@ -128,7 +128,8 @@ def test_a_rule_sees_tools_and_what_was_called(models, write, equipoise, tmp_pat
         f"align inpo --model {models('qwen_tools')} --data rows.jsonl --oracle {oracle} --out run {ONLINE}"
     )
     assert done.code == 0, done.text
-    assert "look_up" in (tmp_path / "seen.txt").read_text()
+    turns_seen, tools_seen = (tmp_path / "seen.txt").read_text().split("|")
+    assert "look_up" in turns_seen and "look_up" in tools_seen
 
 
 @pytest.mark.slow
@@ -136,11 +137,11 @@ def test_old_checkpoints_can_be_let_go(models, write, equipoise, tmp_path: Path)
     write(CHAT)
     command = f"align online_dpo --model {models('qwen')} --data rows.jsonl --oracle {rule(tmp_path, LENGTH)} --out run"
     done = equipoise(
-        f"{command} --rounds 4 {SMALL} play.samples=2 play.prompts=4 evaluate.every=4 keep_checkpoints=1"
+        f"{command} --rounds 4 {SMALL} play.samples=2 play.prompts=4 evaluate.every=4 play.keep=1"
     )
     assert done.code == 0, done.text
     kept = sorted(folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir() if folder.is_dir())
-    assert kept == ["initial", "round-004"]
+    assert kept == ["initial", "round-003", "round-004"]  # the last is evaluated against the one before it
 
 
 @pytest.mark.slow

@@ -139,7 +139,11 @@ def test_a_system_turn_that_the_template_refuses_is_named_and_can_be_merged(prep
 def test_a_run_can_switch_thinking_off(prepared):
     rows = several(lambda extra: pair([{"role": "user", "content": USER + extra}]))
     assert all("<think>" not in prompt for prompt in prompts(prepared("qwen_tools", rows)))
-    off = prepared("qwen_tools", rows, data__chat_template_kwargs={"enable_thinking": False})
+    # the template opens an answer with an empty thought, and writes a finished answer without one
+    switched = {"data__chat_template_kwargs": {"enable_thinking": False}}
+    with pytest.raises(DataError, match="allow_template_divergence"):
+        prepared("qwen_tools", rows, **switched)
+    off = prepared("qwen_tools", rows, **switched, data__allow_template_divergence=True)
     assert all(prompt.endswith("<think>\n\n</think>\n\n") for prompt in prompts(off))
 
 

@@ -185,7 +185,10 @@ def test_a_broken_model_folder_ends_in_one_line_before_anything_is_written(
 def test_a_tokenizer_larger_than_the_embedding_is_refused_by_the_check_too(
     models, write, equipoise, tmp_path: Path
 ):
-    write(PAIRS)
+    tokenizer = AutoTokenizer.from_pretrained(models("qwen_small_embedding"))
+    without_row = tokenizer.decode([len(tokenizer) - 1])
+    assert max(tokenizer(without_row)["input_ids"]) == len(tokenizer) - 1
+    write([row | {"chosen": row["chosen"] + without_row} for row in PAIRS])
     for command in ("data check rows.jsonl", "align dpo --data rows.jsonl --out run"):
         refused = equipoise(f"{command} --model {models('qwen_small_embedding')}")
         assert refused.code == 2 and "embedding" in refused.text, refused.text

@@ -6,8 +6,10 @@ import json
 import re
 
 import pytest
+import typer
 
-from equipoise.cli.app import main, spread
+from equipoise.cli.app import app, main, spread
+from equipoise.cli.looked_for import INSTEAD
 from equipoise.methods.index import METHODS
 
 
@@ -316,3 +318,20 @@ def test_a_configuration_file_alone_says_its_method(capsys, tmp_path):
 )
 def test_spread(given, spread_out):
     assert spread(given) == spread_out
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_a_command_that_people_look_for_is_answered_with_one_that_exists(capsys, name):
+    code, out, err = run(capsys, name, "RUN", "--any", "1")
+    assert code == 2 and not out
+    assert len(err.strip().splitlines()) == 1 and err.startswith(f"error: there is no command {name}: ")
+    root = typer.main.get_command(app)
+    for named in re.findall(r"`equipoise ([a-z]+)(?: ([a-z]+))?", err):
+        command = root.commands[named[0]]
+        assert not hasattr(command, "commands") or named[1] in command.commands
+    assert name not in root.commands
+
+
+def test_other_unknown_commands_are_the_option_parsers_business(capsys):
+    code, _, err = run(capsys, "no_such_command")
+    assert code == 2 and "no_such_command" in err

@@ -195,3 +195,11 @@ def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path):
 def test_numbers_that_are_no_verdict_are_refused():
     with pytest.raises(OracleError, match="a verdict is a finite number"):
         asking(lambda p, a, b: math.nan).compare(["p"], ["a"], ["b"])
+
+
+def test_a_store_with_a_verdict_that_is_no_number_is_refused(tmp_path):
+    store = VerdictStore(tmp_path / "v.sqlite")
+    store.put(b"key", "mine", Verdict(0.5))
+    store._run("UPDATE verdict SET value = ?", ["much"])
+    with pytest.raises(OracleError, match=r"cannot use the verdict store .*v\.sqlite"):
+        store.get([b"key"])

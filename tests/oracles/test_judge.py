@@ -185,3 +185,29 @@ def test_an_own_prompt_changes_the_judges_identity(tmp_path: Path):
     same = judge("http://localhost:1/v1", tmp_path).fingerprint
     assert judge("http://localhost:1/v1", tmp_path, timeout=3).fingerprint == same
     assert judge("http://localhost:1/v1", tmp_path, prompt="own.jinja").fingerprint != same
+
+
+@pytest.mark.parametrize(
+    ("question", "template", "says"),
+    [
+        ("pairwise", "Be fair.\n====\n{{ response_a }} or {{ respons_b }}?", "'respons_b' is undefined"),
+        (
+            "pairwise",
+            "Be fair.\n====\n{{ conversation }} {{ response_a }}?",
+            "not show the judge {{ response_b }}",
+        ),
+        (
+            "pairwise",
+            "{{ response_a }} {{ response_b }}\n====\nWhich?",
+            "'response_a' is undefined",
+        ),
+        ("pointwise", "Be fair.\n====\nScore {{ response_a }}.", "'response_a' is undefined"),
+        ("pointwise", "Be fair.\n====\n{{ 1 // 0 }} {{ response }}", "cannot be written"),
+    ],
+)
+def test_a_prompt_that_does_not_show_what_is_judged_is_refused(question, template, says, tmp_path: Path):
+    """A misspelt name would else be nothing: the judge would answer, and its verdicts mean nothing."""
+    (tmp_path / "own.jinja").write_text(template)
+    with pytest.raises(OracleError) as refused:
+        judge("http://localhost:1/v1", tmp_path, prompt="own.jinja", question=question)
+    assert says in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from equipoise import oracles
 from equipoise.oracles import RecordedOracle, TableOracle
-from equipoise.oracles.asking import Asking
+from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules import RuleOracle, load_rule
@@ -90,20 +91,15 @@ def generator(prompt, response):
     yield 1.0
 
 
-async def coroutine(prompt, response):
-    return 1.0
-
-
 @pytest.mark.parametrize(
     ("function", "says"),
     [
         (lambda p, a: None, r"returned None \(NoneType\)"),
         (lambda p, a: "0.5", r"returned '0\.5' \(str\)"),
         (generator, r"returned <generator.*\(generator\)"),
-        (coroutine, r"returned <coroutine.*\(coroutine\)"),
         (lambda p, a: [1.0, 2.0], r"returned \[1\.0, 2\.0\] \(list\)"),
         (lambda p, a: torch.ones(2), r"\(Tensor\)"),
-        (lambda p, a: 10**400, "score returned inf for question 0"),
+        (lambda p, a: 10**400, "returned inf for 'a'"),
         (lambda p, a: sys.exit(0), "it called sys.exit"),
         (lambda p, a: 1 / 0, "ZeroDivisionError"),
     ],
@@ -266,3 +262,43 @@ def test_recorded_oracle_averages_votes_in_both_orders():
         oracle.compare(["p"], ["a"], ["c"])
     with pytest.raises(OracleError, match="no scalar score"):
         oracle.score(["p"], ["a"])
+
+
+class Ended(BaseException):
+    """An error that a rule's own library derives from BaseException."""
+
+
+@pytest.mark.parametrize("error", [Ended("over"), GeneratorExit("over"), SystemExit("over")])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_whatever_a_rule_raises_is_the_rules_failure(error, concurrency):
+    def score(prompt, response):
+        raise error
+
+    asked = Asking(RuleOracle(score, "mine"), None, Policy(retries=0, concurrency=concurrency))
+    with pytest.raises(OracleError, match="rule mine failed on the prompt 'p'"):
+        asked.score(["p"], ["r"])
+
+
+class Scorer:
+    async def __call__(self, prompt, response):
+        return len(response)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("function", [Scorer(), lambda p, r: Scorer()(p, r)])
+def test_a_rule_that_returns_an_awaitable_is_awaited(function, concurrency):
+    asked = Asking(RuleOracle(function, "mine"), None, Policy(concurrency=concurrency))
+    assert asked.score(["p"] * 3, ["a", "bb", "ccc"]).tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("when", ["imported", "asked"])
+def test_a_rule_does_not_change_the_modes_of_the_process(tmp_path, monkeypatch, when):
+    """Rules that hold a model switch gradients off; without them the policy would learn nothing."""
+    monkeypatch.chdir(tmp_path)
+    modes = "os.chdir('/'); torch.set_grad_enabled(False); torch.set_default_dtype(torch.float64)"
+    first, later = (modes, "pass") if when == "imported" else ("pass", modes)
+    (tmp_path / "rule.py").write_text(
+        f"import os, torch\n{first}\ndef score(prompt, response):\n    {later}\n    return 1.0\n"
+    )
+    Asking(load_rule("rule.py:score")).score(["p"], ["r"])
+    assert Path.cwd() == tmp_path and torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32

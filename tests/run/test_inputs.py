@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import shutil
@@ -152,25 +151,32 @@ def test_a_folder_that_does_not_say_what_it_depends_on_is_refused(copy):
         play(copy)
 
 
-def test_a_template_that_writes_the_date_is_seen_on_another_day(monkeypatch):
-    import transformers.utils.chat_template_utils as templates
-
+def test_a_template_that_writes_the_date_is_seen_on_another_day():
     dated = "{{ strftime_now('%d %b %Y') }} " + TEMPLATE
     letters = Tokenizer(BPE({c: i for i, c in enumerate(sorted(ByteLevel.alphabet()))}, []))
     letters.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters)
-    renderer = Renderer(tokenizer, template=dated, max_length=200)
-    plain = Renderer(tokenizer, template=TEMPLATE, max_length=200)
-    today = inputs._template(renderer), inputs._template(plain)
 
-    class Tomorrow(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.datetime(2031, 2, 3, tzinfo=tz)
+    def on(day, template):
+        return inputs._template(Renderer(tokenizer, template=template, max_length=200, template_date=day))
 
-    monkeypatch.setattr(templates, "datetime", Tomorrow)
-    assert inputs._template(renderer) != today[0]
-    assert inputs._template(plain) == today[1]
+    assert on("2031-02-03", dated) == on("2031-02-03", dated) != on("2031-02-04", dated)
+    assert on("2031-02-03", TEMPLATE) == on("2031-02-04", TEMPLATE)
+
+
+@pytest.mark.parametrize("named", ["../base", "base"])
+def test_an_adapters_base_is_an_input_wherever_the_loader_finds_it(tmp_path, named):
+    """A name relative to the adapter, and a moved checkpoint whose base lies beside it."""
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder, file in ((base, "config.json"), (adapter, "adapter_config.json")):
+        folder.mkdir()
+        (folder / file).write_text(json.dumps({"base_model_name_or_path": named}))
+    (base / "model.safetensors").write_bytes(b"weights")
+    (base / "tokenizer.json").write_text("{}")
+    config = resolve("dpo", {"model.path": str(adapter), "data.path": ["none"]})
+    found = of_files(config, Hasher())
+    assert {"adapter_config.json", "base/config.json", "base/model.safetensors"} == found["model"].keys()
+    assert found["tokenizer"].keys() == {"tokenizer.json"}
 
 
 def test_an_adapters_base_and_a_reward_models_folder_are_inputs(tmp_path):
@@ -305,3 +311,21 @@ def test_an_unknown_gate_is_named(capsys):
         main(["align", "dpo", "--allow", "changed_oracles"])
     assert end.value.code == 2
     assert "no gate 'changed_oracles'; did you mean 'changed_oracle'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gone", ["config.yaml", "checkpoints/initial", "checkpoints"])
+def test_a_folder_with_rounds_is_a_begun_run_whatever_was_deleted(copy, gone):
+    """Without its settings or its first policy a folder would else count as new, and take any model or data."""
+    path = copy / "run" / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    CHANGES["data"][0](copy)
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing|data pairs\.jsonl: has changed"):
+        play(copy)
+
+
+def test_settings_that_were_edited_by_hand_are_not_those_of_the_run(copy):
+    """The edited file and the command agree; the rounds that are there were played with other settings."""
+    stored = copy / "run" / "config.yaml"
+    stored.write_text(stored.read_text().replace("seed: 0", "seed: 5"))
+    with pytest.raises(ConfigError, match=r"config\.yaml was edited: the run was begun with other"):
+        play(copy, seed=5)

@@ -162,6 +162,20 @@ def test_a_last_line_cut_by_a_power_loss_is_written_again(copy, log):
     assert results(copy / "run") == results(copy / "whole")
 
 
+def test_an_evaluation_that_is_not_measured_again_is_missed(copy):
+    """Killed between a round and its evaluation; the line before it is cut short as well."""
+    path = copy / "run" / "evaluation.jsonl"
+    path.write_bytes(path.read_bytes().split(b"\n")[0][:-7])
+    manifest = copy / "run" / "manifest.jsonl"
+    logged = [line for line in manifest.read_text().splitlines() if '"evaluation.jsonl"' in line]
+    text = manifest.read_text()
+    for line in logged[1:]:  # of round 0 alone
+        text = text.replace(f"{line}\n", "")
+    manifest.write_text(text)
+    with pytest.raises(DamagedRun, match=r"evaluation\.jsonl has no line of round 0"):
+        play(copy)
+
+
 def test_a_half_written_last_line_of_the_metrics_is_dropped(copy):
     with (copy / "run/metrics.jsonl").open("ab") as file:
         file.write(b'{"round": 2, "st')

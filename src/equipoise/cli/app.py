@@ -17,9 +17,11 @@ import typer
 from equipoise import __version__
 from equipoise.cli import align, claims, compare, config, data, demo, games, methods, plan, reports
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
+from equipoise.cli.looked_for import Commands
 from equipoise.cli.safe_stream import safe_output
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Align language models with preferences by games, with evidence.",

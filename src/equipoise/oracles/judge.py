@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from jinja2 import TemplateError
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -104,14 +104,29 @@ class JudgeOracle:
             raise OracleError(f"{name}: the prompt needs a line {RULE} between system message and question")
         self.file, self.name = file, name
         self.scores = file.question == "pointwise"
-        environment = ImmutableSandboxedEnvironment(autoescape=False)  # text for a model, not a page
+        # text for a model, not a page; a misspelt name is an error, not nothing
+        environment = ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
         try:
             self._system, self._question = environment.from_string(system), environment.from_string(question)
         except TemplateError as error:
             raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
+        self._try_prompt()
         about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def _try_prompt(self) -> None:
+        """Write one question. Raises OracleError if it cannot be written, or does not show what is to be judged."""
+        samples = ("first sample",) if self.scores else ("first sample", "second sample")
+        try:
+            question = self.messages("a conversation", *samples)[1]["content"]
+        except Exception as error:
+            raise OracleError(f"{self.name}: the prompt cannot be written: {error}") from error
+        for sample, field in zip(
+            samples, ("response",) if self.scores else ("response_a", "response_b"), strict=True
+        ):
+            if sample not in question:
+                raise OracleError(f"{self.name}: the prompt does not show the judge {{{{ {field} }}}}")
 
     @classmethod
     def load(cls, path: str | Path) -> JudgeOracle:
@@ -219,9 +234,10 @@ class JudgeOracle:
         if not content:
             raise Failure("the server gives no log-probs; set `answer: json`", transient=False)
         mass = dict.fromkeys("AB", 0.0)
-        for entry in content[0].top_logprobs:
-            if entry.token.strip() in mass:
-                mass[entry.token.strip()] += math.exp(entry.logprob)
+        for entry in content[0].top_logprobs or ():
+            token = (entry.token or "").strip()
+            if token in mass and entry.logprob is not None:
+                mass[token] += math.exp(min(entry.logprob, 0.0))
         total = sum(mass.values())
         if not total > 0:
             raise Failure(f"neither A nor B among the likely answers: {content[0].token!r}", transient=True)

@@ -7,12 +7,15 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, shortened
@@ -40,32 +43,37 @@ class RuleOracle:
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
-        if inspect.iscoroutinefunction(self.function) or policy.concurrency == 1:
-            yield self._ask
-            return
-        with ThreadPoolExecutor(policy.concurrency) as threads:
+        with modes_restored():
+            if inspect.iscoroutinefunction(self.function) or policy.concurrency == 1:
+                yield self._ask
+                return
+            with ThreadPoolExecutor(policy.concurrency) as threads:
 
-            async def ask(*question: Any) -> Verdict:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(
-                    threads, lambda: self._verdict(self._call(question), question)
-                )
+                async def ask(*question: Any) -> Verdict:
+                    call = asyncio.get_running_loop().run_in_executor(threads, self._call, question)
+                    return await self._answer(await call, question)
 
-            yield ask
+                yield ask
 
     async def _ask(self, *question: Any) -> Verdict:
-        answer = self._call(question)
+        return await self._answer(self._call(question), question)
+
+    async def _answer(self, answer: Any, question: Sequence[Any]) -> Verdict:
         if inspect.isawaitable(answer):
             try:
                 answer = await answer
-            except Exception as error:
+            except BaseException as error:
+                if _ends_the_process(error) or isinstance(error, asyncio.CancelledError):
+                    raise
                 raise self._failure(error, question) from error
         return self._verdict(answer, question)
 
     def _call(self, question: Sequence[Any]) -> Any:
         try:
             return self.function(*question)
-        except (Exception, SystemExit) as error:  # the user's code may raise anything; name the rule
+        except BaseException as error:  # the user's code may raise anything; name the rule
+            if _ends_the_process(error):
+                raise
             raise self._failure(error, question) from error
 
     def _verdict(self, answer: Any, question: Sequence[Any]) -> Verdict:
@@ -81,6 +89,25 @@ class RuleOracle:
         return Failure(
             f"rule {self.name} failed on the prompt {shortened(question[0])}: {why}", transient=passing
         )
+
+
+@contextmanager
+def modes_restored() -> Iterator[None]:
+    """Context manager: what a rule's code changes for the whole process is as before: the working directory, and
+    PyTorch's gradients and default dtype, which rules that hold a model often set."""
+    folder, dtype, gradients = Path.cwd(), torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+
+
+def _ends_the_process(error: BaseException) -> bool:
+    """Whether an error asks the process to end, from a signal's handler; all others are the rule's own."""
+    ours = type(error).__module__.partition(".")[0] == "equipoise"
+    return isinstance(error, KeyboardInterrupt) or (ours and not isinstance(error, Exception))
 
 
 def source_hash(function: Callable[..., Any], files: Sequence[Path] = ()) -> str:
@@ -101,10 +128,10 @@ def _number(answer: Any) -> float:
     """A rule's answer as a float: a number, a truth value, or an array of one number. Raises OracleError."""
     if not isinstance(answer, str | bytes | bytearray):
         try:
-            return float(answer)
+            item = getattr(answer, "item", None)
+            return float(item() if callable(item) else answer)
         except (TypeError, ValueError, RuntimeError):
-            if inspect.iscoroutine(answer):
-                answer.close()  # else Python warns that nobody awaited it
+            pass
         except OverflowError:
             return float("inf")  # refused as not finite
     raise OracleError(
@@ -125,8 +152,11 @@ def load_rule(spec: str) -> RuleOracle:
     if not where or not function_name.isidentifier():
         raise OracleError(f"a rule must be written module:function or file.py:function, got {spec!r}")
     try:
-        module = _module(where)
-    except (Exception, SystemExit) as error:
+        with modes_restored():
+            module = _module(where)
+    except BaseException as error:
+        if _ends_the_process(error):
+            raise
         raise OracleError(f"cannot import {where!r}: {type(error).__name__}: {error}") from error
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -83,7 +83,10 @@ class VerdictStore:
             marks = ",".join("?" * len(part))
             query = f"SELECT key, value, cost, about FROM verdict WHERE key IN ({marks})"
             for key, value, cost, about in self._run(query, part):
-                found[bytes(key)] = Verdict(value, cost, json.loads(about) or None)
+                try:
+                    found[bytes(key)] = Verdict(float(value), float(cost), json.loads(about) or None)
+                except (TypeError, ValueError) as error:
+                    raise self._refusal(error) from error
         return found
 
     def put(self, key: bytes, oracle: str, verdict: Verdict) -> None:
@@ -110,7 +113,7 @@ class VerdictStore:
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
-    def _refusal(self, error: sqlite3.Error) -> OracleError:
+    def _refusal(self, error: Exception) -> OracleError:
         return OracleError(
             f"cannot use the verdict store {self.path}: {error}; choose another file, or delete this one if its "
             "verdicts may be asked again"

@@ -168,7 +168,8 @@ class PlaySettings(_Section):
     keep: int | None = Field(
         None,
         gt=0,
-        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays",
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
+        "what an evaluation compares with, the policy before the last round",
     )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 

@@ -31,10 +31,39 @@ the report names them.
 | `--allow` | what may have changed |
 |---|---|"""
 
+SWAPS = """
+What was tried on runs that were killed after the first of two rounds (INPO with a rule, with a reward model and on the
+playground, DPO on files and on an adapter): one thing exchanged, the same command again. `tests/run/test_inputs.py` and
+`tests/run/test_integrity.py` repeat it.
+
+| exchanged | found |
+|---|---|
+| nothing | the bytes of the run that was never killed |
+| the model's weights, configuration, generation configuration or tokenizer | refused, file named |
+| the chat template, a further template, a template file | refused, file named |
+| an adapter's weights or scale | refused, file named |
+| its base's weights or configuration, wherever the base is found | refused, file named |
+| a rule's file, a module that it imports | refused, file named |
+| a reward model's weights or template | refused, file named |
+| the data, the evaluation file | refused, file named |
+| `template_date.txt`: edited; deleted, on the same day | refused; the same bytes |
+| a setting of the command; `config.yaml` edited with it, broken, deleted | refused |
+| `inputs.json`, `manifest.jsonl`: deleted, broken | refused |
+| a bit of a checkpoint; a checkpoint deleted | refused, file named, with what to do |
+| a log edited; an earlier evaluation cut | refused, file named |
+| `checkpoints/initial` deleted | written again, the same bytes |
+| `verdicts.sqlite`: deleted; broken | asked again, the same bytes; refused |
+
+Killed (SIGKILL) at twelve points and resumed, every file has the bytes of the run that was never killed, for SPAC and
+INPO (`tests/run/test_resume.py`, marked slow): in sampling, judging and scoring anchors, in the middle of an epoch and
+of a step, while a position is saved, with half a checkpoint, half a line of a log, a file that the manifest does not
+know, between rounds, in an evaluation, before the report.
+"""
+
 OTHERS = f"""
 Not seen: files that a rule opens while it judges, and what a hosted judge runs behind the same name. Another
 version of equipoise is told, and refused only where the layout of run folders differs. Other settings are always
-refused.
+refused, also if `config.yaml` was edited to agree.
 
 `--allow {CODE}` lets a configuration file run the oracle that it names. An oracle that is code (`module:function`,
 `file.py:function`) and that only the file given with `--config` names is refused otherwise: configuration files
@@ -65,7 +94,7 @@ def markdown() -> str:
         closed = "refuses" if gate.refuses else "warns"
         lines.append(f"| `{gate.name}` | {limit} | {gate.what} | {closed} | {gate.remedy} |")
     lines += [RESUMING, *(f"| `{name}` | {what} |" for name, what in INPUTS.items())]
-    lines += [OTHERS, *(f"| `{name}` | {what} |" for name, what in DIFFERENT.items())]
+    lines += [SWAPS.rstrip("\n"), OTHERS, *(f"| `{name}` | {what} |" for name, what in DIFFERENT.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,9 @@ from equipoise import __version__
 from equipoise.data.data_files import data_file
 from equipoise.data.dataset_info import data_files
 from equipoise.data.render import Renderer
+from equipoise.models.adapters import lineage
+from equipoise.models.errors import ModelError
+from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.rule_sources import distribution, sources
 from equipoise.play.rows import Rows
 from equipoise.playground import model_path
@@ -39,6 +42,8 @@ TOKENIZER = (
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
     "chat_template.json",
 )  # fmt: skip
+
+PATHS = ("allow", "oracle", "model.path", "data.path", "data.evaluation", "data.template", "judging.store")
 
 # kind ("model", "oracle", ...) -> what -> hash
 Inputs = dict[str, dict[str, str]]
@@ -103,11 +108,13 @@ class Record:
 
     begun      what the run began with, or was allowed to go on with; empty before it began.
     changed    sentences on what was allowed to change, oldest first.
+    settings   hash of the run's other settings; empty in a folder of an earlier version.
     """
 
     folder: Path
     begun: Inputs = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    settings: str = ""
     version: str = __version__
     format: int = FORMAT
     hasher: Hasher = field(default_factory=Hasher)
@@ -124,6 +131,7 @@ class Record:
                 folder,
                 begun={kind: dict(named) for kind, named in stored["inputs"].items()},
                 changed=list(stored["changed"]),
+                settings=str(stored.get("settings", "")),
                 version=str(stored["equipoise"]),
                 format=int(stored["format"]),
                 hasher=Hasher({name: list(entry) for name, entry in stored["files"].items()}),
@@ -154,13 +162,22 @@ class Record:
                 self._allow(f"changed_{kind}", differing, gates)
             explained |= bool(differing) and kind in ("data", "template", "tokenizer")
 
-    def write(self, now: Inputs) -> None:
+    def check_settings(self, config: RunConfig) -> None:
+        """Raises ConfigError if the settings are not those that the run was begun with, whatever config.yaml says."""
+        if self.settings and self.settings != settings_hash(config):
+            raise ConfigError(
+                f"{self.folder / 'config.yaml'} was edited: the run was begun with other settings; restore it, or "
+                "choose another folder"
+            )
+
+    def write(self, now: Inputs, config: RunConfig) -> None:
         """Write the file whole, with what the run depends on now."""
         content = {
             "format": FORMAT,
             "equipoise": self.version if self.begun else __version__,
             "inputs": now,
             "changed": self.changed,
+            "settings": settings_hash(config),
             "files": dict(sorted(self.hasher.known.items())),
         }
         write_json(self.folder / FILE, content)
@@ -184,6 +201,20 @@ def differences(kind: str, before: Mapping[str, str], now: Mapping[str, str]) ->
             yield f"{kind} {name}: {what} since the run began"
 
 
+def settings_hash(config: RunConfig) -> str:
+    """Hash of all settings but those that name files: what these hold is an input, wherever it lies."""
+    settings = {name: value for name, value in _flat(config.plain()) if name not in PATHS}
+    return _text_hash(json.dumps(settings, sort_keys=True, default=str))
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def tell(record: Record, gates: Gates) -> None:
     """Record the changes that were allowed as one gate each, for the report."""
     for name, what in INPUTS.items():
@@ -194,31 +225,29 @@ def tell(record: Record, gates: Gates) -> None:
             gates.record(Measured(name=name, measured=None, limit=None, passed=False, sentence=sentence))
 
 
-def _model(path: str, hasher: Hasher, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """The files of a model folder that are read, and those of the model that an adapter belongs to."""
-    folder = Path(path)
-    if not folder.is_dir():
-        commit = _commit(path)
+def _model(path: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    """The files of a model folder that are read, and those of what an adapter stands on, found as the loader does."""
+    try:
+        folders = lineage(path)
+    except ModelError:
+        return  # the loader refuses it
+    for depth, folder in enumerate(folders):
+        prefix = "base/" * depth
+        commit = None if depth == 0 and Path(path).is_dir() else _snapshot(folder)
         if commit:
-            yield f"{prefix}{path}", commit
-        return
-    files = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
-    yield from _files([*files, *(folder / name for name in MODEL)], hasher, prefix)
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and depth < 8:
-        try:
-            base = json.loads(adapter.read_bytes()).get("base_model_name_or_path")
-        except (ValueError, AttributeError):
-            return  # the loader refuses it
-        if isinstance(base, str) and base:
-            yield from _model(base, hasher, f"{prefix}base/", depth + 1)
+            yield f"{prefix}{path if depth == 0 else 'commit'}", commit
+        else:
+            files = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+            yield from _files([*files, *(folder / name for name in MODEL)], hasher, prefix)
 
 
 def _tokenizer(path: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
-    folder = Path(path)
-    if folder.is_dir():
-        more = (folder / "additional_chat_templates").glob("*.jinja")
-        yield from _files([*(folder / name for name in TOKENIZER), *more], hasher)
+    try:
+        folder = tokenizer_folder(path)
+    except ModelError:
+        return
+    more = (folder / "additional_chat_templates").glob("*.jinja")
+    yield from _files([*(folder / name for name in TOKENIZER), *more], hasher)
 
 
 def _data(config: RunConfig, hasher: Hasher) -> Iterator[tuple[str, str]]:
@@ -295,19 +324,10 @@ def _files(paths: Iterable[Path], hasher: Hasher, prefix: str = "") -> Iterator[
             yield f"{prefix}{path.name}", hasher(path)
 
 
-def _commit(name: str) -> str | None:
-    """The commit of a hub repository that is loaded, from its place in the cache; None if it cannot be found."""
-    from transformers.utils.hub import cached_file
-
-    for file in ("config.json", "adapter_config.json"):
-        try:
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        except (OSError, ValueError):
-            return None  # the loader says what is wrong
-        if found:
-            parts = Path(found).parts
-            return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
-    return None
+def _snapshot(folder: Path) -> str | None:
+    """The commit of a hub repository, from its folder in the cache; None for any other folder."""
+    kept = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return folder.name if kept else None
 
 
 def _text_hash(text: str) -> str:

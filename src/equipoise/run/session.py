@@ -36,7 +36,7 @@ from equipoise.run.phases import configuration, phases_of
 from equipoise.worlds.text.gate_list import CODE
 from equipoise.worlds.text.gates import Gates, Measured
 from equipoise.worlds.text.journal import Journal
-from equipoise.worlds.text.manifest import MANIFEST
+from equipoise.worlds.text.manifest import MANIFEST, DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -152,6 +152,7 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             announce(config, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config)
         method = materials.method
+        _check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
             gates.judge(Measured(**asdict(load_gate.as_saved(world.policy, journal.checkpoint(0)))))
@@ -185,6 +186,7 @@ def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
     files = of_files(config, record.hasher)
     if started:
         record.check(files, gates, partial=True)
+        record.check_settings(config)
     materials = gather(config, folder)
     now = joined(files, of_materials(materials, folder, record.hasher))
     if started:
@@ -196,7 +198,7 @@ def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
         folder / "config.yaml",
         yaml.safe_dump(config.plain() | {"hash": config.hash()}, sort_keys=False, allow_unicode=True),
     )
-    record.write(now)
+    record.write(now, config)
     tell(record, gates)
     if materials.dataset is not None:
         write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
@@ -207,15 +209,19 @@ def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
 def _same_settings(config: RunConfig, folder: Path) -> bool:
     """Whether the folder has a run that has begun. Raises ConfigError, with the differences, if its settings are other.
 
-    A folder of a run that was refused before its policy was written is used again.
+    A folder of a run that was refused before its policy was written is used again. What a run has begun with is asked
+    of every folder with a policy or a round, whatever else of it was deleted.
     """
     stored = folder / "config.yaml"
+    begun = any(any(folder.glob(f"{part}/*")) for part in ("checkpoints", "rounds"))
     if not stored.exists():
+        if begun:
+            raise ConfigError(f"{stored} is missing: nothing says which settings the run was begun with")
         return False
     before = read_file(stored)
     before.pop("inputs", None)  # of an older run folder
     changed = difference({**before, "allow": []}, config.plain() | {"allow": []})
-    if not Journal(folder).checkpoint(0).exists():
+    if not begun:
         if changed:
             for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
                 (folder / name).unlink(missing_ok=True)
@@ -257,6 +263,17 @@ def _judge_steps(gates: Gates, per_round: int | None, config: RunConfig) -> None
     """Judge the number of optimizer steps, once a round's are known."""
     if per_round is not None:
         gates.judge(steps(per_round * config.play.rounds))
+
+
+def _check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
+    """Raises DamagedRun if the evaluation of a round before the last is missing: it is not measured again."""
+    there = {line["round"] for line in journal.lines("evaluation.jsonl")}
+    missing = [past for past in range(0, done, config.evaluate.every) if past not in there]
+    if missing:
+        raise DamagedRun(
+            f"{journal.folder / 'evaluation.jsonl'} has no line of round {missing[0]}: restore it from a copy, or "
+            "start again in another folder"
+        )
 
 
 def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:

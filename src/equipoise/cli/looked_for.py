@@ -1,0 +1,60 @@
+"""Commands that people look for and that have another name here: one line says what to use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+COMPARED = "`equipoise align METHOD --oracle ...` evaluates every round, and `equipoise compare RUN RUN` compares runs"
+SAMPLED = (
+    "the policy after each round, RUN/checkpoints/round-NNN, is a Hugging Face folder, for transformers or vLLM; "
+    "responses that a run sampled are in RUN/samples.jsonl"
+)
+TRAINED = "`equipoise align METHOD --model MODEL --data FILE` trains; `equipoise methods` lists the methods"
+PUBLISHED = (
+    "RUN/checkpoints/round-NNN is a Hugging Face folder (RUN/export in the dtype of model.export); upload it with "
+    "`hf upload`"
+)
+READ = "`equipoise report RUN` writes the figures, the diagnosis and a page"
+INSTEAD = {
+    "evaluate": COMPARED,
+    "eval": COMPARED,
+    "generate": SAMPLED,
+    "sample": f"`equipoise data sample` draws rows of data; {SAMPLED}",
+    "chat": SAMPLED,
+    "serve": SAMPLED,
+    "merge": "`--set model.adapter=merge` merges the adapter that a run starts from into its model; merge a run's own "
+    "adapter with PEFT's merge_and_unload",
+    "export": PUBLISHED,
+    "push": PUBLISHED,
+    "upload": PUBLISHED,
+    "label": "`equipoise align METHOD --oracle ...` judges what it samples, and `equipoise data convert RUN` writes a "
+    "run's judged pairs as data",
+    "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",
+    "diagnose": READ,
+    "show": READ,
+    "plot": READ,
+    "train": TRAINED,
+    "dpo": f"{TRAINED}: `equipoise align dpo`",
+    "sft": "supervised fine-tuning is a phase: `--set play.phases='{sft: {epochs: 2}}'`, or `equipoise align sft`",
+    "resume": "the same `equipoise align` command, repeated, resumes",
+    "init": "`equipoise plan METHOD ...` shows what would be run, and writes nothing; a run writes RUN/config.yaml, "
+    "which --config reads",
+    "sweep": "call `equipoise align` for each setting with a folder of its own (--out), then `equipoise compare`",
+    "convert": "`equipoise data convert FILE`",
+    "check": "`equipoise data check FILE`",
+    "import": "`equipoise config import FILE`",
+}
+
+
+class Commands(TyperGroup):
+    """The program's commands; a name that is none of them and in the table is answered with what to use."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name in INSTEAD and self.get_command(ctx, name) is None:
+            typer.echo(f"error: there is no command {name}: {INSTEAD[name]}", err=True)
+            raise typer.Exit(2)
+        return super().resolve_command(ctx, args)
