@@ -101,6 +101,7 @@ UNDECIDED: list[dict[str, Any]] = [
     {"prompt": ASK, "response_0": "Eight.", "response_1": "Six.", "correct": 0},
     {"prompt": ASK, "response_a": GOOD, "response_b": BAD, "verdict_code": 17},
     {"prompt": ASK, "x": GOOD, "yy": BAD},
+    {"question": ASK, "response_A": GOOD, "response_B": BAD, "root_id_A": "a", "note": "b"},
     {"prompt": ASK, "responses": [GOOD, BAD], "ranking": [1, 2]},
     {"prompt": ASK, "responses": [GOOD, BAD], "chosen_idx": 0},
     {"prompt": ASK, "model_one_says": GOOD, "model_two_says": BAD, "score_gap": 2},

@@ -202,7 +202,10 @@ def _suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:
     winners = [
         name
         for name in present
-        if name not in questions and name not in answers and any(_is_word(row.get(name)) for row in rows)
+        if not set(words_of(name)).isdisjoint(VERDICT_WORDS | PREFERRED_WORDS)
+        and name not in questions
+        and name not in answers
+        and any(_is_word(row.get(name)) for row in rows)
     ]
     if any(set(names) <= set(present) for names in ANSWER_PAIRS):
         yield from ({"winner": winner} | more for winner in winners)
