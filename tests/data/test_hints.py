@@ -20,16 +20,21 @@ Rows = Callable[..., Path]
 
 def many(row: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
     """Rows like this one, whose sentences (strings with a space) differ."""
-    return [
-        {
-            name: f"{value} {n}" if isinstance(value, str) and " " in value else value
-            for name, value in row.items()
-        }
-        for n in range(count)
-    ]
+    return [{name: _numbered(value, n) for name, value in row.items()} for n in range(count)]
+
+
+def _numbered(value: Any, number: int) -> Any:
+    if isinstance(value, list):
+        return [_numbered(item, number) for item in value]
+    if isinstance(value, dict):
+        return {name: _numbered(item, number) for name, item in value.items()}
+    return f"{value} {number}" if isinstance(value, str) and " " in value else value
 
 
 ASK, GOOD, BAD = "what is it", "it is this", "it is that"
+
+TALK = [{"role": "user", "content": ASK}, {"role": "assistant", "content": GOOD}]
+OTHER_TALK = [TALK[0], {"role": "assistant", "content": BAD}]
 
 # row, and the mapping that must be offered
 OFFERED: list[tuple[dict[str, Any], dict[str, str]]] = [
@@ -63,6 +68,17 @@ OFFERED: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"prompt": ASK, "completion": GOOD, "labels": True}, {"label": "labels"}),
     ({"prompt": ASK, "choosen": GOOD, "rejected": BAD}, {"chosen": "choosen"}),
     ({"Prompt": ASK, "chosen": GOOD, "rejected": BAD}, {"prompt": "Prompt"}),
+    ({"prompt": ASK, " chosen": GOOD, "rejected": BAD}, {"chosen": " chosen"}),
+    ({"Q: user": ASK, "chosen": GOOD, "rejected": BAD}, {"prompt": "Q: user"}),
+    (
+        {"instruction": ASK, "context": "said before", "positive": GOOD, "negative": BAD},
+        {"chosen": "positive", "rejected": "negative"},
+    ),
+    ({"messages": TALK, "rejected": BAD}, {"rejected_response": "rejected"}),
+    (
+        {"conversations": TALK, "rejected_conversations": OTHER_TALK},
+        {"messages": "conversations", "rejected_messages": "rejected_conversations"},
+    ),
 ]
 
 
@@ -85,11 +101,13 @@ UNDECIDED: list[dict[str, Any]] = [
     {"prompt": ASK, "response_0": "Eight.", "response_1": "Six.", "correct": 0},
     {"prompt": ASK, "response_a": GOOD, "response_b": BAD, "verdict_code": 17},
     {"prompt": ASK, "x": GOOD, "yy": BAD},
+    {"question": ASK, "response_A": GOOD, "response_B": BAD, "root_id_A": "a", "note": "b"},
     {"prompt": ASK, "responses": [GOOD, BAD], "ranking": [1, 2]},
     {"prompt": ASK, "responses": [GOOD, BAD], "chosen_idx": 0},
     {"prompt": ASK, "model_one_says": GOOD, "model_two_says": BAD, "score_gap": 2},
     {"prompt": [{"role": "user", "content": ASK}], "candidate_1": GOOD, "candidate_2": BAD},
     {"text": ASK, "reply_a": GOOD, "reply_b": BAD},
+    {"question": ASK, "output_1": GOOD, "output_2": BAD, "choice": 1},
 ]
 
 
@@ -100,6 +118,12 @@ def test_no_hint_where_nothing_says_which_answer_is_better(row: dict[str, Any], 
     message = str(caught.value)
     assert not re.search(r"add `mapping", message)
     assert message.count("lacks") <= 3 and len(message) < 700
+
+
+def test_a_rank_or_a_grade_is_never_offered_as_a_label(rows: Rows) -> None:
+    for grade in ("rank", "rating", "score"):
+        with pytest.raises(DataError, match=r"add `mapping: \{prompt: input\}`"):
+            read(rows(*many({"input": ASK, "output": GOOD, grade: 0})))
 
 
 @pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.kind == "prompt"])
@@ -136,8 +160,19 @@ def test_prompts_with_metadata_stay_prompts(row: dict[str, Any], rows: Rows) -> 
 
 
 def test_a_judgement_beside_prompts_is_noted(rows: Rows) -> None:
-    data = read(rows(*many({"prompt": ASK, "preference": 1})))
-    assert "columns that look like a judgement are not used: `preference`" in data.notes
+    note = "columns that look like a judgement are not used: "
+    assert f"{note}`preference`" in read(rows(*many({"prompt": ASK, "preference": 1}))).notes
+
+
+@pytest.mark.parametrize("more", [{"winner": "rejected"}, {"label": 0}, {"chosen_prob": 0.4}])
+def test_a_judgement_beside_a_pair_is_noted(more: dict[str, Any], rows: Rows) -> None:
+    data = read(rows(*many({"prompt": ASK, "chosen": GOOD, "rejected": BAD, **more})))
+    assert f"columns that look like a judgement are not used: `{next(iter(more))}`" in data.notes
+
+
+def test_one_answer_that_is_named_as_the_worse_is_not_left_unread(rows: Rows) -> None:
+    with pytest.raises(DataError, match="which a list of prompts would ignore"):
+        read(rows(*many({"messages": TALK, "rejected_conversations": BAD})))
 
 
 def test_a_question_beside_two_answers_is_not_replaced_by_their_common_words(rows: Rows) -> None:
@@ -151,7 +186,7 @@ def test_a_question_beside_two_answers_is_not_replaced_by_their_common_words(row
 
 def test_columns_of_lists_are_told_from_rows(rows: Rows) -> None:
     with pytest.raises(DataError, match="some hold lists of strings: write one row for each element"):
-        read(rows({"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["e", "f"]}))
+        read(rows(*[{"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["e", "f"]}] * 2))
 
 
 def test_words_partners_and_prose() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from equipoise.data.errors import DataError
 from equipoise.data.read import read
 from equipoise.data.records import Record, plain
 
@@ -500,10 +501,10 @@ def test_equal_and_inverted_scores_are_noted_with_their_lines(rows: Rows) -> Non
 
     data = read(rows(pair(1, 2, 1), pair(2, 2, 2), pair(3, 1, 2), pair(4, 3, 3)))
     assert (
-        "2 pairs have equal scores, and are labelled as certain wins (data.jsonl:2; data.jsonl:4)"
+        "2 rows have equal scores, which do not support their label (data.jsonl:2; data.jsonl:4)"
         in data.notes
     )
-    assert "1 pairs have inverted scores, and are labelled as certain wins (data.jsonl:3)" in data.notes
+    assert "1 rows have inverted scores, which do not support their label (data.jsonl:3)" in data.notes
 
 
 def test_equal_scores_may_be_ties_or_left_out(rows: Rows) -> None:
@@ -542,7 +543,77 @@ def test_ties_are_counted(rows: Rows) -> None:
 )
 def test_a_verdict_that_says_nothing_is_refused(row: dict[str, Any], reason: str, rows: Rows) -> None:
     good = next(layout.row for layout in LAYOUTS.values() if row.keys() == layout.row.keys())
-    assert read(rows(good, row)).ledger.refused == {reason: 1}
+    many = [good | {"id": number, "weight": number + 1} for number in range(10)]
+    assert read(rows(*many, row)).ledger.refused == {reason: 1}
+
+
+A, B = "it is this one", "it is that one"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("preference", (0, 1)),
+        ("better_response_id", (1, 2)),
+        ("labels", (1, 2)),
+        ("labels", (-1, 1)),
+        ("overall_preference", (1, 7)),
+        ("winner", (1, 2)),
+    ],
+)
+def test_numbers_of_another_scale_are_an_error_and_never_a_label(
+    column: str, values: tuple[int, int], rows: Rows
+) -> None:
+    path = rows(
+        *({"prompt": f"q {n}", "response_0": A, "response_1": B, column: values[n % 2]} for n in range(6))
+    )
+    with pytest.raises(DataError, match=r"data.jsonl:\d: .* in 3 of 6 rows: the numbers of this column mean"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"), [(("answer_0", "answer_1"), (0, 1)), (("answer1", "answer2"), (1, 2))]
+)
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_a_winner_may_be_the_number_of_its_column(
+    columns: tuple[str, str], values: tuple[int, int], kind: Any, rows: Rows
+) -> None:
+    path = rows(
+        *({"prompt": f"q {n}", columns[0]: A, columns[1]: B, "winner": kind(values[n % 2])} for n in range(4))
+    )
+    assert [record.candidates[0].text for record in read(path).records] == [A, B, A, B]
+
+
+@pytest.mark.parametrize("said", ["tie (both bad)", "Tie (bothbad)", "both-bad", "both_good", "TIE"])
+def test_ties_are_known_however_they_are_spelt(said: str, rows: Rows) -> None:
+    row = {"prompt": "q", "response_a": A, "response_b": B, "winner": said}
+    assert read(rows(row)).records[0].prob == 0.5
+
+
+def test_answers_under_names_that_do_not_belong_together_are_refused(rows: Rows) -> None:
+    good = {"prompt": "q", "response_a": A, "response_b": B, "winner": "a"}
+    odd = {"prompt": "q", "response_a": A, "output_2": B, "winner": "a"}
+    assert read(rows(good, odd)).ledger.refused == {"no two columns of answers": 1}
+
+
+def test_a_row_without_steps_is_refused(rows: Rows) -> None:
+    good = {"prompt": "q", "completions": ["one step", "another"], "labels": [True, False]}
+    data = read(rows(good, good | {"completions": [], "labels": []}))
+    assert data.ledger.refused == {"the row holds no answer": 1} and data.ledger.read == 2
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("TRUE", "FALSE"), ("True", "False"), (" true", "false "), ("Chosen", "REJECTED")]
+)
+def test_labels_in_words_are_read_in_any_case(yes: str, no: str, rows: Rows) -> None:
+    path = rows(*({"prompt": "q", "completion": f"it is {label}", "label": label} for label in (yes, no)))
+    assert [record.desirable for record in read(path).records] == [True, False]
+
+
+def test_answers_of_openai_may_be_strings(rows: Rows) -> None:
+    row = {"input": {"messages": [user("q")]}, "preferred_output": A, "non_preferred_output": B}
+    record = read(rows(row)).records[0]
+    assert [candidate.text for candidate in record.candidates] == [A, B]
 
 
 # -- roles -----------------------------------------------------------------------------------------------------------
@@ -600,3 +671,35 @@ def test_calls_in_a_row_are_one_turn_and_a_broken_one_is_refused(rows: Rows) -> 
     data = read(rows(row(call, call), row("river(Peru)")))
     assert data.records[0].context[1].extra["tool_calls"] == [CALL, CALL]
     assert data.ledger.refused == {"a tool call is not JSON with name and arguments": 1}
+
+
+# -- JSON inside a text ----------------------------------------------------------------------------------------------
+
+DEEP = "[" * 5000 + "]" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f'[{{"role": "user", "content": {DEEP}}}]', "nested more than 100 levels deep"),
+        ('{"role": ' * 50000, "nested more than 100 levels deep"),
+        ('[{"role": "user", "role": "assistant", "content": "x"}]', "a key occurs twice"),
+    ],
+)
+def test_hostile_json_inside_a_text_is_one_rows_matter(text: str, reason: str, rows: Rows) -> None:
+    good = {"prompt": "a question", "chosen": A, "rejected": B}
+    data = read(rows(good, good | {"prompt": text}))
+    assert data.ledger.read == 2 and data.ledger.refused == {reason: 1}
+
+
+@pytest.mark.parametrize("call", ["[" * 100000, '{"name": "f", "arguments": ' + json.dumps(DEEP) + "}"])
+def test_a_hostile_tool_call_is_refused_by_name(call: str, rows: Rows) -> None:
+    def row(content: str) -> dict[str, Any]:
+        return {
+            "messages": [user("q"), {"role": "function_call", "content": content}],
+            "rejected_response": B,
+        }
+
+    data = read(rows(row('{"name": "f"}'), row(call)))
+    [reason] = data.ledger.refused
+    assert reason in ("nested more than 100 levels deep", "a tool call is not JSON with name and arguments")

@@ -147,3 +147,11 @@ def test_what_is_written_is_read_back(written: list[dict[str, object]], as_array
         text = json.dumps(written) if as_array else "".join(json.dumps(row) + "\n" for row in written)
         path.write_text(text, encoding="utf-8")
         assert [row for _, row in rows_of(path)] == written
+
+
+def test_closed_standard_input_and_an_empty_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        list(rows_of("-"))
+    with pytest.raises(DataError, match="a file without a name"):
+        list(rows_of(" "))

@@ -10,6 +10,7 @@ from typing import Any
 
 from equipoise.data.data_files import DataFile, PathLike, data_file
 from equipoise.data.errors import DataError
+from equipoise.data.files.open_bytes import damage
 
 # our column <- its name in `columns`; without `columns` the names are those that are read anyway
 ALPACA = {"instruction": "prompt", "input": "query", "output": "response"}
@@ -33,7 +34,8 @@ def described(file: DataFile) -> list[DataFile]:
     Its `split` chooses one of them by name. Giving `columns` switches off the columns that it does not list. Raises
     DataError for an entry that does not name a file.
     """
-    info = _info(Path(file.path))
+    with damage(file.path):
+        info = _info(Path(file.path))
     if info is None:
         return []
     if file.split is not None:

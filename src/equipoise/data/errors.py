@@ -54,3 +54,7 @@ class Refusal(ValueError):
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = printable(reason, most=LONGEST), printable(detail, most=LONGEST)
         super().__init__(f"{self.reason}: {self.detail}" if detail else self.reason)
+
+
+class OffScale(Refusal):
+    """Refusal of a judgement whose number its scale does not have: many such rows put the scale of all in doubt."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from equipoise.data.admission import Admission
-from equipoise.data.errors import DataError, Refusal
+from equipoise.data.errors import DataError, OffScale, Refusal
 from equipoise.data.formats.answer_like import is_prose, verdict_columns
 from equipoise.data.formats.format import Fields, Format, RawRow, Tracked
 from equipoise.data.formats.in_chat import as_chat, with_system
@@ -17,6 +17,7 @@ from equipoise.data.ledger import Ledger
 from equipoise.data.place import Place
 from equipoise.data.records import Record, Space
 
+OFF_SCALE = 0.1  # share of the rows from which numbers off the scale are no slips of single rows
 # what a parser raises for values of a type or size that its format does not have
 UNEXPECTED = (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError)
 
@@ -37,6 +38,9 @@ class Maker:
     made: int = 0
     _unread: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
+    _off_scale: int = 0
+    _first_off_scale: tuple[Place, Refusal] | None = None
+    _rows: int = 0
 
     def __post_init__(self) -> None:
         # the counts of notes and repairs stay shared
@@ -50,12 +54,14 @@ class Maker:
         for record in _grouped(list(single), admission.ledger) if self.entry.grouped else single:
             self.made += 1
             yield record
+        self._check_scale()
         self._note_unread(admission.ledger)
 
     def _admitted(
         self, rows: Iterable[tuple[Place, dict[str, Any] | Refusal]], admission: Admission
     ) -> Iterator[Record]:
         for place, row in rows:
+            self._rows += 1
             if isinstance(row, Refusal):
                 admission.ledger.refuse(place, row)
                 continue
@@ -63,6 +69,9 @@ class Maker:
             try:
                 made = self._made(tracked, place)
             except Refusal as refusal:
+                if isinstance(refusal, OffScale):
+                    self._off_scale += 1
+                    self._first_off_scale = self._first_off_scale or (place, refusal)
                 admission.ledger.refuse(place, refusal)
                 continue
             self._unread.update(_unread(tracked))
@@ -81,6 +90,8 @@ class Maker:
         except UNEXPECTED as error:
             raise _unexpected(row, self.entry, error) from None
         rows = parsed if isinstance(parsed, list) else [parsed]
+        if not rows:
+            raise Refusal("the row holds no answer")
         if self.space == "chat":
             rows = [with_system(as_chat(fields, self.reading), row, self.reading) for fields in rows]
         return [
@@ -93,13 +104,24 @@ class Maker:
         record = Record(kind=self.entry.kind, place=place, **fields)
         return replace(record, id=f"{record.id}#{number}") if number else record
 
+    def _check_scale(self) -> None:
+        """Raises DataError where so many judgements are off their scale that the others may mean something else."""
+        if self._first_off_scale and self._off_scale > OFF_SCALE * self._rows:
+            place, refusal = self._first_off_scale
+            raise DataError.at(
+                place,
+                f"{refusal}, as in {self._off_scale:,} of {self._rows:,} rows: the numbers of this column mean "
+                f"something else than in {self.entry.name}",
+                hint="convert the column to that scale (docs/data.md), or name the better answer in a column `winner`",
+            )
+
     def _note_unread(self, ledger: Ledger) -> None:
         """Names, once, the columns with text that nothing has read, and those that look like a judgement."""
         names = [name for name, count in self._unread.items() if 2 * count >= self.made]
         if names:
             ledger.note(f"columns with text that are not used: {_quoted(names)}")
-        if self.made and self.entry.kind in ("prompt", "demonstration"):
-            judged = verdict_columns(self.sample, self._read)
+        if self.made:
+            judged = [name for name in verdict_columns(self.sample, self._read) if name not in self._unread]
             if judged:
                 ledger.note(f"columns that look like a judgement are not used: {_quoted(judged)}")
 

@@ -28,7 +28,10 @@ def renamed(row: Mapping[str, Any], file: DataFile) -> dict[str, Any]:
 
 
 def unpacked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with messages that are written as JSON in a string, as in CSV, read as messages."""
+    """The row with messages that are written as JSON in a string, as in CSV, read as messages.
+
+    Raises Refusal; see `decoded`.
+    """
     return {name: decoded(value) if _is_packed(value) else value for name, value in row.items()}
 
 

@@ -34,7 +34,13 @@ class RawRows:
             elif not isinstance(row, dict):
                 yield place, Refusal("row is not an object", type(row).__name__)
             else:
-                yield place, unpacked(renamed(row, self.file))
+                yield place, self._unpacked(row)
+
+    def _unpacked(self, row: dict[str, Any]) -> dict[str, Any] | Refusal:
+        try:
+            return unpacked(renamed(row, self.file))
+        except Refusal as refusal:
+            return refusal
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The rows that are objects, for deciding on their format.

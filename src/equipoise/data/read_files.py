@@ -84,9 +84,13 @@ def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
 
 def _files(path: str) -> Iterator[tuple[str, Path, Any]]:
     """(name in messages, local path, what keeps it alive) of every file that one listed path stands for."""
+    if not path.strip():
+        raise DataError("a file without a name", hint="name a file, a folder, or `.` for this folder")
     if path == STDIN:
         keep = _Temporary()
         local = keep.folder / "standard-input"
+        if sys.stdin is None:
+            raise DataError("standard input is closed", hint="name a file")
         _copy(sys.stdin.buffer, local)
         yield "standard input", local, keep
     elif path.startswith(hub.SCHEME):

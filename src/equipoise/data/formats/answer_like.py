@@ -30,7 +30,7 @@ ANSWER_WORDS = words(
 VERDICT_WORDS = words(
     "preference preferences winner choice vote votes verdict label labels rank ranks ranking rating "
     "ratings score scores reward rewards judgment judgement judgments better safer thumbs upvotes "
-    "feedback kto pick preferred like liked desirable approved acceptable helpful correct"
+    "feedback kto pick preferred like liked prob probs probability desirable approved acceptable helpful correct"
 )
 # of a column about an answer, not the answer itself
 ABOUT_WORDS = words(
@@ -80,6 +80,11 @@ def answer_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
     ]
 
 
+def names_a_side(name: str) -> bool:
+    """Whether a column's name says that its answer is the better or the worse one."""
+    return not set(words_of(name)).isdisjoint(PREFERRED_WORDS | OTHER_WORDS)
+
+
 def _is_answer_name(name: str) -> bool:
     words = set(words_of(name))
     return bool(words & (ANSWER_WORDS | PREFERRED_WORDS | OTHER_WORDS)) and not words & ABOUT_WORDS
@@ -100,6 +105,7 @@ def verdict_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
         name
         for name in names
         if set(words_of(name)) & VERDICT_WORDS
+        and "num" not in words_of(name)
         and any(isinstance(row.get(name), bool | int | float | str) for row in rows)
     ]
 

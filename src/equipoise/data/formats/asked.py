@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.files.json_values import JsonValues
 from equipoise.data.formats.answers import chat_answer, check_answer, without_context
 from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, shape, text_of
@@ -103,13 +103,18 @@ def begins_with_user(value: Any) -> bool:
 
 
 def decoded(value: Any) -> Any:
-    """A list of strings or messages that is written as JSON in a string, as in CSV; any other value as it is."""
+    """A list of strings or messages that is written as JSON in a string, as in CSV; any other value as it is.
+
+    Raises Refusal for JSON that no row may hold: nested without bound, a key twice.
+    """
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
-        found = json.loads(value)
+        found = JsonValues().whole(value)
     except ValueError:
         return value
+    if isinstance(found, Refusal):
+        raise Refusal(found.reason, "JSON in a text" + (f": {found.detail}" if found.detail else ""))
     return found if is_texts(found) or (found and shape(found) == "chat") else value
 
 

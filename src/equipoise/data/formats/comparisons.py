@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from equipoise.data.errors import Refusal
+from equipoise.data.errors import OffScale, Refusal
 from equipoise.data.formats.asked import checked, compared_turns, is_texts
 from equipoise.data.formats.columns import shapes
 from equipoise.data.formats.format import Fields, Format, RawRow
@@ -36,10 +36,11 @@ FIRST, SECOND = ("|".join(dict.fromkeys(names)) for names in zip(*ANSWER_PAIRS, 
 
 SCORES = tuple((stem + a, stem + b) for stem in ("score", "reward", "rating") for a, b in _MARKS)
 
-TIES = ("tie", "ties", "both", "draw", "equal", "same", "both_good")
+TIES = ("tie", "ties", "both", "draw", "equal", "same", "bothgood", "tiebothgood")
 _WINS = (("a", "left", "first"), ("b", "right", "second"))
 _STEM = re.compile(r"^(model|assistant|response|answer|option|output|completion)[ _]?")
-BOTH_BAD = ("tie (bothbad)", "bothbad", "both_bad", "both bad", "neither")
+BOTH_BAD = ("tiebothbad", "bothbad", "neither")
+_BREAKS = re.compile(r"[\s()_-]+")
 
 
 def answer_names(row: RawRow) -> tuple[str, str] | None:
@@ -73,7 +74,8 @@ def _comparison(verdict: Verdict) -> Callable[[RawRow, Reading], Fields]:
 
     def parse(row: RawRow, reading: Reading) -> Fields:
         names = answer_names(row)
-        assert names is not None, "fits says that the answers are there"
+        if names is None:
+            raise Refusal("no two columns of answers", "their names differ in more than their mark")
         prob = verdict(row, reading)
         context, *sides = compared_turns(row, names, reading)
         a, b = (checked(side, name, reading) for side, name in zip(sides, names, strict=True))
@@ -101,21 +103,32 @@ def _scores(row: RawRow, reading: Reading) -> tuple[float | None, float | None]:
 
 
 def by_winner(row: RawRow, reading: Reading) -> float:
-    """`winner`: model_a, model_b, tie, tie (bothbad), or the name of the column or model that won (Chatbot Arena)."""
+    """`winner`: model_a, model_b, tie, tie (bothbad), or the name of the column or model that won (Chatbot Arena).
+
+    A number is that of the answer's column: 0 or 1 beside `response_0` and `response_1`, 1 or 2 beside `response1` and
+    `response2`.
+    """
     value = row.get("winner")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     said = str(value).strip().lower()
     names = answer_names(row) or ("", "")
     models = [str(row.get(name, "")).strip().lower() for name in ("model_a", "model_b")]
     for side, prob in enumerate((1.0, 0.0)):
-        if said in (names[side].lower(), *_WINS[side]) or _STEM.sub("", said) in _WINS[side]:
+        if (
+            said in (names[side].lower(), names[side][-1:].lower(), *_WINS[side])
+            or _STEM.sub("", said) in _WINS[side]
+        ):
             return prob
         if said and said == models[side] and models[0] != models[1]:
             return prob
-    if said in BOTH_BAD:
+    if _BREAKS.sub("", said) in BOTH_BAD:
         reading.notes["both answers called bad: read as a tie"] += 1
         return 0.5
-    if said in TIES:
+    if _BREAKS.sub("", said) in TIES:
         return 0.5
+    if said.isdigit():
+        raise OffScale("winner is not the number of an answer's column", repr(value))
     raise Refusal("winner names neither answer nor a tie", repr(value))
 
 
@@ -132,13 +145,20 @@ def by_strength(row: RawRow, reading: Reading) -> float:
     name = next(name for name in _STRENGTH if name in row)
     strength = number_of(row, name, reading)
     if strength is None or abs(strength) > 3:
-        raise Refusal(f"{name} is outside -3 to 3", repr(strength))
+        raise _off_scale(strength, f"{name} is outside -3 to 3")
     return 0.5 if strength == 0 else float(strength < 0)
 
 
 def by_label(name: str) -> Verdict:
     """A label that is 1 where the first answer is better (SHP's `labels`, HALOs' `label`)."""
-    return lambda row, reading: float(label_of(row.get(name)))
+
+    def verdict(row: RawRow, reading: Reading) -> float:
+        label = row.get(name)
+        if isinstance(label, int | float) and label not in (0, 1):
+            raise OffScale(f"{name} is neither 0 nor 1", repr(label))
+        return float(label_of(label))
+
+    return verdict
 
 
 def by_index(name: str) -> Verdict:
@@ -147,7 +167,7 @@ def by_index(name: str) -> Verdict:
     def verdict(row: RawRow, reading: Reading) -> float:
         index = number_of(row, name, reading)
         if index not in (0.0, 1.0):
-            raise Refusal(f"{name} is neither 0 nor 1", repr(row.get(name)))
+            raise _off_scale(index, f"{name} is neither 0 nor 1")
         return 1.0 - index
 
     return verdict
@@ -165,8 +185,13 @@ def by_soft_preference(row: RawRow, reading: Reading) -> float:
     """`preference` between 1 and 2, which is 1 + P(the second is better) (AlpacaEval)."""
     value = number_of(row, "preference", reading)
     if value is None or not 1 <= value <= 2:
-        raise Refusal("preference is outside 1 to 2", repr(value))
+        raise _off_scale(value, "preference is outside 1 to 2")
     return 2 - value
+
+
+def _off_scale(number: float | None, reason: str) -> Refusal:
+    """The refusal of a number that the scale does not have, or of a missing one."""
+    return Refusal(reason, repr(number)) if number is None else OffScale(reason, repr(number))
 
 
 # -- comparisons whose answers do not stand in two columns ----------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.data.errors import DataError
-from equipoise.data.formats.answer_like import answer_columns, verdict_columns
+from equipoise.data.formats.answer_like import answer_columns, names_a_side, verdict_columns
 from equipoise.data.formats.asked import SYSTEM
 from equipoise.data.formats.format import Format, RawRow
 from equipoise.data.formats.hints import TELLING, misspelt, nothing_fits, unread_answers, unread_question
@@ -121,7 +121,10 @@ def _most_specific(entries: Sequence[Format], names: frozenset[str]) -> list[For
 def _shown(entry: Format, rows: Sequence[RawRow]) -> list[str]:
     """The columns of the format, under the names they have here."""
     there = frozenset(name for row in rows for name in row)
-    return [next((name for name in names if name in there), names[0]) for names in entry.names()]
+    shown: list[str] = []
+    for names in entry.names():
+        shown.append(next((name for name in names if name in there and name not in shown), names[0]))
+    return shown
 
 
 def _check_prompts(entry: Format, rows: Sequence[RawRow], file: str) -> None:
@@ -129,7 +132,7 @@ def _check_prompts(entry: Format, rows: Sequence[RawRow], file: str) -> None:
     read = entry.own(frozenset(name for row in rows for name in row))
     answers = answer_columns(rows, read)
     verdicts = [name for name in verdict_columns(rows, read) if name not in answers]
-    if answers and len(answers) + len(verdicts) > 1:
+    if answers and (len(answers) + len(verdicts) > 1 or any(map(names_a_side, answers))):
         raise unread_answers(entry, rows, answers, verdicts, votes, file)
 
 

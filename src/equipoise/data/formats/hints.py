@@ -5,6 +5,8 @@ A mapping is only suggested if the rows, renamed by it, are read by one format, 
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from equipoise.data.formats.answer_like import (
     VERDICT_WORDS,
     answer_columns,
     is_prose,
+    names_a_side,
     words,
     words_of,
 )
@@ -49,7 +52,7 @@ class Slip:
         return DataError(
             f"column `{self.name}`: did you mean `{self.right}`?",
             file=file or None,
-            hint=f"add `mapping: {{{self.right}: {self.name}}}`, or set `format:` if it means something else",
+            hint=f"add `{line_of({self.right: self.name})}`, or set `format:` if it means something else",
         )
 
 
@@ -63,11 +66,17 @@ def misspelt(rows: Sequence[RawRow], right_names: Iterable[str], votes: Votes) -
         for right in right_names:
             if right in present or not is_misspelling(name, right) or _is_plural(name, right, rows):
                 continue
-            if name in KNOWN and name != right + "s":
+            if name in KNOWN and (name != right + "s" or _reads(name, rows, votes)):
                 continue
             if works({right: name}, rows, votes, whole=False):
                 return Slip(name, right)
     return None
+
+
+def _reads(name: str, rows: Sequence[RawRow], votes: Votes) -> bool:
+    """Whether the rows are read by one format, for which this column is no misspelling."""
+    counts = votes(rows)
+    return len(counts) == 1 and any(name in names for names in FORMATS[next(iter(counts))].names())
 
 
 def _is_plural(name: str, right: str, rows: Sequence[RawRow]) -> bool:
@@ -168,27 +177,47 @@ def _suggestions(rows: Sequence[RawRow]) -> Iterator[dict[str, str]]:
     """A question, answers whose names say which is better, or with a verdict; a system prompt."""
     present = list(dict.fromkeys(name for row in rows for name in row))
     texts = {name for name in present if any(_is_text(row.get(name)) for row in rows)}
-    questions = [name for name in present if name in texts and set(words_of(name)) & _QUESTION_WORDS]
+    questions = [
+        name
+        for name in present
+        if name in texts and set(words_of(name)) & _QUESTION_WORDS and not names_a_side(name)
+    ]
     answers = [name for name in answer_columns(rows, questions) if name in texts]
     better = [name for name in answers if set(words_of(name)) & PREFERRED_WORDS]
     worse = [name for name in answers if set(words_of(name)) & OTHER_WORDS]
     one = [name for name in answers if set(words_of(name)) & ANSWER_WORDS]
-    verdicts = [name for name in present if name not in texts and set(words_of(name)) & VERDICT_WORDS]
+    labels = [name for name in present if name not in texts and set(words_of(name)) & _LABEL_WORDS]
     system = [name for name in present if name not in SYSTEM and {"system", "sys"} & set(words_of(name))]
     more = {"system": system[0]} if len(system) == 1 else {}
     asked = [{"prompt": name} for name in questions if name != "prompt"] or [{}]
     if "prompt" in present:
         asked = [{}]
+    elif not ASKED_NAMES.isdisjoint(present):
+        asked.append({})
     for question, a, b in product(asked, better, worse):
         yield question | {"chosen": a, "rejected": b} | more
-    for question, a, label in product(asked, one if len(answers) == 1 else [], verdicts):
+    for question, a, label in product(asked, one if len(answers) == 1 else [], labels):
         yield question | {"completion": a, "label": label} | more
-    winners = [name for name in present if name not in questions and name not in answers]
+    # a number may count the answers from 0 or from 1, or say how much better one is
+    winners = [
+        name
+        for name in present
+        if not set(words_of(name)).isdisjoint(VERDICT_WORDS | PREFERRED_WORDS)
+        and name not in questions
+        and name not in answers
+        and any(_is_word(row.get(name)) for row in rows)
+    ]
     if any(set(names) <= set(present) for names in ANSWER_PAIRS):
         yield from ({"winner": winner} | more for winner in winners)
     elif len(answers) == 2:
         for question, winner in product(asked, winners):
             yield question | {"response_a": answers[0], "response_b": answers[1], "winner": winner} | more
+    for name, other in product((name for name in questions if name != "prompt"), worse):
+        for ours in (
+            "rejected_messages",
+            "rejected_response",
+        ):  # the conversation ends with the better answer
+            yield {"messages": name, ours: other} | more
     for question in asked:
         yield question | more
 
@@ -228,9 +257,18 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) or is_prose(value)
 
 
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and not value.strip().isdigit()
+
+
 def line_of(mapping: Mapping[str, str]) -> str:
-    """The mapping as a line of the configuration."""
-    return f"mapping: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in mapping.items())}}}"
+    """The mapping as a line of the configuration: YAML, in which a name that is no plain word is quoted."""
+    return f"mapping: {{{', '.join(f'{ours}: {_yaml(theirs)}' for ours, theirs in mapping.items())}}}"
+
+
+def _yaml(name: str) -> str:
+    plain = _PLAIN.fullmatch(name) and name.lower() not in _YAML_WORDS
+    return name if plain else json.dumps(name, ensure_ascii=False)
 
 
 def _listed(rows: Sequence[RawRow], most: int = 12) -> str:
@@ -252,7 +290,14 @@ def is_misspelling(name: str, right: str) -> bool:
     return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
 
 
+_PLAIN = re.compile(r"[^\W\d][\w.-]*( [\w.-]+)*")
+_YAML_WORDS = words("y n yes no on off true false null none")
+ASKED_NAMES = frozenset(ASKED)
 _QUESTION_WORDS = words(
     "prompt prompts instruction question query input request ask user task post problem message messages "
-    "conversation dialogue context"
+    "conversation conversations dialogue context"
+)
+# of a column that may say yes or no of an answer; 1 of a rank or a grade may be the best or the worst
+_LABEL_WORDS = VERDICT_WORDS - words(
+    "rank ranks ranking rating ratings score scores reward rewards vote votes upvotes prob probs probability"
 )

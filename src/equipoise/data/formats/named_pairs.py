@@ -81,7 +81,7 @@ def pair_openai(row: RawRow, reading: Reading) -> Fields:
     """`input` {messages, tools, parallel_tool_calls}, `preferred_output`, `non_preferred_output`: OpenAI's layout."""
     asked = row["input"]
     context = messages_of(asked.get("messages"), "input.messages")
-    sides = tuple(messages_of(row.get(name), name) for name in _OPENAI)
+    sides = tuple(chat_answer(row.get(name), name, reading) for name in _OPENAI)
     fields = _checked_pair(context, (sides[0], sides[1]), _OPENAI, reading)
     if asked.get("tools") not in (None, "", []):
         fields["tools"] = tuple(without_nulls(json_of(asked["tools"], "input.tools", list)))
@@ -140,7 +140,7 @@ def _is_question(row: RawRow) -> bool:
 
 
 def _is_openai(row: RawRow) -> bool:
-    return isinstance(row.get("input"), Mapping) and shapes(row, *_OPENAI) == ("chat", "chat")
+    return isinstance(row.get("input"), Mapping) and "none" not in shapes(row, *_OPENAI)
 
 
 def _is_ms_swift(row: RawRow) -> bool:

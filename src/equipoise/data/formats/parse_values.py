@@ -16,7 +16,7 @@ from equipoise.data.formats.roles import as_call, joined_calls, role_of
 from equipoise.data.records import Message
 from equipoise.safe_text import is_blank
 
-LABELS = {True: True, False: False, "true": True, "false": False, "True": True, "False": False}
+LABELS = {True: True, False: False, "true": True, "false": False}
 LABELS |= {"1": True, "0": False, "chosen": True, "rejected": False}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MOST_WEIGHT = 1e6  # of one row, where 1 is usual: a larger one would be its whole step
@@ -157,7 +157,9 @@ def json_of(value: Any, name: str, kind: type) -> Any:
 
 
 def label_of(value: Any) -> bool:
-    """A binary label: true/false, 1/0, these as strings, "chosen"/"rejected". Refuses anything else."""
+    """A binary label: true/false, 1/0, these as strings in any case, "chosen"/"rejected". Refuses anything else."""
+    if isinstance(value, str):
+        value = value.strip().lower()
     known = isinstance(value, bool | int | float | str) and value in LABELS
     if not known:
         raise Refusal("label is neither true nor false", repr(value))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.files.json_values import JsonValues
 from equipoise.data.records import Message
 
 ROLES = {
@@ -44,17 +45,22 @@ def as_call(content: str, extra: Mapping[str, Any], where: str) -> Message:
 
     content   JSON: {"name", "arguments"}, or a list of such objects; arguments may be a JSON string.
     """
-    try:
-        calls = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise Refusal(
-            "a tool call is not JSON with name and arguments", f"{where}, position {error.pos}: {error.msg}"
-        ) from None
+    calls = _json(content, where, "a tool call is not JSON with name and arguments")
     calls = calls if isinstance(calls, list) else [calls]
     made = [{"type": "function", "function": _function(call, where)} for call in calls]
     if not made:
         raise Refusal("a tool call is an empty list", where)
     return Message(role="assistant", content="", extra={**extra, "tool_calls": made})
+
+
+def _json(text: str, where: str, broken: str) -> Any:
+    try:
+        value = JsonValues().whole(text)
+    except json.JSONDecodeError as error:
+        raise Refusal(broken, f"{where}, position {error.pos}: {error.msg}") from None
+    if isinstance(value, Refusal):
+        raise Refusal(value.reason, f"{where}: {value.detail}" if value.detail else where)
+    return value
 
 
 def _function(call: Any, where: str) -> dict[str, Any]:
@@ -63,12 +69,7 @@ def _function(call: Any, where: str) -> dict[str, Any]:
         raise Refusal("a tool call is not JSON with name and arguments", where)
     arguments = call.get("arguments", call.get("parameters", {}))
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except json.JSONDecodeError as error:
-            raise Refusal(
-                "broken JSON inside a field", f"{where}, position {error.pos}: {error.msg}"
-            ) from None
+        arguments = _json(arguments or "{}", where, "broken JSON inside a field")
     if not isinstance(arguments, Mapping):
         raise Refusal("the arguments of a tool call are not an object", where)
     return {"name": call["name"], "arguments": dict(arguments)}
