@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,37 @@ def test_a_fault_ends_in_one_line_that_names_the_file_with_its_traceback(monkeyp
     kept = Path(err.split("The traceback is in ")[1].split(";")[0])
     assert "in broken" in kept.read_text()
     kept.unlink()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("align", "stopped; the same command resumes"),
+        ("demo", "stopped; the same command resumes"),
+        ("plan", "stopped"),
+        ("data", "stopped"),
+    ],
+)
+def test_only_a_command_with_a_run_folder_says_that_it_resumes(monkeypatch, capsys, command, said):
+    def terminated(arguments):
+        raise app.Terminated
+
+    monkeypatch.setattr(app, "app", terminated)
+    with pytest.raises(SystemExit) as end:
+        app.main(["--traceback", command, "--out", "x"])
+    assert end.value.code == 143 and capsys.readouterr().err == f"{said}\n"
+
+
+def test_deprecations_inside_libraries_are_not_shown_and_others_are(monkeypatch):
+    def warn(arguments):
+        for module in ("transformers.modeling_utils", "rules"):
+            warnings.warn_explicit(f"from {module}", FutureWarning, "x.py", 1, module=module)
+
+    monkeypatch.setattr(app, "app", warn)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        app.main([])
+    assert [str(w.message) for w in shown] == ["from rules"]
 
 
 def test_a_long_line_of_a_message_is_cut_with_a_count():

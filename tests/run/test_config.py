@@ -19,6 +19,10 @@ from equipoise.run.materials import method_of
         ({"epoch": 1}, r"unknown setting 'epoch'; did you mean 'train.epochs'"),
         ({"betta": 1}, r"did you mean 'objective.beta'"),
         ({"xyzzy": 1}, r"unknown setting 'xyzzy'$"),
+        (
+            {"lora": 8},
+            r"unknown setting 'lora'; did you mean 'model.lora_alpha', 'model.lora_rank' or 'model.lora_targets'\?$",
+        ),
         ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
         ({"epochs": 0}, r"^train.epochs must be a whole number above 0, got 0$"),
         ({"rounds": 2.5}, r"^play.rounds must be a whole number above 0, got 2.5$"),

@@ -18,7 +18,10 @@ def align(
     model: Annotated[str | None, typer.Option(help="checkpoint folder or hub name")] = None,
     data: Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")] = None,
     oracle: Annotated[
-        str | None, typer.Option(help="module:function, file.py:function, or a reward model's folder")
+        str | None,
+        typer.Option(
+            help="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
+        ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds of the game")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; an existing one is resumed")] = None,

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -42,7 +43,8 @@ for command in (
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 
-STOPPED = "stopped; the same command resumes"
+LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
+RESUMES = ("align", "demo")  # commands that continue a run folder
 
 
 def _version(asked: bool) -> None:
@@ -92,11 +94,18 @@ def main(arguments: list[str] | None = None) -> None:
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
-        with safe_output():
+        with safe_output(), warnings.catch_warnings():
+            # what a library will rename in its next version is no business of who runs a command
+            warnings.filterwarnings("ignore", category=FutureWarning, module=LIBRARIES)
             run(spread(sys.argv[1:] if arguments is None else arguments))
     finally:
         if main_thread:
             signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(given: list[str]) -> str:
+    command = next((a for a in given if not a.startswith("-")), "")
+    return "stopped; the same command resumes" if command in RESUMES else "stopped"
 
 
 def run(given: list[str]) -> None:
@@ -105,10 +114,10 @@ def run(given: list[str]) -> None:
         app([a for a in given if a != "--traceback"])
     except SystemExit as end:
         if end.code == 130:
-            print(STOPPED, file=sys.stderr)
+            print(_stopped(given), file=sys.stderr)
         raise
     except Terminated:
-        print(STOPPED, file=sys.stderr)
+        print(_stopped(given), file=sys.stderr)
         raise SystemExit(143) from None
     except Exception as error:  # noqa: BLE001 - a fault ends with one line as well
         expected = explains_itself(error)

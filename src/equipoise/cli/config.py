@@ -11,12 +11,12 @@ import typer
 from equipoise.cli.options import Overwrite
 from equipoise.cli.output_file import write_new
 
-app = typer.Typer(no_args_is_help=True, help="Bring the configuration of another preference trainer.")
+app = typer.Typer(no_args_is_help=True, help="Import the configuration of another preference trainer.")
 
 
 @app.callback()
 def group() -> None:
-    """Bring the configuration of another preference trainer."""
+    """Import the configuration of another preference trainer."""
 
 
 @app.command("import")

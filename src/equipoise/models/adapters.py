@@ -115,7 +115,7 @@ def local(path: str | Path, revision: str | None = None, *, weights: bool = Fals
     except Exception as error:  # noqa: BLE001 - network, permissions, names: the hub's library raises many types
         raise ModelError(
             f"cannot load a causal language model from {path}: there is no such folder, and the hub answers: "
-            f"{first_line(error)}"
+            f"{first_line(error)}; without network, download the model where there is one and give its folder"
         ) from None
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 NEAR = 0.8  # how alike a name must be to be suggested: no hint is better than a wrong one
+MOST_BEGUN = 4  # settings named whose names begin as the one that was typed
 SHOWN = 200  # characters of a value in a message
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "min_length": "at least of length"}
 WORDS: Mapping[Any, str] = {
@@ -35,7 +36,11 @@ def unknown(name: str, known: Sequence[str]) -> str:
     for full in known:  # of several settings with one last part the first is meant, as everywhere
         short.setdefault(full.rpartition(".")[2], full)
     near = get_close_matches(name, [*known, *short], n=1, cutoff=NEAR)
-    return f"unknown setting {shown!r}" + (f"; did you mean {short.get(near[0], near[0])!r}?" if near else "")
+    # "lora", say, is no near match of any setting, and yet the beginning of three
+    begun = sorted(full for own, full in short.items() if own.startswith(f"{name}_"))[:MOST_BEGUN]
+    found = [short.get(near[0], near[0])] if near else begun
+    hint = " or ".join(", ".join(map(repr, found)).rsplit(", ", 1))
+    return f"unknown setting {shown!r}" + (f"; did you mean {hint}?" if found else "")
 
 
 def illegal(error: ValidationError, model: type[BaseModel]) -> str:

@@ -231,7 +231,7 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
     if method.needs.oracle:
         raise ConfigError(
             f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
-            "file.py:function or a reward model)"
+            "file.py:function, a judge's YAML file or a reward model's folder)"
         )
     return None
 
