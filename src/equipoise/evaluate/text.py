@@ -73,7 +73,7 @@ class Evaluator:
                 self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
                 for k in range(self.samples)
             ]
-        self.world.note_questions(round, "evaluation")
+        self.world.judge.note(self.world.journal, round, "evaluation")
         judged = np.tile(
             [prompt.ids not in self.world.judge.unjudged for prompt in own.prompts], self.samples
         )

@@ -16,6 +16,7 @@ from equipoise.oracles.asking import Account
 from equipoise.oracles.protocol import Counting, Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
+from equipoise.worlds.text.journal import Journal
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
@@ -65,6 +66,12 @@ class Judge:
             return None
         before, self._before = self._before, replace(account, reasons=dict(account.reasons))
         return account.since(before)
+
+    def note(self, journal: Journal, round: int, stage: str) -> None:
+        """Write into judging.jsonl what the oracle was asked since the last note."""
+        asked = self.account()
+        if asked:
+            journal.append("judging.jsonl", {"round": round, "stage": stage, **asked})
 
     def judged(self, rows: Rows) -> Rows:
         """The rows of those prompts whose verdicts all came; the others are left out, never guessed."""

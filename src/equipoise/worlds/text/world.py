@@ -119,16 +119,10 @@ class TextWorld:
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         def judged() -> Rows:
             rows = self.judge.judged(make())
-            self.note_questions(state.round, name)
+            self.judge.note(self.journal, state.round, name)
             return rows
 
         return self.folder.stage(state, name, judged)
-
-    def note_questions(self, round: int, stage: str) -> None:
-        """Write into judging.jsonl what the oracle was asked since the last note."""
-        asked = self.judge.account()
-        if asked:
-            self.journal.append("judging.jsonl", {"round": round, "stage": stage, **asked})
 
     def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
         path = self.journal.stage(state.round - back, stage)
