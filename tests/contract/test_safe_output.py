@@ -50,10 +50,15 @@ DATA: dict[str, list[object]] = {
     "pairs": [PAIR],
     "chat": [
         {
-            "prompt": [turn("system", HOSTILE), turn(HOSTILE, HOSTILE), turn("user", "x")],
+            "prompt": [turn("system", HOSTILE), turn("user", HOSTILE)],
             "chosen": [turn("assistant", HOSTILE)],
             "rejected": [turn("assistant", "no")],
-        }
+        },
+        {
+            "prompt": [turn(HOSTILE, HOSTILE)],
+            "chosen": [turn("assistant", "a")],
+            "rejected": [turn("assistant", "b")],
+        },
     ],
     "lists": [{"prompt": HOSTILE, "responses": [HOSTILE, "b"], "rewards": [2, 1]}],
     "unpaired": [{"prompt": HOSTILE, "completion": HOSTILE, "label": True}],
