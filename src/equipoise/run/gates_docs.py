@@ -54,7 +54,7 @@ playground, DPO on files and on an adapter): one thing exchanged, the same comma
 | `checkpoints/initial` deleted | written again, the same bytes |
 | `verdicts.sqlite`: deleted; broken | asked again, the same bytes; refused |
 
-`tests/run/test_resume.py` (marked slow) asks the same of SPAC and INPO runs that were killed (SIGKILL) at twelve points:
+`tests/run/test_resume.py` (marked slow) asks the same of SPAC and INPO runs that were killed at twelve points:
 in sampling, judging and scoring anchors, in the middle of an epoch and
 of a step, while a position is saved, with half a checkpoint, half a line of a log, a file that the manifest does not
 know, between rounds, in an evaluation, before the report.
