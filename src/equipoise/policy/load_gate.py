@@ -46,12 +46,14 @@ def as_given(policy: CausalPolicy) -> Agreement:
         raise ModelError(
             "this policy was not loaded from a folder, so that there is nothing to compare it with"
         )
-    return _agreement(policy, policy.start.chain, "load_gate", "the policy that was given")
+    return _agreement(
+        policy, policy.start.chain, "load_gate", f"the policy that was given ({policy.start.chain.top})"
+    )
 
 
 def as_saved(policy: CausalPolicy, folder: Path) -> Agreement:
     """Compare the policy in memory with a checkpoint of it, as a plain user would read that."""
-    return _agreement(policy, chain(folder), "checkpoint_gate", "its checkpoint")
+    return _agreement(policy, chain(folder), "checkpoint_gate", f"its checkpoint {folder.name}")
 
 
 def rounding(policy: CausalPolicy) -> Agreement:
@@ -111,9 +113,7 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agre
         ) from error
     if _memory_holds(found):
         plain = plain_model(found)
-        return _judged(
-            name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what} ({found.top})"
-        )
+        return _judged(name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what}")
     weight, difference = largest_difference(policy, found)
     if difference > LIMIT["fp32"]:
         return Agreement(
@@ -121,7 +121,7 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agre
             measured=difference,
             limit=LIMIT["fp32"],
             passed=False,
-            sentence=f"the weight {weight} differs from {what} ({found.top}) by {difference:.1e} of its size",
+            sentence=f"the weight {weight} differs from {what} by {difference:.1e} of its size",
         )
     again = [_plain(policy.model, row) for row in rows]
     return _judged(

@@ -54,8 +54,8 @@ playground, DPO on files and on an adapter): one thing exchanged, the same comma
 | `checkpoints/initial` deleted | written again, the same bytes |
 | `verdicts.sqlite`: deleted; broken | asked again, the same bytes; refused |
 
-Killed (SIGKILL) at twelve points and resumed, every file has the bytes of the run that was never killed, for SPAC and
-INPO (`tests/run/test_resume.py`, marked slow): in sampling, judging and scoring anchors, in the middle of an epoch and
+`tests/run/test_resume.py` (marked slow) asks the same of SPAC and INPO runs that were killed at twelve points:
+in sampling, judging and scoring anchors, in the middle of an epoch and
 of a step, while a position is saved, with half a checkpoint, half a line of a log, a file that the manifest does not
 know, between rounds, in an evaluation, before the report.
 """
