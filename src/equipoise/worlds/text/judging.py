@@ -20,6 +20,7 @@ from equipoise.worlds.text.journal import Journal
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
+FEW = 10  # comparisons in both orders, from which their disagreement is told
 
 
 @dataclass(kw_only=True)
@@ -70,8 +71,16 @@ class Judge:
     def note(self, journal: Journal, round: int, stage: str) -> None:
         """Write into judging.jsonl what the oracle was asked since the last note."""
         asked = self.account()
-        if asked:
-            journal.append("judging.jsonl", {"round": round, "stage": stage, **asked})
+        if asked is None:
+            return
+        journal.append("judging.jsonl", {"round": round, "stage": stage, **asked})
+        if asked["compared"] >= FEW and asked["disagreed"] > asked["compared"] / 2:
+            log.warning(
+                "the oracle prefers the same position in both orders in %d of %d comparisons: it says little about the "
+                "responses",
+                asked["disagreed"],
+                asked["compared"],
+            )
 
     def judged(self, rows: Rows) -> Rows:
         """The rows of those prompts whose verdicts all came; the others are left out, never guessed."""
