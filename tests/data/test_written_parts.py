@@ -10,6 +10,7 @@ import pytest
 from chat_templates import CHATML, QWEN3, R1, TEMPLATES, TOOLS, tokenizer
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
+from equipoise.data.place import place_of
 from equipoise.data.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.render import Renderer
@@ -43,7 +44,7 @@ def said(text: str, **extra: Any) -> Candidate:
 
 def record(*context: Message, **fields: Any) -> Record:
     given: dict[str, Any] = {"candidates": (said("Nine degrees."), said("No idea.")), **fields}
-    return Record(context=context or (ASKED,), file="f", line=1, **given)
+    return Record(context=context or (ASKED,), place=place_of("f", 1), **given)
 
 
 def refused(
@@ -51,7 +52,7 @@ def refused(
 ) -> tuple[dict[str, int], list[str]]:
     """(reasons, notes) of one row."""
     ledger = Ledger()
-    ledger.use((row.file, row.line))
+    ledger.use(row.place)
     data = Dataset(records=(row,), ledger=ledger, format="pair-chat", space="chat", kind=row.kind)
     renderer = Renderer(tokenizer(template, eos), max_length=2048, **settings)
     try:
@@ -180,3 +181,16 @@ def test_the_date_is_noticed_fixed_and_part_of_the_fingerprint() -> None:
     assert undated.fingerprint != Renderer(tokenizer(QWEN3, "<|im_end|>"), max_length=99).fingerprint
     with pytest.raises(DataError, match="is no day"):
         Renderer(tokenizer(template, eos), max_length=99, template_date="tomorrow")
+
+
+def test_a_template_that_reorders_the_turns_is_refused() -> None:
+    turned = (
+        "{% set said = messages[-1] if messages[-1].role == 'assistant' else none %}"
+        "{% for m in (messages[:-1] if said else messages) | reverse %}"
+        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if said %}{{ '<|im_start|>assistant\n' + said.content + '<|im_end|>\n' }}"
+        "{% elif add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    turns = (ASKED, Message(role="assistant", content="Which day?"), Message(role="user", content="Today."))
+    assert refused(turned, record(*turns))[0] == {"the template writes turns in another order": 1}
+    assert refused(CHATML, record(*turns))[0] == {}
