@@ -155,3 +155,11 @@ def test_closed_standard_input_and_an_empty_name_are_refused(monkeypatch: pytest
         list(rows_of("-"))
     with pytest.raises(DataError, match="a file without a name"):
         list(rows_of(" "))
+
+
+def test_one_row_whose_lists_have_one_length_is_no_table_of_columns(tmp_path: Path) -> None:
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]
+    row = {"prompt": turns, "responses": [[turns[1]]] * 3, "rewards": [1.0, 2.0, 3.0]}
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert [found for _, found in rows_of(path)] == [row]

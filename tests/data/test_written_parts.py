@@ -181,3 +181,16 @@ def test_the_date_is_noticed_fixed_and_part_of_the_fingerprint() -> None:
     assert undated.fingerprint != Renderer(tokenizer(QWEN3, "<|im_end|>"), max_length=99).fingerprint
     with pytest.raises(DataError, match="is no day"):
         Renderer(tokenizer(template, eos), max_length=99, template_date="tomorrow")
+
+
+def test_a_template_that_reorders_the_turns_is_refused() -> None:
+    turned = (
+        "{% set said = messages[-1] if messages[-1].role == 'assistant' else none %}"
+        "{% for m in (messages[:-1] if said else messages) | reverse %}"
+        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if said %}{{ '<|im_start|>assistant\n' + said.content + '<|im_end|>\n' }}"
+        "{% elif add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    turns = (ASKED, Message(role="assistant", content="Which day?"), Message(role="user", content="Today."))
+    assert refused(turned, record(*turns))[0] == {"the template writes turns in another order": 1}
+    assert refused(CHATML, record(*turns))[0] == {}

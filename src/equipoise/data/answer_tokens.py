@@ -302,6 +302,10 @@ def _refuse(lost: Sequence[Part], *, reasoning: bool) -> None:
     for part in lost:
         if part.kind == "reasoning" and not reasoning:
             continue
+        if part.kind == "order":
+            raise Refusal(
+                "the template writes turns in another order", f"turn {part.turn} before an earlier one"
+            )
         names = {"content": "the content of a turn", "tool": "a tool", "tool call": "a tool call"}
         what = names.get(part.kind, "the reasoning of the answer")
         where = "" if part.turn < 0 else f"turn {part.turn}: "

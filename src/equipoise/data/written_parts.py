@@ -33,12 +33,13 @@ class Part:
     """A part of a conversation.
 
     turn   index of its turn; -1 for a tool schema
-    kind   what it is; "reasoning" is a field of its own or what stands before </think>
+    kind   what it is; "reasoning" is a field of its own or what stands before </think>; "order": a content that stands
+           before that of an earlier turn
     text   what must be found
     """
 
     turn: int
-    kind: Literal["content", "reasoning", "tool call", "tool"]
+    kind: Literal["content", "reasoning", "tool call", "tool", "order"]
     text: str
 
 
@@ -146,6 +147,8 @@ class WrittenParts:
                 yield Part(place, "content", rest)
             if thought and not appears(thought, text):
                 yield Part(place, "reasoning", thought)
+        if (place, "order") in gone:
+            yield Part(place, "order", turn.content)
         given = reasoning_of(turn)
         if given and ((place, "reasoning") in gone or not appears(given, text)):
             yield Part(place, "reasoning", given)
@@ -157,7 +160,8 @@ class WrittenParts:
     def _structure(
         self, turns: Sequence[Message], tools: Sequence[Any], render: Render, about: str
     ) -> frozenset[tuple[int, str]]:
-        """(turn, kind) of the parts whose words are missing when every part is a distinctive word."""
+        """(turn, kind) of the parts whose words are missing when every part is a distinctive word; of a turn that
+        stands before an earlier one, "order". A system turn may stand anywhere: some templates put it last."""
         words: list[tuple[int, str]] = []
 
         def word(turn: int, kind: str) -> str:
@@ -169,10 +173,14 @@ class WrittenParts:
         key = json.dumps([[turn.as_dict() for turn in named], schemas, about], default=str)
         if key not in self._structures:
             try:
-                seen = {int(number) for number in _WORDS.findall(render(named, schemas))}
+                seen = [int(number) for number in _WORDS.findall(render(named, schemas))]
             except Refusal:  # the template reads its parts: the real ones are looked for instead
-                seen = set(range(len(words)))
-            _keep(self._structures, key, frozenset(w for n, w in enumerate(words) if n not in seen))
+                seen = list(range(len(words)))
+            gone = {w for n, w in enumerate(words) if n not in seen}
+            said = [
+                words[n][0] for n in seen if words[n][1] == "content" and turns[words[n][0]].role != "system"
+            ]
+            _keep(self._structures, key, frozenset(gone.union((turn, "order") for turn in _early(said))))
         return self._structures[key]
 
     def _spans(
@@ -191,6 +199,12 @@ class WrittenParts:
                 _keep(self._skeletons, key, None)
         skeleton = self._skeletons[key]
         return None if skeleton is None else _matched(skeleton, [turn.content for turn in turns], text)
+
+
+def _early(said: Sequence[int]) -> list[int]:
+    """The numbers that first stand before a smaller one."""
+    first = list(dict.fromkeys(said))
+    return [turn for place, turn in enumerate(first) if any(later < turn for later in first[place:])]
 
 
 def _keep(store: dict[str, Any], key: str, value: Any) -> None:

@@ -84,7 +84,7 @@ def column_rows(columns: dict[str, list[Any]]) -> Iterator[tuple[int, Any]]:
 
 
 def is_columns(value: Any) -> bool:
-    """Whether an object holds columns: lists of one length, at least 2, and not all of objects, as messages are."""
+    """Whether an object holds columns: lists of one length, at least 2, not all of objects, none a conversation."""
     if (
         not isinstance(value, dict)
         or not value
@@ -93,7 +93,11 @@ def is_columns(value: Any) -> bool:
         return False
     lengths = {len(items) for items in value.values()}
     objects = all(isinstance(item, dict) for items in value.values() for item in items)
-    return len(lengths) == 1 and min(lengths) > 1 and not objects
+    return len(lengths) == 1 and min(lengths) > 1 and not objects and not any(map(_are_turns, value.values()))
+
+
+def _are_turns(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
 
 
 def inside_of(value: Any) -> str:
