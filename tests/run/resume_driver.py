@@ -61,7 +61,7 @@ def half_a_folder(policy: CausalPolicy) -> str:
     return ""  # inside `save`: the weights are in the draft, its rename has not happened
 
 
-def nothing(*args: Any) -> None:
+def nothing(*args: Any, **kwargs: Any) -> None:
     """The call's work is not done: what it would have entered is missing."""
 
 

@@ -52,6 +52,7 @@ def content(folder: Path) -> dict[str, bytes]:
     was written), and the summary, which is compared apart."""
     passing = {"timings.jsonl", "environment.json", "summary.json", "manifest.jsonl", ".lock"}
     passing |= {f"verdicts.sqlite{end}" for end in ("", "-wal", "-shm")}  # SQLite writes times and counters
+    passing |= {"judging.jsonl"}  # which verdicts a process asked for, and which it found in the store
     return {
         str(f.relative_to(folder)): f.read_bytes()
         for f in sorted(folder.rglob("*"))

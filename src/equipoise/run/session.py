@@ -161,7 +161,9 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
             if state.round == 2 and recorded_steps(config, materials) is None:
-                _judge_steps(gates, sum(1 for _ in journal.lines("metrics.jsonl")), config)
+                _judge_steps(
+                    gates, sum(line["round"] == 1 for line in journal.lines("metrics.jsonl")), config
+                )
             left.tell(state.round - 1)
 
         play(method, world, state, boundary)
