@@ -10,14 +10,15 @@ demo: $(DONE)
 	$(BIN)/equipoise demo
 
 test: $(DONE)
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not nightly"
 
 # without the tests marked slow: claims as programs, kills and resumes, several processes, every method in text
 test-fast: $(DONE)
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly"
 
 # all tests, then the objectives with one sign, term or constant changed at a time: some test must fail for each
-nightly: test
+nightly: $(DONE)
+	$(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/python tests/mutation/mutate.py
 
 # Checking never edits; `make format` does.

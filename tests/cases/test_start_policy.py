@@ -53,7 +53,15 @@ def adapter(models, write, equipoise, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", ["", "lora_rank=4", "adapter=merge", "adapter=merge lora_rank=2"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "",
+        pytest.param("lora_rank=4", marks=pytest.mark.nightly),
+        pytest.param("adapter=merge", marks=pytest.mark.nightly),
+        "adapter=merge lora_rank=2",
+    ],
+)
 def test_a_second_stage_starts_where_the_first_one_ended(
     settings: str, adapter: Path, equipoise, tmp_path: Path
 ):
@@ -81,6 +89,7 @@ def test_an_adapter_of_nothing_is_refused(adapter: Path, equipoise, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("family", ["llama", "qwen", "gemma2", "mistral", "gpt2", "mixtral", "qwen3moe"])
 def test_every_family_trains_and_loads_again_with_plain_transformers(
     family: str, models, write, equipoise, tmp_path

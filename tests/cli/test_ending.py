@@ -78,6 +78,7 @@ def test_a_terminal_of_ascii_ends_with_0(folder):
     assert "report.html" in done.stdout
 
 
+@pytest.mark.nightly
 def test_two_processes_print_one_table_and_resume_after_a_kill(folder):
     launcher = (
         sys.executable,

@@ -211,6 +211,7 @@ def test_values_of_any_kind_are_refused_or_read(made: tuple[list[Any], bytes]) -
     adds_up(made[1], rows=len(made[0]))
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @MANY
 @given(damaged())
@@ -218,6 +219,7 @@ def test_many_damaged_files_are_refused_or_accounted_for(file: tuple[str, bytes]
     adds_up(file[1])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @MANY
 @given(odd_rows())
