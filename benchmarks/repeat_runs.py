@@ -36,7 +36,16 @@ SETTINGS = {
     "train.save_every": 2,
 }
 STEPS = 20  # optimizer steps of the two rounds
-TIMED = {"timings.jsonl", "environment.json", "summary.json", "report.html", "phases.png", ".lock"}
+TIMED = {
+    "timings.jsonl",
+    "manifest.jsonl",
+    "judging.jsonl",
+    "environment.json",
+    "summary.json",
+    "report.html",
+    "phases.png",
+    ".lock",
+}
 BUSY = "while True: sum(range(100_000))"
 
 
