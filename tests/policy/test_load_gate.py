@@ -35,7 +35,7 @@ def adapter(tiny, tmp_path):
 
 @pytest.fixture(params=["a second model fits", "no memory for it"])
 def memory(request, monkeypatch):
-    monkeypatch.setattr(load_gate, "_memory_holds", lambda found: request.param == "a second model fits")
+    monkeypatch.setattr(load_gate, "memory_holds", lambda found: request.param == "a second model fits")
 
 
 @pytest.mark.parametrize("way", [{}, {"adapter": "merge"}, {"adapter": "merge", "lora_rank": 4}])

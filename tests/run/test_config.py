@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from equipoise.methods.index import METHODS
-from equipoise.run.config import ConfigError, difference, parse_settings, parse_value, read_file, resolve
+from equipoise.run.config import ConfigError, difference, parse_settings, read_file, resolve
 from equipoise.run.materials import method_of
+from equipoise.safe_yaml import word
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_unknown_method_names_the_nearest():
     ],
 )
 def test_values_are_parsed(text, value):
-    parsed = parse_value(text)
+    parsed = word(text)
     assert parsed == value
     assert type(parsed) is type(value)
 

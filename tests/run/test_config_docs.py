@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from equipoise.methods.index import METHODS
-from equipoise.run.config import RunConfig
 from equipoise.run.config_docs import markdown
+from equipoise.run.settings import RunConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 

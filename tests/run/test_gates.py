@@ -12,13 +12,14 @@ import pytest
 from equipoise.data.errors import DataError
 from equipoise.playground import LanguageGame, model_path
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.protocol import Measured
 from equipoise.run.config import resolve
 from equipoise.run.gate_checks import before_a_model, steps
 from equipoise.run.gates_docs import markdown
 from equipoise.run.materials import gather
 from equipoise.run.session import align
 from equipoise.worlds.text.gate_list import ALLOWABLE, GATES
-from equipoise.worlds.text.gates import GateClosed, Gates, Measured, read
+from equipoise.worlds.text.gates import GateClosed, Gates, read
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, (BETTER, WORSE) = LanguageGame().prompts, LanguageGame().responses[:2]

@@ -69,7 +69,7 @@ def test_the_steps_are_those_that_are_taken(pairs, tmp_path, method, rounds, set
 
 
 def test_sizes_are_the_models():
-    shape, (model, _) = shape_of(str(model_path())), load_model()
+    shape, (model, _) = shape_of(resolve("dpo", {"model.path": str(model_path())})), load_model()
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     config = model.config
     assert (shape.layers, shape.width) == (config.num_hidden_layers, config.hidden_size)
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_said_with_what_would(pairs, monkeypatch):
     config = resolve("dpo", given(pairs))
     monkeypatch.setattr(planning, "probe", lambda *a: pytest.fail("a model was loaded"))
     monkeypatch.setattr(planning, "resident", lambda: 0.0)
-    size = 4 * shape_of(str(model_path())).parameters
+    size = 4 * shape_of(resolve("dpo", {"model.path": str(model_path())})).parameters
     monkeypatch.setattr(planning, "machine_bytes", lambda device: 3.0 * size)
     made = plan(config)
     assert not made.fits and made.seconds == {}

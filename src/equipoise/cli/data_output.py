@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from equipoise.data.ranked_lists import as_pairs
 from equipoise.data.read import Dataset, read
 from equipoise.data.records import Kind
 from equipoise.safe_text import printable
+
+JUDGED = "judging.parquet"  # of a run's round: comparisons with their labels
 
 
 def dataset_of(
@@ -38,14 +39,14 @@ def dataset_of(
 
 
 def _judged(folder: Path, round: int | None, settings: Mapping[str, Any]) -> Dataset:
-    """Judged responses, read as data are: what is no data (equal, empty or broken texts) is refused and counted."""
-    from equipoise.worlds.text.judged_rows import judged_rows
-
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "judged.jsonl"
-        with file.open("w", encoding="ascii") as out:
-            out.writelines(json.dumps(row) + "\n" for row in judged_rows(folder, round))
-        return read(file, **settings)
+    """The stored rounds of a run folder, read as data are: equal or empty responses are refused and counted."""
+    files = {int(file.parent.name): file for file in sorted((folder / "rounds").glob(f"[0-9]*/{JUDGED}"))}
+    if not files:
+        raise DataError("no judged responses in this folder", file=str(folder), hint="give a run folder")
+    if round is not None and round not in files:
+        listed = ", ".join(map(str, files))
+        raise DataError(f"no round {round}", file=str(folder), hint=f"rounds with judged responses: {listed}")
+    return read([file for number, file in files.items() if round in (None, number)], **settings)
 
 
 def converted(dataset: Dataset, to: Target, *, lossless: bool = False) -> tuple[list[Row], Account]:

@@ -26,6 +26,15 @@ Allow = Annotated[
         help="a gate that may be closed, or an input that may have changed (docs/gates.md); repeatable",
     ),
 ]
+Model = Annotated[str | None, typer.Option(help="checkpoint folder or hub name")]
+Data = Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")]
+Oracle = Annotated[
+    str | None,
+    typer.Option(help="module:function, file.py:function, a judge's YAML file, or a reward model's folder"),
+]
+Rounds = Annotated[int | None, typer.Option(min=1, help="rounds of the game")]
+RunSeed = Annotated[int | None, typer.Option(help="random seed of the whole run")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an output file that exists")]
 Seed = Annotated[int, typer.Option(help="random seed of the whole run")]

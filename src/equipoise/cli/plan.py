@@ -7,23 +7,18 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.options import Allow, Json, Settings
+from equipoise.cli.options import Allow, Config, Data, Json, Model, Oracle, Rounds, RunSeed, Settings
 
 
 def plan(
     method: Annotated[str, typer.Argument(help="see `equipoise methods`")],
-    model: Annotated[str | None, typer.Option(help="checkpoint folder or hub name")] = None,
-    data: Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")] = None,
-    oracle: Annotated[
-        str | None,
-        typer.Option(
-            help="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
-        ),
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="rounds of the game")] = None,
+    model: Model = None,
+    data: Data = None,
+    oracle: Oracle = None,
+    rounds: Rounds = None,
     out: Annotated[Path | None, typer.Option(help="where the run folder would be")] = None,
-    seed: Annotated[int | None, typer.Option(help="random seed of the whole run")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    seed: RunSeed = None,
+    config: Config = None,
     allow: Allow = None,
     set: Settings = None,
     json: Json = False,

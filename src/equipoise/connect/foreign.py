@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from equipoise.connect.meanings import ImportFailed, short
+from equipoise.safe_yaml import load, word
 
 PROGRAM = re.compile(
     r"[\w./-]*(?:trl|openrlhf|axolotl|llamafactory|dpo|kto|orpo|cpo|simpo)[\w./-]*", re.IGNORECASE
@@ -47,8 +46,8 @@ def parse(text: str, name: str) -> Foreign:
     if ending in ("sh", "bash") or (ending not in ("yaml", "yml", "json") and re.search(r"(^|\s)--\w", text)):
         return command(text, name)
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = load(text)
+    except ValueError as error:
         raise ImportFailed(f"{name}: not YAML: {short(error, 300)}") from None
     if not isinstance(content, dict):
         raise ImportFailed(
@@ -112,19 +111,8 @@ def _until_program(values: list[str]) -> tuple[list[str], str]:
 def _value(values: list[str]) -> Any:
     if not values:
         return True
-    read = [plain_value(value) for value in values]
+    read = [word(value) for value in values]
     return read[0] if len(read) == 1 else read
-
-
-def plain_value(text: str) -> Any:
-    """A word of a command as YAML reads it, with 1e-6 a number; text that is no YAML stays text."""
-    try:
-        return float(text) if not text.lstrip("+-").isdigit() else int(text)
-    except ValueError:
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            return text
 
 
 def python_call(text: str, name: str) -> Foreign:
@@ -141,13 +129,21 @@ def python_call(text: str, name: str) -> Foreign:
             if argument.arg is None or (called.endswith("Trainer") and argument.arg == "args"):
                 continue
             try:
-                settings[argument.arg] = ast.literal_eval(argument.value)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                settings[argument.arg] = literal(argument.value)
+            except ValueError:
                 if called.endswith(("Config", "Arguments")):
                     unread.append(f"{argument.arg}: an expression, not a value")
     if not settings:
         raise ImportFailed(f"{name}: no call such as DPOConfig(learning_rate=5e-7) was found")
     return Foreign(settings, " ".join(programs), unread)
+
+
+def literal(value: str | ast.expr) -> Any:
+    """The value of a Python literal, of which nothing is run. Raises ValueError for anything else."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not a literal: {type(error).__name__}") from None
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[str, list[ast.keyword]]]:

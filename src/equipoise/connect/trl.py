@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 from equipoise.connect import losses
 from equipoise.connect.common import COMMON, batch, lora
+from equipoise.connect.foreign import literal
 from equipoise.connect.meanings import (
     ImportFailed,
     Meaning,
@@ -112,8 +112,8 @@ def listed(value: Any) -> list[Any]:
     """A list, given as such, as text that looks like one, or as a single value."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
+            value = literal(value)
+        except ValueError:
             raise ImportFailed(f"{short(value)} is not a list") from None
     return list(value) if isinstance(value, list | tuple) else str(value).split()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import wraps
+from typing import Literal, ParamSpec
 
 from equipoise.data.admission import Admission
 from equipoise.data.data_files import DataFile, PathLike, sampled
@@ -19,6 +20,8 @@ from equipoise.data.make_records import Maker
 from equipoise.data.raw_rows import RawRows
 from equipoise.data.read_files import inputs_of, listed_again
 from equipoise.data.records import Kind, Record, Space
+
+Options = ParamSpec("Options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,64 +80,6 @@ class _Part:
     space: Space
 
 
-def read(
-    paths: PathLike | Sequence[PathLike],
-    *,
-    format: str = "auto",
-    mapping: Mapping[str, str] | None = None,
-    strict: bool = False,
-    limit: int | None = None,
-    max_errors_shown: int = 3,
-    prompt_words: int | None = None,
-    allow_empty_rejected: bool = False,
-    wrap: str = "none",
-    system: str | None = None,
-    equal_scores: Literal["keep", "tie", "drop"] = "keep",
-    seed: int = 0,
-) -> Dataset:
-    """Reads pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
-
-    paths                 files, see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders,
-                          hf://...; each a path, or {path, format, mapping, weight, limit, split} with settings of its
-                          own. A `dataset_info.json` stands for the data sets that it describes
-    format                a name in `formats.registry.FORMATS`; "auto" decides for each file by all of its rows
-    mapping               our column -> theirs, e.g. {"prompt": "instruction"}; `a.b` and `a.0` reach into values
-    strict                the first refused row is an error
-    limit                 most rows to read
-    prompt_words          language-modelling text: number of leading words that become the prompt
-    allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
-    wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
-    system                system prompt of every conversation that has none
-    equal_scores          what becomes of a pair whose answers have equal scores: as labelled, a tie, or refused
-    seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
-
-    Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
-    that cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and
-    left out.
-    """
-    stream = scan(
-        paths,
-        format=format,
-        mapping=mapping,
-        strict=strict,
-        limit=limit,
-        max_errors_shown=max_errors_shown,
-        prompt_words=prompt_words,
-        allow_empty_rejected=allow_empty_rejected,
-        wrap=wrap,
-        system=system,
-        equal_scores=equal_scores,
-        seed=seed,
-    )
-    return Dataset(
-        records=tuple(stream),
-        ledger=stream.ledger,
-        format=stream.format,
-        space=stream.space,
-        kind=stream.kind,
-    )
-
-
 def scan(
     paths: PathLike | Sequence[PathLike],
     *,
@@ -150,11 +95,29 @@ def scan(
     equal_scores: Literal["keep", "tie", "drop"] = "keep",
     seed: int = 0,
 ) -> Stream:
-    """The records of `read`, streamed: memory holds one record, two bytes of each row and hashes of 8 to 16 bytes.
+    """Streams pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
 
-    Lists that are grouped out of many rows, and files with a weight above 1, are held whole. The files are read twice,
-    first for the decision on their format. Options and errors are those of `read`; errors of rows come while the
-    stream is read.
+    paths                 files, see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders,
+                          hf://...; each a path, or {path, format, mapping, weight, limit, split} with settings of its
+                          own. A `dataset_info.json` stands for the data sets that it describes
+    format                a name in `formats.registry.FORMATS`; "auto" decides for each file by all of its rows
+    mapping               our column -> theirs, e.g. {"prompt": "instruction"}; `a.b` and `a.0` reach into values
+    strict                the first refused row is an error
+    limit                 most rows to read
+    prompt_words          language-modelling text: number of leading words that become the prompt
+    allow_empty_rejected  accept an empty `rejected`, as the answer that says nothing
+    wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
+    system                system prompt of every conversation that has none
+    equal_scores          what becomes of a pair whose answers have equal scores: as labelled, a tie, or refused
+    seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
+
+    Memory holds one record, two bytes of each row and hashes of 8 to 16 bytes; lists that are grouped out of many rows,
+    and files with a weight above 1, are held whole. The files are read twice, first for the decision on their format;
+    errors of rows come while the stream is read.
+
+    Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
+    that cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and
+    left out.
     """
     files = data_files(paths, format=format, mapping=mapping or {})
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
@@ -186,6 +149,25 @@ def scan(
         space=joined_space({part.file.path: part.space for part in parts}),
         records=_records(parts, reading, ledger, seed, names),
     )
+
+
+def _collected(streamed: Callable[Options, Stream]) -> Callable[Options, Dataset]:
+    """The same function, with the records collected."""
+
+    @wraps(streamed)
+    def collect(*paths: Options.args, **options: Options.kwargs) -> Dataset:
+        stream = streamed(*paths, **options)
+        records = tuple(stream)  # completes the ledger
+        return Dataset(
+            records=records, ledger=stream.ledger, format=stream.format, space=stream.space, kind=stream.kind
+        )
+
+    collect.__name__ = collect.__qualname__ = "read"
+    collect.__doc__ = (streamed.__doc__ or "").replace("Streams", "Reads", 1)
+    return collect
+
+
+read = _collected(scan)
 
 
 def _raw_rows(files: Sequence[DataFile], ledger: Ledger, limit: int | None) -> Iterator[RawRows]:

@@ -187,12 +187,11 @@ class Renderer:
     def pieces(self, row: Rendered) -> Pieces:
         """The prompt and each answer of a row as texts of tokens, each with whether it is scored.
 
-        Characters that several tokens spell are whole; an answer that was cut is called so.
+        Characters that several tokens spell are whole.
         """
         parts: Pieces = [("prompt", self._shown(row.prompt_ids, (False,) * len(row.prompt_ids)))]
         for side, response in zip(sides_of(row.record), row.responses, strict=True):
-            name = side if response.finished else f"{side} (cut)"
-            parts.append((name, self._shown(*laid_out(response))))
+            parts.append((side, self._shown(*laid_out(response))))
         return parts
 
     def _shown(self, ids: Ids, scored: Sequence[bool]) -> list[tuple[str, bool]]:

@@ -118,10 +118,11 @@ class Asking:
         store: VerdictStore | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self.questioner, self.store, self.policy = questioner, store, policy or Policy()
+        self.questioner, self.policy = questioner, policy or Policy()
+        self.kept = store is not None  # beyond this process
+        self.store = store or VerdictStore.in_memory()
         self.answered: Callable[[int], None] | None = None  # told the number of new answers, for progress
         self.account = Account()
-        self._known: dict[bytes, Verdict] = {}
 
     @property
     def name(self) -> str:
@@ -158,19 +159,16 @@ class Asking:
     def to_ask(self, questions: Sequence[tuple[Any, ...]]) -> int:
         """How many of these questions have no stored verdict: what a call would ask (a dry run)."""
         keys = {key_of(self.fingerprint, question) for question in questions}
-        return len(keys - self._known.keys() - (self.store.get(keys).keys() if self.store else set()))
+        return len(keys - self.store.get(keys).keys())
 
     def _answers(self, questions: Sequence[tuple[Any, ...]]) -> Tensor:
         keys = [key_of(self.fingerprint, question) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
-        known = {key: self._known[key] for key in distinct if key in self._known}
-        if self.store is not None:
-            known |= self.store.get(key for key in distinct if key not in known)
+        known = self.store.get(distinct)
         self.account.stored += len(known)
         missing = {key: question for key, question in distinct.items() if key not in known}
         if missing:
             known |= _run(self._ask_all(missing, len(distinct)))
-        self._known |= known
         return torch.tensor(
             [known[key].value if key in known else math.nan for key in keys], dtype=torch.float64
         )
@@ -193,8 +191,7 @@ class Asking:
                     self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
                 else:
                     found[key] = verdict
-                    if self.store is not None:
-                        self.store.put(key, self.fingerprint, verdict)
+                    self.store.put(key, self.fingerprint, verdict)
                     self.account.answered += 1
                     self.account.cost += verdict.cost
                 if self.answered:
@@ -205,7 +202,6 @@ class Asking:
             await asyncio.gather(*(work(ask, waiting) for _ in range(workers)))
         self.account.failed += len(failed)
         if len(failed) > allowed:
-            self._known |= found
             raise OracleError(self._too_many(failed, len(found), total))
         return found
 
@@ -242,7 +238,7 @@ class Asking:
                 f"oracle {self.name}: {count:,} more questions would pass judging.most_calls = {most:,} "
                 f"({spent:,} asked); raise the limit, or lower play.prompts or play.samples"
             )
-        if self.policy.most_cost is None or self.store is None:
+        if self.policy.most_cost is None:
             return
         answered, cost = self.store.spent(self.fingerprint)
         expected = cost / answered * count if answered else 0.0
@@ -253,7 +249,7 @@ class Asking:
             )
 
     def _too_many(self, failed: Sequence[str], found: int, total: int) -> str:
-        kept = "all verdicts that came are kept" if self.store is not None else "verdicts are not stored"
+        kept = "all verdicts that came are kept" if self.kept else "verdicts are not stored"
         return (
             f"oracle {self.name}: {len(failed):,} of {total:,} questions have no verdict: {failed[0]}; "
             f"{found:,} answered, {kept}: repeat the command to ask the others, or let a share of the questions "

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.oracles.asking import Account
 from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt, shortened
 
 
@@ -29,11 +28,6 @@ class Checked:
     @property
     def name(self) -> str:
         return self.inner.name
-
-    @property
-    def account(self) -> Account | None:
-        """What was asked so far, of an oracle that answers single questions."""
-        return getattr(self.inner, "account", None)
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
@@ -81,3 +75,8 @@ class Checked:
                 f"oracle {self.name}: {call} returned {float(answer[bad[0]])} for question {bad[0]}"
             )
         return answer.double()
+
+
+def unwrapped(oracle: Oracle | None) -> Oracle | None:
+    """The oracle whose answers are checked, for what only some oracles have (`Counting`, `Fingerprinted`, `Room`)."""
+    return oracle.inner if isinstance(oracle, Checked) else oracle

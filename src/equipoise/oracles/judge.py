@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,6 +19,7 @@ from equipoise.data.records import tools_of
 from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.verdicts import Verdict
+from equipoise.safe_yaml import load
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -133,7 +133,7 @@ class JudgeOracle:
         """The judge of a YAML file. Raises OracleError that names the file and the setting."""
         where = Path(path)
         try:
-            content = yaml.safe_load(where.read_text(encoding="utf-8"))
+            content = load(where.read_text(encoding="utf-8"))
             file = JudgeFile.model_validate(content)
             prompt = where.parent / file.prompt if file.prompt else PROMPTS / f"{file.question}.jinja"
             template = prompt.read_text(encoding="utf-8")
@@ -142,7 +142,7 @@ class JudgeOracle:
                 f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
             )
             raise OracleError(f"judge {path}: {problems}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise OracleError(f"cannot read the judge {path}: {error}") from error
         return cls(file, template, str(path))
 
@@ -226,7 +226,7 @@ class JudgeOracle:
                     raise ValueError(f"a score outside {SCALE}")
                 return score, said
             return VALUE[answer["winner"]], said
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise Failure(f"an answer that cannot be read: {said[:SHOWN]!r}", transient=True) from None
 
     def _token(self, choice: Any) -> tuple[float, str]:

@@ -63,3 +63,11 @@ class Room(Protocol):
     def name(self) -> str: ...
 
     def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None: ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """An oracle that says what its verdicts depend on: two with one fingerprint give the same verdicts."""
+
+    @property
+    def fingerprint(self) -> str: ...

@@ -75,6 +75,11 @@ class VerdictStore:
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
+    @classmethod
+    def in_memory(cls) -> VerdictStore:
+        """A store that ends with the process."""
+        return cls(Path(":memory:"))
+
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Verdict]:
         """The stored verdicts among these keys."""
         wanted, found = list(dict.fromkeys(keys)), {}

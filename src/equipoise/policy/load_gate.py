@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,14 @@ from equipoise.data.collate import Ids
 from equipoise.models.adapters import Chain, chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.protocol import Measured
 from equipoise.policy.weights_check import largest_difference
 
 LIMIT = {"fp32": 1e-3, "bf16": 1.0}  # nats per token
 MEMORY_SHARE = 0.7  # of what is available, for a second model
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """What the gate measured: the largest difference of a token's log-prob in nats, its limit, and a sentence."""
-
-    name: str
-    measured: float
-    limit: float
-    passed: bool
-    sentence: str
-
-
-def as_given(policy: CausalPolicy) -> Agreement:
+def as_given(policy: CausalPolicy) -> Measured:
     """Compare a policy just loaded with the folder it was loaded from, in fp32 whatever its precision.
 
     Raises ModelError if it was not loaded from a folder.
@@ -51,12 +40,12 @@ def as_given(policy: CausalPolicy) -> Agreement:
     )
 
 
-def as_saved(policy: CausalPolicy, folder: Path) -> Agreement:
+def as_saved(policy: CausalPolicy, folder: Path) -> Measured:
     """Compare the policy in memory with a checkpoint of it, as a plain user would read that."""
     return _agreement(policy, chain(folder), "checkpoint_gate", f"its checkpoint {folder.name}")
 
 
-def rounding(policy: CausalPolicy) -> Agreement:
+def rounding(policy: CausalPolicy) -> Measured:
     """Compare the policy in its own precision with the same weights in fp32: what bf16 products cost."""
     rows = probe_rows(policy)
     with torch.no_grad():
@@ -103,7 +92,7 @@ def plain_model(found: Chain) -> Any:
 
 
 @torch.no_grad()
-def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agreement:
+def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Measured:
     rows = probe_rows(policy)
     try:
         ours = _ours(policy, rows, fp32=True)
@@ -111,12 +100,12 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agre
         raise ModelError(
             f"{found.top}: the model does not run on a few tokens: {first_line(error)}"
         ) from error
-    if _memory_holds(found):
+    if memory_holds(found.base.size):
         plain = plain_model(found)
         return _judged(name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what}")
     weight, difference = largest_difference(policy, found)
     if difference > LIMIT["fp32"]:
-        return Agreement(
+        return Measured(
             name=name,
             measured=difference,
             limit=LIMIT["fp32"],
@@ -131,10 +120,10 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Agre
 
 def _judged(
     name: str, ours: Sequence[torch.Tensor], other: Sequence[torch.Tensor], precision: str, what: str
-) -> Agreement:
+) -> Measured:
     measured = max(float((a - b).abs().max()) for a, b in zip(ours, other, strict=True))
     limit = LIMIT[precision]
-    return Agreement(
+    return Measured(
         name=name,
         measured=measured,
         limit=limit,
@@ -163,11 +152,11 @@ def _plain(model: Any, row: tuple[Ids, Ids]) -> torch.Tensor:
     return logits.log_softmax(dim=-1).gather(1, ids[0, len(prompt) :, None])[:, 0].cpu()
 
 
-def _memory_holds(found: Chain) -> bool:
+def memory_holds(parameters: int) -> bool:
     """Whether a second model in fp32 fits into the memory that is available now."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return 4 * found.base.size <= MEMORY_SHARE * available
+    return 4 * parameters <= MEMORY_SHARE * available

@@ -177,7 +177,6 @@ def _full(found: Chain) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-        model, info = loaded
     except Exception as error:  # noqa: BLE001 - a model class may raise anything
         raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from None
     model, info = loaded

@@ -1,4 +1,4 @@
-"""Decoding settings, and the error for a model that cannot be loaded or used."""
+"""What the package shares about policies: decoding settings, what a gate measures, the error of an unusable model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from equipoise.models.errors import ModelError
 
-__all__ = ["Decoding", "ModelError"]
+__all__ = ["Decoding", "Measured", "ModelError"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +38,18 @@ class Decoding:
                 "engine must be 'torch' or 'vllm' and 0 < memory <= 1, got "
                 f"engine={self.engine!r}, memory={self.memory}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a gate measured.
+
+    limit      of `measured`.        passed   whether the gate is open.
+    sentence   what was found, for the user.
+    """
+
+    name: str
+    measured: float | None
+    limit: float | None
+    passed: bool
+    sentence: str

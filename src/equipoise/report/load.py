@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from equipoise import safe_yaml
 from equipoise.worlds.text.journal import LOGS, REPEATED
 from equipoise.worlds.text.manifest import DamagedRun, Manifest
 
@@ -338,15 +338,13 @@ def _latest(records: Iterator[R], key: Callable[[R], tuple[int, ...]], notes: li
 
 
 def _config(path: Path, notes: list[str]) -> tuple[str, dict[str, Any]]:
-    """The file's text and its mapping. Aliases are refused: nested ones expand without bound."""
+    """The file's text and its mapping."""
     text = _read(path, notes)
     if text is None:
         return "", {}
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise yaml.YAMLError("aliases are not read")
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = safe_yaml.load(text, aliases=False)
+    except ValueError:
         notes.append("config.yaml is not readable; its text is shown as it stands.")
         return text, {}
     return text, value if isinstance(value, dict) else {}

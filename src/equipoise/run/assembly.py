@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,12 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
-from equipoise.run.config import RunConfig
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials, game_prompts
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.further_answers import Degrade
-from equipoise.worlds.text.gates import Gates, Measured
+from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_folder import RunFolder
@@ -44,6 +43,8 @@ def launch() -> Accelerator:
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")
     if cpu:  # after the line above, which may change the number of threads
         make_reproducible()
+    else:  # what the CPU still computes, such as zeroth-order directions
+        torch.set_flush_denormal(True)
     return accelerator
 
 
@@ -77,7 +78,7 @@ def build(
         )
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:
-        gates.judge(Measured(**asdict(load_gate.as_given(policy))))
+        gates.judge(load_gate.as_given(policy))
     if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
         policy.stop_at(materials.renderer.turn_ends)
     if start is not None:

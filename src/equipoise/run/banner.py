@@ -13,7 +13,6 @@ from equipoise.data.collate import row_length
 from equipoise.play.rows import Rows
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches
-from equipoise.run.config import RunConfig
 from equipoise.run.costs import (
     FP32,
     Memory,
@@ -23,10 +22,12 @@ from equipoise.run.costs import (
     held_tokens,
     key_width,
     micro_batch_tokens,
+    most_resident,
     recorded_steps,
     resident,
 )
 from equipoise.run.materials import Materials
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.world import TextWorld
 
@@ -78,7 +79,7 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         sampling=held_tokens(config, materials) * 2 * FP32 * int(text.num_hidden_layers) * key_width(text),
     )
     per_round = recorded_steps(config, materials)
-    parts = getattr(materials.method.players, "parts", 1)
+    parts = materials.method.players.parts
     return {
         "comparisons": None if rows is None else len(rows),
         "prompts": len(materials.pool),
@@ -87,7 +88,7 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "longest_row": max(lengths),
         "parameters": size,
         "trained_parameters": trained,
-        "memory": memory.total,
+        "memory": max(memory.total, most_resident() if world.policy.device.type == "cpu" else 0.0),
         "activations": memory.activations,
         "optimizer": memory.optimizer,
         "disk": FP32 * trained * checkpoints_kept(config),

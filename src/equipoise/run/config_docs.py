@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from equipoise.methods.index import METHODS
-from equipoise.run.config import RunConfig
+from equipoise.run.settings import RunConfig
 
 INTRODUCTION = """\
 # Configuration

@@ -7,7 +7,6 @@ held while sampling. `probe` replaces the bytes a token and the rates by measure
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -19,10 +18,15 @@ import torch
 from torch import nn
 
 from equipoise.data.pack import packed_length
+from equipoise.models.adapters import chain
+from equipoise.models.folder import described
 from equipoise.playground import model_path
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
-from equipoise.run.config import ConfigError, RunConfig
+from equipoise.policy.load_gate import memory_holds
+from equipoise.policy.loading import Lora
+from equipoise.policy.loading import plan as start_plan
 from equipoise.run.materials import Materials
+from equipoise.run.settings import RunConfig
 
 FP32 = 4
 LORA_RANK = 16  # of the LoRA that is suggested
@@ -30,14 +34,24 @@ LORA_RANK = 16  # of the LoRA that is suggested
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of a model: parameters, layers, width of states, of the MLP, of keys."""
+    """Sizes of a start policy: parameters, layers, width of states, of the MLP, of keys.
+
+    adapters    parameters that LoRA adds per unit of rank
+    continued   rank of the adapter that is trained further; 0: none is
+    """
 
     parameters: int
-    adapters: int  # parameters that LoRA adds per unit of rank
+    adapters: int
+    continued: int
     layers: int
     width: int
     inner: int
     keys: int
+
+    def trained(self, config: RunConfig) -> int:
+        """Parameters that are trained: those of an adapter, the given or a new one, or all."""
+        rank = self.continued or config.model.lora_rank
+        return rank * self.adapters if rank else self.parameters
 
     @property
     def activation_bytes(self) -> float:
@@ -52,6 +66,7 @@ class Memory:
 
     base    the process with its libraries, and a reward model.
     sampling    keys and values; held while sampling, when gradients and activations are not.
+    second  the model once more, while the load gate compares, before there is an optimizer.
     """
 
     base: float
@@ -60,6 +75,7 @@ class Memory:
     optimizer: float
     activations: float
     sampling: float
+    second: float = 0.0
 
     def with_activations(self, activations: float) -> Memory:
         """The same, with activations that were measured."""
@@ -67,25 +83,19 @@ class Memory:
 
     @property
     def total(self) -> float:
-        training = self.gradients + self.activations
-        return self.base + self.weights + self.optimizer + max(training, self.sampling)
+        playing = self.optimizer + max(self.gradients + self.activations, self.sampling)
+        return self.base + self.weights + max(playing, self.second)
 
 
-def shape_of(path: str) -> Shape:
-    """Sizes of the model in a folder or on the hub; of an adapter, its base's. Raises ConfigError."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    folder = Path(path)
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "config.json").is_file():
-        return shape_of(str(json.loads(adapter.read_bytes()).get("base_model_name_or_path")))
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"cannot read the model's configuration in {path}: {error}") from error
-    text: Any = config.get_text_config()
+def shape_of(config: RunConfig) -> Shape:
+    """Sizes of the start policy, from its configuration and the headers of its weights. Raises ModelError."""
+    found = chain(model_of(config))
+    model = described(found.base)
+    asked = config.model
+    start = start_plan(
+        found, Lora(rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets), asked.adapter
+    )
+    text: Any = model.config.get_text_config()
     width = int(text.hidden_size)
     linear = [
         m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")
@@ -93,6 +103,7 @@ def shape_of(path: str) -> Shape:
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         adapters=sum(m.in_features + m.out_features for m in linear),
+        continued=found.adapters[-1].rank if start.continued else 0,
         layers=int(text.num_hidden_layers),
         width=width,
         inner=int(getattr(text, "intermediate_size", None) or 4 * width),
@@ -107,17 +118,20 @@ def key_width(text: Any) -> int:
     return int(getattr(text, "num_key_value_heads", None) or heads) * int(head)
 
 
-def memory_of(config: RunConfig, shape: Shape, tokens: float, held: float, base: float) -> Memory:
+def memory_of(
+    config: RunConfig, shape: Shape, tokens: float, held: float, base: float, device: str = "cpu"
+) -> Memory:
     """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
-    rank = config.model.lora_rank
-    trained = rank * shape.adapters if rank else shape.parameters
+    trained = shape.trained(config)
+    twice = device == "cpu" and memory_holds(shape.parameters)
     return Memory(
         base=base,
-        weights=FP32 * (shape.parameters + (trained if rank else 0)),
+        weights=FP32 * (shape.parameters + (trained if trained != shape.parameters else 0)),
         gradients=FP32 * trained,
         optimizer=2 * FP32 * trained,
         activations=tokens * shape.activation_bytes * (0.5 if config.model.precision == "bf16" else 1.0),
         sampling=held * 2 * FP32 * shape.layers * shape.keys,
+        second=FP32 * shape.parameters if twice else 0.0,
     )
 
 
@@ -148,8 +162,7 @@ def held_tokens(config: RunConfig, materials: Materials) -> int:
 
 def checkpoint_bytes(config: RunConfig, shape: Shape) -> float:
     """Bytes of one checkpoint's weights."""
-    rank = config.model.lora_rank
-    return FP32 * (rank * shape.adapters if rank else shape.parameters)
+    return FP32 * shape.trained(config)
 
 
 def checkpoints_kept(config: RunConfig) -> int:
@@ -185,7 +198,7 @@ def advice(
         )
     half = max(2, config.data.max_length // 2)
     yield _says(f"train.micro_batch=1 data.max_length={half}", needs(config, min(least, half)), machine)
-    if not config.model.lora_rank:
+    if not (config.model.lora_rank or shape.continued):
         lora = config.model_copy(update={"model": config.model.model_copy(update={"lora_rank": LORA_RANK})})
         yield _says(f"train.micro_batch=1 model.lora_rank={LORA_RANK}", needs(lora, least), machine)
 
@@ -212,12 +225,19 @@ def resident() -> float:
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def most_resident() -> float:
+    """Bytes of memory that this process has held at its peak so far."""
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def recorded_steps(config: RunConfig, materials: Materials) -> int | None:
     """Optimizer steps of a round on recorded rows; None where comparisons are sampled."""
     rows = materials.pairs if materials.method.players.needs.records else None
     if rows is None:
         return None
-    taken = math.ceil(len(rows) / getattr(materials.method.players, "parts", 1))
+    taken = math.ceil(len(rows) / materials.method.players.parts)
     return config.train.epochs * math.ceil(taken / config.train.batch)
 
 

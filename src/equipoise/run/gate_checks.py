@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Room
-from equipoise.run.config import RunConfig
+from equipoise.policy.protocol import Measured
 from equipoise.run.materials import Materials
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.gate_list import GATES
-from equipoise.worlds.text.gates import Measured
 
 
 def before_a_model(config: RunConfig, materials: Materials) -> Iterator[Measured]:
@@ -46,7 +47,7 @@ def _share(name: str, part: int, whole: int, what: str) -> Measured:
 
 def _context(config: RunConfig, materials: Materials) -> Iterator[Measured]:
     """Whether the longest response still fits a reward model's context, where the oracle has one."""
-    judge = getattr(materials.oracle, "inner", materials.oracle)
+    judge = unwrapped(materials.oracle)
     if not isinstance(judge, Room):
         return
     prompts = [prompt.context for prompt in (*materials.pool, *materials.unseen)]

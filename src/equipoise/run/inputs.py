@@ -22,14 +22,18 @@ from equipoise.data.render import Renderer
 from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
+from equipoise.oracles.checked import unwrapped
+from equipoise.oracles.protocol import Fingerprinted
 from equipoise.oracles.rule_sources import distribution, sources
 from equipoise.play.rows import Rows
 from equipoise.playground import model_path
 from equipoise.policy.files import write_json
-from equipoise.run.config import ConfigError, RunConfig
+from equipoise.policy.protocol import Measured
+from equipoise.run.config import ConfigError
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.gate_list import INPUTS
-from equipoise.worlds.text.gates import Gates, Measured
+from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.manifest import sha256
 
 FILE = "inputs.json"
@@ -43,7 +47,7 @@ TOKENIZER = (
     "chat_template.json",
 )  # fmt: skip
 
-PATHS = ("allow", "oracle", "model.path", "data.path", "data.evaluation", "data.template", "judging.store")
+PATHS = ("oracle", "model.path", "data.path", "data.evaluation", "data.template")
 
 # kind ("model", "oracle", ...) -> what -> hash
 Inputs = dict[str, dict[str, str]]
@@ -87,9 +91,9 @@ def of_materials(materials: Materials, folder: Path, hasher: Hasher) -> Inputs:
     for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
         if (folder / name).is_file():
             found["data"] = {name: hasher(folder / name)}
-    own = getattr(getattr(materials.oracle, "inner", materials.oracle), "fingerprint", None)
-    if own is not None:
-        found["oracle"] = {"fingerprint": _text_hash(str(own))}
+    oracle = unwrapped(materials.oracle)
+    if isinstance(oracle, Fingerprinted):
+        found["oracle"] = {"fingerprint": _text_hash(oracle.fingerprint)}
     return found
 
 
@@ -202,17 +206,9 @@ def differences(kind: str, before: Mapping[str, str], now: Mapping[str, str]) ->
 
 
 def settings_hash(config: RunConfig) -> str:
-    """Hash of all settings but those that name files: what these hold is an input, wherever it lies."""
-    settings = {name: value for name, value in _flat(config.plain()) if name not in PATHS}
+    """Hash of the lasting settings but those that name files: what these hold is an input, wherever it lies."""
+    settings = {name: value for name, value in config.lasting().items() if name not in PATHS}
     return _text_hash(json.dumps(settings, sort_keys=True, default=str))
-
-
-def _flat(plain: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def tell(record: Record, gates: Gates) -> None:
@@ -285,15 +281,8 @@ def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
 
 
 def _template(renderer: Renderer) -> dict[str, str]:
-    """What the renderer says of itself, and what it makes of a fixed conversation on this day."""
-    own = getattr(renderer, "fingerprint", None)
-    own = own() if callable(own) else own
-    named = own if isinstance(own, Mapping) else {} if own is None else {"fingerprint": own}
-    found = {str(name): _text_hash(str(value)) for name, value in named.items()}
-    if renderer.template is not None:
-        tokens = renderer.prompt([{"role": "user", "content": "Which day is it?"}])
-        found["rendering of a fixed conversation (a template may write the date)"] = _text_hash(str(tokens))
-    return found
+    """Template, its settings and tokenizer as one, and the day that the template writes."""
+    return {"and its settings": renderer.fingerprint, "date": _text_hash(str(renderer.date))}
 
 
 def _rows(materials: Materials) -> str:

@@ -36,7 +36,8 @@ from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
-from equipoise.run.config import ConfigError, RunConfig
+from equipoise.run.config import ConfigError
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
     Recording,

@@ -11,7 +11,8 @@ from typing import Any
 
 from equipoise.methods.index import get
 from equipoise.play.method import Phase
-from equipoise.run.config import ConfigError, RunConfig, resolve
+from equipoise.run.config import ConfigError, resolve
+from equipoise.run.settings import RunConfig
 
 SHARED = ("model", "data")  # sections that a phase takes over from the run
 

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise.policy.protocol import Measured
 from equipoise.run.assembly import launch
-from equipoise.run.config import RunConfig
 from equipoise.run.costs import (
     Memory,
     advice,
@@ -24,7 +23,6 @@ from equipoise.run.costs import (
     machine_bytes,
     memory_of,
     micro_batch_tokens,
-    model_of,
     recorded_steps,
     resident,
     shape_of,
@@ -32,7 +30,7 @@ from equipoise.run.costs import (
 from equipoise.run.gate_checks import before_a_model, steps
 from equipoise.run.materials import gather
 from equipoise.run.probe import probe
-from equipoise.worlds.text.gates import Measured
+from equipoise.run.settings import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,8 @@ class Plan:
         said = [
             f"memory    about {gib(m.total)} of {gib(self.machine)} at the peak: weights {gib(m.weights)}, gradients "
             f"{gib(m.gradients)}, optimizer {gib(m.optimizer)}, activations of a micro-batch {gib(m.activations)}, "
-            f"keys and values while sampling {gib(m.sampling)}, libraries and reward model {gib(m.base)}",
+            f"keys and values while sampling {gib(m.sampling)}, libraries and reward model {gib(m.base)}"
+            + (f"; at load {gib(m.second)} for a second model, to compare with" if m.second else ""),
             "time      "
             + (
                 f"about {clock(sum(self.seconds.values()))} for the whole run: "
@@ -113,16 +112,15 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
     Raises as `align` does for what it would refuse before compute is spent.
     """
     disable_progress_bar()
-    torch.set_flush_denormal(True)
     accelerator = launch()
     with tempfile.TemporaryDirectory(prefix="equipoise-plan-") as name:
         folder = Path(name)
         materials = gather(config, folder)
         warned = [found for found in before_a_model(config, materials) if not found.passed]
-        shape = shape_of(model_of(config))
+        shape = shape_of(config)
         machine = machine_bytes(accelerator.device.type)
         tokens, held = micro_batch_tokens(config, materials), held_tokens(config, materials)
-        memory = memory_of(config, shape, tokens, held, resident())
+        memory = memory_of(config, shape, tokens, held, resident(), accelerator.device.type)
         fits = memory.total <= machine
         measured = probe(config, materials, accelerator, folder / "run") if fits else None
         if measured:  # what is imported late, and what allocators keep, is only seen afterwards

@@ -20,9 +20,9 @@ from equipoise.evaluate.text import Evaluator
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build
-from equipoise.run.config import RunConfig
 from equipoise.run.costs import Memory
 from equipoise.run.materials import Materials
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 

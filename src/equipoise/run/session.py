@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from transformers.utils.logging import disable_progress_bar
 
@@ -25,7 +24,7 @@ from equipoise.report.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.claimed import claimed
-from equipoise.run.config import ConfigError, RunConfig, difference, read_file, resolve
+from equipoise.run.config import ConfigError, difference, read_file, resolve
 from equipoise.run.costs import recorded_steps
 from equipoise.run.environment import add_process
 from equipoise.run.gate_checks import before_a_model, steps
@@ -33,8 +32,9 @@ from equipoise.run.inputs import FILE as INPUTS_FILE
 from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
 from equipoise.run.phases import configuration, phases_of
+from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
 from equipoise.worlds.text.gate_list import CODE
-from equipoise.worlds.text.gates import Gates, Measured
+from equipoise.worlds.text.gates import Gates
 from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.manifest import MANIFEST, DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
@@ -138,7 +138,6 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
     main = accelerator.is_main_process
     with claimed(folder) if main else nullcontext():
         disable_progress_bar()
-        torch.set_flush_denormal(True)  # denormal gradients of saturated pairs are slow on a CPU
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
         with accelerator.main_process_first():
             materials = _begin(config, folder, gates) if main else gather(config, folder)
@@ -155,7 +154,7 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         _check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
-            gates.judge(Measured(**asdict(load_gate.as_saved(world.policy, journal.checkpoint(0)))))
+            gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
         left = Left(config.play.rounds, quiet=quiet or not main)
 
         def boundary(state: State) -> None:
@@ -220,9 +219,9 @@ def _same_settings(config: RunConfig, folder: Path) -> bool:
         if begun:
             raise ConfigError(f"{stored} is missing: nothing says which settings the run was begun with")
         return False
-    before = read_file(stored)
+    before = {name: value for name, value in flat(read_file(stored)).items() if name not in MAY_CHANGE}
     before.pop("inputs", None)  # of an older run folder
-    changed = difference({**before, "allow": []}, config.plain() | {"allow": []})
+    changed = difference(before, config.lasting())
     if not begun:
         if changed:
             for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):

@@ -21,13 +21,21 @@ def round_pair(row: RawRow, reading: Reading) -> Fields:
     context, answers = _sampled(row, reading)
     if answers[0] == answers[1]:
         raise Refusal("both answers are equal")
-    return {"context": context, "candidates": tuple(Candidate(content=answer) for answer in answers)}
+    candidates = tuple(Candidate(content=answer) for answer in answers)
+    finished = [bool(answer.get("finished", True)) for answer in row["responses"]]
+    return {"context": context, "candidates": candidates, "extra": {"finished": finished}, **_settings(row)}
 
 
 def round_list(row: RawRow, reading: Reading) -> Fields:
     """Two or more sampled answers with a `reward` each, high is best."""
     context, answers = _sampled(row, reading)
-    return list_of(context, answers, [float(reward) for reward in row["reward"]], reading)
+    return list_of(context, answers, [float(reward) for reward in row["reward"]], reading) | _settings(row)
+
+
+def _settings(row: RawRow) -> Fields:
+    """Template settings of the prompt, which `tools` and `weight` stand beside under their usual names."""
+    given = _said(row.get("template_kwargs"))
+    return {"template_kwargs": given} if given else {}
 
 
 def _sampled(row: RawRow, reading: Reading) -> tuple[Context, list[Context]]:

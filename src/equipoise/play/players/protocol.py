@@ -34,6 +34,11 @@ class Players(Component, Protocol):
         """Whether a row's responses are samples of one policy, so that they may be paired in any way."""
         return False
 
+    @property
+    def parts(self) -> int:
+        """Rounds per pass over the recorded data; each takes every parts-th comparison."""
+        return 1
+
     def write(self, world: World, state: State) -> Rows:
         """The round's rows with their responses."""
         ...

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from equipoise.data.collate import Response, laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Context, Record
 from equipoise.data.render import Rendered, Renderer, sides_of
@@ -87,25 +86,15 @@ def text_view(record: Record) -> View:
 
 def token_view(row: Rendered, renderer: Renderer) -> View:
     """A row as a model reads it: special tokens included, exactly the scored tokens marked."""
-    answers = [
-        Part(
-            side, _about(row.record, candidate, cut=not response.finished), tuple(_pieces(response, renderer))
-        )
-        for side, candidate, response in zip(
-            sides_of(row.record), row.record.candidates, row.responses, strict=True
-        )
-    ]
-    prompt = Part("prompt", "", tuple(Piece(text) for text in renderer.codec.shown(row.prompt_ids) if text))
-    return View(at(row.record), label_of(row.record), (prompt, *answers))
-
-
-def _pieces(response: Response, renderer: Renderer) -> Iterator[Piece]:
-    """The texts of an answer's tokens; those that another side wrote, such as a tool's result, are not scored."""
-    codec, (ids, scored) = renderer.codec, laid_out(response)
-    last = len(ids) - 1 if response.finished and ids[-1] in codec.specials else len(ids)
-    for place, (text, on) in enumerate(zip(codec.shown(ids), scored, strict=True)):
-        if text:
-            yield Piece(text, scored=on, closing=place == last)
+    (_, prompt), *answers = renderer.pieces(row)
+    parts = [Part("prompt", "", tuple(Piece(text) for text, _ in prompt))]
+    sides = zip(sides_of(row.record), row.record.candidates, row.responses, answers, strict=True)
+    for side, candidate, response, (_, texts) in sides:
+        pieces = [Piece(text, scored) for text, scored in texts]
+        if response.finished and response.ids[-1] in renderer.codec.specials:
+            pieces[-1] = replace(pieces[-1], closing=True)
+        parts.append(Part(side, _about(row.record, candidate, cut=not response.finished), tuple(pieces)))
+    return View(at(row.record), label_of(row.record), tuple(parts))
 
 
 def _about(record: Record, candidate: Candidate, *, cut: bool = False) -> str:

@@ -14,12 +14,12 @@ from equipoise.data.collate import row_length
 from equipoise.play.capabilities import TokenWeighting
 from equipoise.play.rows import Rows
 from equipoise.policy import checkpoint
+from equipoise.policy.protocol import Measured
 from equipoise.policy.scoring import anchor_store, value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text import token_weights
 from equipoise.worlds.text.features import mean_hidden
-from equipoise.worlds.text.gates import Measured
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.run_folder import RunFolder
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.policy.files import write_json
+from equipoise.policy.protocol import Measured
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.gate_list import GATES
 
@@ -19,21 +20,6 @@ FILE = "gates.json"
 
 class GateClosed(TrainingError):
     """A gate is closed and not allowed; the message says what was measured, what to do, and how to go on regardless."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a gate measured.
-
-    limit      of `measured`.        passed   whether the gate is open.
-    sentence   what was found, for the user.
-    """
-
-    name: str
-    measured: float | None
-    limit: float | None
-    passed: bool
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from equipoise.data.collate import Ids
-from equipoise.oracles.asking import Account
+from equipoise.oracles.asking import Account, Asking
+from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Counting, Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
@@ -37,10 +38,10 @@ class Judge:
     _before: Account = field(default_factory=Account)
 
     def __post_init__(self) -> None:
-        inner = getattr(self.oracle, "inner", self.oracle)
-        self.counting = isinstance(inner, Counting)
-        if isinstance(inner, Counting):
-            inner.answered = self.asked
+        self.inner = unwrapped(self.oracle)
+        self.counting = isinstance(self.inner, Counting)
+        if isinstance(self.inner, Counting):
+            self.inner.answered = self.asked
 
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
@@ -62,9 +63,9 @@ class Judge:
 
     def account(self) -> dict[str, Any] | None:
         """What the oracle was asked since the last call: calls, stored verdicts, failures, disagreements of orders."""
-        account = getattr(self.oracle, "account", None)
-        if account is None or account == self._before:
+        if not isinstance(self.inner, Asking) or self.inner.account == self._before:
             return None
+        account = self.inner.account
         before, self._before = self._before, replace(account, reasons=dict(account.reasons))
         return account.since(before)
 

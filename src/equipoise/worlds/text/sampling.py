@@ -17,8 +17,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
 from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
-from equipoise.policy.protocol import Decoding
-from equipoise.worlds.text.gates import Measured
+from equipoise.policy.protocol import Decoding, Measured
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.run_folder import RunFolder
 

@@ -1,0 +1,302 @@
+"""Typed settings of a run, by section; frozen, validated, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from equipoise.data.data_files import data_file
+from equipoise.worlds.text.gate_list import ALLOWABLE
+
+# what may differ when a run goes on: how questions are asked and what may be let through, not what is trained
+ASKING = ("concurrency", "retries", "failures", "store", "most_calls", "most_cost")
+MAY_CHANGE = frozenset(("allow", *(f"judging.{name}" for name in ASKING)))
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_as_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """A single text where a list is expected: `path: pairs.jsonl`."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        listed = any(get_origin(a) is list for a in (kind, *get_args(kind)))
+        return [value] if listed and isinstance(value, str) else value
+
+
+class ModelSettings(Section):
+    path: str | None = Field(
+        None, description="checkpoint folder or name on the hub; none: the playground's model"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the matrix products; weights stay fp32"
+    )
+    adapter: Literal["auto", "continue", "merge"] = Field(
+        "auto",
+        description="if the model is a LoRA adapter: train it further (continue), or merge it and train all weights "
+        "or a new adapter (merge); auto: continue, unless lora_rank, lora_alpha or lora_targets ask for another one",
+    )
+    lora_rank: int = Field(
+        0, ge=0, description="rank of new LoRA adapters; 0: full fine-tuning, or the adapter that is given"
+    )
+    lora_alpha: float | None = Field(None, gt=0, description="LoRA scale; none: twice the rank")
+    lora_targets: list[str] | None = Field(None, description="module names; none: every linear layer")
+    export: Literal["auto", "none", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="dtype of the last policy in the folder export (full models only; checkpoints stay fp32); "
+        "auto: that of the given weights, if they are bf16 or fp16",
+    )
+
+
+class DataSettings(Section):
+    path: list[str | dict[str, Any]] | None = Field(
+        None,
+        description="files, each a path or {path, format, mapping, weight, limit, split}; none: the playground's "
+        "generated pairs",
+    )
+    evaluation: list[str | dict[str, Any]] | None = Field(
+        None,
+        description="files of held-out rows, in place of the held-out share; the same forms as data.path",
+    )
+    allow_overlap: bool = Field(
+        False, description="accept prompts that are in data.path and in data.evaluation"
+    )
+    format: str = Field("auto", description="a format's name; auto: detected from the columns of all rows")
+    mapping: dict[str, str] = Field(default_factory=dict, description="known field -> your column")
+    wrap: Literal["none", "chat"] = Field(
+        "none", description="chat: rows of plain strings become chat turns, and the chat template is used"
+    )
+    system: str | None = Field(None, description="system prompt of every conversation that has none")
+    equal_scores: Literal["keep", "tie", "drop"] = Field(
+        "keep", description="pairs whose answers have equal scores: as labelled, ties (prob 0.5), or left out"
+    )
+    template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
+    max_length: int = Field(
+        1024, gt=1, description="most tokens of prompt and response together; the model's limit if less"
+    )
+    max_prompt_length: int | None = Field(None, gt=0, description="most tokens of the prompt")
+    long_prompt: Literal["drop", "keep_end"] = Field("drop", description="what to do with longer prompts")
+    prompt_words: int | None = Field(
+        None, gt=0, description="for plain texts: number of leading words that form the prompt"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
+    limit: int | None = Field(None, gt=0, description="read only this many rows")
+    strict: bool = Field(False, description="any refused row ends the run")
+    allow_template_divergence: bool = Field(
+        False, description="use rows whose prompt the template rewrites once an answer follows"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the chat template for every row, such as {enable_thinking: false}; a row's own win",
+    )
+    system_turn: Literal["keep", "merge"] = Field(
+        "keep",
+        description="merge: where the template has no place for a system turn, it opens the first question",
+    )
+    reasoning: Literal["keep", "drop"] = Field(
+        "keep", description="drop: use rows although the template leaves out the reasoning of an answer"
+    )
+    template_date: str | None = Field(
+        None,
+        description="day that the template may write, YYYY-MM-DD; none: the day of a run's start, kept when it resumes",
+    )
+    list_size: int | None = Field(
+        None, gt=1, description="answers used per ranked list; none: the most frequent number"
+    )
+    list_pairs: Literal["best_worst", "all", "adjacent"] = Field(
+        "best_worst", description="which pairs of a ranked list a pairwise method trains on"
+    )
+    turns: Literal["last", "every"] = Field(
+        "every", description="sft only: which assistant turns of a conversation are imitated"
+    )
+    pairs: int = Field(2000, gt=0, description="playground only: recorded pairs to generate")
+    coverage: Literal["reference", "uniform", "narrow", "lucky"] = Field(
+        "reference", description="playground only: distribution of the recorded responses"
+    )
+    noise: float = Field(0.0, ge=0, lt=0.5, description="playground only: share of flipped labels")
+
+    @field_validator("path", "evaluation", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        """One file alone, as a path or a mapping, is a list of one; each is one that `data.read` takes."""
+        files = [value] if isinstance(value, str | Mapping) else value
+        for item in files if isinstance(files, list) else ():
+            data_file(item)
+        return files
+
+
+class PlaySettings(Section):
+    rounds: int = Field(1, gt=0, description="rounds of the game")
+    samples: int | None = Field(None, gt=0, description="responses per prompt; none: the method's default")
+    prompts: int | None = Field(None, gt=0, description="prompts per online round; none: all")
+    pairing: Literal[
+        "method",
+        "tournament",
+        "disjoint",
+        "all",
+        "disjoint_bernoulli",
+        "all_bernoulli",
+        "matches",
+        "scored",
+        "best_worst",
+    ] = Field("method", description="how responses become comparisons; method: the method's default")
+    phases: dict[str, dict[str, Any]] | None = Field(
+        None,
+        description="methods played before the rounds, with their settings, such as [sft] or {sft: {epochs: 2}}; "
+        "none: the method's own",
+    )
+    keep: int | None = Field(
+        None,
+        gt=0,
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
+        "what an evaluation compares with, the policy before the last round",
+    )
+    panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """A list of names means phases without settings."""
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return {name: {} for name in value} if names else value
+
+
+class TrainSettings(Section):
+    epochs: int = Field(1, gt=0, description="passes over a round's comparisons")
+    batch: int = Field(64, gt=0, description="comparisons per optimizer step")
+    micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="most comparisons per forward pass; auto: as many as `tokens` allows",
+    )
+    tokens: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="most tokens per forward pass; auto: what memory allows, by a probe",
+    )
+    lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="of the learning rate after the warm-up, within a round"
+    )
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of a round's steps")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW, for the mean of the gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW, for the mean of its square")
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon: smaller gradients are not amplified")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    save_every: int = Field(200, gt=0, description="optimizer steps between saved positions")
+
+
+class SamplingSettings(Section):
+    temperature: float = Field(1.0, ge=0, description="sampling temperature; 0: greedy")
+    top_k: int = Field(0, ge=0, description="sample from the k most likely tokens; 0: off")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="nucleus sampling: sample from this probability mass; 1: off"
+    )
+    max_new_tokens: int = Field(128, gt=0, description="most tokens of a sampled response")
+    batch: int = Field(32, gt=0, description="prompts decoded concurrently (continuous batching)")
+    engine: Literal["torch", "vllm"] = Field(
+        "torch", description="vllm: if installed; not yet tested on a GPU"
+    )
+    memory: float = Field(0.4, gt=0, le=1, description="fraction of GPU memory for vllm")
+
+
+class JudgingSettings(Section):
+    concurrency: int = Field(1, gt=0, description="questions to a rule in flight at once")
+    retries: int = Field(
+        3, ge=0, description="further attempts after a network or server error, with growing waits"
+    )
+    failures: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of questions that may stay without a verdict; their prompts are left out",
+    )
+    both_orders: bool | None = Field(
+        None, description="ask (a, b) and (b, a) and average; none: judges yes, rules no"
+    )
+    store: str | None = Field(
+        None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
+    )
+    most_calls: int | None = Field(None, gt=0, description="most questions that the run may ask")
+    most_cost: float | None = Field(
+        None, gt=0, description="most that the verdicts may cost, in the oracle's units"
+    )
+
+
+class EvaluateSettings(Section):
+    prompts: int = Field(64, gt=0, description="held-out prompts for win rates")
+    samples: int = Field(4, gt=0, description="responses per prompt")
+    pairs: int = Field(1000, gt=0, description="held-out pairs for preference accuracy")
+    every: int = Field(
+        1, gt=0, description="rounds between evaluations; the first and last are always evaluated"
+    )
+    shown: int = Field(4, gt=0, description="prompts whose samples the report shows")
+
+
+class RunConfig(Section):
+    method: str = Field(description="a name of `equipoise methods`")
+    seed: int = Field(0, description="seed of all random draws")
+    oracle: str | None = Field(
+        None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
+    )
+    allow: list[str] = Field(
+        default_factory=list,
+        description="names of gates that may be closed, and of inputs that may change (docs/gates.md)",
+    )
+    objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    play: PlaySettings = PlaySettings()
+    train: TrainSettings = TrainSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    judging: JudgingSettings = JudgingSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def playground(self) -> bool:
+        """Neither model nor data: the built-in language game."""
+        return self.model.path is None and self.data.path is None
+
+    @field_validator("allow")
+    @classmethod
+    def _known_gates(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in ALLOWABLE:
+                near = get_close_matches(name, ALLOWABLE, n=1)
+                hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(ALLOWABLE)}"
+                raise ValueError(f"no gate {name!r}; {hint}")
+        return names
+
+    def plain(self) -> dict[str, Any]:
+        return self.model_dump()  # not mode="json", which would turn an infinite clip into null
+
+    def lasting(self) -> dict[str, Any]:
+        """The settings by dotted names, but those that may change when the run goes on (`MAY_CHANGE`)."""
+        return {name: value for name, value in flat(self.plain()).items() if name not in MAY_CHANGE}
+
+    def hash(self) -> str:
+        """Hash of the lasting settings; two runs with the same hash and data are the same run."""
+        return hashlib.sha256(json.dumps(self.lasting(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+# names whose mappings hold settings; any other mapping is the value of one setting
+SECTIONS = (
+    "objective",
+    *(n for n, field in RunConfig.model_fields.items() if isinstance(field.default, Section)),
+)
+
+
+def flat(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names; a mapping that is the value of one setting stays whole."""
+    found: dict[str, Any] = {}
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and prefix + str(name) in SECTIONS:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + str(name)] = value
+    return found
