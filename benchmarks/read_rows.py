@@ -39,7 +39,7 @@ def write_rows(path: Path, count: int) -> None:
 
 def measured(path: Path, mode: str) -> dict[str, float]:
     """Reads the file in this process: seconds, rows, and the peak of resident memory in MiB."""
-    from equipoise.data.read import read, scan
+    from equipoise.data.reading.read import read, scan
 
     started = time.process_time()
     if mode == "scan":

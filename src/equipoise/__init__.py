@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from equipoise.data.read import read
+    from equipoise.data.reading.read import read
     from equipoise.games.load import load_game
     from equipoise.games.preference import PreferenceGame
     from equipoise.run.session import Run, align
@@ -23,7 +23,7 @@ __all__ = ["PreferenceGame", "Run", "align", "load_game", "play_game", "read"]
 _HOME = {
     "align": "equipoise.run.session",
     "Run": "equipoise.run.session",
-    "read": "equipoise.data.read",
+    "read": "equipoise.data.reading.read",
     "load_game": "equipoise.games.load",
     "PreferenceGame": "equipoise.games.preference",
     "play_game": "equipoise.worlds.table.play_game",

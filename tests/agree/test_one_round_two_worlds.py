@@ -7,7 +7,7 @@ from dataclasses import replace
 from accelerate import Accelerator
 
 from equipoise.data.collate import Prompt
-from equipoise.data.render import Renderer, load_tokenizer
+from equipoise.data.rendering.render import Renderer, load_tokenizer
 from equipoise.games import zoo
 from equipoise.methods.index import get
 from equipoise.play.pairings.sampled import Pairs
@@ -21,7 +21,7 @@ from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 

@@ -106,14 +106,13 @@ def test_every_family_trains_and_loads_again_with_plain_transformers(
 
 
 @pytest.mark.slow
-def test_a_bf16_model_says_or_keeps_its_dtype(write, equipoise, tmp_path: Path):
+def test_a_bf16_model_is_exported_in_its_dtype(write, equipoise, tmp_path: Path):
     folder = FAMILIES["llama"]().save(tmp_path / "half", torch.bfloat16)
     write(PAIRS)
     done = equipoise(f"align dpo --model {folder} --data rows.jsonl --out run {SMALL}")
     assert done.code == 0
-    weights = load_file(tmp_path / "run" / "checkpoints" / "round-001" / "model.safetensors")
-    kept = {value.dtype for value in weights.values()} == {torch.bfloat16}
-    assert kept or "fp32" in done.text
+    exported = load_file(tmp_path / "run" / "export" / "model.safetensors")
+    assert {value.dtype for value in exported.values()} == {torch.bfloat16}
 
 
 def truncated(folder: Path) -> None:

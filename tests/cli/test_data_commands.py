@@ -12,9 +12,9 @@ import yaml
 
 from equipoise.cli.app import main
 from equipoise.data.collate import Prompt, Response
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 from equipoise.play.rows import Rows, objects
-from equipoise.worlds.text.journal import Journal, save_rows
+from equipoise.worlds.text.folder.journal import Journal, save_rows
 
 
 def run(capsys, *arguments: object) -> tuple[int, str, str]:

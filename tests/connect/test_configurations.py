@@ -483,3 +483,18 @@ def test_whose_a_configuration_is(tmp_path: Path) -> None:
         "openrlhf": "openrlhf",
         "openrlhf with dots": "openrlhf",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loss_type: " + json.dumps("[" * 100_000),
+        "loss_type: '[{[1]: 2}]'",
+        "[" * 20_000,
+        "a: &a [*a]\nloss_type: *a",
+    ],
+    ids=["deep literal", "unhashable literal", "deep YAML", "endless alias"],
+)
+def test_what_no_person_writes_ends_in_one_sentence(text: str):
+    with pytest.raises(ImportFailed):
+        trl.translate(parse(text, "hostile.yaml").settings, "dpo", 1, "")

@@ -8,7 +8,7 @@ import pytest
 
 from contract.scenes import Text
 from equipoise.data.collate import Prompt
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.play.rows import Rows
 from equipoise.policy.causal import CausalPolicy
 from text_world_fixtures import model_path

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.content_removal import versions
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.data.revision_prompt import RevisionPrompt
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
@@ -43,7 +43,7 @@ from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 from text_world_fixtures import GAME

@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.data.read import read, scan
-from equipoise.data.seen import Seen
+from equipoise.data.reading.read import read, scan
+from equipoise.data.reading.seen import Seen
 
 Rows = Callable[..., Path]
 GOOD = {"prompt": "2+2=", "chosen": " 4", "rejected": " 5"}

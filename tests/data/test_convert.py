@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from equipoise.data.convert import LAYOUTS, Account, convert, dataset_info
 from equipoise.data.errors import DataError
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Candidate, Message, Record
 from equipoise.data.sample import sample
 from equipoise.safe_text import is_blank

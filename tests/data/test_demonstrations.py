@@ -8,7 +8,7 @@ import pytest
 
 from equipoise.data.demonstrations import as_demonstrations
 from equipoise.data.errors import DataError
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 
 def dataset(tmp_path, *rows):

@@ -9,7 +9,7 @@ import pytest
 
 from equipoise.data.errors import DataError
 from equipoise.data.formats.hints import is_misspelling
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 Rows = Callable[..., Path]
 

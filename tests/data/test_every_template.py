@@ -16,9 +16,9 @@ from equipoise.data.collate import laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
 from equipoise.data.place import place_of
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
-from equipoise.data.render import Rendered, Renderer
+from equipoise.data.rendering.render import Rendered, Renderer
 
 REFUSED = {"adds words of its own"}  # no row can be proved
 SCAFFOLDS = {

@@ -21,8 +21,8 @@ from equipoise.data.errors import DataError, Refusal
 from equipoise.data.files import bounds, csv_rows, hub, json_rows, json_values, open_bytes
 from equipoise.data.files.folders import chosen, split_of
 from equipoise.data.files.foreign import refuse_text
-from equipoise.data.read import read
-from equipoise.data.read_files import inputs_of, rows_of
+from equipoise.data.reading.read import read
+from equipoise.data.reading.read_files import inputs_of, rows_of
 
 Rows = Callable[..., Path]
 PAIRS = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(4)]
@@ -181,7 +181,7 @@ def test_compressed_data_may_not_expand_without_end(tmp_path: Path, monkeypatch:
 
 
 def test_standard_input_is_read_once_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from equipoise.data import read_files
+    from equipoise.data.reading import read_files
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LINES.encode())))
     data = read("-")

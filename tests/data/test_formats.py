@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Message, oracle_context
 
 Rows = Callable[..., Path]

@@ -13,7 +13,7 @@ import yaml
 from equipoise.data.errors import DataError
 from equipoise.data.formats.answer_like import are_partners, is_prose, words_of
 from equipoise.data.formats.registry import FORMATS
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 Rows = Callable[..., Path]
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 Fate = Literal["used", "file", "row", "any"]
 SECONDS = 60  # for all files of a kind, on a busy machine

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import read, scan
+from equipoise.data.reading.read import read, scan
 
 PAIRS = [
     {"prompt": f"Frage {i} – ü?", "chosen": f"gut {i}", "rejected": f"schlecht {i}", "margin": i}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 from equipoise.data.records import Record, plain
 
 Rows = Callable[..., Path]

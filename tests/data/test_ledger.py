@@ -15,7 +15,7 @@ from rich.console import Console
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.ledger import Ledger, Remark
 from equipoise.data.place import Place, Source, place_of
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 SOURCES = [Source("a", 0), Source("b", 1, by_line=False), Source("a", 2, label="a (2)")]
 PLACES = st.builds(Place, st.sampled_from(SOURCES), st.integers(1, 6), st.just(1))

@@ -11,8 +11,8 @@ from equipoise.data.content_removal import degraded, key_phrases, versions
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import as_pairs, ordered, pairs_of, spread, usual_size
 from equipoise.data.rationale_prompt import RationalePrompt
-from equipoise.data.read import read
-from equipoise.data.render import Renderer, load_tokenizer
+from equipoise.data.reading.read import read
+from equipoise.data.rendering.render import Renderer, load_tokenizer
 from equipoise.playground import LanguageGame, lists, model_path, reference_policy
 from equipoise.playground.offline import rationale
 

@@ -14,7 +14,7 @@ from equipoise.data.errors import DataError
 from equipoise.data.evaluation_files import check_evaluation
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.ranked_lists import without_ties
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 from equipoise.data.records import plain
 
 Rows = Callable[..., Path]

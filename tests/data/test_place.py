@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from equipoise.data.place import Place, Source, place_of
-from equipoise.data.read import read
+from equipoise.data.reading.read import read
 
 Rows = Callable[..., Path]
 PAIRS = [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(12)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
 from equipoise.data.files import json_rows
-from equipoise.data.read_files import rows_of
+from equipoise.data.reading.read_files import rows_of
 
 ROWS = [{"prompt": f"question {i} – ünï", "n": i} for i in range(5)]
 WRITABLE = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])

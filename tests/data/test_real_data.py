@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import oracle_context
-from equipoise.data.render import Renderer, load_tokenizer
+from equipoise.data.rendering.render import Renderer, load_tokenizer
 
 
 def sums(data: Dataset) -> tuple[int, int, int, int]:

@@ -14,9 +14,9 @@ from equipoise.data.collate import Prompt
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.ledger import Ledger
 from equipoise.data.place import place_of
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Candidate, Message, Record, oracle_context, template_kwargs_of
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 
 Rows = Callable[..., Path]
 Maker = Callable[..., Any]

@@ -11,7 +11,7 @@ import torch
 from equipoise.data.collate import Prompt, Response, collate, row_length
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Message, Record
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.data.revision_prompt import INSTRUCTION, RevisionPrompt, both_roles
 
 Maker = Callable[..., Any]

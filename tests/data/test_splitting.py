@@ -12,7 +12,7 @@ from equipoise.data.collate import Response
 from equipoise.data.errors import DataError
 from equipoise.data.place import place_of
 from equipoise.data.records import Candidate, Record
-from equipoise.data.render import Rendered
+from equipoise.data.rendering.render import Rendered
 from equipoise.data.split import overlap, split
 
 

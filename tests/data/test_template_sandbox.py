@@ -10,8 +10,8 @@ from jinja2.exceptions import SecurityError, TemplateError
 
 from chat_templates import TEMPLATES, tokenizer
 from equipoise.data.records import Message
-from equipoise.data.template_sandbox import BoundedTemplate, TemplateLimit
-from equipoise.data.templates import ChatTemplate
+from equipoise.data.rendering.template_sandbox import BoundedTemplate, TemplateLimit
+from equipoise.data.rendering.templates import ChatTemplate
 
 DAY = datetime(2026, 2, 3, tzinfo=timezone.utc)
 TURNS = [
@@ -74,7 +74,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("name", list(ENDLESS))
 def test_what_has_no_end_is_ended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.data.template_sandbox.SECONDS", 0.3)
+    monkeypatch.setattr("equipoise.data.rendering.template_sandbox.SECONDS", 0.3)
     begin = time.monotonic()
     with pytest.raises(TemplateLimit):
         BoundedTemplate(ENDLESS[name]).render(DAY, messages=[])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
-from equipoise.data.tokens import Codec, load_tokenizer
+from equipoise.data.rendering.tokens import Codec, load_tokenizer
 
 Maker = Callable[..., Any]
 LOSSLESS = ("byte-level", "byte-level with prefix space", "prepend BPE")

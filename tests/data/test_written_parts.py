@@ -11,9 +11,9 @@ from chat_templates import CHATML, QWEN3, R1, TEMPLATES, TOOLS, tokenizer
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
 from equipoise.data.place import place_of
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Candidate, Message, Record
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 
 ASKED = Message(role="user", content="Weather in Oslo?")
 SCHEMA = {

@@ -228,8 +228,8 @@ def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_
     again by a new world each time."""
     from equipoise.policy import checkpoint
     from equipoise.policy.scoring.anchor_store import AnchorStore
-    from equipoise.worlds.text import run_folder as text_run
-    from equipoise.worlds.text.journal import Journal
+    from equipoise.worlds.text.folder import run_folder as text_run
+    from equipoise.worlds.text.folder.journal import Journal
 
     method = replace(get(name), rounds=2).with_parameters(SMALL.get(name, {}))
     method = replace(method, players=method.players.writing(2))

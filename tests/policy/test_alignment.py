@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from equipoise.data.collate import Response
-from equipoise.data.render import load_tokenizer
+from equipoise.data.rendering.render import load_tokenizer
 from equipoise.playground import model_path
 from equipoise.policy.alignment import BYTES, align
 from equipoise.policy.causal import CausalPolicy

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from equipoise.cli.app import main
 from equipoise.data.errors import DataError
-from equipoise.data.render import load_tokenizer
-from equipoise.data.tokens import longest_sequence
+from equipoise.data.rendering.render import load_tokenizer
+from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import ModelError

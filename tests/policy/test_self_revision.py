@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from equipoise.data.collate import Prompt, Response, collate
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.data.revision_prompt import RevisionPrompt, both_roles
 from equipoise.playground import LanguageGame, load_model
 from equipoise.policy.causal import CausalPolicy

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from equipoise.data.render import load_tokenizer
+from equipoise.data.rendering.render import load_tokenizer
 from equipoise.evaluate.text import Evaluator
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy import checkpoint, files
@@ -27,9 +27,9 @@ from equipoise.policy.scoring import anchor_store as anchors
 from equipoise.run import session
 from equipoise.worlds.text import sampling
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.journal import Journal
-from equipoise.worlds.text.manifest import Manifest
-from equipoise.worlds.text.run_folder import RunFolder
+from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.manifest import Manifest
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 

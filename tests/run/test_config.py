@@ -171,3 +171,10 @@ def test_hash_and_difference_survive_the_disk(tmp_path):
 def test_pairings_that_cannot_work_are_refused_before_compute(method, settings, says):
     with pytest.raises(ConfigError, match=says):
         method_of(resolve(method, settings))
+
+
+def test_how_questions_are_asked_may_change_and_what_they_mean_may_not():
+    base = resolve("inpo")
+    same = resolve("inpo", {"judging.failures": 0.1, "judging.concurrency": 8, "allow": ["one_step"]})
+    assert same.hash() == base.hash() and same.lasting() == base.lasting()
+    assert resolve("inpo", {"judging.both_orders": True}).hash() != base.hash()

@@ -18,8 +18,8 @@ from equipoise.run.gate_checks import before_a_model, steps
 from equipoise.run.gates_docs import markdown
 from equipoise.run.materials import gather
 from equipoise.run.session import align
-from equipoise.worlds.text.gate_list import ALLOWABLE, GATES
-from equipoise.worlds.text.gates import GateClosed, Gates, read
+from equipoise.worlds.text.folder.gate_list import ALLOWABLE, GATES
+from equipoise.worlds.text.folder.gates import GateClosed, Gates, read
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, (BETTER, WORSE) = LanguageGame().prompts, LanguageGame().responses[:2]

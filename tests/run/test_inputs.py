@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from equipoise.cli.app import main
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.oracles.rule_sources import distribution, sources
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy.causal import CausalPolicy

@@ -15,7 +15,7 @@ from equipoise.policy import files
 from equipoise.report.compare import compare
 from equipoise.report.page import write_report
 from equipoise.run.session import align
-from equipoise.worlds.text.manifest import DamagedRun, Manifest
+from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 from equipoise.worlds.text.training import Trainer
 
 ONE_SENTENCE = (ValueError, RuntimeError, OSError)
@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(copy, monkeypatch, writ
     import pyarrow.parquet
 
     if writer == "log":
-        from equipoise.worlds.text import manifest
+        from equipoise.worlds.text.folder import manifest
 
         monkeypatch.setattr(manifest.os, "fsync", fails)
     else:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import equipoise as eq
-from equipoise.data.render import load_tokenizer
+from equipoise.data.rendering.render import load_tokenizer
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy

@@ -15,7 +15,7 @@ from equipoise.policy import checkpoint
 from equipoise.policy.scoring.anchor_store import AnchorStore, score
 from equipoise.worlds.text import fit as fitting
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 

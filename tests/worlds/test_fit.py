@@ -22,7 +22,7 @@ from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.microbatch import microbatches
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
-from equipoise.worlds.text.journal import Journal, load_rows
+from equipoise.worlds.text.folder.journal import Journal, load_rows
 
 
 def anchors_of(policy, rows, names=("reference",)):

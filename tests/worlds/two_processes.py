@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from equipoise.core.objectives import Aot, Dpo, Kto
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.pack import Batch
-from equipoise.data.render import load_tokenizer
+from equipoise.data.rendering.render import load_tokenizer
 from equipoise.play.rows import Rows, objects
 from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy

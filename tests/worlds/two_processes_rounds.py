@@ -13,7 +13,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from equipoise.data.collate import Prompt
-from equipoise.data.render import Renderer, load_tokenizer
+from equipoise.data.rendering.render import Renderer, load_tokenizer
 from equipoise.methods.index import get
 from equipoise.oracles.checked import Checked
 from equipoise.play.round import play_round
@@ -24,7 +24,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 

@@ -85,7 +85,7 @@ def convert(
 ) -> None:
     """Write data, or the judged responses of a run folder, in another layout."""
     from equipoise.cli.data_output import converted, dataset_of, lines, report, report_layout
-    from equipoise.data.read import read
+    from equipoise.data.reading.read import read
 
     check_new(out, overwrite=overwrite)
     data = given(file, options_of(read), "convert", format=format, mapping=mapping, set=set, config=config)
@@ -113,7 +113,7 @@ def split(
 ) -> None:
     """Split data by prompt into a training and a held-out part that share none."""
     from equipoise.cli.data_output import converted, dataset_of, lines, report
-    from equipoise.data.read import read
+    from equipoise.data.reading.read import read
     from equipoise.data.split import split as parts
 
     outs = (out_train, out_held_out)
@@ -143,7 +143,7 @@ def sample(
 ) -> None:
     """Write a random sample of rows, or of whole prompts, in the order of the data."""
     from equipoise.cli.data_output import converted, dataset_of, lines, report
-    from equipoise.data.read import read
+    from equipoise.data.reading.read import read
     from equipoise.data.sample import sample as drawn
 
     check_new(out, overwrite=overwrite)

@@ -13,7 +13,7 @@ from equipoise.cli.output_file import STDOUT
 from equipoise.data.convert import Account, Row, Target, convert, dataset_info
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import as_pairs
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Kind
 from equipoise.safe_text import printable
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Candidate, Context, Kind, Message, Record, digest, plain
 
 Target: TypeAlias = Literal["jsonl", "trl", "openai", "llama-factory"]

@@ -9,7 +9,7 @@ from typing import Literal
 from equipoise.data.errors import DataError
 from equipoise.data.formats.parse_values import messages_of
 from equipoise.data.ranked_lists import ordered
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Candidate, Record
 
 Turns = Literal["last", "every"]

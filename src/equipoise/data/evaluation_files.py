@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from equipoise.data.errors import DataError
-from equipoise.data.joined import WORDS
-from equipoise.data.read import Dataset
+from equipoise.data.reading.joined import WORDS
+from equipoise.data.reading.read import Dataset
 from equipoise.data.split import overlap
 
 

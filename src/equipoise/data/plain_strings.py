@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 
 
 def note_plain_strings(dataset: Dataset, *, template: bool) -> None:

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 from typing import Literal
 
 from equipoise.data.errors import DataError
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Record
 
 ListPairs = Literal["best_worst", "all", "adjacent"]

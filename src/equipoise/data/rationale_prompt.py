@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from equipoise.data.collate import Ids, Prompt, Response
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.data.revision_prompt import after_answer, opened
 
 ASK = "Another answer was:\n{other}\n\nYour answer is the better one. Why?"

@@ -9,9 +9,9 @@ from typing import Any
 from equipoise.data.collate import Ids, Prompt, Response, laid_out
 from equipoise.data.errors import DataError
 from equipoise.data.records import Message, template_kwargs_of, tools_of
-from equipoise.data.render import Renderer
-from equipoise.data.templates import plain_transcript
-from equipoise.data.tokens import Codec
+from equipoise.data.rendering.render import Renderer
+from equipoise.data.rendering.templates import plain_transcript
+from equipoise.data.rendering.tokens import Codec
 
 INSTRUCTION = "Improve your answer."
 

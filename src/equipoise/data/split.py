@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from equipoise.data.errors import DataError
 from equipoise.data.records import Record
-from equipoise.data.render import Rendered
+from equipoise.data.rendering.render import Rendered
 
 Item = TypeVar("Item", Record, Rendered)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from equipoise.core.links import bradley_terry
 from equipoise.data.errors import DataError
 from equipoise.data.records import template_kwargs_of, tools_of
-from equipoise.data.tokens import load_tokenizer
+from equipoise.data.rendering.tokens import load_tokenizer
 from equipoise.models.adapters import local
 from equipoise.models.errors import ModelError, first_line
 from equipoise.models.folder import inspect

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from equipoise.data.collate import Ids, ScoredIds, collate
 from equipoise.data.pack import Batch, pack
-from equipoise.data.tokens import NO_LIMIT
+from equipoise.data.rendering.tokens import NO_LIMIT
 from equipoise.models.adapters import chain
 from equipoise.models.errors import first_line
 from equipoise.models.tokenizer import check_tokenizer

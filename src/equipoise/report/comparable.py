@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from equipoise.report.load import Run
-from equipoise.worlds.text.manifest import DamagedRun, Manifest
+from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 
 # What must be equal, and what may be given as `--allow NAME`.
 DIFFERENT = {

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from equipoise import safe_yaml
-from equipoise.worlds.text.journal import LOGS, REPEATED
-from equipoise.worlds.text.manifest import DamagedRun, Manifest
+from equipoise.worlds.text.folder.journal import LOGS, REPEATED
+from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 
 
 class RunFolderError(ValueError):

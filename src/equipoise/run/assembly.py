@@ -29,11 +29,11 @@ from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
-from equipoise.worlds.text.gates import Gates
-from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.run_folder import RunFolder
 from equipoise.worlds.text.world import TextWorld
 
 

@@ -9,7 +9,7 @@ from equipoise.oracles.protocol import Room
 from equipoise.policy.protocol import Measured
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
-from equipoise.worlds.text.gate_list import GATES
+from equipoise.worlds.text.folder.gate_list import GATES
 
 
 def before_a_model(config: RunConfig, materials: Materials) -> Iterator[Measured]:

@@ -6,7 +6,7 @@ python -m equipoise.run.gates_docs > docs/gates.md
 from __future__ import annotations
 
 from equipoise.report.comparable import DIFFERENT
-from equipoise.worlds.text.gate_list import CODE, GATES, INPUTS
+from equipoise.worlds.text.folder.gate_list import CODE, GATES, INPUTS
 
 INTRODUCTION = """# Gates
 
@@ -16,7 +16,7 @@ possible, with one sentence and exit code 2. `--allow NAME` (repeatable; in Pyth
 `allow: [NAME]`) lets the run go on regardless: the report then shows the gate as allowed. A gate that warns never
 ends a run.
 
-Generated from `src/equipoise/worlds/text/gate_list.py`; do not edit. Print it with
+Generated from `src/equipoise/worlds/text/folder/gate_list.py`; do not edit. Print it with
 `python -m equipoise.run.gates_docs > docs/gates.md`.
 """
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from equipoise import __version__
-from equipoise.data.data_files import data_file
-from equipoise.data.dataset_info import data_files
-from equipoise.data.render import Renderer
+from equipoise.data.reading.data_files import data_file
+from equipoise.data.reading.dataset_info import data_files
+from equipoise.data.rendering.render import Renderer
 from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
@@ -32,9 +32,9 @@ from equipoise.policy.protocol import Measured
 from equipoise.run.config import ConfigError
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials
 from equipoise.run.settings import RunConfig
-from equipoise.worlds.text.gate_list import INPUTS
-from equipoise.worlds.text.gates import Gates
-from equipoise.worlds.text.manifest import sha256
+from equipoise.worlds.text.folder.gate_list import INPUTS
+from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.manifest import sha256
 
 FILE = "inputs.json"
 FORMAT = 2  # of run folders; 1 had no inputs.json

@@ -16,14 +16,14 @@ from equipoise import oracles
 from equipoise.data.collate import Prompt
 from equipoise.data.demonstrations import as_demonstrations
 from equipoise.data.evaluation_files import check_evaluation
-from equipoise.data.joined import WORDS
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.ranked_lists import as_pairs, without_ties
-from equipoise.data.read import Dataset, read
+from equipoise.data.reading.joined import WORDS
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Kind
-from equipoise.data.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.rendering.render import Rendered, Renderer, load_tokenizer
+from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.data.split import split
-from equipoise.data.tokens import longest_sequence
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked

@@ -33,10 +33,10 @@ from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
 from equipoise.run.phases import configuration, phases_of
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
-from equipoise.worlds.text.gate_list import CODE
-from equipoise.worlds.text.gates import Gates
-from equipoise.worlds.text.journal import Journal
-from equipoise.worlds.text.manifest import MANIFEST, DamagedRun
+from equipoise.worlds.text.folder.gate_list import CODE
+from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.manifest import MANIFEST, DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
 from equipoise.worlds.text.world import TextWorld
 

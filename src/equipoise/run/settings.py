@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from equipoise.data.data_files import data_file
-from equipoise.worlds.text.gate_list import ALLOWABLE
+from equipoise.data.reading.data_files import data_file
+from equipoise.worlds.text.folder.gate_list import ALLOWABLE
 
 # what may differ when a run goes on: how questions are asked and what may be let through, not what is trained
 ASKING = ("concurrency", "retries", "failures", "store", "most_calls", "most_cost")

@@ -15,7 +15,7 @@ from equipoise.core.scores import Scores
 from equipoise.data.collate import Ids, Prompt, Response, collate
 from equipoise.data.content_removal import versions
 from equipoise.data.rationale_prompt import RationalePrompt
-from equipoise.data.render import Renderer
+from equipoise.data.rendering.render import Renderer
 from equipoise.playground import LanguageGame, load_model, pairs, reference_policy, response_logprob
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.live_reference import LiveScorer

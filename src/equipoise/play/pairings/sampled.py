@@ -83,9 +83,8 @@ class Tournament(Pairing):
     """Tournament selection (INPO): a winners' and a losers' bracket over K = 2^m responses, then a deciding match.
 
     After matches on disjoint pairs, the winners play on for y_w, the losers (each loser advancing) for y_l; y_w then
-    meets y_l once and the pair is kept only if y_w wins. K = 8 takes 4 + 3 + 3 + 1 = 11 comparisons. In the
-    brackets the side with P >= 1/2 advances, a tie goes to the first; a tie in the deciding match gives no pair, nor do
-    K equal responses: there is no preference to learn.
+    meets y_l once and the pair is kept only if y_w wins. K = 8 takes 4 + 3 + 3 + 1 = 11 comparisons. The side
+    with P >= 1/2 wins, a tie goes to the first. A prompt with K equal responses gives no pair.
 
     This selection is not i.i.d., so the loss is a heuristic on top of the theory (Zhang et al. 2024).
     """
@@ -109,7 +108,7 @@ class Tournament(Pairing):
         best = _bracket([won for won, _ in matches], lambda a, b: match(a, b)[0])
         worst = _bracket([lost for _, lost in matches], lambda a, b: match(a, b)[1])
         prob = world.compare(rows, best, worst)
-        return distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob > 0.5))
+        return distinct(rows.pair(best, worst, np.ones(len(rows))).take(prob >= 0.5))
 
     def describe(self) -> str:
         return "tournament: best against worst"

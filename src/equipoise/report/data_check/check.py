@@ -10,9 +10,9 @@ from typing import Any
 
 from equipoise.data.ledger import Ledger
 from equipoise.data.plain_strings import note_plain_strings
-from equipoise.data.read import Dataset, Stream, read, scan
-from equipoise.data.render import Renderer, load_tokenizer
-from equipoise.data.tokens import longest_sequence
+from equipoise.data.reading.read import Dataset, Stream, read, scan
+from equipoise.data.rendering.render import Renderer, load_tokenizer
+from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.report.data_check.statistics import Statistics
 from equipoise.report.data_check.views import View, Wanted, text_view, token_view

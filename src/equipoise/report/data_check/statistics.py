@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from equipoise.data.records import Context, Record
-from equipoise.data.render import sides_of
+from equipoise.data.rendering.render import sides_of
 from equipoise.evaluate.intervals import clustered_share
 
 SHOWN_SYSTEMS = 3  # system prompts that are quoted

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Context, Record
-from equipoise.data.render import Rendered, Renderer, sides_of
+from equipoise.data.rendering.render import Rendered, Renderer, sides_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Counting, Oracle, OracleError
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.journal import Journal
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256

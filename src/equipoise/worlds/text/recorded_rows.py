@@ -17,7 +17,7 @@ from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import spread, usual_size
 from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.records import oracle_context
-from equipoise.data.render import Rendered, Renderer
+from equipoise.data.rendering.render import Rendered, Renderer
 from equipoise.play.needs import Needs
 from equipoise.play.rows import Rows, objects
 

@@ -18,8 +18,8 @@ from equipoise.play.state import START, Geometric, Past, Perturbation, State, Ti
 from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding, Measured
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
-from equipoise.worlds.text.run_folder import RunFolder
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.data.collate import Ids, collate, lead_and_ids
-from equipoise.data.tokens import Codec
+from equipoise.data.rendering.tokens import Codec
 from equipoise.play.capabilities import Activations, TokenWeighting
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.activation_masks import activation_mask

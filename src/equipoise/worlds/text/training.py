@@ -19,9 +19,9 @@ from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.live_scoring import LiveScoring
-from equipoise.worlds.text.run_folder import RunFolder
 
 
 @dataclass(kw_only=True)

@@ -35,13 +35,13 @@ from equipoise.worlds.text import further_answers
 from equipoise.worlds.text.derangement import derangement
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_model import HeldModel
-from equipoise.worlds.text.journal import Journal
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.run_folder import RunFolder
 from equipoise.worlds.text.sampling import Sampler
 from equipoise.worlds.text.training import Trainer
 

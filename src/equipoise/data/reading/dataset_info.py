@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.data.data_files import DataFile, PathLike, data_file
 from equipoise.data.errors import DataError
 from equipoise.data.files.open_bytes import damage
+from equipoise.data.reading.data_files import DataFile, PathLike, data_file
 
 # our column <- its name in `columns`; without `columns` the names are those that are read anyway
 ALPACA = {"instruction": "prompt", "input": "query", "output": "response"}

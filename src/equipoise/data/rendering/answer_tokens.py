@@ -16,10 +16,17 @@ from equipoise.data.collate import Ids
 from equipoise.data.errors import Refusal
 from equipoise.data.formats.prompt_cut import common_prefix
 from equipoise.data.records import Message
-from equipoise.data.template_probe import Probe
-from equipoise.data.templates import ChatTemplate
-from equipoise.data.tokens import Codec
-from equipoise.data.written_parts import Part, Span, WrittenParts, call_parts, pieces_of, reasoning_of
+from equipoise.data.rendering.template_probe import Probe
+from equipoise.data.rendering.templates import ChatTemplate
+from equipoise.data.rendering.tokens import Codec
+from equipoise.data.rendering.written_parts import (
+    Part,
+    Span,
+    WrittenParts,
+    call_parts,
+    pieces_of,
+    reasoning_of,
+)
 
 _TAGGED = re.compile(r"\s*[<\[{].*[>\]}]\s*", re.DOTALL)
 

@@ -16,8 +16,8 @@ from equipoise.play.seeds import Seeds
 from equipoise.play.state import BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
-from equipoise.worlds.text.gates import Gates
-from equipoise.worlds.text.journal import Journal
+from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Phase, Progress
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from equipoise.data.data_files import DataFile
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.files.bounds import COLUMNS
-from equipoise.data.mapped import renamed, unpacked
 from equipoise.data.place import Place
-from equipoise.data.read_files import Input
+from equipoise.data.reading.data_files import DataFile
+from equipoise.data.reading.mapped import renamed, unpacked
+from equipoise.data.reading.read_files import Input
 
 
 class RawRows:

@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.records import Message
-from equipoise.data.template_sandbox import BoundedTemplate, TemplateLimit, as_template_data
+from equipoise.data.rendering.template_sandbox import BoundedTemplate, TemplateLimit, as_template_data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

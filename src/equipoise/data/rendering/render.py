@@ -10,12 +10,10 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from equipoise.data.answer_tokens import Answer, AnswerTokens
 from equipoise.data.collate import Ids, Prompt, Response, cut, laid_out
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.parse_values import messages_of
-from equipoise.data.prompt_limit import keep_end
-from equipoise.data.read import Dataset
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import (
     Candidate,
     Context,
@@ -24,11 +22,13 @@ from equipoise.data.records import (
     template_kwargs_of,
     tools_of,
 )
-from equipoise.data.rendering_run import Opened, Rendered, RenderingRun, sides_of
-from equipoise.data.template_probe import Probe, probe
-from equipoise.data.templates import merged_system, plain_transcript, resolve
-from equipoise.data.tokens import Codec, load_tokenizer
-from equipoise.data.written_parts import call_parts, reasoning_of
+from equipoise.data.rendering.answer_tokens import Answer, AnswerTokens
+from equipoise.data.rendering.prompt_limit import keep_end
+from equipoise.data.rendering.rendering_run import Opened, Rendered, RenderingRun, sides_of
+from equipoise.data.rendering.template_probe import Probe, probe
+from equipoise.data.rendering.templates import merged_system, plain_transcript, resolve
+from equipoise.data.rendering.tokens import Codec, load_tokenizer
+from equipoise.data.rendering.written_parts import call_parts, reasoning_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

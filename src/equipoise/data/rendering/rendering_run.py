@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
 
-from equipoise.data.answer_tokens import Answer
 from equipoise.data.collate import Ids, Response, cut
 from equipoise.data.errors import Refusal
 from equipoise.data.ledger import Ledger
 from equipoise.data.records import Candidate, Context, Record
-from equipoise.data.template_probe import Probe
-from equipoise.data.tokens import Codec
+from equipoise.data.rendering.answer_tokens import Answer
+from equipoise.data.rendering.template_probe import Probe
+from equipoise.data.rendering.tokens import Codec
 
 SIDES = {"pair": ("chosen", "rejected"), "unpaired": ("completion",), "demonstration": ("completion",)}
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Literal, ParamSpec
 
-from equipoise.data.admission import Admission
-from equipoise.data.data_files import DataFile, PathLike, sampled
-from equipoise.data.dataset_info import data_files
 from equipoise.data.errors import DataError
 from equipoise.data.formats.detect import Survey, decide, survey
 from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading
-from equipoise.data.joined import joined_kind, joined_space
 from equipoise.data.ledger import Ledger
-from equipoise.data.make_records import Maker
-from equipoise.data.raw_rows import RawRows
-from equipoise.data.read_files import inputs_of, listed_again
+from equipoise.data.reading.admission import Admission
+from equipoise.data.reading.data_files import DataFile, PathLike, sampled
+from equipoise.data.reading.dataset_info import data_files
+from equipoise.data.reading.joined import joined_kind, joined_space
+from equipoise.data.reading.make_records import Maker
+from equipoise.data.reading.raw_rows import RawRows
+from equipoise.data.reading.read_files import inputs_of, listed_again
 from equipoise.data.records import Kind, Record, Space
 
 Options = ParamSpec("Options")

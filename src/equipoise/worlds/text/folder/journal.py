@@ -18,7 +18,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import POLICY
 from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.files import whole, write_text
-from equipoise.worlds.text.manifest import Manifest, append_line, complete_lines
+from equipoise.worlds.text.folder.manifest import Manifest, append_line, complete_lines
 
 # Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
 LOGS = ("metrics.jsonl", "evaluation.jsonl", "samples.jsonl", "checks.jsonl")

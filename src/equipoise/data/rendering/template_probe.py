@@ -13,8 +13,8 @@ from typing import Any
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.formats.prompt_cut import common_prefix
 from equipoise.data.records import Message
-from equipoise.data.templates import ChatTemplate
-from equipoise.data.tokens import Codec
+from equipoise.data.rendering.templates import ChatTemplate
+from equipoise.data.rendering.tokens import Codec
 
 QUESTION, ANSWER, SECOND, FINAL = "Quae1sitne", "Respon1sum", "Quae2sitne", "Respon2sum"
 RULE, THOUGHT, TOOL, RESULT = "Reg1ula", "Cogita1tio", "instru1mentum", "Even1tum"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from equipoise.data.admission import Admission
 from equipoise.data.errors import DataError, OffScale, Refusal
 from equipoise.data.formats.answer_like import is_prose, verdict_columns
 from equipoise.data.formats.format import Fields, Format, RawRow, Tracked
@@ -15,6 +14,7 @@ from equipoise.data.formats.in_chat import as_chat, with_system
 from equipoise.data.formats.parse_values import Reading, common_of
 from equipoise.data.ledger import Ledger
 from equipoise.data.place import Place
+from equipoise.data.reading.admission import Admission
 from equipoise.data.records import Record, Space
 
 OFF_SCALE = 0.1  # share of the rows from which numbers off the scale are no slips of single rows

@@ -8,8 +8,8 @@ from typing import Any
 
 from equipoise.data.ledger import Ledger, Remark
 from equipoise.data.place import Place, Source
+from equipoise.data.reading.seen import Seen
 from equipoise.data.records import MASK, Context, Record, hashable
-from equipoise.data.seen import Seen
 
 SHARE = 0.5  # of all weight that one row may have before a note says so
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.data.data_files import DataFile
 from equipoise.data.formats.asked import decoded
+from equipoise.data.reading.data_files import DataFile
 
 _MISSING = object()
 
