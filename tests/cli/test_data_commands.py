@@ -167,7 +167,7 @@ def test_judged_pairs_of_a_run_are_data_with_the_probability_of_the_oracle(capsy
     judged(tmp_path / "run", prob=[0.75, 0.5, 1.0], texts=[("good", "bad"), ("x", "y"), ("same", "same")])
     out = tmp_path / "pairs.jsonl"
     code, _, err = run(capsys, "data", "convert", tmp_path / "run", "--round", "1", "--out", out)
-    assert code == 0 and "refused: chosen equals rejected" in err
+    assert code == 0 and "refused: both answers are equal" in err
     first, second = lines(out)
     assert first | {"id": ""} == {
         "id": "",
@@ -175,10 +175,9 @@ def test_judged_pairs_of_a_run_are_data_with_the_probability_of_the_oracle(capsy
         "chosen": [{"role": "assistant", "content": "good"}],
         "rejected": [{"role": "assistant", "content": "bad"}],
         "prob": 0.75,
-        "round": 1,
-        "writers": ["start", "start"],
         "finished": [True, False],
     }
+    assert first["id"] == "judging.parquet:1"
     assert second["prob"] == 0.5
     assert [record.prob for record in read(out).records] == [0.75, 0.5]
 
@@ -212,7 +211,7 @@ def test_a_damaged_round_is_refused(capsys, tmp_path: Path) -> None:
     path = Journal(tmp_path / "run").stage(1, "judging")
     path.write_bytes(path.read_bytes()[:100])
     code, _, err = run(capsys, "data", "convert", tmp_path / "run", "--out", "-")
-    assert code == 2 and "judging.parquet: cannot be read" in err
+    assert code == 2 and "judging.parquet: the Parquet file is damaged" in err
 
 
 def test_an_imported_configuration_is_written_and_its_losses_are_named(capsys, tmp_path: Path) -> None:

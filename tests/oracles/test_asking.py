@@ -77,6 +77,19 @@ def test_failures_within_the_quota_have_no_verdict():
         asking(Judge(3, 7, 9, error=ValueError()), failures=0.05).compare(PROMPTS, A, B)
 
 
+def test_small_calls_share_the_quota_of_all_questions():
+    judge = Judge(1, 70, error=ValueError("unreadable"))
+    oracle = asking(judge, failures=0.02)
+    for place in range(0, N, 4):  # 40 questions, one failure
+        part = slice(place, place + 4)
+        oracle.compare(PROMPTS[part], A[part], B[part])
+    assert oracle.account.failed == 1
+    oracle.compare([f"more {p}" for p in PROMPTS], A, B)  # 80 questions, two failures
+    assert oracle.account.failed == 2
+    with pytest.raises(OracleError, match="1 of 1 questions"):
+        asking(Judge(1, error=ValueError())).compare(PROMPTS[:1], A[:1], B[:1])
+
+
 def test_equal_questions_are_asked_once_and_equal_runs_agree_bit_for_bit(tmp_path: Path):
     def third(prompt: str, response: str) -> float:
         return len(response) / 3

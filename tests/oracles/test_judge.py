@@ -102,7 +102,7 @@ def test_a_fault_is_asked_again_and_never_a_verdict(fault, tmp_path: Path):
         assert oracle.compare(["p"], ["a"], ["bb"]).tolist() == [1.0]
         assert len(requests) == 2
     with serving(lambda request, n: fault) as (address, _):
-        oracle = judge(address, tmp_path, Policy(retries=1, wait=0.0, failures=0.5, both_orders=False))
+        oracle = judge(address, tmp_path, Policy(retries=1, wait=0.0, both_orders=False))
         with pytest.raises(OracleError, match="1 of 1 questions have no verdict"):
             oracle.compare(["p"], ["a"], ["bb"])
 

@@ -37,6 +37,7 @@ class Questioner(Protocol):
     name      as the user gave it
     fingerprint  name and everything that its verdicts depend on: two oracles of one fingerprint share verdicts
     scores    whether it scores one response; False: it compares two
+    both_orders  whether it prefers positions, so that comparisons are asked in both orders unless told otherwise
     open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
               without a verdict
     """
@@ -50,6 +51,9 @@ class Questioner(Protocol):
     @property
     def scores(self) -> bool: ...
 
+    @property
+    def both_orders(self) -> bool: ...
+
     def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
 
 
@@ -59,7 +63,7 @@ class Policy:
 
     concurrency   questions in flight at once
     retries       further attempts after a transient failure, with waits of `wait`, 2 `wait`, 4 `wait`, ... seconds
-    failures      share of a call's questions that may end without a verdict; their comparisons are left out
+    failures      share of all questions that may end without a verdict, rounded up; their comparisons are left out
     both_orders   compare in both orders and average: (P(a > b) + 1 - P(b > a)) / 2; None: as the oracle needs it
     most_calls    most questions that this process may ask; None: no limit
     most_cost     most that the stored verdicts of this oracle may cost; None: no limit
@@ -106,7 +110,7 @@ class Asking:
 
     Equal questions are asked once; stored verdicts are not asked again, and every new one is stored when it comes.
     A question without a verdict is nan: it is never turned into a verdict, and the comparison is left out. Raises
-    OracleError if more than `policy.failures` of a call's questions fail, or before a cap would be passed; all
+    OracleError if more than `policy.failures` of the questions fail, or before a cap would be passed; all
     verdicts that came are kept.
     """
 
@@ -140,8 +144,8 @@ class Asking:
         if self.questioner.scores:
             return bradley_terry(self.score(prompts, a), self.score(prompts, b))
         forth = list(zip(prompts, a, b, strict=True))
-        both = self.policy.both_orders
-        if not (getattr(self.questioner, "both_orders", False) if both is None else both):
+        asked = self.policy.both_orders
+        if not (self.questioner.both_orders if asked is None else asked):
             return self._answers(forth)
         back = list(zip(prompts, b, a, strict=True))
         there, again = self._answers([*forth, *back]).chunk(2)
@@ -178,7 +182,7 @@ class Asking:
         found: dict[bytes, Verdict] = {}
         failed: list[str] = []
         waiting = iter(questions.items())
-        allowed = math.floor(self.policy.failures * total)
+        allowed = self._failures_left(len(questions))
 
         async def work(ask: Ask, waiting: Iterator[tuple[bytes, tuple[Any, ...]]]) -> None:
             for key, question in waiting:
@@ -205,19 +209,25 @@ class Asking:
             raise OracleError(self._too_many(failed, len(found), total))
         return found
 
+    def _failures_left(self, more: int) -> int:
+        """How many of `more` questions may fail, when a share of all questions so far may."""
+        asked = self.account.answered + self.account.stored + self.account.failed + more
+        return math.ceil(self.policy.failures * asked - 1e-9) - self.account.failed
+
     async def _attempts(self, ask: Ask, question: tuple[Any, ...]) -> Verdict:
-        for attempt in range(self.policy.retries + 1):
+        attempt = 0
+        while True:
             self.account.asked += 1
             try:
                 verdict = await ask(*question)
+                break
             except Failure as failure:
                 if not failure.transient or attempt == self.policy.retries:
                     raise
                 await asyncio.sleep(failure.after or self.policy.wait * 2**attempt)
-            else:
-                self._check(verdict, question)
-                return verdict
-        raise AssertionError("unreachable")
+                attempt += 1
+        self._check(verdict, question)
+        return verdict
 
     def _check(self, verdict: Verdict, question: tuple[Any, ...]) -> None:
         if not math.isfinite(verdict.value):

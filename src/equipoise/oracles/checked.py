@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Oracle, OracleError, OraclePrompt, shortened
+from equipoise.oracles.protocol import Fallible, Oracle, OracleError, OraclePrompt, shortened
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Checked:
                 f"oracle {self.name}: {call} of {count} questions returned shape {tuple(answer.shape)}"
             )
         fine = torch.isfinite(answer)
-        if getattr(self.inner, "may_fail", False):
+        if isinstance(self.inner, Fallible) and self.inner.may_fail:
             fine |= answer.isnan()
         bad = (~fine).nonzero().flatten().tolist()
         if bad:

@@ -71,3 +71,10 @@ class Fingerprinted(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class Fallible(Protocol):
+    """An oracle whose answers may be nan: questions without a verdict."""
+
+    may_fail: bool

@@ -37,7 +37,7 @@ class RuleOracle:
     """
 
     def __init__(self, function: Callable[..., Any], name: str, files: Sequence[Path] = ()) -> None:
-        self.function, self.name = function, name
+        self.function, self.name, self.both_orders = function, name, False
         self.scores = _arity(function) == 2
         self.fingerprint = f"{name} {source_hash(function, files)}"
 

@@ -214,7 +214,7 @@ class JudgingSettings(Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of questions that may stay without a verdict; their prompts are left out",
+        description="share of all questions that may stay without a verdict; their prompts are left out",
     )
     both_orders: bool | None = Field(
         None, description="ask (a, b) and (b, a) and average; none: judges yes, rules no"
@@ -222,7 +222,7 @@ class JudgingSettings(Section):
     store: str | None = Field(
         None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
     )
-    most_calls: int | None = Field(None, gt=0, description="most questions that the run may ask")
+    most_calls: int | None = Field(None, gt=0, description="most questions that one start of the run may ask")
     most_cost: float | None = Field(
         None, gt=0, description="most that the verdicts may cost, in the oracle's units"
     )

@@ -52,10 +52,11 @@ def unread(path: Path, file: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _damage("Arrow", file):
-        with path.open("rb") as stream:
-            kind = stream.read(len(IPC_FILE))
-        if kind.startswith(PARQUET):
+    with path.open("rb") as stream:
+        kind = stream.read(len(IPC_FILE))
+    parquet = kind.startswith(PARQUET)
+    with _damage("Parquet" if parquet else "Arrow", file):
+        if parquet:
             schema = pq.read_schema(path)
         else:
             with pa.OSFile(str(path)) as source:

@@ -13,7 +13,7 @@ from equipoise.data.formats.ranked import list_of
 from equipoise.data.records import Candidate, Context, Kind, Message, Space
 
 _COLUMNS = ("context", "responses", "prompt_ids", "prob", "reward")
-_RENDERED = ("prompt_ids", "prompt")  # the prompt as it was rendered then; it is rendered again
+_ASIDE = ("prompt_ids", "prompt", "prob", "reward")  # read elsewhere, or rendered again
 
 
 def round_pair(row: RawRow, reading: Reading) -> Fields:
@@ -40,7 +40,7 @@ def _settings(row: RawRow) -> Fields:
 
 def _sampled(row: RawRow, reading: Reading) -> tuple[Context, list[Context]]:
     said = _said(row["context"])
-    for name in _RENDERED:
+    for name in _ASIDE:
         row.get(name)  # read, so that it is neither kept nor reported as unused
     texts = [text_of(answer.get("text"), f"responses[{i}]") for i, answer in enumerate(row["responses"])]
     cut = sum(not answer.get("finished", True) for answer in row["responses"])
