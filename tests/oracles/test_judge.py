@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise import oracles
+from equipoise import oracles, safe_yaml
 from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.judge import JudgeFile, JudgeOracle
 from equipoise.oracles.protocol import OracleError
@@ -28,7 +28,11 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 def judge(address: str, folder: Path, policy: Policy = FAST, store: bool = False, **settings) -> Asking:
     file = folder / "judge.yaml"
     file.write_text(json.dumps({"model": "m", "base_url": address, **settings}))
-    return Asking(JudgeOracle.load(file), VerdictStore(folder / "v.sqlite") if store else None, policy)
+    return Asking(
+        JudgeOracle.of(safe_yaml.load(file.read_text()), file),
+        VerdictStore(folder / "v.sqlite") if store else None,
+        policy,
+    )
 
 
 def shorter(request: dict, number: int):
@@ -168,7 +172,7 @@ def test_the_key_is_in_no_file_and_no_message(tmp_path: Path):
         ({"model": "m", "modle": 1}, "modle: Extra inputs"),
         ({"model": "m", "base_url": "http://me:pass@host/v1"}, "may hold a secret"),
         ({"model": "m", "question": "pointwise", "answer": "token"}, "set `answer: json`"),
-        ({"model": "m", "prompt": "none.jinja"}, "cannot read the judge"),
+        ({"model": "m", "prompt": "none.jinja"}, "cannot read the prompt"),
     ],
 )
 def test_a_judge_file_that_cannot_work_is_refused_by_name(settings: dict, says: str, tmp_path: Path):

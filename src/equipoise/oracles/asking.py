@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class Failure(Exception):
         super().__init__(reason)
 
 
+@runtime_checkable
 class Questioner(Protocol):
     """An oracle that answers one question at a time.
 

@@ -19,7 +19,6 @@ from equipoise.data.records import tools_of
 from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.verdicts import Verdict
-from equipoise.safe_yaml import load
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -129,22 +128,20 @@ class JudgeOracle:
                 raise OracleError(f"{self.name}: the prompt does not show the judge {{{{ {field} }}}}")
 
     @classmethod
-    def load(cls, path: str | Path) -> JudgeOracle:
-        """The judge of a YAML file. Raises OracleError that names the file and the setting."""
-        where = Path(path)
+    def of(cls, settings: Mapping[str, Any], file: Path) -> JudgeOracle:
+        """The judge of a YAML file's settings. Raises OracleError that names the file and the setting."""
         try:
-            content = load(where.read_text(encoding="utf-8"))
-            file = JudgeFile.model_validate(content)
-            prompt = where.parent / file.prompt if file.prompt else PROMPTS / f"{file.question}.jinja"
+            judge = JudgeFile.model_validate(settings)
+            prompt = file.parent / judge.prompt if judge.prompt else PROMPTS / f"{judge.question}.jinja"
             template = prompt.read_text(encoding="utf-8")
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
             )
-            raise OracleError(f"judge {path}: {problems}") from error
+            raise OracleError(f"judge {file}: {problems}") from error
         except (OSError, ValueError) as error:
-            raise OracleError(f"cannot read the judge {path}: {error}") from error
-        return cls(file, template, str(path))
+            raise OracleError(f"cannot read the prompt of judge {file}: {error}") from error
+        return cls(judge, template, str(file))
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:

@@ -1,0 +1,1 @@
+"""A local page where people compare responses."""
