@@ -19,10 +19,14 @@ from equipoise import oracles
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.reward import RewardOracle
+from equipoise.oracles.reward import oracle_of
 from equipoise.oracles.rules import RuleOracle
 from equipoise.oracles.table import RecordedOracle, TableOracle
 from equipoise.playground import LanguageGame, model_path
+from equipoise.reward_models.folder import Loaded
+from equipoise.reward_models.head import Head
+from equipoise.reward_models.model import RewardModel, Scales
+from equipoise.reward_models.texts import Texts
 
 GAME = LanguageGame()
 HOST = LanguageGame("transitive")
@@ -51,21 +55,30 @@ class Listed:
     exempt: dict[str, str] = field(default_factory=dict)
 
 
-def reward_model(folder: Path) -> RewardOracle:
-    """A random model of two layers; a context of 40 tokens."""
-    config = LlamaConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        vocab_size=64,
-        max_position_embeddings=40,
-        num_labels=1,
-        pad_token_id=0,
-    )
-    torch.manual_seed(3)
-    model = LlamaForSequenceClassification(config)
-    return RewardOracle(model, AutoTokenizer.from_pretrained(model_path()), "tiny reward", batch=3)
+def model_oracle(head: Head) -> Callable[[Path], Oracle]:
+    """A random model of two layers; a context of 40 tokens, or of 70 for two responses."""
+
+    def build(folder: Path) -> Oracle:
+        limit = 200 if head.kind == "pair" else 40
+        config = LlamaConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            vocab_size=64,
+            max_position_embeddings=limit,
+            num_labels=head.outputs,
+            pad_token_id=0,
+        )
+        torch.manual_seed(3)
+        body = LlamaForSequenceClassification(config)
+        scales = Scales(16, head.planes) if head.scaled else None
+        model = RewardModel(body, head, prompt_head=scales).eval()
+        tokenizer = AutoTokenizer.from_pretrained(model_path())
+        texts = Texts(tokenizer, "tiny reward", rows=64, limit=limit)
+        return oracle_of(Loaded(model, texts, "tiny reward", "content"), tokens=64)
+
+    return build
 
 
 def table(folder: Path) -> TableOracle:
@@ -97,10 +110,29 @@ ORACLES = {
         exempt={"antisymmetry": "the user's function prefers whoever stands first"},
     ),
     "reward model": Listed(
-        build=reward_model,
+        build=model_oracle(Head()),
         unknown=(PROMPTS[0], "tea " * 40, SECOND[0]),
         called="tiny reward",
         scores=True,
+        within=1e-6,
+    ),
+    "reward model of two attributes": Listed(
+        build=model_oracle(Head(attributes=("kind", "short"), weights=(2.0, -1.0))),
+        unknown=(PROMPTS[0], "tea " * 40, SECOND[0]),
+        called="tiny reward",
+        scores=True,
+        within=1e-6,
+    ),
+    "general preference model": Listed(
+        build=model_oracle(Head(kind="gpm", dimension=4)),
+        unknown=(PROMPTS[0], "tea " * 40, SECOND[0]),
+        called="tiny reward",
+        within=1e-5,
+    ),
+    "pairwise model": Listed(
+        build=model_oracle(Head(kind="pair")),
+        unknown=(PROMPTS[0], "tea " * 200, SECOND[0]),
+        called="tiny reward",
         within=1e-6,
     ),
     "panel": Listed(
@@ -137,7 +169,7 @@ def is_oracle(kind: type) -> bool:
 def test_every_oracle_is_listed(tmp_path: Path):
     known = {type(listed.build(tmp_path)).__name__ for listed in ORACLES.values()}
     found = {kind.__name__ for kind in classes(oracles) if is_oracle(kind)}
-    assert {"Checked", "RewardOracle"} <= found <= known
+    assert {"Checked", "RewardOracle", "PreferenceOracle", "PairwiseOracle"} <= found <= known
 
 
 # the checks ---------------------------------------------------------------------------------------

@@ -60,9 +60,10 @@ def load(
     """
     placement = placement or Placement()
     if (Path(spec) / "config.json").is_file():
-        from equipoise.oracles.reward import RewardOracle
+        from equipoise.oracles.reward import load_oracle
 
-        return Checked(RewardOracle.load(spec))
+        made = load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
+        return Checked(made)
     if spec.endswith((".yaml", ".yml")):
         return asked(_of_file(Path(spec), placement), store, policy)
     if ":" in spec:

@@ -1,0 +1,10 @@
+"""`equipoise oracle ...`: oracles of your own, trained and looked at."""
+
+from __future__ import annotations
+
+import typer
+
+from equipoise.cli.oracle_train import train
+
+app = typer.Typer(no_args_is_help=True, help="Train a reward model or preference model, and look at oracles.")
+app.command()(train)
