@@ -144,10 +144,14 @@ def _read(
 
     data = given(compared or answers, options_of(read), "label", **options)
     if compared:
-        dataset = dataset_of(data.files, data.settings, round=round)
-        pairs, notes = of_dataset(dataset, seed)
-        return pairs, [*dataset.notes, *notes]
-    one, other = (read([path], **data.settings) for path in answers)
-    short = [Path(path).name.split(".")[0] for path in answers]
-    first, second = short if short[0] != short[1] else answers  # the systems' names
-    return of_two(one, other, (first, second))
+        datasets = [dataset_of(data.files, data.settings, round=round)]
+        pairs, notes = of_dataset(datasets[0], seed)
+    else:
+        datasets = [read([path], **data.settings) for path in answers]
+        short = [Path(path).name.split(".")[0] for path in answers]
+        first, second = short if short[0] != short[1] else answers  # the systems' names
+        pairs, notes = of_two(datasets[0], datasets[1], (first, second))
+    for dataset in datasets:
+        refused = [f"{times:,} rows refused: {why}" for why, times in dataset.ledger.refused.items()]
+        notes = [*dataset.notes, *refused, *notes]
+    return pairs, notes

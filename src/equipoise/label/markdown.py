@@ -15,7 +15,10 @@ from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 from markupsafe import Markup
 
-LONGEST = 100_000  # characters; a longer text is shown as it is, since parsing may take time quadratic in the length
+LONGEST = (
+    30_000  # characters; a longer text is shown as it is, since parsing may take time quadratic in the length
+)
+NESTED = 100  # blocks within each other; what is deeper is left out, and stands in the text as written
 
 
 def _link_open(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
@@ -36,7 +39,9 @@ def _image(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: A
 
 @lru_cache(1)
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": NESTED}).enable(
+        ["table", "strikethrough"]
+    )
     for name, rule in (("link_open", _link_open), ("link_close", _link_close), ("image", _image)):
         parser.add_render_rule(name, rule)
     return parser

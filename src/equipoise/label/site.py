@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -23,6 +24,7 @@ from equipoise.label.desk import LONGEST_NOTE, Desk, Stale
 from equipoise.label.errors import LabelError
 from equipoise.label.guard import Guarded
 from equipoise.label.markdown import html_of
+from equipoise.safe_text import printable
 
 PAGE = Path(__file__).parent / "page"
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
@@ -66,6 +68,9 @@ class Site:
         self.desk, self.root, self.rater = desk, root, rater
         self._pages = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
         self._pages.filters["markdown"] = html_of
+        self._pages.filters["written"] = partial(
+            printable, lines=True
+        )  # with what is invisible, such as U+202E
 
     def welcome(self, request: Request) -> Response:
         """Asks for the rater's name, and leads to their questions."""

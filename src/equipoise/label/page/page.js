@@ -9,6 +9,14 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("pageshow", () => { sent = false; });  // also when the browser goes back to a page it kept
 
+document.addEventListener("click", (event) => {
+  const opens = event.target.closest("[data-opens]")?.dataset.opens;
+  if (!opens) return;
+  const parts = [...document.querySelectorAll(opens)];
+  const open = !parts.every((part) => part.open);
+  for (const part of parts) part.open = open;
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
   const writing = event.target.closest("textarea, input");
