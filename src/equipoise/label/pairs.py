@@ -20,6 +20,12 @@ from equipoise.data.records import (
 from equipoise.label.errors import LabelError
 from equipoise.play.seeds import Seeds
 
+SYSTEMS = tuple(
+    names
+    for word in ("model", "system", "source", "generator", "policy")
+    for names in ((f"chosen_{word}", f"rejected_{word}"), (f"{word}_chosen", f"{word}_rejected"))
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -171,12 +177,21 @@ def drawn(pairs: Sequence[Pair], count: int | None, seed: int) -> list[Pair]:
     return [pairs[i] for i in sorted(chosen.tolist())]
 
 
+def _systems(record: Record, i: int, j: int) -> tuple[str | None, str | None]:
+    """Who wrote the two answers: as the candidates say, or for a pair two columns such as `chosen_model`."""
+    one, other = record.candidates[i].source, record.candidates[j].source
+    named = [names for names in SYSTEMS if all(isinstance(record.extra.get(name), str) for name in names)]
+    if record.kind != "pair" or not named or (one is not None and other is not None):
+        return one, other
+    return record.extra[named[0][0]], record.extra[named[0][1]]
+
+
 def _pair(record: Record, i: int, j: int, recorded: float | None) -> Pair:
     one, other = record.candidates[i], record.candidates[j]
     return Pair(
         context=plain(record.context),
         answers=(plain(one.content), plain(other.content)),
-        systems=(one.source, other.source),
+        systems=_systems(record, i, j),
         recorded=recorded,
         tools=record.tools,
         template_kwargs=dict(record.template_kwargs),
