@@ -30,8 +30,7 @@ INSTEAD = {
     "export": PUBLISHED,
     "push": PUBLISHED,
     "upload": PUBLISHED,
-    "label": "`equipoise align METHOD --oracle ...` judges what it samples, and `equipoise data convert RUN` writes a "
-    "run's judged pairs as data",
+    "annotate": "`equipoise label FILE` opens a page where people compare (docs/labelling.md)",
     "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",
     "diagnose": READ,
     "show": READ,

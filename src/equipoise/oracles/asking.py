@@ -58,6 +58,19 @@ class Questioner(Protocol):
     def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
 
 
+@runtime_checkable
+class Mirrored(Protocol):
+    """A questioner that draws itself which response comes first: each pair is asked once, P(b > a) = 1 - P(a > b).
+
+    Two equal responses tie, and are not asked.
+
+    together  how many questions it wants at hand, whatever the policy's concurrency
+    """
+
+    mirrored: bool
+    together: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """How questions are asked.
@@ -145,6 +158,8 @@ class Asking:
         if self.questioner.scores:
             return bradley_terry(self.score(prompts, a), self.score(prompts, b))
         forth = list(zip(prompts, a, b, strict=True))
+        if isinstance(self.questioner, Mirrored):
+            return self._mirrored(forth)
         asked = self.policy.both_orders
         if not (self.questioner.both_orders if asked is None else asked):
             return self._answers(forth)
@@ -155,6 +170,12 @@ class Asking:
         self.account.compared += int(known.sum())
         self.account.disagreed += int(opposed.sum())
         return (there + 1 - again) / 2
+
+    def _mirrored(self, questions: Sequence[tuple[OraclePrompt, str, str]]) -> Tensor:
+        """Each pair of different responses asked in the order of their texts."""
+        answers = iter(self._answers([(p, min(a, b), max(a, b)) for p, a, b in questions if a != b]).tolist())
+        probs = [0.5 if a == b else next(answers) if a < b else 1 - next(answers) for _, a, b in questions]
+        return torch.tensor(probs, dtype=torch.float64)
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         if not self.questioner.scores:
@@ -203,7 +224,8 @@ class Asking:
                     self.answered(1)
 
         async with self.questioner.open(self.policy) as ask:
-            workers = min(self.policy.concurrency, len(questions))
+            wanted = self.questioner.together if isinstance(self.questioner, Mirrored) else 1
+            workers = min(max(self.policy.concurrency, wanted), len(questions))
             await asyncio.gather(*(work(ask, waiting) for _ in range(workers)))
         self.account.failed += len(failed)
         if len(failed) > allowed:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,11 +23,13 @@ class Placement:
     device  a torch device; None: the GPU if there is one
     dtype   "float32", "bfloat16", "float16"; None: as the checkpoint is stored
     tokens  most padded tokens of one batch
+    folder  where an oracle may keep files of its own; None: beside the verdicts
     """
 
     device: str | None = None
     dtype: str | None = "float32"
     tokens: int = 8192
+    folder: Path | None = None
 
 
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
@@ -41,6 +44,7 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
 
 
 KINDS: dict[str, Maker] = {"judge": _judge}  # `kind:` of a YAML file; a file without it is a judge
+PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
 
 def load(
@@ -49,23 +53,32 @@ def load(
     store: Path | None = None,
     policy: Policy | None = None,
     placement: Placement | None = None,
+    kinds: Mapping[str, Maker] = KINDS,
 ) -> Checked:
     """Loads `module:function` or `file.py:function` (a rule), an oracle's YAML file, or a reward model's folder.
+
+    `label:PORT` is short for a file of kind `people` with this port.
 
     store      file in which verdicts of single questions are kept; None: only in memory
     policy     how single questions are asked: concurrency, retries, failures
     placement  where models run
+    kinds      `kind:` of a YAML file -> its maker; rooms above this one add their own
 
     Raises OracleError if the spec is none of these, or names something that cannot be used.
     """
     placement = placement or Placement()
+    placement = replace(placement, folder=placement.folder or (store.parent if store else None))
     if (Path(spec) / "config.json").is_file():
         from equipoise.oracles.reward import load_oracle
 
         made = load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
         return Checked(made)
     if spec.endswith((".yaml", ".yml")):
-        return asked(_of_file(Path(spec), placement), store, policy)
+        return asked(_of_file(Path(spec), placement, kinds), store, policy)
+    if PEOPLE.fullmatch(spec) and "people" in kinds:
+        return asked(
+            kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement), store, policy
+        )
     if ":" in spec:
         return asked(load_rule(spec), store, policy)
     raise OracleError(
@@ -81,7 +94,12 @@ def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -
     return Checked(made)
 
 
-def _of_file(file: Path, placement: Placement) -> Made:
+def is_code(spec: str) -> bool:
+    """Whether a specification names code, which would be run."""
+    return ":" in spec and not PEOPLE.fullmatch(spec) and not Path(spec).is_dir()
+
+
+def _of_file(file: Path, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -89,6 +107,6 @@ def _of_file(file: Path, placement: Placement) -> Made:
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")
     kind = settings.get("kind", "judge")
-    if kind not in KINDS:
-        raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(KINDS))}")
-    return KINDS[kind]({name: value for name, value in settings.items() if name != "kind"}, file, placement)
+    if kind not in kinds:
+        raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(kinds))}")
+    return kinds[kind]({name: value for name, value in settings.items() if name != "kind"}, file, placement)

@@ -5,7 +5,7 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.spec import KINDS, Made, Maker
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -64,6 +65,15 @@ PAIRINGS = {
     "scored": Scored(),
     "best_worst": BestWorst(),
 }
+
+
+def _people(settings: Mapping[str, Any], file: Path, placement: oracles.Placement) -> Made:
+    from equipoise.label.people import PeopleOracle
+
+    return PeopleOracle.of(settings, file, placement)
+
+
+ORACLES: Mapping[str, Maker] = {**KINDS, "people": _people}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +236,8 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
     if config.oracle:
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
-        return oracles.load(config.oracle, store=store, policy=oracles.Policy(**judging))
+        policy = oracles.Policy(**judging)
+        return oracles.load(config.oracle, store=store, policy=policy, kinds=ORACLES)
     if game is not None:
         return Checked(game.oracle())
     if method.needs.oracle:

@@ -17,9 +17,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from equipoise.evaluate.text import Evaluator
+from equipoise.oracles.asking import Asking, Mirrored
+from equipoise.oracles.checked import unwrapped
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build
+from equipoise.run.config import ConfigError
 from equipoise.run.costs import Memory
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
@@ -66,7 +69,16 @@ class _Clock:
 
 
 def probe(config: RunConfig, materials: Materials, accelerator: Accelerator, folder: Path) -> Probe:
-    """Play two small rounds and an evaluation in a temporary folder."""
+    """Play two small rounds and an evaluation in a temporary folder.
+
+    Raises ConfigError if people would be asked.
+    """
+    oracle = unwrapped(materials.oracle)
+    if isinstance(oracle, Asking) and isinstance(oracle.questioner, Mirrored):
+        raise ConfigError(
+            f"{oracle.name}: a plan plays two small rounds, and people are not asked for one; plan with a rule as the "
+            "oracle"
+        )
     clock, begun = _Clock(), time.perf_counter()
     few, share = _few(config, materials)
     small, evaluator = build(config, few, folder, Progress(clock.record, quiet=True), accelerator)

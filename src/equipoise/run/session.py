@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from equipoise import __version__
 from equipoise.evaluate.text import Evaluator
+from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
@@ -244,8 +245,7 @@ def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> No
     """Raises ConfigError for an oracle that is code and that only a configuration file names: it would be run."""
     oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
     for oracle in oracles:
-        code = oracle and ":" in oracle and not Path(oracle).is_dir()
-        if code and not any(text and str(oracle) in text for text in named):
+        if oracle and is_code(oracle) and not any(text and str(oracle) in text for text in named):
             raise ConfigError(
                 f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
                 f"--oracle {oracle}, or trust the file with --allow {CODE}"
