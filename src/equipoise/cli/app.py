@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import align, claims, compare, config, data, demo, games, methods, plan, reports
+from equipoise.cli import align, claims, compare, config, data, demo, games, methods, oracle, plan, reports
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.looked_for import Commands
 from equipoise.cli.safe_stream import safe_output
@@ -42,6 +42,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(oracle.app, name="oracle")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
 RESUMES = ("align", "demo")  # commands that continue a run folder
