@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from equipoise.core.intervals import Interval, clustered_mean, clustered_share, wilson
+from equipoise.core.intervals import (
+    Clusters,
+    Interval,
+    bootstrap,
+    clustered_mean,
+    clustered_share,
+    jackknife,
+    wilson,
+)
 
-__all__ = ["Interval", "clustered_mean", "clustered_share", "wilson"]
+__all__ = ["Clusters", "Interval", "bootstrap", "clustered_mean", "clustered_share", "jackknife", "wilson"]

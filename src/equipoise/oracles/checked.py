@@ -18,7 +18,8 @@ class Checked:
 
     On every call: one finite number per question, probabilities in [0, 1]; nan, a question without a verdict, only
     from an oracle that says so (`may_fail`). On `probe` questions of a call, evenly spread: P(a > b) + P(b > a) = 1
-    within `tolerance`. Raises OracleError that names the first failing question.
+    within `tolerance`; probe 0 is for those who measure what the order does. Raises OracleError that names the first
+    failing question.
     """
 
     inner: Oracle
@@ -38,6 +39,8 @@ class Checked:
                 f"oracle {self.name} answered {float(prob[i])!r} for {shortened(a[i])} against {shortened(b[i])}; "
                 "compare must return a probability in [0, 1]"
             )
+        if not self.probe:
+            return prob
         probed = sorted({i * len(prompts) // self.probe for i in range(self.probe)}) if len(prompts) else []
         there, first, second = [prompts[i] for i in probed], [b[i] for i in probed], [a[i] for i in probed]
         back = self._finite(self.inner.compare(there, first, second), len(probed), "compare")

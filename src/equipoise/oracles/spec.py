@@ -43,7 +43,16 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return JudgeOracle.of(settings, file)
 
 
-KINDS: dict[str, Maker] = {"judge": _judge}  # `kind:` of a YAML file; a file without it is a judge
+def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.recorded import RecordedVerdicts
+
+    return RecordedVerdicts.of(settings, file)
+
+
+KINDS: dict[str, Maker] = {
+    "judge": _judge,
+    "recorded": _recorded,
+}  # `kind:` of a YAML file; a file without it is a judge
 PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
 
