@@ -74,7 +74,9 @@ def preferences(rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repo", type=Path, required=True)
     parser.add_argument("--difficulty-from", default=DIFFICULTY, help="annotations with `glm_preference`")
     parser.add_argument("--gamed-from", default="alpaca-7b")
