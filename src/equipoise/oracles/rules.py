@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from equipoise.oracles.asking import Ask, Failure, Policy
+from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, shortened
 from equipoise.oracles.rule_sources import sources
 from equipoise.oracles.verdicts import Verdict
