@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,17 +18,21 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from equipoise.data.records import tools_of
-from equipoise.oracles.asking import Ask, Failure, Policy
+from equipoise.oracles.chat_reply import ChatReply, Unreadable, seconds_to_wait
 from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.questioner import Ask, Estimate, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI
 
 PROMPTS = Path(__file__).with_name("prompts")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
 RULE = "===="  # between the system message and the question
+CHARACTERS = 4.0  # of a token, where tokens are estimated
+NEVER = (401, 402, 403, 404)  # statuses that no other question would change
+PASSING = (408, 409, 425, 429)  # and all from 500 on: another attempt may help
 SHOWN = 200  # characters of an unreadable answer that a message quotes
 ANSWER_FORMAT = {
     ("pairwise", "json"): 'Answer with JSON: {"winner": "A"}, {"winner": "B"} or {"winner": "tie"}.',
@@ -145,7 +151,7 @@ class JudgeOracle:
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
-        """A session with the server; the client itself repeats rate-limited and failed requests."""
+        """A session with the server. A question is one request: what failed is repeated by whoever asks."""
         try:
             from openai import AsyncOpenAI
         except ImportError as error:
@@ -155,13 +161,24 @@ class JudgeOracle:
         if key is None:
             raise OracleError(f"judge {self.name}: set the environment variable {self.file.key} to its key")
         async with AsyncOpenAI(
-            api_key=key, base_url=self.file.base_url, timeout=self.file.timeout, max_retries=policy.retries
+            api_key=key, base_url=self.file.base_url, timeout=self.file.timeout, max_retries=0
         ) as client:
 
             async def ask(prompt: OraclePrompt, *responses: str) -> Verdict:
                 return await self._ask(client, self.messages(prompt, *responses))
 
             yield ask
+
+    def estimate(self, prompt: OraclePrompt, *responses: str) -> Estimate:
+        """Tokens and cost of one question: a token for four characters, and the longest answer that is allowed."""
+        length = sum(len(message["content"]) for message in self.messages(prompt, *responses))
+        answer = 1 if self.file.answer == "token" else self.file.max_tokens
+        return self._priced(length / CHARACTERS, float(answer))
+
+    def _priced(self, input: float, output: float) -> Estimate:
+        price = self.file.price
+        cost = (input * price.input + output * price.output) / 1e6
+        return Estimate(input=input, output=output, cost=cost)
 
     def messages(self, prompt: OraclePrompt, *responses: str) -> list[dict[str, str]]:
         """The request's messages: the instructions, and the fenced question."""
@@ -182,63 +199,84 @@ class JudgeOracle:
         ]
 
     async def _ask(self, client: AsyncOpenAI, messages: Sequence[Mapping[str, str]]) -> Verdict:
-        import openai
+        body = await self._body(client, self._request(messages))
+        try:
+            reply = ChatReply.of(body)
+        except Unreadable as error:
+            raise Failure(str(error), transient=True) from None
+        length = sum(len(message["content"]) for message in messages)
+        # a server that counts nothing is charged by length, so that a limit of cost still holds
+        used = reply.tokens or (math.ceil(length / CHARACTERS), math.ceil(len(reply.text) / CHARACTERS))
+        cost = self._priced(*used).cost
+        try:
+            value = self._token(reply) if self.file.answer == "token" else self._json(reply)
+        except Failure as failure:
+            failure.cost = cost
+            raise
+        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)})
 
+    def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         file = self.file
         request: dict[str, Any] = {"model": file.model, "messages": messages, "temperature": file.temperature}
         if file.answer == "token":
-            request |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-        else:
-            request |= {"max_tokens": file.max_tokens}
-            if file.structured:
-                request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
-        try:
-            reply = await client.chat.completions.create(**request)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise OracleError(
-                f"judge {self.name}: the server refuses every question: {_said(error)}"
-            ) from None
-        except openai.BadRequestError as error:
-            raise Failure(f"the server refuses the request: {_said(error)}", transient=False) from None
-        except openai.OpenAIError as error:  # the client has repeated it already
-            raise Failure(_said(error), transient=False) from None
-        except ValueError as error:  # a body that is no JSON
-            raise Failure(f"the server's reply cannot be read: {error}", transient=True) from None
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise Failure("the server's reply has no answer", transient=True)
-        value, said = self._token(choices[0]) if file.answer == "token" else self._json(choices[0])
-        usage = getattr(reply, "usage", None)
-        used = (getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0)
-        cost = (used[0] * file.price.input + used[1] * file.price.output) / 1e6
-        return Verdict(value, cost, {"answer": said, "tokens": list(used)})
+            return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+        request |= {"max_tokens": file.max_tokens}
+        if file.structured:
+            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
+        return request
 
-    def _json(self, choice: Any) -> tuple[float, str]:
-        said = str(getattr(choice.message, "content", None) or "")
+    async def _body(self, client: AsyncOpenAI, request: Mapping[str, Any]) -> bytes:
+        """The body of the server's reply to one request. The whole request has `timeout` seconds: a client's own
+        timeout begins anew with each piece that a slow server sends."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self.file.timeout):
+                reply = await client.chat.completions.with_raw_response.create(**request)
+                return bytes(reply.content)
+        except TimeoutError:
+            raise Failure(f"no answer within {self.file.timeout:g} s", transient=True) from None
+        except openai.APIStatusError as error:
+            raise self._refused(error) from None
+        except openai.OpenAIError as error:
+            passing = isinstance(error, openai.APIConnectionError)
+            raise Failure(_said(error), transient=passing) from None
+        except ValueError as error:  # of the client's own, on a body that is no JSON
+            raise Failure(f"the server's reply cannot be read: {error}", transient=True) from None
+
+    def _refused(self, error: APIStatusError) -> Exception:
+        """What a status means: no question will be answered, or this one not now, or this one never."""
+        status = error.status_code
+        if status in NEVER or error.code == "insufficient_quota":
+            return OracleError(f"judge {self.name}: the server refuses every question: {_said(error)}")
+        after = seconds_to_wait(error.response.headers, time.time())
+        return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
+
+    def _json(self, reply: ChatReply) -> float:
+        said = reply.text
         try:
             answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
             if self.scores:
                 score = float(answer["score"])
                 if not SCALE[0] <= score <= SCALE[1]:
                     raise ValueError(f"a score outside {SCALE}")
-                return score, said
-            return VALUE[answer["winner"]], said
+                return score
+            return VALUE[answer["winner"]]
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise Failure(f"an answer that cannot be read: {said[:SHOWN]!r}", transient=True) from None
+            cut = f" (cut off after max_tokens = {self.file.max_tokens:,})" if reply.cut else ""
+            raise Failure(f"an answer that cannot be read{cut}: {said[:SHOWN]!r}", transient=True) from None
 
-    def _token(self, choice: Any) -> tuple[float, str]:
-        content = getattr(getattr(choice, "logprobs", None), "content", None)
-        if not content:
+    def _token(self, reply: ChatReply) -> float:
+        if not reply.first:
             raise Failure("the server gives no log-probs; set `answer: json`", transient=False)
         mass = dict.fromkeys("AB", 0.0)
-        for entry in content[0].top_logprobs or ():
-            token = (entry.token or "").strip()
-            if token in mass and entry.logprob is not None:
-                mass[token] += math.exp(min(entry.logprob, 0.0))
+        for token, logprob in reply.first:
+            if token.strip() in mass:
+                mass[token.strip()] += math.exp(min(logprob, 0.0))
         total = sum(mass.values())
         if not total > 0:
-            raise Failure(f"neither A nor B among the likely answers: {content[0].token!r}", transient=True)
-        return mass["A"] / total, content[0].token
+            raise Failure(f"neither A nor B among the likely answers: {reply.text!r}", transient=True)
+        return mass["A"] / total
 
 
 def _schema(question: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.reading.read_files import rows_of
-from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
+from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
 COLUMNS = ("prompt", "response_a", "response_b", "prob")

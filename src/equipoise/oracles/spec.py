@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from equipoise.oracles.asking import Asking, Policy, Questioner
+from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.questioner import Policy, Questioner
 from equipoise.oracles.rules import load_rule
 from equipoise.oracles.verdicts import VerdictStore
 from equipoise.safe_yaml import load as load_yaml

@@ -17,8 +17,9 @@ import numpy as np
 from accelerate import Accelerator
 
 from equipoise.evaluate.text import Evaluator
-from equipoise.oracles.asking import Asking, Mirrored
+from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import unwrapped
+from equipoise.oracles.questioner import Mirrored
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build

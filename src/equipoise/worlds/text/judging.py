@@ -51,8 +51,10 @@ class Judge:
         contexts = [prompt.context for prompt in rows.prompts]
         texts = [[r.text for r in rows.responses[every, column]] for column in (first, second)]
         answers = []
-        for begin in range(0, len(rows), JUDGE_BATCH):
-            part = slice(begin, begin + JUDGE_BATCH)
+        # one that asks single questions is given all at once: a batch would wait for its slowest answer
+        size = max(1, len(rows)) if self.counting else JUDGE_BATCH
+        for begin in range(0, len(rows), size):
+            part = slice(begin, begin + size)
             answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
             if not self.counting:
                 self.asked(len(answers[-1]))
