@@ -1,10 +1,10 @@
-"""Oracles asked one question at a time (rules in Python, judges behind HTTP): concurrency, retries, stored verdicts."""
+"""Oracles of single questions (rules in Python, judges behind HTTP, models in memory): retries, stored verdicts."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
+from equipoise.oracles.protocol import OracleError, OraclePrompt, Room, shortened
 from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
 
+Question: TypeAlias = tuple[Any, ...]  # (prompt, a, b) or (prompt, response)
 Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
 
 
@@ -56,6 +57,33 @@ class Questioner(Protocol):
     def both_orders(self) -> bool: ...
 
     def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An oracle of single questions that answers many at once: a model in memory.
+
+    name, fingerprint, scores, both_orders   as of a `Questioner`
+    batches(questions)   indices of the questions that are answered together, every one once. They depend on the
+                         questions alone, stored verdicts or not, so that a repeated run rounds as the first one did
+    answer(questions)    of one batch: a Verdict for each, or the Failure that there is instead
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def scores(self) -> bool: ...
+
+    @property
+    def both_orders(self) -> bool: ...
+
+    def batches(self, questions: Sequence[Question]) -> Sequence[Sequence[int]]: ...
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[Verdict | Failure]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +147,7 @@ class Asking:
 
     def __init__(
         self,
-        questioner: Questioner,
+        questioner: Questioner | Batched,
         store: VerdictStore | None = None,
         policy: Policy | None = None,
     ) -> None:
@@ -140,6 +168,14 @@ class Asking:
     @property
     def scores(self) -> bool:
         return self.questioner.scores
+
+    @property
+    def parts(self) -> tuple[Questioner | Batched]:
+        return (self.questioner,)
+
+    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
+        """What the oracle says of its context (`protocol.Room`); None if it says nothing."""
+        return self.questioner.room(prompts) if isinstance(self.questioner, Room) else None
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.questioner.scores:
@@ -173,38 +209,79 @@ class Asking:
         self.account.stored += len(known)
         missing = {key: question for key, question in distinct.items() if key not in known}
         if missing:
-            known |= _run(self._ask_all(missing, len(distinct)))
+            self._check_caps(len(missing))
+            if isinstance(self.questioner, Batched):
+                known |= self._ask_batches(self.questioner, distinct, missing)
+            else:
+                known |= _run(self._ask_all(self.questioner, missing, len(distinct)))
         return torch.tensor(
             [known[key].value if key in known else math.nan for key in keys], dtype=torch.float64
         )
 
-    async def _ask_all(self, questions: dict[bytes, tuple[Any, ...]], total: int) -> dict[bytes, Verdict]:
-        self._check_caps(len(questions))
+    def _ask_batches(
+        self, batched: Batched, questions: Mapping[bytes, Question], missing: Mapping[bytes, Question]
+    ) -> dict[bytes, Verdict]:
+        """Answer the batches that hold a missing question."""
+        keys, found, failed = list(questions), dict[bytes, Verdict](), list[str]()
+        allowed = self._failures_left(len(missing))
+        for batch in batched.batches(list(questions.values())):
+            chosen = [keys[i] for i in batch]
+            if len(failed) > allowed or not any(key in missing for key in chosen):
+                continue
+            answers = batched.answer([questions[key] for key in chosen])
+            for key, answer in zip(chosen, answers, strict=True):
+                if key not in missing:
+                    continue
+                self.account.asked += 1
+                if isinstance(answer, Failure):
+                    self._failed(failed, answer)
+                else:
+                    self._check(answer, questions[key])
+                    self._answered(found, key, answer)
+                if self.answered:
+                    self.answered(1)
+        return self._within(failed, allowed, found, len(questions))
+
+    async def _ask_all(
+        self, questioner: Questioner, questions: Mapping[bytes, Question], total: int
+    ) -> dict[bytes, Verdict]:
         found: dict[bytes, Verdict] = {}
         failed: list[str] = []
         waiting = iter(questions.items())
         allowed = self._failures_left(len(questions))
 
-        async def work(ask: Ask, waiting: Iterator[tuple[bytes, tuple[Any, ...]]]) -> None:
+        async def work(ask: Ask, waiting: Iterator[tuple[bytes, Question]]) -> None:
             for key, question in waiting:
                 if len(failed) > allowed:
                     return
                 try:
                     verdict = await self._attempts(ask, question)
                 except Failure as failure:
-                    failed.append(str(failure))
-                    self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+                    self._failed(failed, failure)
                 else:
-                    found[key] = verdict
-                    self.store.put(key, self.fingerprint, verdict)
-                    self.account.answered += 1
-                    self.account.cost += verdict.cost
+                    self._answered(found, key, verdict)
                 if self.answered:
                     self.answered(1)
 
-        async with self.questioner.open(self.policy) as ask:
+        async with questioner.open(self.policy) as ask:
             workers = min(self.policy.concurrency, len(questions))
             await asyncio.gather(*(work(ask, waiting) for _ in range(workers)))
+        return self._within(failed, allowed, found, total)
+
+    def _answered(self, found: dict[bytes, Verdict], key: bytes, verdict: Verdict) -> None:
+        found[key] = verdict
+        self.store.put(key, self.fingerprint, verdict)
+        self.account.answered += 1
+        self.account.cost += verdict.cost
+
+    def _failed(self, failed: list[str], failure: Failure) -> None:
+        failed.append(str(failure))
+        self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+
+    def _within(
+        self, failed: Sequence[str], allowed: int, found: dict[bytes, Verdict], total: int
+    ) -> dict[bytes, Verdict]:
+        """What was found. Raises OracleError if too many questions have failed."""
         self.account.failed += len(failed)
         if len(failed) > allowed:
             raise OracleError(self._too_many(failed, len(found), total))
