@@ -108,6 +108,46 @@ def jackknife(
     return Interval(value=value, low=value - half, high=value + half, n=n)
 
 
+def bootstrap(
+    value: float,
+    statistic: Callable[[npt.NDArray[np.intp]], float],
+    clusters: Clusters,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over clusters (prompts), for statistics that are no means: fits, maxima, ratios.
+
+    value      the statistic of all rows.     statistic  of the rows with these indices, nan where it has no value.
+    clusters   [n] the prompt of each row; whole prompts are drawn with replacement.
+
+    One cluster, or fewer than half of the draws with a value: low = high = None. Raises ValueError for no rows, no
+    draws or a level outside (0, 1).
+    """
+    _check_level(level)
+    if not len(clusters) or draws < 1:
+        raise ValueError(f"need at least one row and one draw: {len(clusters)} and {draws}")
+    rows: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(clusters):
+        rows.setdefault(cluster, []).append(i)
+    members = [np.array(group, dtype=np.intp) for group in rows.values()]
+    if len(members) < 2:
+        return Interval(value=value, low=None, high=None, n=len(clusters))
+    random = np.random.Generator(np.random.Philox(seed))
+    drawn = np.array(
+        [
+            statistic(np.concatenate([members[g] for g in random.integers(len(members), size=len(members))]))
+            for _ in range(draws)
+        ]
+    )
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) < draws / 2:
+        return Interval(value=value, low=None, high=None, n=len(clusters))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=value, low=float(low), high=float(high), n=len(clusters))
+
+
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval for the share of successes in n independent trials (Wilson 1927).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from equipoise.core.intervals import (
     Clusters,
     Interval,
+    Rows,
     bootstrap,
     clustered_mean,
     clustered_share,
@@ -12,4 +13,13 @@ from equipoise.core.intervals import (
     wilson,
 )
 
-__all__ = ["Clusters", "Interval", "bootstrap", "clustered_mean", "clustered_share", "jackknife", "wilson"]
+__all__ = [
+    "Clusters",
+    "Interval",
+    "Rows",
+    "bootstrap",
+    "clustered_mean",
+    "clustered_share",
+    "jackknife",
+    "wilson",
+]

@@ -21,9 +21,9 @@ from equipoise.label.desk import Shown, Stale, vote_on
 from equipoise.label.pairs import Pair
 from equipoise.label.plan import Item
 from equipoise.label.votes import CHOICES, Choice, Vote, Votes, claim
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.spec import Placement
 from equipoise.oracles.verdicts import Verdict
 from equipoise.play.seeds import Seeds
 

@@ -6,22 +6,29 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
-from equipoise.oracles.questioner import Account, Ask, Failure, Mirrored, Policy, Priced, Questioner
+from equipoise.oracles.protocol import OracleError, OraclePrompt, Room, shortened
+from equipoise.oracles.questioner import (
+    Account,
+    Ask,
+    Batched,
+    Failure,
+    Mirrored,
+    Policy,
+    Priced,
+    Question,
+    Questioner,
+)
 from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
 
 __all__ = ["Account", "Ask", "Asking", "Failure", "Policy", "Questioner"]
-
-Question: TypeAlias = tuple[Any, ...]  # (prompt, a, b) or (prompt, response)
 
 LONGEST_WAIT = 60.0  # seconds between two attempts, where the server asks for none
 LONGEST_ASKED = 120.0  # a server that asks for more is not waited for
@@ -70,7 +77,7 @@ class Asking:
 
     def __init__(
         self,
-        questioner: Questioner,
+        questioner: Questioner | Batched,
         store: VerdictStore | None = None,
         policy: Policy | None = None,
     ) -> None:
@@ -93,6 +100,14 @@ class Asking:
         """Whether comparisons are asked in both orders."""
         asked = self.policy.both_orders
         return not self.questioner.scores and (self.questioner.both_orders if asked is None else asked)
+
+    @property
+    def parts(self) -> tuple[Questioner | Batched]:
+        return (self.questioner,)
+
+    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
+        """What the oracle says of its context (`protocol.Room`); None if it says nothing."""
+        return self.questioner.room(prompts) if isinstance(self.questioner, Room) else None
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if self.questioner.scores:
@@ -138,22 +153,57 @@ class Asking:
         self.account.stored += len(known)
         missing = {key: question for key, question in distinct.items() if key not in known}
         if missing:
-            known |= _run(self._ask_all(missing, len(distinct)))
+            spent = self._check_caps(missing)
+            call = _Call(deque(missing.items()), self._failures_left(len(missing)), spent - self.account.cost)
+            if isinstance(self.questioner, Batched):
+                self._ask_batches(self.questioner, distinct, call)
+            else:
+                _run(self._ask_all(self.questioner, call))
+            known |= self._outcome(call, len(distinct))
         return [known.get(key) for key in keys]
 
-    async def _ask_all(self, questions: dict[bytes, Question], total: int) -> dict[bytes, Verdict]:
-        spent = self._check_caps(questions)
-        call = _Call(deque(questions.items()), self._failures_left(len(questions)), spent - self.account.cost)
-        async with self.questioner.open(self.policy) as ask:
-            wanted = self.questioner.together if isinstance(self.questioner, Mirrored) else 1
-            workers = min(max(self.policy.concurrency, wanted), len(questions))
-            await asyncio.gather(*(self._work(ask, call) for _ in range(workers)))
+    def _ask_batches(self, batched: Batched, questions: Mapping[bytes, Question], call: _Call) -> None:
+        """Answer the batches that hold a question that waits."""
+        keys, missing = list(questions), {key for key, _ in call.waiting}
+        for batch in batched.batches(list(questions.values())):
+            chosen = [keys[i] for i in batch]
+            if call.stopped.is_set() or missing.isdisjoint(chosen):
+                continue
+            answers = batched.answer([questions[key] for key in chosen])
+            for key, answer in zip(chosen, answers, strict=True):
+                if key not in missing:
+                    continue
+                self.account.asked += 1
+                if isinstance(answer, Failure):
+                    self._failed(call, answer)
+                else:
+                    self._check(answer, questions[key])
+                    self._found(call, key, answer)
+                if self.answered:
+                    self.answered(1)
+
+    def _found(self, call: _Call, key: bytes, verdict: Verdict) -> None:
+        call.found[key] = self.store.put(key, self.fingerprint, verdict)
+        self.account.answered += 1
+
+    def _failed(self, call: _Call, failure: Failure) -> None:
+        call.fail(str(failure))
+        self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+
+    def _outcome(self, call: _Call, total: int) -> dict[bytes, Verdict]:
+        """What was found. Raises OracleError if the call was refused, or if too many questions have failed."""
         self.account.failed += len(call.failed)
         if call.refused:
             raise call.refused
         if len(call.failed) > call.allowed:
             raise OracleError(self._too_many(call.failed, len(call.found), total))
         return call.found
+
+    async def _ask_all(self, questioner: Questioner, call: _Call) -> None:
+        async with questioner.open(self.policy) as ask:
+            wanted = questioner.together if isinstance(questioner, Mirrored) else 1
+            workers = min(max(self.policy.concurrency, wanted), len(call.waiting))
+            await asyncio.gather(*(self._work(ask, call) for _ in range(workers)))
 
     async def _work(self, ask: Ask, call: _Call) -> None:
         """Ask what waits, one question after another, until nothing waits or the call stops."""
@@ -177,14 +227,12 @@ class Asking:
         try:
             verdict = await self._attempts(ask, question, call)
         except Failure as failure:
-            call.fail(str(failure))
-            self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+            self._failed(call, failure)
         except OracleError as error:
             call.refuse(error)
         else:
             if verdict is not None:
-                call.found[key] = self.store.put(key, self.fingerprint, verdict)
-                self.account.answered += 1
+                self._found(call, key, verdict)
 
     async def _attempts(self, ask: Ask, question: Question, call: _Call) -> Verdict | None:
         """The verdict on a question; None if the call stopped before one came."""
@@ -283,11 +331,11 @@ class Asking:
         )
 
 
-def _run(asking: Awaitable[dict[bytes, Verdict]]) -> dict[bytes, Verdict]:
+def _run(asking: Awaitable[None]) -> None:
     """Run to the end from ordinary code, also inside a notebook, whose event loop is already running."""
 
-    async def main() -> dict[bytes, Verdict]:
-        return await asking
+    async def main() -> None:
+        await asking
 
     try:
         asyncio.get_running_loop()

@@ -30,6 +30,10 @@ class Checked:
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def parts(self) -> tuple[Oracle]:
+        return (self.inner,)
+
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
         outside = ((prob < 0) | (prob > 1)).nonzero().flatten().tolist()

@@ -13,12 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from equipoise.data.records import tools_of
 from equipoise.oracles.chat_reply import ChatReply, Unreadable, seconds_to_wait
+from equipoise.oracles.file import OracleFile, settings_of
+from equipoise.oracles.judge_prompt import JudgePrompt, prompt_text
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questioner import Ask, Estimate, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
@@ -26,10 +25,9 @@ from equipoise.oracles.verdicts import Verdict
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-PROMPTS = Path(__file__).with_name("prompts")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
-RULE = "===="  # between the system message and the question
+LEAST_MASS = 0.01  # of A and B together among the first tokens: with less the judge says something else
 CHARACTERS = 4.0  # of a token, where tokens are estimated
 NEVER = (401, 402, 403, 404)  # statuses that no other question would change
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another attempt may help
@@ -45,15 +43,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-class Price(BaseModel):
+class Price(OracleFile):
     """Price of a judge's tokens, in money per million."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     input: float = Field(0.0, ge=0)
     output: float = Field(0.0, ge=0)
 
 
-class JudgeFile(BaseModel):
+class JudgeFile(OracleFile):
     """A judge, as its YAML file says.
 
     model        name of the model at the server
@@ -67,7 +64,6 @@ class JudgeFile(BaseModel):
     price        per million tokens, for the account and the cap
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     model: str
     base_url: str | None = None
     key: str = "OPENAI_API_KEY"
@@ -104,50 +100,20 @@ class JudgeOracle:
     def __init__(self, file: JudgeFile, template: str, name: str) -> None:
         if file.question == "pointwise" and file.answer == "token":
             raise OracleError(f"{name}: a pointwise judge answers in JSON; set `answer: json`")
-        system, rule, question = template.partition(RULE + "\n")
-        if not rule:
-            raise OracleError(f"{name}: the prompt needs a line {RULE} between system message and question")
         self.file, self.name = file, name
         self.scores = file.question == "pointwise"
-        # text for a model, not a page; a misspelt name is an error, not nothing
-        environment = ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
-        try:
-            self._system, self._question = environment.from_string(system), environment.from_string(question)
-        except TemplateError as error:
-            raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
-        self._try_prompt()
+        self.prompt = JudgePrompt(
+            template, ANSWER_FORMAT[file.question, file.answer], scores=self.scores, name=name
+        )
         about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def _try_prompt(self) -> None:
-        """Write one question. Raises OracleError if it cannot be written, or does not show what is to be judged."""
-        samples = ("first sample",) if self.scores else ("first sample", "second sample")
-        try:
-            question = self.messages("a conversation", *samples)[1]["content"]
-        except Exception as error:
-            raise OracleError(f"{self.name}: the prompt cannot be written: {error}") from error
-        for sample, field in zip(
-            samples, ("response",) if self.scores else ("response_a", "response_b"), strict=True
-        ):
-            if sample not in question:
-                raise OracleError(f"{self.name}: the prompt does not show the judge {{{{ {field} }}}}")
-
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> JudgeOracle:
         """The judge of a YAML file's settings. Raises OracleError that names the file and the setting."""
-        try:
-            judge = JudgeFile.model_validate(settings)
-            prompt = file.parent / judge.prompt if judge.prompt else PROMPTS / f"{judge.question}.jinja"
-            template = prompt.read_text(encoding="utf-8")
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-            )
-            raise OracleError(f"judge {file}: {problems}") from error
-        except (OSError, ValueError) as error:
-            raise OracleError(f"cannot read the prompt of judge {file}: {error}") from error
-        return cls(judge, template, str(file))
+        judge = settings_of(JudgeFile, settings, file)
+        return cls(judge, prompt_text(judge.prompt, file, f"{judge.question}.jinja"), str(file))
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
@@ -165,13 +131,13 @@ class JudgeOracle:
         ) as client:
 
             async def ask(prompt: OraclePrompt, *responses: str) -> Verdict:
-                return await self._ask(client, self.messages(prompt, *responses))
+                return await self._ask(client, self.prompt.messages(prompt, *responses))
 
             yield ask
 
     def estimate(self, prompt: OraclePrompt, *responses: str) -> Estimate:
         """Tokens and cost of one question: a token for four characters, and the longest answer that is allowed."""
-        length = sum(len(message["content"]) for message in self.messages(prompt, *responses))
+        length = sum(len(message["content"]) for message in self.prompt.messages(prompt, *responses))
         answer = 1 if self.file.answer == "token" else self.file.max_tokens
         return self._priced(length / CHARACTERS, float(answer))
 
@@ -179,24 +145,6 @@ class JudgeOracle:
         price = self.file.price
         cost = (input * price.input + output * price.output) / 1e6
         return Estimate(input=input, output=output, cost=cost)
-
-    def messages(self, prompt: OraclePrompt, *responses: str) -> list[dict[str, str]]:
-        """The request's messages: the instructions, and the fenced question."""
-        conversation = prompt if isinstance(prompt, str) else "\n".join(_turn(turn) for turn in prompt)
-        if tools_of(prompt):
-            conversation = f"tools: {json.dumps(tools_of(prompt), default=str)}\n{conversation}"
-        texts = [conversation, *responses]
-        mark = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-        opened, closed = f"[[{mark}]]", f"[[/{mark}]]"
-        fenced = [f"{opened}\n{text}\n{closed}" for text in texts]
-        names = ("conversation", "response") if self.scores else ("conversation", "response_a", "response_b")
-        fields = dict(zip(names, fenced, strict=True))
-        fields["answer_format"] = ANSWER_FORMAT[self.file.question, self.file.answer]
-        marks = {"open": opened, "close": closed}
-        return [
-            {"role": "system", "content": self._system.render(**marks).strip()},
-            {"role": "user", "content": self._question.render(**fields, **marks).strip()},
-        ]
 
     async def _ask(self, client: AsyncOpenAI, messages: Sequence[Mapping[str, str]]) -> Verdict:
         body = await self._body(client, self._request(messages))
@@ -231,16 +179,20 @@ class JudgeOracle:
         import openai
 
         try:
-            async with asyncio.timeout(self.file.timeout):
-                reply = await client.chat.completions.with_raw_response.create(**request)
-                return bytes(reply.content)
-        except TimeoutError:
+            asked = client.chat.completions.with_raw_response.create(**request)
+            reply = await asyncio.wait_for(asked, self.file.timeout)
+            return bytes(reply.content)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
             raise Failure(f"no answer within {self.file.timeout:g} s", transient=True) from None
         except openai.APIStatusError as error:
             raise self._refused(error) from None
         except openai.OpenAIError as error:
             passing = isinstance(error, openai.APIConnectionError)
             raise Failure(_said(error), transient=passing) from None
+        except UnicodeEncodeError:
+            raise Failure(
+                "a text holds half of a character (a lone surrogate), which cannot be sent", transient=False
+            ) from None
         except ValueError as error:  # of the client's own, on a body that is no JSON
             raise Failure(f"the server's reply cannot be read: {error}", transient=True) from None
 
@@ -255,8 +207,13 @@ class JudgeOracle:
     def _json(self, reply: ChatReply) -> float:
         said = reply.text
         try:
-            answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
+            end = said.rindex("}") + 1
+            if said[end:].strip(" \t\r\n`"):
+                raise ValueError("words behind the verdict, which may be a quotation")
+            answer = json.loads(said[said.index("{") : end], object_pairs_hook=_once)
             if self.scores:
+                if isinstance(answer["score"], bool):
+                    raise ValueError("a truth value is no score")
                 score = float(answer["score"])
                 if not SCALE[0] <= score <= SCALE[1]:
                     raise ValueError(f"a score outside {SCALE}")
@@ -274,21 +231,22 @@ class JudgeOracle:
             if token.strip() in mass:
                 mass[token.strip()] += math.exp(min(logprob, 0.0))
         total = sum(mass.values())
-        if not total > 0:
+        if not total >= LEAST_MASS:
             raise Failure(f"neither A nor B among the likely answers: {reply.text!r}", transient=True)
         return mass["A"] / total
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose names stands there once: of two verdicts neither counts."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name that stands there twice")
+    return dict(pairs)
 
 
 def _schema(question: str) -> dict[str, Any]:
     fields = SCHEMAS[question]
     schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"name": "verdict", "strict": True, "schema": schema}
-
-
-def _turn(turn: Mapping[str, Any]) -> str:
-    """A turn of a conversation for the judge; tool calls are shown as they were made."""
-    calls = turn.get("tool_calls")
-    return f"{turn['role']}: {turn['content']}" + (f"\n{json.dumps(calls, default=str)}" if calls else "")
 
 
 def _said(error: Exception) -> str:

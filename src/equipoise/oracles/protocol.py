@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -78,3 +78,50 @@ class Fallible(Protocol):
     """An oracle whose answers may be nan: questions without a verdict."""
 
     may_fail: bool
+
+
+@runtime_checkable
+class SeesPolicy(Protocol):
+    """A self-judging oracle: it asks the policy of the round, which the world shows it before every call.
+
+    see(policy, digest)   policy: the model in memory (`policy.causal.CausalPolicy`) with the weights that judge;
+                          digest: hash of these weights, which belongs to the keys of stored verdicts
+    """
+
+    def see(self, policy: Any, digest: str) -> None: ...
+
+
+@runtime_checkable
+class Votes(Protocol):
+    """An oracle that is uncertain: it asks several members, or one model several times.
+
+    votes(prompts, a, b) -> [T, N] float64, the probability of each member or pass t that a[i] beats b[i]; nan: none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def votes(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """An oracle that asks others, `parts`."""
+
+    @property
+    def parts(self) -> Sequence[Any]: ...
+
+
+C = TypeVar("C")
+
+
+def parts_that(oracle: Any, can: Callable[..., C]) -> Iterator[C]:
+    """The oracle and those that it asks, outermost first, as far as they follow a protocol.
+
+    can    the protocol's class. It is annotated by what it makes, because `type[C]` admits no abstract class.
+    """
+    if isinstance(oracle, cast(type[C], can)):
+        yield oracle
+    if isinstance(oracle, Composed):
+        for part in oracle.parts:
+            yield from parts_that(part, can)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from equipoise.oracles.protocol import OraclePrompt
 from equipoise.oracles.verdicts import Verdict
 
+Question: TypeAlias = tuple[Any, ...]  # (prompt, a, b) or (prompt, response)
 Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
 
 
@@ -81,6 +82,33 @@ class Estimate:
 
     def __mul__(self, times: float) -> Estimate:
         return Estimate(input=self.input * times, output=self.output * times, cost=self.cost * times)
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An oracle of single questions that answers many at once: a model in memory.
+
+    name, fingerprint, scores, both_orders   as of a `Questioner`
+    batches(questions)   indices of the questions that are answered together, every one once. They depend on the
+                         questions alone, stored verdicts or not, so that a repeated run rounds as the first one did
+    answer(questions)    of one batch: a Verdict for each, or the Failure that there is instead
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def scores(self) -> bool: ...
+
+    @property
+    def both_orders(self) -> bool: ...
+
+    def batches(self, questions: Sequence[Question]) -> Sequence[Sequence[int]]: ...
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[Verdict | Failure]: ...
 
 
 @runtime_checkable

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.questioner import Policy, Questioner
+from equipoise.oracles.questioner import Batched, Policy, Questioner
 from equipoise.oracles.rules import load_rule
 from equipoise.oracles.verdicts import VerdictStore
 from equipoise.safe_yaml import load as load_yaml
 
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where an oracle's own models run: on the run's device and in its dtype unless the oracle says otherwise.
-
-    device  a torch device; None: the GPU if there is one
-    dtype   "float32", "bfloat16", "float16"; None: as the checkpoint is stored
-    tokens  most padded tokens of one batch
-    folder  where an oracle may keep files of its own; None: beside the verdicts
-    """
-
-    device: str | None = None
-    dtype: str | None = "float32"
-    tokens: int = 8192
-    folder: Path | None = None
-
-
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
-Made: TypeAlias = Questioner | Oracle
+Made: TypeAlias = Questioner | Batched | Oracle
 Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
@@ -50,10 +34,31 @@ def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> 
     return RecordedVerdicts.of(settings, file)
 
 
-KINDS: dict[str, Maker] = {
+def _density_ratio(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.density_ratio import density_ratio
+
+    return density_ratio(settings, file, placement)
+
+
+def _implicit_reward(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.density_ratio import implicit_reward
+
+    return implicit_reward(settings, file, placement)
+
+
+def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.self_judge import SelfJudge
+
+    return SelfJudge.of(settings, file)
+
+
+KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
     "recorded": _recorded,
-}  # `kind:` of a YAML file; a file without it is a judge
+    "density_ratio": _density_ratio,
+    "implicit_reward": _implicit_reward,
+    "self": _self,
+}
 PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
 
@@ -99,7 +104,7 @@ def load(
 
 def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
     """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
-    if isinstance(made, Questioner):
+    if isinstance(made, Questioner | Batched):
         return Checked(Asking(made, VerdictStore(store) if store else None, policy))
     return Checked(made)
 

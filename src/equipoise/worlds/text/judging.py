@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ import torch
 from equipoise.data.collate import Ids
 from equipoise.oracles.asking import Account, Asking
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.protocol import Counting, Oracle, OracleError
+from equipoise.oracles.protocol import Counting, Oracle, OracleError, SeesPolicy, parts_that
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
+from equipoise.policy.checkpoint import stored_fingerprint
 from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.held_model import HeldModel
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
@@ -30,9 +34,13 @@ class Judge:
 
     asked       called with the number of new answers, for progress
     unjudged    prompts of which a verdict is missing, since the last call of `judged`
+    model       the model in memory, which a self-judging oracle asks
+    policy      checkpoint of the policy that such an oracle asks; set by `judged_by`
     """
 
     oracle: Oracle | None
+    model: HeldModel | None = None
+    policy: Path | None = None
     asked: Callable[[int], None] = lambda count: None
     unjudged: set[Ids] = field(default_factory=set)
     _before: Account = field(default_factory=Account)
@@ -40,6 +48,7 @@ class Judge:
     def __post_init__(self) -> None:
         self.inner = unwrapped(self.oracle)
         self.counting = isinstance(self.inner, Counting)
+        self.seeing = list(parts_that(self.oracle, SeesPolicy))
         if isinstance(self.inner, Counting):
             self.inner.answered = self.asked
 
@@ -53,15 +62,38 @@ class Judge:
         answers = []
         # one that asks single questions is given all at once: a batch would wait for its slowest answer
         size = max(1, len(rows)) if self.counting else JUDGE_BATCH
-        for begin in range(0, len(rows), size):
-            part = slice(begin, begin + size)
-            answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
-            if not self.counting:
-                self.asked(len(answers[-1]))
+        with self._shown():
+            for begin in range(0, len(rows), size):
+                part = slice(begin, begin + size)
+                answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
+                if not self.counting:
+                    self.asked(len(answers[-1]))
         wins = torch.cat(answers).double().numpy() if answers else np.empty(0)
         missing = np.isnan(wins)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, wins)  # left out by `judged`
+
+    @contextmanager
+    def judged_by(self, policy: Path) -> Iterator[None]:
+        """Context manager: a self-judging oracle asks the policy of this checkpoint."""
+        before, self.policy = self.policy, policy
+        try:
+            yield
+        finally:
+            self.policy = before
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Context manager: the policy that judges is in memory, and every oracle that asks it has seen it."""
+        if not self.seeing:
+            yield
+            return
+        if self.model is None or self.policy is None:
+            raise OracleError("a self-judging oracle is asked outside of a round")
+        with self.model.playing(self.policy) as policy:
+            for oracle in self.seeing:
+                oracle.see(policy, stored_fingerprint(self.policy))
+            yield
 
     def account(self) -> dict[str, Any] | None:
         """What the oracle was asked since the last call: calls, stored verdicts, failures, disagreements of orders."""

@@ -88,7 +88,7 @@ class TextWorld:
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
-        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked)
+        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -118,7 +118,8 @@ class TextWorld:
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         def judged() -> Rows:
-            rows = self.judge.judged(make())
+            with self.judge.judged_by(state.policies[START]):
+                rows = self.judge.judged(make())
             self.judge.note(self.journal, state.round, name)
             return rows
 
