@@ -96,6 +96,10 @@ class Asking:
         return self.questioner.fingerprint
 
     @property
+    def scores(self) -> bool:
+        return self.questioner.scores
+
+    @property
     def both_orders(self) -> bool:
         """Whether comparisons are asked in both orders."""
         asked = self.policy.both_orders
