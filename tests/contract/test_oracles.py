@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf, nan
 from pathlib import Path
@@ -16,6 +17,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassificat
 
 from contract.axes import classes
 from equipoise import oracles
+from equipoise.label.pairs import Pair
+from equipoise.label.people import PeopleFile, PeopleOracle, WaitingDesk
+from equipoise.label.votes import Vote, Votes
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
@@ -91,6 +95,24 @@ def shares(prompt: str, a: str, b: str) -> float:
     return len(a) / (len(a) + len(b))
 
 
+class AnsweredAtOnce(WaitingDesk):
+    """A desk where somebody prefers the text that comes first in the alphabet."""
+
+    def ask(self, pair: Pair) -> Future[Vote]:
+        answer = super().ask(pair)
+        if not answer.done():
+            item, number = self.show("people").item, self.show("people").number
+            self.choose("people", number, "a" if item.sides == tuple(sorted(item.sides)) else "b")
+        return answer
+
+
+def somebody(folder: Path) -> Asking:
+    oracle = PeopleOracle(PeopleFile(), "people", folder / "votes.jsonl")
+    votes = Votes.begin(oracle.votes, None, seed=0)
+    oracle._desk = AnsweredAtOnce(votes, "people", "Which is better?", 0)
+    return Asking(oracle)
+
+
 ORACLES = {
     "table": Listed(build=table, unknown=("where?", FIRST[0], SECOND[0]), called="table"),
     "recorded": Listed(
@@ -135,6 +157,7 @@ ORACLES = {
         called="tiny reward",
         within=1e-6,
     ),
+    "people": Listed(build=somebody),
     "panel": Listed(
         build=lambda folder: GAME.oracle(), unknown=("where?", FIRST[0], SECOND[0]), called="tea house"
     ),

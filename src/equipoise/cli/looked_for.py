@@ -30,7 +30,7 @@ INSTEAD = {
     "export": PUBLISHED,
     "push": PUBLISHED,
     "upload": PUBLISHED,
-    "annotate": "`equipoise label FILE` opens a page where people compare (docs/labelling.md)",
+    "annotate": "`equipoise label page FILE` opens a page where people compare (docs/labelling.md)",
     "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",
     "diagnose": READ,
     "show": READ,

@@ -45,7 +45,9 @@ class Guarded:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                own = list(message.get("headers", ()))
+                given = {name for name, _ in own}
+                message["headers"] = own + [header for header in _HEADERS if header[0] not in given]
             await send(message)
 
         status = self._refused(scope)

@@ -199,7 +199,7 @@ class PeopleOracle:
         self._lock = claim(self.votes)
         votes = Votes.begin(self.votes, None, seed=file.seed, question=file.question, asked="by a run")
         desk = WaitingDesk(votes, file.rater, file.question, file.seed)
-        page = Page(desk, file.port, file.rater)
-        page.start()
-        print(f"  people    questions wait at {page.address}", file=sys.stderr, flush=True)
+        self._page = Page(desk, file.port, file.rater)
+        self._page.start()
+        print(f"  people    questions wait at {self._page.address}", file=sys.stderr, flush=True)
         return desk

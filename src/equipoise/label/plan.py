@@ -36,10 +36,12 @@ def plan(pairs: Sequence[Pair], seed: int, rater: str, repeats: float = 0.0) -> 
     order = draw.permutation(len(pairs)).tolist()
     apart = min(APART, len(pairs) // 2)
     placed = [(float(place), False, i) for place, i in enumerate(order)]
-    for place in sorted(draw.permutation(len(pairs))[: round(repeats * len(pairs))].tolist()):
+    early = len(pairs) - apart  # places with so many questions after them; they are the first to come again
+    again = [*draw.permutation(early).tolist(), *(early + draw.permutation(apart)).tolist()]
+    for place in sorted(again[: round(repeats * len(pairs))]):
         earliest = place + apart + 0.5
-        latest = max(earliest, float(len(pairs)))
-        placed.append((float(draw.uniform(earliest, latest + 1)), True, order[place]))
+        latest = max(earliest, float(len(pairs))) + 1
+        placed.append((float(draw.uniform(earliest, latest)), True, order[place]))
     placed.sort(key=lambda item: item[0])
     sides = draw.integers(0, 2, len(placed)).tolist()
     return [Item(pairs[i], left, again) for (_, again, i), left in zip(placed, sides, strict=True)]

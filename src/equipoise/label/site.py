@@ -106,7 +106,8 @@ class Site:
     def own_file(self, request: Request) -> Response:
         """The style and the script."""
         name = request.url.path.rpartition("/")[2]
-        return Response((PAGE / name).read_text(encoding="utf-8"), media_type=FILES[name])
+        kept = {"cache-control": "private, max-age=86400"}  # the next server has another address
+        return Response((PAGE / name).read_text(encoding="utf-8"), media_type=FILES[name], headers=kept)
 
     def _pressed(self, name: str, pressed: str, number: int, note: str) -> Response:
         choice = next((one for one in self.desk.choices if one == pressed), None)

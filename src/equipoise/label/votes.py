@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -167,8 +166,8 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def claim(path: Path) -> closing[IO[str]]:
-    """Lock a votes file for this process until it ends. Raises LabelError if another one writes it."""
+def claim(path: Path) -> IO[str]:
+    """Lock a votes file until what is returned is closed. Raises LabelError if another one writes it."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,4 +179,4 @@ def claim(path: Path) -> closing[IO[str]]:
         raise LabelError(
             f"another page writes {path}: close it, or choose another file with --out"
         ) from error
-    return closing(file)
+    return file

@@ -1,4 +1,4 @@
-// Keys press the page's own buttons; nothing else happens here.
+// Keys press the page's own buttons; nothing else happens here. The page waits for this file, so that no key is lost.
 "use strict";
 
 let sent = false;
