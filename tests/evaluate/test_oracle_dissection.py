@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from equipoise.data.errors import DataError
 from equipoise.evaluate.oracle_check import Comparison, Comparisons
 from equipoise.evaluate.oracle_check.dissection import dissection
-from equipoise.evaluate.oracle_check.laplace_logistic import maximum, sample, split_r_hat
+from equipoise.evaluate.oracle_check.laplace_logistic import collapsed, maximum, sample, split_r_hat
 from equipoise.evaluate.oracle_check.logistic import log_loss, sigmoid
 from equipoise.evaluate.oracle_check.properties import PROPERTIES, difference, longer, repeated
 
@@ -28,7 +28,7 @@ def test_one_weight_has_the_posterior_that_quadrature_gives():
     mean = quad(lambda w: w * density(w), -2, 3, points=[0])[0] / total
     square = quad(lambda w: w * w * density(w), -2, 3, points=[0])[0] / total
     below = quad(density, -2, 0.1)[0] / total
-    found = sample(x, target, draws=4000, warm_up=300)
+    found = sample(x, target, draws=3000, warm_up=200)
     assert found.mean[0] == pytest.approx(mean, abs=0.01)
     assert found.draws.std() == pytest.approx(np.sqrt(square - mean**2), abs=0.01)
     assert (found.draws < 0.1).mean() == pytest.approx(below, abs=0.03)
@@ -48,13 +48,13 @@ def test_the_short_cut_is_the_largest_density_and_its_zeros_are_exact():
 
 
 def test_planted_weights_are_recovered_within_their_credible_intervals():
-    """Twelve properties, 1,500 comparisons, weights drawn from the prior: 95 % of the intervals hold them."""
+    """Twelve properties, 600 comparisons, weights drawn from the prior: 95 % of the intervals hold them."""
     generator = np.random.default_rng(1)
     held = total = 0
     for seed in range(6):
         planted = generator.laplace(0, 0.3, 12)
-        x = generator.integers(-1, 2, size=(1500, 12)).astype(float)
-        target = (generator.random(1500) < sigmoid(x @ planted)).astype(float)
+        x = generator.integers(-1, 2, size=(600, 12)).astype(float)
+        target = (generator.random(600) < sigmoid(x @ planted)).astype(float)
         found = sample(x, target, 0.3, warm_up=150, draws=250, seed=seed)
         held += int(((found.quantile(0.025) <= planted) & (planted <= found.quantile(0.975))).sum())
         total += 12
@@ -70,6 +70,13 @@ def test_swapping_the_answers_of_any_comparison_changes_no_short_cut():
     flips = np.where(generator.random(80) < 0.5, -1.0, 1.0)
     swapped = maximum(x * flips[:, None], np.where(flips > 0, target, 1 - target))
     assert swapped == pytest.approx(maximum(x, target), abs=1e-4)
+
+
+def test_equal_and_swapped_comparisons_are_one_row():
+    x = np.array([[1.0, -1], [-1, 1], [1, -1], [0, 1], [0, 0]])
+    rows, wins, count = collapsed(x, np.array([1.0, 1, 0.25, 0.5, 1]))
+    assert rows.tolist() == [[0, 0], [0, 1], [1, -1]]
+    assert wins.tolist() == [1, 0.5, 1.25] and count.tolist() == [1, 1, 3]
 
 
 def test_chains_that_disagree_are_not_called_converged():
