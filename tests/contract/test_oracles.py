@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
@@ -19,6 +20,7 @@ from equipoise import oracles
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.recorded import RecordedVerdicts
 from equipoise.oracles.reward import RewardOracle
 from equipoise.oracles.rules import RuleOracle
 from equipoise.oracles.table import RecordedOracle, TableOracle
@@ -78,6 +80,17 @@ def shares(prompt: str, a: str, b: str) -> float:
     return len(a) / (len(a) + len(b))
 
 
+def recorded_verdicts(folder: Path) -> Asking:
+    """The first place gets 0.1 more in each order, and a question with the same answer twice 1/2."""
+    rows = [
+        {"prompt": p, "response_a": x, "response_b": y, "prob": 0.5 if x == y else prob}
+        for p, a, b in QUESTIONS
+        for x, y, prob in ((a, b, 0.8), (b, a, 0.4))
+    ]
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return Asking(RecordedVerdicts.of({"verdicts": "verdicts.jsonl"}, folder / "recorded.yaml"))
+
+
 ORACLES = {
     "table": Listed(build=table, unknown=("where?", FIRST[0], SECOND[0]), called="table"),
     "recorded": Listed(
@@ -86,6 +99,11 @@ ORACLES = {
         ),
         unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
         called="recorded",
+    ),
+    "recorded verdicts in their order": Listed(
+        build=recorded_verdicts,
+        unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
+        called="no recorded verdict",
     ),
     "rule of scores": Listed(
         build=lambda folder: Asking(RuleOracle(lambda prompt, response: len(response) / 9, "length")),

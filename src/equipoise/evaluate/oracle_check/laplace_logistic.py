@@ -12,8 +12,8 @@ from equipoise.evaluate.oracle_check.comparisons import Floats
 from equipoise.evaluate.oracle_check.logistic import sigmoid
 
 SCALE = 0.1  # of the prior, as in the paper
-LEAPS = (4, 14)  # leapfrog steps of one draw, uniformly at random
-WANTED = 0.8  # acceptance that the step size is tuned to
+LEAPS = (6, 16)  # leapfrog steps of one draw, uniformly at random
+WANTED = 0.7  # acceptance that the step size is tuned to
 CONVERGED = 1.05  # largest R-hat of a posterior that is reported as one
 
 
@@ -72,8 +72,8 @@ def sample(
     target: Floats,
     scale: float = SCALE,
     *,
-    warm_up: int = 300,
-    draws: int = 1000,
+    warm_up: int = 200,
+    draws: int = 800,
     chains: int = 4,
     seed: int = 0,
 ) -> Posterior:
