@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.reward import oracle_of
+from equipoise.oracles.recorded import RecordedVerdicts
+from equipoise.oracles.reward import RewardOracle
 from equipoise.oracles.rules import RuleOracle
 from equipoise.oracles.table import RecordedOracle, TableOracle
 from equipoise.playground import LanguageGame, model_path
@@ -111,6 +114,15 @@ def somebody(folder: Path) -> Asking:
     votes = Votes.begin(oracle.votes, None, seed=0)
     oracle._desk = AnsweredAtOnce(votes, "people", "Which is better?", 0)
     return Asking(oracle)
+def recorded_verdicts(folder: Path) -> Asking:
+    """The first place gets 0.1 more in each order, and a question with the same answer twice 1/2."""
+    rows = [
+        {"prompt": p, "response_a": x, "response_b": y, "prob": 0.5 if x == y else prob}
+        for p, a, b in QUESTIONS
+        for x, y, prob in ((a, b, 0.8), (b, a, 0.4))
+    ]
+    (folder / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return Asking(RecordedVerdicts.of({"verdicts": "verdicts.jsonl"}, folder / "recorded.yaml"))
 
 
 ORACLES = {
@@ -121,6 +133,11 @@ ORACLES = {
         ),
         unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
         called="recorded",
+    ),
+    "recorded verdicts in their order": Listed(
+        build=recorded_verdicts,
+        unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
+        called="no recorded verdict",
     ),
     "rule of scores": Listed(
         build=lambda folder: Asking(RuleOracle(lambda prompt, response: len(response) / 9, "length")),

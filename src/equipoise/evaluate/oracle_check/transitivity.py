@@ -20,8 +20,8 @@ from equipoise.games.fit import NotConverged
 from equipoise.games.skew import GeneralPreference, fit_bradley_terry, fit_general_preference
 
 PSEUDO = 0.5  # verdicts that every compared pair gets in each direction, so that every fit is finite
-RIDGE = 1e-6
-MOST_PROMPTS = 30  # whose comparisons are fitted one prompt at a time
+RIDGE, TOLERANCE = 1e-4, 1e-5
+MOST_PROMPTS = 16  # whose comparisons are fitted one prompt at a time
 LEAST_ANSWERS = 4  # with three, two comparisons say nothing about the third unless there is one score
 
 Players = Sequence[tuple[Hashable, Hashable]]  # of each comparison, who meets
@@ -166,7 +166,7 @@ def _connected(wins: Tensor, component: Sequence[int]) -> Tensor:
 def _general(wins: Tensor) -> Tensor:
     """General preference model with one plane; where the likelihood is too flat, its last iterate."""
     try:
-        return fit_general_preference(wins, 1, ridge=RIDGE, tolerance=1e-6).prob()
+        return fit_general_preference(wins, 1, ridge=RIDGE, tolerance=TOLERANCE).prob()
     except NotConverged as end:
         return GeneralPreference(end.best).prob()
 

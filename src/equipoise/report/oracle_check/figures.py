@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from equipoise.evaluate.oracle_check.check import LABELS
 from equipoise.report.labels import label
 from equipoise.report.oracle_check.run import Report
 from equipoise.report.style import CYCLE, FAINT, INK, panels, render, styled
@@ -98,17 +99,19 @@ def _shares(oracles: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _weights(found: Mapping[str, Any]) -> Figure:
-    raters = dict(list(found["raters"].items())[: len(CYCLE)])
+    raters = dict(list(found["raters"].items())[: len(CYCLE) + 1])
+    colours = iter(CYCLE)  # an oracle has the colour that it has in the other figures
+    colour_of = {name: INK if name == LABELS else next(colours, FAINT) for name in raters}
     size = np.max([np.abs(rater["mean"]) for rater in raters.values()], axis=0)
     largest = [int(f) for f in np.argsort(-size)[:SHOWN]]
     order = [f for f in largest if size[f] > LEAST_SHOWN] or largest[:1]
     figure, (axes,) = panels(1, height=1.2 + 0.16 * len(order) * max(2, len(raters)))
     axes.axvline(0, color=FAINT, linewidth=1)
     for row, f in enumerate(order):
-        for k, ((name, rater), colour) in enumerate(zip(raters.items(), CYCLE, strict=False)):
+        for k, (name, rater) in enumerate(raters.items()):
             y = row + 0.75 * ((k + 0.5) / len(raters) - 0.5)
             interval = {"value": rater["mean"][f], "low": rater["low"][f], "high": rater["high"][f]}
-            _interval(axes, interval, y, colour, label(name, 28) if row == 0 else None)
+            _interval(axes, interval, y, colour_of[name], label(name, 28) if row == 0 else None)
     axes.set_yticks(range(len(order)), [label(found["properties"][f], 24) for f in order])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

@@ -78,12 +78,18 @@ def _order(o: Mapping[str, Any]) -> Iterator[Finding]:
             "good", "The order of the answers does not matter", "P(1,2) + P(2,1) = 1 on every comparison."
         )
         return
-    place = "first" if o["first"] >= o["second"] else "second"
+    bias = o["bias"]
+    favoured = bias["low"] is not None and (bias["low"] > 0 or bias["high"] < 0)
+    place = (
+        f"the {'first' if bias['value'] > 0 else 'second'} place is"
+        if favoured
+        else "neither place is clearly"
+    )
     low = o["position"]["low"]
     much = (o["position"]["value"] if low is None else low) > MUCH_POSITION
     yield Finding(
         "warning" if much else "note",
-        f"The order matters: the {place} place is favoured",
+        f"The order matters: {place} favoured",
         f"In {share(o['position'])} of the comparisons each order prefers the answer in the same place; order bias "
         f"{number(o['bias'], 3)}. Ask in both orders and average.",
     )
