@@ -3,7 +3,7 @@
 A server in a process of its own speaks the OpenAI protocol and fails at 30 % of all requests. The asking process is
 killed twice and started again; then two processes share one store; then the same questions are timed by concurrency.
 
-    python benchmarks/judge_faults.py [--comparisons 10000] [--timed 2000]
+    python benchmarks/judge_faults.py [--comparisons 10000] [--timed 1000]
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FAULTS = {
     "no answer in time": 0.02,
     "slow answer": 0.02,
 }
-LATENCY, SLOW, NEVER = 0.02, 0.4, 5.0  # seconds
-TIMEOUT, RETRY_AFTER, WAIT = 1.0, 0.15, 0.05
+LATENCY, SLOW, NEVER = 0.02, 0.4, 6.0  # seconds
+TIMEOUT, RETRY_AFTER, WAIT = 3.0, 0.15, 0.05
 REFUSED = 500  # one question in so many is refused for good (400)
 KILLED = (0.3, 0.65)  # shares of the answers after which the asking process is killed
 
@@ -51,7 +51,11 @@ def share(*parts: Any) -> float:
 
 def questions(count: int) -> tuple[list[str], list[str], list[str]]:
     prompts = [f"question {i}" for i in range(count)]
-    return prompts, [f"a{i} " * (1 + i % 7) for i in range(count)], [f"b{i} " * (1 + i % 5) for i in range(count)]
+    return (
+        prompts,
+        [f"a{i} " * (1 + i % 7) for i in range(count)],
+        [f"b{i} " * (1 + i % 5) for i in range(count)],
+    )
 
 
 def better(i: int) -> str:
@@ -91,8 +95,10 @@ class Server:
                     if "/reset" in head.split("\r\n")[0]:
                         self.__init__()  # type: ignore[misc]
                     continue
-                length = next(int(h.split(":")[1]) for h in head.split("\r\n") if h.lower().startswith("content-length"))
-                if not await self.answer(json.loads(await reader.readexactly(length)), writer):
+                length = next(
+                    int(h.split(":")[1]) for h in head.split("\r\n") if h.lower().startswith("content-length")
+                )
+                if not await self.answer(json.loads(await reader.readexactly(length)), reader, writer):
                     return
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -100,7 +106,9 @@ class Server:
         finally:
             writer.close()
 
-    async def answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+    async def answer(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         """Whether the connection goes on."""
         i = int(request["messages"][1]["content"].split("question ")[1].split()[0])
         self.requests[i] += 1
@@ -110,8 +118,13 @@ class Server:
             return True
         fault = self.fault(i)
         self.faults[fault or "none"] += 1
-        await asyncio.sleep(SLOW if fault == "slow answer" else NEVER if fault == "no answer in time" else LATENCY)
+        await asyncio.sleep(
+            SLOW if fault == "slow answer" else NEVER if fault == "no answer in time" else LATENCY
+        )
         if fault == "no answer in time":
+            return False
+        if reader.at_eof():  # whoever asked has gone
+            self.faults["gone before the answer"] += 1
             return False
         if fault == "connection reset":
             writer.transport.abort()
@@ -121,10 +134,26 @@ class Server:
             return True
         said = {"cut verdict": '{"winner": "', "another schema": '{"verdict": 1}'}.get(fault or "")
         used = {"prompt_tokens": 100 + i % 400, "completion_tokens": 5 + i % 13}
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said or json.dumps({"winner": better(i)})}}
-        body = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "created": 0, "choices": [choice], "usage": used}).encode()
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": said or json.dumps({"winner": better(i)})},
+        }
+        body = json.dumps(
+            {
+                "id": "x",
+                "object": "chat.completion",
+                "model": "m",
+                "created": 0,
+                "choices": [choice],
+                "usage": used,
+            }
+        ).encode()
         if fault == "cut body":
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:40])
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+                + body[:40]
+            )
             return False
         self.billed += sum(used.values())
         self.answered[i] += said is None
@@ -147,7 +176,10 @@ class Server:
         self._write(writer, int(fault[:3]), b'{"error": {"message": "busy"}}', more)
 
     def _write(self, writer: asyncio.StreamWriter, status: int, body: bytes, more: str = "") -> None:
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body)
+        writer.write(
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
+            + body
+        )
 
 
 async def serve() -> None:
@@ -162,7 +194,12 @@ def ask(args: argparse.Namespace) -> None:
     from equipoise.oracles import Asking, Policy, VerdictStore
     from equipoise.oracles.judge import JudgeFile, JudgeOracle
 
-    file = JudgeFile(model="m", base_url=f"http://127.0.0.1:{args.port}/v1", timeout=TIMEOUT, price={"input": 1, "output": 1})
+    file = JudgeFile(
+        model="m",
+        base_url=f"http://127.0.0.1:{args.port}/v1",
+        timeout=TIMEOUT,
+        price={"input": 1, "output": 1},
+    )
     judge = JudgeOracle.of(file.model_dump(exclude={"prompt"}), Path("judge.yaml"))
     policy = Policy(concurrency=args.concurrency, retries=8, wait=WAIT, failures=0.01, both_orders=False)
     oracle = Asking(judge, VerdictStore(Path(args.store)), policy)
@@ -170,7 +207,9 @@ def ask(args: argparse.Namespace) -> None:
     verdicts = oracle.compare(*questions(args.comparisons))
     seconds = time.perf_counter() - begun
     value = {"A": 1.0, "B": 0.0, "tie": 0.5}
-    right = torch.tensor([float("nan") if refused(i) else value[better(i)] for i in range(args.comparisons)]).double()
+    right = torch.tensor(
+        [float("nan") if refused(i) else value[better(i)] for i in range(args.comparisons)]
+    ).double()
     wrong = int((~((verdicts == right) | (verdicts.isnan() & right.isnan()))).sum())
     account = oracle.account
     line = {
@@ -203,8 +242,19 @@ class Bench:
             return json.load(reply)
 
     def start(self, store: str, comparisons: int, concurrency: int) -> subprocess.Popen[str]:
-        given = ["--port", self.port, "--store", self.folder / store, "--comparisons", comparisons, "--concurrency", concurrency]
-        return subprocess.Popen([sys.executable, __file__, "ask", *map(str, given)], stdout=subprocess.PIPE, text=True)
+        given = [
+            "--port",
+            self.port,
+            "--store",
+            self.folder / store,
+            "--comparisons",
+            comparisons,
+            "--concurrency",
+            concurrency,
+        ]
+        return subprocess.Popen(
+            [sys.executable, __file__, "ask", *map(str, given)], stdout=subprocess.PIPE, text=True
+        )
 
     def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
         out, _ = process.communicate()
@@ -238,12 +288,20 @@ def killed_twice(bench: Bench, n: int, concurrency: int) -> None:
     line = bench.finish(bench.start("killed.sqlite", n, concurrency))
     seen, (verdicts, paid) = bench.counts(), bench.stored("killed.sqlite")
     again = sum(times - 1 for times in seen["answered"].values())
-    print(f"\n{n:,} comparisons, {concurrency} at once, killed after {' and '.join(f'{p:.0%}' for p in KILLED)}")
+    print(
+        f"\n{n:,} comparisons, {concurrency} at once, killed after {' and '.join(f'{p:.0%}' for p in KILLED)}"
+    )
     print(f"requests {seen['requests']:,}; faults {seen['faults']}")
-    print(f"verdicts stored {verdicts:,}; refused for good and reported {line['failed']} of {sum(map(refused, range(n)))}; wrong {line['wrong']}")
-    print(f"answered at the server, not yet stored when killed: {in_flight}; answered twice: {again} (no other question)")
+    print(
+        f"verdicts stored {verdicts:,}; refused for good and reported {line['failed']} of {sum(map(refused, range(n)))}; wrong {line['wrong']}"
+    )
+    print(
+        f"answered at the server, not yet stored when killed: {in_flight}; answered twice: {again} (no other question)"
+    )
     print(f"requests that came before the Retry-After: {seen['early']}")
-    print(f"tokens billed {seen['billed']:,} = stored {paid:,} + in flight at the kills {sum(unpaid):,}: {seen['billed'] == paid + sum(unpaid)}")
+    print(
+        f"tokens billed {seen['billed']:,} = stored {paid:,} + in flight at the kills {sum(unpaid):,}: {seen['billed'] == paid + sum(unpaid)}"
+    )
     print(f"last process: {line['stored']:,} read back, {line['answered']:,} answered, {line['mib']:.0f} MiB")
     assert again == sum(in_flight) and line["wrong"] == 0 and verdicts + line["failed"] == n
 
@@ -255,25 +313,36 @@ def shared(bench: Bench, n: int) -> None:
     seen, (verdicts, paid) = bench.counts(), bench.stored("shared.sqlite")
     again = sum(times - 1 for times in seen["answered"].values())
     print(f"\ntwo processes, one store, {n:,} comparisons, 16 at once each")
-    print(f"answered {[line['answered'] for line in lines]}, read back {[line['stored'] for line in lines]}, answered twice {again}")
-    print(f"wrong {[line['wrong'] for line in lines]}; verdicts {verdicts:,}; tokens billed {seen['billed']:,}, stored {paid:,}")
+    print(
+        f"answered {[line['answered'] for line in lines]}, read back {[line['stored'] for line in lines]}, answered twice {again}"
+    )
+    print(
+        f"wrong {[line['wrong'] for line in lines]}; verdicts {verdicts:,}; tokens billed {seen['billed']:,}, stored {paid:,}"
+    )
 
 
 def timed(bench: Bench, n: int, numbers: list[int]) -> None:
-    print(f"\n| at once | seconds for {n:,} | comparisons/s | processor seconds | requests | wrong |\n|---|---|---|---|---|---|")
+    print(
+        f"\n| at once | seconds for {n:,} | comparisons/s | processor seconds | requests | wrong |\n|---|---|---|---|---|---|"
+    )
     for concurrency in numbers:
         bench.counts("reset")
         line = bench.finish(bench.start(f"timed-{concurrency}.sqlite", n, concurrency))
         requests = bench.counts()["requests"]
-        print(f"| {concurrency} | {line['seconds']:.1f} | {n / line['seconds']:.0f} | {line['cpu']:.1f} | {requests:,} | {line['wrong']} |", flush=True)
+        print(
+            f"| {concurrency} | {line['seconds']:.1f} | {n / line['seconds']:.0f} | {line['cpu']:.1f} | {requests:,} | {line['wrong']} |",
+            flush=True,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", nargs="?", choices=["serve", "ask"], help=argparse.SUPPRESS)
     parser.add_argument("--comparisons", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--timed", type=int, default=2_000)
+    parser.add_argument("--timed", type=int, default=1_000)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -52,7 +52,7 @@ class _Call:
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until the call stops."""
-        with suppress(TimeoutError):
+        with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.stopped.wait(), seconds)
 
 
@@ -190,7 +190,9 @@ class Asking:
                 if not failure.transient or attempt == self.policy.retries:
                     raise
                 if (failure.after or 0.0) > LONGEST_ASKED:
-                    raise Failure(f"{failure}; the server asks to wait {failure.after:,.0f} s", transient=False) from failure
+                    raise Failure(
+                        f"{failure}; the server asks to wait {failure.after:,.0f} s", transient=False
+                    ) from failure
                 wait = min(self.policy.wait * 2**attempt, LONGEST_WAIT) * (1 - random.random() / 4)
                 await call.pause(wait if failure.after is None else failure.after)
                 if call.stopped.is_set():

@@ -230,11 +230,10 @@ class JudgeOracle:
         timeout begins anew with each piece that a slow server sends."""
         import openai
 
+        asking = client.chat.completions.with_raw_response.create(**request)
         try:
-            async with asyncio.timeout(self.file.timeout):
-                reply = await client.chat.completions.with_raw_response.create(**request)
-                return bytes(reply.content)
-        except TimeoutError:
+            return bytes((await asyncio.wait_for(asking, self.file.timeout)).content)
+        except asyncio.TimeoutError:
             raise Failure(f"no answer within {self.file.timeout:g} s", transient=True) from None
         except openai.APIStatusError as error:
             raise self._refused(error) from None

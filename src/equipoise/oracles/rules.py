@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, shortened
+from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.rule_sources import sources
 from equipoise.oracles.verdicts import Verdict
 

@@ -40,7 +40,16 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return JudgeOracle.of(settings, file)
 
 
-KINDS: dict[str, Maker] = {"judge": _judge}  # `kind:` of a YAML file; a file without it is a judge
+def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.code_tests import CodeTests
+
+    return CodeTests.of(settings, file)
+
+
+KINDS: dict[str, Maker] = {
+    "judge": _judge,
+    "tests": _tests,
+}  # `kind:` of a YAML file; a file without it is a judge
 
 
 def load(

@@ -120,8 +120,8 @@ class VerdictStore:
     def put(self, key: bytes, oracle: str, verdict: Verdict) -> Verdict:
         """Write one verdict. Returns the one that is stored: that of whoever came first."""
         row = (key, oracle, verdict.value, verdict.cost, json.dumps(dict(verdict.about or {})))
-        query = "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?) RETURNING 1"
-        if self._run(query, row):
+        query = "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?)"
+        if self._run(query, row, changes=True):
             return verdict
         self.lose(oracle, verdict.cost, "answered twice")
         return self.get([key])[key]
@@ -164,10 +164,12 @@ class VerdictStore:
         self._connection.close()
         self._closing()
 
-    def _run(self, query: str, values: Sequence[Any]) -> list[Any]:
+    def _run(self, query: str, values: Sequence[Any], *, changes: bool = False) -> list[Any]:
+        """The rows of a query, or with `changes` one empty row for each that it changed."""
         try:
             with self._lock, self._connection:
-                return self._connection.execute(query, values).fetchall()
+                done = self._connection.execute(query, values)
+                return [()] * done.rowcount if changes else done.fetchall()
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 
