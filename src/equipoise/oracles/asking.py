@@ -16,7 +16,7 @@ from torch import Tensor
 
 from equipoise.core.links import bradley_terry
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
-from equipoise.oracles.questioner import Account, Ask, Failure, Policy, Priced, Questioner
+from equipoise.oracles.questioner import Account, Ask, Failure, Policy, Priced, Questioner, WithAttributes
 from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
 
 __all__ = ["Account", "Ask", "Asking", "Failure", "Policy", "Questioner"]
@@ -112,6 +112,20 @@ class Asking:
         if not self.questioner.scores:
             raise OracleError(f"{self.name} compares two responses; it has no scalar score")
         return self._answers(list(zip(prompts, responses, strict=True)))
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the scores of a response; none where the questioner gives one score or compares."""
+        asked = self.questioner
+        return tuple(asked.attributes) if isinstance(asked, WithAttributes) else ()
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, A] the named scores of each response; one question gives them all, and the score of `score`."""
+        if not self.attributes:
+            raise OracleError(f"{self.name} has no named scores")
+        found = self._verdicts(list(zip(prompts, responses, strict=True)))
+        rows = [[v.scores[name] if v and v.scores else math.nan for name in self.attributes] for v in found]
+        return torch.tensor(rows, dtype=torch.float64).reshape(len(found), len(self.attributes))
 
     def to_ask(self, questions: Sequence[Question]) -> int:
         """How many of these questions have no stored verdict: what a call would ask (a dry run)."""
@@ -218,6 +232,13 @@ class Asking:
             raise OracleError(
                 f"oracle {self.name}: returned {verdict.value} for {shortened(question[-1])}; a verdict is a finite "
                 "number"
+            )
+        scores = verdict.scores or {}
+        missing = [name for name in self.attributes if not math.isfinite(scores.get(name, math.nan))]
+        if missing:
+            raise OracleError(
+                f"oracle {self.name}: no finite score {missing[0]!r} for {shortened(question[-1])}; its attributes are "
+                f"{', '.join(self.attributes)}"
             )
         if not self.questioner.scores and not 0 <= verdict.value <= 1:
             raise OracleError(

@@ -8,10 +8,10 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,6 +26,7 @@ from equipoise.oracles.verdicts import Verdict
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
+T = TypeVar("T")
 PROMPTS = Path(__file__).with_name("prompts")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
@@ -62,6 +63,7 @@ class JudgeFile(BaseModel):
     question     "pairwise": which of two responses is better; "pointwise": a score from 1 to 10 of each
     answer       "json": a JSON object with one field; "token": P(A > B) from the probabilities of the first token
     structured   whether the server can enforce a JSON schema
+    attributes   names of several scores that a pointwise judge gives at once; its score is their mean
     prompt       file of the question, a Jinja template; None: the one of this package
     temperature, max_tokens, timeout   of a request; seconds
     price        per million tokens, for the account and the cap
@@ -74,6 +76,7 @@ class JudgeFile(BaseModel):
     question: Literal["pairwise", "pointwise"] = "pairwise"
     answer: Literal["json", "token"] = "json"
     structured: bool = True
+    attributes: tuple[str, ...] = ()
     prompt: str | None = None
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(256, gt=0)
@@ -104,11 +107,14 @@ class JudgeOracle:
     def __init__(self, file: JudgeFile, template: str, name: str) -> None:
         if file.question == "pointwise" and file.answer == "token":
             raise OracleError(f"{name}: a pointwise judge answers in JSON; set `answer: json`")
+        if file.attributes and file.question != "pointwise":
+            raise OracleError(f"{name}: a pairwise judge has no attributes; set `question: pointwise`")
         system, rule, question = template.partition(RULE + "\n")
         if not rule:
             raise OracleError(f"{name}: the prompt needs a line {RULE} between system message and question")
         self.file, self.name = file, name
         self.scores = file.question == "pointwise"
+        self.attributes = tuple(dict.fromkeys(file.attributes))
         # text for a model, not a page; a misspelt name is an error, not nothing
         environment = ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
         try:
@@ -116,7 +122,8 @@ class JudgeOracle:
         except TemplateError as error:
             raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
         self._try_prompt()
-        about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
+        beside = {"key", "price", "timeout", "prompt"} | (set() if file.attributes else {"attributes"})
+        about = file.model_dump(exclude=beside)
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -191,7 +198,7 @@ class JudgeOracle:
         fenced = [f"{opened}\n{text}\n{closed}" for text in texts]
         names = ("conversation", "response") if self.scores else ("conversation", "response_a", "response_b")
         fields = dict(zip(names, fenced, strict=True))
-        fields["answer_format"] = ANSWER_FORMAT[self.file.question, self.file.answer]
+        fields["answer_format"] = _answer_format(self.file)
         marks = {"open": opened, "close": closed}
         return [
             {"role": "system", "content": self._system.render(**marks).strip()},
@@ -209,11 +216,22 @@ class JudgeOracle:
         used = reply.tokens or (math.ceil(length / CHARACTERS), math.ceil(len(reply.text) / CHARACTERS))
         cost = self._priced(*used).cost
         try:
-            value = self._token(reply) if self.file.answer == "token" else self._json(reply)
+            scores = None
+            if self.file.answer == "token":
+                value = self._token(reply)
+            elif self.attributes:
+                scores = self._json(
+                    reply, lambda answer: {name: _score(answer[name]) for name in self.attributes}
+                )
+                value = math.fsum(scores.values()) / len(scores)
+            else:
+                value = self._json(
+                    reply, lambda answer: _score(answer["score"]) if self.scores else VALUE[answer["winner"]]
+                )
         except Failure as failure:
             failure.cost = cost
             raise
-        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)})
+        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)}, scores)
 
     def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         file = self.file
@@ -222,7 +240,7 @@ class JudgeOracle:
             return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
         request |= {"max_tokens": file.max_tokens}
         if file.structured:
-            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
+            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file)}
         return request
 
     async def _body(self, client: AsyncOpenAI, request: Mapping[str, Any]) -> bytes:
@@ -251,16 +269,10 @@ class JudgeOracle:
         after = seconds_to_wait(error.response.headers, time.time())
         return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
 
-    def _json(self, reply: ChatReply) -> float:
+    def _json(self, reply: ChatReply, read: Callable[[Any], T]) -> T:
         said = reply.text
         try:
-            answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
-            if self.scores:
-                score = float(answer["score"])
-                if not SCALE[0] <= score <= SCALE[1]:
-                    raise ValueError(f"a score outside {SCALE}")
-                return score
-            return VALUE[answer["winner"]]
+            return read(json.loads(said[said.index("{") : said.rindex("}") + 1]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             cut = f" (cut off after max_tokens = {self.file.max_tokens:,})" if reply.cut else ""
             raise Failure(f"an answer that cannot be read{cut}: {said[:SHOWN]!r}", transient=True) from None
@@ -278,8 +290,24 @@ class JudgeOracle:
         return mass["A"] / total
 
 
-def _schema(question: str) -> dict[str, Any]:
-    fields = SCHEMAS[question]
+def _score(number: Any) -> float:
+    """A score within the scale. Raises ValueError for one outside it, and as `float` does."""
+    score = float(number)
+    if not SCALE[0] <= score <= SCALE[1]:
+        raise ValueError(f"a score outside {SCALE}")
+    return score
+
+
+def _answer_format(file: JudgeFile) -> str:
+    if not file.attributes:
+        return ANSWER_FORMAT[file.question, file.answer]
+    fields = ", ".join(f"{json.dumps(name)}: a number from 1 to 10" for name in file.attributes)
+    return f"Answer with JSON: {{{fields}}}."
+
+
+def _schema(file: JudgeFile) -> dict[str, Any]:
+    named = {name: {"type": "number"} for name in file.attributes}
+    fields = named or SCHEMAS[file.question]
     schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"name": "verdict", "strict": True, "schema": schema}
 
