@@ -254,6 +254,7 @@ def test_a_refusal_in_one_place_keeps_the_answers_in_flight():
 
     async def judge(prompt: str, response: str) -> float:
         if response == "0":
+            await asyncio.sleep(0.005)
             raise OracleError("refuses every question")
         await asyncio.sleep(0.02)
         answered.append(response)
