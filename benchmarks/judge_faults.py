@@ -3,7 +3,7 @@
 A server in a process of its own speaks the OpenAI protocol and fails at 30 % of all requests. The asking process is
 killed twice and started again; then two processes share one store; then the same questions are timed by concurrency.
 
-    python benchmarks/judge_faults.py [--comparisons 10000] [--timed 2000]
+    python benchmarks/judge_faults.py [--comparisons 10000] [--timed 1000]
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FAULTS = {
     "no answer in time": 0.02,
     "slow answer": 0.02,
 }
-LATENCY, SLOW, NEVER = 0.02, 0.4, 5.0  # seconds
-TIMEOUT, RETRY_AFTER, WAIT = 1.0, 0.15, 0.05
+LATENCY, SLOW, NEVER = 0.02, 0.4, 6.0  # seconds
+TIMEOUT, RETRY_AFTER, WAIT = 3.0, 0.15, 0.05
 REFUSED = 500  # one question in so many is refused for good (400)
 KILLED = (0.3, 0.65)  # shares of the answers after which the asking process is killed
 
@@ -98,7 +98,7 @@ class Server:
                 length = next(
                     int(h.split(":")[1]) for h in head.split("\r\n") if h.lower().startswith("content-length")
                 )
-                if not await self.answer(json.loads(await reader.readexactly(length)), writer):
+                if not await self.answer(json.loads(await reader.readexactly(length)), reader, writer):
                     return
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -106,7 +106,9 @@ class Server:
         finally:
             writer.close()
 
-    async def answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+    async def answer(
+        self, request: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         """Whether the connection goes on."""
         i = int(request["messages"][1]["content"].split("question ")[1].split()[0])
         self.requests[i] += 1
@@ -120,6 +122,9 @@ class Server:
             SLOW if fault == "slow answer" else NEVER if fault == "no answer in time" else LATENCY
         )
         if fault == "no answer in time":
+            return False
+        if reader.at_eof():  # whoever asked has gone
+            self.faults["gone before the answer"] += 1
             return False
         if fault == "connection reset":
             writer.transport.abort()
@@ -337,7 +342,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["serve", "ask"], help=argparse.SUPPRESS)
     parser.add_argument("--comparisons", type=int, default=10_000)
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--timed", type=int, default=2_000)
+    parser.add_argument("--timed", type=int, default=1_000)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -21,13 +21,16 @@ from equipoise import oracles
 from equipoise.label.pairs import Pair
 from equipoise.label.people import PeopleFile, PeopleOracle, WaitingDesk
 from equipoise.label.votes import Vote, Votes
-from equipoise.oracles.asking import Asking
+from equipoise.oracles.asking import Asking, Questioner
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.code_tests import CodeTests
+from equipoise.oracles.dry_run import DryRun
+from equipoise.oracles.judge import JudgeOracle
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.reward import oracle_of
 from equipoise.oracles.recorded import RecordedVerdicts
-from equipoise.oracles.reward import RewardOracle
+from equipoise.oracles.reward import oracle_of
 from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.sandbox import guarantees
 from equipoise.oracles.table import RecordedOracle, TableOracle
 from equipoise.playground import LanguageGame, model_path
 from equipoise.reward_models.folder import Loaded
@@ -94,6 +97,18 @@ def table(folder: Path) -> TableOracle:
     return TableOracle(prompts, responses, GAME.preference[: len(PROMPTS)])
 
 
+def dry_run(questioner: Questioner) -> DryRun:
+    asking = Asking(questioner)
+    return DryRun(Checked(asking), asking)
+
+
+def code_tests(folder: Path) -> Asking:
+    rows = [{"prompt": prompt, "tests": [{"input": "", "output": "tea"}]} for prompt in PROMPTS]
+    (folder / "problems.json").write_text(json.dumps(rows))
+    settings = {"tests": "problems.json", "isolation": guarantees().isolation}
+    return Asking(CodeTests.of(settings, folder / "tests.yaml"))
+
+
 def shares(prompt: str, a: str, b: str) -> float:
     return len(a) / (len(a) + len(b))
 
@@ -114,6 +129,8 @@ def somebody(folder: Path) -> Asking:
     votes = Votes.begin(oracle.votes, None, seed=0)
     oracle._desk = AnsweredAtOnce(votes, "people", "Which is better?", 0)
     return Asking(oracle)
+
+
 def recorded_verdicts(folder: Path) -> Asking:
     """The first place gets 0.1 more in each order, and a question with the same answer twice 1/2."""
     rows = [
@@ -182,6 +199,19 @@ ORACLES = {
         build=lambda folder: HOST.oracle(),
         unknown=("where?", FIRST[0], SECOND[0]),
         called="tea house",
+        scores=True,
+    ),
+    "dry run of a rule": Listed(
+        build=lambda folder: dry_run(RuleOracle(lambda prompt, response: len(response) / 9, "length")),
+        scores=True,
+    ),
+    "dry run of a judge": Listed(
+        build=lambda folder: dry_run(JudgeOracle.of({"model": "m"}, folder / "judge.yaml"))
+    ),
+    "tests of code": Listed(
+        build=code_tests,
+        unknown=("where?", FIRST[0], SECOND[0]),
+        called="tests.yaml",
         scores=True,
     ),
     "checked": Listed(

@@ -11,6 +11,8 @@ import pytest
 
 from equipoise import oracles, safe_yaml
 from equipoise.oracles.asking import Asking, Policy
+from equipoise.oracles.chat_reply import seconds_to_wait
+from equipoise.oracles.checked import Checked
 from equipoise.oracles.judge import JudgeFile, JudgeOracle
 from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.verdicts import VerdictStore
@@ -215,3 +217,110 @@ def test_a_prompt_that_does_not_show_what_is_judged_is_refused(question, templat
     with pytest.raises(OracleError) as refused:
         judge("http://localhost:1/v1", tmp_path, prompt="own.jinja", question=question)
     assert says in str(refused.value)
+
+
+def test_a_judge_with_attributes_gives_them_all_at_once(tmp_path: Path):
+    def rate(request: dict, number: int):
+        length = len(between(request["messages"][1]["content"], "The response:"))
+        return said(json.dumps({"helpful": length, "harmless": 10 - length}))
+
+    with serving(rate) as (address, requests):
+        settings = {"question": "pointwise", "attributes": ["helpful", "harmless"], "store": True}
+        oracle = Checked(judge(address, tmp_path, **settings))
+        assert oracle.attributes == ("helpful", "harmless")
+        assert oracle.scores(["p", "p"], ["abc", "abcde"]).tolist() == [[3, 7], [5, 5]]
+        assert oracle.score(["p", "p"], ["abc", "abcde"]).tolist() == [5, 5]
+        assert judge(address, tmp_path, **settings).scores(["p"], ["abc"]).tolist() == [[3, 7]]  # as stored
+        assert len(requests) == 2
+    schema = requests[0]["response_format"]["json_schema"]["schema"]
+    assert schema["required"] == ["helpful", "harmless"]
+    with pytest.raises(OracleError, match="has no named scores"):
+        Checked(judge(address, tmp_path, question="pointwise")).scores(["p"], ["abc"])
+
+
+def test_attempts_are_those_of_the_policy_and_no_more(tmp_path: Path):
+    """The client's own retries would multiply with these."""
+    with serving(lambda request, n: 500 if n % 2 else said("no verdict")) as (address, requests):
+        oracle = judge(address, tmp_path, Policy(retries=3, wait=0.0, both_orders=False))
+        with pytest.raises(OracleError, match="1 of 1 questions"):
+            oracle.compare(["p"], ["a"], ["b"])
+    assert len(requests) == oracle.account.asked == 4
+
+
+def test_an_answer_that_cannot_be_read_is_charged(tmp_path: Path):
+    once = [said("no verdict")]
+    with serving(lambda request, n: once.pop() if once else shorter(request, n)) as (address, _):
+        oracle = judge(address, tmp_path, store=True, price={"input": 2, "output": 5})
+        oracle.compare(["p"], ["a"], ["bb"])
+    one = (100 * 2 + 10 * 5) / 1e6
+    assert oracle.account.cost == pytest.approx(3 * one)
+    assert oracle.store.spent(oracle.fingerprint) == (2, pytest.approx(3 * one))
+
+
+def test_the_limit_of_cost_holds_from_the_first_question(tmp_path: Path):
+    with serving(shorter) as (address, requests):
+        price = {"input": 1000, "output": 1000}
+        oracle = judge(address, tmp_path, Policy(most_cost=0.01, both_orders=False), price=price)
+        with pytest.raises(OracleError, match=r"would pass judging\.most_cost"):
+            oracle.compare(["p"] * 3, ["a"] * 3, ["bb", "cc", "dd"])
+        assert not requests
+
+
+def test_a_server_that_dribbles_is_given_up_in_time(tmp_path: Path):
+    import socket
+    import threading
+    import time
+
+    def dribble(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+            )
+            for _ in range(40):
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    return
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=dribble, args=(server,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        oracle = judge(address, tmp_path, Policy(retries=0, both_orders=False), timeout=0.4)
+        begun = time.monotonic()
+        with pytest.raises(OracleError, match=r"no answer within 0\.4 s"):
+            oracle.compare(["p"], ["a"], ["b"])
+        assert time.monotonic() - begun < 3
+
+
+MISSHAPEN = [
+    b"[]", b"null", b'"text"', b"<html>", b'{"choices": "abc"}', b'{"choices": {"a": 1}}', b'{"choices": [{}]}',
+    b'{"choices": [{"message": null}]}', b'{"choices": [{"message": {"content": 5}}]}',
+    b'{"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": "many"}}',
+    b'{"choices": [{"message": {"content": "{}"}, "logprobs": {"content": [{"top_logprobs": [5]}]}}]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ["json", "token"])
+@pytest.mark.parametrize("body", MISSHAPEN)
+def test_a_reply_of_another_shape_is_no_verdict(body: bytes, answer: str, tmp_path: Path):
+    with serving(lambda request, n: body) as (address, _):
+        oracle = judge(address, tmp_path, Policy(retries=0, both_orders=False), answer=answer)
+        with pytest.raises(OracleError, match="1 of 1 questions have no verdict"):
+            oracle.compare(["p"], ["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "Thu, 01 Jan 1970 00:02:00 GMT"}, 20.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_a_retry_after_is_read_in_every_form(headers: dict, seconds: float | None):
+    assert seconds_to_wait(headers, 100.0) == seconds

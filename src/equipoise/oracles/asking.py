@@ -25,6 +25,7 @@ from equipoise.oracles.questioner import (
     Priced,
     Question,
     Questioner,
+    WithAttributes,
 )
 from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
 
@@ -59,7 +60,7 @@ class _Call:
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until the call stops."""
-        with suppress(TimeoutError):
+        with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.stopped.wait(), seconds)
 
 
@@ -94,10 +95,6 @@ class Asking:
     @property
     def fingerprint(self) -> str:
         return self.questioner.fingerprint
-
-    @property
-    def scores(self) -> bool:
-        return self.questioner.scores
 
     @property
     def both_orders(self) -> bool:
@@ -139,6 +136,20 @@ class Asking:
         if not self.questioner.scores:
             raise OracleError(f"{self.name} compares two responses; it has no scalar score")
         return self._answers(list(zip(prompts, responses, strict=True)))
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the scores of a response; none where the questioner gives one score or compares."""
+        asked = self.questioner
+        return tuple(asked.attributes) if isinstance(asked, WithAttributes) else ()
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, A] the named scores of each response; one question gives them all, and the score of `score`."""
+        if not self.attributes:
+            raise OracleError(f"{self.name} has no named scores")
+        found = self._verdicts(list(zip(prompts, responses, strict=True)))
+        rows = [[v.scores[name] if v and v.scores else math.nan for name in self.attributes] for v in found]
+        return torch.tensor(rows, dtype=torch.float64).reshape(len(found), len(self.attributes))
 
     def to_ask(self, questions: Sequence[Question]) -> int:
         """How many of these questions have no stored verdict: what a call would ask (a dry run)."""
@@ -279,6 +290,13 @@ class Asking:
             raise OracleError(
                 f"oracle {self.name}: returned {verdict.value} for {shortened(question[-1])}; a verdict is a finite "
                 "number"
+            )
+        scores = verdict.scores or {}
+        missing = [name for name in self.attributes if not math.isfinite(scores.get(name, math.nan))]
+        if missing:
+            raise OracleError(
+                f"oracle {self.name}: no finite score {missing[0]!r} for {shortened(question[-1])}; its attributes are "
+                f"{', '.join(self.attributes)}"
             )
         if not self.questioner.scores and not 0 <= verdict.value <= 1:
             raise OracleError(

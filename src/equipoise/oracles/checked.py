@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Fallible, Oracle, OracleError, OraclePrompt, shortened
+from equipoise.oracles.protocol import Attributed, Fallible, Oracle, OracleError, OraclePrompt, shortened
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,24 @@ class Checked:
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the oracle's scores of a response; none where it has no such scores."""
+        return self.inner.attributes if isinstance(self.inner, Attributed) else ()
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, A] the named scores. Raises OracleError where the oracle has none."""
+        if not isinstance(self.inner, Attributed):
+            raise OracleError(f"oracle {self.name} has no named scores")
+        answer = torch.as_tensor(self.inner.scores(prompts, responses))
+        if answer.shape != (len(prompts), len(self.attributes)):
+            raise OracleError(
+                f"oracle {self.name}: scores of {len(prompts)} responses and {len(self.attributes)} attributes have "
+                f"shape {tuple(answer.shape)}"
+            )
+        columns = [self._finite(column, len(prompts), "scores") for column in answer.unbind(1)]
+        return torch.stack(columns, dim=1) if columns else answer.double()
 
     def _finite(self, answer: Any, count: int, call: str) -> Tensor:
         try:

@@ -8,10 +8,10 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -25,6 +25,7 @@ from equipoise.oracles.verdicts import Verdict
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
+T = TypeVar("T")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
 LEAST_MASS = 0.01  # of A and B together among the first tokens: with less the judge says something else
@@ -59,6 +60,7 @@ class JudgeFile(OracleFile):
     question     "pairwise": which of two responses is better; "pointwise": a score from 1 to 10 of each
     answer       "json": a JSON object with one field; "token": P(A > B) from the probabilities of the first token
     structured   whether the server can enforce a JSON schema
+    attributes   names of several scores that a pointwise judge gives at once; its score is their mean
     prompt       file of the question, a Jinja template; None: the one of this package
     temperature, max_tokens, timeout   of a request; seconds
     price        per million tokens, for the account and the cap
@@ -70,6 +72,7 @@ class JudgeFile(OracleFile):
     question: Literal["pairwise", "pointwise"] = "pairwise"
     answer: Literal["json", "token"] = "json"
     structured: bool = True
+    attributes: tuple[str, ...] = ()
     prompt: str | None = None
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(256, gt=0)
@@ -100,12 +103,14 @@ class JudgeOracle:
     def __init__(self, file: JudgeFile, template: str, name: str) -> None:
         if file.question == "pointwise" and file.answer == "token":
             raise OracleError(f"{name}: a pointwise judge answers in JSON; set `answer: json`")
+        if file.attributes and file.question != "pointwise":
+            raise OracleError(f"{name}: a pairwise judge has no attributes; set `question: pointwise`")
         self.file, self.name = file, name
         self.scores = file.question == "pointwise"
-        self.prompt = JudgePrompt(
-            template, ANSWER_FORMAT[file.question, file.answer], scores=self.scores, name=name
-        )
-        about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
+        self.attributes = tuple(dict.fromkeys(file.attributes))
+        self.prompt = JudgePrompt(template, _answer_format(file), scores=self.scores, name=name)
+        beside = {"key", "price", "timeout", "prompt"} | (set() if file.attributes else {"attributes"})
+        about = file.model_dump(exclude=beside)
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -157,11 +162,22 @@ class JudgeOracle:
         used = reply.tokens or (math.ceil(length / CHARACTERS), math.ceil(len(reply.text) / CHARACTERS))
         cost = self._priced(*used).cost
         try:
-            value = self._token(reply) if self.file.answer == "token" else self._json(reply)
+            scores = None
+            if self.file.answer == "token":
+                value = self._token(reply)
+            elif self.attributes:
+                scores = self._json(
+                    reply, lambda answer: {name: _score(answer[name]) for name in self.attributes}
+                )
+                value = math.fsum(scores.values()) / len(scores)
+            else:
+                value = self._json(
+                    reply, lambda answer: _score(answer["score"]) if self.scores else VALUE[answer["winner"]]
+                )
         except Failure as failure:
             failure.cost = cost
             raise
-        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)})
+        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)}, scores)
 
     def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         file = self.file
@@ -170,7 +186,7 @@ class JudgeOracle:
             return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
         request |= {"max_tokens": file.max_tokens}
         if file.structured:
-            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
+            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file)}
         return request
 
     async def _body(self, client: AsyncOpenAI, request: Mapping[str, Any]) -> bytes:
@@ -178,11 +194,10 @@ class JudgeOracle:
         timeout begins anew with each piece that a slow server sends."""
         import openai
 
+        asking = client.chat.completions.with_raw_response.create(**request)
         try:
-            asked = client.chat.completions.with_raw_response.create(**request)
-            reply = await asyncio.wait_for(asked, self.file.timeout)
-            return bytes(reply.content)
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            return bytes((await asyncio.wait_for(asking, self.file.timeout)).content)
+        except asyncio.TimeoutError:
             raise Failure(f"no answer within {self.file.timeout:g} s", transient=True) from None
         except openai.APIStatusError as error:
             raise self._refused(error) from None
@@ -204,21 +219,13 @@ class JudgeOracle:
         after = seconds_to_wait(error.response.headers, time.time())
         return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
 
-    def _json(self, reply: ChatReply) -> float:
+    def _json(self, reply: ChatReply, read: Callable[[Any], T]) -> T:
         said = reply.text
         try:
             end = said.rindex("}") + 1
             if said[end:].strip(" \t\r\n`"):
                 raise ValueError("words behind the verdict, which may be a quotation")
-            answer = json.loads(said[said.index("{") : end], object_pairs_hook=_once)
-            if self.scores:
-                if isinstance(answer["score"], bool):
-                    raise ValueError("a truth value is no score")
-                score = float(answer["score"])
-                if not SCALE[0] <= score <= SCALE[1]:
-                    raise ValueError(f"a score outside {SCALE}")
-                return score
-            return VALUE[answer["winner"]]
+            return read(json.loads(said[said.index("{") : end], object_pairs_hook=_once))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             cut = f" (cut off after max_tokens = {self.file.max_tokens:,})" if reply.cut else ""
             raise Failure(f"an answer that cannot be read{cut}: {said[:SHOWN]!r}", transient=True) from None
@@ -243,8 +250,26 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _schema(question: str) -> dict[str, Any]:
-    fields = SCHEMAS[question]
+def _score(number: Any) -> float:
+    """A score within the scale. Raises ValueError for one outside it, and as `float` does."""
+    if isinstance(number, bool):
+        raise ValueError("a truth value is no score")
+    score = float(number)
+    if not SCALE[0] <= score <= SCALE[1]:
+        raise ValueError(f"a score outside {SCALE}")
+    return score
+
+
+def _answer_format(file: JudgeFile) -> str:
+    if not file.attributes:
+        return ANSWER_FORMAT[file.question, file.answer]
+    fields = ", ".join(f"{json.dumps(name)}: a number from 1 to 10" for name in file.attributes)
+    return f"Answer with JSON: {{{fields}}}."
+
+
+def _schema(file: JudgeFile) -> dict[str, Any]:
+    named = {name: {"type": "number"} for name in file.attributes}
+    fields = named or SCHEMAS[file.question]
     schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"name": "verdict", "strict": True, "schema": schema}
 

@@ -74,6 +74,20 @@ class Fingerprinted(Protocol):
 
 
 @runtime_checkable
+class Attributed(Protocol):
+    """An oracle with several named scores of a response, such as helpfulness and harmlessness.
+
+    attributes  their names, in order; none: it has only the one score
+    scores(prompts, responses) -> [N, A] float64, higher is better; a row is nan where there is no verdict
+    """
+
+    @property
+    def attributes(self) -> tuple[str, ...]: ...
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
 class Fallible(Protocol):
     """An oracle whose answers may be nan: questions without a verdict."""
 

@@ -57,6 +57,29 @@ class Questioner(Protocol):
 
 
 @runtime_checkable
+class WithAttributes(Protocol):
+    """A questioner of scores whose every verdict has named scores too (`Verdict.scores`), one for each attribute."""
+
+    @property
+    def attributes(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A questioner with something that the user must know before the run, a sentence each."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Covering(Protocol):
+    """A questioner that knows only some prompts. check_prompts raises OracleError for the first that it does not."""
+
+    def check_prompts(self, prompts: Sequence[OraclePrompt]) -> None: ...
+
+
+@runtime_checkable
 class Priced(Protocol):
     """A questioner whose answers cost money.
 

@@ -52,8 +52,15 @@ def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made
     return SelfJudge.of(settings, file)
 
 
+def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.code_tests import CodeTests
+
+    return CodeTests.of(settings, file)
+
+
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
+    "tests": _tests,
     "recorded": _recorded,
     "density_ratio": _density_ratio,
     "implicit_reward": _implicit_reward,

@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS lost (
 """
 ASKING = "-asking"  # ending of the file whose bytes are locked, one for each question
 MEMORY = Path(":memory:")
+SCORES = "scores"  # in `about`, as stored
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,25 @@ class Verdict:
 
     value  P(a beats b) in [0, 1] of a comparison, or a score: a finite number
     cost   what the answer cost, in the units of the oracle's price
-    about  what else the oracle said (further scores, its words), JSON-serialisable
+    about  what else the oracle said (its words, tokens), JSON-serialisable
+    scores  named scores of one response, of an oracle with attributes
     """
 
     value: float
     cost: float = 0.0
     about: Mapping[str, Any] | None = None
+    scores: Mapping[str, float] | None = None
+
+    def _said(self) -> str:
+        named = {SCORES: dict(self.scores)} if self.scores else {}
+        return json.dumps({**(self.about or {}), **named})
+
+    @classmethod
+    def _stored(cls, value: Any, cost: Any, said: str) -> Verdict:
+        about = json.loads(said)
+        scores = about.pop(SCORES, None)
+        named = {str(name): float(score) for name, score in scores.items()} if scores else None
+        return cls(float(value), float(cost), about or None, named)
 
 
 def key_of(oracle: str, question: Sequence[Any]) -> bytes:
@@ -112,16 +126,16 @@ class VerdictStore:
             query = f"SELECT key, value, cost, about FROM verdict WHERE key IN ({marks})"
             for key, value, cost, about in self._run(query, part):
                 try:
-                    found[bytes(key)] = Verdict(float(value), float(cost), json.loads(about) or None)
-                except (TypeError, ValueError) as error:
+                    found[bytes(key)] = Verdict._stored(value, cost, about)
+                except (TypeError, ValueError, AttributeError) as error:
                     raise self._refusal(error) from error
         return found
 
     def put(self, key: bytes, oracle: str, verdict: Verdict) -> Verdict:
         """Write one verdict. Returns the one that is stored: that of whoever came first."""
-        row = (key, oracle, verdict.value, verdict.cost, json.dumps(dict(verdict.about or {})))
-        query = "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?) RETURNING 1"
-        if self._run(query, row):
+        row = (key, oracle, verdict.value, verdict.cost, verdict._said())
+        query = "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?)"
+        if self._run(query, row, changes=True):
             return verdict
         self.lose(oracle, verdict.cost, "answered twice")
         return self.get([key])[key]
@@ -164,10 +178,12 @@ class VerdictStore:
         self._connection.close()
         self._closing()
 
-    def _run(self, query: str, values: Sequence[Any]) -> list[Any]:
+    def _run(self, query: str, values: Sequence[Any], *, changes: bool = False) -> list[Any]:
+        """The rows of a query, or with `changes` one empty row for each that it changed."""
         try:
             with self._lock, self._connection:
-                return self._connection.execute(query, values).fetchall()
+                done = self._connection.execute(query, values)
+                return [()] * done.rowcount if changes else done.fetchall()
         except sqlite3.Error as error:
             raise self._refusal(error) from error
 

@@ -26,8 +26,9 @@ from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
-from equipoise.oracles.checked import Checked
+from equipoise.oracles.checked import Checked, unwrapped
 from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.questioner import Covering
 from equipoise.oracles.spec import KINDS, Made, Maker
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
@@ -148,6 +149,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
+    _check_prompts(oracle, (*pool, *unseen))
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
         raise ConfigError(
@@ -165,6 +167,14 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:
+    """Raises OracleError for a prompt that the oracle knows nothing of, where it knows only some."""
+    asking = unwrapped(oracle)
+    asked = asking.questioner if isinstance(asking, oracles.Asking) else None
+    if isinstance(asked, Covering):
+        asked.check_prompts([prompt.context for prompt in prompts])
 
 
 def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, model: str, out: Path) -> Renderer:
