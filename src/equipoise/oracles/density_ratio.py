@@ -11,12 +11,11 @@ from pydantic import Field
 from equipoise.data.rendering.tokens import Codec
 from equipoise.oracles.asking import Failure, Question
 from equipoise.oracles.domains import Domains
-from equipoise.oracles.file import ModelFile, beside, settings_of
+from equipoise.oracles.file import ModelFile, beside, digest, settings_of
 from equipoise.oracles.language_model import (
     Comparisons,
     Reading,
     answered,
-    digest,
     frozen,
     logps,
     renderer_of,
@@ -110,7 +109,9 @@ class DensityRatio:
     def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
         """(tokens of the longest prompt with what is put before it, the smaller context length)."""
         try:
-            return self.reading.longest([self.domains.before(prompt) for prompt in prompts]), self.reading.limit
+            return self.reading.longest(
+                [self.domains.before(prompt) for prompt in prompts]
+            ), self.reading.limit
         except Failure as failure:
             raise OracleError(f"oracle {self.name}: {failure}") from None
 
@@ -169,7 +170,14 @@ def check_identical(first: Any, second: Any, name: str) -> None:
             f"oracle {name}: its two models need identical tokenizers, and theirs give {token!r} the ids "
             f"{ours.get(token)} and {theirs.get(token)} ({len(different):,} tokens differ); take models of one family"
         )
-    probes = ["a", " a", "A  b\n\tc", "naïve café, 12345.67 — “x” 你好 🙂", "don't", *map(chr, range(32, 127))]
+    probes = [
+        "a",
+        " a",
+        "A  b\n\tc",
+        "naïve café, 12345.67 — “x” 你好 🙂",
+        "don't",
+        *map(chr, range(32, 127)),
+    ]
     codecs = Codec(first), Codec(second)
     for text in probes:
         if codecs[0].ids(text) != codecs[1].ids(text):

@@ -51,7 +51,9 @@ class Domain(OracleFile):
         if self.words is None:
             return True
         any_word = "|".join(re.escape(word.strip()) for word in self.words)
-        return bool(self.words) and re.search(rf"(?<!\w)(?:{any_word})(?!\w)", text, re.IGNORECASE) is not None
+        return (
+            bool(self.words) and re.search(rf"(?<!\w)(?:{any_word})(?!\w)", text, re.IGNORECASE) is not None
+        )
 
 
 class Domains(OracleFile):

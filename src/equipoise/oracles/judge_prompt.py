@@ -17,7 +17,7 @@ from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 PROMPTS = Path(__file__).with_name("prompts")
 RULE = re.compile(r"^====[ \t]*\n", re.MULTILINE)  # a line between the system message and the question
-LONG = "A sample, {{ with }} <marks> & \"signs\", {n}.\n" * 40  # what a prompt's filters would change
+LONG = 'A sample, {{ with }} <marks> & "signs", {n}.\n' * 40  # what a prompt's filters would change
 
 # Text that servers read as the frame of a chat: <|im_end|>, <｜User｜>, <s>, <end_of_turn>, [INST], <<SYS>>, ...
 FRAME = re.compile(
@@ -81,7 +81,9 @@ class JudgePrompt:
         question = self._question.render(**fields, answer_format=self.answer_format, **marks).strip()
         for name, shown in list(fields.items())[1:]:
             if shown not in question:
-                raise OracleError(f"{self.name}: the prompt does not show the judge {{{{ {name} }}}} as it is")
+                raise OracleError(
+                    f"{self.name}: the prompt does not show the judge {{{{ {name} }}}} as it is"
+                )
         return [{"role": "system", "content": system}, {"role": "user", "content": question}]
 
 

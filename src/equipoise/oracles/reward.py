@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from equipoise.models.tokenizer import check_tokenizer
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 
 log = logging.getLogger(__name__)
+VOLATILE = ("_name_or_path", "transformers_version", "dtype")  # settings on which no verdict depends
 
 
 class RewardOracle:
@@ -88,6 +92,25 @@ class RewardOracle:
                 )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(device), tokenizer, str(path), batch)
+
+    @property
+    def network(self) -> Any:
+        return self.model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, settings, tokenizer and template."""
+        settings = self.model.config.to_dict()
+        settings = {name: value for name, value in settings.items() if name not in VOLATILE}
+        about = json.dumps([settings, self.tokenizer.chat_template], sort_keys=True, default=str)
+        digest = hashlib.sha256(about.encode())
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        digest.update((backend.to_str() if backend is not None else vocabulary).encode())
+        for name, parameter in sorted(self.model.named_parameters()):
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return f"reward model {digest.hexdigest()[:32]}"
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         return bradley_terry(self.score(prompts, a), self.score(prompts, b))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from equipoise.data.collate import Response
 from equipoise.oracles.asking import Failure, Question
-from equipoise.oracles.file import OracleFile, settings_of
+from equipoise.oracles.file import OracleFile, digest, settings_of
 from equipoise.oracles.judge_prompt import JudgePrompt, disarmed, prompt_text
-from equipoise.oracles.language_model import Comparisons, Reading, answered, digest, logps, renderer_of
+from equipoise.oracles.language_model import Comparisons, Reading, answered, logps, renderer_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.verdicts import Verdict
 from equipoise.policy.causal import CausalPolicy
@@ -101,9 +101,7 @@ class SelfJudge:
         if self._policy is None or self._reading is None:
             return None
         empty = ("",) if self.scores else ("", "")
-        return self._reading.longest(
-            [self.prompt.messages(p, *empty) for p in prompts]
-        ), self._reading.limit
+        return self._reading.longest([self.prompt.messages(p, *empty) for p in prompts]), self._reading.limit
 
     def _seen(self) -> tuple[CausalPolicy, Reading]:
         if self._policy is None or self._reading is None:

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 from equipoise.oracles.asking import Asking, Batched, Policy, Questioner
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.ensemble import Ensemble, Members
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules import load_rule
 from equipoise.oracles.verdicts import VerdictStore
 from equipoise.safe_yaml import load as load_yaml
 
-
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
-Made: TypeAlias = Questioner | Batched | Oracle
+Made: TypeAlias = "Questioner | Batched | Oracle | Members[Made]"
 Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
@@ -44,11 +44,35 @@ def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made
     return SelfJudge.of(settings, file)
 
 
+def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.dropout import mc_dropout
+
+    return mc_dropout(settings, file, placement, _of_folder)
+
+
+def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.relevance import relevance
+
+    return relevance(settings, file, placement)
+
+
+def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    def member(spec: str) -> Made:
+        if Path(spec).is_file() and _read(Path(spec))[0] == "ensemble":  # perhaps this very file
+            raise OracleError(f"the oracle {file}: its member {spec} is an ensemble; name that one's members")
+        return _made(spec, placement)
+
+    return Members.of(settings, file, member)
+
+
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
     "density_ratio": _density_ratio,
     "implicit_reward": _implicit_reward,
     "self": _self,
+    "ensemble": _ensemble,
+    "mc_dropout": _mc_dropout,
+    "relevance": _relevance,
 }
 
 
@@ -67,29 +91,45 @@ def load(
 
     Raises OracleError if the spec is none of these, or names something that cannot be used.
     """
-    placement = placement or Placement()
-    if (Path(spec) / "config.json").is_file():
-        from equipoise.oracles.reward import RewardOracle
+    return asked(_made(spec, placement or Placement()), store, policy)
 
-        return Checked(RewardOracle.load(spec))
+
+def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
+    """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
+    if isinstance(made, Members):
+        members = tuple(asked(member, store, policy) for member in made.made)
+        return Checked(Ensemble(members, made.weights, made.name))
+    if isinstance(made, Questioner | Batched):
+        return Checked(Asking(made, VerdictStore(store) if store else None, policy))
+    return Checked(made)
+
+
+def _made(spec: str, placement: Placement) -> Made:
+    if (Path(spec) / "config.json").is_file():
+        return _of_folder(spec, placement)
     if spec.endswith((".yaml", ".yml")):
-        return asked(_of_file(Path(spec), placement), store, policy)
+        return _of_file(Path(spec), placement)
     if ":" in spec:
-        return asked(load_rule(spec), store, policy)
+        return load_rule(spec)
     raise OracleError(
         f"{spec!r} is neither a rule (module:function or file.py:function), an oracle's file (.yaml) nor a folder "
         "with a reward model"
     )
 
 
-def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
-    """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
-    if isinstance(made, Questioner | Batched):
-        return Checked(Asking(made, VerdictStore(store) if store else None, policy))
-    return Checked(made)
+def _of_folder(spec: str, placement: Placement) -> Oracle:
+    from equipoise.oracles.reward import RewardOracle
+
+    return RewardOracle.load(spec, device=placement.device)
 
 
 def _of_file(file: Path, placement: Placement) -> Made:
+    kind, settings = _read(file)
+    return KINDS[kind](settings, file, placement)
+
+
+def _read(file: Path) -> tuple[str, Mapping[str, Any]]:
+    """(kind, settings) of a YAML file. Raises OracleError for one that cannot be read, or of a kind that is unknown."""
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -97,6 +137,6 @@ def _of_file(file: Path, placement: Placement) -> Made:
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")
     kind = settings.get("kind", "judge")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(KINDS))}")
-    return KINDS[kind]({name: value for name, value in settings.items() if name != "kind"}, file, placement)
+    return kind, {str(name): value for name, value in settings.items() if name != "kind"}
