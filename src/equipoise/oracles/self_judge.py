@@ -117,6 +117,7 @@ class SelfJudge:
         messages = [
             {"role": turn["role"], "content": _without(turn["content"], special)}
             for turn in self.prompt.messages(*question)
+            if turn["content"]
         ]
         prompt = reading.prompt(messages)
         return prompt.ids, _told_apart([reading.response(prompt, option) for option in self.options])
