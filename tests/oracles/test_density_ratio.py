@@ -105,9 +105,7 @@ def test_equal_questions_are_asked_once_and_kept_with_what_they_were_made_of(mod
     assert asked.account.answered == 4
     (about,) = [
         verdict.about
-        for verdict in asked.store.get(
-            [key_of(asked.fingerprint, (PROMPTS[0], FIRST[0]))]
-        ).values()
+        for verdict in asked.store.get([key_of(asked.fingerprint, (PROMPTS[0], FIRST[0]))]).values()
     ]
     assert about["strong"] - about["weak"] == pytest.approx(float(oracle.score(PROMPTS[:1], FIRST[:1])))
 

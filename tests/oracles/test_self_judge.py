@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from equipoise import oracles
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked, unwrapped
 from equipoise.oracles.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, SeesPolicy, parts_that
 from equipoise.oracles.self_judge import LETTERS, POINTS
-from equipoise.oracles.verdicts import VerdictStore
 from equipoise.play.state import INITIAL, START
 from equipoise.playground import LanguageGame
 from equipoise.policy import checkpoint

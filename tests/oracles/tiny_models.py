@@ -11,7 +11,6 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from equipoise.playground import model_path
 
 
-
 def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(model_path())
 

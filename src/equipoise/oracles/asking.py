@@ -190,7 +190,7 @@ class Asking:
         opposed = known & ((there - 0.5) * (0.5 - again) < 0)
         self.account.compared += int(known.sum())
         self.account.disagreed += int(opposed.sum())
-        return (there + 1 - again) / 2
+        return (1 + (there - again)) / 2  # exactly 1/2 for equal responses
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         if not self.questioner.scores:

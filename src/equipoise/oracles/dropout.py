@@ -97,7 +97,8 @@ class McDropout:
     def _vote(self, prompt: OraclePrompt, a: str, b: str) -> Tensor:
         first, second = sorted((a, b))
         if first == second:
-            self.oracle.compare([prompt], [a], [b])  # which refuses what it cannot read
+            with self._seeded(b""):
+                self.oracle.compare([prompt], [a], [b])  # which refuses what it cannot read
             return torch.full((self.passes,), 0.5, dtype=torch.float64)
         prob = self._passes((prompt, first, second), lambda: self.oracle.compare([prompt], [first], [second]))
         return prob if a == first else 1 - prob
