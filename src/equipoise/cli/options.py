@@ -31,7 +31,7 @@ Data = Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (
 Oracle = Annotated[
     str | None,
     typer.Option(
-        help="module:function, file.py:function, a judge's YAML file, label:PORT (people), or a reward model's folder"
+        help="module:function, file.py:function, an oracle's YAML file, label:PORT (people), or a reward model's folder"
     ),
 ]
 Rounds = Annotated[int | None, typer.Option(min=1, help="rounds of the game")]

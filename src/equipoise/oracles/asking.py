@@ -124,7 +124,7 @@ class Asking:
         opposed = known & ((there - 0.5) * (0.5 - again) < 0)
         self.account.compared += int(known.sum())
         self.account.disagreed += int(opposed.sum())
-        return (there + 1 - again) / 2
+        return (1 + (there - again)) / 2  # exactly 1/2 for equal responses
 
     def _mirrored(self, questions: Sequence[tuple[OraclePrompt, str, str]]) -> Tensor:
         """Each pair of different responses asked in the order of their texts."""

@@ -10,12 +10,11 @@ from pydantic import Field
 
 from equipoise.data.rendering.tokens import Codec
 from equipoise.oracles.domains import Domains
-from equipoise.oracles.file import ModelFile, beside, settings_of
+from equipoise.oracles.file import ModelFile, beside, digest, settings_of
 from equipoise.oracles.language_model import (
     Comparisons,
     Reading,
     answered,
-    digest,
     frozen,
     logps,
     renderer_of,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from equipoise.oracles.asking import Asking, Question
+from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Estimate, Mirrored, Priced
+from equipoise.oracles.questioner import Estimate, Mirrored, Priced, Question
 from equipoise.oracles.verdicts import key_of
 
 

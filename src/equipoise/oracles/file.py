@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -53,4 +54,10 @@ def settings_of(kind: type[F], settings: Mapping[str, Any], file: Path) -> F:
 def beside(file: Path, named: str) -> str:
     """A path of the file's settings: beside the file; a name that stands nowhere there may be one of the hub."""
     place = file.parent / named
-    return named if not place.exists() and HUB_NAME.fullmatch(named) else str(place)
+    of_the_hub = HUB_NAME.fullmatch(named) and not named.endswith((".yaml", ".yml"))
+    return named if of_the_hub and not place.exists() else str(place)
+
+
+def digest(*about: Any) -> str:
+    """Hash of what an oracle's verdicts depend on, 16 digits."""
+    return hashlib.sha256(repr(about).encode("utf-8", errors="surrogatepass")).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -169,8 +168,3 @@ def logps(policy: CausalPolicy, comparisons: Sequence[Comparison]) -> Tensor:
     """[N, K] log-probs of the responses, sums over their tokens in nats, on the CPU in float64."""
     batch = policy.batch([prompt for prompt, _ in comparisons], [group for _, group in comparisons])
     return policy.logprobs(batch)[0].double().cpu()
-
-
-def digest(*about: Any) -> str:
-    """Hash of what an oracle's verdicts depend on, 16 digits."""
-    return hashlib.sha256(repr(about).encode("utf-8", errors="surrogatepass")).hexdigest()[:16]

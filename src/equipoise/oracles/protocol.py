@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # A prompt as an oracle reads it: plain text, or chat messages {"role": ..., "content": ...}, with whatever else a turn
 # has, such as "tool_calls". Where tools or template settings belong to it, the list is a `data.records.Conversation`,
@@ -106,7 +106,7 @@ class SeesPolicy(Protocol):
 
 
 @runtime_checkable
-class Votes(Protocol):
+class Uncertain(Protocol):
     """An oracle that is uncertain: it asks several members, or one model several times.
 
     votes(prompts, a, b) -> [T, N] float64, the probability of each member or pass t that a[i] beats b[i]; nan: none.
@@ -124,6 +124,14 @@ class Composed(Protocol):
 
     @property
     def parts(self) -> Sequence[Any]: ...
+
+
+@runtime_checkable
+class Networked(Protocol):
+    """An oracle with a neural network of its own in memory."""
+
+    @property
+    def network(self) -> nn.Module: ...
 
 
 C = TypeVar("C")

@@ -82,12 +82,12 @@ class RewardOracle:
         if not len(prompts) and not len(responses):
             return torch.empty(0, dtype=torch.float64)
         with as_oracle_errors():
-            values = self.attributes(prompts, responses)
+            values = self.scores(prompts, responses)
             weights = self.reading.prompt_weights(prompts)
             return self.reading.loaded.model.reward(values, weights).double()
 
-    def attributes(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
-        """Rewards [N, A] of each attribute; their names are those of the head."""
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, A] the reward of each attribute."""
         with as_oracle_errors():
             return self.reading.read(self.reading.texts(prompts, responses))
 

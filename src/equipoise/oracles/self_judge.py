@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from equipoise.data.collate import Response
-from equipoise.oracles.file import OracleFile, settings_of
+from equipoise.oracles.file import OracleFile, digest, settings_of
 from equipoise.oracles.judge_prompt import JudgePrompt, disarmed, prompt_text
-from equipoise.oracles.language_model import Comparisons, Reading, answered, digest, logps, renderer_of
+from equipoise.oracles.language_model import Comparisons, Reading, answered, logps, renderer_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questioner import Failure, Question
 from equipoise.oracles.verdicts import Verdict
@@ -117,6 +117,7 @@ class SelfJudge:
         messages = [
             {"role": turn["role"], "content": _without(turn["content"], special)}
             for turn in self.prompt.messages(*question)
+            if turn["content"]
         ]
         prompt = reading.prompt(messages)
         return prompt.ids, _told_apart([reading.response(prompt, option) for option in self.options])

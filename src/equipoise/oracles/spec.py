@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.ensemble import Ensemble, Members
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.questioner import Batched, Policy, Questioner
@@ -18,7 +19,7 @@ from equipoise.oracles.verdicts import VerdictStore
 from equipoise.safe_yaml import load as load_yaml
 
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
-Made: TypeAlias = Questioner | Batched | Oracle
+Made: TypeAlias = "Questioner | Batched | Oracle | Members[Made]"
 Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
@@ -58,6 +59,27 @@ def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return CodeTests.of(settings, file)
 
 
+def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.dropout import mc_dropout
+
+    return mc_dropout(settings, file, placement, _of_folder)
+
+
+def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.relevance import relevance
+
+    return relevance(settings, file, placement)
+
+
+def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    def member(spec: str) -> Made:
+        if Path(spec).is_file() and _read(Path(spec), KINDS)[0] == "ensemble":  # perhaps this very file
+            raise OracleError(f"the oracle {file}: its member {spec} is an ensemble; name that one's members")
+        return _made(spec, placement, KINDS)
+
+    return Members.of(settings, file, member)
+
+
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
     "tests": _tests,
@@ -65,6 +87,9 @@ KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a ju
     "density_ratio": _density_ratio,
     "implicit_reward": _implicit_reward,
     "self": _self,
+    "ensemble": _ensemble,
+    "mc_dropout": _mc_dropout,
+    "relevance": _relevance,
 }
 PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
@@ -90,27 +115,14 @@ def load(
     """
     placement = placement or Placement()
     placement = replace(placement, folder=placement.folder or (store.parent if store else None))
-    if (Path(spec) / "config.json").is_file():
-        from equipoise.oracles.reward import load_oracle
-
-        made = load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
-        return Checked(made)
-    if spec.endswith((".yaml", ".yml")):
-        return asked(_of_file(Path(spec), placement, kinds), store, policy)
-    if PEOPLE.fullmatch(spec) and "people" in kinds:
-        return asked(
-            kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement), store, policy
-        )
-    if ":" in spec:
-        return asked(load_rule(spec), store, policy)
-    raise OracleError(
-        f"{spec!r} is neither a rule (module:function or file.py:function), an oracle's file (.yaml) nor a folder "
-        "with a reward model"
-    )
+    return asked(_made(spec, placement, kinds), store, policy)
 
 
 def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
     """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
+    if isinstance(made, Members):
+        members = tuple(asked(member, store, policy) for member in made.made)
+        return Checked(Ensemble(members, made.weights, made.name))
     if isinstance(made, Questioner | Batched):
         return Checked(Asking(made, VerdictStore(store) if store else None, policy))
     return Checked(made)
@@ -121,7 +133,30 @@ def is_code(spec: str) -> bool:
     return ":" in spec and not PEOPLE.fullmatch(spec) and not Path(spec).is_dir()
 
 
-def _of_file(file: Path, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
+def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
+    if (Path(spec) / "config.json").is_file():
+        return _of_folder(spec, placement)
+    if spec.endswith((".yaml", ".yml")):
+        kind, settings = _read(Path(spec), kinds)
+        return kinds[kind](settings, Path(spec), placement)
+    if PEOPLE.fullmatch(spec) and "people" in kinds:
+        return kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement)
+    if ":" in spec:
+        return load_rule(spec)
+    raise OracleError(
+        f"{spec!r} is neither a rule (module:function or file.py:function), an oracle's file (.yaml) nor a folder "
+        "with a reward model"
+    )
+
+
+def _of_folder(spec: str, placement: Placement) -> Oracle:
+    from equipoise.oracles.reward import load_oracle
+
+    return load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
+
+
+def _read(file: Path, kinds: Mapping[str, Maker]) -> tuple[str, Mapping[str, Any]]:
+    """(kind, settings) of a YAML file. Raises OracleError for one that cannot be read, or of an unknown kind."""
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -129,6 +164,6 @@ def _of_file(file: Path, placement: Placement, kinds: Mapping[str, Maker]) -> Ma
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")
     kind = settings.get("kind", "judge")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(kinds))}")
-    return kinds[kind]({name: value for name, value in settings.items() if name != "kind"}, file, placement)
+    return kind, {str(name): value for name, value in settings.items() if name != "kind"}

@@ -27,7 +27,7 @@ from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.protocol import Oracle, Uncertain
 from equipoise.oracles.questioner import Covering
 from equipoise.oracles.spec import KINDS, Made, Maker
 from equipoise.play.method import Method
@@ -247,15 +247,25 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
         policy = oracles.Policy(**judging)
-        return oracles.load(config.oracle, store=store, policy=policy, kinds=ORACLES)
+        oracle = oracles.load(config.oracle, store=store, policy=policy, kinds=ORACLES)
+        return _that_votes(oracle, method)
     if game is not None:
-        return Checked(game.oracle())
+        return _that_votes(Checked(game.oracle()), method)
     if method.needs.oracle:
         raise ConfigError(
             f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
-            "file.py:function, a judge's YAML file or a reward model's folder)"
+            "file.py:function, an oracle's YAML file or a reward model's folder)"
         )
     return None
+
+
+def _that_votes(oracle: Oracle, method: Method) -> Oracle:
+    if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
+        raise ConfigError(
+            f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "
+            "not; give one of kind ensemble or mc_dropout"
+        )
+    return oracle
 
 
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:

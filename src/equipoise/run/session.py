@@ -73,7 +73,7 @@ def align(
     """Align a language model with a method; see `equipoise methods` for their names.
 
     model     checkpoint folder or hub name      data    file(s) of feedback or prompts
-    oracle    module:function, file.py:function, a judge's YAML file or a reward model's folder
+    oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)

@@ -242,7 +242,8 @@ class RunConfig(Section):
     method: str = Field(description="a name of `equipoise methods`")
     seed: int = Field(0, description="seed of all random draws")
     oracle: str | None = Field(
-        None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
+        None,
+        description="module:function, file.py:function, an oracle's YAML file, or a reward model's folder",
     )
     allow: list[str] = Field(
         default_factory=list,

@@ -198,6 +198,9 @@ class TextWorld:
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.compare(rows, first, second)
 
+    def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        return self.judge.votes(rows, first, second)
+
     def win_rates(
         self,
         state: State,
