@@ -206,7 +206,7 @@ REGRET = Claim(
     f"most {SAME:g}), some by regret (more than {APART:g}), and the best policy; each model fitted on labels of its "
     f"own kind, regret is worth more; at the largest number of pairs the regret fit is worth at least {GOOD:g}; and a "
     "partial return fit of regret's labels, read as an advantage (2310.02456), is worth more than read as a reward.",
-    set="the rule before any figures; the number of grids of the quick scale was raised from 8 to 40 after a first run, "
-    "in which the heart's difference was +0.086 [-0.039, +0.210] and the claim failed by its rule.",
+    set="the rule before any figures; the number of grids of the quick scale was raised from 8 to 40 after a first "
+    "run, in which the heart's difference was +0.086 [-0.039, +0.210] and the claim failed by its rule.",
     run=run,
 )
