@@ -8,8 +8,8 @@ minutes on one core. PAIRS is a file of JSON lines (.gz or not) with prompt, cho
 Set before the first run: five seeds, each with a split of its own (a fifth of the prompts held out, labels as
 recorded), own flips and heads; M = 10 models in an ensemble; a fifth of the labels flipped; e = 0.1; weights and
 temperatures of the contrastive losses as the package has them; MetaRM's step 0.1 on four responses sampled for each
-of 64 prompts (not with --layers). A remedy helps, or harms, at a noise if the 95 % t-interval over seeds of its accuracy
-less that of plain training on the same labels lies above, or below, 0. Nothing was tuned.
+of 64 prompts (not with --layers). A remedy helps, or harms, at a noise if the 95 % t-interval over seeds of its
+accuracy less that of plain training on the same labels lies above, or below, 0. Nothing was tuned.
 """
 
 from __future__ import annotations
