@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, create_model
+from transformers.utils.logging import disable_progress_bar
 
 from equipoise.data.reading.read import Dataset, read
 from equipoise.policy.loading import Lora
@@ -171,6 +172,7 @@ def train_oracle(
     dataset = _data(config, config.data.path)
     evaluation = _data(config, config.data.evaluation) if config.data.evaluation else None
     make_reproducible()
+    disable_progress_bar()
     optimizer = config.train.model_dump()
     optimizer["tokens"] = TOKENS if optimizer["tokens"] == "auto" else optimizer["tokens"]
     optimizer["lr"] = None if optimizer["lr"] == "auto" else optimizer["lr"]
