@@ -226,7 +226,12 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
     if config.oracle:
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
-        return oracles.load(config.oracle, store=store, policy=oracles.Policy(**judging))
+        dtype, device, tokens = (judging.pop(name) for name in ("dtype", "device", "tokens"))
+        own = "bfloat16" if config.model.precision == "bf16" else "float32"
+        placement = oracles.Placement(
+            dtype={"run": own, "stored": None}.get(dtype, dtype), device=device, tokens=tokens
+        )
+        return oracles.load(config.oracle, store=store, policy=oracles.Policy(**judging), placement=placement)
     if game is not None:
         return Checked(game.oracle())
     if method.needs.oracle:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationError, create_model
+from transformers.utils.logging import disable_progress_bar
 
 from equipoise.data.reading.read import Dataset, read
 from equipoise.policy.loading import Lora
@@ -177,6 +178,7 @@ def train_oracle(
     dataset = _data(config, config.data.path)
     evaluation = _data(config, config.data.evaluation) if config.data.evaluation else None
     make_reproducible()
+    disable_progress_bar()
     optimizer = config.train.model_dump()
     optimizer["tokens"] = TOKENS if optimizer["tokens"] == "auto" else optimizer["tokens"]
     optimizer["lr"] = None if optimizer["lr"] == "auto" else optimizer["lr"]
