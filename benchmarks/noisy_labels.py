@@ -36,7 +36,7 @@ from equipoise.reward_models.losses import preference_loss
 from equipoise.reward_models.meta import ascended, spread
 from equipoise.reward_models.noise import Recipe, Strength, Treated, preference_strength
 
-SEEDS, MODELS, FOLDS = 5, 10, 5
+SEEDS, MODELS, FOLDS = 5, 10, 2
 NOISES = (0.0, 0.2, 0.3)
 EPOCHS, BATCH, RATE, DECAY, WIDTH, DROPOUT = 5, 64, 1e-3, 1e-2, 64, 0.1
 CONTRAST, META, META_PROMPTS, SAMPLED, WRITTEN = 0.1, 0.1, 8, (64, 4), 32

@@ -131,6 +131,7 @@ def test_measured_mixes_decide(files, tmp_path, capsys):
         ("{", "line 2: no JSON object"),
         ("[]", "line 2: a mix needs people"),
         ('{"people": ["2-0"], "performance": NaN}', "line 2: a mix needs people"),
+        ('{"people": ["2-0"], "performance": 1%s}' % ("0" * 400), "line 2: a mix needs people"),
         ('{"people": ["9-9"], "performance": 1}', "line 2: no pair of the pool has the id '9-9'"),
         ('{"people": [{}], "performance": 1}', "line 2: no pair of the pool"),
     ],

@@ -136,6 +136,7 @@ GOOD = {"pair": "0" * 16, "mean": 1.0, "std": 0.5, "models": 10}
         (["3"], "line 1: a strength needs"),
         ([json.dumps(GOOD), json.dumps(GOOD | {"mean": math.nan})], "line 2: mean nan"),
         ([json.dumps(GOOD | {"std": -1})], "line 1: .* are no strength"),
+        ([json.dumps(GOOD | {"mean": 10**400})], "line 1: .* are no strength"),
         ([json.dumps(GOOD | {"models": True})], "line 1: .* are no strength"),
         ([json.dumps(GOOD | {"mean": "1"})], "line 1: .* are no strength"),
         ([json.dumps(GOOD), json.dumps(GOOD | {"mean": 2})], "line 2: this pair has another strength"),

@@ -159,9 +159,10 @@ def _row(line: str, where: str) -> tuple[str, float, float, int]:
         raise ModelError(f"{where}: no JSON object") from None
     if not isinstance(row, Mapping) or not isinstance(row.get("pair"), str):
         raise ModelError(f"{where}: a strength needs pair, mean, std and models")
-    mean, std, models = (row.get(name) for name in ("mean", "std", "models"))
+    mean, std, models = (row.get(name, math.nan) for name in ("mean", "std", "models"))
+    # JSON's integers have no largest one, and math.isfinite would overflow
     numbers = all(
-        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in (mean, std)
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300 for x in (mean, std)
     )
     if not numbers or std < 0 or not isinstance(models, int) or isinstance(models, bool) or models < 1:
         raise ModelError(f"{where}: mean {mean!r}, std {std!r} and models {models!r} are no strength")

@@ -94,7 +94,7 @@ def learn(
     """(labels by, learnt by, pairs) -> worth of the policies learnt from labels of this kind."""
     first, second, luck = sample(world, len(reward), pairs)
     wins = (luck < torch.sigmoid(preference_logit(world, reward, first, second, labels))).double()
-    found = {}
+    found: dict[tuple[str, str, int], Array] = {}
     for model in MODELS:
         fitted = fit_reward(world, first, second, wins, model, steps=steps)
         found[labels, model, pairs] = worth(world, reward, world.greedy(fitted))
@@ -136,7 +136,7 @@ def judge(found: Found, moved: Mapping[Model, Array], shifted: Array) -> Evidenc
     sizes = sorted({pairs for _, _, pairs in found})
 
     def ahead(one: tuple[str, str], other: tuple[str, str]) -> tuple[float, float, float]:
-        return _interval(found[(*one, PAIRS)] - found[(*other, PAIRS)])
+        return _interval(found[one[0], one[1], PAIRS] - found[other[0], other[1], PAIRS])
 
     heart = ahead(("regret", "regret"), ("regret", "partial_return"))
     own = ahead(("regret", "regret"), ("partial_return", "partial_return"))
