@@ -2,13 +2,15 @@
 
 python benchmarks/routing.py PAIRS VERDICTS [--judge NAME] [--prompting NAME]
 
-PAIRS is LLMBar's file of pairs (label: experts'), VERDICTS its table of judges' winners in both orders. The judge's label is
-the mean of its winners in both orders and over runs, as P(the chosen answer wins). The subset of a pair is a tag.
+PAIRS is LLMBar's file of pairs (label: experts'), VERDICTS its table of judges' winners in both orders. The judge's
+label is the mean of its winners in both orders and over runs, as P(the chosen answer wins). The subset of a pair is a
+tag.
 
-Set before the first run: 10 seeds, each of which divides the pairs into a pool that the predictor learns from and the pairs to be
-routed, half each; budgets of a tenth, a quarter and a half of the latter; 200 mixes. What counts is the share of right labels (people's are
-right by definition), and the mean log-likelihood of people's labels under the small reward model that is trained on the mix, measured on the
-pool's pairs. Routing helps where the 95 % t-interval over seeds of routed less random lies above 0. Random is the mean of 20 draws.
+Set before the first run: 10 seeds, each of which divides the pairs into a pool that the predictor learns from and the
+pairs to be routed, half each; budgets of a tenth, a quarter and a half of the latter; 200 mixes. What counts is the
+share of right labels (of which people's are all, by definition), and the mean log-likelihood of their labels under the
+small reward model that is trained on the mix, measured on the pool. Routing helps where the 95 % t-interval over
+seeds of routed less random lies above 0. Random is the mean of 20 draws.
 """
 
 from __future__ import annotations
