@@ -151,7 +151,9 @@ def judge(found: Found, moved: Mapping[Model, Array], shifted: Array) -> Evidenc
         f"fitted by regret than by partial return; fitted each on labels of their own kind, {_said(own)} more. Adding "
         f"{CONSTANT:g} to every reward moves preferences by regret by {float(moved['regret'].min()):.2f} or more, "
         f"those by partial return by {float(moved['partial_return'].max()):.0e}, and its best policies are worth "
-        f"{float(shifted.mean()):.2f}. Read as an advantage the partial return fit gains {_said(read)}.",
+        f"{float(shifted.mean()):.2f}, in {int((shifted < 1 - APART).sum())} of {len(shifted)} grids less than before. "
+        "Read as an advantage the partial return fit "
+        f"gains {_said(read)}.",
         tables=(
             Table(
                 f"worth of the policy (uniform 0, best 1): means over {len(shifted)} grids, 95 % intervals",
