@@ -40,7 +40,19 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return JudgeOracle.of(settings, file)
 
 
-KINDS: dict[str, Maker] = {"judge": _judge}  # `kind:` of a YAML file; a file without it is a judge
+def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.reward import as_oracle_errors, oracle_of
+    from equipoise.reward_models.yes_no import YesNo, load
+
+    with as_oracle_errors():
+        loaded = load(YesNo.of(settings, file), dtype=placement.dtype, device=placement.device)
+        return oracle_of(loaded, placement.tokens)
+
+
+KINDS: dict[str, Maker] = {
+    "judge": _judge,
+    "yes-no": _yes_no,
+}  # `kind:` of a YAML file; a file without it is a judge
 
 
 def load(
