@@ -38,6 +38,9 @@ def train(
     console = Console(stderr=True)
 
     def progress(line: dict[str, Any]) -> None:
+        if "model" in line:
+            fold = f", fold {line['fold']}/{line['folds']}" if line["folds"] > 1 else ""
+            console.print(f"ensemble: model {line['model']}/{line['models']}{fold}", highlight=False)
         if "loss" in line and (line["step"] % 50 == 0 or line["step"] in (1, line["steps"])):
             console.print(
                 f"step {line['step']}/{line['steps']}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.3f}"

@@ -167,7 +167,11 @@ def preference_logit(
     if model == "partial_return":
         return partial_return(world, reward, first) - partial_return(world, reward, second)
     if model == "regret":
-        return regret(world, reward, second) - regret(world, reward, first)
+        both = Segments(*(torch.cat(pair, dim=-2) for pair in zip(first, second, strict=True)))
+        one, other = regret(world, reward, both).split(
+            [first.actions.shape[-2], second.actions.shape[-2]], dim=-1
+        )
+        return other - one
     raise ValueError(f"a preference model is 'partial_return' or 'regret', got {model!r}")
 
 

@@ -80,6 +80,15 @@ def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> 
     return Members.of(settings, file, member)
 
 
+def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.reward import as_oracle_errors, oracle_of
+    from equipoise.reward_models.yes_no import YesNo, load
+
+    with as_oracle_errors():
+        loaded = load(YesNo.of(settings, file), dtype=placement.dtype, device=placement.device)
+        return oracle_of(loaded, placement.tokens)
+
+
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
     "tests": _tests,
@@ -90,6 +99,7 @@ KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a ju
     "ensemble": _ensemble,
     "mc_dropout": _mc_dropout,
     "relevance": _relevance,
+    "yes_no": _yes_no,
 }
 PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 

@@ -90,6 +90,7 @@ class Remedies:
     smoothing  label smoothing e, one for all pairs, or by id (0 for those it does not name)
     margins    id -> margin in favour of the first response, as a model's r_1 - r_2: whatever the label
     extra      an extra loss, weighed with the pairs
+    parameters that the extra loss trains beside the model's
     within     a context for each step's gradient
     """
 
@@ -97,6 +98,7 @@ class Remedies:
     smoothing: float | Mapping[str, float] = 0.0
     margins: Mapping[str, float] | None = None
     extra: Extra | None = None
+    parameters: Sequence[torch.nn.Parameter] = ()
     within: Within | None = None
 
     def smoothing_of(self, pair: LabelledPair) -> float:
@@ -145,7 +147,7 @@ def fit(
     orders = seed if order is None else order
     steps = sum(len(list(_steps(trained, fitting.batch, orders, epoch))) for epoch in range(fitting.epochs))
     optimizer = torch.optim.AdamW(
-        model.trained(),
+        [*model.trained(), *remedies.parameters],
         lr=fitting.rate(0, steps),
         betas=(fitting.beta1, fitting.beta2),
         eps=fitting.eps,

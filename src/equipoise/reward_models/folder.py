@@ -70,6 +70,7 @@ def load(
     except (ModelError, DataError) as error:
         raise ModelError(_of(path, error)) from None
     check_finite(model, path)
+    model.single()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Loaded(model.to(device).eval(), texts, str(path), content_hash(folder.path))
 

@@ -38,6 +38,7 @@ class Scales(nn.Module):
         self.divisor = math.sqrt(width) if divisor is None else divisor
 
     def forward(self, states: States) -> Values:
+        states = states.to(self.linear.weight.dtype)
         return self.total * torch.softmax(self.linear(states) / self.divisor, dim=-1)
 
 
@@ -80,7 +81,13 @@ class RewardModel(nn.Module):
         hidden = body(**inputs).last_hidden_state
         # read at the known last position: a pad id that also occurs in text cannot mislead it
         last = hidden[torch.arange(len(ids), device=self.device), inputs["attention_mask"].sum(1) - 1]
-        return Read((self.body.score if self.value is None else self.value)(last), last)
+        value = self.body.score if self.value is None else self.value
+        return Read(value(last.to(next(value.parameters()).dtype)), last)
+
+    def single(self) -> None:
+        """Compute the last layer in fp32, whatever the body's dtype: a bf16 reward has less than three digits."""
+        if self.value is None and hasattr(self.body, "score"):
+            self.body.score.float()
 
     def embedding(self, values: Values) -> Values:
         """A gpm head's outputs as embeddings."""

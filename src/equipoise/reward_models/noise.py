@@ -1,10 +1,10 @@
 """Noisy preference labels: strength by an ensemble of reward models, and what the Bradley-Terry loss makes of it.
 
-strength = preference_strength(margins)        margins [M, N] of M reward models on N labelled pairs
-labels = Remedies(flip=0.2, margin=True).labels(strength)
-loss = noisy_pair_loss(chosen - rejected, labels)
+strength = preference_strength(logits)                     logits [M, N] of M models on N labelled pairs
+treated = Recipe(flip=0.2, margin=True).treat(prob, strength)
+loss = preference_loss(logit, treated.prob, margin=treated.margin, smoothing=treated.smoothing)
 
-Everything here is arithmetic on scores: it does not know which model gave them.
+Everything here is arithmetic on logits: it does not know which model gave them.
 Source: Secrets of RLHF in Large Language Models, part II (2401.06080), from its text; no code of the remedies is out.
 """
 
@@ -16,7 +16,6 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 PerPair: TypeAlias = Float[Tensor, "N"]
 Chosen: TypeAlias = Bool[Tensor, "N"]
@@ -25,10 +24,11 @@ Where: TypeAlias = Literal["all", "negative"]
 
 @dataclass(frozen=True, eq=False)
 class Strength:
-    """Preference strength of N labelled pairs: mean and population standard deviation of an ensemble's margins.
+    """Preference strength of N pairs: mean and population standard deviation of an ensemble's logits.
 
-    mean    [N] u = mean_k d_k in logits, d_k = r_k(chosen) - r_k(rejected); below 0 the ensemble denies the label.
-    std     [N] v = sqrt( sum_k (d_k - u)^2 / M ), in logits; 0 where all models agree.
+    mean    [N] u = mean_k d_k in nats, d_k = r_k(first) - r_k(second): whichever response the label prefers. Where
+            that is the first one, u < 0 denies the label.
+    std     [N] v = sqrt( sum_k (d_k - u)^2 / M ), in nats; 0 where all models agree.
     models  M.
 
     Turning the pair round negates the mean and keeps the standard deviation. Raises ValueError for other shapes, values
@@ -53,23 +53,22 @@ class Strength:
         return len(self.mean)
 
 
-def preference_strength(margins: Float[Tensor, "M N"]) -> Strength:
-    """Ensemble preference strength of pairs: mean and population std over models of r(chosen) - r(rejected).
+def preference_strength(logits: Float[Tensor, "M N"]) -> Strength:
+    """Ensemble preference strength of pairs: mean and population std over models of r(first) - r(second).
 
-    margins    [M, N] in logits, one row for each reward model; in the paper M = 10, trained on the same pairs in
-               different orders.
+    logits    [M, N] in nats, a row for each model; in the paper M = 10, trained on the same pairs in other orders.
 
-    Models that agree give std 0 exactly. Raises ValueError for another shape or a margin that is not finite.
+    Models that agree give std 0 exactly. Raises ValueError for another shape or a logit that is not finite.
     """
-    if margins.ndim != 2 or len(margins) < 1:
-        raise ValueError(f"margins must be [models, pairs] with a model at least, got {tuple(margins.shape)}")
-    if not bool(margins.isfinite().all()):
-        model, pair = (~margins.isfinite()).nonzero()[0].tolist()
-        raise ValueError(f"model {model}'s margin on pair {pair} is {float(margins[model, pair])}")
-    margins = margins.double()
-    if bool((margins == margins[0]).all()):  # a mean of equal numbers may differ from them in its last bit
-        return Strength(margins[0].clone(), torch.zeros_like(margins[0]), len(margins))
-    return Strength(margins.mean(dim=0), margins.std(dim=0, correction=0), len(margins))
+    if logits.ndim != 2 or len(logits) < 1:
+        raise ValueError(f"logits must be [models, pairs] with a model at least, got {tuple(logits.shape)}")
+    if not bool(logits.isfinite().all()):
+        model, pair = (~logits.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"model {model}'s logit on pair {pair} is {float(logits[model, pair])}")
+    logits = logits.double()
+    if bool((logits == logits[0]).all()):  # a mean of equal numbers may differ from them in its last bit
+        return Strength(logits[0].clone(), torch.zeros_like(logits[0]), len(logits))
+    return Strength(logits.mean(dim=0), logits.std(dim=0, correction=0), len(logits))
 
 
 def lowest(values: PerPair, share: float) -> Chosen:
@@ -86,61 +85,30 @@ def lowest(values: PerPair, share: float) -> Chosen:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """Labels of N pairs as the Bradley-Terry loss reads them: their side, a target margin and a smoothing each.
+class Treated:
+    """Labels of N pairs as the loss reads them (`losses.preference_loss`).
 
-    side       [N] 1: the label as recorded, -1: turned round.
-    margin     [N] of the pair AS RECORDED, r(chosen) - r(rejected), in logits; its sign turns with the label's side.
-    smoothing  [N] probability e in [0, 1] that the label, after turning, is wrong.
+    flipped    [N] which labels were turned round.
+    prob       [N] P(first beats second), turned where flipped.
+    margin     [N] target margin r(first) - r(second), in nats: whichever response the label prefers.
+    smoothing  [N] probability e that the label, as it now is, is wrong.
     """
 
-    side: PerPair
+    flipped: Chosen
+    prob: PerPair
     margin: PerPair
     smoothing: PerPair
 
-    def __len__(self) -> int:
-        return len(self.side)
-
-    def __getitem__(self, rows: Tensor) -> Labels:
-        """The labels of these rows."""
-        return Labels(self.side[rows], self.margin[rows], self.smoothing[rows])
-
-    def flipped(self) -> Labels:
-        """Every label turned round; twice is the identity."""
-        return Labels(-self.side, self.margin, self.smoothing)
-
-    @classmethod
-    def plain(cls, count: int) -> Labels:
-        """Labels as recorded, without margin or smoothing: ordinary Bradley-Terry."""
-        zeros = torch.zeros(count, dtype=torch.float64)
-        return cls(zeros + 1, zeros, zeros)
-
-
-def noisy_pair_loss(difference: PerPair, labels: Labels) -> PerPair:
-    """Bradley-Terry loss under label noise, per pair: flipped labels, adaptive margins and label smoothing.
-
-        z = s (d - mu)          -(1 - e) log sigma(z) - e log sigma(-z)
-
-    difference    [N] d = r(chosen) - r(rejected) of the pairs as recorded, in logits.
-    s, mu, e      `labels.side`, `labels.margin`, `labels.smoothing`.
-
-    Its minimum is at z = logit(1 - e). With mu = 0 and e = 0 it is Bradley-Terry's; at d = mu it is log 2 whatever
-    s and e are. A label that is flipped has the margin -mu for the side that now wins: z is as if the pair had been
-    recorded the other way round with strength -mu.
-    """
-    side, margin, smoothing = (x.to(difference) for x in (labels.side, labels.margin, labels.smoothing))
-    z = side * (difference - margin)
-    return -(1 - smoothing) * logsigmoid(z) - smoothing * logsigmoid(-z)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Remedies:
+class Recipe:
     """What is done about noisy labels: flips, smoothing and margins, each off by default.
 
     flip        share of all labels, those of lowest strength, that are turned round; 0.2 in the paper.
     smooth      e of label smoothing; a label is then wrong with probability e.
-    smooth_on   "all" pairs, or those of "negative" strength alone (after flipping): the paper's soft labels.
-    margin      subtract the ensemble's mean margin from every pair's; it may be negative.
+    smooth_on   "all" pairs, or "negative": those whose label, after flipping, the ensemble denies (the paper's
+                soft labels).
+    margin      every pair must win by the ensemble's mean margin, which may be negative.
 
     The paper's recipes: Flip, Margin, Flip + Margin, and Soft label + Margin (smooth on "negative").
     Raises ValueError unless flip is in [0, 1] and smooth in [0, 1/2]: beyond 1/2 the loss learns the opposite.
@@ -164,23 +132,29 @@ class Remedies:
         """Whether the labels depend on an ensemble's strengths."""
         return bool(self.flip or self.margin or (self.smooth and self.smooth_on == "negative"))
 
-    def labels(self, strength: Strength | None, count: int | None = None) -> Labels:
-        """The labels of all pairs; `count` says how many there are where no strength is needed.
+    def treat(self, prob: PerPair, strength: Strength | None) -> Treated:
+        """Labels P(first beats second) [N], treated. A tie, p = 1/2, has no label to flip and none to deny.
 
         Raises ValueError where a strength is needed and missing, or is of another number of pairs.
         """
+        prob = prob.double()
+        zeros = torch.zeros_like(prob)
         if strength is None:
             if self.reads_strength:
                 raise ValueError(
                     "flips, margins and smoothing of negative pairs need an ensemble's strength of each pair"
                 )
-            if count is None:
-                raise ValueError("the number of pairs is needed where no strength is given")
-            plain = Labels.plain(count)
-            return Labels(plain.side, plain.margin, plain.smoothing + self.smooth)
-        if count is not None and count != len(strength):
-            raise ValueError(f"{len(strength)} strengths for {count} pairs")
-        mean = strength.mean.double()
-        side = 1 - 2 * lowest(mean, self.flip).double()
-        softened = torch.ones_like(mean) if self.smooth_on == "all" else (side * mean < 0).double()
-        return Labels(side, mean * float(self.margin), self.smooth * softened)
+            return Treated(zeros.bool(), prob, zeros, zeros + self.smooth)
+        if len(prob) != len(strength):
+            raise ValueError(f"{len(strength)} strengths for {len(prob)} pairs")
+        side = (prob - 0.5).sign()
+        of_label = side * strength.mean.double()
+        flipped = lowest(of_label.masked_fill(side == 0, torch.inf), self.flip) & (side != 0)
+        denied = torch.where(flipped, -of_label, of_label) < 0
+        softened = denied | (self.smooth_on == "all")
+        return Treated(
+            flipped,
+            torch.where(flipped, 1 - prob, prob),
+            strength.mean.double() * float(self.margin),
+            self.smooth * softened.double(),
+        )

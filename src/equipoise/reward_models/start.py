@@ -123,8 +123,8 @@ def _new(found: Chain, head: Head) -> RewardModel:
         start: Any = load_model(plan(found, Lora(), "merge"), Lora())
         body.base_model.load_state_dict(start.base_model.state_dict())
         width = body.score.in_features
-        # small rewards at the start; embeddings of about length 1, as a product of two small ones has no gradient
-        std = width**-0.5 if head.kind == "gpm" else 1 / (width + 1)
+        # small rewards at the start; embeddings whose products are about tau: much smaller ones have no gradient
+        std = (head.tau / width) ** 0.5 if head.kind == "gpm" else 1 / (width + 1)
         nn.init.normal_(body.score.weight, std=std)
     elif found.adapters:
         raise ModelError(f"{found.top} is an adapter on an encoder; merge it first")

@@ -26,6 +26,7 @@ class Texts:
     limit    context length, None if the model names none        rows   of the model's embedding
     ends     whether a text's last token is replaced by the end of sequence, as some published models read it
     opens    whether a prompt alone ends with the opening of an answer
+    question (prompt, response) -> what is asked about a response, in place of the conversation itself
     pairing  (tokenizer, prompt, first, second) -> tokens of both responses in one text, of a published layout
 
     Raises ModelError for a template that refuses or loses a plain exchange, or a special token without a row.
@@ -41,9 +42,11 @@ class Texts:
         ends: bool = False,
         opens: bool = True,
         pairing: Callable[[Any, Any, str, str], list[int]] | None = None,
+        question: Callable[[Any, str], str] | None = None,
     ) -> None:
         self.tokenizer, self.name, self.rows, self.limit = tokenizer, name, rows, limit
         self.ends, self.opens, self.pairing = ends and tokenizer.eos_token_id is not None, opens, pairing
+        self.question = question
         pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # masked: any token will do
         self.pad: int = next(pad for pad in pads if pad is not None)
         check_tokenizer(name, tokenizer, rows=rows)
@@ -81,6 +84,13 @@ class Texts:
 
     def unbounded(self, prompt: Any, response: str) -> list[int]:
         """Tokens of a prompt with a response, however many."""
+        if self.question is not None:
+            asked = self.question(prompt, response)
+            if not self.tokenizer.chat_template:
+                return self._known(self.tokenizer(asked).input_ids)
+            return self._known(
+                self._chat((), [{"role": "user", "content": asked}], add_generation_prompt=True)
+            )
         if isinstance(prompt, str):
             return self._known(self.tokenizer(prompt + response).input_ids)
         return self._known(self._chat(prompt, [*prompt, {"role": "assistant", "content": response}]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from equipoise.reward_models.pairs import LabelledPair, Labels, known_attributes
 from equipoise.reward_models.start import Beginning, begin
 
 log = logging.getLogger(__name__)
+
+# (model before training, training pairs, settings of the optimizer, folder that is written) -> what is done about noise
+Treat = Callable[[Beginning, Sequence[LabelledPair], Fitting, Path], Remedies]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def train(
     max_length: int | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
-    remedies: Remedies | None = None,
+    remedies: Remedies | Treat | None = None,
     about: dict[str, Any] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Result:
@@ -72,7 +75,8 @@ def train(
     held_out_share  of the prompts, for the figures; `evaluation` is a data set in its place
     max_length      most tokens of a text; None: the model's context length
     seed            of the new head, the split and the order
-    remedies        what is done about noisy labels; on the training pairs alone
+    remedies        what is done about noisy labels, on the training pairs alone; or what decides it when they are
+                    known, and may write into the folder
     about           settings to be written with the model
 
     The folder holds the model (`folder.save`), metrics.jsonl with a line for each step and the held-out figures before
@@ -97,6 +101,7 @@ def train(
     beginning.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with whole(out) as draft:
         draft.mkdir()
+        treated = remedies(beginning, train_pairs, fitting, draft) if callable(remedies) else remedies
         with (draft / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
 
             def write(line: dict[str, Any]) -> None:
@@ -112,7 +117,7 @@ def train(
                 steps = line["step"]
                 write(line)
 
-            fit(beginning.model, train_pairs, fitting=fitting, seed=seed, remedies=remedies, report=stepped)
+            fit(beginning.model, train_pairs, fitting=fitting, seed=seed, remedies=treated, report=stepped)
             model = beginning.finish().eval()
             figures = held_out(model, held, fitting.tokens)
             write({"step": steps, "held_out": figures})

@@ -246,8 +246,18 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
     if config.oracle:
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
-        policy = oracles.Policy(**judging)
-        oracle = oracles.load(config.oracle, store=store, policy=policy, kinds=ORACLES)
+        dtype, device, tokens = (judging.pop(name) for name in ("dtype", "device", "tokens"))
+        own = "bfloat16" if config.model.precision == "bf16" else "float32"
+        placement = oracles.Placement(
+            dtype={"run": own, "stored": None}.get(dtype, dtype), device=device, tokens=tokens
+        )
+        oracle = oracles.load(
+            config.oracle,
+            store=store,
+            policy=oracles.Policy(**judging),
+            placement=placement,
+            kinds=ORACLES,
+        )
         return _that_votes(oracle, method)
     if game is not None:
         return _that_votes(Checked(game.oracle()), method)

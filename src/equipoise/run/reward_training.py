@@ -6,17 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, ValidationError, create_model
+from transformers.utils.logging import disable_progress_bar
 
 from equipoise.data.reading.read import Dataset, read
 from equipoise.policy.loading import Lora
 from equipoise.reward_models.fit import Fitting, Remedies
 from equipoise.reward_models.head import Head, Kind
+from equipoise.reward_models.model import RewardModel
 from equipoise.reward_models.pairs import Labels
+from equipoise.reward_models.start import begin
 from equipoise.reward_models.train import Result, train
 from equipoise.run.config import ConfigError
 from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
+from equipoise.run.noise_settings import NoiseSettings, treatment
 from equipoise.run.settings import DataSettings, ModelSettings, Section, TrainSettings
 
 TOKENS = 8192  # padded tokens of one forward pass, if the setting is "auto"
@@ -87,6 +92,7 @@ class RewardConfig(Section):
     train: Any = TrainPart()
     head: HeadSettings = HeadSettings()
     labels: LabelSettings = LabelSettings()
+    noise: NoiseSettings = NoiseSettings()
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -95,6 +101,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "train": TrainPart,
     "head": HeadSettings,
     "labels": LabelSettings,
+    "noise": NoiseSettings,
 }
 
 
@@ -171,10 +178,26 @@ def train_oracle(
     dataset = _data(config, config.data.path)
     evaluation = _data(config, config.data.evaluation) if config.data.evaluation else None
     make_reproducible()
+    disable_progress_bar()
     optimizer = config.train.model_dump()
     optimizer["tokens"] = TOKENS if optimizer["tokens"] == "auto" else optimizer["tokens"]
     optimizer["lr"] = None if optimizer["lr"] == "auto" else optimizer["lr"]
     rank, alpha, targets = (getattr(config.model, f"lora_{name}") for name in ("rank", "alpha", "targets"))
+    adapter = Lora(rank=rank, alpha=alpha, targets=targets, seed=config.seed) if rank else None
+
+    def member(seed: int) -> RewardModel:
+        begun = begin(model, head, lora=adapter, seed=seed, max_length=config.data.max_length)
+        return begun.model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    treated = treatment(
+        config.noise,
+        config.labels.smoothing,
+        head,
+        member,
+        seed=config.seed,
+        read=lambda files: _data(config, files),
+        report=report,
+    )
     return train(
         model,
         dataset,
@@ -182,13 +205,13 @@ def train_oracle(
         head=head,
         fitting=Fitting(**optimizer, precision=config.model.precision, centring=config.labels.centring),
         labels=Labels(margins=config.labels.margins, scale=config.labels.scale),
-        lora=Lora(rank=rank, alpha=alpha, targets=targets, seed=config.seed) if rank else None,
+        lora=adapter,
         held_out_share=config.data.held_out,
         evaluation=evaluation,
         allow_overlap=config.data.allow_overlap,
         max_length=config.data.max_length,
         seed=config.seed,
-        remedies=remedies or Remedies(smoothing=config.labels.smoothing),
+        remedies=remedies or treated,
         about={"settings": config.model_dump()},
         report=report,
     )

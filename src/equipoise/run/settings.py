@@ -222,6 +222,15 @@ class JudgingSettings(Section):
     store: str | None = Field(
         None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
     )
+    dtype: Literal["run", "stored", "float32", "bfloat16", "float16"] = Field(
+        "run",
+        description="of a reward model's weights; run: bfloat16 if model.precision is bf16, else float32; stored: as "
+        "its checkpoint is; its last layer is computed in float32 in any case",
+    )
+    device: str | None = Field(
+        None, description="where a reward model runs, such as cpu or cuda:1; none: on the GPU if there is one"
+    )
+    tokens: int = Field(8192, gt=0, description="most padded tokens of a reward model's forward pass")
     most_calls: int | None = Field(None, gt=0, description="most questions that one start of the run may ask")
     most_cost: float | None = Field(
         None, gt=0, description="most that the verdicts may cost, in the oracle's units"
