@@ -2,8 +2,8 @@
 
     python benchmarks/oracle_batches.py [--data ../shared/data] [--texts 512]
 
-Responses of hh_rlhf_harmless under a random head on the model of 260,000 parameters, whose lengths differ much. Each way
-reads the same texts; the largest difference of their scores stands beside the time.
+Responses of hh_rlhf_harmless, whose lengths differ much, under a random head on the model of 260,000 parameters. Each
+way reads the same texts; the largest difference of their scores stands beside the time.
 """
 
 from __future__ import annotations

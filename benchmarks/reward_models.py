@@ -51,8 +51,16 @@ def main() -> None:
     parser.add_argument("part", choices=("cycle", "items", "texts", "harmless"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--epochs", type=int, default=2, help="of the parts texts and harmless")
+    parser.add_argument("--rows", type=int, help="of each file, at most; none: all")
     arguments = parser.parse_args()
-    for row in globals()[arguments.part](arguments.data, arguments.seeds):
+    part = globals()[arguments.part]
+    more = (
+        {"epochs": arguments.epochs, "rows": arguments.rows}
+        if arguments.part in ("texts", "harmless")
+        else {}
+    )
+    for row in part(arguments.data, arguments.seeds, **more):
         print(json.dumps(row), flush=True)
 
 
@@ -90,7 +98,7 @@ def cycle(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def texts(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
+def texts(data: Path, seeds: int, epochs: int, rows: int | None) -> Iterator[dict[str, Any]]:
     sets: dict[str, dict[str, Any]] = {
         "judge_roundrobin_vicuna80": {"mapping": {"prob": "prob_chosen"}},
         "mt_bench_human": {},
@@ -99,9 +107,17 @@ def texts(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
     }
     for name, how in sets.items():
         for kind, head in HEADS.items():
-            fitting = Fitting(lr=1e-3, epochs=2, batch=16)
+            fitting = Fitting(lr=1e-3, epochs=epochs, batch=16)
             found = [
-                trained(data / "lm_stories260k", data / name / "pairs.jsonl.gz", head, seed, fitting, **how)
+                trained(
+                    data / "lm_stories260k",
+                    data / name / "pairs.jsonl.gz",
+                    head,
+                    seed,
+                    fitting,
+                    limit=rows,
+                    **how,
+                )
                 for seed in range(seeds)
             ]
             yield {
@@ -113,12 +129,12 @@ def texts(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def harmless(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
+def harmless(data: Path, seeds: int, epochs: int, rows: int | None) -> Iterator[dict[str, Any]]:
     found = []
     for seed in range(seeds):
-        fitting = Fitting(lr=1e-3, epochs=2, batch=32)
+        fitting = Fitting(lr=1e-3, epochs=epochs, batch=32)
         file = data / "hh_rlhf_harmless" / "pairs.jsonl.gz"
-        found.append(trained(data / "lm_stories260k", file, HEADS["bt"], seed, fitting))
+        found.append(trained(data / "lm_stories260k", file, HEADS["bt"], seed, fitting, limit=rows))
         yield {"set": "harmless", "model": "bt", "seed": seed, **found[-1]}
     for name in ("accuracy", "log_loss"):
         yield {"set": "harmless", "model": "bt", name: over_seeds(found, name)}

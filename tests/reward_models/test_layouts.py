@@ -239,7 +239,7 @@ def test_yes_or_no(tmp_path):
     expected = [score(p, a) for p, a in zip(PROMPTS, A, strict=True)]
     assert oracle.score(PROMPTS, A).tolist() == pytest.approx(expected, abs=1e-5)
     for change, says in (
-        ("positive: small", "one token of its "),
+        ("positive: small", "one token of its own"),
         ("question: '{prompt}'", "must hold {prompt} and {response}"),
         ("colour: red", "unknown setting"),
         ("model: nowhere", "no such folder|nowhere"),

@@ -99,8 +99,8 @@ def load(
     yes, no = (codec.ids(word)[:1] for word in (settings.positive, settings.negative))
     if not yes or not no or yes == no:
         raise ModelError(
-            f"{settings.model}: each of {settings.positive!r} and {settings.negative!r} must begin with one token of its "
-            "own"
+            f"{settings.model}: each of {settings.positive!r} and {settings.negative!r} must begin with one token of "
+            "its own"
         )
     if getattr(model.config, "final_logit_softcapping", None):
         raise ModelError(f"{settings.model} caps its logits, so that they are not linear in its last state")

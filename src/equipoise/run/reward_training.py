@@ -122,8 +122,8 @@ def resolve(*layers: Mapping[str, Any]) -> RewardConfig:
     try:
         parts = {name: kind.model_validate(nested.pop(name, {})) for name, kind in SECTIONS.items()}
     except ValidationError as error:
-        section = next(kind for kind in SECTIONS.values() if kind.__name__ == error.title)
-        raise ConfigError(illegal(error, section)) from error
+        wrong = next(kind for kind in SECTIONS.values() if kind.__name__ == error.title)
+        raise ConfigError(illegal(error, wrong)) from error
     try:
         return RewardConfig.model_validate(nested | parts)
     except ValidationError as error:
