@@ -1,4 +1,4 @@
-"""RewardBench 1 and 2: how often an oracle prefers the right answer, by subset and section, with the benchmark's weights."""
+"""RewardBench 1 and 2: how often an oracle prefers the right answer, by section, with the benchmark's weights."""
 
 from __future__ import annotations
 
