@@ -37,7 +37,10 @@ class Table:
 
 def share(found: Any) -> str:
     """A share with its interval, in percent."""
-    return _interval(found, percent)
+    if not isinstance(found, Mapping) or found["low"] is None:
+        return _interval(found, percent)
+    low, high = 100 * float(found["low"]), 100 * float(found["high"])
+    return f"{percent(float(found['value']))} ({low:.1f}–{high:.1f})"
 
 
 def number(found: Any) -> str:
@@ -53,7 +56,7 @@ def _interval(found: Any, show: Callable[[float], str]) -> str:
     text = show(float(found["value"]))
     if found["low"] is None:
         return text
-    return f"{text} ({show(float(found['low']))} to {show(float(found['high']))})"
+    return f"{text} ({show(float(found['low']))}–{show(float(found['high']))})"
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
@@ -73,7 +76,7 @@ def _rates(results: Mapping[str, Any]) -> Table | None:
             f"{one['comparisons']:,}",
             f"{one['prompts']:,}",
             f"{one['failed'] + one['unanswered']:,}",
-            f"{percent(one['if_all_failures_lost'])} to {percent(one['if_all_failures_won'])}",
+            f"{100 * one['if_all_failures_lost']:.1f}–{percent(one['if_all_failures_won'])}",
         )
         for one in results.get("win_rates", ())
     ]
@@ -107,7 +110,7 @@ def _rating_rows(ratings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     for one in ratings:
         low, high = one["interval"]
         rating = NOTHING if one["rating"] is None else f"{one['rating']:.0f}"
-        ends = f" ({low:.0f} to {high:.0f})" if low is not None and one["rating"] is not None else ""
+        ends = f" ({low:.0f}–{high:.0f})" if low is not None and one["rating"] is not None else ""
         rows.append((one["model"], rating + ends, share(one["win_rate"]), f"{one['battles']:,.0f}"))
     return rows
 
@@ -133,20 +136,26 @@ OWN: Sequence[tuple[str, str, Callable[[Any], str]]] = (
 )
 
 
+RANKED: Sequence[tuple[str, str]] = (
+    ("accuracy", "ranking accuracy on pairs"),
+    ("per_token", "the same per token"),
+    ("implicit_reward", "accuracy of the implicit reward"),
+)
+
+
 def _own(results: Mapping[str, Any]) -> Table | None:
     own = results.get("own", {})
-    kept = [column for column in OWN if any(one.get(column[0]) is not None for one in own.values())]
-    ranked = any("ranking" in one for one in own.values())
-    headings = ["", *(heading for _, heading, _ in kept)]
-    headings += ["ranking accuracy", "per token", "implicit reward"] if ranked else []
-    rows = []
-    for name, one in own.items():
-        row = [name, *(show(one.get(key)) for key, _, show in kept)]
-        if ranked:
-            found = one.get("ranking", {})
-            row += [share(found.get(key)) for key in ("accuracy", "per_token", "implicit_reward")]
-        rows.append(row)
-    return Table("Each model's answers", headings, rows)
+    rows = [
+        (heading, *(show(one.get(key)) for one in own.values()))
+        for key, heading, show in OWN
+        if any(one.get(key) is not None for one in own.values())
+    ]
+    rows += [
+        (heading, *(share(one.get("ranking", {}).get(key)) for one in own.values()))
+        for key, heading in RANKED
+        if any(one.get("ranking", {}).get(key) is not None for one in own.values())
+    ]
+    return Table("Each model's answers", ("", *own), rows)
 
 
 def _population(results: Mapping[str, Any]) -> Table | None:
