@@ -46,12 +46,14 @@ def run(tmp_path_factory):
 
 
 def ask(*arguments):
-    main([str(a) for a in arguments])
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    assert end.value.code == 0
 
 
 def refused(capsys, *arguments):
     with pytest.raises(SystemExit) as end:
-        ask(*arguments)
+        main([str(a) for a in arguments])
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -87,7 +89,7 @@ def test_an_interrupted_sample_goes_on_and_leaves_the_same_file(prompts, tmp_pat
 
     monkeypatch.setattr(writer, "sample", interrupted)
     with pytest.raises(SystemExit):
-        ask(*arguments, "--out", tmp_path / "parts.jsonl")
+        main([str(a) for a in (*arguments, "--out", tmp_path / "parts.jsonl")])
     assert not (tmp_path / "parts.jsonl").exists()
     with (tmp_path / "parts.jsonl.unfinished").open("a") as torn:
         torn.write('{"place": 2, "ans')  # a line cut short
@@ -356,8 +358,11 @@ def test_results_of_lm_eval_are_read_from_its_file(monkeypatch, tmp_path):
     """A stand-in for the harness's command line writes what that one writes."""
     harness = tmp_path / "python"
     harness.write_text(
-        '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --output_path ] && out="$2"; shift; done\n'
-        'mkdir -p "$out/m"\necho \'{"results": {"t": {"acc,none": 0.25, "alias": "t"}}}\' > "$out/m/results_1.json"\n'
+        """#!/bin/sh
+while [ $# -gt 0 ]; do [ "$1" = --output_path ] && out="$2"; shift; done
+mkdir -p "$out/m"
+echo '{"results": {"t": {"acc,none": 0.25, "alias": "t"}}}' > "$out/m/results_1.json"
+"""
     )
     harness.chmod(0o755)
     where = locate(str(model_path()))

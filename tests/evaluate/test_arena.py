@@ -50,7 +50,13 @@ def test_maximum_likelihood_by_hand_for_three_models():
 
 
 def test_repeating_all_battles_leaves_the_estimate():
-    rows = [("a", "base", 1, 1, 0), ("a", "base", 0, 3, 1), ("b", "a", 0.5, 1, 2), ("base", "b", 1, 1, 3), ("b", "base", 1, 1, 4)]  # fmt: skip
+    rows = [
+        ("a", "base", 1, 1, 0),
+        ("a", "base", 0, 3, 1),
+        ("b", "a", 0.5, 1, 2),
+        ("base", "b", 1, 1, 3),
+        ("b", "base", 1, 1, 4),
+    ]
     assert fit(battles(rows * 3), 0) == pytest.approx(fit(battles(rows), 0), abs=1e-9)
 
 

@@ -136,7 +136,8 @@ class Sometimes:
     name, may_fail = "sometimes", True
 
     def compare(self, prompts, a, b):
-        return torch.tensor([float("nan") if p == "q" else float(len(x) > len(y)) for p, x, y in zip(prompts, a, b, strict=True)])  # fmt: skip
+        wins = [float(len(x) > len(y)) for x, y in zip(a, b, strict=True)]
+        return torch.tensor([float("nan") if p == "q" else w for p, w in zip(prompts, wins, strict=True)])
 
     def score(self, prompts, responses):
         return torch.tensor([float("nan") if p == "q" else 2.0 for p in prompts])
