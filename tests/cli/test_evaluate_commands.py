@@ -188,6 +188,7 @@ def test_a_conversation_keeps_its_history_until_it_is_reset():
         long.say("word " * 5000)
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_run_repeats_the_run_s_own_figures(run, tmp_path, capsys):
     ask("evaluate", run.folder, "--out", tmp_path, "--json", "--reference", run.folder)
     found = json.loads(capsys.readouterr().out)
@@ -202,6 +203,7 @@ def test_evaluation_of_a_run_repeats_the_run_s_own_figures(run, tmp_path, capsys
     assert "wins with" in (tmp_path / "evaluation.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_s_policy_samples_again_what_the_run_sampled(run):
     where = locate(str(run.folder))
     own = Writer.load(where)
@@ -213,6 +215,7 @@ def test_a_run_s_policy_samples_again_what_the_run_sampled(run):
     assert [[r.ids for r in group] for group in again] == [[r.ids for r in group] for group in rows.responses]
 
 
+@pytest.mark.slow
 def test_evaluate_models_and_files_on_new_prompts(run, prompts, tmp_path, capsys):
     ask(
         "sample",
@@ -262,6 +265,7 @@ def test_evaluate_models_and_files_on_new_prompts(run, prompts, tmp_path, capsys
     assert prob == pytest.approx(wins.numpy())
 
 
+@pytest.mark.slow
 def test_accuracies_on_held_out_pairs(run, tmp_path, capsys):
     pairs = write_pairs(tmp_path / "pairs.jsonl", GAME, 20, seed=9, reference=reference_policy())
     ask(
@@ -294,6 +298,7 @@ def test_accuracies_on_held_out_pairs(run, tmp_path, capsys):
     assert len(rendered) == 20
 
 
+@pytest.mark.slow
 def test_rounds_of_a_run_are_named(run, capsys):
     assert locate(str(run.folder)).round == locate(str(run.folder), "best").round == 1
     assert locate(str(run.folder), "start").round == 0
