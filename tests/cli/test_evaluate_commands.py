@@ -321,6 +321,34 @@ def test_judged_files_need_no_oracle(tmp_path, capsys):
     assert alpaca_eval.read_leaderboard(tmp_path / "o" / "leaderboard.csv")["<b>m</b>"]["n_total"] == "30"
 
 
+def test_files_of_answers_are_compared_on_the_prompts_of_the_data(tmp_path, capsys):
+    longer = tmp_path / "longer.py"
+    longer.write_text(
+        "def better(prompt, a, b):\n    return 0.5 + 0.5 * ((len(a) > len(b)) - (len(a) < len(b)))\n"
+    )
+    for name, texts in (("one", ["xx", "x", "xxx"]), ("two", ["x", "xx", "xxx"])):
+        rows = [{"instruction": f"t{k}", "output": text, "generator": name} for k, text in enumerate(texts)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"prompt": f"t{k}"}) + "\n" for k in (0, 2)))
+    given = [
+        "evaluate",
+        tmp_path / "one.json",
+        tmp_path / "two.json",
+        "--oracle",
+        f"{longer}:better",
+        "--json",
+    ]
+    for more, rate in ((), 0.5), (("--data", tmp_path / "data.jsonl"), 0.75):
+        ask(*given, *more, "--out", tmp_path / "o")
+        found = json.loads(capsys.readouterr().out)
+        assert found["win_rates"][0]["win_rate"]["value"] == rate
+    assert "answers to 1 prompts that are not in --data are left out" in found["notes"][0]
+    (tmp_path / "other.jsonl").write_text('{"prompt": "another"}\n')
+    assert "it answers none of the prompts of --data" in refused(
+        capsys, *given, "--data", tmp_path / "other.jsonl"
+    )
+
+
 def test_reward_bench_with_a_rule(tmp_path, capsys):
     (tmp_path / "longer.py").write_text("def score(prompt, answer):\n    return len(answer)\n")
     item = {"prompt": "q", "subset": "math-prm", "chosen": "xx", "rejected": "x", "id": 0}

@@ -129,8 +129,8 @@ def _request(
 ) -> Request:
     baseline = _baseline(asked, located)
     everyone = [*located, baseline]
-    files = all(one.file for one in everyone)
-    questions = Path(asked.data[0]) if len(asked.data) == 1 and any(one.file for one in everyone) else None
+    one_file = len(asked.data) == 1 and Path(asked.data[0]).is_file()
+    questions = Path(asked.data[0]) if one_file and any(one.file for one in everyone) else None
     spec = asked.oracle or _own_oracle(everyone)
     if spec is None and not pairs and not asked.reference:
         raise OracleError(
@@ -139,7 +139,7 @@ def _request(
     return Request(
         participants=located,
         baseline=baseline,
-        data=read(asked.data) if asked.data and not files else None,
+        data=read(asked.data) if asked.data else None,
         questions=questions,
         oracle=_oracle(asked, spec) if spec else None,
         pairs=_pairs(read(pairs)) if pairs else None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
-from equipoise.evaluate.answers import Answers, questions_of, read_answers
+from equipoise.data.records import oracle_context
+from equipoise.evaluate.answers import Answers, key_of, questions_of, read_answers
 from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.suites.alpaca_eval import Difficulty
@@ -55,17 +56,14 @@ class Request:
 def collect(asked: Request, everyone: Sequence[Located]) -> tuple[list[Answers], dict[str, dict[str, Any]]]:
     """Everybody's answers; then figures that need the models again: KL divergences, ranking accuracies."""
     questions = questions_of(asked.questions) if asked.questions else {}
-    files = {one.name: read_answers(one.file, questions) for one in everyone if one.file}
+    files = {one.name: _of_file(one.file, questions, asked.data) for one in everyone if one.file}
     answers: list[Answers] = []
     figures: dict[str, dict[str, Any]] = {}
     words: dict[str, str] = {}
     margins: dict[str, Any] = {}
     for one in everyone:
         if one.file:
-            read = files[one.name]
-            answers.append(
-                Answers(one.name if read.name == one.file.stem else read.name, read.contexts, read.by)
-            )
+            answers.append(files[one.name])
             continue
         recorded = None if asked.data is not None else _of_run(one)
         writer = None
@@ -85,8 +83,22 @@ def collect(asked: Request, everyone: Sequence[Located]) -> tuple[list[Answers],
     names = [a.name for a in answers]
     for k, name in enumerate(names):
         if name in names[:k]:
-            answers[k] = Answers(f"{name} ({everyone[k].name})", answers[k].contexts, answers[k].by)
+            answers[k] = replace(answers[k], name=f"{name} ({everyone[k].name})")
     return answers, figures
+
+
+def _of_file(path: Path, questions: Mapping[str, Any], data: Dataset | None) -> Answers:
+    """The answers of a file; with data, those to their prompts. Raises DataError if it answers none of them."""
+    read = read_answers(path, questions)
+    if data is None:
+        return read
+    asked = {key_of(oracle_context(r.context, r.tools, r.template_kwargs)) for r in data.records}
+    kept = {key: group for key, group in read.by.items() if key in asked}
+    if not kept:
+        raise DataError("it answers none of the prompts of --data", file=str(path))
+    left = len(read.by) - len(kept)
+    notes = (f"{read.name}: answers to {left:,} prompts that are not in --data are left out",) if left else ()
+    return Answers(read.name, read.contexts, kept, notes)
 
 
 def _of_run(one: Located) -> Answers | None:
