@@ -219,7 +219,7 @@ def test_yes_or_no(tmp_path):
     chat(folder)
     file = tmp_path / "judge.yaml"
     file.write_text(
-        "kind: yes-no\nmodel: model\nquestion: '{prompt} {response} a small tea?'\npositive: tea\nnegative: small\n",
+        "kind: yes_no\nmodel: model\nquestion: '{prompt} {response} a small tea?'\npositive: tea\nnegative: small\n",
         encoding="utf-8",
     )
     model, tokenizer = (

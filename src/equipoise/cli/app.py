@@ -18,6 +18,7 @@ import typer
 from equipoise import __version__
 from equipoise.cli import (
     align,
+    chat,
     claims,
     compare,
     config,
@@ -29,6 +30,8 @@ from equipoise.cli import (
     oracle,
     plan,
     reports,
+    evaluate,
+    sample,
 )
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.looked_for import Commands
@@ -44,6 +47,9 @@ for command in (
     align.align,
     plan.plan,
     compare.compare,
+    evaluate.evaluate,
+    sample.sample,
+    chat.chat,
     games.play,
     games.game,
     methods.methods,
@@ -60,6 +66,7 @@ app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
 RESUMES = ("align", "demo", "label")  # commands that continue what they were stopped in
+RESUMES = ("align", "demo", "evaluate", "sample")  # commands that continue a run folder
 
 
 def _version(asked: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from equipoise.data.collate import Ids
 from equipoise.data.errors import DataError
 from equipoise.data.records import Candidate, Context, Conversation, Message, digest, oracle_context, plain
-from equipoise.evaluate.suites.rows import Row, read_rows, write_array, write_lines
+from equipoise.evaluate.file_rows import Row, read_rows, write_array, write_lines
 
 
 @dataclass(frozen=True)

@@ -2,68 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate import diversity
-from equipoise.evaluate.answers import Answers, instruction_of, questions_of, read_answers
-from equipoise.evaluate.arena.bradley_terry import Battles, rated
-from equipoise.evaluate.arena.exploitability import cycles, exploitability, nash
+from equipoise.evaluate.answers import Answers, instruction_of
+from equipoise.evaluate.arena.bradley_terry import rated
+from equipoise.evaluate.collect import Request, collect
 from equipoise.evaluate.contest import Contest, contest, rewards
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
+from equipoise.evaluate.intervals import clustered_mean, clustered_share
 from equipoise.evaluate.length_control import LengthControlled, length_controlled, of_the_baseline
 from equipoise.evaluate.located import Located
-from equipoise.evaluate.suites.alpaca_eval import Annotations, Difficulty
-from equipoise.evaluate.writer import Writer, divergence, of_rows, ranking_accuracy, sampled
-from equipoise.models.errors import ModelError
+from equipoise.evaluate.population import battles_of, population
+from equipoise.evaluate.suites.alpaca_eval import Annotations
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Oracle
-from equipoise.policy.protocol import Decoding
 
 DRAWS = 200  # bootstrap resamples
 FEWEST = 5  # prompts, for length control
-
-Tell = Callable[[str], None]
-
-
-@dataclass(kw_only=True)
-class Request:
-    """What an evaluation is asked for.
-
-    participants  models, run folders or files of answers.     baseline  the one that the others are compared with
-    data          prompts to answer; None: those of the files, or of the run
-    oracle        None: figures that need no judge
-    pairs         recorded pairs, for ranking accuracy.         reference  a policy, for KL divergences
-    difficulty    AlpacaEval's difficulties by the number of the prompt
-    everybody     all pairs of participants meet, and not only each the baseline
-    store         folder where sampled answers are kept
-    load          settings of `Writer.load`
-    """
-
-    participants: Sequence[Located]
-    baseline: Located
-    data: Dataset | None = None
-    questions: Path | None = None
-    oracle: Oracle | None = None
-    pairs: Dataset | None = None
-    reference: Located | None = None
-    difficulty: Difficulty | None = None
-    everybody: bool = False
-    store: Path | None = None
-    count: int = 1
-    decoding: Decoding = field(default_factory=Decoding)
-    seed: int = 0
-    load: Mapping[str, Any] = field(default_factory=dict)
-    tell: Tell = lambda line: None
 
 
 @dataclass
@@ -84,7 +47,7 @@ def evaluate(asked: Request) -> Evaluated:
     Raises DataError, ModelError or OracleError, in one sentence, for what cannot be evaluated.
     """
     everyone = _distinct([*asked.participants, asked.baseline])
-    answers, own = _collect(asked, everyone)
+    answers, own = collect(asked, everyone)
     base = answers[_index(everyone, asked.baseline)]
     candidates = [a for a in answers if a is not base] or [base]
     result: dict[str, Any] = {
@@ -131,125 +94,6 @@ def _distinct(located: Sequence[Located]) -> list[Located]:
 def _index(everyone: Sequence[Located], wanted: Located) -> int:
     where = [(o.model, o.file, o.run, o.round) for o in everyone]
     return where.index((wanted.model, wanted.file, wanted.run, wanted.round))
-
-
-def _collect(asked: Request, everyone: Sequence[Located]) -> tuple[list[Answers], dict[str, dict[str, Any]]]:
-    """Everybody's answers; then figures that need the models again: KL divergences, ranking accuracies."""
-    questions = questions_of(asked.questions) if asked.questions else {}
-    files = {one.name: read_answers(one.file, questions) for one in everyone if one.file}
-    answers: list[Answers] = []
-    figures: dict[str, dict[str, Any]] = {}
-    words: dict[str, str] = {}
-    margins: dict[str, Any] = {}
-    for one in everyone:
-        if one.file:
-            read = files[one.name]
-            answers.append(
-                Answers(one.name if read.name == one.file.stem else read.name, read.contexts, read.by)
-            )
-            continue
-        recorded = None if asked.data is not None else _of_run(one)
-        writer = None
-        if recorded is None or asked.pairs is not None or asked.reference is not None:
-            asked.tell(f"loading {one.name}")
-            writer = Writer.load(one, **asked.load)
-            words[one.name] = writer.words()
-        if recorded is None:
-            assert writer is not None
-            recorded = _sampled(asked, writer, files)
-        answers.append(recorded)
-        if asked.pairs is not None and writer is not None:
-            margins[one.name] = writer.pairs(asked.pairs)
-            figures.setdefault(one.name, {})["ranking"] = _ranking(margins[one.name])
-    if asked.reference is not None:
-        _against_reference(asked, everyone, answers, figures, words, margins)
-    names = [a.name for a in answers]
-    for k, name in enumerate(names):
-        if name in names[:k]:
-            answers[k] = Answers(f"{name} ({everyone[k].name})", answers[k].contexts, answers[k].by)
-    return answers, figures
-
-
-def _of_run(one: Located) -> Answers | None:
-    """The answers that a run sampled when it evaluated this policy; None if it did not, or for a model."""
-    if one.run is None:
-        return None
-    name = "evaluation-reference" if one.round == 0 else "evaluation-policy"
-    path = one.journal.stage(one.round, name)
-    if not path.exists():
-        return None
-    found = of_rows(one.name, one.journal.load(path))
-    return Answers(found.name, found.contexts, found.by, (f"{one.name}: the answers that the run sampled",))
-
-
-def _sampled(asked: Request, writer: Writer, files: Mapping[str, Answers]) -> Answers:
-    if asked.data is None:
-        if not files:
-            raise DataError(f"{writer.name} needs prompts to answer; give --data")
-        contexts = next(iter(files.values())).contexts
-        prompts = [writer.prompt(context) for context in contexts.values()]
-    else:
-        prompts = writer.prompts(asked.data)
-    asked.tell(f"{writer.name} answers {len(prompts)} prompts")
-    store = asked.store / f"{_file_name(writer.name)}.sampled.jsonl" if asked.store else None
-    return sampled(writer, prompts, asked.count, asked.decoding, seed=asked.seed, store=store)
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-
-
-def _ranking(scored: Any) -> dict[str, Any]:
-    rendered, logp, length = scored
-    prompts = [item.record.group for item in rendered]
-    summed, mean = ranking_accuracy(logp, length)
-    return {
-        "accuracy": clustered_share(summed, prompts),
-        "per_token": clustered_share(mean, prompts),
-        "pairs": len(rendered),
-    }
-
-
-def _against_reference(
-    asked: Request,
-    everyone: Sequence[Located],
-    answers: Sequence[Answers],
-    figures: dict[str, dict[str, Any]],
-    words: Mapping[str, str],
-    margins: Mapping[str, Any],
-) -> None:
-    """KL divergences from the reference, of answers sampled at temperature 1, and accuracies of implicit rewards."""
-    assert asked.reference is not None
-    asked.tell(f"loading {asked.reference.name}, the reference")
-    reference = Writer.load(asked.reference, **asked.load)
-    theirs = reference.pairs(asked.pairs) if asked.pairs is not None else None
-    for one, found in zip(everyone, answers, strict=True):
-        if one.file:
-            continue
-        if words.get(one.name) != reference.words():
-            raise ModelError(
-                f"{one.name} and the reference {asked.reference.name} have different vocabularies: their log-probs "
-                "are of different tokens; leave --reference out"
-            )
-        flat = [(key, a) for key, group in found.by.items() for a in group]
-        own = figures.setdefault(one.name, {})
-        decoding = asked.decoding
-        exact = (decoding.temperature, decoding.top_k, decoding.top_p) == (1.0, 0, 1.0) or one.run is not None
-        if exact and all(a.ids and a.logp is not None for _, a in flat):
-            ratio = divergence([a for _, a in flat], reference.logps([a for _, a in flat]))
-            own["kl"] = clustered_mean(ratio, [key for key, _ in flat])
-        if theirs is not None and one.name in margins:
-            own["ranking"]["implicit_reward"] = _implicit(margins[one.name], theirs)
-
-
-def _implicit(own: Any, reference: Any) -> Interval | None:
-    """Accuracy of the implicit reward log pi - log pi_ref; ties count half. None if the two refuse different rows."""
-    rendered, logp, _ = own
-    if [item.record.id for item in rendered] != [item.record.id for item in reference[0]]:
-        return None
-    ratio = logp - reference[1]
-    margin = ratio[:, 0] - ratio[:, 1]
-    return clustered_share((margin > 0) + 0.5 * (margin == 0), [item.record.group for item in rendered])
 
 
 def _contests(asked: Request, candidates: Sequence[Answers], base: Answers) -> list[Contest]:
@@ -302,67 +146,6 @@ def _controlled(asked: Request, made: Contest, base: Answers) -> dict[str, Any] 
     return got.plain()
 
 
-def battles_of(contests: Sequence[Contest]) -> Battles:
-    """All judged comparisons as battles; what failed is left out."""
-    meetings = [c for c in contests if c.candidate != c.against]
-    models = tuple(dict.fromkeys(name for c in meetings for name in (c.against, c.candidate)))
-    rows = [
-        (models.index(c.candidate), models.index(c.against), p, key)
-        for c in meetings
-        for p, key in zip(c.prob, c.prompts, strict=True)
-        if not np.isnan(p)
-    ]
-    return Battles(
-        models,
-        np.array([row[0] for row in rows], dtype=np.intp),
-        np.array([row[1] for row in rows], dtype=np.intp),
-        np.array([row[2] for row in rows], float),
-        np.ones(len(rows)),
-        [row[3] for row in rows],
-    )
-
-
-def population(names: Sequence[str], contests: Sequence[Contest], *, seed: int = 0) -> dict[str, Any] | None:
-    """The game of all participants: mean win rates, von Neumann winner, exploitability of each and of the uniform
-    mixture. None without a prompt on which everybody met everybody, or with fewer than 4."""
-    shared = set.intersection(*(set(c.prompts) for c in contests))
-    order = [key for key in dict.fromkeys(contests[0].prompts) if key in shared]
-    number = {key: k for k, key in enumerate(order)}
-    count = len(names)
-    wins = np.full((len(order), count, count), np.nan)
-    wins[:, np.arange(count), np.arange(count)] = 0.5
-    for c in contests:
-        a, b = names.index(c.candidate), names.index(c.against)
-        total, seen = np.zeros(len(order)), np.zeros(len(order))
-        for p, key in zip(c.prob, c.prompts, strict=True):
-            if key in number:
-                total[number[key]] += p
-                seen[number[key]] += 1
-        wins[:, a, b] = total / seen
-        wins[:, b, a] = 1 - wins[:, a, b]
-    whole = wins[~np.isnan(wins).any(axis=(1, 2))]
-    if len(whole) < 4:
-        return None
-    mean = whole.mean(axis=0)
-    winner, circles = cycles(mean)
-    mixtures = {name: np.eye(count)[k] for k, name in enumerate(names)} | {
-        "uniform mixture": np.full(count, 1 / count)
-    }
-    return {
-        "models": list(names),
-        "win_rates": mean.tolist(),
-        "prompts": len(whole),
-        "nash": dict(zip(names, nash(mean).tolist(), strict=True)),
-        "condorcet_winner": winner,
-        "cyclic_triples": circles,
-        "exploitability": {
-            name: (found := exploitability(whole, mixture, seed=seed)).plain()
-            | {"exploiter": names[found.exploiter]}
-            for name, mixture in mixtures.items()
-        },
-    }
-
-
 def _finished(found: Answers) -> dict[str, Any]:
     known = [(key, a.finished) for key, group in found.by.items() for a in group if a.finished is not None]
     tokens = [
@@ -381,11 +164,8 @@ def _judge_figures(oracle: Oracle) -> dict[str, Any]:
         return {}
     account = inner.account
     both = account.compared
-    agree = (
-        clustered_share([1.0] * (both - account.disagreed) + [0.0] * account.disagreed, range(both))
-        if both
-        else None
-    )
+    votes = [1.0] * (both - account.disagreed) + [0.0] * account.disagreed
+    agree = clustered_share(votes, range(both)) if both else None
     return {
         "answered": account.answered,
         "stored": account.stored,

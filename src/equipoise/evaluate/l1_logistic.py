@@ -89,7 +89,7 @@ def folds(groups: np.ndarray, splits: int) -> np.ndarray:
             f"{len(sizes)} prompts are too few to choose the strength of a penalty in {splits} folds"
         )
     home, filled = np.zeros(len(sizes), dtype=np.intp), np.zeros(splits, dtype=np.intp)
-    for group in np.argsort(sizes)[::-1]:
+    for group in np.argsort(sizes, kind="stable")[::-1]:
         home[group] = lightest = int(filled.argmin())
         filled[lightest] += sizes[group]
     return home[member]

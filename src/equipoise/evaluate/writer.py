@@ -96,7 +96,7 @@ class Writer:
     def prompt(self, context: Any) -> Prompt:
         """One prompt, as `prompts` renders it. Raises Refusal for what the template cannot render."""
         ids = self.renderer.prompt(context)
-        if not isinstance(context, str):
+        if not isinstance(context, str) and self.policy.turn_ends != self.renderer.turn_ends:
             self.policy.stop_at(self.renderer.turn_ends)
         return Prompt(ids, context, self.renderer.text(ids))
 

@@ -143,7 +143,7 @@ def rated(
             value=_sigmoid(float(strength[m])),
             low=_sigmoid(float(low[m])) if spread else None,
             high=_sigmoid(float(high[m])) if spread else None,
-            n=int(round(float(weights[m]))),
+            n=round(float(weights[m])),
         )
         ends = (ELO * float(low[m]) + ANCHOR, ELO * float(high[m]) + ANCHOR)
         found.append(
@@ -185,7 +185,7 @@ def mean_scores(
     def mean(of: np.ndarray) -> float:
         return float(np.average(prob[of], weights=weight[of]))
 
-    own = [battles.prompts[i] for i in rows]
+    own = [battles.prompts[int(i)] for i in rows]
     return bootstrap(mean(np.arange(len(rows))), mean, own, draws=draws, seed=seed, level=level)
 
 

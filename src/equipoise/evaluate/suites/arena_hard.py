@@ -11,9 +11,9 @@ import numpy as np
 
 from equipoise.data.errors import DataError
 from equipoise.evaluate.arena.bradley_terry import STRONG, Battles
-from equipoise.evaluate.suites.rows import Row, read_rows, write_lines
+from equipoise.evaluate.file_rows import Row, read_rows, write_lines
 
-BASELINES = {"0.1": "gpt-4-0314", "2.0": "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash-001"}
+BASELINES = {"0.1": "gpt-4-0314", "2.0": "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash"}
 VERDICTS = {  # a verdict of A against B -> (credit of A, battles that it counts for)
     "A>>B": (1.0, STRONG), "A>B": (1.0, 1), "A=B": (0.5, 1), "B=A": (0.5, 1), "B>A": (0.0, 1), "B>>A": (0.0, STRONG),
     "A<B": (0.0, 1), "A<<B": (0.0, STRONG), "B<A": (1.0, 1), "B<<A": (1.0, STRONG),

@@ -1,4 +1,4 @@
-"""RewardBench 1 and 2: how often an oracle prefers the right answer, by subset and section, with the benchmark's weights."""
+"""RewardBench 1 and 2: how often an oracle prefers the right answer, by section, with the benchmark's weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from equipoise.data.errors import DataError
 from equipoise.evaluate.contest import no_scalar
+from equipoise.evaluate.file_rows import Row, read_rows
 from equipoise.evaluate.intervals import Interval, clustered_share
-from equipoise.evaluate.suites.rows import Row, read_rows
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.state import Floats
 
