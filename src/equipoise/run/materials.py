@@ -138,6 +138,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
+    _check_measured(config, game, oracle, held_out)
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
         raise ConfigError(
@@ -155,6 +156,25 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def _check_measured(
+    config: RunConfig, game: LanguageGame | None, oracle: Oracle | None, held_out: Rows | None
+) -> None:
+    """Raises ConfigError for an evaluation inside fits, or a best checkpoint, by what the run cannot measure."""
+    asked, best = config.evaluate.steps, config.evaluate.best
+    if held_out is None and (asked or best == "accuracy"):
+        name = "evaluate.steps" if asked else "evaluate.best: accuracy"
+        raise ConfigError(
+            f"{name} needs held-out rows of recorded feedback, and {config.method} reads none of these data; "
+            "leave it out"
+        )
+    if best == "win_rate" and oracle is None:
+        raise ConfigError("evaluate.best: win_rate needs an oracle; give --oracle, or take accuracy")
+    if best in ("exact_win_rate", "exploitability") and game is None:
+        raise ConfigError(
+            f"evaluate.best: {best} is computed on the playground only; take accuracy or win_rate"
+        )
 
 
 def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, model: str, out: Path) -> Renderer:
