@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from equipoise.methods.index import get
 from equipoise.play.round import play_round
+from equipoise.play.rows import Rows, objects
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring import anchor_store
 from equipoise.worlds.text.fit import Fit
@@ -194,7 +195,9 @@ def test_modes_and_budget_are_as_before_also_after_an_error(worlds, monkeypatch)
 
 def test_unpaired_feedback_by_hand(pairs):
     """Desirable at 3 and 1, undesirable at 1 and 0: of four pairs three are right and one is a tie."""
-    rows = replace(pairs.take(np.arange(4)).columns([0]), prob=None, reward=np.array([[1.0], [0], [1], [0]]))
+    alone = objects([[group[0]] for group in pairs.responses[:4]], width=1)
+    rows = Rows(prompts=pairs.prompts[:4], responses=alone, weight=np.ones(4), writers=("recorded",))
+    rows = replace(rows, reward=np.array([[1.0], [0], [1], [0]]))
     figures = figures_of(np.array([[3.0], [1], [1], [0]]), rows)
     assert figures == {
         "accuracy": 3.5 / 4,
@@ -202,7 +205,7 @@ def test_unpaired_feedback_by_hand(pairs):
         "chosen_log_ratio": 2.0,
         "rejected_log_ratio": 0.5,
     }
-    assert figures_of(np.array([[3.0]]), replace(rows.take(np.arange(1)), reward=None))["accuracy"] is None
+    assert figures_of(np.array([[3.0]]), rows.take(np.array([0])))["accuracy"] is None
 
 
 def test_best_json_names_a_whole_policy(worlds, policy):

@@ -10,9 +10,9 @@ from equipoise.report.step_axis import step_axis
 from equipoise.report.style import BLUE, FAINT, GREEN, ORANGE, panels
 
 PANELS = (
-    ("loss", "held-out loss", BLUE, plain),
-    ("accuracy", "held-out accuracy", ORANGE, percent),
-    ("margin", "held-out margin (nats)", GREEN, plain),
+    ("loss", "loss", BLUE, plain),
+    ("accuracy", "accuracy", ORANGE, percent),
+    ("margin", "margin (nats)", GREEN, plain),
 )
 
 
@@ -33,7 +33,7 @@ def within_fits(run: Run) -> Figure | None:
                 and (line.round, line.step) in place
                 and (value := getattr(line, name)) is not None
             ]
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4)
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3)
         if name == "accuracy":
             axes.axhline(0.5, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
         if best is not None and best.metric == name and best.step is not None:
