@@ -25,7 +25,7 @@ from equipoise.policy.scoring.microbatch import out_of_memory
 from equipoise.worlds.text import batch_context
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.folder.best import Best
+from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.journal import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
@@ -105,6 +105,17 @@ class Watch:
         known = anchors.keys() <= self.anchored.keys()
         frozen = {name: score(self.anchored[name], tokens) for name in anchors} if known else None
         return Held(rows, score(INITIAL), frozen)
+
+    def check(self, fit: Fit, held: Held | None) -> None:
+        """Raises TrainingError, before the first step, if the best checkpoint's metric cannot be measured."""
+        best = self.watching.best
+        if held is None or best not in WITHIN_A_FIT:
+            return
+        lack = _lack(fit, held) if best == "loss" else None
+        if best != "loss" and figures_of(np.zeros(held.reference.shape), held.rows)[best] is None:
+            lack = "the held-out rows have no responses of both kinds to compare"
+        if lack:
+            raise TrainingError(f"evaluate.best: {best} cannot be measured on held-out rows: {lack}")
 
     def after_step(self, fit: Fit, held: Held | None, round: int, step: int) -> bool:
         """Evaluate and save as asked after a step; whether the fit is to end here. All processes agree.
@@ -193,11 +204,18 @@ def measured(fit: Fit, held: Held) -> dict[str, Any]:
     return {"loss": loss, **figures_of((logp - held.reference).double().numpy(), held.rows)}
 
 
+def _lack(fit: Fit, held: Held) -> str | None:
+    """Why held-out rows have no loss of this fit's objective; None if they have."""
+    if held.anchors is None:
+        return "they cannot be scored under the objective's anchors"
+    scoring = fit.scoring
+    return unmet(scoring.objective, held.rows, live=scoring.live, learned=scoring.learned)
+
+
 def _scored(fit: Fit, held: Held) -> tuple[float | None, Tensor]:
     """(the objective's mean, log-probs [N, K]) of held-out rows under the policy in memory."""
-    rows, scoring = held.rows, fit.scoring
-    lack = unmet(scoring.objective, rows, live=scoring.live, learned=scoring.learned)
-    if lack or held.anchors is None:
+    rows = held.rows
+    if _lack(fit, held) or held.anchors is None:
         return None, anchor_store.score(fit.policy, pairs_of(rows), fit.training.micro_batch)[0]
     view = copy(fit)  # the same policy and objective at the same step, on other rows
     view.rows, view.anchors = rows, held.anchors

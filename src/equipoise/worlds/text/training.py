@@ -83,6 +83,7 @@ class Trainer:
             folder.accelerator,
             lambda epoch: folder.seeds.generator("order", state.round, epoch).permutation(len(rows)),
         )
+        self.watch.check(fit, held)
         if carry:
             checkpoint.load_moments(state.policies[start], policy, fit.optimizer)
         before = sum(
