@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from equipoise.report.load import Run, Within
@@ -40,7 +42,7 @@ def within_fits(run: Run) -> Figure | None:
             at = (place.get((best.round, best.step), len(run.steps)), best.value)
             axes.plot(*at, color=colour, marker="*", markersize=15, markeredgecolor="white", zorder=5)
             left = at[0] > 0.6 * len(run.steps)
-            offset = {"xytext": (-10 if left else 10, 8), "ha": "right" if left else "left"}
+            offset: dict[str, Any] = {"xytext": (-10 if left else 10, 8), "ha": "right" if left else "left"}
             axes.annotate(
                 f"best {show(best.value)}", at, textcoords="offset points", fontsize=9, color=colour, **offset
             )
