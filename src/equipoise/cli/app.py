@@ -24,13 +24,13 @@ from equipoise.cli import (
     config,
     data,
     demo,
+    evaluate,
     games,
     label,
     methods,
     oracle,
     plan,
     reports,
-    evaluate,
     sample,
 )
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of

@@ -150,6 +150,7 @@ def gather(config: RunConfig, out: Path) -> Materials:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     _check_prompts(oracle, (*pool, *unseen))
+    _check_measured(config, game, oracle, held_out)
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
         raise ConfigError(
@@ -175,6 +176,25 @@ def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:
     asked = asking.questioner if isinstance(asking, oracles.Asking) else None
     if isinstance(asked, Covering):
         asked.check_prompts([prompt.context for prompt in prompts])
+
+
+def _check_measured(
+    config: RunConfig, game: LanguageGame | None, oracle: Oracle | None, held_out: Rows | None
+) -> None:
+    """Raises ConfigError for an evaluation inside fits, or a best checkpoint, by what the run cannot measure."""
+    asked, best = config.evaluate.steps, config.evaluate.best
+    if held_out is None and (asked or best == "accuracy"):
+        name = "evaluate.steps" if asked else "evaluate.best: accuracy"
+        raise ConfigError(
+            f"{name} needs held-out rows of recorded feedback, and {config.method} reads none of these data; "
+            "leave it out"
+        )
+    if best == "win_rate" and oracle is None:
+        raise ConfigError("evaluate.best: win_rate needs an oracle; give --oracle, or take accuracy")
+    if best in ("exact_win_rate", "exploitability") and game is None:
+        raise ConfigError(
+            f"evaluate.best: {best} is computed on the playground only; take accuracy or win_rate"
+        )
 
 
 def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, model: str, out: Path) -> Renderer:
