@@ -80,7 +80,7 @@ class Server:
     def report(self) -> dict[str, Any]:
         return {
             "requests": sum(self.requests.values()),
-            "answered": {i: n for i, n in self.answered.items()},
+            "answered": dict(self.answered),
             "faults": dict(self.faults),
             "billed": self.billed,
             "early": self.early,
@@ -177,7 +177,7 @@ class Server:
 
     def _write(self, writer: asyncio.StreamWriter, status: int, body: bytes, more: str = "") -> None:
         writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()  # noqa: E501
             + body
         )
 
@@ -293,14 +293,14 @@ def killed_twice(bench: Bench, n: int, concurrency: int) -> None:
     )
     print(f"requests {seen['requests']:,}; faults {seen['faults']}")
     print(
-        f"verdicts stored {verdicts:,}; refused for good and reported {line['failed']} of {sum(map(refused, range(n)))}; wrong {line['wrong']}"
+        f"verdicts stored {verdicts:,}; refused for good and reported {line['failed']} of {sum(map(refused, range(n)))}; wrong {line['wrong']}"  # noqa: E501
     )
     print(
         f"answered at the server, not yet stored when killed: {in_flight}; answered twice: {again} (no other question)"
     )
     print(f"requests that came before the Retry-After: {seen['early']}")
     print(
-        f"tokens billed {seen['billed']:,} = stored {paid:,} + in flight at the kills {sum(unpaid):,}: {seen['billed'] == paid + sum(unpaid)}"
+        f"tokens billed {seen['billed']:,} = stored {paid:,} + in flight at the kills {sum(unpaid):,}: {seen['billed'] == paid + sum(unpaid)}"  # noqa: E501
     )
     print(f"last process: {line['stored']:,} read back, {line['answered']:,} answered, {line['mib']:.0f} MiB")
     assert again == sum(in_flight) and line["wrong"] == 0 and verdicts + line["failed"] == n
@@ -314,23 +314,23 @@ def shared(bench: Bench, n: int) -> None:
     again = sum(times - 1 for times in seen["answered"].values())
     print(f"\ntwo processes, one store, {n:,} comparisons, 16 at once each")
     print(
-        f"answered {[line['answered'] for line in lines]}, read back {[line['stored'] for line in lines]}, answered twice {again}"
+        f"answered {[line['answered'] for line in lines]}, read back {[line['stored'] for line in lines]}, answered twice {again}"  # noqa: E501
     )
     print(
-        f"wrong {[line['wrong'] for line in lines]}; verdicts {verdicts:,}; tokens billed {seen['billed']:,}, stored {paid:,}"
+        f"wrong {[line['wrong'] for line in lines]}; verdicts {verdicts:,}; tokens billed {seen['billed']:,}, stored {paid:,}"  # noqa: E501
     )
 
 
 def timed(bench: Bench, n: int, numbers: list[int]) -> None:
     print(
-        f"\n| at once | seconds for {n:,} | comparisons/s | processor seconds | requests | wrong |\n|---|---|---|---|---|---|"
+        f"\n| at once | seconds for {n:,} | comparisons/s | processor seconds | requests | wrong |\n|---|---|---|---|---|---|"  # noqa: E501
     )
     for concurrency in numbers:
         bench.counts("reset")
         line = bench.finish(bench.start(f"timed-{concurrency}.sqlite", n, concurrency))
         requests = bench.counts()["requests"]
         print(
-            f"| {concurrency} | {line['seconds']:.1f} | {n / line['seconds']:.0f} | {line['cpu']:.1f} | {requests:,} | {line['wrong']} |",
+            f"| {concurrency} | {line['seconds']:.1f} | {n / line['seconds']:.0f} | {line['cpu']:.1f} | {requests:,} | {line['wrong']} |",  # noqa: E501
             flush=True,
         )
 
