@@ -51,7 +51,7 @@ def test_planted_weights_are_recovered_within_their_credible_intervals():
     """Twelve properties, 600 comparisons, weights drawn from the prior: 95 % of the intervals hold them."""
     generator = np.random.default_rng(1)
     held = total = 0
-    for seed in range(6):
+    for seed in range(4):
         planted = generator.laplace(0, 0.3, 12)
         x = generator.integers(-1, 2, size=(600, 12)).astype(float)
         target = (generator.random(600) < sigmoid(x @ planted)).astype(float)

@@ -115,7 +115,8 @@ def collapsed(x: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
     swap = np.where(first < 0, -1.0, 1.0)
     rows, member = np.unique(x * swap[:, None], axis=0, return_inverse=True)
     member = member.reshape(-1)
-    wins = np.bincount(member, weights=np.where(swap > 0, target, 1 - target), minlength=len(rows))
+    wins = np.zeros(len(rows))
+    np.add.at(wins, member, np.where(swap > 0, target, 1 - target))
     return rows, wins, np.bincount(member, minlength=len(rows)).astype(np.float64)
 
 
