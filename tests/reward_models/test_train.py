@@ -121,7 +121,7 @@ def test_the_room_of_two_responses_needs_no_chat_template(folders):
     turns = [[{"role": "user", "content": PROMPTS[0]}]]
     assert oracle.room(turns) == (len(texts.pair(turns[0], "", "")), 128)
     with pytest.raises(OracleError, match="accepts 128 tokens"):
-        oracle.compare(turns, ["tea " * 100], ["tea"])
+        oracle.compare(turns, ["tea " * 200], ["tea"])
 
 
 def test_a_response_is_embedded_once_for_all_comparisons(folders):

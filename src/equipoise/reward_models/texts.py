@@ -61,7 +61,7 @@ class Texts:
     def prompt(self, prompt: Any) -> list[int]:
         """Tokens of a prompt alone, as generation is given it."""
         if isinstance(prompt, str):
-            ids = self.tokenizer(prompt).input_ids
+            ids = self.tokenizer(prompt, verbose=False).input_ids
         else:
             ids = self._chat(prompt, list(prompt), add_generation_prompt=self.opens)
         return self._within(self._known(ids))
@@ -78,7 +78,7 @@ class Texts:
             return self._known(self.pairing(self.tokenizer, prompt, first, second))
         parts = zip(MARKS, (transcript(prompt), first, second, ""), strict=True)
         text = "\n".join(f"{mark} {unmarked(said)}".rstrip() for mark, said in parts)
-        return self._known(self.tokenizer(text).input_ids)
+        return self._known(self.tokenizer(text, verbose=False).input_ids)
 
     def room(self, prompts: Sequence[Any], *, both: bool = False) -> tuple[int, int] | None:
         """(tokens of the longest prompt with an empty response, or two, context length); None if it is not bounded."""
@@ -91,12 +91,12 @@ class Texts:
         if self.question is not None:
             asked = self.question(prompt, response)
             if not self.tokenizer.chat_template:
-                return self._known(self.tokenizer(asked).input_ids)
+                return self._known(self.tokenizer(asked, verbose=False).input_ids)
             return self._known(
                 self._chat((), [{"role": "user", "content": asked}], add_generation_prompt=True)
             )
         if isinstance(prompt, str):
-            return self._known(self.tokenizer(prompt + response).input_ids)
+            return self._known(self.tokenizer(prompt + response, verbose=False).input_ids)
         return self._known(self._chat(prompt, [*prompt, {"role": "assistant", "content": response}]))
 
     def _chat(self, prompt: Any, turns: Sequence[Any], **how: Any) -> list[int]:
