@@ -28,6 +28,7 @@ import torch
 
 from equipoise.core.intervals import clustered_mean
 from equipoise.core.links import skew_score
+from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
 from equipoise.reward_models.fit import Fitting, fit
 from equipoise.reward_models.head import Head
@@ -100,32 +101,30 @@ def cycle(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
 
 def texts(data: Path, seeds: int, epochs: int, rows: int | None) -> Iterator[dict[str, Any]]:
     sets: dict[str, dict[str, Any]] = {
-        "judge_roundrobin_vicuna80": {"mapping": {"prob": "prob_chosen"}},
-        "mt_bench_human": {},
-        "llmbar": {},
         "pandalm_human": {},
+        "llmbar": {},
+        "mt_bench_human": {},
+        "judge_roundrobin_vicuna80": {"mapping": {"prob": "prob_chosen"}},
     }
     for name, how in sets.items():
+        file = data / name / "pairs.jsonl.gz"
         for kind, head in HEADS.items():
             fitting = Fitting(lr=1e-3, epochs=epochs, batch=16)
-            found = [
-                trained(
-                    data / "lm_stories260k",
-                    data / name / "pairs.jsonl.gz",
-                    head,
-                    seed,
-                    fitting,
-                    limit=rows,
-                    **how,
-                )
-                for seed in range(seeds)
-            ]
+            try:
+                found = [
+                    trained(data / "lm_stories260k", file, head, seed, fitting, limit=rows, **how)
+                    for seed in range(seeds)
+                ]
+            except DataError as error:  # no text is as short as the model's context
+                yield {"set": name, "model": kind, "nothing": str(error).splitlines()[0]}
+                continue
             yield {
                 "set": name,
                 "model": kind,
                 "pairs": found[0]["pairs"],
                 "accuracy": over_seeds(found, "accuracy"),
                 "log_loss": over_seeds(found, "log_loss"),
+                "first_seed": {own: found[0][own] for own in ("accuracy", "log_loss")},
             }
 
 

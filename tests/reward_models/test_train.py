@@ -114,6 +114,16 @@ def test_half_precision_is_near_and_its_last_layer_is_not_rounded(folders, kind)
     assert whole.fingerprint != half.fingerprint
 
 
+def test_the_room_of_two_responses_needs_no_chat_template(folders):
+    oracle = load_oracle(folders["pair"])
+    texts = oracle.reading.loaded.texts
+    texts.tokenizer.chat_template = None
+    turns = [[{"role": "user", "content": PROMPTS[0]}]]
+    assert oracle.room(turns) == (len(texts.pair(turns[0], "", "")), 128)
+    with pytest.raises(OracleError, match="accepts 128 tokens"):
+        oracle.compare(turns, ["tea " * 200], ["tea"])
+
+
 def test_a_response_is_embedded_once_for_all_comparisons(folders):
     oracle = load_oracle(folders["gpm"])
     assert isinstance(oracle, PreferenceOracle)

@@ -174,8 +174,9 @@ class PairwiseOracle:
         raise OracleError(f"{self.name} compares two responses: a response alone has no scalar score")
 
     def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
-        """As `RewardOracle.room`; both responses must find room."""
-        return self.reading.room(prompts)
+        """(tokens of the longest prompt with two empty responses, context length); None if it is not bounded."""
+        with as_oracle_errors():
+            return self.reading.loaded.texts.room(prompts, both=True)
 
 
 KINDS: dict[str, Callable[[Loaded, int], Oracle]] = {

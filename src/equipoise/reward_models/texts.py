@@ -61,7 +61,7 @@ class Texts:
     def prompt(self, prompt: Any) -> list[int]:
         """Tokens of a prompt alone, as generation is given it."""
         if isinstance(prompt, str):
-            ids = self.tokenizer(prompt).input_ids
+            ids = self.tokenizer(prompt, verbose=False).input_ids
         else:
             ids = self._chat(prompt, list(prompt), add_generation_prompt=self.opens)
         return self._within(self._known(ids))
@@ -71,15 +71,19 @@ class Texts:
 
         A mark that stands in a text is broken up, so that no response can pose as the other one.
         """
+        return self._within(self._unbounded_pair(prompt, first, second))
+
+    def _unbounded_pair(self, prompt: Any, first: str, second: str) -> list[int]:
         if self.pairing is not None:
-            return self._within(self._known(self.pairing(self.tokenizer, prompt, first, second)))
+            return self._known(self.pairing(self.tokenizer, prompt, first, second))
         parts = zip(MARKS, (transcript(prompt), first, second, ""), strict=True)
         text = "\n".join(f"{mark} {unmarked(said)}".rstrip() for mark, said in parts)
-        return self._within(self._known(self.tokenizer(text).input_ids))
+        return self._known(self.tokenizer(text, verbose=False).input_ids)
 
-    def room(self, prompts: Sequence[Any]) -> tuple[int, int] | None:
-        """(tokens of the longest prompt with an empty response, context length); None if it is not bounded."""
-        longest = max(len(self.unbounded(prompt, "")) for prompt in prompts)
+    def room(self, prompts: Sequence[Any], *, both: bool = False) -> tuple[int, int] | None:
+        """(tokens of the longest prompt with an empty response, or two, context length); None if it is not bounded."""
+        empty = [self._unbounded_pair(p, "", "") if both else self.unbounded(p, "") for p in prompts]
+        longest = max(map(len, empty))
         return None if self.limit is None else (longest, self.limit)
 
     def unbounded(self, prompt: Any, response: str) -> list[int]:
@@ -87,12 +91,12 @@ class Texts:
         if self.question is not None:
             asked = self.question(prompt, response)
             if not self.tokenizer.chat_template:
-                return self._known(self.tokenizer(asked).input_ids)
+                return self._known(self.tokenizer(asked, verbose=False).input_ids)
             return self._known(
                 self._chat((), [{"role": "user", "content": asked}], add_generation_prompt=True)
             )
         if isinstance(prompt, str):
-            return self._known(self.tokenizer(prompt + response).input_ids)
+            return self._known(self.tokenizer(prompt + response, verbose=False).input_ids)
         return self._known(self._chat(prompt, [*prompt, {"role": "assistant", "content": response}]))
 
     def _chat(self, prompt: Any, turns: Sequence[Any], **how: Any) -> list[int]:
