@@ -145,7 +145,7 @@ RANKED: Sequence[tuple[str, str]] = (
 
 def _own(results: Mapping[str, Any]) -> Table | None:
     own = results.get("own", {})
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (heading, *(show(one.get(key)) for one in own.values()))
         for key, heading, show in OWN
         if any(one.get(key) is not None for one in own.values())
