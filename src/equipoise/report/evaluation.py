@@ -106,7 +106,7 @@ def _controlled(found: Mapping[str, Any] | None) -> str:
 
 
 def _rating_rows(ratings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in ratings:
         low, high = one["interval"]
         rating = NOTHING if one["rating"] is None else f"{one['rating']:.0f}"
