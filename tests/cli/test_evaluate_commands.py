@@ -345,7 +345,7 @@ def test_files_of_answers_are_compared_on_the_prompts_of_the_data(tmp_path, caps
     assert "answers to 1 prompts that are not in --data are left out" in found["notes"][0]
     (tmp_path / "other.jsonl").write_text('{"prompt": "another"}\n')
     assert "it answers none of the prompts of --data" in refused(
-        capsys, *given, "--data", tmp_path / "other.jsonl"
+        capsys, *given, "--data", tmp_path / "other.jsonl", "--out", tmp_path / "o"
     )
 
 

@@ -111,8 +111,8 @@ def _of_judged(asked: Asked, files: Sequence[Path], difficulty: Any) -> dict[str
             raise ConfigError("RewardBench is one file: give the others in a command of their own")
         oracle = _oracle(asked, asked.oracle)
         items = reward_bench.read_items(files[0])
-        found = reward_bench.benchmarked(items, oracle)
-        return {"kind": "reward_bench", "oracle": oracle.name, "reward_bench": found.plain()}
+        scored = reward_bench.benchmarked(items, oracle)
+        return {"kind": "reward_bench", "oracle": oracle.name, "reward_bench": scored.plain()}
     found = evaluate_recorded(files, baseline=asked.baseline, difficulty=difficulty, seed=asked.seed)
     if "leaderboard" in found:
         alpaca_eval.write_leaderboard(asked.out / "leaderboard.csv", found.pop("leaderboard"))
@@ -185,7 +185,9 @@ def _own_oracle(everyone: Sequence[Located]) -> str | None:
 def _oracle(asked: Asked, spec: str) -> Oracle:
     name, _, panel = spec.partition(":")
     if name == PLAYGROUND:
-        return Checked((LanguageGame(panel) if panel else LanguageGame()).oracle())
+        if panel not in ("", "intransitive", "transitive"):
+            raise OracleError(f"the playground has the panels intransitive and transitive, got {panel!r}")
+        return Checked(LanguageGame("transitive" if panel == "transitive" else "intransitive").oracle())
     policy = oracles.Policy(failures=asked.failures)
     return oracles.load(spec, store=asked.out / "verdicts.sqlite", policy=policy)
 

@@ -17,7 +17,7 @@ from equipoise.evaluate.arena.bradley_terry import rated
 from equipoise.evaluate.collect import Request, collect
 from equipoise.evaluate.contest import Contest, contest, rewards
 from equipoise.evaluate.intervals import clustered_mean, clustered_share
-from equipoise.evaluate.length_control import LengthControlled, length_controlled, of_the_baseline
+from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population
 from equipoise.evaluate.suites.alpaca_eval import Annotations
@@ -128,7 +128,8 @@ def _controlled(asked: Request, made: Contest, base: Answers) -> dict[str, Any] 
         return of_the_baseline(len(made.prob)).plain()
     if len(set(made.prompts)) < FEWEST or np.isnan(made.prob).all():
         return None
-    gamma, gamed = None, None  # type: tuple[Any, Gamed | None]
+    gamma: Any = None
+    gamed: Gamed | None = None
     if asked.difficulty is not None:
         number = {key: k for k, key in enumerate(base.by)}
         values = [asked.difficulty.gamma.get(number[key]) for key in made.prompts]

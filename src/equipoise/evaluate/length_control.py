@@ -103,7 +103,7 @@ def length_controlled(
     p, weight = np.concatenate([extra[1], prob[judged]]), np.ones(len(x))
     weight[: len(extra[0])] = GAMED_WEIGHT
     groups = np.concatenate([np.arange(len(extra[0])), len(extra[0]) + member[judged]])
-    fitted = l1_logistic.fit_cv(x, p, weight, groups=groups)
+    fitted = l1_logistic.fit_cv(x, p, weight, groups=groups.tolist())
     neutral = own.copy()
     neutral[:, 1] = 0.0
     predicted = _predict(neutral, fitted.weights)

@@ -84,16 +84,17 @@ def _annotated(paths: Sequence[str | Path], difficulty: Difficulty | None) -> di
 def _judged(paths: Sequence[str | Path], baseline: str | None, seed: int) -> dict[str, Any]:
     judgments = [one for path in paths for one in arena_hard.read_judgments(path, baseline)]
     # each category has a baseline of its own: they are different games
-    categories = {}
+    categories: dict[str, Any] = {}
     for name in dict.fromkeys((j.category, j.baseline) for j in judgments):
         own = [j for j in judgments if (j.category, j.baseline) == name]
         battles, failed = arena_hard.battles(own)
-        scores = [
+        scores: list[dict[str, Any]] = [
             {"model": model, "score": mean_scores(battles, k, seed=seed)}
             for k, model in enumerate(battles.models)
             if model != name[1]
         ]
-        categories[name[0] or "all"] = {
+        category = name[0] or "all"
+        categories[f"{category}, {name[1]}" if category in categories else category] = {
             "baseline": name[1],
             "ratings": [r.plain() for r in rated(battles, name[1], draws=DRAWS, seed=seed)],
             "scores": sorted(scores, key=lambda s: -s["score"]["value"]),

@@ -202,7 +202,8 @@ class _Kept:
 
 
 def _read(one: dict[str, Any]) -> Answer:
-    return Answer(**{name: tuple(v) if isinstance(v, list) else v for name, v in one.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in one.items()}
+    return Answer(**values)
 
 
 def _settings(writer: Writer, prompts: Sequence[Prompt], count: int, decoding: Decoding, seed: int) -> str:

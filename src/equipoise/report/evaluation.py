@@ -106,7 +106,7 @@ def _controlled(found: Mapping[str, Any] | None) -> str:
 
 
 def _rating_rows(ratings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in ratings:
         low, high = one["interval"]
         rating = NOTHING if one["rating"] is None else f"{one['rating']:.0f}"
@@ -145,7 +145,7 @@ RANKED: Sequence[tuple[str, str]] = (
 
 def _own(results: Mapping[str, Any]) -> Table | None:
     own = results.get("own", {})
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (heading, *(show(one.get(key)) for one in own.values()))
         for key, heading, show in OWN
         if any(one.get(key) is not None for one in own.values())
