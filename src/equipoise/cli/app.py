@@ -65,8 +65,7 @@ app.add_typer(oracle.app, name="oracle")
 app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
-RESUMES = ("align", "demo", "label")  # commands that continue what they were stopped in
-RESUMES = ("align", "demo", "evaluate", "sample")  # commands that continue a run folder
+RESUMES = ("align", "demo", "evaluate", "label", "sample")  # commands that continue what they were stopped in
 
 
 def _version(asked: bool) -> None:

@@ -60,15 +60,17 @@ def as_oracle_errors() -> Iterator[None]:
 class RewardOracle:
     """Bradley-Terry reward model: P(a > b) = sigma(r(a) - r(b)), with r(x, y) the scalar of the model's head.
 
-    Of several attributes r is the weighted sum; `attributes` gives each of them. Text beyond the model's context length
-    is refused, not cut: a cut response is a different response.
+    Of several attributes r is the weighted sum; `attributes` names them, `scores` gives each. Text beyond the model's
+    context length is refused, not cut: a cut response is a different response.
 
     Raises OracleError for texts that the model cannot read.
     """
 
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
-        self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.name, self.fingerprint, self.network = loaded.name, self.reading.fingerprint, loaded.model
+        named = loaded.head.attributes
+        self.attributes = named if len(named) > 1 else ()
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if not len(prompts) == len(a) == len(b):
@@ -107,7 +109,7 @@ class PreferenceOracle:
 
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
-        self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.name, self.fingerprint, self.network = loaded.name, self.reading.fingerprint, loaded.model
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if not len(prompts) == len(a) == len(b):
@@ -154,7 +156,7 @@ class PairwiseOracle:
 
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
-        self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.name, self.fingerprint, self.network = loaded.name, self.reading.fingerprint, loaded.model
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = list(zip(prompts, a, b, strict=True))
