@@ -14,7 +14,7 @@ import logging
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from fractions import Fraction
@@ -42,8 +42,8 @@ class Unhashable(OracleError):
     """A function reads something whose content cannot be hashed; the message names it, and what to do."""
 
 
-def code_hash(function: Callable[..., Any]) -> str:
-    """Hash of a callable: a function, a method, a `functools.partial`, or an object with `__call__`.
+def code_hash(function: Any) -> str:
+    """Hash of a callable (a function, a method, a `functools.partial`, an object with `__call__`), or of other content.
 
     Raises Unhashable if it reads an object that is neither plain data, an array, code, an object of plain data, nor one
     with a text `fingerprint`.
@@ -116,13 +116,13 @@ class _Walk:
         elif isinstance(value, property | staticmethod | classmethod):
             parts = ("fget", "__func__")
             yield self.hash([getattr(value, part, None) for part in parts], name)
-        elif not _library(type(value).__module__):
+        elif not _library(type(value).__module__) or type(value).__module__.startswith("equipoise."):
             yield from self._state(value, name)
         else:
             raise _unhashable(value, name)
 
     def _state(self, value: Any, name: str) -> Iterator[str]:
-        """An object of the user's own class, as `copy` and `pickle` take it apart."""
+        """An object of the user's own class, or of this library's, as `copy` and `pickle` take it apart."""
         try:
             _, parts, *more = value.__reduce_ex__(2)
         except (TypeError, ValueError) as error:

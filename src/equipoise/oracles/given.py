@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from equipoise.oracles.checked import Checked, unwrapped
+from equipoise.oracles.code_hash import Unhashable, code_hash
 from equipoise.oracles.protocol import Oracle, OracleError, parts_that
 from equipoise.oracles.questioner import Batched, Questioner
 from equipoise.oracles.rules import RuleOracle, check_arity
 
 PREFIX = "python:"
+SETTLED: WeakKeyDictionary[Any, tuple[str, str]] = (
+    WeakKeyDictionary()
+)  # rule -> (hash after a run, its fingerprint)
 
 # a specification, a rule (prompt, response) or (prompt, a, b), or an oracle with a fingerprint
 OracleLike: TypeAlias = "str | Path | Oracle | Questioner | Batched | Callable[..., Any]"
@@ -31,10 +37,21 @@ class Given:
 
     spec   stands for it in a configuration: python:MODULE.NAME; nothing but the object itself can be asked
     made   the oracle
+    rule   the function, if it was one
     """
 
     spec: str
     made: Oracle | Questioner | Batched
+    rule: Callable[..., Any] | None = None
+
+    def asked(self) -> None:
+        """Called after a run: what a rule changed in itself while it was asked, such as a counter, is no other rule."""
+        if self.rule is not None and isinstance(self.made, RuleOracle):
+            with suppress(TypeError, Unhashable):  # an object that has no weak references, or no hash now
+                SETTLED[self.rule] = (
+                    code_hash(self.rule),
+                    self.made.fingerprint.removeprefix(f"{self.spec} "),
+                )
 
 
 def is_given(spec: str) -> bool:
@@ -70,7 +87,30 @@ def given(oracle: Any) -> Given:
             "probability, an object with name, fingerprint, compare and score, or the name of a file or folder"
         )
     check_arity(oracle, spec)
-    return _checked(Given(spec, RuleOracle(oracle, spec)), ())
+    return _of_rule(oracle, spec)
+
+
+def _of_rule(rule: Callable[..., Any], spec: str) -> Given:
+    """A function as an oracle; its fingerprint is its attribute of this name, or a hash of all that it reads."""
+    own = getattr(rule, "fingerprint", None)
+    if own is not None and (not isinstance(own, str) or not own):
+        raise OracleError(f"the attribute fingerprint of {spec} is {own!r}; it must be a text")
+    if own is None:
+        try:
+            own = code_hash(rule)
+        except Unhashable as error:
+            raise OracleError(_indistinct(spec, str(error))) from error
+        with suppress(TypeError):
+            left, before = SETTLED.get(rule, (None, None))
+            own = before if left == own and before else own
+    return Given(spec, RuleOracle(rule, spec, fingerprint=own), rule)
+
+
+def _indistinct(spec: str, why: str) -> str:
+    return (
+        f"the oracle {spec} cannot be told from another: {why}; say what its verdicts depend on in a text: set the "
+        "attribute `fingerprint` of the function, or give oracles.RuleOracle(function, name, fingerprint=TEXT)"
+    )
 
 
 def _checked(found: Given, needed: tuple[str, ...]) -> Given:
@@ -85,11 +125,7 @@ def _checked(found: Given, needed: tuple[str, ...]) -> Given:
         raise OracleError(f"the oracle {found.spec} lacks {names}; add it to {type(bare).__name__}")
     for rule in parts_that(found.made, RuleOracle):
         if rule.unhashed:
-            raise OracleError(
-                f"the oracle {found.spec} cannot be told from another: {rule.unhashed}; say what its verdicts depend "
-                "on in a text: set the attribute `fingerprint` of the function, or give RuleOracle(function, name, "
-                "fingerprint=TEXT)"
-            )
+            raise OracleError(_indistinct(found.spec, rule.unhashed))
     own = getattr(bare, "fingerprint", None)
     if not isinstance(own, str) or not own:
         raise OracleError(

@@ -14,7 +14,9 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -39,10 +41,10 @@ class RuleOracle:
     attributes   names of the scores that the function returns as a mapping, from its attribute `attributes`; the score
                  is then their mean
     files        source files that its verdicts depend on, for its fingerprint; none: all that the function reads is
-                 hashed (`code_hash`)
+                 hashed (`code_hash`), and of an object with `__call__` its class
     fingerprint  a text that you change when its verdicts would change, in place of a hash; none: the function's
                  attribute `fingerprint`, if it has one
-    unhashed     why its content cannot be hashed; then its fingerprint holds for this object alone. None: it can be
+    unhashed     why the fingerprint does not say all that its verdicts depend on; None: it does
     """
 
     def __init__(
@@ -66,7 +68,10 @@ class RuleOracle:
         if isinstance(own, str) and own:
             return own
         try:
-            return code_hash(self.function)
+            if isinstance(self.function, FunctionType | BuiltinFunctionType | MethodType | partial):
+                return code_hash(self.function)
+            self.unhashed = f"what its {type(self.function).__qualname__} holds is not hashed"
+            return code_hash(type(self.function))
         except Unhashable as error:
             self.unhashed = str(error)
             return uuid.uuid4().hex  # it shares verdicts with no other

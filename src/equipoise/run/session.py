@@ -109,7 +109,11 @@ def align(
         allow=allow,
     )
     folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
-    return run(resolved, folder, oracle=held, quiet=quiet)
+    try:
+        return run(resolved, folder, oracle=held, quiet=quiet)
+    finally:
+        if held:
+            held.asked()
 
 
 def configured(
