@@ -1,4 +1,4 @@
-"""Oracles given to `align` as Python objects: asked, recorded, resumed with the same object and refused with another."""
+"""Oracles given to `align` as Python objects: asked, recorded, resumed with the same, refused with another."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ import yaml
 
 from equipoise.cli.app import main
 from equipoise.oracles import Asking, Checked, OracleError, Policy, RuleOracle
+from equipoise.oracles.given import given
 from equipoise.oracles.verdicts import Verdict
-from equipoise.playground import model_path
+from equipoise.playground import LanguageGame, model_path
+from equipoise.run import session
 from equipoise.run.config import ConfigError
-from equipoise.run.session import align
-from equipoise.worlds.text.world import TextWorld
+from equipoise.run.inputs import Hasher, of_materials
+from equipoise.run.materials import gather
+from equipoise.run.session import align, configured
 
 SETTINGS = {
     "evaluate.prompts": 2,
     "evaluate.samples": 1,
     "train.batch": 4,
     "play.samples": 2,
-    "sampling.max_new_tokens": 4,
+    "sampling.max_new_tokens": 8,
+    "sampling.temperature": 2.0,
 }
 
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    path.write_text("".join(json.dumps({"prompt": f"Tea number {i}?"}) + "\n" for i in range(8)))
+    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in LanguageGame().prompts[:8]))
     return path
 
 
@@ -138,18 +142,28 @@ def by_length(prompts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_asked_and_named(kind, prompts, tmp_path, monkeypatch):
-    monkeypatch.setattr(TextWorld, "begin", lambda *a, **k: pytest.fail("begun"))
+def test_every_kind_is_named_asked_and_recorded(kind, prompts, tmp_path):
     make, name = KINDS[kind]
-    oracle = make()
-    with pytest.raises(pytest.fail.Exception, match="begun"):
-        play(tmp_path / "run", prompts, oracle)
-    named = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["oracle"]
-    assert named.startswith("python:") and named.endswith(name)
-    inputs = json.loads((tmp_path / "run/inputs.json").read_text())["inputs"]
-    assert list(inputs["oracle"]) == ["fingerprint"]
+    held = given(make())
+    assert held.spec.startswith("python:") and held.spec.endswith(name)
+    config = configured("online_ipo", model=model_path(), data=prompts, oracle=held.spec)
+    materials = gather(config, tmp_path, held)
+    assert materials.oracle.compare(["p"] * 2, ["long", "a"], ["a", "long"]).tolist() == pytest.approx(
+        [better := float(materials.oracle.compare(["p"], ["long"], ["a"])), 1 - better]
+    )
+    assert better > 0.5
+    assert list(of_materials(materials, tmp_path, Hasher())["oracle"]) == ["fingerprint"]
+    with pytest.raises(OracleError, match="give the object again"):
+        gather(config, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [Whole, Single, Many, lambda: Asking(Single())])
+def test_every_protocol_trains_the_same_policy(make, by_length, prompts, tmp_path):
+    assert weights(play(tmp_path / "run", prompts, make())) == weights(by_length)
+
+
+@pytest.mark.slow
 def test_a_function_judges_as_the_same_rule_from_a_file(by_length, prompts, tmp_path):
     (tmp_path / "rule.py").write_text("def length(prompt, response):\n    return len(response) / 10\n")
     assert weights(play(tmp_path / "run", prompts, f"{tmp_path / 'rule.py'}:length")) == weights(by_length)
@@ -179,22 +193,22 @@ def test_killed_and_resumed_with_the_same_object_it_ends_with_the_same_bytes(
     make, prompts, tmp_path, monkeypatch
 ):
     whole = play(tmp_path / "whole", prompts, make(), rounds=2)
-    oracle, fitted = make(), TextWorld.fit
-    fits = []
+    oracle, measure, boundaries = make(), session._measure, []
 
-    def killed(*args, **kwargs):
-        fits.append(1)
-        if len(fits) == 2:
+    def killed(*args):
+        boundaries.append(1)
+        if len(boundaries) == 2:
             raise KeyboardInterrupt
-        return fitted(*args, **kwargs)
+        measure(*args)
 
-    monkeypatch.setattr(TextWorld, "fit", killed)
+    monkeypatch.setattr(session, "_measure", killed)
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path / "run", prompts, oracle, rounds=2)
     monkeypatch.undo()
     assert weights(play(tmp_path / "run", prompts, oracle, rounds=2)) == weights(whole)
 
 
+@pytest.mark.slow
 def test_what_the_user_changes_in_a_rule_makes_it_another(prompts, tmp_path):
     rule = Counter(0.1)
     play(tmp_path / "run", prompts, rule)
@@ -205,6 +219,7 @@ def test_what_the_user_changes_in_a_rule_makes_it_another(prompts, tmp_path):
         play(tmp_path / "run", prompts, rule)
 
 
+@pytest.mark.slow
 def test_inside_a_running_event_loop(by_length, prompts, tmp_path):
     async def notebook():
         return play(tmp_path / "run", prompts, length)
@@ -212,8 +227,9 @@ def test_inside_a_running_event_loop(by_length, prompts, tmp_path):
     assert weights(asyncio.run(notebook())) == weights(by_length)
 
 
+@pytest.mark.slow
 def test_phases_ask_the_object_too(prompts, tmp_path):
-    run = play(tmp_path / "run", prompts, length, settings={"play.phases": {"online_dpo": {"epochs": 1}}})
+    run = play(tmp_path / "run", prompts, length, settings={"play.phases": {"online_dpo": {"rounds": 1}}})
     asked = yaml.safe_load((run.folder / "phases/online_dpo/config.yaml").read_text())["oracle"]
     assert asked == run.summary["oracle"] == "python:tests.run.test_python_oracle.length"
 
