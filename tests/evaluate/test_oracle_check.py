@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.core.intervals import clustered_mean, jackknife
 from equipoise.data.errors import DataError
-from equipoise.evaluate.intervals import clustered_mean, jackknife
 from equipoise.evaluate.oracle_check import Comparison, Comparisons, Wanted, check, measured
 from equipoise.evaluate.oracle_check.accuracy import accuracy
 from equipoise.evaluate.oracle_check.agreement import (
