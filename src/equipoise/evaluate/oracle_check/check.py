@@ -52,7 +52,9 @@ def check(
     """Ask every oracle in both orders and measure it: {"data", "oracles", "labels", "agreement", "dissection"}.
 
     The first oracle is the one that is checked, the others are compared with it; each section is what the function of
-    its name returns. `progress` shows how far the questions are. Raises OracleError as `asked.ask` does, and DataError for an annotation without columns.
+    its name returns. `progress` shows how far the questions are.
+
+    Raises OracleError as `asked.ask` does, and DataError for an annotation without columns.
     """
     wanted = wanted or Wanted()
     again = min(wanted.again, len(comparisons))
