@@ -5,8 +5,9 @@ robin of eight systems. Their verdicts become files of `kind: recorded`, and `eq
 
     python benchmarks/oracle_check.py FOLDER
 
-FOLDER holds llmbar, mt_bench_human and judge_roundrobin_vicuna80, in the layout of the published sets: pairs.jsonl.gz,
-upstream.jsonl.gz, judge_verdicts.csv.gz, responses.jsonl.gz, verdicts.jsonl.gz. Everything is on the CPU, about a minute.
+FOLDER holds llmbar, mt_bench_human and judge_roundrobin_vicuna80, with pairs.jsonl.gz {id, prompt, chosen,
+rejected} and judge_verdicts.csv.gz of the LLMBar authors, and responses.jsonl.gz and verdicts.jsonl.gz of the QLoRA
+authors. Everything is on the CPU and takes about two minutes.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def judged(data: Path, judge: str) -> Iterator[Row]:
 
 
 def round_robin(data: Path) -> tuple[list[Row], list[Row]]:
-    """(labelled pairs, the judge's verdicts): its own verdicts, averaged over the orders that have one, are the labels."""
+    """(labelled pairs, the judge's verdicts); the labels are its own verdicts, averaged over both orders."""
     answers: dict[Any, dict[str, Row]] = {}
     for row in lines(data / "responses.jsonl.gz"):
         answers.setdefault(row["question_id"], {})[row["system"]] = row
