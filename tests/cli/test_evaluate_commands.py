@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from equipoise.cli.app import main
+from equipoise.core.intervals import clustered_share
 from equipoise.data.reading.read import read
 from equipoise.evaluate import lm_eval, writer
 from equipoise.evaluate.answers import key_of, read_answers
 from equipoise.evaluate.conversation import Chat
-from equipoise.evaluate.intervals import clustered_share
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench
 from equipoise.evaluate.writer import Writer, ranking_accuracy

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
-from equipoise.evaluate.intervals import bootstrap, clustered_mean, clustered_share, wilson
+from equipoise.core.intervals import bootstrap, clustered_mean, clustered_share, wilson
 
 
 def test_one_value_per_cluster_is_the_ordinary_t_interval() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import log, nan
@@ -12,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.core.intervals import clustered_mean, jackknife
 from equipoise.data.errors import DataError
-from equipoise.evaluate.intervals import clustered_mean, jackknife
 from equipoise.evaluate.oracle_check import Comparison, Comparisons, Wanted, check, measured
 from equipoise.evaluate.oracle_check.accuracy import accuracy
 from equipoise.evaluate.oracle_check.agreement import (
@@ -33,6 +35,8 @@ from equipoise.evaluate.oracle_check.transitivity import transitivity
 from equipoise.oracles import Asking, Checked, OracleError, Policy
 from equipoise.oracles.asking import Failure
 from equipoise.oracles.rules import RuleOracle
+from equipoise.report.oracle_check.run import oracle_check
+from equipoise.worlds.text.progress import Progress
 
 Answers = Sequence[tuple[str, str]]
 
@@ -109,6 +113,25 @@ def test_swapping_every_comparison_changes_no_figure_of_accuracy(rows):
 
 
 # asking -------------------------------------------------------------------------------------------
+
+
+def test_a_progress_line_counts_the_questions_and_is_silent_when_quiet(capsys):
+    comparisons = of_pairs([("a", "b"), ("d", "c")], [1, 1])
+    check([rule(first_place)], comparisons, Wanted(fits=False), Progress())
+    assert re.search(r"rule +4/4 questions", capsys.readouterr().err)
+    check([rule(first_place)], comparisons, Wanted(fits=False), Progress(quiet=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_weights_of_rows_are_left_aside_and_this_is_said(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b", "weight": 1 + i} for i in range(3)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = oracle_check([rule(first_place)], [path], Wanted(fits=False))
+    assert (
+        "2 rows have a weight, which a check leaves aside: each comparison counts once" in report.ledger.notes
+    )
+    assert report.first["accuracy"]["accuracy"]["n"] == 3
 
 
 def first_place(prompt: str, a: str, b: str) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from equipoise.core.intervals import clustered_share
 from equipoise.data.errors import DataError
-from equipoise.evaluate.intervals import clustered_share
 from equipoise.evaluate.length_control import GAMED_WEIGHT
 from equipoise.evaluate.recorded import evaluate_recorded, kind_of
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench, reward_bench

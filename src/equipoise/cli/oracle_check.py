@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,7 @@ def check(
     from equipoise.oracles import Policy, load
     from equipoise.report.oracle_check.run import oracle_check, report_json
     from equipoise.report.oracle_check.text import print_report
+    from equipoise.worlds.text.progress import Progress
 
     if out:
         check_new(str(out), overwrite=overwrite)
@@ -79,6 +81,7 @@ def check(
         Wanted(again=again, annotated=annotation or (), fits=fits, seed=seed),
         limit=limit or None,
         writers=columns,
+        progress=Progress(quiet=as_json or not sys.stderr.isatty()),
         **chosen.settings,
     )
     if out:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise.core.intervals import Interval, clustered_mean, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate.answers import Answers, key_of, questions_of, read_answers
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.suites.alpaca_eval import Difficulty
 from equipoise.evaluate.writer import Writer, divergence, of_rows, ranking_accuracy, sampled

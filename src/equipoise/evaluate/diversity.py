@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, clustered_mean
+from equipoise.core.intervals import Interval, clustered_mean
 
 ORDER = 4
 MOST = 16  # answers to one prompt that are compared with each other

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate import diversity
@@ -16,7 +17,6 @@ from equipoise.evaluate.answers import Answers, instruction_of
 from equipoise.evaluate.arena.bradley_terry import rated
 from equipoise.evaluate.collect import Request, collect
 from equipoise.evaluate.contest import Contest, contest, rewards
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
 from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, bootstrap
 from equipoise.evaluate import l1_logistic
-from equipoise.evaluate.intervals import Interval, bootstrap
 from equipoise.play.state import Floats
 
 GAMED_WEIGHT = 0.2 / 2  # of a gamed row: the regularisation 0.2, shared by two gamed baselines

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld

@@ -10,14 +10,18 @@ import inspect
 import math
 import os
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
+from equipoise.oracles.code_hash import Unhashable, code_hash
 from equipoise.oracles.protocol import OracleError, shortened
 from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.rule_sources import sources
@@ -36,14 +40,41 @@ class RuleOracle:
 
     attributes   names of the scores that the function returns as a mapping, from its attribute `attributes`; the score
                  is then their mean
-    files   source files that its verdicts depend on, for its fingerprint; none: the one that it is written in
+    files        source files that its verdicts depend on, for its fingerprint; none: all that the function reads is
+                 hashed (`code_hash`), and of an object with `__call__` its class
+    fingerprint  a text that you change when its verdicts would change, in place of a hash; none: the function's
+                 attribute `fingerprint`, if it has one
+    unhashed     why the fingerprint does not say all that its verdicts depend on; None: it does
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, files: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        files: Sequence[Path] = (),
+        *,
+        fingerprint: str | None = None,
+    ) -> None:
         self.function, self.name, self.both_orders = function, name, False
         self.scores = _arity(function) == 2
         self.attributes = tuple(map(str, getattr(function, "attributes", ())))
-        self.fingerprint = f"{name} {source_hash(function, files)}"
+        self.unhashed: str | None = None
+        self.fingerprint = f"{name} {fingerprint or self._hash(files)}"
+
+    def _hash(self, files: Sequence[Path]) -> str:
+        if files:
+            return source_hash(self.function, files)
+        own = getattr(self.function, "fingerprint", None)
+        if isinstance(own, str) and own:
+            return own
+        try:
+            if isinstance(self.function, FunctionType | BuiltinFunctionType | MethodType | partial):
+                return code_hash(self.function)
+            self.unhashed = f"what its {type(self.function).__qualname__} holds is not hashed"
+            return code_hash(type(self.function))
+        except Unhashable as error:
+            self.unhashed = str(error)
+            return uuid.uuid4().hex  # it shares verdicts with no other
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
@@ -117,15 +148,10 @@ def _ends_the_process(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or (ours and not isinstance(error, Exception))
 
 
-def source_hash(function: Callable[..., Any], files: Sequence[Path] = ()) -> str:
-    """Hash of a function's bytecode and of its source files, by default the one it is written in."""
-    code = getattr(function, "__code__", None)
-    digest = hashlib.sha256(getattr(code, "co_code", b""))
-    try:
-        own = inspect.getsourcefile(function)
-    except TypeError:
-        own = None
-    for file in files or ([Path(own)] if own else []):
+def source_hash(function: Callable[..., Any], files: Sequence[Path]) -> str:
+    """Hash of a function's bytecode and of the source files that its verdicts depend on."""
+    digest = hashlib.sha256(getattr(getattr(function, "__code__", None), "co_code", b""))
+    for file in files:
         if file.is_file():
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
@@ -171,9 +197,14 @@ def load_rule(spec: str) -> RuleOracle:
         raise OracleError(
             f"{where} has no function {function_name!r} (it has: {', '.join(offered) or 'none'})"
         )
-    if _arity(function) not in (2, 3):
-        raise OracleError(f"{spec}: a rule takes (prompt, response) or (prompt, a, b)")
+    check_arity(function, spec)
     return RuleOracle(function, spec, sources(spec))
+
+
+def check_arity(function: Callable[..., Any], name: str) -> None:
+    """Raises OracleError unless a rule takes two or three arguments."""
+    if _arity(function) not in (2, 3):
+        raise OracleError(f"{name}: a rule takes (prompt, response) or (prompt, a, b)")
 
 
 def _arity(function: Callable[..., Any]) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.ensemble import Ensemble, Members
+from equipoise.oracles.given import again, is_given
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.questioner import Batched, Policy, Questioner
@@ -130,6 +131,8 @@ def load(
 
 def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
     """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
+    if isinstance(made, Checked):
+        return made
     if isinstance(made, Members):
         members = tuple(asked(member, store, policy) for member in made.made)
         return Checked(Ensemble(members, made.weights, made.name))
@@ -140,7 +143,7 @@ def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -
 
 def is_code(spec: str) -> bool:
     """Whether a specification names code, which would be run."""
-    return ":" in spec and not PEOPLE.fullmatch(spec) and not Path(spec).is_dir()
+    return ":" in spec and not (PEOPLE.fullmatch(spec) or is_given(spec) or Path(spec).is_dir())
 
 
 def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
@@ -151,6 +154,8 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
         return kinds[kind](settings, Path(spec), placement)
     if PEOPLE.fullmatch(spec) and "people" in kinds:
         return kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement)
+    if is_given(spec):
+        raise OracleError(again(spec))
     if ":" in spec:
         return load_rule(spec)
     raise OracleError(

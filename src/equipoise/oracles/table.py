@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equipoise.oracles.code_hash import code_hash
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 
 
@@ -29,6 +30,11 @@ class TableOracle:
                 f"oracle {self.name}: a table holds probabilities [X, A, A], got shape {tuple(self.preference.shape)}"
                 " or values outside [0, 1]"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        known = dict(self.prompts), [dict(actions) for actions in self.responses]
+        return f"{self.name} {code_hash([*known, self.preference])}"
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         rows = [self._row(prompt) for prompt in prompts]
@@ -69,6 +75,10 @@ class RecordedOracle:
             votes.setdefault((repr(prompt), a, b), []).append(prob)
             votes.setdefault((repr(prompt), b, a), []).append(1 - prob)
         self._prob = {pair: sum(probs) / len(probs) for pair, probs in votes.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.name} {code_hash(self._prob)}"
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = [(repr(p), x, y) for p, x, y in zip(prompts, a, b, strict=True)]

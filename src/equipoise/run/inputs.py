@@ -23,6 +23,7 @@ from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.checked import unwrapped
+from equipoise.oracles.given import is_given
 from equipoise.oracles.protocol import Fingerprinted
 from equipoise.oracles.rule_sources import distribution, sources
 from equipoise.oracles.spec import is_code
@@ -265,6 +266,8 @@ def _data(config: RunConfig, hasher: Hasher) -> Iterator[tuple[str, str]]:
 
 
 def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    if is_given(spec):
+        return  # the fingerprint says all
     if Path(spec).is_dir():
         yield from _model(spec, hasher)
         yield from _tokenizer(spec, hasher)

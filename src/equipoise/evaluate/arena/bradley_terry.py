@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from equipoise.evaluate.intervals import Interval, bootstrap
+from equipoise.core.intervals import Interval, bootstrap
 from equipoise.play.state import Floats
 
 ELO = 400 / math.log(10)  # points of a rating for one nat

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, clustered_share
+from equipoise.core.intervals import Interval, clustered_share
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 

@@ -80,6 +80,16 @@ def ask(oracle: Checked, comparisons: Comparisons, again: int = 0) -> Verdicts:
     return found
 
 
+def to_ask(oracle: object, comparisons: Comparisons) -> int | None:
+    """How many questions the comparisons are in both orders, without those of stored verdicts; None: not known."""
+    if not isinstance(oracle, Asking):
+        return None
+    prompts, a, b = comparisons.questions()
+    if oracle.questioner.scores:
+        return oracle.to_ask([*zip(prompts, a, strict=True), *zip(prompts, b, strict=True)])
+    return oracle.to_ask([*zip(prompts, a, b, strict=True), *zip(prompts, b, a, strict=True)])
+
+
 def recorded(comparisons: Comparisons, probs: Sequence[float], name: str) -> Verdicts:
     """The verdicts of one who was not asked: the same in both orders."""
     prob = np.asarray(probs, dtype=np.float64)

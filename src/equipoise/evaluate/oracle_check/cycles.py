@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import clustered_share
+from equipoise.core.intervals import clustered_share
 from equipoise.evaluate.oracle_check.accuracy import side
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, Rows, clustered_share, jackknife
+from equipoise.core.intervals import Interval, Rows, clustered_share, jackknife
 from equipoise.evaluate.oracle_check.accuracy import side
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats

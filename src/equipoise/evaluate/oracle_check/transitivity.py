@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
+from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.evaluate.oracle_check.accuracy import side
 from equipoise.evaluate.oracle_check.calibration import FOLDS, folds_of
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats

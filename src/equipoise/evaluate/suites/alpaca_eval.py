@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.evaluate.file_rows import Row, read_rows, write_array
-from equipoise.evaluate.intervals import Interval, clustered_share
 from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
 from equipoise.play.state import Floats
 from equipoise.policy.files import write_text
