@@ -216,14 +216,12 @@ def check_forms(oracle: Any, listed: Listed) -> None:
 def check_hostile(oracle: Any, listed: Listed) -> None:
     """Any text gets a probability, no verdict, or one short refusal, and moves no other question's verdict."""
     prompt, a, b = listed.prompts[0], listed.first[0], listed.second[0]
-    usual = float(verdicts(oracle, listed, [0]))
-    usually = (prompt, a, b)
-    strange = [
-        q for t in HOSTILE.values() for q in ((prompt, t, b), (prompt, a, t), (prompt, t, t), (t, a, b))
-    ]
-    if not answered_or_refused(oracle, [*strange, usually], usual, listed.within):
-        for question in strange:
-            answered_or_refused(oracle, [question, usually], usual, listed.within)
+    usual, usually = float(verdicts(oracle, listed, [0])), (prompt, a, b)
+    as_answers = [q for t in HOSTILE.values() for q in ((prompt, t, b), (prompt, a, t), (prompt, t, t))]
+    for strange in (as_answers, [(t, a, b) for t in HOSTILE.values()]):
+        if not answered_or_refused(oracle, [*strange, usually], usual, listed.within):
+            for question in strange:
+                answered_or_refused(oracle, [question, usually], usual, listed.within)
 
 
 def answered_or_refused(

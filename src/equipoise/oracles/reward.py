@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.core.links import bradley_terry
 from equipoise.models.errors import ModelError
@@ -69,6 +69,7 @@ class RewardOracle:
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
         self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.network: nn.Module = loaded.model
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if not len(prompts) == len(a) == len(b):
@@ -108,6 +109,7 @@ class PreferenceOracle:
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
         self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.network: nn.Module = loaded.model
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         if not len(prompts) == len(a) == len(b):
@@ -155,6 +157,7 @@ class PairwiseOracle:
     def __init__(self, loaded: Loaded, tokens: int = TOKENS) -> None:
         self.reading = _Reading(loaded, tokens)
         self.name, self.fingerprint = loaded.name, self.reading.fingerprint
+        self.network: nn.Module = loaded.model
 
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         questions = list(zip(prompts, a, b, strict=True))
