@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,19 @@ class McDropout:
 
     def _rewards(self, prompt: OraclePrompt, response: str) -> Tensor:
         """[T] the reward of each pass."""
-        return self._passes((prompt, response), lambda: self.oracle.score([prompt], [response]))
+        return self._passes((prompt, response), partial(self.oracle.score, [prompt], [response]))
 
     def _vote(self, prompt: OraclePrompt, a: str, b: str) -> Tensor:
-        if self.scalar:
-            return bradley_terry(self._rewards(prompt, a), self._rewards(prompt, b))
         first, second = sorted((a, b))
-        if first == second:
+        if self.scalar:
+            prob = bradley_terry(self._rewards(prompt, first), self._rewards(prompt, second))
+        elif first == second:
             with self._seeded(b""):
                 self.oracle.compare([prompt], [a], [b])  # which refuses what it cannot read
             return torch.full((self.passes,), 0.5, dtype=torch.float64)
-        prob = self._passes((prompt, first, second), lambda: self.oracle.compare([prompt], [first], [second]))
+        else:
+            ask = partial(self.oracle.compare, [prompt], [first], [second])
+            prob = self._passes((prompt, first, second), ask)
         return prob if a == first else 1 - prob
 
     def _passes(self, question: tuple[Any, ...], ask: Callable[[], Tensor]) -> Tensor:

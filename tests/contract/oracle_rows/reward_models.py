@@ -135,6 +135,15 @@ ORACLES = {
             "seed": changed(seed=1),
         },
     ),
+    "Monte Carlo dropout of a general preference": row(
+        "mc_dropout",
+        {"model": FOLDER, "passes": 2, "rate": 0.2},
+        {FOLDER: GENERAL},
+        chat=True,
+        unknown=UNKNOWN,
+        called="accepts 400 tokens",
+        depends={"weights": moved(FOLDER), "rate": changed(rate=0.3)},
+    ),
     "ensemble": row(
         "ensemble",
         {"members": [FOLDER, "other"], "weights": [1, 2]},
