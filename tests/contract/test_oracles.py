@@ -6,6 +6,7 @@ Oracles are listed in the folder `oracle_rows`, one line each; every row gets ev
 from __future__ import annotations
 
 import copy
+import inspect
 import pkgutil
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -31,6 +32,7 @@ from equipoise.oracles.judge import JudgeOracle
 from equipoise.oracles.protocol import Fallible, Fingerprinted, Oracle, OracleError, Room, parts_that
 from equipoise.oracles.questioner import Batched, Mirrored
 from equipoise.oracles.reward import RewardOracle
+from equipoise.oracles.rules import RuleOracle
 from equipoise.oracles.verdicts import VerdictStore
 from equipoise.run import materials
 
@@ -70,7 +72,7 @@ def test_every_oracle_is_listed(tmp_path_factory: pytest.TempPathFactory):
     for listed in ORACLES.values():
         known |= {type(part) for part in parts_that(listed.build(tmp_path_factory.mktemp("built")), object)}
     found = classes_of_oracles()
-    assert {Checked, Asking, RewardOracle, JudgeOracle, DensityRatio, PeopleOracle} <= found
+    assert {Checked, Asking, RewardOracle, JudgeOracle, RuleOracle, DensityRatio, PeopleOracle} <= found
     assert not {kind.__name__ for kind in found - known}, "classes without a row in oracle_rows"
     assert {listed.kind for listed in ORACLES.values()} == {"", *materials.ORACLES}
 
@@ -89,11 +91,16 @@ def classes_of_oracles() -> set[type]:
 
 
 def answers(kind: type) -> bool:
-    """Whether a class has the verbs of `Oracle`, or those of a `Questioner` or a `Batched`."""
-    verbs = {
-        name for name in ("compare", "score", "scores", "open", "batches", "answer") if hasattr(kind, name)
-    }
-    return {"compare", "score"} <= verbs or {"scores", "open"} <= verbs or {"batches", "answer"} <= verbs
+    """Whether a class has the verbs of an `Oracle`, of a `Questioner` or of a `Batched`; a world compares rows."""
+    verbs = (
+        ("compare", ["self", "prompts", "a", "b"]),
+        ("open", ["self", "policy"]),
+        ("answer", ["self", "questions"]),
+    )
+    return any(
+        hasattr(kind, verb) and list(inspect.signature(getattr(kind, verb)).parameters) == given
+        for verb, given in verbs
+    )
 
 
 # the checks ---------------------------------------------------------------------------------------
