@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from equipoise.core.links import bradley_terry
 from equipoise.oracles.file import ModelFile, beside, digest, settings_of
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import (
@@ -49,9 +51,11 @@ class McDropoutFile(ModelFile):
 class McDropout:
     """Monte Carlo dropout (Gal and Ghahramani 2016): P(a > b) = mean_t P_t(a > b) over passes t with dropout on.
 
-    Which units a pass drops depends on seed, pass, prompt and the two responses, in no order: the same question has the
-    same answer whoever asks it with which others, P_t(a > b) + P_t(b > a) = 1 in every pass, and equal responses give
-    1/2. Each question is a batch of its own in each pass. `votes` gives every pass; its spread is the model's
+    Of a model with a scalar reward P_t(a > b) = sigma(r_t(a) - r_t(b)), and `score` is the mean of r_t: which units a
+    pass drops depends on seed, pass, prompt and response, so that scores and comparisons tell the same. Of any other
+    model it depends on the two responses, in no order. The same question has the same answer whoever asks it with
+    which others, P_t(a > b) + P_t(b > a) = 1 in every pass, and equal responses give 1/2. Each question is a batch of
+    its own in each pass. `votes` gives every pass; its spread is the model's
     uncertainty (UPO, 2409.11212). Raises OracleError for a model that drops nothing.
     """
 
@@ -64,6 +68,7 @@ class McDropout:
         self.network = oracle.network
         self.fingerprint = f"dropout {digest(oracle.fingerprint, passes, rate, seed)}"
         self._known: dict[bytes, Tensor] = {}
+        self.scalar = has_scalar_score(oracle)
         if rate is not None:
             set_rates(self.network, rate)
         self.network.train()
@@ -92,15 +97,23 @@ class McDropout:
         return None if limited is None else limited.room(prompts)
 
     def _score(self, prompt: OraclePrompt, response: str) -> Tensor:
-        return self._passes((prompt, response), lambda: self.oracle.score([prompt], [response])).mean()
+        return self._rewards(prompt, response).mean()
+
+    def _rewards(self, prompt: OraclePrompt, response: str) -> Tensor:
+        """[T] the reward of each pass."""
+        return self._passes((prompt, response), partial(self.oracle.score, [prompt], [response]))
 
     def _vote(self, prompt: OraclePrompt, a: str, b: str) -> Tensor:
         first, second = sorted((a, b))
-        if first == second:
+        if self.scalar:
+            prob = bradley_terry(self._rewards(prompt, first), self._rewards(prompt, second))
+        elif first == second:
             with self._seeded(b""):
                 self.oracle.compare([prompt], [a], [b])  # which refuses what it cannot read
             return torch.full((self.passes,), 0.5, dtype=torch.float64)
-        prob = self._passes((prompt, first, second), lambda: self.oracle.compare([prompt], [first], [second]))
+        else:
+            ask = partial(self.oracle.compare, [prompt], [first], [second])
+            prob = self._passes((prompt, first, second), ask)
         return prob if a == first else 1 - prob
 
     def _passes(self, question: tuple[Any, ...], ask: Callable[[], Tensor]) -> Tensor:
@@ -121,6 +134,15 @@ class McDropout:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1)
             yield
+
+
+def has_scalar_score(oracle: Oracle) -> bool:
+    """Whether an oracle scores one response."""
+    try:
+        oracle.score(["a question"], ["one answer"])
+    except OracleError:
+        return False
+    return True
 
 
 def set_rates(network: nn.Module, rate: float) -> None:
