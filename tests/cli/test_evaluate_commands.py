@@ -377,6 +377,21 @@ def test_evaluate_refuses_in_one_sentence(prompts, tmp_path, capsys):
         capsys, "evaluate", tmp_path / "a.json", model_path(), "--oracle", "playground"
     )
     assert "--format must be one of" in refused(capsys, "evaluate", model_path(), "--format", "helm")
+    assert "is a file: --out names the folder" in refused(
+        capsys, "evaluate", model_path(), "--data", prompts, "--oracle", "playground", "--out", prompts
+    )
+
+
+def test_who_meets_nobody_gets_rewards_and_no_win_rate(tmp_path, capsys):
+    (tmp_path / "longer.py").write_text("def score(prompt, answer):\n    return len(answer)\n")
+    rows = [{"instruction": f"t{k}", "output": "x" * k, "generator": "one"} for k in range(1, 4)]
+    (tmp_path / "one.json").write_text(json.dumps(rows))
+    given = ["--oracle", f"{tmp_path / 'longer.py'}:score", "--out", tmp_path / "o", "--json"]
+    for participants in ([tmp_path / "one.json"], [tmp_path / "one.json"] * 2):
+        ask("evaluate", *participants, *given)
+        found = json.loads(capsys.readouterr().out)
+        assert found["own"]["one"]["reward"]["value"] == 2
+        assert "win_rates" not in found and "one meets nobody" in found["notes"][0]
 
 
 def test_lm_eval_is_handed_a_model_and_told_where_it_is_missing(monkeypatch, tmp_path, capsys):

@@ -77,6 +77,8 @@ def measured(asked: Asked, read: Read, pairs: Sequence[str], tell: Callable[[str
     """(results, examples for the page). Raises a sentence for what cannot be evaluated."""
     if asked.format is not None and asked.format not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {asked.format!r}")
+    if asked.out.exists() and not asked.out.is_dir():
+        raise ConfigError(f"{asked.out} is a file: --out names the folder of results; choose another name")
     difficulty = read_difficulty(asked.difficulty) if asked.difficulty else None
     located = [locate(spec, asked.round) for spec in asked.models]
     judged = [one.file for one in located if one.file is not None and kind_of(one.file) is not None]

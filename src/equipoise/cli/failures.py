@@ -38,8 +38,11 @@ def _raised_here(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """The error's message, safe to print, with long lines cut. A KeyError's is its argument, not in quotes."""
+    """The error's message, safe to print, with long lines cut. A KeyError's is its argument, not in quotes; one of the
+    system names the file first."""
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        said = f"{error.filename}: {error.strerror}"  # without the number, and the file first as in every message
     text = str(said) or type(error).__name__
     return "\n".join(printable(line, most=LONGEST_LINE) for line in text.split("\n"))
 

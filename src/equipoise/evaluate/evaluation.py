@@ -17,7 +17,7 @@ from equipoise.evaluate.answers import Answers, instruction_of
 from equipoise.evaluate.arena.bradley_terry import rated
 from equipoise.evaluate.collect import Request, collect
 from equipoise.evaluate.contest import Contest, contest, rewards
-from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
+from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population
 from equipoise.evaluate.suites.alpaca_eval import Annotations
@@ -60,7 +60,9 @@ def evaluate(asked: Request) -> Evaluated:
         "notes": [note for a in answers for note in a.notes],
     }
     contests: list[Contest] = []
-    if asked.oracle is not None:
+    if asked.oracle is not None and len(answers) == 1:  # a verdict on equal answers says nothing, and may cost money
+        result["notes"].append(f"{base.name} meets nobody: name a second participant, or --baseline, for a win rate")
+    elif asked.oracle is not None:
         contests = _contests(asked, candidates, base)
         result |= _judged(asked, answers, base, contests)
     result["own"] = {
@@ -124,8 +126,6 @@ def _judged(
 def _controlled(asked: Request, made: Contest, base: Answers) -> dict[str, Any] | None:
     """Length-controlled win rate of a contest; difficulties by the number of the baseline's prompt, if they are given
     for all."""
-    if made.candidate == made.against:
-        return of_the_baseline(len(made.prob)).plain()
     if len(set(made.prompts)) < FEWEST or np.isnan(made.prob).all():
         return None
     gamma: Any = None

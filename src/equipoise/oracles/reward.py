@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equipoise.core.links import bradley_terry
 from equipoise.models.errors import ModelError

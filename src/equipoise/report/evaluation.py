@@ -194,9 +194,9 @@ def _judge(results: Mapping[str, Any]) -> Table | None:
     judge = results.get("judge") or {}
     rows = [(words, show(judge[key])) for key, words, show in (
         ("orders_agree", "both orders prefer the same answer", share),
-        ("answered", "new verdicts", number),
-        ("stored", "verdicts read back", number),
-        ("failed", "questions without a verdict", number),
+        ("answered", "new verdicts", str),
+        ("stored", "verdicts read back", str),
+        ("failed", "questions without a verdict", str),
         ("cost", "cost", number),
     ) if judge.get(key) is not None]  # fmt: skip
     accuracy = judge.get("accuracy")
@@ -320,7 +320,8 @@ def print_evaluation(results: Mapping[str, Any], console: Console | None = None)
     for table in tables(results):
         drawn = ConsoleTable(box=None, pad_edge=False, header_style="bold", title_justify="left")
         for k, heading in enumerate(table.headings):
-            drawn.add_column(Text(label(heading, 30)), justify="right" if k else "left")
+            # a figure that does not fit goes on in the next line: cut off, an interval would lose its end
+            drawn.add_column(Text(label(heading, 30)), justify="right" if k else "left", overflow="fold")
         for row in table.rows:
             drawn.add_row(*(Text(label(text, 40)) for text in row))
         console.print(Text(label(table.title, 200), style="bold"))
