@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.core.logistic import sigmoid, slope
 from equipoise.data.errors import DataError
 from equipoise.evaluate.intervals import clustered_mean, jackknife
 from equipoise.evaluate.oracle_check import Comparison, Comparisons, Wanted, check, measured
@@ -27,7 +28,6 @@ from equipoise.evaluate.oracle_check.asked import Verdicts, ask, recorded
 from equipoise.evaluate.oracle_check.calibration import calibration, confidences, ece, ece_of_noise
 from equipoise.evaluate.oracle_check.cycles import cycles
 from equipoise.evaluate.oracle_check.length import length_bias
-from equipoise.evaluate.oracle_check.logistic import sigmoid, slope
 from equipoise.evaluate.oracle_check.order import order_bias
 from equipoise.evaluate.oracle_check.transitivity import transitivity
 from equipoise.oracles import Asking, Checked, OracleError, Policy

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from equipoise.core.logistic import log_loss, sigmoid
 from equipoise.data.errors import DataError
 from equipoise.evaluate.oracle_check import Comparison, Comparisons
 from equipoise.evaluate.oracle_check.dissection import dissection
 from equipoise.evaluate.oracle_check.laplace_logistic import collapsed, maximum, sample, split_r_hat
-from equipoise.evaluate.oracle_check.logistic import log_loss, sigmoid
 from equipoise.evaluate.oracle_check.properties import PROPERTIES, difference, longer, repeated
 
 

@@ -124,7 +124,8 @@ def test_arena_hard_2_keeps_categories_apart_and_survives_writing(tmp_path):
 )
 def test_arena_hard_labels_of_probabilities_mirror(prob, said):
     assert arena_hard.label(prob) == said
-    assert arena_hard.VERDICTS[arena_hard.label(1 - prob)][0] == 1 - arena_hard.VERDICTS[said][0]
+    other = arena_hard.label(1 - prob)
+    assert arena_hard.VERDICTS[other] == (1 - arena_hard.VERDICTS[said][0], arena_hard.VERDICTS[said][1])
 
 
 def test_mt_bench_pairs_win_only_where_both_orders_agree(tmp_path):

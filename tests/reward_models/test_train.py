@@ -227,7 +227,7 @@ def test_attributes_have_labels_of_their_own(body, tmp_path):
     result = train(body, read(data), tmp_path / "out", head=head, fitting=FAST, held_out_share=0.3)
     assert set(result.figures["attributes"]) == {"reward", "kind", "short"}
     oracle = load_oracle(tmp_path / "out")
-    each = oracle.attributes(PROMPTS[:3], CYCLE)
+    each = oracle.scores(PROMPTS[:3], CYCLE)
     assert torch.allclose(oracle.score(PROMPTS[:3], CYCLE), each @ torch.tensor([0.5, 2.0, -1.0]).double())
     with pytest.raises(DataError, match="no pair has a label of the attribute 'honest'"):
         parts(begin(body, Head(attributes=("reward", "honest"))), read(data))

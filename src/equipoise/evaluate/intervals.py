@@ -10,6 +10,7 @@ from equipoise.core.intervals import (
     clustered_mean,
     clustered_share,
     jackknife,
+    resampled,
     wilson,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "clustered_mean",
     "clustered_share",
     "jackknife",
+    "resampled",
     "wilson",
 ]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from equipoise.data.errors import DataError
-from equipoise.evaluate.file_rows import Row, read_rows, write_array
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.evaluate.intervals import Interval, clustered_share
 from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
+from equipoise.evaluate.written_rows import write_array
 from equipoise.play.state import Floats
 from equipoise.policy.files import write_text
 
@@ -138,7 +139,7 @@ def read_difficulty(path: str | Path) -> Difficulty:
                         float(row["instruction_difficulty"]),
                     )
                 )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"not a number: {error}", file=str(path), line=line) from None
     if not all(map(math.isfinite, gamma.values())) or not np.isfinite(np.array(rows)).all():
         raise DataError("a difficulty or preference is not finite", file=str(path))
