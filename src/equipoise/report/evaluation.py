@@ -13,11 +13,11 @@ from rich.table import Table as ConsoleTable
 from rich.text import Text
 
 from equipoise.policy.files import write_json
+from equipoise.report.estimates import NOTHING, number, share
 from equipoise.report.labels import label
 from equipoise.report.metrics import percent, plain
 from equipoise.report.page import cut, render_page, write_page
 
-NOTHING = "–"
 LONGEST = 4_000  # characters of a shown answer
 SHOWN = 8  # prompts whose answers the page shows
 
@@ -33,30 +33,6 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
-
-
-def share(found: Any) -> str:
-    """A share with its interval, in percent."""
-    if not isinstance(found, Mapping) or found["low"] is None:
-        return _interval(found, percent)
-    low, high = 100 * float(found["low"]), 100 * float(found["high"])
-    return f"{percent(float(found['value']))} ({low:.1f}–{high:.1f})"
-
-
-def number(found: Any) -> str:
-    """A mean with its interval, or a number."""
-    return _interval(found, plain)
-
-
-def _interval(found: Any, show: Callable[[float], str]) -> str:
-    if found is None:
-        return NOTHING
-    if not isinstance(found, Mapping):
-        return show(float(found))
-    text = show(float(found["value"]))
-    if found["low"] is None:
-        return text
-    return f"{text} ({show(float(found['low']))}–{show(float(found['high']))})"
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
