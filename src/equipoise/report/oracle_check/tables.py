@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equipoise.report.data_check.tables import Sheet
 from equipoise.report.estimates import NOTHING, number, share
 from equipoise.report.oracle_check.run import Report
+from equipoise.report.sheet import Sheet
 
 
 def sheets(report: Report) -> list[Sheet]:
