@@ -138,6 +138,7 @@ def test_a_response_is_embedded_once_for_all_comparisons(folders):
     assert torch.allclose(matrix[1, :, 0], single, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cycle_is_learnt_by_a_general_preference_and_not_by_bradley_terry(body, tmp_path):
     accuracy, cycle = {}, written(tmp_path / "rows.jsonl", cyclic_rows(3))
     for kind, head in {"gpm": Head(kind="gpm", dimension=2, temperature=1.0), "bt": Head()}.items():
