@@ -163,9 +163,9 @@ def test_how_people_are_named(tmp_path: Path):
     assert loaded.fingerprint != short.fingerprint
     assert not is_code("label:8123") and is_code("label:judge") and is_code("a.py:f")
     file.write_text("kind: people\nport: 99999999\n")
-    with pytest.raises(OracleError, match=r"people of .*people\.yaml: port: "):
+    with pytest.raises(OracleError, match=r"the oracle .*people\.yaml: port: "):
         oracles.load(str(file), kinds=ORACLES)
-    with pytest.raises(OracleError, match="kind 'people' is none of judge"):
+    with pytest.raises(OracleError, match="kind 'people' is none of "):
         oracles.load(str(file))
 
 

@@ -188,6 +188,7 @@ for i in range(start, start + 200):
 """
 
 
+@pytest.mark.slow
 def test_processes_share_one_store(tmp_path: Path):
     path = tmp_path / "v.sqlite"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), start]) for start in ("0", "100")]

@@ -393,16 +393,16 @@ def test_other_tests_are_another_oracle(tmp_path: Path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"prompt": "p"}, r"line 1: no column 'tests'; it has 'prompt'"),
-        ({"prompt": "p", "tests": "assert ("}, "line 1: the tests are no Python"),
-        ({"prompt": "p", "tests": "x = 1"}, "line 1: the tests hold no assert"),
-        ({"prompt": "p", "tests": []}, "line 1: tests are Python text"),
-        ({"prompt": "p", "tests": [{"input": "1"}]}, "line 1: tests are Python text"),
+        ({"prompt": "p"}, r":1: no column 'tests'; it has 'prompt'"),
+        ({"prompt": "p", "tests": "assert ("}, ":1: the tests are no Python"),
+        ({"prompt": "p", "tests": "x = 1"}, ":1: the tests hold no assert"),
+        ({"prompt": "p", "tests": []}, ":1: tests are Python text"),
+        ({"prompt": "p", "tests": [{"input": "1"}]}, ":1: tests are Python text"),
         (
             {"prompt": "p", "tests": ADD, "entry_point": "a b"},
-            "line 1: entry_point must be a function's name",
+            ":1: entry_point must be a function's name",
         ),
-        ({"prompt": "p", "tests": {"command": "make"}}, "line 1: a command is a list of words"),
+        ({"prompt": "p", "tests": {"command": "make"}}, ":1: a command is a list of words"),
     ],
 )
 def test_tests_that_cannot_be_run_are_refused_by_line(row: dict, says: str, tmp_path: Path):
@@ -411,7 +411,7 @@ def test_tests_that_cannot_be_run_are_refused_by_line(row: dict, says: str, tmp_
 
 
 def test_two_rows_of_one_prompt_with_other_tests_are_refused(tmp_path: Path):
-    with pytest.raises(OracleError, match="line 2: another row has the same prompt"):
+    with pytest.raises(OracleError, match=":2: another row has the same prompt"):
         made(tmp_path, [{"prompt": "p", "tests": ADD}, {"prompt": "p", "tests": ADD[:1]}])
 
 

@@ -128,12 +128,12 @@ def test_measured_mixes_decide(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "line 2: no JSON object"),
-        ("[]", "line 2: a mix needs people"),
-        ('{"people": ["2-0"], "performance": NaN}', "line 2: a mix needs people"),
-        ('{"people": ["2-0"], "performance": 1%s}' % ("0" * 400), "line 2: a mix needs people"),
-        ('{"people": ["9-9"], "performance": 1}', "line 2: no pair of the pool has the id '9-9'"),
-        ('{"people": [{}], "performance": 1}', "line 2: no pair of the pool"),
+        ("{", "m.jsonl:2:"),
+        ("[]", ":2: a row must be an object"),
+        ('{"people": ["2-0"], "performance": NaN}', ":2: `performance` must be a number"),
+        ('{"people": ["2-0"], "performance": 1%s}' % ("0" * 400), ":2: a whole number has more than"),
+        ('{"people": ["9-9"], "performance": 1}', ":2: no pair of the pool has the id '9-9'"),
+        ('{"people": [{}], "performance": 1}', ":2: no pair of the pool"),
     ],
 )
 def test_broken_mixes(files, tmp_path, line, why):

@@ -126,6 +126,7 @@ def test_a_server_that_refuses_all_is_not_asked_again(status: int, tmp_path: Pat
         assert len(requests) == 1
 
 
+@pytest.mark.slow
 def test_many_faults_at_once_and_every_question_is_answered_once(tmp_path: Path):
     """A third of all replies fail, in every way; the run is stopped and repeated; no answered question comes again."""
     draw, answered = random.Random(0), []

@@ -85,6 +85,7 @@ def trained(first, second, *, slowly: bool) -> float:
     return float(loss.detach())
 
 
+@pytest.mark.slow
 def test_the_bottleneck_finds_what_views_share():
     """Two views of one cause; the same views in disorder share nothing, and no code does better than 2 log 2."""
     cause = normal(3, 64, 1) * torch.ones(1, 6, dtype=DOUBLE)

@@ -53,7 +53,7 @@ def test_the_fingerprint_is_of_the_verdicts(tmp_path: Path):
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"prompt": "p", "response_a": "a", "response_b": "b"}, "line 1: a recorded verdict needs prompt"),
+        ({"prompt": "p", "response_a": "a", "response_b": "b"}, ":1: a recorded verdict needs prompt"),
         ({"prompt": "p", "response_a": "a", "response_b": "b", "prob": 1.2}, "prob is 1.2"),
         ({"prompt": "p", "response_a": "a", "response_b": "b", "prob": True}, "prob is True"),
         ({"prompt": 3, "response_a": "a", "response_b": "b", "prob": 1}, "must be text or a list"),

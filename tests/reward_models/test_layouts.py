@@ -83,7 +83,7 @@ def test_attributes_with_a_gate(tmp_path):
     oracle = load_oracle(folder)
     expected = [score(p, a) for p, a in zip(prompts, A, strict=True)]
     assert oracle.score(prompts, A).tolist() == pytest.approx(expected, abs=1e-4)
-    assert oracle.attributes(prompts, A).shape == (3, 3)
+    assert oracle.scores(prompts, A).shape == (3, 3)
     assert bool(oracles.load(str(folder)).compare(prompts, A, B).isfinite().all())
 
 
@@ -124,6 +124,12 @@ def test_a_released_general_preference_model(tmp_path, caplog, prompt_head):
     section = {"kind": "gpm", "dimension": 4, "temperature": 2.0, "normalise": False, "scales": prompt_head}
     (folder / "config.json").write_text(json.dumps(config | {"equipoise": section}))
     assert load_oracle(folder).reading.loaded.head.tau == 2.0
+
+
+def test_a_released_general_preference_model_of_one_plane_has_temperature_1(tmp_path):
+    folder = with_tensors(tmp_path, {"value_head.weight": random(2, 16)})
+    chat(folder)
+    assert load_oracle(folder).reading.loaded.head.tau == 1.0
 
 
 def test_a_value_head_of_one_row_is_a_reward(tmp_path):

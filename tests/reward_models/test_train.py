@@ -138,6 +138,7 @@ def test_a_response_is_embedded_once_for_all_comparisons(folders):
     assert torch.allclose(matrix[1, :, 0], single, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cycle_is_learnt_by_a_general_preference_and_not_by_bradley_terry(body, tmp_path):
     accuracy, cycle = {}, written(tmp_path / "rows.jsonl", cyclic_rows(3))
     for kind, head in {"gpm": Head(kind="gpm", dimension=2, temperature=1.0), "bt": Head()}.items():
@@ -227,7 +228,7 @@ def test_attributes_have_labels_of_their_own(body, tmp_path):
     result = train(body, read(data), tmp_path / "out", head=head, fitting=FAST, held_out_share=0.3)
     assert set(result.figures["attributes"]) == {"reward", "kind", "short"}
     oracle = load_oracle(tmp_path / "out")
-    each = oracle.attributes(PROMPTS[:3], CYCLE)
+    each = oracle.scores(PROMPTS[:3], CYCLE)
     assert torch.allclose(oracle.score(PROMPTS[:3], CYCLE), each @ torch.tensor([0.5, 2.0, -1.0]).double())
     with pytest.raises(DataError, match="no pair has a label of the attribute 'honest'"):
         parts(begin(body, Head(attributes=("reward", "honest"))), read(data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
@@ -110,7 +110,7 @@ def jackknife(
 
 def bootstrap(
     value: float,
-    statistic: Callable[[npt.NDArray[np.intp]], float],
+    statistic: Callable[[Rows], float],
     clusters: Clusters,
     *,
     draws: int = 200,
@@ -128,24 +128,26 @@ def bootstrap(
     _check_level(level)
     if not len(clusters) or draws < 1:
         raise ValueError(f"need at least one row and one draw: {len(clusters)} and {draws}")
-    rows: dict[Hashable, list[int]] = {}
-    for i, cluster in enumerate(clusters):
-        rows.setdefault(cluster, []).append(i)
-    members = [np.array(group, dtype=np.intp) for group in rows.values()]
-    if len(members) < 2:
+    if len(set(clusters)) < 2:
         return Interval(value=value, low=None, high=None, n=len(clusters))
-    random = np.random.Generator(np.random.Philox(seed))
-    drawn = np.array(
-        [
-            statistic(np.concatenate([members[g] for g in random.integers(len(members), size=len(members))]))
-            for _ in range(draws)
-        ]
-    )
+    drawn = np.array([statistic(rows) for rows in resampled(clusters, draws, seed)])
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) < draws / 2:
         return Interval(value=value, low=None, high=None, n=len(clusters))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=value, low=float(low), high=float(high), n=len(clusters))
+
+
+def resampled(clusters: Clusters, draws: int, seed: int) -> Iterator[Rows]:
+    """Bootstrap resamples of whole clusters (prompts): for each draw the rows of as many clusters, with replacement."""
+    found: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(clusters):
+        found.setdefault(cluster, []).append(i)
+    members = [np.array(group, dtype=np.intp) for group in found.values()]
+    random = np.random.Generator(np.random.Philox(seed))
+    for _ in range(draws):
+        chosen = random.integers(len(members), size=len(members))
+        yield np.concatenate([members[group] for group in chosen])
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:

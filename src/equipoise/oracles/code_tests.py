@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from equipoise.data.errors import DataError, Refusal
-from equipoise.data.files.kinds import row_file
+from equipoise.data.files.object_rows import read_rows
+from equipoise.oracles.file import OracleFile, data_errors, settings_of
 from equipoise.oracles.problems import BadTests, Problem, problem_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 from equipoise.oracles.questioner import Ask, Failure, Policy
@@ -26,19 +26,17 @@ from equipoise.oracles.verdicts import Verdict
 FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-class Columns(BaseModel):
+class Columns(OracleFile):
     """Names of the columns of the file of tests."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     prompt: str = "prompt"
     tests: str = "tests"
     entry_point: str = "entry_point"
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(OracleFile):
     """Limits of one run of the code; see `sandbox.Limits`. Memory, files and output in MiB."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     seconds: int = Field(5, gt=0)
     wall: float = Field(15.0, gt=0)
     memory: int = Field(512, gt=0)
@@ -51,7 +49,7 @@ class LimitSettings(BaseModel):
         return Limits(seconds=self.seconds, wall=self.wall, processes=self.processes, **sizes)
 
 
-class TestsFile(BaseModel):
+class TestsFile(OracleFile):
     """An oracle of tests, as its YAML file says.
 
     tests       file of problems, a row for each prompt with its tests; relative to the YAML file. The data of the run
@@ -66,7 +64,6 @@ class TestsFile(BaseModel):
     """
 
     __test__ = False  # no test class of pytest
-    model_config = ConfigDict(extra="forbid", frozen=True)
     tests: str
     columns: Columns = Columns()
     code: Literal["fenced", "whole", "continued"] = "fenced"
@@ -109,15 +106,11 @@ class CodeTests:
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> CodeTests:
         """The oracle of a YAML file's settings. Raises OracleError that names the file and the setting or the row."""
-        try:
-            about = TestsFile.model_validate(settings)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-            )
-            raise OracleError(f"tests {file}: {problems}") from error
+        about = settings_of(TestsFile, settings, file)
         source = file.parent / about.tests
-        return cls(about, dict(_problems(source, about.columns)), str(file))
+        with data_errors(str(file)):
+            problems = dict(_problems(source, about.columns))
+        return cls(about, problems, str(file))
 
     def check_prompts(self, prompts: Sequence[OraclePrompt]) -> None:
         """Raises OracleError for the first prompt without tests."""
@@ -185,40 +178,22 @@ def _keys(prompt: Any) -> Iterator[str]:
         yield str(asked[-1])
 
 
-def _rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(file and line, row) of a file of any kind that data are read from. Raises OracleError."""
-    try:
-        for number, (line, row) in enumerate(row_file(source, str(source)).rows(str(source)), start=1):
-            place = f"{source} {f'line {line}' if line else f'row {number}'}"
-            if isinstance(row, Refusal) or not isinstance(row, Mapping):
-                raise OracleError(
-                    f"{place}: {row if isinstance(row, Refusal) else 'it is no row with columns'}"
-                )
-            yield place, row
-    except (DataError, OSError) as error:
-        raise OracleError(f"cannot read the tests {source}: {error}") from error
-
-
 def _problems(source: Path, columns: Columns) -> Iterator[tuple[str, Problem]]:
-    """(key, problem) of every row. Raises OracleError with file, row and reason."""
+    """(key, problem) of every row. Raises DataError with file, line and reason."""
     seen: dict[str, Problem] = {}
-    for place, row in _rows(source):
-        prompt, tests = row.get(columns.prompt), row.get(columns.tests)
+    for row in read_rows(source):
+        prompt, tests = row.values.get(columns.prompt), row.values.get(columns.tests)
         if prompt is None or tests is None:
             missing = columns.prompt if prompt is None else columns.tests
-            raise OracleError(
-                f"{place}: no column {missing!r}; it has {', '.join(map(repr, row))}: name it under `columns`"
+            raise row.error(
+                f"no column {missing!r}; it has {', '.join(map(repr, row.values))}: name it under `columns`"
             )
         try:
             key = next(_keys(prompt))
-            problem = problem_of(tests, row.get(columns.entry_point))
+            problem = problem_of(tests, row.values.get(columns.entry_point))
         except (BadTests, AttributeError, TypeError, StopIteration) as error:
-            raise OracleError(f"{place}: {error}") from error
+            raise row.error(str(error)) from error
         if key in seen and seen[key] != problem:
-            raise OracleError(
-                f"{place}: another row has the same prompt and other tests; join them in one row"
-            )
+            raise row.error("another row has the same prompt and other tests; join them in one row")
         seen[key] = problem
         yield key, problem
-    if not seen:
-        raise OracleError(f"{source} has no row")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +12,16 @@ from torch import Tensor
 from equipoise.data.errors import DataError
 from equipoise.data.rendering.tokens import NO_LIMIT, load_tokenizer
 from equipoise.models.adapters import local
-from equipoise.models.errors import ModelError, first_line
+from equipoise.models.errors import ModelError
 from equipoise.models.files import headers
 from equipoise.models.folder import inspect
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError
 from equipoise.policy.files import read_tensors
+from equipoise.policy.loading import read_model
+from equipoise.reward_models.batches import padded
+from equipoise.reward_models.bodies import check_finite, context_length, embedding_rows
+from equipoise.reward_models.folder import content_hash
 
 STATIC = "embeddings"  # the matrix of a folder of static embeddings, as model2vec names it
 
@@ -70,15 +73,12 @@ class EncoderEmbedding:
         self.model, self.tokenizer, self.content, self.tokens = model.eval(), tokenizer, content, tokens
         pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # masked: any token will do
         self.pad = next(pad for pad in pads if pad is not None)
-        limit = getattr(model.config, "max_position_embeddings", None) or NO_LIMIT
-        # positions of RoBERTa's family begin behind the pad token's
-        offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
-        self.limit = int(limit) - (offset + 1 if offset else 0)
+        self.limit = context_length(model) or NO_LIMIT
         self.around = special_tokens_around(tokenizer)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        rows = self.model.get_input_embeddings().weight.shape[0]
+        rows = embedding_rows(self.model)
         windows = [(place, window) for place, text in enumerate(texts) for window in self._windows(text)]
         windows.sort(key=lambda each: len(each[1]))
         beyond = next((max(window) for _, window in windows if max(window) >= rows), None)
@@ -104,12 +104,8 @@ class EncoderEmbedding:
 
     def _sums(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """([N, D] sums of the states of some windows, [N, 1] their lengths), on the CPU."""
-        width, device = max(map(len, windows)), next(self.model.parameters()).device
-        ids = torch.full((len(windows), width), self.pad, dtype=torch.long)
-        mask = torch.zeros((len(windows), width), dtype=torch.long)
-        for row, window in enumerate(windows):
-            ids[row, : len(window)] = torch.tensor(window)
-            mask[row, : len(window)] = 1
+        device = next(self.model.parameters()).device
+        ids, mask = padded(windows, self.pad)
         states = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
         kept = mask.to(device)[..., None].bool()
         sums = torch.where(kept, states, torch.zeros_like(states)).double().sum(dim=1).cpu()
@@ -135,7 +131,7 @@ def load_embedding(path: str, placement: Placement) -> Embedding:
         folder = local(path, weights=True)
         if not folder.is_dir():
             raise OracleError(f"cannot load embeddings from {path}: there is no such folder")
-        content = content_of(folder)
+        content = content_hash(folder)
         if STATIC in headers(folder, "model"):
             return _static(folder, content)
         return _encoder(inspect(folder).path, placement, content)
@@ -165,39 +161,13 @@ def _encoder(folder: Path, placement: Placement, content: str) -> EncoderEmbeddi
 
     tokenizer = load_tokenizer(folder)
     dtype = getattr(torch, placement.dtype) if placement.dtype else "auto"
-    try:
-        model, loading = AutoModel.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=dtype,
-            output_loading_info=True,
-        )
-    except Exception as error:  # noqa: BLE001 - a model class may raise anything
-        raise OracleError(f"cannot load an encoder from {folder}: {first_line(error)}") from None
+    model, loading = read_model(AutoModel, folder, "an encoder", dtype=dtype)
     # a pooler is not read, and often not stored; transformers would draw anything else that lacks at random
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise OracleError(f"{folder} lacks weights of the model: {', '.join(missing[:3])}")
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise OracleError(
-                f"{folder}: the weight {name} has NaN or infinite values; the checkpoint is broken"
-            )
+    check_finite(model, folder)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     device = placement.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return EncoderEmbedding(model.to(device), tokenizer, f"{content} {model.dtype}", placement.tokens)
-
-
-def content_of(folder: Path) -> str:
-    """Hash of a folder's weights, settings and tokenizer."""
-    total = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and file.suffix in (".safetensors", ".json", ".txt", ".model"):
-            total.update(file.name.encode())
-            with file.open("rb") as opened:
-                while block := opened.read(2**22):
-                    total.update(block)
-    return total.hexdigest()[:32]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import read_rows, shown
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Record
 from equipoise.oracles.comparison_features import WORD, Binning, Comparison, Numbers
@@ -130,33 +130,18 @@ def read_mixes(path: Path, pool: Pool, phi: Numbers) -> Mixes:
     """
     place = {comparison.id: i for i, comparison in enumerate(pool.comparisons)}
     counts, performance = [], []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read mixes from {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise DataError(f"{where}: no JSON object") from None
-        people, value = (row.get("people"), row.get("performance")) if isinstance(row, dict) else (None, None)
-        if not isinstance(people, list) or not _number(value):
-            raise DataError(f"{where}: a mix needs people, a list of ids, and performance, a number")
+    for row in read_rows(path):
+        people = row.values.get("people")
+        if not isinstance(people, list):
+            raise row.error("a mix needs `people`, a list of ids, and `performance`, a number")
         strange = next((name for name in people if not isinstance(name, str) or name not in place), None)
         if strange is not None:
-            raise DataError(f"{where}: no pair of the pool has the id {strange!r}")
+            raise row.error(f"no pair of the pool has the id {shown(strange)}")
         counts.append(phi[sorted({place[name] for name in people})].sum(axis=0))
-        performance.append(float(value))
+        performance.append(row.number("performance"))
     if len(counts) < 2:
-        raise DataError(f"{path}: a predictor needs at least two mixes, and there are {len(counts)}")
+        raise DataError(f"a predictor needs at least two mixes, and there are {len(counts)}", file=str(path))
     return Mixes(np.stack(counts), np.array(performance))
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 @dataclass(frozen=True, eq=False)

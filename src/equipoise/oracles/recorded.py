@@ -10,18 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from equipoise.data.errors import DataError, Refusal
-from equipoise.data.reading.read_files import rows_of
-from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
+from equipoise.data.files.object_rows import Row, read_rows, shown
+from equipoise.oracles.file import OracleFile, data_errors, settings_of
+from equipoise.oracles.protocol import OraclePrompt
 from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
 COLUMNS = ("prompt", "response_a", "response_b", "prob")
 
 
-class RecordedFile(BaseModel):
+class RecordedFile(OracleFile):
     """The settings of a recorded oracle's YAML file.
 
     verdicts     file of rows {prompt, response_a, response_b, prob}, in any container that data may have, beside the
@@ -30,7 +28,6 @@ class RecordedFile(BaseModel):
     name         as the verdicts are called; none: the file's name
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     verdicts: str
     both_orders: bool = True
     name: str | None = None
@@ -50,28 +47,18 @@ class RecordedVerdicts:
         self.both_orders = settings.both_orders
         found: dict[bytes, list[float]] = {}
         digest = hashlib.sha256()
-        try:
-            for line, row in rows_of(path):
-                if isinstance(row, Refusal):
-                    raise OracleError(f"{path}, line {line}: {row}")
-                key, prob = _verdict(path, line, row)
+        with data_errors(str(file)):
+            for row in read_rows(path):
+                key, prob = _verdict(row)
                 found.setdefault(key, []).append(prob)
                 digest.update(key + repr(prob).encode())
-        except DataError as error:
-            raise OracleError(f"oracle {self.name}: {error}") from None
         self._prob = {key: _mean(probs) for key, probs in found.items()}
         self.fingerprint = f"recorded {digest.hexdigest()[:16]} both_orders={self.both_orders}"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> RecordedVerdicts:
         """The oracle of a YAML file's settings. Raises OracleError that names the file and the setting or row."""
-        try:
-            return cls(file, RecordedFile.model_validate(dict(settings)))
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-            )
-            raise OracleError(f"{file}: {problems}") from None
+        return cls(file, settings_of(RecordedFile, settings, file))
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
@@ -94,19 +81,19 @@ def _mean(probs: list[float]) -> float:
     return sum(given) / len(given) if given else math.nan
 
 
-def _verdict(path: Path, line: int, row: Any) -> tuple[bytes, float]:
-    """(key, P(a beats b) or nan) of one row."""
-    at = f"{path}, line {line}"
-    if not isinstance(row, dict) or not set(COLUMNS) <= set(row):
-        raise OracleError(f"{at}: a recorded verdict needs {', '.join(COLUMNS)}")
-    prompt, a, b, prob = (row[name] for name in COLUMNS)
-    if not isinstance(prompt, str | list) or not isinstance(a, str) or not isinstance(b, str):
-        raise OracleError(f"{at}: the prompt must be text or a list of messages, and both responses text")
+def _verdict(row: Row) -> tuple[bytes, float]:
+    """(key, P(a beats b) or nan) of one row. Raises DataError."""
+    if not set(COLUMNS) <= row.values.keys():
+        raise row.error(f"a recorded verdict needs {', '.join(COLUMNS)}")
+    prompt, prob = row.values["prompt"], row.values["prob"]
+    if not isinstance(prompt, str | list):
+        raise row.error("the prompt must be text or a list of messages")
+    key = _key(prompt, row.text("response_a"), row.text("response_b"))
     if prob is None:
-        return _key(prompt, a, b), math.nan
+        return key, math.nan
     if not isinstance(prob, int | float) or isinstance(prob, bool) or not 0 <= prob <= 1:
-        raise OracleError(f"{at}: prob is {shortened(prob)}; it must be a probability in [0, 1], or null")
-    return _key(prompt, a, b), float(prob)
+        raise row.error(f"prob is {shown(prob)}; it must be a probability in [0, 1], or null")
+    return key, float(prob)
 
 
 def _key(prompt: Any, a: str, b: str) -> bytes:

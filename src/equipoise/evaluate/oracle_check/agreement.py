@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.calibration import side
 from equipoise.core.intervals import Rows, clustered_share, jackknife
-from equipoise.evaluate.oracle_check.accuracy import side
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.evaluate.oracle_check.length import finite

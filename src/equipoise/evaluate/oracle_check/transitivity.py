@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equipoise.core.calibration import side
+from equipoise.core.folds import folds_of
 from equipoise.core.intervals import clustered_mean, clustered_share
-from equipoise.evaluate.oracle_check.accuracy import side
-from equipoise.evaluate.oracle_check.calibration import FOLDS, folds_of
+from equipoise.core.logistic import log_loss, logit
+from equipoise.evaluate.oracle_check.calibration import FOLDS
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-from equipoise.evaluate.oracle_check.logistic import log_loss, logit
 from equipoise.games.fit import NotConverged
 from equipoise.games.skew import GeneralPreference, fit_bradley_terry, fit_general_preference
 

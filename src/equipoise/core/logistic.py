@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TypeAlias
 
-from equipoise.evaluate.oracle_check.comparisons import Floats
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 CLIP = 1e-6  # probabilities are kept this far from 0 and 1 where their logit is read
 STEPS, LONGEST, TOLERANCE = 100, 5.0, 1e-10
@@ -24,7 +28,7 @@ def log_loss(score: Floats, target: Floats) -> Floats:
 
 def sigmoid(score: Floats) -> Floats:
     """1/(1 + exp(-s)), stable for any s."""
-    return np.asarray(np.exp(-np.logaddexp(0, -score)))
+    return np.asarray(expit(score), dtype=np.float64)
 
 
 def slope(feature: Floats, target: Floats) -> float:
