@@ -29,8 +29,15 @@ class _Reading:
         self.fingerprint = f"reward model {loaded.content} {loaded.head} {dtype}"
 
     def texts(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> list[Text]:
-        pairs = zip(prompts, responses, strict=True)
-        return [tuple(self.loaded.texts.answer(prompt, response)) for prompt, response in pairs]
+        """Tokens of each response after its prompt; a response that stands in several comparisons is tokenised once."""
+        found: dict[tuple[str | int, str], Text] = {}
+        texts = []
+        for prompt, response in zip(prompts, responses, strict=True):
+            key = (_known(prompt), response)
+            if key not in found:
+                found[key] = tuple(self.loaded.texts.answer(prompt, response))
+            texts.append(found[key])
+        return texts
 
     def read(self, texts: Sequence[Text]) -> Tensor:
         """Outputs [N, O] of some texts."""
@@ -40,12 +47,20 @@ class _Reading:
         """What the prompts alone say to the head."""
         if self.loaded.model.prompt_head is None:
             return None
-        openings = [tuple(self.loaded.texts.prompt(prompt)) for prompt in prompts]
-        return prompt_weights(self.loaded.model, openings, self.tokens)
+        found: dict[str | int, Text] = {}
+        for prompt in prompts:
+            if _known(prompt) not in found:
+                found[_known(prompt)] = tuple(self.loaded.texts.prompt(prompt))
+        return prompt_weights(self.loaded.model, [found[_known(prompt)] for prompt in prompts], self.tokens)
 
     def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
         with as_oracle_errors():
             return self.loaded.texts.room(prompts)
+
+
+def _known(prompt: OraclePrompt) -> str | int:
+    """What a prompt is known by within one call, while its caller holds it: a text by itself, a chat by identity."""
+    return prompt if isinstance(prompt, str) else id(prompt)
 
 
 @contextmanager
