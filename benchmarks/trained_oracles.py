@@ -346,7 +346,8 @@ def exact(sets: int) -> dict[str, Any]:
         judged = PreferenceGame(preference, reference.expand(many, -1))
         world = PreferenceGame(true.expand(many, -1, -1), reference.expand(many, -1))
         fixed = equilibrium(judged, get(name).exact.get("tau"))
-        last = play_game(judged, get(name), rounds=STEPS, exact=True, target=fixed)["policy"]
+        method = get(name).with_parameters(get(name).exact)
+        last = play_game(judged, method, rounds=STEPS, exact=True, target=fixed)["policy"]
         played = TabularPolicy.from_probs(torch.tensor(last, dtype=torch.float64).clamp(min=1e-300))
         return {"equilibrium": gaps.gap0(world, fixed).tolist(), "last": gaps.gap0(world, played).tolist()}
 

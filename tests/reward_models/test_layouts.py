@@ -135,7 +135,7 @@ def test_a_released_general_preference_model_of_one_plane_has_temperature_1(tmp_
 def test_a_value_head_of_one_row_is_a_reward(tmp_path):
     folder = with_tensors(tmp_path, {"value_head.weight": random(1, 16)})
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = [[*tokenizer(PROMPTS[0] + A[0]).input_ids[:-1], tokenizer.eos_token_id]]
+    ids = [[*tokenizer(f"{PROMPTS[0]} {A[0]}").input_ids[:-1], tokenizer.eos_token_id]]
     expected = float(random(1, 16) @ states(folder, ids[0])[-1])
     assert float(load_oracle(folder).score(PROMPTS[:1], A[:1])) == pytest.approx(expected, abs=1e-5)
 
