@@ -90,6 +90,13 @@ def test_small_calls_share_the_quota_of_all_questions():
         asking(Judge(1, error=ValueError())).compare(PROMPTS[:1], A[:1], B[:1])
 
 
+def test_a_call_without_failures_is_answered_whatever_failed_before():
+    oracle = asking(Judge(1, error=ValueError("unreadable")))
+    with pytest.raises(OracleError, match="1 of 1 questions"):
+        oracle.compare(PROMPTS[:1], A[:1], B[:1])
+    assert torch.isfinite(oracle.compare(PROMPTS[1:5], A[1:5], B[1:5])).all()
+
+
 def test_equal_questions_are_asked_once_and_equal_runs_agree_bit_for_bit(tmp_path: Path):
     def third(prompt: str, response: str) -> float:
         return len(response) / 3

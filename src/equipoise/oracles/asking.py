@@ -283,7 +283,7 @@ class Asking:
     def _failures_left(self, more: int) -> int:
         """How many of `more` questions may fail, when a share of all questions so far may."""
         asked = self.account.answered + self.account.stored + self.account.failed + more
-        return math.ceil(self.policy.failures * asked - 1e-9) - self.account.failed
+        return max(0, math.ceil(self.policy.failures * asked - 1e-9) - self.account.failed)
 
     def _check(self, verdict: Verdict, question: Question) -> None:
         if not math.isfinite(verdict.value):
