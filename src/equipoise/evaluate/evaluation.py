@@ -60,8 +60,12 @@ def evaluate(asked: Request) -> Evaluated:
         "notes": [note for a in answers for note in a.notes],
     }
     contests: list[Contest] = []
-    if asked.oracle is not None and len(answers) == 1:  # a verdict on equal answers says nothing, and may cost money
-        result["notes"].append(f"{base.name} meets nobody: name a second participant, or --baseline, for a win rate")
+    if (
+        asked.oracle is not None and len(answers) == 1
+    ):  # a verdict on equal answers says nothing, and may cost money
+        result["notes"].append(
+            f"{base.name} meets nobody: name a second participant, or --baseline, for a win rate"
+        )
     elif asked.oracle is not None:
         contests = _contests(asked, candidates, base)
         result |= _judged(asked, answers, base, contests)

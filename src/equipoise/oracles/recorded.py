@@ -59,6 +59,8 @@ class RecordedVerdicts:
                 digest.update(key + repr(prob).encode())
         except DataError as error:
             raise OracleError(f"oracle {self.name}: {error}") from None
+        if not found:
+            raise OracleError(f"oracle {self.name}: {path} holds no verdict")
         self._prob = {key: _mean(probs) for key, probs in found.items()}
         self.fingerprint = f"recorded {digest.hexdigest()[:16]} both_orders={self.both_orders}"
 
