@@ -136,6 +136,7 @@ def test_sample_refuses_in_one_sentence(prompts, tmp_path, capsys):
     (tmp_path / "there.jsonl").write_text("x")
     given = ("sample", model_path(), "--data", prompts, "--out")
     assert "exists: choose another name" in refused(capsys, *given, tmp_path / "there.jsonl")
+    assert "is a folder: name a file" in refused(capsys, *given, tmp_path, "--overwrite")
     assert "--format must be" in refused(capsys, *given, tmp_path / "a", "--format", "csv")
     assert "there is no such file or folder" in refused(
         capsys, "sample", tmp_path / "none/x/y", "--data", prompts, "--out", tmp_path / "a"
@@ -380,6 +381,14 @@ def test_evaluate_refuses_in_one_sentence(prompts, tmp_path, capsys):
     assert "is a file: --out names the folder" in refused(
         capsys, "evaluate", model_path(), "--data", prompts, "--oracle", "playground", "--out", prompts
     )
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_before_another_answers(prompts, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    given = ["evaluate", model_path(), "--data", prompts, "--oracle", "playground", "--out", tmp_path / "o"]
+    for more in ("--baseline", tmp_path / "empty"), ("--reference", tmp_path / "empty"):
+        said = refused(capsys, *given, *more)
+        assert str(tmp_path / "empty") in said and "loading" not in said
 
 
 def test_who_meets_nobody_gets_rewards_and_no_win_rate(tmp_path, capsys):

@@ -70,3 +70,8 @@ def test_a_missing_file_and_an_unknown_setting_are_one_sentence(tmp_path: Path):
     (tmp_path / "judge.yaml").write_text("kind: recorded\nverdicts: nothing.jsonl\n", encoding="utf-8")
     with pytest.raises(OracleError, match=r"nothing\.jsonl"):
         load(str(tmp_path / "judge.yaml"))
+
+
+def test_a_file_without_verdicts_is_refused_before_anything_is_asked(tmp_path: Path):
+    with pytest.raises(OracleError, match=r"jsonl holds no verdict"):
+        oracle(tmp_path, [])

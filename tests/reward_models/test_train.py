@@ -372,6 +372,10 @@ def test_the_command(body, cycle, tmp_path, capsys):
         (("bt", *about, "--out", tmp_path / "x", "--set", "epochs=none"), "epochs"),
         (("bt", "--model", body, "--out", tmp_path / "x"), "give --data"),
         (("bt", *about, "--out", tmp_path / "x", "--set", "head.size=2"), "unknown setting"),
+        (
+            ("bt", *about, "--out", tmp_path / "x", "--set", "lr=1e30", "batch=2", "epochs=3"),
+            "error: the loss is not finite at step",
+        ),
     ):
         code, said = run(*arguments)
         assert code == 2 and says in said.err, said.err

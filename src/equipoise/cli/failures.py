@@ -24,7 +24,8 @@ def explains_itself(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
         return True
-    return isinstance(error, ValueError | KeyError | RuntimeError | OSError) and _raised_here(error)
+    written = ValueError | KeyError | RuntimeError | OSError | FloatingPointError
+    return isinstance(error, written) and _raised_here(error)
 
 
 def _raised_here(error: BaseException) -> bool:

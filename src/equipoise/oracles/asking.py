@@ -349,7 +349,7 @@ class Asking:
         return (
             f"oracle {self.name}: {len(failed):,} of {total:,} questions have no verdict: {failed[0]}; "
             f"{found:,} answered, {kept}: repeat the command to ask the others, or let a share of the questions "
-            "fail with judging.failures"
+            "fail (judging.failures of a run, --failures of an evaluation)"
         )
 
 

@@ -81,7 +81,9 @@ class JudgeFile(OracleFile):
 
     @field_validator("base_url")
     @classmethod
-    def _without_secrets(cls, value: str | None) -> str | None:
+    def _is_an_address_without_secrets(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("the address of a server begins with http:// or https://")
         if value is not None and ("@" in value or "?" in value):
             raise ValueError(
                 "an address with a password or a query may hold a secret; keep keys in the environment"
@@ -203,7 +205,8 @@ class JudgeOracle:
             raise self._refused(error) from None
         except openai.OpenAIError as error:
             passing = isinstance(error, openai.APIConnectionError)
-            raise Failure(_said(error), transient=passing) from None
+            where = f" (at {client.base_url}; does the server run?)" if passing else ""
+            raise Failure(_said(error) + where, transient=passing) from None
         except UnicodeEncodeError:
             raise Failure(
                 "a text holds half of a character (a lone surrogate), which cannot be sent", transient=False

@@ -52,6 +52,8 @@ class RecordedVerdicts:
                 key, prob = _verdict(row)
                 found.setdefault(key, []).append(prob)
                 digest.update(key + repr(prob).encode())
+        if not found:
+            raise OracleError(f"oracle {self.name}: {path} holds no verdict")
         self._prob = {key: _mean(probs) for key, probs in found.items()}
         self.fingerprint = f"recorded {digest.hexdigest()[:16]} both_orders={self.both_orders}"
 

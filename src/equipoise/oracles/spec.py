@@ -174,7 +174,9 @@ def _read(file: Path, kinds: Mapping[str, Maker]) -> tuple[str, Mapping[str, Any
     """(kind, settings) of a YAML file. Raises OracleError for one that cannot be read, or of an unknown kind."""
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OracleError(f"cannot read the oracle {file}: {error.strerror or error}") from error
+    except ValueError as error:
         raise OracleError(f"cannot read the oracle {file}: {error}") from error
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")

@@ -118,7 +118,8 @@ class Texts:
     def _within(self, ids: list[int]) -> list[int]:
         if self.limit and len(ids) > self.limit:
             raise ModelError(
-                f"{self.name} accepts {self.limit} tokens; a prompt with its response has {len(ids)}"
+                f"{self.name} accepts {self.limit} tokens; a prompt with its response has {len(ids)}; "
+                "leave it out, or take a model with a longer context"
             )
         return ids
 
