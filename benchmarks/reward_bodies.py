@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import HERE, machine, table, versions, write_section
+from common import HERE, machine, said, table, versions, write_section
 
 from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.data.reading.read import read
@@ -293,13 +293,6 @@ def yardsticks(data: Path) -> Iterator[dict[str, Any]]:
 
 
 # --- tables
-
-
-def said(found: Any, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if found["low"] is None:
-        return f"{found['value']:{sign}.3f}"
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
 
 
 def report(data: Path) -> str:
