@@ -12,7 +12,7 @@ from typing import Any
 
 from equipoise.data.files.object_rows import Row, read_rows, shown
 from equipoise.oracles.file import OracleFile, data_errors, settings_of
-from equipoise.oracles.protocol import OraclePrompt
+from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
