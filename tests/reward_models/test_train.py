@@ -362,6 +362,8 @@ def test_the_command(body, cycle, tmp_path, capsys):
     )
     assert code == 0, said.err
     assert json.loads(said.out)["held_out"]["pairs"] > 0
+    code, said = run("bt", *about, "--out", tmp_path / "bt", "--set", "batch=10000")
+    assert code == 0 and "warning  1 optimizer step hardly" in said.out + said.err
     assert oracles.load(str(tmp_path / "gpm")).compare(PROMPTS[:1], CYCLE[:1], CYCLE[1:2]).shape == (1,)
     for arguments, says in (
         (("bt", *about, "--out", tmp_path / "gpm"), "exists"),

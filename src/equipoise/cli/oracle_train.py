@@ -10,6 +10,7 @@ from rich.console import Console
 
 from equipoise.cli.options import Config, Data, Json, Settings, show
 
+FEW_STEPS = 10  # as `align` warns: with fewer, a rate's warm-up and schedule mean nothing
 Head = Annotated[
     Literal["bt", "gpm", "pair"],
     typer.Argument(
@@ -53,6 +54,11 @@ def train(
 def _print(result: Any, console: Console) -> None:
     figures = result.figures
     console.print(f"{result.trained:,} pairs in {result.steps:,} steps; held out: {figures['pairs']:,} pairs")
+    if result.steps < FEW_STEPS:
+        console.print(
+            f"warning  {result.steps:,} optimizer step{'s' * (result.steps != 1)} hardly change a model: lower "
+            "train.batch, or raise train.epochs"
+        )
     for name in ("accuracy", "log_loss"):
         found = figures[name]
         if found is None:
