@@ -172,7 +172,7 @@ def test_how_people_are_named(tmp_path: Path):
 SETTINGS = "play.prompts=3 play.samples=2 evaluate.prompts=2 evaluate.samples=1 sampling.max_new_tokens=6 train.batch=4"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_run_asks_people_nothing_twice(tmp_path: Path):
     command = [
         sys.executable,

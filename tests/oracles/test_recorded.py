@@ -73,5 +73,5 @@ def test_a_missing_file_and_an_unknown_setting_are_one_sentence(tmp_path: Path):
 
 
 def test_a_file_without_verdicts_is_refused_before_anything_is_asked(tmp_path: Path):
-    with pytest.raises(OracleError, match=r"jsonl holds no verdict"):
+    with pytest.raises(OracleError, match=r"v\.jsonl: no rows"):
         oracle(tmp_path, [])

@@ -68,7 +68,8 @@ def plain_prob(folder, kind, prompt, a, b):
             return model(**tokenizer(text, return_tensors="pt")).logits[0].double()
 
     if kind == "bt":
-        return float(torch.sigmoid(out(prompt + a) - out(prompt + b)))
+        # a tokenizer of words knows no word across the seam, so that a space stands there
+        return float(torch.sigmoid(out(f"{prompt} {a}") - out(f"{prompt} {b}")))
     if kind == "pair":
         forms = [f"[CONTEXT] {prompt}\n[A] {x}\n[B] {y}\n[BETTER]" for x, y in ((a, b), (b, a))]
         return float((torch.sigmoid(out(forms[0])) + 1 - torch.sigmoid(out(forms[1]))) / 2)
@@ -77,7 +78,7 @@ def plain_prob(folder, kind, prompt, a, b):
     scales = 2 * torch.softmax(
         load_file(folder / "prompt_scales.safetensors")["linear.weight"] @ state / 4, dim=0
     )
-    v, w = out(prompt + a), out(prompt + b)
+    v, w = out(f"{prompt} {a}"), out(f"{prompt} {b}")
     planes = torch.stack([v[0] * w[1] - v[1] * w[0], v[2] * w[3] - v[3] * w[2]])
     return float(torch.sigmoid((scales.double() * planes).sum() / 0.1))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from equipoise.data.files.object_rows import Row, read_rows, shown
 from equipoise.oracles.file import OracleFile, data_errors, settings_of
-from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.protocol import OraclePrompt
 from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
@@ -52,8 +52,6 @@ class RecordedVerdicts:
                 key, prob = _verdict(row)
                 found.setdefault(key, []).append(prob)
                 digest.update(key + repr(prob).encode())
-        if not found:
-            raise OracleError(f"oracle {self.name}: {path} holds no verdict")
         self._prob = {key: _mean(probs) for key, probs in found.items()}
         self.fingerprint = f"recorded {digest.hexdigest()[:16]} both_orders={self.both_orders}"
 
