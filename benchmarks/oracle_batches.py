@@ -1,6 +1,6 @@
 """Scores a second of a reward model: one text at a time, in fixed batches, and in batches by padded tokens.
 
-    python benchmarks/oracle_batches.py [--data ../shared/data] [--texts 64] [--repeats 5]
+    python benchmarks/oracle_batches.py [--data data] [--texts 64] [--repeats 5]
 
 Responses of hh_rlhf_harmless, whose lengths differ much, under a random head on the model of 260,000 parameters. Each
 way reads the same texts, and the ways take turns, so that what else runs on the machine hits all of them. Medians over
@@ -34,7 +34,7 @@ def fixed(model, texts, size: int) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()

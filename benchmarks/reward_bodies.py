@@ -1,6 +1,6 @@
 """Reward models whose whole body is trained on noisy labels: held-out accuracy under flips, plain and with remedies.
 
-    python benchmarks/reward_bodies.py develop [--data ../shared/data]     settings, on pairs that no test has
+    python benchmarks/reward_bodies.py develop [--data data]     settings, on pairs that no test has
     python benchmarks/reward_bodies.py train [--minutes 30]                further trainings, until the time is over
     python benchmarks/reward_bodies.py table [--write]                     of what was trained so far
 
@@ -365,7 +365,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=("develop", "train", "table"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--stages", type=int, default=len(STAGES), help="only so many of the stages")
     parser.add_argument("--write", action="store_true", help="the table into noisy_labels.md")

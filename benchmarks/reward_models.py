@@ -1,6 +1,6 @@
 """Bradley-Terry, general preference and pairwise models on cycles and on round robins: held-out accuracy, log-loss.
 
-    python benchmarks/reward_models.py cycle|items [--seeds 5] [--data ../shared/data]
+    python benchmarks/reward_models.py cycle|items [--seeds 5] [--data data]
 
 cycle     three answers that beat each other in a circle, whatever the prompt; accuracy on prompts that were held out
 items     round robins without text: a model has a reward, an embedding or a table entry for each system; log-loss on
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=("cycle", "items"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     arguments = parser.parse_args()
     part = cycle if arguments.part == "cycle" else items
     for row in part(arguments.data, arguments.seeds):

@@ -1,6 +1,6 @@
 """Bradley-Terry, pairwise and general preference models that read texts: held-out log-loss on the same pairs.
 
-    python benchmarks/reward_texts.py train [--data ../shared/data] [--minutes 30]     further trainings
+    python benchmarks/reward_texts.py train [--data data] [--minutes 30]     further trainings
     python benchmarks/reward_texts.py table [--write]                                  of what was trained so far
 
 The body is the model of 260,000 parameters, trained whole. Of each set the pairs are those that all three kinds can
@@ -192,7 +192,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=("train", "table"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--write", action="store_true", help="the table into README.md")
     given = parser.parse_args()
