@@ -84,14 +84,14 @@ def isolate() -> None:
 def new_root(root: str, shown: Sequence[str], size: int) -> None:
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    Path(root, "tmp").mkdir()  # before the paths shown: Python itself may lie in it
+    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777")
     for path in dict.fromkeys((*SYSTEM, *shown)):
         show(root, path)
     Path(root, "dev").mkdir()
     for path in DEVICES:
         Path(root + path).touch()
         mount(path, root + path, None, MS_BIND)
-    Path(root, "tmp").mkdir()
-    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=1777")
     read_only(root, recursive=False)
     os.chdir(root)
     checked(libc.syscall(PIVOT_ROOT_OF[os.uname().machine], b".", b"."), "pivot_root")
