@@ -92,10 +92,7 @@ def test_alpaca_eval_difficulties_with_gamed_rows(tmp_path):
         ("index,instruction_difficulty\n0,nan\n", "not finite"),
         ("index,other\n0,1\n", "no difficulties"),
         ("", "no difficulties"),
-        (
-            "index,instruction_difficulty\n0," + "1" * 200_000,
-            "no CSV|not finite",
-        ),  # by the process's limit of a field
+        ("index,instruction_difficulty\n0," + "1" * 200_000, "no CSV"),
     ],
 )
 def test_difficulties_that_cannot_be_used_are_one_sentence(tmp_path, text, why):

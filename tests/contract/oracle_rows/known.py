@@ -43,9 +43,27 @@ def rule(function: str) -> Callable[[Path], Oracle]:
 
 
 def table(folder: Path) -> Oracle:
+    """The panel's preferences, the one of the first two responses as a file of the folder says."""
     prompts = {prompt: x for x, prompt in enumerate(PROMPTS)}
     responses = [{text: a for a, text in enumerate(GAME.responses)}] * len(PROMPTS)
-    return TableOracle(prompts, responses, GAME.preference[: len(PROMPTS)])
+    preference = GAME.preference[: len(PROMPTS)].clone()
+    preference[0, 0, 1] = kept(folder, "0.75")
+    preference[0, 1, 0] = 1 - preference[0, 0, 1]
+    return TableOracle(prompts, responses, preference)
+
+
+def votes(folder: Path) -> Oracle:
+    """Recorded votes with the share of a file of the folder."""
+    share = kept(folder, "0.75")
+    return RecordedOracle([*((p, a, b, share) for p, a, b in QUESTIONS[:-1]), (*QUESTIONS[-1], 0.5)])
+
+
+def kept(folder: Path, number: str) -> float:
+    """The number in a row's folder, which is written first."""
+    file = folder / "prob.txt"
+    if not file.is_file():
+        file.write_text(number, encoding="utf-8")
+    return float(file.read_text(encoding="utf-8"))
 
 
 def answers(request: dict[str, Any], number: int) -> dict[str, Any]:
@@ -97,18 +115,17 @@ JUDGE_DEPENDS = {
     "the prompt": replaced("question.jinja", "====", "Be strict.\n===="),
     "the temperature": replaced("judge.yaml", '"model"', '"temperature": 0.5, "model"'),
 }
+PROB = {"a preference": replaced("prob.txt", "0.75", "0.5")}
 IN_MEMORY = {"fingerprint": "made in memory: no file or command names it"}
 UNKNOWN = ("where?", FIRST[0], SECOND[0])
 
 ORACLES = {
-    "table": Listed(build=table, unknown=UNKNOWN, called="table", exempt=IN_MEMORY),
+    "table": Listed(build=table, unknown=UNKNOWN, called="table", depends=PROB),
     "recorded": Listed(
-        build=lambda folder: RecordedOracle(
-            [*((p, a, b, 0.75) for p, a, b in QUESTIONS[:-1]), (*QUESTIONS[-1], 0.5)]
-        ),
+        build=votes,
         unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
         called="recorded",
-        exempt=IN_MEMORY,
+        depends=PROB,
     ),
     "rule of scores": Listed(build=rule("score"), chat=True, scores=True, depends=RULE_DEPENDS),
     "rule that waits": Listed(build=rule("later"), chat=True, scores=True, depends=RULE_DEPENDS),

@@ -27,6 +27,7 @@ BOARD = (
     "avg_length", "length_controlled_winrate", "lc_standard_error",
 )  # fmt: skip
 LARGEST = LINE  # bytes of a table that is read whole
+LONGEST_ROW = 100_000  # characters of its lines
 NEEDED = frozenset({"instruction", "output_1", "output_2", "preference"})
 
 
@@ -247,7 +248,11 @@ def _table(path: str | Path) -> list[dict[str, str]]:
         if path.stat().st_size > LARGEST:
             raise DataError(f"larger than {size(LARGEST)}: no table of AlpacaEval's is", file=file)
         try:
-            return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+            text = path.read_text(encoding="utf-8-sig")
+            # not csv.field_size_limit, which is the whole process's
+            if any(len(line) > LONGEST_ROW for line in text.splitlines()):
+                raise csv.Error(f"a line of more than {LONGEST_ROW:,} characters")
+            return list(csv.DictReader(io.StringIO(text)))
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"no CSV: {error}", file=file) from None
 
