@@ -31,12 +31,12 @@ import numpy as np
 import torch
 from common import HERE, machine, said, table, versions, write_section
 
+from equipoise.core.calibration import ranked_right
 from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.data.reading.read import read
 from equipoise.reward_models.ensemble import Ensemble
 from equipoise.reward_models.fit import Fitting, Remedies, fit
 from equipoise.reward_models.head import Head
-from equipoise.reward_models.measure import correct
 from equipoise.reward_models.noise import Recipe, Strength
 from equipoise.reward_models.pairs import LabelledPair, labelled
 from equipoise.reward_models.read import pair_logits
@@ -127,7 +127,7 @@ def chosen() -> Fitting:
 
 def right_of(logits: torch.Tensor, pairs: Sequence[LabelledPair]) -> tuple[np.ndarray, list[str]]:
     prob = np.array([pair.prob[0] for pair in pairs])
-    return correct(logits[:, 0].numpy(), prob), [pair.group for pair in pairs]
+    return ranked_right(logits[:, 0].numpy(), prob), [pair.group for pair in pairs]
 
 
 # --- trainings
@@ -281,7 +281,7 @@ def yardsticks(data: Path) -> Iterator[dict[str, Any]]:
             bench = Bench(data, pairs, seed, noise)
             prob = np.array([pair.prob[0] for pair in bench.held])
             for name, rule in (("length alone", length_rule), ("words, logistic regression", words_rule)):
-                right = correct(rule(bench.train, bench.held), prob)
+                right = ranked_right(rule(bench.train, bench.held), prob)
                 groups = [pair.group for pair in bench.held]
                 yield {
                     "remedy": name,

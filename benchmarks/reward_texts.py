@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from common import HERE, machine, said, table, versions, write_section
 
+from equipoise.core.calibration import ranked_right
 from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.data.reading.read import read
 from equipoise.reward_models.fit import Fitting, fit
 from equipoise.reward_models.head import Head
 from equipoise.reward_models.losses import preference_loss
-from equipoise.reward_models.measure import correct
 from equipoise.reward_models.pairs import LabelledPair, labelled
 from equipoise.reward_models.read import pair_logits
 from equipoise.reward_models.start import Beginning, begin
@@ -100,7 +100,7 @@ def trained(data: Path, name: str, kind: str, seed: int, pairs: Sequence[Labelle
         "ids": [pair.id for pair in held],
         "groups": [pair.group for pair in held],
         "loss": preference_loss(logit, prob).tolist(),
-        "right": correct(logit.numpy(), prob.numpy()).tolist(),
+        "right": ranked_right(logit.numpy(), prob.numpy()).tolist(),
         "cyclic": [own for own, part in zip(in_cycle(pairs), fold, strict=True) if part == seed],
     }
 

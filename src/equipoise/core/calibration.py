@@ -17,6 +17,11 @@ def side(prob: Floats) -> Floats:
     return np.where(np.isnan(prob), np.nan, np.sign(prob - 0.5) * (np.abs(prob - 0.5) > TIE))
 
 
+def ranked_right(logit: Floats, prob: Floats) -> Floats:
+    """Accuracy of each pair [N]: 1 where z ranks it as its label p says, 0 where not, 1/2 where z or p is a tie."""
+    return (np.sign(logit) * side(prob) + 1) / 2
+
+
 def confidences(prob: Floats, label: Floats) -> tuple[Floats, Floats]:
     """Confidence in the preferred answer, and how far the label agrees with it: (q [N], c [N]).
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.core.calibration import confidences, ece, side
+from equipoise.core.calibration import confidences, ece, ranked_right
 from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.core.logistic import Floats, log_loss, sigmoid, slope
 from equipoise.reward_models.model import RewardModel
@@ -46,8 +46,7 @@ def _figures(logit: Floats, prob: Floats, groups: Sequence[str]) -> dict[str, An
     logit, prob = logit[known], prob[known]
     clusters = [group for group, kept in zip(groups, known, strict=True) if kept]
     telling = prob != 0.5
-    # a tie of the model counts half
-    right = (np.sign(logit[telling]) * side(prob[telling]) + 1) / 2
+    right = ranked_right(logit[telling], prob[telling])
     among = [group for group, kept in zip(clusters, telling, strict=True) if kept]
     return {
         "accuracy": clustered_share(right, among) if telling.any() else None,
