@@ -11,9 +11,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from equipoise.report.figures import FIGURES, draw, smooth
-from equipoise.report.load import RunFolderError, load_run
-from equipoise.report.page import write_report
+from equipoise.report.run.figures import FIGURES, draw, smooth
+from equipoise.report.run.load import RunFolderError, load_run
+from equipoise.report.run.page import write_report
 
 
 class Page(HTMLParser):

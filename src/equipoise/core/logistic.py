@@ -11,6 +11,7 @@ from scipy.special import expit
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 CLIP = 1e-6  # probabilities are kept this far from 0 and 1 where their logit is read
+LARGEST_LOSS = float(-np.log(CLIP))  # the log-loss of such a logit, in nats
 STEPS, LONGEST, TOLERANCE = 100, 5.0, 1e-10
 TOO_LARGE = 1e3  # a standardised slope beyond this is a separation, whose maximum is at infinity
 

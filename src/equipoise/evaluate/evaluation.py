@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.core.intervals import clustered_mean, clustered_share
+from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate import diversity
@@ -158,7 +158,9 @@ def _finished(found: Answers) -> dict[str, Any]:
     ]
     return {
         "finished": clustered_share([float(f) for _, f in known], [k for k, _ in known]) if known else None,
-        "tokens": clustered_mean([t for _, t in tokens], [k for k, _ in tokens]) if tokens else None,
+        "tokens": clustered_mean([t for _, t in tokens], [k for k, _ in tokens], bounds=POSITIVE)
+        if tokens
+        else None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.core.intervals import Interval, clustered_mean, clustered_share
+from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.play.rows import Rows, objects
@@ -94,7 +94,7 @@ class Evaluator:
         prompts = np.repeat(np.arange(len(own)), self.samples)
         return {
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
-            "length": clustered_mean(length.ravel(), prompts),
+            "length": clustered_mean(length.ravel(), prompts, bounds=POSITIVE),
             "finished": float(finished.mean()),
         }
 

@@ -49,6 +49,6 @@ SAPO = Method(
     "round is the paper's optimizer step; with fewer the average and the samples stand still for several steps. "
     "AdamW stands for RMSprop. The paper samples at temperature 0.7, top_k 50 and top_p 0.95. The hinge and the "
     "odds-ratio form of the loss are not here. Where the old tail depends on the segment before it, the data's "
-    "distribution is no fixed point (derived; see the claim sapo_against_spin): stop early. Exact games have responses of one token "
-    "and no buffer.",
+    "distribution is no fixed point (derived; see the claim sapo_against_spin): stop early. Exact games have responses "
+    "of one token and no buffer.",
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from equipoise.core.calibration import confidences, ece, ranked_right
-from equipoise.core.intervals import clustered_mean, clustered_share
+from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
 from equipoise.core.logistic import Floats, log_loss, sigmoid, slope
 from equipoise.reward_models.model import RewardModel
 from equipoise.reward_models.pairs import LabelledPair
@@ -50,7 +50,7 @@ def _figures(logit: Floats, prob: Floats, groups: Sequence[str]) -> dict[str, An
     among = [group for group, kept in zip(clusters, telling, strict=True) if kept]
     return {
         "accuracy": clustered_share(right, among) if telling.any() else None,
-        "log_loss": clustered_mean(log_loss(logit, prob), clusters),
+        "log_loss": clustered_mean(log_loss(logit, prob), clusters, bounds=POSITIVE),
         "calibration": calibration(logit, prob),
     }
 

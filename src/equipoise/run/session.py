@@ -22,7 +22,7 @@ from equipoise.play.state import State
 from equipoise.policy import load_gate
 from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json, write_text
-from equipoise.report.page import write_report
+from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.claimed import claimed

@@ -9,8 +9,8 @@ import numpy as np
 
 from equipoise.core.calibration import bins, confidences, ece, places
 from equipoise.core.folds import folds_of
-from equipoise.core.intervals import Interval, Rows, clustered_mean, jackknife
-from equipoise.core.logistic import CLIP, log_loss, logit, slope
+from equipoise.core.intervals import POSITIVE, Interval, Rows, clustered_mean, jackknife
+from equipoise.core.logistic import CLIP, LARGEST_LOSS, log_loss, logit, slope
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.evaluate.oracle_check.length import finite
@@ -49,8 +49,8 @@ def calibration(comparisons: Comparisons, verdicts: Verdicts, seed: int = 0) -> 
         "ece": ece(confidence, agreement),
         "ece_of_noise": ece_of_noise(confidence, seed),
         "bins": bins(confidence, agreement),
-        "brier": clustered_mean(np.square(prob - label), groups),
-        "log_loss": clustered_mean(log_loss(score, label), groups),
+        "brier": clustered_mean(np.square(prob - label), groups, bounds=(0.0, 1.0)),
+        "log_loss": clustered_mean(log_loss(score, label), groups, bounds=(0.0, LARGEST_LOSS)),
         "sharpness": sharpness,
         "temperature": _inverse(sharpness),
         "log_loss_cooled": cooled(score, label, groups, seed),
@@ -83,7 +83,7 @@ def cooled(score: Floats, label: Floats, groups: Sequence[Hashable], seed: int) 
         if out.any() and not 0 < sharpness < np.inf:
             return None
         loss[out] = log_loss(sharpness * score[out], label[out])
-    return clustered_mean(loss, groups)
+    return clustered_mean(loss, groups, bounds=POSITIVE)
 
 
 def _inverse(sharpness: Interval | None) -> Interval | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.core.calibration import side
 from equipoise.core.folds import folds_of
 from equipoise.core.intervals import clustered_mean, clustered_share
-from equipoise.core.logistic import log_loss, logit
+from equipoise.core.logistic import LARGEST_LOSS, log_loss, logit
 from equipoise.evaluate.oracle_check.calibration import FOLDS
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.games.fit import NotConverged
@@ -79,7 +79,10 @@ def transitivity(comparisons: Comparisons, prob: Floats, seed: int = 0) -> dict[
         "prompts": len(set(groups)),
         "n": len(groups),
         "left_out": left_out,
-        "log_loss": {name: clustered_mean(values, groups) for name, values in losses.items()},
+        "log_loss": {
+            name: clustered_mean(values, groups, bounds=(0.0, LARGEST_LOSS))
+            for name, values in losses.items()
+        },
         "accuracy": {name: clustered_share(values, groups) for name, values in right.items()},
         "gain": {
             name: clustered_mean(base - np.array(values), groups)
