@@ -25,15 +25,15 @@ import equipoise
 from contract.oracle_rows import FIRST, PROMPTS, SECOND, Listed, every
 from equipoise.data.records import Conversation
 from equipoise.label.people import PeopleOracle
-from equipoise.oracles.asking import Ask, Asking, Policy
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.density_ratio import DensityRatio
-from equipoise.oracles.judge import JudgeOracle
+from equipoise.oracles.judges.judge import JudgeOracle
+from equipoise.oracles.models.density_ratio import DensityRatio
+from equipoise.oracles.models.reward import RewardOracle
 from equipoise.oracles.protocol import Fallible, Fingerprinted, Oracle, OracleError, Room, parts_that
-from equipoise.oracles.questioner import Batched, Mirrored
-from equipoise.oracles.reward import RewardOracle
-from equipoise.oracles.rules import RuleOracle
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Ask, Asking, Policy
+from equipoise.oracles.questions.questioner import Batched, Mirrored
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.run import materials
 
 ORACLES = every()

@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from equipoise import oracles
+from equipoise.oracles.models.reward import load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import load_oracle
 from equipoise.playground import LanguageGame, model_path
 
 GAME = LanguageGame()

@@ -17,8 +17,8 @@ from equipoise.cli.app import main
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
 from equipoise.models.errors import ModelError
+from equipoise.oracles.models.reward import PreferenceOracle, load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import PreferenceOracle, load_oracle
 from equipoise.policy.loading import Lora
 from equipoise.reward_models.fit import Fitting, Remedies, fit
 from equipoise.reward_models.head import Head

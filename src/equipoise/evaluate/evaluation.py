@@ -21,9 +21,9 @@ from equipoise.evaluate.length_control import Gamed, LengthControlled, length_co
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population
 from equipoise.evaluate.suites.alpaca_eval import Annotations
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.questions.asking import Asking
 
 DRAWS = 200  # bootstrap resamples
 FEWEST = 5  # prompts, for length control

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from contract.oracle_folders import SAYS_WORDS, SHAPE, STRONG, WEAK, changed, drawn, moved, row, words
 from contract.oracle_rows import PROMPTS, SECOND, replaced
-from equipoise.oracles.language_model import frozen
+from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, SeesPolicy, parts_that
 from equipoise.policy import checkpoint

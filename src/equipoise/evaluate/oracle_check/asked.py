@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-from equipoise.oracles.asking import Account, Asking, Policy
 from equipoise.oracles.checked import Checked, unwrapped
 from equipoise.oracles.protocol import Fingerprinted, OracleError
+from equipoise.oracles.questions.asking import Account, Asking, Policy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,7 +20,7 @@ class Verdicts:
 
     forth  [N] P(a beats b), asked with a first         back  [N] P(a beats b), asked with b first
     again  [M] of the first comparisons, asked a second time with a first; M = 0 if it was not
-    asked  what asking took (`oracles.asking.Account`), for an oracle of single questions; reasons of failures
+    asked  what asking took (`oracles.questions.asking.Account`), for an oracle of single questions; reasons of failures
     """
 
     name: str

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from equipoise.data.collate import Ids
-from equipoise.oracles.asking import Account, Asking
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Counting, Oracle, OracleError, SeesPolicy, Uncertain, parts_that
+from equipoise.oracles.questions.asking import Account, Asking
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 from equipoise.policy.checkpoint import stored_fingerprint

@@ -25,7 +25,7 @@ from equipoise.oracles.protocol import (
     Room,
     parts_that,
 )
-from equipoise.oracles.verdicts import key_of
+from equipoise.oracles.questions.verdicts import key_of
 
 FUNCTIONAL = (
     "attention_dropout",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equipoise.core.links import bradley_terry
 from equipoise.oracles.protocol import OracleError, OraclePrompt, Room, shortened
-from equipoise.oracles.questioner import (
+from equipoise.oracles.questions.questioner import (
     Account,
     Ask,
     Batched,
@@ -27,7 +27,7 @@ from equipoise.oracles.questioner import (
     Questioner,
     WithAttributes,
 )
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 
 __all__ = ["Account", "Ask", "Asking", "Failure", "Policy", "Questioner"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from equipoise.oracles.protocol import OraclePrompt
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.verdicts import Verdict
 
 Question: TypeAlias = tuple[Any, ...]  # (prompt, a, b) or (prompt, response)
 Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
