@@ -25,7 +25,8 @@ from equipoise.label.people import PeopleOracle, WaitingDesk
 from equipoise.label.votes import Votes
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.questions.asking import Asking, Policy
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
 from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.spec import Placement, is_code
 from equipoise.run.materials import ORACLES

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.questions.asking import Asking, Policy
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
 from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 from equipoise.oracles.rules.rule_oracle import RuleOracle
 

@@ -17,7 +17,8 @@ from equipoise.oracles.code.code_tests import CodeTests, code_of
 from equipoise.oracles.code.problems import BadTests, asserts_of, problem_of
 from equipoise.oracles.code.sandbox import Limits, Sandbox, SandboxError, guarantees
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.questions.asking import Asking, Failure, Policy
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Failure, Policy
 
 SMALL = Limits(seconds=1, wall=4.0, memory=256 * 2**20, processes=8, file=2**20, output=2**16)
 SANDBOX = Sandbox(SMALL, guarantees().isolation)

@@ -18,7 +18,7 @@ from equipoise.oracles.models.domains import Domains
 from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.questions.asking import Failure, Policy
+from equipoise.oracles.questions.questioner import Failure, Policy
 from equipoise.oracles.questions.verdicts import VerdictStore, key_of
 from equipoise.playground import LanguageGame
 from oracles.tiny_models import causal, plain_logp, tokenizer

@@ -18,7 +18,8 @@ from equipoise.oracles.judges.chat_reply import seconds_to_wait
 from equipoise.oracles.judges.judge import JudgeFile, JudgeOracle
 from equipoise.oracles.judges.judge_prompt import FRAME, PROMPTS, JudgePrompt, disarmed
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.questions.asking import Asking, Policy
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
 from equipoise.oracles.questions.verdicts import VerdictStore
 from oracles.chat_server import between, said, serving, winner
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.questions.asking import Asking, Policy
-from equipoise.oracles.questions.questioner import Batched, Questioner
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Batched, Policy, Questioner
 from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.recorded.table import RecordedOracle, TableOracle
 from equipoise.oracles.rules.rule_oracle import RuleOracle

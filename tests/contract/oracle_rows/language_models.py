@@ -116,7 +116,7 @@ ORACLES = {
         scores=True,
         chat=True,
         within=1e-6,
-        unknown=TOO_LONG,
+        unjudged=TOO_LONG,
         called="accepts 1024 tokens",
         depends={
             "the model": moved("model"),
@@ -132,7 +132,7 @@ ORACLES = {
         scores=True,
         chat=True,
         within=1e-6,
-        unknown=(PROMPTS[0], "tea " * 1100, SECOND[0]),
+        unjudged=(PROMPTS[0], "tea " * 1100, SECOND[0]),
         called="accepts 1024 tokens",
         depends={"the model": moved("model")},
     ),

@@ -15,8 +15,9 @@ from equipoise.oracles.checked import Checked
 from equipoise.oracles.code.sandbox import guarantees
 from equipoise.oracles.judges.judge import JudgeOracle
 from equipoise.oracles.protocol import Oracle, parts_that
-from equipoise.oracles.questions.asking import Asking, Questioner
+from equipoise.oracles.questions.asking import Asking
 from equipoise.oracles.questions.dry_run import DryRun
+from equipoise.oracles.questions.questioner import Questioner
 from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 __all__ = ["ORACLES"]
