@@ -42,7 +42,7 @@ from equipoise.games.preference import PreferenceGame
 from equipoise.games.skew import fit_general_preference
 from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.index import get
-from equipoise.oracles.reward import load_oracle
+from equipoise.oracles.models.reward import load_oracle
 from equipoise.playground import LanguageGame, pairs, reference_policy
 from equipoise.playground.train import build_tokenizer
 from equipoise.policy.files import write_json, write_text

@@ -25,15 +25,16 @@ import equipoise
 from contract.oracle_rows import FIRST, PROMPTS, SECOND, Listed, every
 from equipoise.data.records import Conversation
 from equipoise.label.people import PeopleOracle
-from equipoise.oracles.asking import Ask, Asking, Policy
+from equipoise.oracles.account import Account, Accounted
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.density_ratio import DensityRatio
-from equipoise.oracles.judge import JudgeOracle
+from equipoise.oracles.judges.judge import JudgeOracle
+from equipoise.oracles.models.density_ratio import DensityRatio
+from equipoise.oracles.models.reward import RewardOracle
 from equipoise.oracles.protocol import Fallible, Fingerprinted, Oracle, OracleError, Room, parts_that
-from equipoise.oracles.questioner import Batched, Mirrored
-from equipoise.oracles.reward import RewardOracle
-from equipoise.oracles.rules import RuleOracle
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Ask, Batched, Mirrored, Policy
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.run import materials
 
 ORACLES = every()
@@ -190,6 +191,26 @@ def check_errors(oracle: Any, listed: Listed) -> None:
         oracle.compare(listed.prompts[:3], listed.first[:2], [*listed.second[:3], listed.second[0]])
 
 
+def check_unjudged(oracle: Any, listed: Listed) -> None:
+    """A question without a verdict is nan in both orders, leaves the others theirs, and is counted with its reason."""
+    if listed.unjudged is None:
+        return
+    prompt, a, b = listed.unjudged
+    first, second = [listed.first[0], a, b, a], [listed.second[0], b, a, a]
+    prob = fresh(oracle).compare([listed.prompts[0], prompt, prompt, prompt], first, second)
+    assert prob.isnan().tolist() == [False, True, True, True]
+    assert abs(float(prob[0]) - float(verdicts(oracle, listed, [0]))) <= listed.within
+    if listed.scores:
+        assert oracle.score([prompt, listed.prompts[0]], [a, listed.first[0]]).isnan().tolist() == [
+            True,
+            False,
+        ]
+    assert any(part.may_fail for part in parts_that(oracle, Fallible))
+    account = Account.total(part.account for part in parts_that(oracle, Accounted))
+    reasons = [reason for reason in account.reasons if listed.called in reason]
+    assert reasons and account.failed == sum(account.reasons.values()) > 0
+
+
 def check_score(oracle: Any, listed: Listed) -> None:
     """Scores are finite, and the higher one is preferred; a general preference has none."""
     if not listed.scores:
@@ -263,6 +284,7 @@ CHECKS = [
     check_unchanged,
     check_process,
     check_errors,
+    check_unjudged,
     check_score,
     check_forms,
     check_hostile,
@@ -443,5 +465,7 @@ class Careless(Answering):
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_careless_oracle_is_seen(check: Any):
+    question = ("", "", "")
+    listed = Listed(build=lambda folder: Careless(), scores=True, unknown=question, unjudged=question)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check(Careless(), Listed(build=lambda folder: Careless(), scores=True, unknown=("", "", "")))
+        check(Careless(), listed)

@@ -33,8 +33,8 @@ from equipoise.evaluate.oracle_check.length import length_bias
 from equipoise.evaluate.oracle_check.order import order_bias
 from equipoise.evaluate.oracle_check.transitivity import transitivity
 from equipoise.oracles import Asking, Checked, OracleError, Policy
-from equipoise.oracles.asking import Failure
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.questions.questioner import Failure
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.report.oracle_check.run import oracle_check
 from equipoise.worlds.text.progress import Progress
 

@@ -23,11 +23,12 @@ from equipoise import oracles
 from equipoise.label.desk import Stale
 from equipoise.label.people import PeopleOracle, WaitingDesk
 from equipoise.label.votes import Votes
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import OracleError
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.spec import Placement, is_code
-from equipoise.oracles.verdicts import VerdictStore
 from equipoise.run.materials import ORACLES
 
 CHAT = [{"role": "user", "content": "hello"}]

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.rules import RuleOracle
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 N = 40
 PROMPTS = [f"prompt {i}" for i in range(N)]
@@ -188,7 +189,7 @@ def test_a_dry_run_counts_what_is_not_stored(tmp_path: Path):
 WRITER = """
 import sys
 from pathlib import Path
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 store, start = VerdictStore(Path(sys.argv[1])), int(sys.argv[2])
 for i in range(start, start + 200):
     store.put(key_of("o", [i]), "o", Verdict(i / 7))
@@ -230,7 +231,7 @@ RACER = """
 import sys, time
 from pathlib import Path
 from equipoise.oracles import Asking, Policy, VerdictStore
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 path, log = Path(sys.argv[1]), Path(sys.argv[2])
 def slow(prompt, response):
     time.sleep(0.01)

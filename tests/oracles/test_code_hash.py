@@ -19,8 +19,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.oracles.code_hash import Unhashable, code_hash
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.rules.code_hash import Unhashable, code_hash
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 
 class Colour(enum.Enum):
@@ -125,9 +125,7 @@ def test_a_hash_is_the_same_in_every_process(tmp_path):
         "WORDS = {'a', 'b', 'c', 'd'}\nPAIRS = frozenset([('x', 'y'), ('z', 'w')])\n"
         "def rule(p, r):\n    return len(WORDS & set(r)) + (r in {'one', 'two', 'three'}) + len(PAIRS)\n"
     )
-    command = (
-        "from mine import rule; from equipoise.oracles.code_hash import code_hash; print(code_hash(rule))"
-    )
+    command = "from mine import rule; from equipoise.oracles.rules.code_hash import code_hash; print(code_hash(rule))"
     said = {
         subprocess.run(
             [sys.executable, "-c", command],

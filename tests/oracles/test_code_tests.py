@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from equipoise import oracles
-from equipoise.oracles.asking import Asking, Failure, Policy
-from equipoise.oracles.code_tests import CodeTests, code_of
-from equipoise.oracles.problems import BadTests, asserts_of, problem_of
+from equipoise.oracles.code.code_tests import CodeTests, code_of
+from equipoise.oracles.code.problems import BadTests, asserts_of, problem_of
+from equipoise.oracles.code.sandbox import Limits, Sandbox, SandboxError, guarantees
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.sandbox import Limits, Sandbox, SandboxError, guarantees
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Failure, Policy
 
 SMALL = Limits(seconds=1, wall=4.0, memory=256 * 2**20, processes=8, file=2**20, output=2**16)
 SANDBOX = Sandbox(SMALL, guarantees().isolation)
@@ -436,7 +437,7 @@ def test_a_file_that_cannot_work_is_refused_by_name(settings: dict, says: str, t
 
 
 def test_a_machine_without_namespaces_is_refused_unless_it_is_accepted(tmp_path: Path, monkeypatch):
-    from equipoise.oracles import code_tests, sandbox
+    from equipoise.oracles.code import code_tests, sandbox
 
     limits = sandbox.Guarantees(
         isolation="limits", enforced=("time",), not_enforced=("no network",), why="no such call"

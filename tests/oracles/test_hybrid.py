@@ -12,8 +12,8 @@ from scipy.special import expit
 from equipoise.cli.app import main
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
-from equipoise.oracles.comparison_features import Binning, Comparison
-from equipoise.oracles.hybrid import (
+from equipoise.oracles.hybrid.comparison_features import Binning, Comparison
+from equipoise.oracles.hybrid.pool import (
     Pool,
     fit_linear_reward,
     measure_of,

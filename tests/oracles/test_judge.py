@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise import oracles, safe_yaml
-from equipoise.oracles.asking import Asking, Policy
-from equipoise.oracles.chat_reply import seconds_to_wait
 from equipoise.oracles.checked import Checked
-from equipoise.oracles.judge import JudgeFile, JudgeOracle
-from equipoise.oracles.judge_prompt import FRAME, PROMPTS, JudgePrompt, disarmed
+from equipoise.oracles.judges.chat_reply import seconds_to_wait
+from equipoise.oracles.judges.judge import JudgeFile, JudgeOracle
+from equipoise.oracles.judges.judge_prompt import FRAME, PROMPTS, JudgePrompt, disarmed
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.questions.verdicts import VerdictStore
 from oracles.chat_server import between, said, serving, winner
 
 pytest.importorskip("openai", reason="the judge needs the extra `judge`")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from equipoise.oracles.bottleneck import Bottleneck, gaussian_kl, kl_warmup, shared_information
-from equipoise.oracles.learned import Fitting, LearnedReward, Views, fit, pair_loss
+from equipoise.oracles.learned.bottleneck import Bottleneck, gaussian_kl, kl_warmup, shared_information
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views, fit, pair_loss
 
 DOUBLE = torch.float64
 

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize, relu, softmax
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model
 
 from equipoise import oracles
+from equipoise.oracles.models.reward import PairwiseOracle, PreferenceOracle, load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import PairwiseOracle, PreferenceOracle, load_oracle
 from equipoise.playground import model_path
 from reward_models.tiny import CYCLE, GAME, SHAPE, decoder
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from equipoise.oracles.reward import oracle_of
+from equipoise.oracles.models.reward import oracle_of
 from equipoise.playground import LanguageGame, model_path
 from equipoise.reward_models.folder import load, save
 from equipoise.reward_models.head import Head

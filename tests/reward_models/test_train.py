@@ -17,8 +17,8 @@ from equipoise.cli.app import main
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
 from equipoise.models.errors import ModelError
+from equipoise.oracles.models.reward import PreferenceOracle, load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import PreferenceOracle, load_oracle
 from equipoise.policy.loading import Lora
 from equipoise.reward_models.fit import Fitting, Remedies, fit
 from equipoise.reward_models.head import Head
@@ -121,8 +121,8 @@ def test_the_room_of_two_responses_needs_no_chat_template(folders):
     texts.tokenizer.chat_template = None
     turns = [[{"role": "user", "content": PROMPTS[0]}]]
     assert oracle.room(turns) == (len(texts.pair(turns[0], "", "")), 128)
-    with pytest.raises(OracleError, match="accepts 128 tokens"):
-        oracle.compare(turns, ["tea " * 200], ["tea"])
+    assert oracle.compare(turns, ["tea " * 200], ["tea"]).isnan().all()
+    assert "accepts 128 tokens" in next(iter(oracle.account.reasons)) and oracle.account.failed == 1
 
 
 def test_a_response_is_embedded_once_for_all_comparisons(folders):

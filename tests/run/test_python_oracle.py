@@ -13,8 +13,8 @@ import yaml
 
 from equipoise.cli.app import main
 from equipoise.oracles import Asking, Checked, OracleError, Policy, RuleOracle
-from equipoise.oracles.given import given
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.verdicts import Verdict
+from equipoise.oracles.rules.given import given
 from equipoise.playground import LanguageGame, model_path
 from equipoise.run import session
 from equipoise.run.config import ConfigError
@@ -128,7 +128,7 @@ KINDS = {
     "questioner": (Single, "test_python_oracle.Single"),
     "rule": (lambda: RuleOracle(length, "rule"), "RuleOracle"),
     "batched": (Many, "test_python_oracle.Many"),
-    "asking": (lambda: Asking(Single()), "equipoise.oracles.asking.Asking"),
+    "asking": (lambda: Asking(Single()), "equipoise.oracles.questions.asking.Asking"),
 }
 
 

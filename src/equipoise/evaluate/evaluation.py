@@ -21,9 +21,9 @@ from equipoise.evaluate.length_control import Gamed, LengthControlled, length_co
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population
 from equipoise.evaluate.suites.alpaca_eval import Annotations
-from equipoise.oracles.asking import Asking
-from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.account import Account, Accounted
+from equipoise.oracles.protocol import Oracle, parts_that
+from equipoise.oracles.questions.asking import Asking
 
 DRAWS = 200  # bootstrap resamples
 FEWEST = 5  # prompts, for length control
@@ -165,11 +165,11 @@ def _finished(found: Answers) -> dict[str, Any]:
 
 
 def _judge_figures(oracle: Oracle) -> dict[str, Any]:
-    """What the oracle was asked, and how often its two orders prefer the same answer."""
-    inner = unwrapped(oracle)
-    if not isinstance(inner, Asking):
-        return {}
-    account = inner.account
+    """What the oracle was asked, how often its two orders prefer the same answer, and why verdicts are missing."""
+    account = Account.total(part.account for part in parts_that(oracle, Accounted))
+    reasons = {"reasons": account.reasons} if account.reasons else {}
+    if not any(parts_that(oracle, Asking)):
+        return {"failed": account.failed} | reasons if account.failed else {}
     both = account.compared
     votes = [1.0] * (both - account.disagreed) + [0.0] * account.disagreed
     agree = clustered_share(votes, range(both)) if both else None
@@ -179,7 +179,7 @@ def _judge_figures(oracle: Oracle) -> dict[str, Any]:
         "failed": account.failed,
         "cost": account.cost,
         "orders_agree": agree,
-    }
+    } | reasons
 
 
 def oracle_accuracy(oracle: Oracle, pairs: Dataset) -> dict[str, Any]:

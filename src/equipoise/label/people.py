@@ -24,8 +24,8 @@ from equipoise.label.votes import CHOICES, Choice, Vote, Votes, claim
 from equipoise.oracles.file import OracleFile, settings_of
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
 from equipoise.play.seeds import Seeds
 
 VOTES = "votes.jsonl"

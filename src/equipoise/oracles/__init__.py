@@ -10,15 +10,15 @@ RecordedOracle  recorded votes, averaged
 
 from __future__ import annotations
 
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.questioner import Batched, Questioner
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Batched, Policy, Questioner
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.recorded.table import RecordedOracle, TableOracle
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.oracles.spec import load
-from equipoise.oracles.table import RecordedOracle, TableOracle
-from equipoise.oracles.verdicts import VerdictStore
 
 __all__ = [
     "Asking",

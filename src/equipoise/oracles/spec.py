@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.ensemble import Ensemble, Members
-from equipoise.oracles.given import again, is_given
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.questioner import Batched, Policy, Questioner
-from equipoise.oracles.rules import load_rule
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Batched, Policy, Questioner
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.rules.given import again, is_given
+from equipoise.oracles.rules.rule_oracle import load_rule
 from equipoise.safe_yaml import load as load_yaml
 
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
@@ -25,49 +25,49 @@ Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
 def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.judge import JudgeOracle
+    from equipoise.oracles.judges.judge import JudgeOracle
 
     return JudgeOracle.of(settings, file)
 
 
 def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.recorded import RecordedVerdicts
+    from equipoise.oracles.recorded.verdict_file import RecordedVerdicts
 
     return RecordedVerdicts.of(settings, file)
 
 
 def _density_ratio(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.density_ratio import density_ratio
+    from equipoise.oracles.models.density_ratio import density_ratio
 
     return density_ratio(settings, file, placement)
 
 
 def _implicit_reward(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.density_ratio import implicit_reward
+    from equipoise.oracles.models.density_ratio import implicit_reward
 
     return implicit_reward(settings, file, placement)
 
 
 def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.self_judge import SelfJudge
+    from equipoise.oracles.judges.self_judge import SelfJudge
 
     return SelfJudge.of(settings, file)
 
 
 def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.code_tests import CodeTests
+    from equipoise.oracles.code.code_tests import CodeTests
 
     return CodeTests.of(settings, file)
 
 
 def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.dropout import mc_dropout
+    from equipoise.oracles.models.dropout import mc_dropout
 
     return mc_dropout(settings, file, placement, _of_folder)
 
 
 def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.relevance import relevance
+    from equipoise.oracles.models.relevance import relevance
 
     return relevance(settings, file, placement)
 
@@ -82,7 +82,7 @@ def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> 
 
 
 def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.reward import as_oracle_errors, oracle_of
+    from equipoise.oracles.models.reward import as_oracle_errors, oracle_of
     from equipoise.reward_models.yes_no import YesNo, load
 
     with as_oracle_errors():
@@ -165,7 +165,7 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
 
 
 def _of_folder(spec: str, placement: Placement) -> Oracle:
-    from equipoise.oracles.reward import load_oracle
+    from equipoise.oracles.models.reward import load_oracle
 
     return load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
 

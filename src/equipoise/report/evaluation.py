@@ -161,6 +161,7 @@ def _judge(results: Mapping[str, Any]) -> Sheet | None:
         ("failed", "questions without a verdict", str),
         ("cost", "cost", number),
     ) if judge.get(key) is not None]  # fmt: skip
+    rows += [(f"without a verdict: {why}", str(count)) for why, count in judge.get("reasons", {}).items()]
     accuracy = judge.get("accuracy")
     if accuracy:
         rows.append(("accuracy on the recorded pairs", share(accuracy["accuracy"])))

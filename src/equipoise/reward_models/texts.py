@@ -13,6 +13,11 @@ from equipoise.models.tokenizer import check_tokenizer
 
 log = logging.getLogger(__name__)
 
+
+class TooLong(ModelError):
+    """A text beyond the context length of a reward model."""
+
+
 MARKS = ("[CONTEXT]", "[A]", "[B]", "[BETTER]")  # of the two responses in one text
 
 
@@ -54,12 +59,12 @@ class Texts:
             self._probe_template()
 
     def answer(self, prompt: Any, response: str) -> list[int]:
-        """Tokens of a prompt with a response. Raises ModelError for one that is too long, or that cannot be written."""
+        """Tokens of a prompt with a response. Raises TooLong beyond the context, ModelError for what is unreadable."""
         ids = self._within(self.unbounded(prompt, response))
         return [*ids[:-1], self.tokenizer.eos_token_id] if self.ends else ids
 
     def prompt(self, prompt: Any) -> list[int]:
-        """Tokens of a prompt alone, as generation is given it."""
+        """Tokens of a prompt alone, as generation is given it. Raises as `answer`."""
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt, verbose=False).input_ids
         else:
@@ -69,7 +74,7 @@ class Texts:
     def pair(self, prompt: Any, first: str, second: str) -> list[int]:
         """Tokens of a prompt with two responses: "[CONTEXT] x [A] y1 [B] y2 [BETTER]".
 
-        A mark that stands in a text is broken up, so that no response can pose as the other one.
+        A mark that stands in a text is broken up, so that no response can pose as the other one. Raises as `answer`.
         """
         return self._within(self._unbounded_pair(prompt, first, second))
 
@@ -117,7 +122,7 @@ class Texts:
 
     def _within(self, ids: list[int]) -> list[int]:
         if self.limit and len(ids) > self.limit:
-            raise ModelError(
+            raise TooLong(
                 f"{self.name} accepts {self.limit} tokens; a prompt with its response has {len(ids)}; "
                 "leave it out, or take a model with a longer context"
             )

@@ -23,9 +23,9 @@ from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.given import is_given
 from equipoise.oracles.protocol import Fingerprinted
-from equipoise.oracles.rule_sources import distribution, sources
+from equipoise.oracles.rules.given import is_given
+from equipoise.oracles.rules.rule_sources import distribution, sources
 from equipoise.oracles.spec import is_code
 from equipoise.play.rows import Rows
 from equipoise.playground import model_path

@@ -27,9 +27,9 @@ from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.given import Given
 from equipoise.oracles.protocol import Oracle, Uncertain, parts_that
-from equipoise.oracles.questioner import Covering
+from equipoise.oracles.questions.questioner import Covering
+from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs

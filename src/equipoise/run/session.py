@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from equipoise import __version__
 from equipoise.evaluate.text import Evaluator
-from equipoise.oracles.given import Given, OracleLike, again, given, is_given
+from equipoise.oracles.rules.given import Given, OracleLike, again, given, is_given
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
 from equipoise.play.round import play

@@ -14,8 +14,9 @@ from contract.oracle_folders import bare
 from contract.oracle_rows import FIRST, GAME, PROMPTS, QUESTIONS, SECOND, Listed, replaced
 from equipoise import oracles
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.judges.judge_prompt import PROMPTS as TEMPLATES
 from equipoise.oracles.protocol import Oracle
-from equipoise.oracles.table import RecordedOracle, TableOracle
+from equipoise.oracles.recorded.table import RecordedOracle, TableOracle
 from equipoise.playground import LanguageGame
 from oracles.chat_server import between, said, serving
 
@@ -103,7 +104,7 @@ def judge(**settings: Any) -> Callable[[Path], Oracle]:
 
 
 def _question(kind: str) -> str:
-    return (Path(oracles.__file__).with_name("prompts") / f"{kind}.jinja").read_text(encoding="utf-8")
+    return (TEMPLATES / f"{kind}.jinja").read_text(encoding="utf-8")
 
 
 RULE_DEPENDS = {

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from contract.oracle_folders import SAYS_WORDS, SHAPE, STRONG, WEAK, changed, drawn, moved, row, words
 from contract.oracle_rows import PROMPTS, SECOND, replaced
-from equipoise.oracles.language_model import frozen
+from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, SeesPolicy, parts_that
 from equipoise.policy import checkpoint
@@ -116,7 +116,7 @@ ORACLES = {
         scores=True,
         chat=True,
         within=1e-6,
-        unknown=TOO_LONG,
+        unjudged=TOO_LONG,
         called="accepts 1024 tokens",
         depends={
             "the model": moved("model"),
@@ -132,7 +132,7 @@ ORACLES = {
         scores=True,
         chat=True,
         within=1e-6,
-        unknown=(PROMPTS[0], "tea " * 1100, SECOND[0]),
+        unjudged=(PROMPTS[0], "tea " * 1100, SECOND[0]),
         called="accepts 1024 tokens",
         depends={"the model": moved("model")},
     ),

@@ -36,7 +36,7 @@ from equipoise.reward_models.model import RewardModel, Scales
 from equipoise.reward_models.texts import Texts
 
 FOLDER = "model"
-UNKNOWN = (PROMPTS[0], "tea " * 500, SECOND[0])
+TOO_LONG = (PROMPTS[0], "tea " * 500, SECOND[0])
 
 
 def reward_model(
@@ -72,7 +72,7 @@ def listed(make: Callable[[Path], Any], **about: Any) -> Listed:
         copied(folder / FOLDER, make)
         return loaded(folder / FOLDER)
 
-    said = {"unknown": UNKNOWN, "called": "accepts", "within": 1e-6} | about
+    said = {"unjudged": TOO_LONG, "called": "accepts", "within": 1e-6} | about
     depends = {"weights": moved(FOLDER), "its tokenizer": other_tokenizer} | said.pop("depends", {})
     return Listed(build=build, depends=depends, **said)
 
@@ -126,7 +126,7 @@ ORACLES = {
         {FOLDER: with_dropout},
         scores=True,
         within=1e-6,
-        unknown=UNKNOWN,
+        unjudged=TOO_LONG,
         called="accepts 40 tokens",
         depends={
             "weights": moved(FOLDER),
@@ -140,7 +140,7 @@ ORACLES = {
         {"model": FOLDER, "passes": 2, "rate": 0.2},
         {FOLDER: GENERAL},
         chat=True,
-        unknown=UNKNOWN,
+        unjudged=TOO_LONG,
         called="accepts 400 tokens",
         depends={"weights": moved(FOLDER), "rate": changed(rate=0.3)},
     ),
@@ -150,7 +150,7 @@ ORACLES = {
         {FOLDER: REWARD, "other": partial(REWARD, seed=7)},
         scores=True,
         within=1e-6,
-        unknown=UNKNOWN,
+        unjudged=TOO_LONG,
         called="accepts 40 tokens",
         depends={
             "weights of a member": moved("other"),
@@ -165,7 +165,7 @@ ORACLES = {
         {"yes_no.yaml": '{"kind": "yes_no", "model": "strong"}'},
         chat=True,
         within=1e-5,
-        unknown=UNKNOWN,
+        unjudged=TOO_LONG,
         called="accepts 400 tokens",
         depends={"weights of the file's model": moved("strong")},
     ),

@@ -11,13 +11,14 @@ from contract.oracle_rows import FIRST, PROMPTS, QUESTIONS, SECOND, Listed, repl
 from equipoise.label.pairs import Pair
 from equipoise.label.people import PeopleOracle, WaitingDesk
 from equipoise.label.votes import Vote, Votes
-from equipoise.oracles.asking import Asking, Questioner
 from equipoise.oracles.checked import Checked
-from equipoise.oracles.dry_run import DryRun
-from equipoise.oracles.judge import JudgeOracle
+from equipoise.oracles.code.sandbox import guarantees
+from equipoise.oracles.judges.judge import JudgeOracle
 from equipoise.oracles.protocol import Oracle, parts_that
-from equipoise.oracles.rules import RuleOracle
-from equipoise.oracles.sandbox import guarantees
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.dry_run import DryRun
+from equipoise.oracles.questions.questioner import Questioner
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 __all__ = ["ORACLES"]
 

@@ -14,7 +14,7 @@ from equipoise.cli.output_file import check_new, write_new
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from equipoise.oracles.hybrid import Routed
+    from equipoise.oracles.hybrid.pool import Routed
 
 
 def route(
@@ -65,8 +65,8 @@ def route(
     """Route comparisons to people or to a judge: learn from pairs with both labels where people's help most, and
     spend a budget of people's labels there."""
     from equipoise.data.reading.read import read
-    from equipoise.oracles.hybrid import pairs_of, pool_of
-    from equipoise.oracles.hybrid import route as routed
+    from equipoise.oracles.hybrid.pool import pairs_of, pool_of
+    from equipoise.oracles.hybrid.pool import route as routed
 
     outs = [str(path) for path in (out, rest) if path]
     check_new(*outs, overwrite=overwrite)

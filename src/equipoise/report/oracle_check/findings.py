@@ -29,7 +29,7 @@ def findings(report: Report) -> list[Finding]:
     """The findings on the checked oracle, the most serious first."""
     oracle = report.first
     found = [
-        *_accuracy(oracle["accuracy"]),
+        *_accuracy(oracle["accuracy"], oracle["asked"]),
         *_order(oracle["order"]),
         *_length(oracle["length"]),
         *_calibration(oracle["calibration"]),
@@ -43,15 +43,17 @@ def findings(report: Report) -> list[Finding]:
     return sorted(found, key=lambda finding: rank.index(finding.level))
 
 
-def _accuracy(a: Mapping[str, Any]) -> Iterator[Finding]:
+def _accuracy(a: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Finding]:
     if a["failed"]:
+        reasons: Mapping[str, int] = asked.get("reasons", {})
+        why = f" Most often: {max(reasons, key=lambda reason: reasons[reason])}." if reasons else ""
         part = a["failed"] / a["comparisons"]
         level: Level = "warning" if part > MANY_FAILURES else "note"
         yield Finding(
             level,
             "Questions without a verdict",
             f"{a['failed']:,} of {a['comparisons']:,} comparisons have none; accuracy counts them as wrong "
-            f"({share(a['answered'])} where it answered).",
+            f"({share(a['answered'])} where it answered).{why}",
         )
     found = a["accuracy"]
     if found is None:

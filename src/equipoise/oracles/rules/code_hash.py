@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.rule_sources import sources
+from equipoise.oracles.rules.rule_sources import sources
 
 PLAIN = (
     type(None), bool, int, float, complex, str, bytes, type(...), range, slice, PurePath, re.Pattern, Decimal, Fraction,

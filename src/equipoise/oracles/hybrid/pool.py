@@ -17,8 +17,8 @@ from equipoise.data.errors import DataError
 from equipoise.data.files.object_rows import read_rows, shown
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Record
-from equipoise.oracles.comparison_features import WORD, Binning, Comparison, Numbers
-from equipoise.oracles.routing import Chosen, Mixes, Predictor, fit_predictor, simulate
+from equipoise.oracles.hybrid.comparison_features import WORD, Binning, Comparison, Numbers
+from equipoise.oracles.hybrid.routing import Chosen, Mixes, Predictor, fit_predictor, simulate
 
 Measure: TypeAlias = Literal["reward", "labels"]
 BUCKETS, RIDGE, HELD_OUT = 256, 1.0, 0.3

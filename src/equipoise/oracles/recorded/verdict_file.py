@@ -13,8 +13,8 @@ from typing import Any
 from equipoise.data.files.object_rows import Row, read_rows, shown
 from equipoise.oracles.file import OracleFile, data_errors, settings_of
 from equipoise.oracles.protocol import OraclePrompt
-from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
 
 COLUMNS = ("prompt", "response_a", "response_b", "prob")
 

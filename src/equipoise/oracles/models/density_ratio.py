@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import Field
 
 from equipoise.data.rendering.tokens import Codec
-from equipoise.oracles.domains import Domains
 from equipoise.oracles.file import ModelFile, beside, digest, settings_of
-from equipoise.oracles.language_model import (
+from equipoise.oracles.models.domains import Domains
+from equipoise.oracles.models.language_model import (
     Comparisons,
     Reading,
     answered,
@@ -21,8 +21,8 @@ from equipoise.oracles.language_model import (
 )
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Failure, Question
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Failure, Question
+from equipoise.oracles.questions.verdicts import Verdict
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import Comparison

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.code_hash import Unhashable, code_hash
 from equipoise.oracles.protocol import Oracle, OracleError, parts_that
-from equipoise.oracles.questioner import Batched, Questioner
-from equipoise.oracles.rules import RuleOracle, check_arity
+from equipoise.oracles.questions.questioner import Batched, Questioner
+from equipoise.oracles.rules.code_hash import Unhashable, code_hash
+from equipoise.oracles.rules.rule_oracle import RuleOracle, check_arity
 
 PREFIX = "python:"
 SETTLED: WeakKeyDictionary[Any, tuple[str, str]] = (

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from equipoise.data.records import Conversation, template_kwargs_of, tools_of
 from equipoise.oracles.file import OracleFile
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Failure
+from equipoise.oracles.questions.questioner import Failure
 from equipoise.safe_yaml import load as load_yaml
 
 TAG = "domain"  # the template setting of a row that names its domain

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.oracles.comparison_features import Numbers
+from equipoise.oracles.hybrid.comparison_features import Numbers
 
 Chosen: TypeAlias = npt.NDArray[np.bool_]
 CANDIDATES = 500  # random mixes that a quadratic predictor chooses among

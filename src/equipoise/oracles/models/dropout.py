@@ -23,9 +23,10 @@ from equipoise.oracles.protocol import (
     OracleError,
     OraclePrompt,
     Room,
+    may_fail,
     parts_that,
 )
-from equipoise.oracles.verdicts import key_of
+from equipoise.oracles.questions.verdicts import key_of
 
 FUNCTIONAL = (
     "attention_dropout",
@@ -78,6 +79,14 @@ class McDropout:
                 f"oracle {name}: {oracle.name} has no dropout, or only at rate 0; set `rate`, such as 0.1"
             )
 
+    @property
+    def parts(self) -> tuple[Oracle]:
+        return (self.oracle,)
+
+    @property
+    def may_fail(self) -> bool:
+        return may_fail(self.oracle)
+
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         return self.votes(prompts, a, b).mean(dim=0)
 
@@ -109,8 +118,8 @@ class McDropout:
             prob = bradley_terry(self._rewards(prompt, first), self._rewards(prompt, second))
         elif first == second:
             with self._seeded(b""):
-                self.oracle.compare([prompt], [a], [b])  # which refuses what it cannot read
-            return torch.full((self.passes,), 0.5, dtype=torch.float64)
+                read = self.oracle.compare([prompt], [a], [b])  # what it cannot read is refused, or nan
+            return torch.where(read.isnan(), read, 0.5).double().cpu().expand(self.passes)
         else:
             ask = partial(self.oracle.compare, [prompt], [first], [second])
             prob = self._passes((prompt, first, second), ask)

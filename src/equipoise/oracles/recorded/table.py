@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.oracles.code_hash import code_hash
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
+from equipoise.oracles.rules.code_hash import code_hash
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from equipoise.oracles.sandbox import Outcome, Sandbox
+from equipoise.oracles.code.sandbox import Outcome, Sandbox
 
 PYTHON_FILE = "response.py"
 KNOWN = frozenset(dir(builtins))

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from equipoise.oracles.code_hash import Unhashable, code_hash
 from equipoise.oracles.protocol import OracleError, shortened
-from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.rule_sources import sources
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
+from equipoise.oracles.rules.code_hash import Unhashable, code_hash
+from equipoise.oracles.rules.rule_sources import sources
 
 OWN = ("builtins", "equipoise")  # modules of errors that another attempt does not mend
 

@@ -1,14 +1,14 @@
-"""Oracles of single questions: the protocol, its failures, how questions are asked and what was asked."""
+"""Oracles of single questions: the protocol, its failures, and how questions are asked."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from equipoise.oracles.protocol import OraclePrompt
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.verdicts import Verdict
 
 Question: TypeAlias = tuple[Any, ...]  # (prompt, a, b) or (prompt, response)
 Ask: TypeAlias = Callable[..., Awaitable[Verdict]]  # (prompt, a, b) or (prompt, response) -> Verdict
@@ -29,16 +29,13 @@ class Failure(Exception):
         super().__init__(reason)
 
 
-@runtime_checkable
-class Questioner(Protocol):
-    """An oracle that answers one question at a time.
+class SingleQuestions(Protocol):
+    """An oracle that answers single questions, alone (`Questioner`) or many together (`Batched`).
 
     name      as the user gave it
     fingerprint  name and everything that its verdicts depend on: two oracles of one fingerprint share verdicts
     scores    whether it scores one response; False: it compares two
     both_orders  whether it prefers positions, so that comparisons are asked in both orders unless told otherwise
-    open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
-              without a verdict. It makes one attempt: repeating is the caller's
     """
 
     @property
@@ -52,6 +49,15 @@ class Questioner(Protocol):
 
     @property
     def both_orders(self) -> bool: ...
+
+
+@runtime_checkable
+class Questioner(SingleQuestions, Protocol):
+    """An oracle that answers one question at a time.
+
+    open      a session in which questions are asked as the policy says; its `ask` raises Failure for a question
+              without a verdict. It makes one attempt: repeating is the caller's
+    """
 
     def open(self, policy: Policy) -> AbstractAsyncContextManager[Ask]: ...
 
@@ -108,26 +114,13 @@ class Estimate:
 
 
 @runtime_checkable
-class Batched(Protocol):
+class Batched(SingleQuestions, Protocol):
     """An oracle of single questions that answers many at once: a model in memory.
 
-    name, fingerprint, scores, both_orders   as of a `Questioner`
     batches(questions)   indices of the questions that are answered together, every one once. They depend on the
                          questions alone, stored verdicts or not, so that a repeated run rounds as the first one did
     answer(questions)    of one batch: a Verdict for each, or the Failure that there is instead
     """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def scores(self) -> bool: ...
-
-    @property
-    def both_orders(self) -> bool: ...
 
     def batches(self, questions: Sequence[Question]) -> Sequence[Sequence[int]]: ...
 
@@ -167,30 +160,3 @@ class Policy:
     both_orders: bool | None = None
     most_calls: int | None = None
     most_cost: float | None = None
-
-
-@dataclass
-class Account:
-    """What was asked: `asked` attempts, `answered` new verdicts, `stored` verdicts read back, `failed` questions.
-
-    compared, disagreed  comparisons asked in both orders, and those in which the two orders prefer different responses
-    cost                 of all answers, also of those that could not be read
-    """
-
-    asked: int = 0
-    answered: int = 0
-    stored: int = 0
-    failed: int = 0
-    compared: int = 0
-    disagreed: int = 0
-    cost: float = 0.0
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def since(self, before: Account) -> dict[str, Any]:
-        """The difference to an earlier account, as plain data; reasons of failures with their numbers."""
-        numbers = {
-            name: getattr(self, name) - getattr(before, name)
-            for name in ("asked", "answered", "stored", "failed", "compared", "disagreed", "cost")
-        }
-        reasons = {why: n - before.reasons.get(why, 0) for why, n in self.reasons.items()}
-        return numbers | {"reasons": {why: n for why, n in reasons.items() if n}}

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from equipoise.data.collate import Response
 from equipoise.oracles.file import OracleFile, digest, settings_of
-from equipoise.oracles.judge_prompt import JudgePrompt, disarmed, prompt_text
-from equipoise.oracles.language_model import Comparisons, Reading, answered, logps, renderer_of
+from equipoise.oracles.judges.judge_prompt import JudgePrompt, disarmed, prompt_text
+from equipoise.oracles.models.language_model import Comparisons, Reading, answered, logps, renderer_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Failure, Question
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Failure, Question
+from equipoise.oracles.questions.verdicts import Verdict
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import Comparison
 

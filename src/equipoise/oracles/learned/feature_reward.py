@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from equipoise.oracles.bottleneck import Bottleneck, kl_warmup
+from equipoise.oracles.learned.bottleneck import Bottleneck, kl_warmup
 
 Features: TypeAlias = Float[Tensor, "*batch F"]
 PerPair: TypeAlias = Float[Tensor, "N"]

@@ -16,12 +16,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from equipoise.data.files.object_rows import read_rows
+from equipoise.oracles.code.problems import BadTests, Problem, problem_of
+from equipoise.oracles.code.sandbox import Isolation, Limits, Sandbox, SandboxError, guarantees
 from equipoise.oracles.file import OracleFile, data_errors, settings_of
-from equipoise.oracles.problems import BadTests, Problem, problem_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
-from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.sandbox import Isolation, Limits, Sandbox, SandboxError, guarantees
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
 
 FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 

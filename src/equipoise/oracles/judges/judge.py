@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from equipoise.oracles.chat_reply import ChatReply, Unreadable, seconds_to_wait
 from equipoise.oracles.file import OracleFile, settings_of
-from equipoise.oracles.judge_prompt import JudgePrompt, prompt_text
+from equipoise.oracles.judges.chat_reply import ChatReply, Unreadable, seconds_to_wait
+from equipoise.oracles.judges.judge_prompt import JudgePrompt, prompt_text
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Ask, Estimate, Failure, Policy
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Estimate, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

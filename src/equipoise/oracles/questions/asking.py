@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
+from equipoise.oracles.account import Account
 from equipoise.oracles.protocol import OracleError, OraclePrompt, Room, shortened
-from equipoise.oracles.questioner import (
-    Account,
+from equipoise.oracles.questions.questioner import (
     Ask,
     Batched,
     Failure,
@@ -27,9 +27,7 @@ from equipoise.oracles.questioner import (
     Questioner,
     WithAttributes,
 )
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
-
-__all__ = ["Account", "Ask", "Asking", "Failure", "Policy", "Questioner"]
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 
 LONGEST_WAIT = 60.0  # seconds between two attempts, where the server asks for none
 LONGEST_ASKED = 120.0  # a server that asks for more is not waited for
@@ -203,11 +201,10 @@ class Asking:
 
     def _failed(self, call: _Call, failure: Failure) -> None:
         call.fail(str(failure))
-        self.account.reasons[str(failure)] = self.account.reasons.get(str(failure), 0) + 1
+        self.account.fail(str(failure))
 
     def _outcome(self, call: _Call, total: int) -> dict[bytes, Verdict]:
         """What was found. Raises OracleError if the call was refused, or if too many questions have failed."""
-        self.account.failed += len(call.failed)
         if call.refused:
             raise call.refused
         if len(call.failed) > call.allowed:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from equipoise.oracles.domains import said_by_user
-from equipoise.oracles.embeddings import Embedding, load_embedding
 from equipoise.oracles.file import ModelFile, beside, digest, settings_of
+from equipoise.oracles.models.domains import said_by_user
+from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
-from equipoise.oracles.questioner import Failure, Question
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Failure, Question
+from equipoise.oracles.questions.verdicts import Verdict
 
 BATCH = 32  # questions that are embedded together
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Estimate, Mirrored, Priced, Question
-from equipoise.oracles.verdicts import key_of
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Estimate, Mirrored, Priced, Question
+from equipoise.oracles.questions.verdicts import key_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from equipoise.data.rendering.tokens import NO_LIMIT, load_tokenizer
 from equipoise.models.errors import ModelError
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
-from equipoise.oracles.questioner import Failure, Question
-from equipoise.oracles.verdicts import Verdict, key_of
+from equipoise.oracles.questions.questioner import Failure, Question
+from equipoise.oracles.questions.verdicts import Verdict, key_of
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import Comparison, microbatches
 
