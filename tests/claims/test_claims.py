@@ -41,6 +41,7 @@ MIXED = (
     "sparse_po_masks",
     "d2o_negatives_only",
     "regret_preferences",
+    "linear_alignment",
 )
 
 

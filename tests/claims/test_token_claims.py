@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims.tokens import frontier, rationale, sparse_po, spo_degree, tpo
+from equipoise.claims.tokens import frontier, linear_alignment, rationale, sparse_po, spo_degree, tpo
 from equipoise.claims.tokens.frontier import Climb
 from equipoise.claims.tokens.tiny_fits import BASE, Playground, fit, scores
 from equipoise.core.objectives import SparsePo
+from equipoise.games import TokenPolicy, TokenTree, kl, soft_optimum, terminal_reward
 from equipoise.policy.scoring.live_reference import LiveScorer
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # hundreds of small steps
@@ -259,3 +260,30 @@ def test_four_steps_of_rationales_gain_nothing_yet():
     found = rationale.run("quick")
     assert found.verdict == "fails"
     assert all(row[2] > 0.5 for row in found.tables[0].rows)  # both have begun to win
+
+
+def test_the_contrast_of_a_soft_optimum_is_a_sharper_one_where_a_response_is_one_token():
+    """z_p = z_0 + R/beta: a step c is the optimum at the KL weight beta/(1 + c), and so lies on the frontier."""
+    tree = TokenTree(words=("a", "b", "c"), length=1)
+    draws = torch.Generator().manual_seed(3)
+    reference = TokenPolicy(tree, torch.randn(2, *tree.child.shape, generator=draws, dtype=torch.float64))
+    reward = torch.randn(2, 3, generator=draws, dtype=torch.float64)
+    model = soft_optimum(reference, terminal_reward(tree, reward), beta=2.0).policy
+    sharper = soft_optimum(reference, terminal_reward(tree, reward), beta=0.5).policy.tabular()
+    policy = linear_alignment.aligned(reference, model, 3.0).tabular()
+    assert torch.allclose(policy.probs(), sharper.probs(), atol=1e-6)
+    best = linear_alignment.frontier(reference, reward, kl(policy, reference.tabular()))
+    assert torch.allclose(best, linear_alignment.earned(policy, reward), atol=1e-5)
+
+
+def test_rule_of_linear_alignment():
+    noises, steps = linear_alignment.NOISES, linear_alignment.STEPS
+    rise = np.linspace(0.9, 1.1, 5)
+    gains = {(n, s): rise * (1 + s) for n in noises for s in steps}
+    shares = {where: np.array(0.97) for where in gains}
+    moved = dict.fromkeys(gains, 1.0)
+    assert linear_alignment.judge(gains, shares, moved).verdict == "holds"
+    low = shares | {(0.0, 5.0): np.array(0.9)}
+    assert linear_alignment.judge(gains, low, moved).verdict == "mixed"
+    flat = gains | {(0.25, 3.0): gains[0.25, 0.0]}
+    assert linear_alignment.judge(flat, shares, moved).verdict == "fails"

@@ -427,3 +427,46 @@ echo '{"results": {"t": {"acc,none": 0.25, "alias": "t"}}}' > "$out/m/results_1.
     harness.write_text("#!/bin/sh\necho 'ValueError: no such task' >&2\nexit 1\n")
     with pytest.raises(ModelError, match="failed on t: ValueError: no such task"):
         lm_eval.measure(where, ["t"], python=str(harness))
+
+
+def test_a_principle_aligns_the_answers_while_they_are_written(prompts, tmp_path, capsys):
+    """Step 0 is the model with the principle in its prompt; the answers keep the prompts that they were asked."""
+
+    def answers(name, *arguments):
+        out = tmp_path / name
+        ask("sample", model_path(), "--data", prompts, "--out", out, *SAMPLE, *arguments)
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    principle = PROMPTS[0]
+    aligned = answers("aligned", "--principle", principle, "--strength", "4", "--top-p", "0.9")
+    assert [row["prompt"] for row in aligned] == list(PROMPTS)
+    led = tmp_path / "led.jsonl"
+    led.write_text("".join(json.dumps({"prompt": f"{principle}\n\n{text}"}) + "\n" for text in PROMPTS))
+    ask("sample", model_path(), "--data", led, "--out", tmp_path / "plain", *SAMPLE)
+    plain = [json.loads(line)["completion"] for line in (tmp_path / "plain").read_text().splitlines()]
+    unmoved = answers("unmoved", "--principle", principle, "--strength", "0")
+    assert [row["completion"] for row in unmoved] == plain
+    assert [row["completion"] for row in aligned] != plain
+
+    given = ("sample", model_path(), "--data", prompts, "--out", tmp_path / "x")
+    assert "which is not given" in refused(capsys, *given, "--divergence", "1")
+    assert "must be > 0 nats" in refused(capsys, *given, "--principle", "p", "--divergence", "0")
+    assert "leaves no room" in refused(capsys, *given, "--principle", "tea " * 600)
+
+
+SYSTEM, USER = {"role": "system", "content": "brief"}, {"role": "user", "content": "tell"}
+
+
+@pytest.mark.parametrize(
+    "context, led",
+    [
+        ("tell", "be kind\n\ntell"),
+        ([USER], [SYSTEM | {"content": "be kind"}, USER]),
+        ([SYSTEM, USER], [SYSTEM | {"content": "brief\n\nbe kind"}, USER]),
+    ],
+)
+def test_a_principle_joins_what_the_context_says(context, led):
+    from equipoise.evaluate.principle import with_principle
+
+    assert with_principle(context, "be kind") == led
+    assert with_principle(context, "") == context

@@ -27,6 +27,7 @@ from equipoise.play.state import Floats
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.digests import verify
+from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
@@ -133,14 +134,16 @@ def sampled(
     seed: int = 0,
     store: Path | None = None,
     tick: Callable[[int], None] = lambda done: None,
+    contrast: Contrast | None = None,
 ) -> Answers:
     """`count` answers of a policy to every prompt, addressed by seed, prompt's place and number.
 
     store   file in which finished answers are kept as they come; what it has of the same model, prompts and settings
             is not sampled again, anything else in it is replaced. An answer depends on its address alone, so that
             an interrupted call leaves the same answers as one that was not (rounding of other batches aside).
+    contrast  the same prompts with a principle, by which the answers are aligned while they are written.
     """
-    kept = _Kept(store, _settings(writer, prompts, count, decoding, seed)) if store else None
+    kept = _Kept(store, _settings(writer, prompts, count, decoding, seed, contrast)) if store else None
     done: dict[int, list[Answer]] = dict(kept.read()) if kept else {}
     address = Seeds(seed)("sample")
     size = max(CHUNK, decoding.batch)
@@ -150,7 +153,15 @@ def sampled(
         if not places:
             continue
         chosen = [prompts[i] for i in places]
-        groups = sample(writer.policy, chosen, count, seed=address, decoding=decoding, places=places)
+        groups = sample(
+            writer.policy,
+            chosen,
+            count,
+            seed=address,
+            decoding=decoding,
+            places=places,
+            contrast=contrast.at(places) if contrast else None,
+        )
         for place, group in zip(places, groups, strict=True):
             done[place] = [_answer(prompts[place], response) for response in group]
             if kept:
@@ -205,10 +216,20 @@ def _read(one: dict[str, Any]) -> Answer:
     return Answer(**values)
 
 
-def _settings(writer: Writer, prompts: Sequence[Prompt], count: int, decoding: Decoding, seed: int) -> str:
+def _settings(
+    writer: Writer,
+    prompts: Sequence[Prompt],
+    count: int,
+    decoding: Decoding,
+    seed: int,
+    contrast: Contrast | None = None,
+) -> str:
     asked = [[list(prompt.ids), canonical(prompt.context)] for prompt in prompts]
     about = {k: v for k, v in vars(decoding).items() if k not in ("batch", "memory")}
-    return digest([writer.fingerprint, asked, count, about, seed])
+    settings: list[Any] = [writer.fingerprint, asked, count, about, seed]
+    if contrast:
+        settings.append([[list(p.ids) for p in contrast.prompts], contrast.strength, contrast.divergence])
+    return digest(settings)
 
 
 def _fingerprint(model: str, renderer: Renderer, precision: str) -> str:

@@ -45,6 +45,25 @@ def sample(
     round: Round = "final",
     wrap: Wrap = "none",
     system: System = None,
+    principle: Annotated[
+        str | None,
+        typer.Option(
+            help="align the answers with this principle while they are written, without training (Linear Alignment, "
+            "2401.11458); the authors use --temperature 0.5 --top-p 0.8"
+        ),
+    ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            min=-1,
+            help="with --principle: step beyond the model that has the principle in its prompt; 0 is that model, "
+            "-1 the one without it",
+        ),
+    ] = 3.0,
+    divergence: Annotated[
+        float | None,
+        typer.Option(help="with --principle: most nats that the step may move a token's distribution"),
+    ] = None,
     limit: Limit = None,
     precision: Precision = "fp32",
     batch: Batch = 32,
@@ -53,17 +72,22 @@ def sample(
 ) -> None:
     """Sample answers of a model, an adapter or a run's policy to the prompts of data, as training samples them.
 
-    The file appears when it is complete; the same command goes on where an interrupted one stopped.
+    With --principle the answers are aligned at decoding: two forward passes a token, nothing is trained. The file
+    appears when it is complete; the same command goes on where an interrupted one stopped.
     """
     if format not in ("jsonl", "alpaca_eval"):
         raise ValueError(f"--format must be jsonl or alpaca_eval, got {format!r}")
+    if principle is None and divergence is not None:
+        raise ValueError("--divergence bounds the step of --principle, which is not given")
     check_new(str(out), overwrite=overwrite)
     from dataclasses import replace
 
     from equipoise.data.plain_strings import note_plain_strings
     from equipoise.evaluate.answers import alpaca_rows, write_answers
     from equipoise.evaluate.located import locate
+    from equipoise.evaluate.principle import principled
     from equipoise.evaluate.writer import Writer, sampled
+    from equipoise.policy.generation.contrast import Contrast
     from equipoise.policy.protocol import Decoding
 
     quiet_libraries()
@@ -77,6 +101,11 @@ def sample(
     note_plain_strings(dataset, template=writer.renderer.template is not None)
     prompts = writer.prompts(dataset)
     print(dataset.ledger, file=sys.stderr)
+    contrast = None
+    if principle is not None:
+        contrast = Contrast(
+            prompts=principled(writer, prompts, principle), strength=strength, divergence=divergence
+        )
     kept = out.with_name(f"{out.name}.unfinished")
     done = 0
 
@@ -86,7 +115,7 @@ def sample(
         if more:
             print(f"{done:,} of {len(prompts):,} prompts", file=sys.stderr)
 
-    answers = sampled(writer, prompts, count, decoding, seed=seed, store=kept, tick=tick)
+    answers = sampled(writer, prompts, count, decoding, seed=seed, store=kept, tick=tick, contrast=contrast)
     if format == "alpaca_eval":
         alpaca_rows(answers, out)  # refuses before anything is written
     write_answers(out, answers, format)

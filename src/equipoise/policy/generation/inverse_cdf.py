@@ -21,8 +21,13 @@ def uniforms(seed: int, prompt: int, index: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
-def sample_tokens(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+def sample_tokens(
+    logits: Tensor, uniform: Tensor, decoding: Decoding, among: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sample tokens [R] from logits [R, V] by uniforms [R]; also their log-probs [R] in float64.
+
+    among   [R, V] the tokens to sample from, at least one in each row; None: those that top-k and top-p of the logits
+            themselves keep.
 
     The log-prob is that of the untruncated distribution at temperature 1.
     """
@@ -30,14 +35,26 @@ def sample_tokens(logits: Tensor, uniform: Tensor, decoding: Decoding) -> tuple[
     top = logits.amax(-1, keepdim=True)
     weights = (logits - top).exp_()
     total = weights.sum(-1, keepdim=True)
+    kept = logits if among is None else logits.masked_fill(~among, -torch.inf)
     if decoding.temperature == 0:
-        token = logits.argmax(-1, keepdim=True)
+        token = kept.argmax(-1, keepdim=True)
+    elif among is not None:
+        highest = kept.amax(
+            -1, keepdim=True
+        )  # of the tokens among which one is sampled: its weight is 1, never 0
+        token = _search(((kept - highest) / decoding.temperature).exp_(), uniform)
     elif decoding.temperature == 1:
         token = _search(_truncated(weights, decoding), uniform)
     else:
         token = _search(_truncated(((logits - top) / decoding.temperature).exp_(), decoding), uniform)
     logp = (logits.gather(1, token) - top).double() - total.double().log()
     return token[:, 0], logp[:, 0]
+
+
+def nucleus(logits: Tensor, decoding: Decoding) -> Tensor:
+    """[R, V] which tokens top-k and top-p keep of logits [R, V] at the temperature (1 where decoding is greedy)."""
+    scaled = logits.float() / (decoding.temperature or 1.0)
+    return _truncated((scaled - scaled.amax(-1, keepdim=True)).exp_(), decoding) > 0
 
 
 def _truncated(weights: Tensor, decoding: Decoding) -> Tensor:

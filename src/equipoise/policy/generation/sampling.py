@@ -7,9 +7,9 @@ costs nothing from the next step on. A response depends on the seed, its prompt 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,9 +18,13 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import vllm
 from equipoise.policy.generation.backends import choose_backend
+from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
 from equipoise.policy.generation.scheduler import Scheduler
 from equipoise.policy.protocol import Decoding, ModelError
+
+# (logits [R, V] of each decoder, uniforms [R]) -> (tokens [R], their log-probs [R])
+Combine: TypeAlias = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -33,18 +37,25 @@ def sample(
     decoding: Decoding,
     places: Sequence[int] | None = None,
     mixed_with: tuple[Any, float] | None = None,
+    contrast: Contrast | None = None,
 ) -> list[list[Response]]:
     """Sample `count` responses to every prompt; prompt i uses the random streams of place `places[i]` (default: i).
 
     mixed_with   another model and its share b: each next-token distribution is then proportional to
                  pi^(1 - b) other^b, renormalised token by token (an approximation of the mixture of sequences).
+    contrast     the same prompts in a second context, whose next-token distribution is moved away from that of the
+                 prompts themselves; in place of a mixture.
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's last
-    position (`finished` False). `Response.logp` is the exact log-prob under the policy (or the mixture) at temperature
-    1 without truncation, whatever the sampling settings. Raises ModelError if a prompt fills all of the model's
-    positions, or if logits are NaN.
+    position (`finished` False). `Response.logp` is the exact log-prob under the policy (the mixture, the contrast) at
+    temperature 1 without truncation, whatever the sampling settings. Raises ModelError if a prompt fills all of the
+    model's positions, or if logits are NaN.
     """
-    longest = max((len(prompt.ids) for prompt in prompts), default=0)
+    contexts = [[prompt.ids for prompt in prompts]]
+    if contrast:
+        contexts.append([prompt.ids for prompt in contrast.prompts])
+    lengths = [max(map(len, ids)) for ids in zip(*contexts, strict=True)]
+    longest = max(lengths, default=0)
     if longest >= policy.max_positions:
         raise ModelError(
             f"a prompt has {longest} tokens, the model takes {policy.max_positions} with its response"
@@ -52,12 +63,12 @@ def sample(
     if not prompts or not count:
         return [[] for _ in prompts]
     places = range(len(prompts)) if places is None else places
-    max_new_tokens = [
-        min(decoding.max_new_tokens, policy.max_positions - len(prompt.ids)) for prompt in prompts
-    ]
+    max_new_tokens = [min(decoding.max_new_tokens, policy.max_positions - length) for length in lengths]
     if decoding.engine == "vllm":
-        if mixed_with:
-            raise ModelError("vLLM samples from one model: this method's mixture needs sampling.engine=torch")
+        if mixed_with or contrast:
+            raise ModelError(
+                "vLLM samples from one model in one context: mixtures and contrasts need sampling.engine=torch"
+            )
         requests = [
             vllm.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
             for i, prompt in enumerate(prompts)
@@ -65,12 +76,17 @@ def sample(
         ]
         completions = vllm.generate(policy, requests, decoding)
     else:
-        models = [(policy.model, 1.0)]
+        models, combine = [policy.model], partial(_from_one, decoding=decoding)
         if mixed_with:
-            models = [(policy.model, 1 - mixed_with[1]), mixed_with]
-        backends = [choose_backend(model) for model, _ in models]
+            other, share = mixed_with
+            models.append(other)
+            combine = partial(_from_mixture, shares=(1 - share, share), decoding=decoding)
+        elif contrast:
+            models.append(policy.model)
+            combine = partial(contrast.sample_tokens, decoding=decoding)
+        backends = [choose_backend(model) for model in models]
         scheduler = Scheduler(
-            [prompt.ids for prompt in prompts],
+            contexts[0],
             count,
             groups=decoding.batch,
             max_new_tokens=max_new_tokens,
@@ -78,12 +94,14 @@ def sample(
             uniforms=partial(uniforms, seed),
             places=places,
             refills=all(backend.refills for backend in backends),
+            others=contexts[1:],
         )
-        size = (scheduler.groups, count, longest - 1, scheduler.depth)
-        decoders = [
-            (backend(model, *size), share) for backend, (model, share) in zip(backends, models, strict=True)
-        ]
-        _decode_all(policy, scheduler, decoders, decoding)
+        decoders = []
+        for i, (backend, model) in enumerate(zip(backends, models, strict=True)):
+            context = i if contrast else 0
+            width = max(map(len, contexts[context])) - 1
+            decoders.append((backend(model, scheduler.groups, count, width, scheduler.depth), context))
+        _decode_all(policy, scheduler, decoders, combine)
         completions = scheduler.completions()
     texts = policy.tokenizer.batch_decode([ids for ids, _, _ in completions], skip_special_tokens=True)
     responses = [
@@ -94,20 +112,20 @@ def sample(
 
 
 def _decode_all(
-    policy: CausalPolicy, scheduler: Scheduler, decoders: list[tuple[Any, float]], decoding: Decoding
+    policy: CausalPolicy, scheduler: Scheduler, decoders: list[tuple[Any, int]], combine: Combine
 ) -> None:
-    """Decode token by token until every response is finished."""
+    """Decode token by token until every response is finished; each decoder reads its own context."""
     with torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=policy.precision == "bf16"):
         while scheduler.unfinished:
             if groups := scheduler.admit():
-                for decoder, _ in decoders:
-                    decoder.prefill(groups, scheduler.prompts_of(groups))
+                for decoder, context in decoders:
+                    decoder.prefill(groups, scheduler.prompts_of(groups, context))
             elif groups := scheduler.compact():
                 for decoder, _ in decoders:
                     decoder.keep_groups(groups)
-            step = scheduler.next_step(policy.device)
-            logits = _mixed([(decoder.decode(step), share) for decoder, share in decoders])
-            token, logp = sample_tokens(logits, step.uniforms, decoding)
+            steps = {context: scheduler.next_step(policy.device, context) for _, context in decoders}
+            logits = [decoder.decode(steps[context]) for decoder, context in decoders]
+            token, logp = combine(logits, steps[0].uniforms)
             if not bool(logp.isfinite().all()):
                 raise ModelError(
                     "the model's logits are NaN or infinite: its weights or its training have diverged"
@@ -115,8 +133,14 @@ def _decode_all(
             scheduler.record(token.cpu().numpy(), logp.cpu().numpy())
 
 
-def _mixed(parts: list[tuple[Tensor, float]]) -> Tensor:
-    """Geometric mixture: sum_m share_m log pi_m [R, V], not normalised; one model's logits unchanged."""
-    if len(parts) == 1:
-        return parts[0][0]
-    return torch.stack([share * logits.float().log_softmax(-1) for logits, share in parts]).sum(0)
+def _from_one(logits: list[Tensor], uniform: Tensor, *, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    return sample_tokens(logits[0], uniform, decoding)
+
+
+def _from_mixture(
+    logits: list[Tensor], uniform: Tensor, *, shares: tuple[float, ...], decoding: Decoding
+) -> tuple[Tensor, Tensor]:
+    """Sample from the geometric mixture, whose logits are sum_m share_m log pi_m [R, V], not normalised."""
+    parts = zip(shares, logits, strict=True)
+    mixed = torch.stack([share * part.float().log_softmax(-1) for share, part in parts]).sum(0)
+    return sample_tokens(mixed, uniform, decoding)

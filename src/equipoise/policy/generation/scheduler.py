@@ -103,6 +103,8 @@ class Scheduler:
     uniforms         (place, sample, n) -> n uniform numbers that a response is sampled with.
     places           for each prompt, the place under which its random streams are addressed.
     refills          True: waiting prompts enter as soon as some groups are free; False: only once all are.
+    others           further contexts of the same samples, each with one prompt in the place of every prompt: a sample
+                     has its tokens in all of them. `context` numbers them from 1; 0 is the prompts themselves.
     """
 
     def __init__(
@@ -116,12 +118,15 @@ class Scheduler:
         uniforms: Callable[[int, int, int], np.ndarray],
         places: Sequence[int],
         refills: bool,
+        others: Sequence[Sequence[Ids]] = (),
     ) -> None:
-        self.prompts, self.count, self.stops, self.refills = prompts, count, np.array(stops), refills
+        self.contexts = (prompts, *others)
+        self.count, self.stops, self.refills = count, np.array(stops), refills
         self.uniforms, self.places = uniforms, places
         self.max_new_tokens, self.depth = np.array(max_new_tokens), max(max_new_tokens)
         # neighbours are of similar length, which wastes little; the longest come first: memory never grows
-        self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
+        longest = [max(len(context[i]) for context in self.contexts) for i in range(len(prompts))]
+        self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -longest[i]))
         self.groups = min(groups, len(prompts))
         self.prompt_of_group = np.zeros(self.groups, int)
         self.own_lengths = np.zeros(self.groups, int)
@@ -152,9 +157,9 @@ class Scheduler:
                 self.group_uniforms[group, sample] = self.uniforms(self.places[index], sample, self.depth)
         return admitted
 
-    def prompts_of(self, groups: Sequence[int]) -> list[Ids]:
-        """Token ids of the groups' prompts."""
-        return [self.prompts[self.prompt_of_group[group]] for group in groups]
+    def prompts_of(self, groups: Sequence[int], context: int = 0) -> list[Ids]:
+        """Token ids of the groups' prompts in a context."""
+        return [self.contexts[context][self.prompt_of_group[group]] for group in groups]
 
     def compact(self) -> list[int]:
         """Drop finished groups once no prompt waits and half are finished; the groups kept, renumbered in order.
@@ -169,14 +174,15 @@ class Scheduler:
         self.active, self.group_uniforms = self.active[kept], self.group_uniforms[kept]
         return kept.tolist()
 
-    def next_step(self, device: torch.device) -> DecodeStep:
-        """The next decoding step of all unfinished samples."""
+    def next_step(self, device: torch.device, context: int = 0) -> DecodeStep:
+        """The next decoding step of all unfinished samples in a context."""
+        prompts = self.contexts[context]
         group, sample = self.active.nonzero()
         index, own = self.prompt_of_group[group], self.own_lengths[group]
         # a finished group that waits for its next prompt must not widen the others' attention
         occupied = self.active.any(1)
-        prefix = np.array([len(self.prompts[i]) - 1 for i in self.prompt_of_group]) * occupied
-        last = np.array([self.prompts[i][-1] for i in self.prompt_of_group])
+        prefix = np.array([len(prompts[i]) - 1 for i in self.prompt_of_group]) * occupied
+        last = np.array([prompts[i][-1] for i in self.prompt_of_group])
         tokens = np.where(own == 0, last[group], self.ids[index, sample, own - 1])
 
         def to_device(values: np.ndarray) -> Tensor:
