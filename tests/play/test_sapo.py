@@ -30,10 +30,9 @@ from equipoise.worlds.text.folder.journal import load_rows
 
 SMALL = replace(
     SAPO,
-    players=Segments(longest=3, parts=2),
+    players=Segments(longest=3, pairs=4),
     pairing=Buffered(size=100),
-    update=replace(SAPO.update, decay=0.5),
-)
+).with_parameters({"every": 1})
 
 
 def played(world, method, rounds):
@@ -162,7 +161,7 @@ def weights(world, folder):
 def test_decay_zero_gives_zero_logits_and_the_plain_gradient():
     """theta' = theta + rate A beta/2 (p_target - pi)/P(y_w != y_l), in every round, by hand."""
     game, rate, beta = zoo.parse("brps"), 0.7, 0.4
-    method = SAPO.with_parameters({"beta": beta, "rate": rate, "decay": 0.0, "parts": 1}).on_exact_games(3)
+    method = SAPO.with_parameters({"beta": beta, "rate": rate, "decay": 0.0, "pairs": 0, "every": 1}).on_exact_games(3)
     world = TableWorld(game)
     state = State.begin(game.initial(), method.update.memory)
     recorded = world.recorded(state)

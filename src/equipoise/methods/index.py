@@ -45,11 +45,11 @@ from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
 from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
-from equipoise.methods.sapo import SAPO
+from equipoise.methods.sapo import SAPO, SAPO_HINGE, SAPO_ORPO
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
-from equipoise.methods.spin import SPIN
+from equipoise.methods.spin import SPIN, SPIN_HINGE
 from equipoise.methods.spo_degree import SPO_DEGREE
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
@@ -69,11 +69,14 @@ OFFLINE = (
     IPO_MEAN,
     VPO_OFFLINE,
     SPIN,
+    SPIN_HINGE,
     HYPO,
     SRPO,
     RLP_UML,
     RLP_SPG,
     SAPO,
+    SAPO_HINGE,
+    SAPO_ORPO,
     OFS_DPO,
     COFS_DPO,
     TDPO1,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import FlexDpo, Irpo, Rpo
 from equipoise.methods.dpo import DPO
+from equipoise.methods.sources import of
 from equipoise.methods.tiny import TINY
 
 RPO = replace(
@@ -17,8 +18,14 @@ RPO = replace(
     objective=Rpo(beta=0.01, eta=0.005),
     playground={**TINY, "objective.beta": 0.5, "objective.eta": 0.2, "train.epochs": 4},
     exact={"beta": 0.5, "eta": 0.2},
-    sources={**DPO.sources, "beta": "authors' code; 0.05 for gemma", "eta": "authors' code"},
-    notes="The authors train 7B models at a rate of 5e-7 for two epochs.",
+    train={"batch": 128, "epochs": 1, "schedule": "cosine", "warmup": 0.1},
+    sources={
+        **DPO.sources,
+        **of("authors' code", "eta epochs schedule warmup"),
+        "beta": "authors' code; 0.05 for gemma",
+        "batch": "authors' code: 8 processes, 8 pairs each, accumulated over 2 passes",
+    },
+    notes="The authors train 7B models at a rate of 5e-7: zephyr-beta for one epoch, gemma for two at beta 0.05.",
 )
 
 IRPO = replace(
