@@ -20,7 +20,7 @@ FEW_STEPS = {**TINY, "train.lr": 3e-4, "train.epochs": 1}
 
 SETS = (
     "Desirable responses are the retain set. Both sets have half of the weight, so that the loss is half of the "
-    "authors' sum. Held-out feedback of both kinds gives `labels` in metrics.json: log-probs and truth ratio of both sets."
+    "authors' sum."
 )
 
 NPO = Method(

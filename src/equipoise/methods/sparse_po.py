@@ -48,7 +48,8 @@ SPARSE_PO_INDEPENDENT = replace(
         **SPARSE_PO.sources,
         **of("authors' code, for HH: none, their default too", "l1_u l1_d"),
     },
-    notes="Two small networks on the reference's hidden states, trained with the policy and left behind. " + DROPOUT,
+    notes="Two small networks on the reference's hidden states, trained with the policy and left behind. "
+    + DROPOUT,
 )
 
 MAPO = replace(

@@ -2,7 +2,8 @@
 SRPO, self-improving robust preference optimization (2406.01660), trains one model as generator and as improver
 of its own answers by an offline min-max objective: the generator's answers are to be hard to improve.
 
-The losses were DERIVED from the min-max optimum; a public trainer has the same ones, and is where beta and alpha are from.
+The losses were DERIVED from the min-max optimum; a public trainer has the same ones, and is the source of beta and
+alpha.
 """
 
 from dataclasses import replace
