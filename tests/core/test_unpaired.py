@@ -155,7 +155,9 @@ def test_a_soft_label_counts_for_both_kinds_in_the_shift():
     scores = answers([4, 8], [1, 0.25])
     up = (4 + 0.25 * 8) / 1.25
     balanced = Bco(beta=1.0, shift="balanced")
-    assert reduce.with_batch_statistic(balanced, scores).batch_statistic[0].item() == pytest.approx((up + 8) / 2)
+    assert reduce.with_batch_statistic(balanced, scores).batch_statistic[0].item() == pytest.approx(
+        (up + 8) / 2
+    )
 
 
 def test_a_running_shift_is_the_weighted_mean_of_all_rewards_so_far():

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.core.logistic import Floats
+from equipoise.core.logistic import CLIP, Floats
 
 TIE = 1e-9  # how near to 1/2 a probability says tie
+LIKELY = 1.920729  # half of the 95 % quantile of chi-square with one degree of freedom
 BINS = 10  # of equal width, on [1/2, 1]
 
 
@@ -32,6 +33,29 @@ def confidences(prob: Floats, label: Floats) -> tuple[Floats, Floats]:
     """
     preferred = side(prob)
     return np.maximum(prob, 1 - prob), 0.5 + preferred * (label - 0.5)
+
+
+def flip_rate(confidence: Floats, agreement: Floats) -> dict[str, float]:
+    """Flip rate of labels by maximum likelihood, given a calibrated oracle of the true preferences.
+
+        max over e in [0, 1/2] of  sum_i c_i log a_i + (1 - c_i) log(1 - a_i),    a_i = (1 - 2e) q_i + e
+
+    confidence, agreement   [N] q and c as of `confidences`; a_i is the probability that a label agrees, if each label
+                            is turned round with probability e, whatever the pair.
+
+    The likelihood is concave in e; `value` and the ends of the 95 % likelihood interval, `low` and `high`, are points
+    of a grid of 1001. What an oracle that learnt from the same labels has taken over of their noise does not count: its
+    value is then too small. An oracle that is too sure gives a value that is too large.
+    """
+    rates = np.linspace(0, 0.5, 1001)
+    agree = np.clip(rates[:, None] + (1 - 2 * rates[:, None]) * confidence, CLIP, 1 - CLIP)
+    likelihood = (agreement * np.log(agree) + (1 - agreement) * np.log1p(-agree)).sum(axis=1)
+    inside = rates[likelihood >= likelihood.max() - LIKELY]
+    return {
+        "value": float(rates[likelihood.argmax()]),
+        "low": float(inside[0]),
+        "high": float(inside[-1]),
+    }
 
 
 def bins(confidence: Floats, agreement: Floats) -> list[dict[str, float]]:

@@ -20,7 +20,8 @@ FEW_STEPS = {**TINY, "train.lr": 3e-4, "train.epochs": 1}
 
 SETS = (
     "Desirable responses are the retain set. Both sets have half of the weight, so that the loss is half of the "
-    "authors' sum."
+    "authors' sum. evaluation.jsonl has the two probabilities that TOFU measures, of held-out responses to retain "
+    "(chosen_probability) and to forget (rejected_probability); its other figures are not here."
 )
 
 NPO = Method(

@@ -14,7 +14,10 @@ from equipoise.play.players.recorded import Targets
 from equipoise.play.state import START
 from equipoise.play.updates.basic import Refit
 
-NOTES = "Reads the preferred responses of pairs as its targets; the rejected ones are not used. AdamW stands for RMSprop."
+NOTES = (
+    "Reads the preferred responses of pairs as its targets; the rejected ones are not used. AdamW stands for "
+    "RMSprop."
+)
 # near the data's distribution the margins' gradient is noise: at a rate of 1e-3 the later rounds leave the grammar
 PLAYED = {**TINY, "train.lr": 5e-4, "train.epochs": 2}
 

@@ -61,7 +61,9 @@ VPO = replace(
         "optimistic": "paper's text: optimism online",
         "samples": "recalled: two by the policy; the reference calibrates",
     },
-    notes="alpha was not recovered.",
+    notes="alpha was not recovered, and no code was released. The reward is calibrated by a mean of 0 under the policy "
+    "that writes the third response, here the reference: this is what makes the optimal value the negative mean "
+    "log-ratio of that response. The paper allows any such policy.",
 )
 
 VPO_OFFLINE = replace(
@@ -79,5 +81,6 @@ VPO_OFFLINE = replace(
         "alpha": NOT_RECOVERED,
         "optimistic": "paper's text: pessimism on recorded data",
     },
-    notes="alpha was not recovered.",
+    notes="alpha was not recovered, and no code was released. The chosen responses calibrate: the reward has a mean of "
+    "0 under them, so that pessimism raises their likelihood.",
 )

@@ -49,6 +49,9 @@ def sample(
     precision: Precision = "fp32",
     batch: Batch = 32,
     name: Annotated[str | None, typer.Option(help="what the model is called in the file")] = None,
+    revise: Annotated[
+        int, typer.Option(min=0, help="times the model improves its own answer; the last version is written")
+    ] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Sample answers of a model, an adapter or a run's policy to the prompts of data, as training samples them.
@@ -86,7 +89,7 @@ def sample(
         if more:
             print(f"{done:,} of {len(prompts):,} prompts", file=sys.stderr)
 
-    answers = sampled(writer, prompts, count, decoding, seed=seed, store=kept, tick=tick)
+    answers = sampled(writer, prompts, count, decoding, seed=seed, revisions=revise, store=kept, tick=tick)
     if format == "alpaca_eval":
         alpaca_rows(answers, out)  # refuses before anything is written
     write_answers(out, answers, format)

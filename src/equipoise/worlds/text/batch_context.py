@@ -70,7 +70,5 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray, *, training: boo
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
     whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
-    fit.memory, statistic = reduce.step_statistic(
-        fit.objective, whole, weight, fit.memory, training=training
-    )
+    fit.memory, statistic = reduce.step_statistic(fit.objective, whole, weight, fit.memory, training=training)
     return statistic[places.to(statistic.device)]

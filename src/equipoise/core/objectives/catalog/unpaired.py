@@ -125,7 +125,11 @@ ROWS: dict[str, Row] = {
                 tolerance=1e-3,
             ),
         ),
-        evidence=("tests/core/test_unlearning.py", "tests/core/test_reference_numbers.py", "npo_slow_collapse"),
+        evidence=(
+            "tests/core/test_unlearning.py",
+            "tests/core/test_reference_numbers.py",
+            "npo_slow_collapse",
+        ),
     ),
     "npo_rt": Row(
         build=NpoRt,
@@ -138,7 +142,7 @@ ROWS: dict[str, Row] = {
         bounded="loss >= 0",
         limits=(Limit(parameters={"retain": 0.0}, is_="npo"),),
         deviations=(
-            "the authors' code takes the retain term's mean over the tokens of a micro-batch, here response by response",
+            "the authors' code takes the retain term's mean over a micro-batch's tokens, here response by response",
         ),
         evidence=("tests/core/test_unlearning.py", "tests/core/test_reference_numbers.py"),
     ),
