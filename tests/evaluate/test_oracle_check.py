@@ -397,6 +397,15 @@ def test_the_flip_rate_of_labels_of_a_calibrated_oracle_is_found(rate):
     assert abs(found["value"] - rate) < 0.03
 
 
+def test_the_flip_rate_by_hand():
+    """Of ten labels of a sure oracle three disagree: the likelihood e^3 (1 - e)^7 is largest at 0.3."""
+    found = flip_rate(np.ones(10), np.array([0.0] * 3 + [1.0] * 7))
+    assert found["value"] == pytest.approx(0.3, abs=1e-4)
+    least = 3 * log(0.3) + 7 * log(0.7) - 1.920729
+    assert 3 * log(found["low"]) + 7 * log(1 - found["low"]) == pytest.approx(least, abs=1e-3)
+    assert found["high"] == pytest.approx(0.5, abs=1e-4)  # there the likelihood is still within the interval
+
+
 def test_the_ece_of_noise_is_what_a_calibrated_oracle_shows():
     generator = np.random.default_rng(3)
     prob = generator.uniform(0.01, 0.99, 300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from equipoise.core.logistic import CLIP, Floats
 
 TIE = 1e-9  # how near to 1/2 a probability says tie
 LIKELY = 1.920729  # half of the 95 % quantile of chi-square with one degree of freedom
+NEAR = 1e-5  # precision of a flip rate
 BINS = 10  # of equal width, on [1/2, 1]
 
 
@@ -43,19 +45,36 @@ def flip_rate(confidence: Floats, agreement: Floats) -> dict[str, float]:
     confidence, agreement   [N] q and c as of `confidences`; a_i is the probability that a label agrees, if each label
                             is turned round with probability e, whatever the pair.
 
-    The likelihood is concave in e; `value` and the ends of the 95 % likelihood interval, `low` and `high`, are points
-    of a grid of 1001. What an oracle that learnt from the same labels has taken over of their noise does not count: its
-    value is then too small. An oracle that is too sure gives a value that is too large.
+    The likelihood is concave in e; `low` and `high` end the 95 % likelihood interval. What an oracle that learnt from
+    the same labels has taken over of their noise does not count: its value is then too small. An oracle that is too
+    sure gives a value that is too large.
     """
-    rates = np.linspace(0, 0.5, 1001)
-    agree = np.clip(rates[:, None] + (1 - 2 * rates[:, None]) * confidence, CLIP, 1 - CLIP)
-    likelihood = (agreement * np.log(agree) + (1 - agreement) * np.log1p(-agree)).sum(axis=1)
-    inside = rates[likelihood >= likelihood.max() - LIKELY]
-    return {
-        "value": float(rates[likelihood.argmax()]),
-        "low": float(inside[0]),
-        "high": float(inside[-1]),
-    }
+
+    def likelihood(rate: float) -> float:
+        agree = np.clip(rate + (1 - 2 * rate) * confidence, CLIP, 1 - CLIP)
+        return float((agreement * np.log(agree) + (1 - agreement) * np.log1p(-agree)).sum())
+
+    def rises(rate: float) -> bool:
+        return likelihood(rate + NEAR) > likelihood(rate)
+
+    best = _turn(rises, 0.0, 0.5)
+    least = likelihood(best) - LIKELY
+    low = _turn(lambda rate: likelihood(rate) < least, 0.0, best)
+    high = _turn(lambda rate: likelihood(rate) >= least, best, 0.5)
+    return {"value": best, "low": low, "high": high}
+
+
+def _turn(before: Callable[[float], bool], low: float, high: float) -> float:
+    """Where a condition that holds from `low` up to some point stops to hold, to NEAR, by bisection.
+
+    An end itself where it holds nowhere or everywhere.
+    """
+    if not before(low) or before(high):
+        return high if before(high) else low
+    while high - low > NEAR:
+        middle = (low + high) / 2
+        low, high = (middle, high) if before(middle) else (low, middle)
+    return (low + high) / 2
 
 
 def bins(confidence: Floats, agreement: Floats) -> list[dict[str, float]]:
