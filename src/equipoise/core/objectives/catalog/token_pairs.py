@@ -9,7 +9,7 @@ from equipoise.core.objectives.masked import SparsePo, Tdpo1, Tdpo2
 from equipoise.core.objectives.rationale import RationaleDpo, RationaleOrpo, RationaleSimpo
 
 MASKED = "tests/core/test_masked.py"
-NUMBERS = "tests/core/test_reference_numbers.py"
+NUMBERS = "tests/agree/test_authors_losses.py"
 ADDED = "tests/core/test_added_terms.py"
 
 ROWS: dict[str, Row] = {

@@ -68,7 +68,7 @@ ROWS: dict[str, Row] = {
         deviations=("TRL's shift moves with every forward pass, here with every optimizer step",),
         evidence=(
             "tests/core/test_unpaired.py",
-            "tests/core/test_reference_numbers.py",
+            "tests/agree/test_authors_losses.py",
             "tests/worlds/test_context.py",
             "bco_mismatched_thumbs",
         ),
@@ -127,7 +127,7 @@ ROWS: dict[str, Row] = {
         ),
         evidence=(
             "tests/core/test_unlearning.py",
-            "tests/core/test_reference_numbers.py",
+            "tests/agree/test_authors_losses.py",
             "npo_slow_collapse",
         ),
     ),
@@ -144,7 +144,7 @@ ROWS: dict[str, Row] = {
         deviations=(
             "the authors' code takes the retain term's mean over a micro-batch's tokens, here response by response",
         ),
-        evidence=("tests/core/test_unlearning.py", "tests/core/test_reference_numbers.py"),
+        evidence=("tests/core/test_unlearning.py", "tests/agree/test_authors_losses.py"),
     ),
     "npo_kl": Row(
         build=NpoKl,

@@ -1,6 +1,6 @@
 """Losses beside their authors' code: stored values and gradients of it, in float64, on inputs that anybody can repeat.
 
-`reference_numbers.json` says which file of which revision gave them, and with which parameters.
+`authors_losses.json` says which file of which revision gave them, and with which parameters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from equipoise.core.objectives import (
 )
 from equipoise.core.scores import Scores, TokenScores
 
-STORED: dict[str, Any] = json.loads((Path(__file__).parent / "reference_numbers.json").read_text())
+STORED: dict[str, Any] = json.loads((Path(__file__).parent / "authors_losses.json").read_text())
 TOLERANCE = {"rel": 1e-12, "abs": 1e-12}
 PAIRS = 5
 
