@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.core.calibration import flip_rate
 from equipoise.core.intervals import clustered_mean, jackknife
 from equipoise.core.logistic import sigmoid, slope
 from equipoise.data.errors import DataError
@@ -383,27 +382,6 @@ def test_always_one_half_is_calibrated_and_certain_verdicts_are_counted():
     rows = of_pairs(named(4), [1, 1, 0, 0])
     assert calibration(rows, said([0.5] * 4))["ece"] == 0.0
     assert calibration(rows, said([1, 0.7, 0, 0.3]))["certain"] == 2
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.2, 0.4])
-def test_the_flip_rate_of_labels_of_a_calibrated_oracle_is_found(rate):
-    """Labels drawn by the oracle's own probabilities, and then turned round at the rate: it lies in the interval."""
-    draw = np.random.default_rng(7)
-    confidence = draw.uniform(0.5, 1.0, 20_000)
-    true = draw.random(20_000) < confidence
-    agreement = np.where(draw.random(20_000) < rate, ~true, true).astype(float)
-    found = flip_rate(confidence, agreement)
-    assert found["low"] <= rate <= found["high"] and found["high"] - found["low"] < 0.06
-    assert abs(found["value"] - rate) < 0.03
-
-
-def test_the_flip_rate_by_hand():
-    """Of ten labels of a sure oracle three disagree: the likelihood e^3 (1 - e)^7 is largest at 0.3."""
-    found = flip_rate(np.ones(10), np.array([0.0] * 3 + [1.0] * 7))
-    assert found["value"] == pytest.approx(0.3, abs=1e-4)
-    least = 3 * log(0.3) + 7 * log(0.7) - 1.920729
-    assert 3 * log(found["low"]) + 7 * log(1 - found["low"]) == pytest.approx(least, abs=1e-3)
-    assert found["high"] == pytest.approx(0.5, abs=1e-4)  # there the likelihood is still within the interval
 
 
 def test_the_ece_of_noise_is_what_a_calibrated_oracle_shows():

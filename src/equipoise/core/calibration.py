@@ -37,6 +37,21 @@ def confidences(prob: Floats, label: Floats) -> tuple[Floats, Floats]:
     return np.maximum(prob, 1 - prob), 0.5 + preferred * (label - 0.5)
 
 
+def likelihood_ece(logp: Floats) -> float:
+    """Expected calibration error of likelihoods as judges of pairs (f-DPO), over BINS bins of equal width on [0, 1].
+
+        q = exp(lp_w),    c = 1 where lp_w > lp_l, else 0;    ECE = sum_b n_b/n |mean_b c - mean_b q|
+
+    logp   [N, 2] mean token log-probs lp of the preferred and the other response, in nats.
+
+    Source: Wang et al. 2023 (2309.16240), the diagnostic of the authors' code.
+    """
+    confidence, right = np.exp(logp[:, 0]), (logp[:, 0] > logp[:, 1]).astype(float)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, weights=right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(logp))
+
+
 def flip_rate(confidence: Floats, agreement: Floats) -> dict[str, float]:
     """Flip rate of labels by maximum likelihood, given a calibrated oracle of the true preferences.
 

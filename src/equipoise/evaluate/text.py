@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.calibration import likelihood_ece
 from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
@@ -99,8 +100,8 @@ class Evaluator:
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
-        """Accuracy of the implicit reward on held-out pairs (ties count half), the mean log-ratio of each side, and the
-        mean probability of each side, exp(log pi(y)/|y|): what unlearning is measured by.
+        """Accuracy of the implicit reward on held-out pairs (ties count half), the mean log-ratio of each side, the
+        mean probability of each side, exp(log pi(y)/|y|), and the calibration error of the likelihoods.
 
         For held-out unpaired feedback see `_labels`. None before training, where every margin is 0.
         """
@@ -112,6 +113,7 @@ class Evaluator:
                     "rejected_log_ratio",
                     "chosen_probability",
                     "rejected_probability",
+                    "likelihood_ece",
                 )
             )
         policy, reference = (
@@ -120,7 +122,8 @@ class Evaluator:
         )
         ratio = (policy - reference).numpy()
         tokens = np.array([[len(r.ids) for r in group] for group in self.pairs.responses], dtype=float)
-        probability = np.exp(policy.numpy() / tokens)
+        mean_logp = policy.numpy() / tokens
+        probability = np.exp(mean_logp)
         if self.pairs.responses.shape[1] == 1:
             return self._labels(ratio[:, 0], probability[:, 0])
         margin = ratio[:, 0] - ratio[:, 1]
@@ -132,6 +135,7 @@ class Evaluator:
             "rejected_log_ratio": float(ratio[:, 1].mean()),
             "chosen_probability": float(probability[:, 0].mean()),
             "rejected_probability": float(probability[:, 1].mean()),
+            "likelihood_ece": likelihood_ece(mean_logp),
         }
 
     def _labels(self, ratio: Floats, probability: Floats) -> dict[str, Any]:
@@ -144,7 +148,7 @@ class Evaluator:
         assert self.pairs is not None and self.pairs.reward is not None
         up = self.pairs.reward[:, 0] >= 0.5
         good, bad = ratio[up], ratio[~up]
-        figures: dict[str, Any] = {"accuracy": None}
+        figures: dict[str, Any] = {"accuracy": None, "likelihood_ece": None}  # of pairs alone
         for name, values in (("log_ratio", ratio), ("probability", probability)):
             for side, rows in (("chosen", up), ("rejected", ~up)):
                 figures[f"{side}_{name}"] = float(values[rows].mean()) if rows.any() else None

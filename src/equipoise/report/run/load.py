@@ -48,6 +48,7 @@ class Round(Record):
     rejected_log_ratio: float | None = None
     chosen_probability: float | None = None
     rejected_probability: float | None = None
+    likelihood_ece: float | None = None
     length: Estimate | None = None
     finished: float | None = None
     outside: float | None = None

@@ -155,6 +155,14 @@ METRICS: tuple[Metric, ...] = (
         "neutral",
     ),
     _round(
+        "likelihood_ece",
+        "Calibration error of the likelihood",
+        "Σ_b n_b/n |share with lp_w > lp_l - mean exp(lp_w)| over ten bins of exp(lp_w), lp = log π(y|x)/|y|, held-out "
+        "pairs (f-DPO's diagnostic)",
+        "probability",
+        "lower",
+    ),
+    _round(
         "length", "Length", "mean number of tokens of a sampled response", "tokens per response", "neutral"
     ),
     _round(
