@@ -1,4 +1,4 @@
-"""Losses beside their authors' code: stored values and gradients of it, in float64, on inputs that anybody can repeat.
+"""Losses beside their authors' code: stored values and gradients of it, in float64, on inputs that a formula gives.
 
 `authors_losses.json` says which file of which revision gave them, and with which parameters.
 """

@@ -28,8 +28,8 @@ BCO = replace(
     },
     notes="Both kinds have equal weight over the data, whatever their numbers, as in the paper's sum of two "
     "expectations; TRL takes one mean of all responses, which is the same for as many of either kind (the claim "
-    "bco_mismatched_thumbs shows what unequal numbers cost). The shift is weighted alike. It moves once per optimizer "
-    "step, TRL's at every forward pass.",
+    "bco_mismatched_thumbs shows what unequal numbers cost). The shift has the same weights. It moves once per "
+    "optimizer step, TRL's at every forward pass.",
 )
 
 BCO_UDM = replace(

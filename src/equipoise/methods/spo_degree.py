@@ -57,6 +57,6 @@ SPO_DEGREE = replace(
     name="spo_degree",
     title="Self-supervised Preference Optimization",
     paper="2409.17791",
-    notes=f"Not self-play preference optimisation, the method spo. {PAGE} The same task beside another loss of pairs "
+    notes=f"Not self-play preference optimisation, the method spo. {PAGE} The same task with another loss of pairs "
     "is `NAME+degrees`, such as ipo+degrees or simpo+degrees.",
 )

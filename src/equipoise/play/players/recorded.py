@@ -88,7 +88,7 @@ class Targets(Players):
         return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
-        return world.sample(state, _preferred(world, state, self.parts), self.by, self.own)
+        return world.sample(state, _preferred(world.recorded(state), state, self.parts), self.by, self.own)
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
@@ -120,8 +120,9 @@ class Segments(Players):
             raise ValueError(f"pairs must be at least 0, got {self.pairs!r}")
 
     def write(self, world: World, state: State) -> Rows:
-        parts = ceil(len(world.recorded(state)) / self.pairs) if self.pairs else 1
-        rows = _preferred(world, state, max(1, parts))
+        recorded = world.recorded(state)
+        parts = ceil(len(recorded) / self.pairs) if self.pairs else 1
+        rows = _preferred(recorded, state, max(1, parts))
         return needing(world, SegmentRewriting).rewrite(state, rows, self.by, self.longest)
 
     def writing(self, samples: int) -> Segments:
@@ -135,9 +136,9 @@ class Segments(Players):
         return f"recorded preferred responses, each also with one segment resampled from {name_of(self.by)}"
 
 
-def _preferred(world: World, state: State, parts: int) -> Rows:
+def _preferred(recorded: Rows, state: State, parts: int) -> Rows:
     """One column: the preferred response of each recorded pair in the round's part of the data."""
-    rows = world.recorded(state).part(state.round - 1, parts)
+    rows = recorded.part(state.round - 1, parts)
     return rows.preferred_first().columns([np.zeros(len(rows), int)])
 
 
