@@ -1,7 +1,7 @@
 """KTO, APO-zero-unpaired and AOT against numbers that TRL's own code gave, once, on stored token log-probs.
 
-TRL's unrelated responses are those of the batch, cycled by one; its reference point is their plain mean. Its BCO is not
-among the stored numbers.
+TRL's unrelated responses are those of the batch, cycled by one; its reference point is their plain mean. Its BCO is in
+`test_authors_losses.py`.
 """
 
 from __future__ import annotations

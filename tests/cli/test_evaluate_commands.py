@@ -11,6 +11,7 @@ import pytest
 from equipoise.cli.app import main
 from equipoise.core.intervals import clustered_share
 from equipoise.data.reading.read import read
+from equipoise.data.revision_prompt import leads_of
 from equipoise.evaluate import lm_eval, writer
 from equipoise.evaluate.answers import key_of, read_answers
 from equipoise.evaluate.conversation import Chat
@@ -21,6 +22,7 @@ from equipoise.models.errors import ModelError
 from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy.generation.sampling import sample
+from equipoise.policy.generation.self_revision import improve
 from equipoise.policy.protocol import Decoding
 from equipoise.run.session import align
 
@@ -61,6 +63,34 @@ def refused(capsys, *arguments):
 
 
 SAMPLE = ("--max-new-tokens", "9", "--seed", "3")
+
+
+def test_revised_answers_are_those_that_the_policy_makes_of_its_own(prompts, tmp_path):
+    """Once and twice: y0 ~ pi(.|x), then y ~ pid(.|y, x), each addressed by turn and number."""
+    own = Writer.load(locate(str(model_path())))
+    asked, seeds = own.prompts(read(prompts)), Seeds(3)
+    decoding, lead = Decoding(max_new_tokens=9), leads_of(own.renderer, {False})
+    groups = sample(own.policy, asked, 2, seed=seeds("sample"), decoding=decoding)
+    last = [group[1] for group in groups]
+    for turn in range(2):
+        seed = seeds("revision", turn, 1)
+        last = improve(own.policy, asked, last, lead=lead, seed=seed, decoding=decoding)
+    ask(
+        "sample",
+        model_path(),
+        "--data",
+        prompts,
+        "--out",
+        tmp_path / "a",
+        "-n",
+        "2",
+        "--revise",
+        "2",
+        *SAMPLE,
+    )
+    found = read_answers(tmp_path / "a")
+    assert [found.by[key_of(text)][1].text for text in PROMPTS] == [response.text for response in last]
+    assert [response.text for response in last] != [group[1].text for group in groups]
 
 
 def test_sampled_answers_are_those_of_the_sampler(prompts, tmp_path):

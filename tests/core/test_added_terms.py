@@ -12,6 +12,7 @@ from equipoise.core import Scores, reduce
 from equipoise.core.objectives import Dpo, IpoMean, PlackettLuce, Ppo, RationaleDpo, Rloo, Tdpo1
 from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.rationale import WithRationale
+from equipoise.methods.index import get
 
 DOUBLE = torch.float64
 
@@ -33,6 +34,44 @@ def drawn(columns: int, seed: int = 0, degree: bool = False) -> Scores:
 
 def slope(objective, scores: Scores) -> torch.Tensor:
     return torch.autograd.grad(objective(scores).value.sum(), scores.logp)[0]
+
+
+# degrees beside any loss of pairs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ipo", "simpo", "rpo", "tdpo2", "hinge_norm", "rdpo"])
+def test_degrees_beside_a_method_are_its_loss_and_the_classification(name):
+    plain, both = get(name), get(f"{name}+degrees")
+    scores = drawn(8, degree=True)
+    if plain.loss.reads.tokens:
+        one = scores.by_token()
+        tokens = replace(one, divergences={"reference": one.logp.detach().abs()})
+        scores = replace(Scores.of_tokens(tokens), auxiliary=scores.auxiliary)
+    nll = -scores.auxiliary["degree"].mean(dim=1)
+    changed = both.with_parameters({"gamma_d": 0.7})
+    assert torch.allclose(changed.loss(scores).value, plain.loss(scores).value + 0.7 * nll, rtol=1e-14)
+    assert plain.parameters().items() <= both.parameters().items()
+    assert both.anchors == plain.anchors and both.needs == plain.needs
+    assert get(f"{name.upper()}+DEGREES") is both  # one object: a configuration compares methods by identity
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("kto", "adds a term to the loss of a labelled pair; Kto is not one"),
+        ("online_ipo", "degrees cannot be added to online_ipo: its update is gradient steps"),
+        ("wpo", "degrees cannot be added to wpo: it weighs responses at every step"),
+        ("spo_degree", "an auxiliary head, DegreeHeads"),
+    ],
+)
+def test_degrees_are_refused_where_there_is_no_such_loss(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        get(f"{name}+degrees")
+
+
+def test_an_unknown_added_term_names_the_known_one():
+    with pytest.raises(KeyError, match="no added term 'degree'; did you mean 'degrees'"):
+        get("ipo+degree")
 
 
 # rationales ---------------------------------------------------------------------------------------------

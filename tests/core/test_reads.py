@@ -26,6 +26,7 @@ def test_a_plain_pair_loss_reads_a_label_and_nothing_else():
         ({"token_weights": ("step",)}, "set tokens=True"),
         ({"tokens": True, "batch_statistic": True}, "computed on whole responses"),
         ({"statistic_columns": (1,)}, "set batch_statistic=True"),
+        ({"running": True}, "a running statistic is one of a batch"),
         ({"batch_statistic": True, "statistic_columns": (0,)}, "column 0 is descended"),
         ({"swapped": (0, 1)}, "must exchange 0 and 1"),
         ({"swapped": (1, 0, 3, 4, 2)}, "be its own inverse"),

@@ -84,15 +84,26 @@ def test_npo_goes_to_the_log_ratio_and_its_gradient_to_gradient_ascent_as_beta_v
     assert slope(GradientAscent(), scores).tolist() == [1.0] * 3
 
 
-def test_retained_responses_have_the_weight_of_their_nll_and_no_part_without_one():
+def test_retained_responses_have_the_weight_of_their_nll_per_token_and_no_part_without_one():
     scores = answers([-8.0, -13.0], [0, 1])
     forget = Npo(beta=0.5)(scores).value
     assert forget[1].item() == 0
     both = NpoRt(beta=0.5)(scores).value
-    assert both.tolist() == pytest.approx([forget[0].item(), 13.0])
-    assert NpoRt(beta=0.5, retain=0.25)(scores).value[1].item() == pytest.approx(13.0 / 4)
-    assert slope(NpoRt(retain=0.25), scores)[1].item() == pytest.approx(-0.25)
-    assert GradientAscent(retain=2.0)(scores).value.tolist() == pytest.approx([2.0, 26.0])
+    assert both.tolist() == pytest.approx([forget[0].item(), 13.0 / 5])
+    assert NpoRt(beta=0.5, retain=0.25)(scores).value[1].item() == pytest.approx(13.0 / 20)
+    assert slope(NpoRt(retain=0.25), scores)[1].item() == pytest.approx(-0.25 / 5)
+    assert GradientAscent(retain=2.0)(scores).value.tolist() == pytest.approx([2.0, 26.0 / 5])
+
+
+def test_a_retained_response_weighs_the_same_whatever_its_length():
+    """At 50 tokens a sum would be 50 times as strong as the mean that the coefficient 1 was tuned for."""
+    short, long = answers([-5.0], [1], length=5.0), answers([-50.0], [1], length=50.0)
+    assert NpoRt()(short).value.item() == NpoRt()(long).value.item() == 1.0
+
+
+def test_a_response_without_a_length_counts_as_one_token():
+    scores = replace(answers([-8.0, -13.0], [0, 1]), length=None)
+    assert NpoRt(beta=0.5)(scores).value[1].item() == 13.0
 
 
 def test_a_negative_beta_or_weight_is_refused():

@@ -121,7 +121,7 @@ def test_apo_zero_unpaired_is_kto_with_its_reference_point_at_0():
 def test_bco_by_hand_with_each_shift():
     # beta = 1/2: rewards 2, 1, -3 of two thumbs up and one down
     scores = answers([4, 2, -6], [1, 1, 0])
-    for shift, delta in (("balanced", (1.5 - 3) / 2), ("pooled", 0.0), ("none", 0.0)):
+    for shift, delta in (("balanced", (1.5 - 3) / 2), ("pooled", 0.0), ("running", 0.0), ("none", 0.0)):
         losses = Bco(beta=0.5, shift=shift)(scores)
         expected = [
             -math.log(sigmoid(2 - delta)),
@@ -146,18 +146,48 @@ def test_balanced_and_pooled_shifts_differ_only_where_the_classes_do():
 
 def test_one_kind_alone_is_shifted_by_its_own_mean():
     scores = answers([4, 2], [1, 1])
-    assert reduce.with_batch_statistic(Bco(beta=0.5), scores).batch_statistic.tolist() == pytest.approx(
-        [1.5, 1.5]
-    )
+    balanced = Bco(beta=0.5, shift="balanced")
+    assert reduce.with_batch_statistic(balanced, scores).batch_statistic.tolist() == pytest.approx([1.5, 1.5])
 
 
 def test_a_soft_label_counts_for_both_kinds_in_the_shift():
     # E_up = (1*4 + 0.25*8)/1.25, E_down = 8; beta = 1
     scores = answers([4, 8], [1, 0.25])
     up = (4 + 0.25 * 8) / 1.25
-    assert reduce.with_batch_statistic(Bco(beta=1.0), scores).batch_statistic[0].item() == pytest.approx(
+    balanced = Bco(beta=1.0, shift="balanced")
+    assert reduce.with_batch_statistic(balanced, scores).batch_statistic[0].item() == pytest.approx(
         (up + 8) / 2
     )
+
+
+def test_a_running_shift_is_the_weighted_mean_of_all_rewards_so_far():
+    objective, memory = Bco(beta=0.5), ()
+    steps = [([4, 2], [1, 0], [1.0, 1.0]), ([-6], [0], [3.0]), ([8, 1, 0], [1, 1, 0], [0.5, 0.0, 1.5])]
+    seen, weights = [], []
+    for ratios, labels, weight in steps:
+        seen, weights = [*seen, *(0.5 * r for r in ratios)], [*weights, *weight]
+        memory, shift = reduce.step_statistic(objective, answers(ratios, labels), wide(weight), memory)
+        mean = sum(w * r for w, r in zip(weights, seen, strict=True)) / sum(weights)
+        assert shift.tolist() == pytest.approx([mean] * len(ratios)) and not shift.requires_grad
+    assert memory[0] == pytest.approx(sum(weights))
+
+
+def test_an_evaluation_recalls_the_running_shift_and_does_not_move_it():
+    objective, first, held = Bco(beta=0.5), answers([4, 2], [1, 0]), answers([-6], [0])
+    memory, _ = reduce.step_statistic(objective, first, wide([1, 1]), ())
+    same, shift = reduce.step_statistic(objective, held, wide([1]), memory, training=False)
+    assert same == memory and shift.tolist() == pytest.approx([1.5])
+    # before the first step there is nothing to recall: the batch's own mean
+    nothing, own = reduce.step_statistic(objective, held, wide([1]), (), training=False)
+    assert nothing == () and own.tolist() == pytest.approx([-3.0])
+
+
+@pytest.mark.parametrize("shift", ["pooled", "balanced"])
+def test_a_statistic_of_one_batch_remembers_nothing(shift):
+    objective, scores, weight = Bco(beta=0.5, shift=shift), answers([4, 2, -6], [1, 1, 0]), wide([1, 1, 1])
+    memory, statistic = reduce.step_statistic(objective, scores, weight, ())
+    assert memory == ()
+    assert statistic.equal(reduce.with_batch_statistic(objective, scores, weight).batch_statistic)
 
 
 def test_a_pair_bounds_dpo_from_above_for_every_shift():
@@ -191,7 +221,7 @@ def test_the_bound_is_tightest_with_the_shift_in_the_middle_of_the_pair():
     )
 
 
-@pytest.mark.parametrize("shift", ["balanced", "pooled"])
+@pytest.mark.parametrize("shift", ["running", "balanced", "pooled"])
 def test_a_constant_on_all_rewards_changes_nothing(shift):
     here = Bco(beta=0.5, shift=shift)(answers([4, 2, -6], [1, 1, 0])).value
     there = Bco(beta=0.5, shift=shift)(answers([11, 9, 1], [1, 1, 0])).value

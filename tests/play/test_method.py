@@ -123,6 +123,14 @@ def test_a_parameter_moves_over_rounds():
     assert SPAC.at_round(2) is SPAC
 
 
+@pytest.mark.parametrize("schedule", [[0.1, 0.4], {"start": 1.0, "end": 0.2, "over": "rounds"}])
+def test_a_schedule_is_a_setting_that_reads_as_the_same_schedule(schedule):
+    method = SPAC.with_parameters({"b": schedule})
+    again = SPAC.with_parameters(method.settings())
+    assert again.schedules == method.schedules and again.parameters() == method.parameters()
+    assert SPAC.settings() == SPAC.parameters()
+
+
 def test_a_parameter_of_the_objective_moves_over_steps():
     method = DPO.with_parameters({"beta": {"start": 0.1, "end": 0.5}})
     stepped = method.loss

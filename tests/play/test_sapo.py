@@ -13,13 +13,14 @@ from equipoise.core import reduce
 from equipoise.core.scores import Scores
 from equipoise.data.collate import Response
 from equipoise.games import zoo
+from equipoise.methods.index import get
 from equipoise.methods.sapo import SAPO
 from equipoise.play.pairings.recorded import TargetBeatsOwn
 from equipoise.play.pairings.replay_buffer import Buffered
 from equipoise.play.players.recorded import Segments, Targets
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
-from equipoise.play.state import AVERAGE, INITIAL, START, State
+from equipoise.play.state import AVERAGE, INITIAL, MAGNET, START, State
 from equipoise.policy.generation.segment_rewrite import segment_start
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
@@ -30,10 +31,9 @@ from equipoise.worlds.text.folder.journal import load_rows
 
 SMALL = replace(
     SAPO,
-    players=Segments(longest=3, parts=2),
+    players=Segments(longest=3, pairs=4),
     pairing=Buffered(size=100),
-    update=replace(SAPO.update, decay=0.5),
-)
+).with_parameters({"every": 1})
 
 
 def played(world, method, rounds):
@@ -136,7 +136,44 @@ def test_players_refuse_what_makes_no_sense():
         Buffered(size=0)
 
 
+def test_a_round_writes_for_at_most_as_many_pairs_as_asked_and_an_epoch_for_all(make_world):
+    world = make_world()
+    whole = world.recorded(world.begin())
+    seen, state = [], world.begin()
+    for _ in range(3):
+        rows = Segments(longest=3, pairs=3, by=INITIAL).write(world, state)
+        assert len(rows) <= 3
+        seen += [prompt.ids for prompt in rows.prompts]
+        state = state.advance({START: world.journal.checkpoint(0)})
+    assert len(seen) == len(whole) == 8
+    assert len(Segments(longest=3, by=INITIAL).write(world, world.begin())) == 8
+    with pytest.raises(ValueError, match="pairs must be at least 0"):
+        Segments(pairs=-1)
+
+
 # --- the moving average
+
+
+def test_the_average_becomes_the_reference_every_so_many_rounds():
+    game = zoo.parse("brps")
+    method = SAPO.with_parameters({**SAPO.exact, "every": 3}).on_exact_games(6)
+    world = TableWorld(game)
+    state = State.begin(game.initial(), method.update.memory)
+    reference = state.policies[MAGNET]
+    for done in range(1, 7):
+        state = play_round(method, world, state)
+        reference = state.policies[AVERAGE] if done % 3 == 0 else reference
+        assert state.policies[MAGNET] is reference
+    assert state.policies[MAGNET] is not state.policies[START]
+
+
+@pytest.mark.parametrize("name", ["sapo_hinge", "sapo_orpo"])
+def test_the_other_forms_of_the_loss_run(make_world, name):
+    world = make_world(training=Training(lr=1e-3, batch=8, micro_batch=8))
+    method = get(name).with_parameters({"pairs": 4, "longest": 3})
+    state = played(world, method, 2)
+    before, after = (weights(world, state.policies[n]) for n in (INITIAL, START))
+    assert not all(torch.equal(before[n], after[n]) for n in before)
 
 
 def test_decay_one_freezes_reference_and_generator(make_world):
@@ -162,7 +199,9 @@ def weights(world, folder):
 def test_decay_zero_gives_zero_logits_and_the_plain_gradient():
     """theta' = theta + rate A beta/2 (p_target - pi)/P(y_w != y_l), in every round, by hand."""
     game, rate, beta = zoo.parse("brps"), 0.7, 0.4
-    method = SAPO.with_parameters({"beta": beta, "rate": rate, "decay": 0.0, "parts": 1}).on_exact_games(3)
+    method = SAPO.with_parameters(
+        {"beta": beta, "rate": rate, "decay": 0.0, "pairs": 0, "every": 1}
+    ).on_exact_games(3)
     world = TableWorld(game)
     state = State.begin(game.initial(), method.update.memory)
     recorded = world.recorded(state)

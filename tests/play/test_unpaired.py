@@ -251,6 +251,13 @@ def test_an_exact_fit_is_stationary_with_the_context_of_its_own_policy(objective
     assert float((found - anchors["reference"]).abs().max()) > 0.1
 
 
+def test_own_samples_are_drawn_anew_in_every_round_by_whom_is_asked():
+    with pytest.raises(ValueError, match="by must be initial or start, got 'past'"):
+        DispreferredResponses(own=2, by="past")
+    assert "by" in get("d2o").parameters() and "by" not in get("npo").parameters()
+    assert get("d2o").with_parameters({"by": "start"}).players.by == "start"
+
+
 @pytest.mark.parametrize(
     "name", ["kto", "apo_zero_unpaired", "bco", "bco_udm", "aot", "npo", "npo_rt", "d2o"]
 )

@@ -13,6 +13,17 @@ from equipoise.run.materials import method_of
 from equipoise.safe_yaml import word
 
 
+def test_a_methods_own_schedule_is_its_default_and_a_number_takes_its_place():
+    """XPO's alpha falls over the paper's three rounds."""
+    real = {"model.path": "m", "data.path": "d", "oracle": "o"}
+    config = resolve("xpo", real)
+    assert config.objective["alpha"] == [1e-5, 5e-6, 0.0]
+    method = method_of(config)
+    assert [method.at_round(t).parameters()["alpha"] for t in (1, 2, 3, 4)] == [1e-5, 5e-6, 0.0, 0.0]
+    assert method_of(resolve("xpo", {**real, "alpha": "1e-4"})).schedules == {}
+    assert method_of(resolve("xpo")).parameters()["alpha"] == 0.005  # on the playground: its own
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -54,6 +54,7 @@ CASES = {
     "kto": (Kto(beta=BETA, desirable=1.2), True),
     "bco": (Bco(beta=BETA), False),
     "bco, pooled": (Bco(beta=BETA, shift="pooled"), False),
+    "bco, balanced": (Bco(beta=BETA, shift="balanced"), False),
     "aot": (Aot(beta=BETA), None),
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import Objective, batch_statistic_of
+from equipoise.core.objectives.base import Memory, Objective, ReadsRunningStatistic, batch_statistic_of
 from equipoise.core.scores import Losses, Scores
 
 
@@ -42,6 +43,22 @@ def with_batch_statistic(objective: Objective, scores: Scores, weight: PerCompar
         if objective.reads.batch_statistic
         else scores
     )
+
+
+def step_statistic(
+    objective: Objective, scores: Scores, weight: PerComparison, memory: Memory, *, training: bool = True
+) -> tuple[Memory, PerComparison]:
+    """The batch statistic of a whole optimizer step, and the memory of a running one after it.
+
+    memory     of the fit's earlier steps, () before the first; unchanged for a statistic of one batch alone.
+    training   False for an evaluation: a running statistic is recalled and not moved.
+    """
+    if not objective.reads.running or (not training and not memory):
+        return memory, batch_statistic_of(objective, scores, weight)
+    running = cast(ReadsRunningStatistic, objective)
+    if training:
+        memory = running.remember(memory, scores, weight.detach())
+    return memory, running.recalled(memory, scores).detach()
 
 
 def swap(objective: Objective, scores: Scores) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +62,16 @@ class RevisionPrompt:
             after = after_answer(self.renderer, self.chat, self.instruction, context)
             self._tails[key] = tuple(self.codec.continuation(after))
         return self._tails[key]
+
+
+def leads_of(renderer: Renderer, chats: Iterable[bool], instruction: str | None = INSTRUCTION) -> Leads:
+    """Leads of revisions for prompts of both kinds: chat turns or text, as each prompt is.
+
+    chats        the kinds that occur; a template that shows no revision turn is refused for these alone.
+    instruction  as in `RevisionPrompt`.
+    """
+    kinds = {chat: RevisionPrompt(renderer, chat=chat, instruction=instruction) for chat in set(chats)}
+    return lambda prompt, previous: kinds[not isinstance(prompt.context, str)](prompt, previous)
 
 
 def both_roles(prompt: Prompt, won: Response, lost: Response, lead: Leads) -> tuple[Response, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.calibration import likelihood_ece
 from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
@@ -99,19 +100,32 @@ class Evaluator:
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
-        """Accuracy of the implicit reward on held-out pairs (ties count half), and the mean log-ratio of each side.
+        """Accuracy of the implicit reward on held-out pairs (ties count half), the mean log-ratio of each side, the
+        mean probability of each side, exp(log pi(y)/|y|), and the calibration error of the likelihoods.
 
         For held-out unpaired feedback see `_labels`. None before training, where every margin is 0.
         """
         if self.pairs is None or state.round == 1:
-            return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
+            return dict.fromkeys(
+                (
+                    "accuracy",
+                    "chosen_log_ratio",
+                    "rejected_log_ratio",
+                    "chosen_probability",
+                    "rejected_probability",
+                    "likelihood_ece",
+                )
+            )
         policy, reference = (
             self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating")
             for name in (START, INITIAL)
         )
         ratio = (policy - reference).numpy()
+        tokens = np.array([[len(r.ids) for r in group] for group in self.pairs.responses], dtype=float)
+        mean_logp = policy.numpy() / tokens
+        probability = np.exp(mean_logp)
         if self.pairs.responses.shape[1] == 1:
-            return self._labels(ratio[:, 0])
+            return self._labels(ratio[:, 0], probability[:, 0])
         margin = ratio[:, 0] - ratio[:, 1]
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
         right = (margin > 0) + 0.5 * (margin == 0)
@@ -119,9 +133,12 @@ class Evaluator:
             "accuracy": clustered_share(right, prompts),
             "chosen_log_ratio": float(ratio[:, 0].mean()),
             "rejected_log_ratio": float(ratio[:, 1].mean()),
+            "chosen_probability": float(probability[:, 0].mean()),
+            "rejected_probability": float(probability[:, 1].mean()),
+            "likelihood_ece": likelihood_ece(mean_logp),
         }
 
-    def _labels(self, ratio: Floats) -> dict[str, Any]:
+    def _labels(self, ratio: Floats, probability: Floats) -> dict[str, Any]:
         """The same for unpaired feedback: accuracy is the area under the ROC curve, the share of pairs
         (desirable, undesirable) in which the desirable response has the larger log-ratio; ties count half. None if one
         kind is missing.
@@ -131,11 +148,10 @@ class Evaluator:
         assert self.pairs is not None and self.pairs.reward is not None
         up = self.pairs.reward[:, 0] >= 0.5
         good, bad = ratio[up], ratio[~up]
-        figures: dict[str, Any] = {
-            "accuracy": None,
-            "chosen_log_ratio": float(good.mean()) if len(good) else None,
-            "rejected_log_ratio": float(bad.mean()) if len(bad) else None,
-        }
+        figures: dict[str, Any] = {"accuracy": None, "likelihood_ece": None}  # of pairs alone
+        for name, values in (("log_ratio", ratio), ("probability", probability)):
+            for side, rows in (("chosen", up), ("rejected", ~up)):
+                figures[f"{side}_{name}"] = float(values[rows].mean()) if rows.any() else None
         if len(good) and len(bad):
             rank = np.sort(bad)
             below, to = np.searchsorted(rank, good, "left"), np.searchsorted(rank, good, "right")

@@ -16,6 +16,7 @@ from equipoise.data.reading.read import Dataset
 from equipoise.data.records import digest
 from equipoise.data.rendering.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.rendering.tokens import longest_sequence
+from equipoise.data.revision_prompt import Leads, leads_of
 from equipoise.evaluate.answers import Answer, Answers, canonical, gather, key_of
 from equipoise.evaluate.located import Located
 from equipoise.models.adapters import chain, lineage
@@ -29,6 +30,7 @@ from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.digests import verify
 from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.sampling import sample
+from equipoise.policy.generation.self_revision import improve
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.worlds.text.folder.manifest import append_line, complete_lines
@@ -132,18 +134,24 @@ def sampled(
     decoding: Decoding,
     *,
     seed: int = 0,
+    revisions: int = 0,
     store: Path | None = None,
     tick: Callable[[int], None] = lambda done: None,
     contrast: Contrast | None = None,
 ) -> Answers:
     """`count` answers of a policy to every prompt, addressed by seed, prompt's place and number.
 
+    revisions   how often the policy then improves its own answer (SRPO); the last version is the answer.
+
     store   file in which finished answers are kept as they come; what it has of the same model, prompts and settings
             is not sampled again, anything else in it is replaced. An answer depends on its address alone, so that
             an interrupted call leaves the same answers as one that was not (rounding of other batches aside).
     contrast  the same prompts with a principle, by which the answers are aligned while they are written.
     """
-    kept = _Kept(store, _settings(writer, prompts, count, decoding, seed, contrast)) if store else None
+    about = _settings(writer, prompts, count, decoding, seed, revisions, contrast)
+    kept = _Kept(store, about) if store else None
+    chats = {not isinstance(prompt.context, str) for prompt in prompts}
+    lead = leads_of(writer.renderer, chats) if revisions else None
     done: dict[int, list[Answer]] = dict(kept.read()) if kept else {}
     address = Seeds(seed)("sample")
     size = max(CHUNK, decoding.batch)
@@ -162,6 +170,8 @@ def sampled(
             places=places,
             contrast=contrast.at(places) if contrast else None,
         )
+        if lead is not None:
+            groups = _revised(writer.policy, chosen, groups, lead, revisions, Seeds(seed), decoding, places)
         for place, group in zip(places, groups, strict=True):
             done[place] = [_answer(prompts[place], response) for response in group]
             if kept:
@@ -171,6 +181,27 @@ def sampled(
         writer.name,
         ((key_of(prompt.context), prompt.context, a) for i, prompt in enumerate(prompts) for a in done[i]),
     )
+
+
+def _revised(
+    policy: CausalPolicy,
+    prompts: Sequence[Prompt],
+    groups: Sequence[Sequence[Response]],
+    lead: Leads,
+    revisions: int,
+    seeds: Seeds,
+    decoding: Decoding,
+    places: Sequence[int],
+) -> list[list[Response]]:
+    """Every answer of every prompt's group after so many revisions by its own writer."""
+    columns = []
+    for number, first in enumerate(zip(*groups, strict=True)):
+        last: Sequence[Response] = first
+        for turn in range(revisions):
+            seed = seeds("revision", turn, number)
+            last = improve(policy, prompts, last, lead=lead, seed=seed, decoding=decoding, places=places)
+        columns.append(last)
+    return [list(group) for group in zip(*columns, strict=True)]
 
 
 def of_rows(name: str, rows: Any) -> Answers:
@@ -222,11 +253,14 @@ def _settings(
     count: int,
     decoding: Decoding,
     seed: int,
-    contrast: Contrast | None = None,
+    revisions: int,
+    contrast: Contrast | None,
 ) -> str:
     asked = [[list(prompt.ids), canonical(prompt.context)] for prompt in prompts]
     about = {k: v for k, v in vars(decoding).items() if k not in ("batch", "memory")}
     settings: list[Any] = [writer.fingerprint, asked, count, about, seed]
+    if revisions:
+        settings.append(revisions)
     if contrast:
         settings.append([[list(p.ids) for p in contrast.prompts], contrast.strength, contrast.divergence])
     return digest(settings)

@@ -23,10 +23,13 @@ BCO = replace(
     sources={
         **of(OURS, "schedule warmup batch"),
         "beta": "TRL",
-        "shift": "the paper's as we recall it; TRL pools both kinds",
+        "shift": "TRL: the mean of all rewards so far",
         "rounds": "the data are recorded once",
     },
-    notes="Both kinds have equal weight over the data, whatever their numbers: the loss is a sum of two means.",
+    notes="Both kinds have equal weight over the data, whatever their numbers, as in the paper's sum of two "
+    "expectations; TRL takes one mean of all responses, which is the same for as many of either kind (the claim "
+    "bco_mismatched_thumbs shows what unequal numbers cost). The shift has the same weights. It moves once per "
+    "optimizer step, TRL's at every forward pass.",
 )
 
 BCO_UDM = replace(
@@ -34,5 +37,8 @@ BCO_UDM = replace(
     name="bco_udm",
     title="BCO with underlying-distribution matching",
     pairing=MatchedPrompts(),
-    notes="For undesirable responses to other prompts than the desirable ones: importance weights correct the shift.",
+    notes="For undesirable responses to other prompts than the desirable ones: importance weights correct the shift of "
+    "the prompts. They are clamped to 0.5 and 10 and fitted on at most 1,024 responses of each kind, as in TRL; its "
+    "features are those of an embedding model that the user names, here the initial policy's hidden states. The reward "
+    "shift is weighted too, TRL's is not.",
 )

@@ -36,7 +36,11 @@ D2O = Method(
     sources={
         **of("paper, from a transcription", "own beta alpha"),
         **of(OURS, "schedule warmup batch"),
-        "rounds": "samples once; the paper also refreshes them",
+        "by": "paper, from a transcription: the original model",
+        "rounds": "ours: samples once",
     },
-    notes="Both references are the original model, as in the paper's experiments. Exact games take one own sample.",
+    notes="Both references are the original model, as in the paper's experiments. The paper's samples may be "
+    "refreshed: with play.rounds above 1 every round draws new ones, from the original model or, with "
+    "objective.by=start, from the policy as it stands. The paper filters harmful samples out; here all are kept. "
+    "Exact games take one own sample.",
 )

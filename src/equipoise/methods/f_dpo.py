@@ -16,7 +16,7 @@ F_DPO_JS = replace(
     title="f-DPO, Jensen-Shannon divergence",
     paper="2309.16240",
     objective=JensenShannonDpo(beta=0.1),
-    sources={**DPO.sources, "beta": BETAS},
+    sources={**DPO.sources, "beta": BETAS, "warmup": "ours; the authors warm up for 150 steps"},
     notes="With the reverse KL f-DPO is DPO. A divergence of your own is `FDpo(link=...)` in Python: its derivative "
     "as a function of the log-ratio.",
 )

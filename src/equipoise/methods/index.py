@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from equipoise.methods.aot import AOT, AOT_UNPAIRED
@@ -45,12 +47,12 @@ from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
 from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
-from equipoise.methods.sapo import SAPO
+from equipoise.methods.sapo import SAPO, SAPO_HINGE, SAPO_ORPO
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
-from equipoise.methods.spin import SPIN
-from equipoise.methods.spo_degree import SPO_DEGREE
+from equipoise.methods.spin import SPIN, SPIN_HINGE
+from equipoise.methods.spo_degree import SPO_DEGREE, with_degrees
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
 from equipoise.methods.tdpo import TDPO1, TDPO2
@@ -69,11 +71,14 @@ OFFLINE = (
     IPO_MEAN,
     VPO_OFFLINE,
     SPIN,
+    SPIN_HINGE,
     HYPO,
     SRPO,
     RLP_UML,
     RLP_SPG,
     SAPO,
+    SAPO_HINGE,
+    SAPO_ORPO,
     OFS_DPO,
     COFS_DPO,
     TDPO1,
@@ -167,9 +172,25 @@ METHODS: dict[str, Method] = {
 }
 
 
+ADDED: dict[str, Callable[[Method], Method]] = {"degrees": with_degrees}
+
+
 def get(name: str) -> Method:
-    """The method of that name, in any case. Raises KeyError naming the nearest ones."""
-    return METHODS[known_name(name, METHODS, "method", "equipoise methods")]
+    """The method of that name, in any case; `ipo+degrees` is one with an added term.
+
+    Raises KeyError naming the nearest ones, and ValueError for a method that the term cannot be added to.
+    """
+    base, *added = name.split("+")
+    terms = tuple(known_name(term, ADDED, "added term", "equipoise methods") for term in added)
+    return _with_terms(known_name(base, METHODS, "method", "equipoise methods"), terms)
+
+
+@cache
+def _with_terms(name: str, terms: tuple[str, ...]) -> Method:
+    method = METHODS[name]
+    for term in terms:
+        method = ADDED[term](method)
+    return method
 
 
 def describe(method: Method) -> dict[str, Any]:
@@ -186,7 +207,7 @@ def describe(method: Method) -> dict[str, Any]:
         "anchors": dict(method.anchors),
         "update": method.update.describe(),
         "rounds": method.rounds,
-        "defaults": method.parameters() | dict(method.train),
+        "defaults": method.settings() | dict(method.train),
         "status": method.status,
         "confidence": method.confidence,
         "notes": method.notes,

@@ -6,7 +6,7 @@ variants add a retain set, and SimNPO (2410.07163) drops the reference for lengt
 from dataclasses import replace
 
 from equipoise.core.objectives import GradientAscent, Npo, NpoKl, NpoRt, SimNpo
-from equipoise.methods.sources import OURS, of
+from equipoise.methods.sources import of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
 from equipoise.play.pairings.unpaired import Labelled
@@ -17,6 +17,12 @@ from equipoise.play.updates.live_reference import LiveRefit
 
 # the total mass of what is forgotten has nowhere known to go: few, small steps
 FEW_STEPS = {**TINY, "train.lr": 3e-4, "train.epochs": 1}
+
+SETS = (
+    "Desirable responses are the retain set. Both sets have half of the weight, so that the loss is half of the "
+    "authors' sum. evaluation.jsonl has the two probabilities that TOFU measures, of held-out responses to retain "
+    "(chosen_probability) and to forget (rejected_probability); its other figures are not here."
+)
 
 NPO = Method(
     name="npo",
@@ -29,11 +35,13 @@ NPO = Method(
     anchors={"reference": INITIAL},
     update=Refit(),
     rounds=1,
-    train={"epochs": 10, "batch": 16, "weight_decay": 0.01, "lr": 1e-5, "schedule": "linear", "warmup": 0.1},
+    train={"epochs": 10, "batch": 32, "weight_decay": 0.01, "lr": 1e-5, "schedule": "linear", "warmup": 0.1},
     playground={**FEW_STEPS, "train.weight_decay": 0.0},
     sources={
-        **of("authors' code, for TOFU", "beta epochs batch weight_decay lr"),
-        **of(OURS, "schedule warmup"),
+        **of("authors' code, for TOFU", "beta epochs weight_decay lr"),
+        "batch": "authors' code, for TOFU: 2 processes, 4 responses each, accumulated over 4 passes",
+        "schedule": "authors' code: their trainer's default",
+        "warmup": "authors' code: one epoch of ten",
         "retain": "0: the forget set alone",
         "own": "no samples are needed",
         "rounds": "the data are recorded once",
@@ -48,9 +56,14 @@ NPO_RT = replace(
     players=UnpairedResponses(),
     pairing=Labelled(balanced=True),
     objective=NpoRt(beta=0.1),
+    train={**NPO.train, "batch": 64},
     playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},
-    sources={**NPO.sources, "retain": "authors' code; there the NLL is a mean over tokens"},
-    notes="Desirable responses are the retain set; both sets have equal weight.",
+    sources={
+        **NPO.sources,
+        "retain": "authors' code",
+        "batch": "authors' code, for TOFU: 32 responses to forget, each with one to retain",
+    },
+    notes=SETS,
 )
 
 NPO_KL = replace(
@@ -59,9 +72,9 @@ NPO_KL = replace(
     title="NPO held to the reference on a retain set",
     objective=NpoKl(beta=0.1),
     update=LiveRefit(),
-    sources={**NPO.sources, "retain": "authors' code"},
-    notes="Desirable responses are the retain set; both sets have equal weight. The reference is a second model in "
-    "memory while the policy is trained.",
+    notes=f"{SETS} The divergence is a mean over the response's tokens, in the authors' code over all positions of a "
+    "padded batch, prompts and padding among them. The reference is a second model in memory while the policy is "
+    "trained.",
 )
 
 GRADIENT_ASCENT = replace(
@@ -86,7 +99,7 @@ SIMNPO = replace(
     sources={
         **NPO.sources,
         **of("paper, recalled", "beta gamma"),
-        **of("as NPO", "epochs batch weight_decay lr"),
+        **of("as NPO", "epochs batch weight_decay lr schedule warmup"),
     },
     notes="No reference stops it: it goes on until the mean token log-prob lies far below -gamma/beta.",
 )

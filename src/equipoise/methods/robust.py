@@ -17,8 +17,10 @@ RDPO = replace(
     playground={**DPO.playground, "objective.flip": 0.1},
     exact={"flip": 0.0},
     sources={**DPO.sources, "beta": "recalled", "flip": "recalled; the share of turned labels you expect"},
-    notes="Not bounded below: with flips assumed it pushes confident pairs for ever, so keep to few epochs. Exact "
-    "games have no flipped labels: there flip is 0, and it is DPO.",
+    notes="The share of turned labels is a setting, as in the paper; `equipoise oracle check` estimates it from "
+    "labels and a calibrated oracle that did not learn from them (calibration.flip_rate). Not bounded below: with "
+    "flips assumed it pushes confident pairs for ever, so keep to few epochs. Exact games have no flipped labels: "
+    "there flip is 0, and it is DPO.",
 )
 
 DPO_OFFSET = replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from equipoise.core.objectives import Hinge, HingeNorm, RsoNorm
 from equipoise.methods.sources import OURS, PAPER, of
-from equipoise.methods.tiny import TINY
+from equipoise.methods.tiny import TINY, UNTRUNCATED
 from equipoise.play.method import Method
 from equipoise.play.pairings.ranking import Matches
 from equipoise.play.pairings.sampled import Pairs
@@ -27,19 +27,21 @@ RSO = Method(
     update=Refit(),
     rounds=1,
     train={"batch": 32},
-    playground={**TINY, "objective.gamma": 0.5, "objective.candidates": 24, "train.epochs": 8},
+    sampling={"temperature": 0.7, "top_k": 40},
+    playground={**TINY, **UNTRUNCATED, "objective.gamma": 0.5, "objective.candidates": 24, "train.epochs": 8},
     exact={"gamma": 0.5},
     in_theory=(Accepting(), Pairs()),
     sources={
-        **of(PAPER, "gamma beta candidates samples batch"),
+        **of(PAPER, "gamma beta candidates samples batch temperature top_k"),
         "tournament": "paper's text: first-round ranking, its default",
         "pairing": "paper's text",
         "rounds": OURS,
     },
     evidence=("tests/play/test_rejection.py", "tests/play/test_pairing.py"),
     notes="The likelier winner of a match is the preferred one; "
-    "whether the paper draws the label was not recovered. It samples at temperature 0.7 and top_k 40. Equal texts are "
-    "candidates of their own. Exact games play the limit of many candidates with soft labels.",
+    "whether the paper draws the label was not recovered. The paper's ranking model reads both responses at once; any "
+    "oracle stands for it. Equal texts are candidates of their own. Exact games play the limit of many candidates with "
+    "soft labels, at temperature 1.",
 )
 
 RSO_HINGE_NORM = replace(

@@ -3,7 +3,9 @@ self-play fine-tuning (2401.01335), prefers the recorded response to the policy'
 rounds from, and against, the last iterate, until the two cannot be told apart.
 """
 
-from equipoise.core.objectives import Dpo
+from dataclasses import replace
+
+from equipoise.core.objectives import Dpo, HingeNorm
 from equipoise.methods.sources import CODE, OURS, of
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
@@ -11,6 +13,13 @@ from equipoise.play.pairings.recorded import TargetBeatsOwn
 from equipoise.play.players.recorded import Targets
 from equipoise.play.state import START
 from equipoise.play.updates.basic import Refit
+
+NOTES = (
+    "Reads the preferred responses of pairs as its targets; the rejected ones are not used. AdamW stands for "
+    "RMSprop."
+)
+# near the data's distribution the margins' gradient is noise: at a rate of 1e-3 the later rounds leave the grammar
+PLAYED = {**TINY, "train.lr": 5e-4, "train.epochs": 2}
 
 SPIN = Method(
     name="spin",
@@ -23,16 +32,26 @@ SPIN = Method(
     anchors={"reference": START},
     update=Refit(),
     rounds=3,
-    train={"batch": 64, "epochs": 3},
-    # near the data's distribution the margins' gradient is noise: at a rate of 1e-3 the later rounds leave the grammar
-    playground={**TINY, "train.lr": 5e-4, "objective.beta": 0.5, "train.epochs": 2},
+    train={"batch": 64, "epochs": 3, "schedule": "linear", "warmup": 0.1},
+    playground={**PLAYED, "objective.beta": 0.5},
     exact={"beta": 0.5},
     sources={
-        **of(OURS, "batch parts"),
-        **of(CODE, "epochs samples"),
+        **of(OURS, "parts"),
+        **of(CODE, "epochs samples batch schedule warmup"),
         "beta": "authors' code, which raises it in late rounds",
         "smoothing": "0 is DPO",
         "rounds": "ours; the authors' scripts count to an iteration 3",
     },
-    notes="Reads the preferred responses of pairs as its targets; the rejected ones are not used.",
+    notes=NOTES,
+)
+
+SPIN_HINGE = replace(
+    SPIN,
+    name="spin_hinge",
+    title="Self-Play Fine-Tuning with the hinge loss",
+    objective=HingeNorm(gamma=0.1),
+    playground={**PLAYED, "objective.gamma": 0.5},
+    exact={"gamma": 0.5},
+    sources={**SPIN.sources, "gamma": "authors' code, which calls it beta"},
+    notes=f"{NOTES} The hinge loss is an option of theirs: zero once the margin is met.",
 )

@@ -2,7 +2,8 @@
 SRPO, self-improving robust preference optimization (2406.01660), trains one model as generator and as improver
 of its own answers by an offline min-max objective: the generator's answers are to be hard to improve.
 
-The losses' names and weights are DERIVED, and beta and alpha are not the paper's, which were not recovered.
+The losses were DERIVED from the min-max optimum; a public trainer has the same ones, and is the source of beta and
+alpha.
 """
 
 from dataclasses import replace
@@ -11,7 +12,7 @@ from equipoise.core.objectives import Srpo
 from equipoise.games.srpo import Roles, solution
 from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.dpo import DPO
-from equipoise.methods.sources import NOT_RECOVERED, of
+from equipoise.methods.sources import of
 from equipoise.methods.tiny import TINY
 from equipoise.play.pairings.recorded import InBothRoles
 
@@ -20,9 +21,9 @@ SRPO = replace(
     name="srpo",
     title="Self-Improving Robust Preference Optimization",
     paper="2406.01660",
-    confidence="derived",
+    confidence="verified in code",
     pairing=InBothRoles(),
-    objective=Srpo(beta=0.1, alpha=0.5),
+    objective=Srpo(beta=0.1, alpha=0.8),
     playground={**TINY, "objective.beta": 0.2, "train.eps": 1e-2, "train.epochs": 3},
     exact={"beta": 0.5},
     closed_form=lambda game, _, m: TabularPolicy(
@@ -30,8 +31,9 @@ SRPO = replace(
     ),
     sources={
         **DPO.sources,
-        **of(NOT_RECOVERED, "beta alpha"),
+        **of("a public trainer (frasermince/trl, srpo_trainer_2.py)", "beta alpha"),
     },
-    notes="Its policy is hard to improve, not the Nash policy. Answers are revised by "
-    "policy.generation.self_revision.revise.",
+    notes="Its policy is hard to improve, not the Nash policy. The paper's authors published no code; the trainer is "
+    "a third party's. Any alpha inside (0, 1) has the same population minimiser. `equipoise sample --revise N` has "
+    "the policy revise its own answers.",
 )

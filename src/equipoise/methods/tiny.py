@@ -40,4 +40,4 @@ MANY_STEPS = TINY | {
 PAIR_STEPS = MANY_STEPS | {"play.samples": 4, "play.pairing": "disjoint", "train.batch": 64}
 
 # the playground's figures are those of the policy itself
-UNTRUNCATED = {"sampling.temperature": 1.0, "sampling.top_p": 1.0}
+UNTRUNCATED = {"sampling.temperature": 1.0, "sampling.top_k": 0, "sampling.top_p": 1.0}

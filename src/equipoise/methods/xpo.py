@@ -14,6 +14,7 @@ from equipoise.play.pairings.recorded import WithChosen
 from equipoise.play.pairings.replay_buffer import Replayed
 from equipoise.play.pairings.sampled import WithThird
 from equipoise.play.players.sampled import Several
+from equipoise.play.schedules import ByRound
 from equipoise.play.state import INITIAL, START
 from equipoise.play.updates.basic import Refit
 
@@ -28,16 +29,17 @@ XPO = Method(
     anchors={"reference": INITIAL},
     update=Refit(),
     rounds=3,
+    schedules={"alpha": ByRound((1e-5, 5e-6, 0.0))},
     train={"batch": 64},
     playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.005, "play.rounds": 4, "play.samples": 8},
     exact={"beta": 0.5, "alpha": 0.01},
     sources={
         **of(SECOND_HAND, "beta rounds"),
-        "alpha": "paper, at second hand, in its first round; also TRL's",
+        "alpha": "paper, at second hand, one for each of its three rounds; TRL's list has the first alone",
         "samples": "paper's text: one by the policy, one by the reference",
         "batch": OURS,
     },
-    notes="alpha falls over the paper's three rounds (1e-5, 5e-6, 0); here it is constant.",
+    notes="A list of alphas has one for each round, the last of them for all that follow.",
 )
 
 VPO = replace(
@@ -47,6 +49,7 @@ VPO = replace(
     paper="2405.19320",
     confidence="derived",
     players=Several(by=((START, 2), (INITIAL, 1))),
+    schedules={},
     pairing=Replayed(base=WithThird(third="last"), shares=None),
     objective=Vpo(beta=0.1, alpha=1e-4),
     playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.01, "play.rounds": 4, "play.samples": 8},
@@ -58,7 +61,9 @@ VPO = replace(
         "optimistic": "paper's text: optimism online",
         "samples": "recalled: two by the policy; the reference calibrates",
     },
-    notes="alpha was not recovered.",
+    notes="alpha was not recovered, and no code was released. The reward is calibrated by a mean of 0 under the policy "
+    "that writes the third response, here the reference: this is what makes the optimal value the negative mean "
+    "log-ratio of that response. The paper allows any such policy.",
 )
 
 VPO_OFFLINE = replace(
@@ -76,5 +81,6 @@ VPO_OFFLINE = replace(
         "alpha": NOT_RECOVERED,
         "optimistic": "paper's text: pessimism on recorded data",
     },
-    notes="alpha was not recovered.",
+    notes="alpha was not recovered, and no code was released. The chosen responses calibrate: the reward has a mean of "
+    "0 under them, so that pessimism raises their likelihood.",
 )

@@ -16,7 +16,7 @@ from equipoise.play.component import parts
 from equipoise.play.needs import NOTHING, Needs
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.players.protocol import Players
-from equipoise.play.schedules import Ramp, Schedule, Stepped, schedule_of
+from equipoise.play.schedules import Ramp, Schedule, Stepped, schedule_of, setting_of
 from equipoise.play.state import Past, State
 from equipoise.play.updates.protocol import Update
 
@@ -146,6 +146,11 @@ class Method:
             for name, value in _parameters(getattr(self, axis)).items():
                 values.setdefault(name, value)
         return values
+
+    def settings(self) -> dict[str, Any]:
+        """The parameters as a configuration holds them: a scheduled one as its list or ramp."""
+        scheduled = {name: setting_of(schedule) for name, schedule in self.schedules.items()}
+        return self.parameters() | scheduled
 
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
         """A copy of the method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from typing import Any, Literal, get_args
 
@@ -97,6 +97,11 @@ def schedule_of(value: Any) -> Schedule | None:
             raise ValueError(f"a list of values per round must hold numbers, got {value!r}")
         return ByRound(tuple(map(float, value)))
     return None
+
+
+def setting_of(schedule: Schedule) -> list[float] | dict[str, Any]:
+    """The setting that `schedule_of` reads as this schedule."""
+    return list(schedule.values) if isinstance(schedule, ByRound) else asdict(schedule)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def fingerprint(policy: CausalPolicy) -> str:
 
 
 def save_progress(
-    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, int | str]
+    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, Any]
 ) -> None:
     """Save the state of an unfinished fit in one file: trainable weights, optimizer state and `about`."""
     weights = {f"weight/{name}": p for name, p in policy.trained()}

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.content_removal import versions
-from equipoise.data.revision_prompt import INSTRUCTION, Leads, RevisionPrompt
+from equipoise.data.revision_prompt import INSTRUCTION, Leads, leads_of
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
 from equipoise.models.adapters import MERGED_BASE
@@ -164,13 +164,8 @@ def _kept_prompts(folder: RunFolder, prompts: Sequence[Prompt]) -> Sequence[Prom
 
 def lead_of(materials: Materials) -> Leads:
     """Renderer of self-revision prompts; the playground's model knows no instructions, so its prompt is repeated."""
-    kinds = {
-        chat: RevisionPrompt(
-            materials.renderer, chat=chat, instruction=None if materials.game else INSTRUCTION
-        )
-        for chat in {not isinstance(prompt.context, str) for prompt in materials.pool}
-    }
-    return lambda prompt, previous: kinds[not isinstance(prompt.context, str)](prompt, previous)
+    chats = {not isinstance(prompt.context, str) for prompt in materials.pool}
+    return leads_of(materials.renderer, chats, None if materials.game else INSTRUCTION)
 
 
 def degrade_of(materials: Materials) -> Degrade:

@@ -42,7 +42,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
         if full in given:
             given[full] = _like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
-    chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
+    chosen |= {f"objective.{k}": v for k, v in method.settings().items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):

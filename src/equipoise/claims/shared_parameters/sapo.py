@@ -85,7 +85,7 @@ def contenders(beta: float, steps: int) -> dict[str, tuple[Method, int]]:
     """Name -> method and gradient steps in a round; every one takes `steps` steps of one size."""
 
     def sapo(longest: int) -> Method:
-        settings = {"beta": beta, "longest": longest, "rate": PACE / beta, "parts": 1}
+        settings = {"beta": beta, "longest": longest, "rate": PACE / beta, "pairs": 0, "every": 1}
         return SAPO.with_parameters(settings).on_exact_games(steps)
 
     spin = SPIN.with_parameters({"beta": beta})

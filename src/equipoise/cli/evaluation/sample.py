@@ -68,6 +68,9 @@ def sample(
     precision: Precision = "fp32",
     batch: Batch = 32,
     name: Annotated[str | None, typer.Option(help="what the model is called in the file")] = None,
+    revise: Annotated[
+        int, typer.Option(min=0, help="times the model improves its own answer; the last version is written")
+    ] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Sample answers of a model, an adapter or a run's policy to the prompts of data, as training samples them.
@@ -79,6 +82,10 @@ def sample(
         raise ValueError(f"--format must be jsonl or alpaca_eval, got {format!r}")
     if principle is None and divergence is not None:
         raise ValueError("--divergence bounds the step of --principle, which is not given")
+    if principle is not None and revise:
+        raise ValueError(
+            "--principle and --revise do not go together: revisions are written without the contrast"
+        )
     check_new(str(out), overwrite=overwrite)
     from dataclasses import replace
 
@@ -115,7 +122,17 @@ def sample(
         if more:
             print(f"{done:,} of {len(prompts):,} prompts", file=sys.stderr)
 
-    answers = sampled(writer, prompts, count, decoding, seed=seed, store=kept, tick=tick, contrast=contrast)
+    answers = sampled(
+        writer,
+        prompts,
+        count,
+        decoding,
+        seed=seed,
+        revisions=revise,
+        store=kept,
+        tick=tick,
+        contrast=contrast,
+    )
     if format == "alpaca_eval":
         alpaca_rows(answers, out)  # refuses before anything is written
     write_answers(out, answers, format)

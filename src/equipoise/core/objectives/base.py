@@ -10,6 +10,9 @@ from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
+# the numbers of a running statistic so far: () before the first step
+Memory = tuple[float, ...]
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -46,6 +49,21 @@ class ReadsBatchStatistic(Protocol):
     """
 
     def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison: ...
+
+
+class ReadsRunningStatistic(ReadsBatchStatistic, Protocol):
+    """An objective with a batch statistic that runs over the optimizer steps of a fit, `reads.running`.
+
+    Where there are no steps (an exact game, a batch alone) it is `batch_statistic`, that of the batch at hand.
+    """
+
+    def remember(self, memory: Memory, scores: Scores, weight: PerComparison) -> Memory:
+        """The memory after one more step: its comparisons [B, K] are scored before its gradient."""
+        ...
+
+    def recalled(self, memory: Memory, scores: Scores) -> PerComparison:
+        """The statistic that a non-empty memory gives each of some comparisons, [B] without gradient."""
+        ...
 
 
 def batch_statistic_of(

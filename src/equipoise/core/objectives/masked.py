@@ -33,8 +33,8 @@ class Tdpo:
     bound in K(y0): with `still` off the loss also rewards drift of the chosen response.
     Raises: ValueError for parameters out of range.
 
-    Source: Zeng et al. 2024 (2404.11999), RECALLED; without `still` and with alpha = 1 it is SparsePO (2410.05102,
-    checked against its authors' code) at masks of 1.
+    Source: Zeng et al. 2024 (2404.11999), checked against the authors' code; without `still` and with alpha = 1 it is
+    SparsePO (2410.05102) at masks of 1.
     """
 
     beta: float = 0.1
@@ -60,8 +60,7 @@ def Tdpo1(*, beta: float = 0.1) -> Tdpo:
 
         L = softplus(-beta (U - D))
 
-    Source: Zeng et al. 2024 (2404.11999), RECALLED; the case of SparsePO's masks at 1 is checked against the code of
-    2410.05102.
+    Source: Zeng et al. 2024 (2404.11999), checked against the authors' code.
     """
     return Tdpo(beta=beta, alpha=1.0, still=False)
 
@@ -71,7 +70,7 @@ def Tdpo2(*, beta: float = 0.1, alpha: float = 0.5) -> Tdpo:
 
         L = softplus(-beta (U - alpha (D_1 - sg[D_0]))),    D_i = sum_k K_k(y_i)
 
-    Source: Zeng et al. 2024 (2404.11999), RECALLED.
+    Source: Zeng et al. 2024 (2404.11999), checked against the authors' code.
     """
     return Tdpo(beta=beta, alpha=alpha, still=True)
 

@@ -35,6 +35,7 @@ class Reads:
 
     batch_statistic     a statistic of the whole batch (a mean, a rank), [B] without gradient, computed by the
                         objective's own method; see `ReadsBatchStatistic`.
+    running             it runs over the optimizer steps of a fit; see `ReadsRunningStatistic`.
     statistic_columns   candidates that only the batch statistic reads; they carry no gradient.
 
     Meaning.
@@ -56,6 +57,7 @@ class Reads:
     response_weights: bool = False
     auxiliary: tuple[str, ...] = ()
     batch_statistic: bool = False
+    running: bool = False
     statistic_columns: tuple[int, ...] = ()
     surrogate: bool = False
     swapped: tuple[int, ...] = (1, 0)
@@ -73,6 +75,8 @@ class Reads:
             raise ValueError(
                 "a batch statistic is computed on whole responses: it cannot be combined with tokens=True"
             )
+        if self.running and not self.batch_statistic:
+            raise ValueError("a running statistic is one of a batch: set batch_statistic=True")
         if self.statistic_columns and not self.batch_statistic:
             raise ValueError("statistic_columns are read by a batch statistic: set batch_statistic=True")
         if any(column < 1 for column in self.statistic_columns):

@@ -96,11 +96,11 @@ class FlexDpo:
     by (beta_p - beta_n) c. The diagnostic `margin` is m.
     Raises: ValueError for parameters out of range.
 
-    Source: 2406.07327, the paper's text; beta_n and its adaptive schedule were not recovered, the default is ours.
+    Source: 2406.07327, the paper's text; beta_n, the best of those that it compares, at second hand.
     """
 
     beta_p: float = 0.1
-    beta_n: float = 0.05
+    beta_n: float = 0.08
     sft: float = 0.0
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 2

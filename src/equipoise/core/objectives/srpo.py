@@ -33,16 +33,16 @@ class Srpo:
     Properties: The minimiser for any pairs with labels P and full support is pid ~ pi_ref(.|z) exp(P(. > z)/beta) with
     normaliser Z(z) and pi ~ pi_ref/Z: it does not depend on the sampler of the pairs. If the two roles coincide (A = B)
     the loss is (4 - 2 alpha) beta^2 times that of `Ipo(tau=beta)`. Metrics: margin = beta [A(w|l) - A(l|w) + B(w) -
-    B(l)], an estimate of 2P - 1; improvement = mean of the two improver terms, an estimate of P - 1/2. Defaults are not
-    the paper's.
+    B(l)], an estimate of 2P - 1; improvement = mean of the two improver terms, an estimate of P - 1/2.
     Raises: ValueError for parameters out of range.
 
-    Source: Choi et al. 2024 (2406.01660) for the min-max; residuals, names and relative scale of the two parts
-    are DERIVED from its optimum (`games.srpo`).
+    Source: Choi et al. 2024 (2406.01660) for the min-max; the residuals are DERIVED from its optimum (`games.srpo`).
+    Checked against a third party's trainer (frasermince/trl, srpo_trainer_2.py), which has the same two parts at the
+    same scale, beta 0.1 and alpha 0.8.
     """
 
     beta: float = 0.1
-    alpha: float = 0.5
+    alpha: float = 0.8
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 6
     reads: ClassVar[Reads] = Reads(swapped=(1, 0, 3, 2, 5, 4))

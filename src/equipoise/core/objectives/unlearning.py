@@ -22,10 +22,15 @@ def _fading(ratio: PerComparison, beta: float) -> PerComparison:
     return 2 / beta * softplus(beta * ratio) if beta else ratio
 
 
+def _mean_logp(scores: Scores) -> PerComparison:
+    """log pi(y)/|y|, the mean over the tokens of each response; without lengths (a finite game) each is one token."""
+    return (scores if scores.length is None else scores.per_token()).logp[:, 0]
+
+
 def _forget_and_retain(scores: Scores, forget: PerComparison, retain: float) -> PerComparison:
-    """(1 - label) * forget + label * retain * (-log pi(y)). Retained rows have no weight for retain = 0."""
+    """(1 - label) * forget - label * retain * log pi(y)/|y|. Retained rows have no weight for retain = 0."""
     label = scores.labels()
-    return (1 - label) * forget - label * retain * scores.logp[:, 0]
+    return (1 - label) * forget - label * retain * _mean_logp(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +38,21 @@ class Npo:
     """Negative preference optimisation: DPO without a winner, to forget responses.
 
         L_forget = (2/beta) softplus(beta lr(y)),    lr(y) = log pi(y) - log pi_ref(y)
-        L_retain = -retain * log pi(y)
+        L_retain = -retain * log pi(y)/|y|
 
     Symbols:
-    y        a response to forget (label 0) or to retain (label 1); sums of token log-probs in both terms.
+    y        a response to forget (label 0), its log-prob a sum over tokens, or to retain (label 1), a mean over tokens.
     beta     >= 0; at 0 its limit without the constant, lr(y): gradient ascent on the NLL (`GradientAscent`).
     retain   c >= 0, the weight of the NLL of the retain set (0: no such set; 1: NPO-RT).
 
     Properties: The gradient on log pi(y) is 2 sigma(beta lr) = 2 pi^beta/(pi^beta + pi_ref^beta): 1 at pi_ref, fading
     once the response is forgotten, where that of gradient ascent stays 1. L_forget >= 0 for beta > 0, and (2/beta) log
-    2 at pi_ref. The authors' code takes the retain term as a mean over tokens.
+    2 at pi_ref. The mean of the retain term is taken response by response, in the authors' code over all tokens of a
+    micro-batch: the two agree for equal lengths. In a batch without lengths, as of a finite game, each response counts
+    as one token.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
-    Source: Zhang et al. 2024 (2404.05868); the forget term checked against the authors' code.
+    Source: Zhang et al. 2024 (2404.05868), both terms checked against the authors' code.
     """
 
     beta: float = 0.1
@@ -65,7 +72,7 @@ class Npo:
 def NpoRt(*, beta: float = 0.1, retain: float = 1.0) -> Npo:
     """NPO with the NLL of a retain set: `Npo` with `retain` = 1 ("grad diff" in the authors' code).
 
-        L_forget = (2/beta) softplus(beta lr(y)),    L_retain = -retain * log pi(y)
+        L_forget = (2/beta) softplus(beta lr(y)),    L_retain = -retain * log pi(y)/|y|
 
     Source: Zhang et al. 2024 (2404.05868), with their coefficient 1.
     """
@@ -86,10 +93,12 @@ class NpoKl:
 
     Properties: At pi_ref L_retain is 0 with no gradient, its minimum: it keeps the policy in place, while
     `NpoRt` continues to raise the retained responses. Only next-token distributions count, not the tokens themselves.
-    The reference must be in memory during training.
+    The mean is over the response's tokens; the authors' code divides the same sum by all positions of a padded batch
+    and adds the divergences at prompt and padding tokens, where nothing is to be retained: with those the weight of the
+    term would depend on the longest row of the batch. The reference must be in memory during training.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
-    Source: Zhang et al. 2024 (2404.05868), checked against the authors' code.
+    Source: Zhang et al. 2024 (2404.05868), checked against the authors' code on a batch of response tokens alone.
     """
 
     beta: float = 0.1
@@ -111,7 +120,7 @@ class NpoKl:
 def GradientAscent(*, retain: float = 0.0) -> Npo:
     """Gradient ascent on the negative log-likelihood of the forget set; it has no minimum.
 
-        L_forget = log pi(y) - log pi_ref(y),    L_retain = -retain * log pi(y)
+        L_forget = log pi(y) - log pi_ref(y),    L_retain = -retain * log pi(y)/|y|
 
     Properties: The limit of `Npo` for beta -> 0, up to the constant (2/beta) log 2: its gradient never fades.
 
@@ -124,7 +133,7 @@ def GradientAscent(*, retain: float = 0.0) -> Npo:
 class SimNpo:
     """NPO without a reference, on the mean token log-prob.
 
-        L_forget = -(2/beta) log sigma( -beta lp(y) - gamma ),  lp(y) = log pi(y)/|y|;   L_retain = -retain * log pi(y)
+        L_forget = -(2/beta) log sigma( -beta lp(y) - gamma ),    L_retain = -retain * lp(y),    lp(y) = log pi(y)/|y|
 
     Symbols:
     y        a response to forget (label 0) or to retain (label 1).

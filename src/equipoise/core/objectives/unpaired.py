@@ -8,15 +8,17 @@ A label of 1 is desirable, of 0 undesirable; a value between is a soft label, wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from equipoise.core.dims import PerComparison
-from equipoise.core.objectives.base import batch_statistic_of, not_negative, positive
+from equipoise.core.objectives.base import Memory, batch_statistic_of, not_negative, positive
 from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
+
+Shift = Literal["running", "pooled", "balanced", "none"]
 
 
 def weighted_mean(values: PerComparison, weight: PerComparison) -> PerComparison:
@@ -99,40 +101,50 @@ class Bco:
 
     Symbols:
     beta     > 0.
-    shift    delta, without gradient. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper);
-             with one class only, its mean. "pooled": the mean of all r of the batch, as TRL pools both classes,
-             without TRL's running mean over earlier batches. "none": 0, which on both responses of a pair is TRL's
-             `bco_pair`.
+    shift    delta, without gradient. "running": the mean of all r so far, of both classes and all steps of the fit,
+             this one's included (TRL's); where there are no steps, "pooled". "pooled": the mean of all r of the
+             batch. "balanced": (E_up[r] + E_down[r])/2 over the batch (RECALLED from the paper); with one class only,
+             its mean. "none": 0, which on both responses of a pair is TRL's `bco_pair`.
 
     Properties: For a pair, L_up + L_down >= the DPO loss for every delta; the slack e^-(r_w - delta) + e^(r_l - delta)
-    is minimal at delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves a balanced or pooled delta by c and
+    is minimal at delta = (r_w + r_l)/2 (DERIVED). Adding c to every reward moves every delta but "none" by c and
     changes nothing. Underlying-distribution matching is done by row weights:
     `play.pairings.unpaired.MatchedPrompts`.
     Raises: ValueError for parameters out of range and labels outside [0, 1].
 
-    Source: Jung et al. 2024 (2404.04656); the loss checked against TRL's code.
+    Source: Jung et al. 2024 (2404.04656); the loss and the running shift checked against TRL's code, which moves the
+    shift with every forward pass, here with every optimizer step.
     """
 
     beta: float = 0.1
-    shift: Literal["balanced", "pooled", "none"] = "balanced"
+    shift: Shift = "running"
     anchors: ClassVar[tuple[str, ...]] = ("reference",)
     candidates: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         positive(beta=self.beta)
-        if self.shift not in ("balanced", "pooled", "none"):
-            raise ValueError(f"shift must be 'balanced', 'pooled' or 'none', got {self.shift!r}")
+        if self.shift not in get_args(Shift):
+            raise ValueError(f"shift must be one of {', '.join(get_args(Shift))}, got {self.shift!r}")
 
     @property
     def reads(self) -> Reads:
-        return Reads(labels=True, batch_statistic=self.shift != "none")
+        return Reads(labels=True, batch_statistic=self.shift != "none", running=self.shift == "running")
 
     def batch_statistic(self, scores: Scores, weight: PerComparison) -> PerComparison:
         reward, label = self.beta * scores.log_ratio("reference")[:, 0], scores.labels()
-        if self.shift == "pooled":
+        if self.shift != "balanced":
             return weighted_mean(reward, weight)
         kinds = [share for share in (weight * label, weight * (1 - label)) if bool(share.sum() > 0)]
         return torch.stack([weighted_mean(reward, share) for share in kinds]).mean(dim=0)
+
+    def remember(self, memory: Memory, scores: Scores, weight: PerComparison) -> Memory:
+        """(total weight, mean reward) after one more step."""
+        before, mean = memory or (0.0, 0.0)
+        now, total = float(self.batch_statistic(scores, weight)[0]), float(weight.sum())
+        return (before + total, mean + (now - mean) * total / (before + total))
+
+    def recalled(self, memory: Memory, scores: Scores) -> PerComparison:
+        return torch.full_like(scores.logp[:, 0], memory[1], requires_grad=False)
 
     def __call__(self, scores: Scores) -> Losses:
         label, reward = scores.labels(), self.beta * scores.log_ratio("reference")[:, 0]

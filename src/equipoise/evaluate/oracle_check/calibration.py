@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.core.calibration import bins, confidences, ece, places
+from equipoise.core.calibration import bins, confidences, ece, flip_rate, places
 from equipoise.core.folds import folds_of
 from equipoise.core.intervals import POSITIVE, Interval, Rows, clustered_mean, jackknife
 from equipoise.core.logistic import CLIP, LARGEST_LOSS, log_loss, logit, slope
@@ -33,6 +33,8 @@ def calibration(comparisons: Comparisons, verdicts: Verdicts, seed: int = 0) -> 
     temperature  T of sigma(logit(p)/T): above 1 the oracle is too sure; None where no positive finite T is the best.
                  `sharpness` is 1/T, whose interval always exists where 1/T is finite
     log_loss_cooled  log-loss at the temperature of the other folds of prompts (FOLDS); beside `log_loss_plain`
+    flip_rate    share of turned labels that explains the disagreement, if the oracle is calibrated and learnt elsewhere
+                 (`core.calibration.flip_rate`): the `flip` that rDPO asks for
     certain      verdicts within CLIP of 0 or 1, which are clipped to CLIP for logits and log-loss
     """
     known = verdicts.answered
@@ -54,6 +56,7 @@ def calibration(comparisons: Comparisons, verdicts: Verdicts, seed: int = 0) -> 
         "sharpness": sharpness,
         "temperature": _inverse(sharpness),
         "log_loss_cooled": cooled(score, label, groups, seed),
+        "flip_rate": flip_rate(confidence, agreement),
         "certain": int(((prob <= CLIP) | (prob >= 1 - CLIP)).sum()),
         "n": len(prob),
     }

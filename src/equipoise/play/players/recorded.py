@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import ClassVar
 
 import numpy as np
@@ -87,7 +88,7 @@ class Targets(Players):
         return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
-        return world.sample(state, _preferred(world, state, self.parts), self.by, self.own)
+        return world.sample(state, _preferred(world.recorded(state), state, self.parts), self.by, self.own)
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
@@ -101,13 +102,13 @@ class Segments(Players):
     """Recorded preferred responses, each followed by a copy with one segment resampled from a policy (SAPO).
 
     longest   maximal segment length in tokens; a response no longer than that is resampled as a whole.
-    parts     as in `Recorded`.
+    pairs     at most so many of the data's pairs in a round, one part of them after another; 0: all in every round.
     """
 
     longest: int = 256
     by: Who = AVERAGE
-    parts: int = 1
-    parameters: ClassVar[tuple[str, ...]] = ("longest", "parts")
+    pairs: int = 0
+    parameters: ClassVar[tuple[str, ...]] = ("longest", "pairs")
     needs: ClassVar[Needs] = PAIRS
     capabilities: ClassVar[tuple[type, ...]] = (SegmentRewriting,)
     width: ClassVar[int] = 2
@@ -115,9 +116,13 @@ class Segments(Players):
     def __post_init__(self) -> None:
         if self.longest < 1:
             raise ValueError(f"longest must be at least 1 token, got {self.longest!r}")
+        if self.pairs < 0:
+            raise ValueError(f"pairs must be at least 0, got {self.pairs!r}")
 
     def write(self, world: World, state: State) -> Rows:
-        rows = _preferred(world, state, self.parts)
+        recorded = world.recorded(state)
+        parts = ceil(len(recorded) / self.pairs) if self.pairs else 1
+        rows = _preferred(recorded, state, max(1, parts))
         return needing(world, SegmentRewriting).rewrite(state, rows, self.by, self.longest)
 
     def writing(self, samples: int) -> Segments:
@@ -131,9 +136,9 @@ class Segments(Players):
         return f"recorded preferred responses, each also with one segment resampled from {name_of(self.by)}"
 
 
-def _preferred(world: World, state: State, parts: int) -> Rows:
+def _preferred(recorded: Rows, state: State, parts: int) -> Rows:
     """One column: the preferred response of each recorded pair in the round's part of the data."""
-    rows = world.recorded(state).part(state.round - 1, parts)
+    rows = recorded.part(state.round - 1, parts)
     return rows.preferred_first().columns([np.zeros(len(rows), int)])
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from equipoise.play.needs import UNPAIRED, Needs
 from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
 from equipoise.play.rows import Rows
-from equipoise.play.state import INITIAL, State, Who
+from equipoise.play.state import INITIAL, START, State
 from equipoise.play.world import World
 
 
@@ -37,12 +37,22 @@ class UnpairedResponses(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class DispreferredResponses(Players):
-    """Recorded undesirable responses (of a pair, the dispreferred one), each with `own` samples of a policy."""
+    """Recorded undesirable responses (of a pair, the dispreferred one), each with `own` samples of a policy.
+
+    by    who writes the samples, new ones in every round: "initial", or "start", the policy as the round finds it.
+    """
 
     own: int = 0
-    by: Who = INITIAL
-    parameters: ClassVar[tuple[str, ...]] = ("own",)
+    by: str = INITIAL
     needs: ClassVar[Needs] = UNPAIRED
+
+    def __post_init__(self) -> None:
+        if self.by not in (INITIAL, START):
+            raise ValueError(f"by must be {INITIAL} or {START}, got {self.by!r}")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return ("own", "by") if self.own else ("own",)
 
     @property
     def width(self) -> int:

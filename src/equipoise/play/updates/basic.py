@@ -184,10 +184,14 @@ class Extrapolated(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Magnetic(Update):
-    """Magnetic mirror descent: any update, its magnet reset to the policy every `every` rounds (2410.16714)."""
+    """Magnetic mirror descent: any update, its magnet reset to the policy every `every` rounds (2410.16714).
+
+    to    the policy that it is reset to: START, the round's own, or another one that the base moves (an average).
+    """
 
     base: Update = field(default_factory=Refit)
     every: int = 50
+    to: str = START
     parameters: ClassVar[tuple[str, ...]] = ("every",)
 
     @property
@@ -196,10 +200,11 @@ class Magnetic(Update):
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         moved = self.base.move(method, world, state, rows, anchors)
-        return moved if state.round % self.every else {**moved, MAGNET: moved[START]}
+        return moved if state.round % self.every else {**moved, MAGNET: moved[self.to]}
 
     def describe(self) -> str:
-        return f"{self.base.describe()}, the magnet moved every {self.every} rounds"
+        to = "" if self.to == START else f" to the {self.to}"
+        return f"{self.base.describe()}, the magnet moved{to} every {self.every} rounds"
 
 
 @dataclass(frozen=True, kw_only=True)

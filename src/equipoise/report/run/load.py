@@ -46,6 +46,9 @@ class Round(Record):
     accuracy: Estimate | None = None
     chosen_log_ratio: float | None = None
     rejected_log_ratio: float | None = None
+    chosen_probability: float | None = None
+    rejected_probability: float | None = None
+    likelihood_ece: float | None = None
     length: Estimate | None = None
     finished: float | None = None
     outside: float | None = None

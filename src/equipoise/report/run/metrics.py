@@ -140,6 +140,29 @@ METRICS: tuple[Metric, ...] = (
         "neutral",
     ),
     _round(
+        "chosen_probability",
+        "Probability of chosen responses",
+        "held-out mean of exp(log π(y_w|x)/|y_w|), the geometric mean over tokens: what a model keeps of a retain set",
+        "probability per token",
+        "higher",
+    ),
+    _round(
+        "rejected_probability",
+        "Probability of rejected responses",
+        "held-out mean of exp(log π(y_l|x)/|y_l|), the geometric mean over tokens: what a model still knows of a set "
+        "to be forgotten",
+        "probability per token",
+        "neutral",
+    ),
+    _round(
+        "likelihood_ece",
+        "Calibration error of the likelihood",
+        "Σ_b n_b/n |share with lp_w > lp_l - mean exp(lp_w)| over ten bins of exp(lp_w), lp = log π(y|x)/|y|, held-out "
+        "pairs (f-DPO's diagnostic)",
+        "probability",
+        "lower",
+    ),
+    _round(
         "length", "Length", "mean number of tokens of a sampled response", "tokens per response", "neutral"
     ),
     _round(

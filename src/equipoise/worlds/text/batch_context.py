@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import Memory
 from equipoise.core.scores import Scores
 from equipoise.play.rows import Rows
 
@@ -24,6 +25,9 @@ class Scoring(Protocol):
 
     @property
     def objective(self) -> Objective: ...
+
+    memory: Memory
+    """Of a running statistic; moved by `context`."""
 
     @property
     def accelerator(self) -> Accelerator: ...
@@ -38,10 +42,11 @@ class Scoring(Protocol):
 
 
 @torch.no_grad()
-def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None:
+def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray, *, training: bool = True) -> Tensor | None:
     """The objective's batch statistic for each comparison of `mine`; None if it reads none.
 
     chosen, mine   the step's comparisons; those of this process.
+    training       False for an evaluation: a running statistic is recalled and not moved.
 
     Every process scores its own comparisons and gathers the others' scores, so all compute the same statistic,
     independent of micro-batches and ranks. Only the columns that the statistic reads are scored.
@@ -65,6 +70,5 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
     whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
-    statistic = reduce.with_batch_statistic(fit.objective, whole, weight).batch_statistic
-    assert statistic is not None
+    fit.memory, statistic = reduce.step_statistic(fit.objective, whole, weight, fit.memory, training=training)
     return statistic[places.to(statistic.device)]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
+from equipoise.core.objectives.base import Memory
 from equipoise.core.objectives.weighted import ResponseWeighting
 from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
@@ -132,7 +133,8 @@ class PolicyScoring:
 
 
 class Fit:
-    """One round's training. `position` counts finished optimizer steps, so that it can resume anywhere.
+    """One round's training. `position` counts finished optimizer steps, so that it can resume anywhere with the
+    `memory` of a running statistic.
 
     Losses are weighted means over each optimizer step, independent of micro-batches and ranks.
     """
@@ -172,6 +174,7 @@ class Fit:
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
+        self.memory: Memory = ()
 
     @property
     def objective(self) -> Objective:

@@ -221,7 +221,7 @@ def _scored(fit: Fit, held: Held) -> tuple[float | None, Tensor]:
     view.rows, view.anchors = rows, held.anchors
     view.accelerator = cast(Accelerator, OneProcess())
     every, columns = np.arange(len(rows)), list(range(rows.responses.shape[1]))
-    context = batch_context.context(view, every, every)
+    context = batch_context.context(view, every, every, training=False)
     logp, values = torch.empty(len(rows), len(columns)), torch.empty(len(rows), dtype=torch.float64)
     for places in view.microbatches(every, columns):
         scores = view.scores(every[places], columns, None if context is None else context[places])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -152,7 +153,9 @@ class Trainer:
         return fit.position < fit.steps and any(n and fit.position % n == 0 for n in every)
 
     def _save_position(self, fit: Fit, state: State, name: str) -> None:
-        about: dict[str, int | str] = {"round": state.round, "step": fit.position, "fit": name}
+        about: dict[str, Any] = {"round": state.round, "step": fit.position, "fit": name}
+        if fit.memory:
+            about["memory"] = fit.memory
         journal = self.folder.journal
 
         def save() -> None:
@@ -184,7 +187,7 @@ class Trainer:
         if self._is_saved(name):
             journal.manifest.verify(journal.progress)
             about = checkpoint.load_progress(journal.progress, self.model.policy, fit.optimizer)
-            fit.position = about["step"]
+            fit.position, fit.memory = about["step"], tuple(about.get("memory", ()))
 
         def rewind() -> None:
             for log in ("metrics.jsonl", WITHIN):

@@ -178,7 +178,11 @@ ROWS: dict[str, Row] = {
             ),
         ),
         deviations=("TRL calls it hinge, and gamma beta",),
-        evidence=("tests/core/test_hinge.py", "tests/agree/test_trl_losses.py"),
+        evidence=(
+            "tests/core/test_hinge.py",
+            "tests/agree/test_authors_losses.py",
+            "tests/agree/test_trl_losses.py",
+        ),
     ),
     "exo_pair": Row(
         build=ExoPair,
@@ -215,7 +219,11 @@ ROWS: dict[str, Row] = {
         deviations=(
             "TRL's former rpo_alpha, and a second release of the authors, take the token mean without beta: irpo here",
         ),
-        evidence=("tests/core/test_regularised.py", "rpo_partial_coverage"),
+        evidence=(
+            "tests/core/test_regularised.py",
+            "tests/agree/test_authors_losses.py",
+            "rpo_partial_coverage",
+        ),
     ),
     "irpo": Row(
         build=Irpo,

@@ -101,7 +101,11 @@ ROWS: dict[str, Row] = {
         deviations=(
             "TRL's likelihood loss counts the prompt's tokens too, and lam is called beta; here the response's only",
         ),
-        evidence=("tests/core/test_odds.py", "tests/agree/test_trl_losses.py"),
+        evidence=(
+            "tests/core/test_odds.py",
+            "tests/agree/test_authors_losses.py",
+            "tests/agree/test_trl_losses.py",
+        ),
     ),
     "asft": Row(
         build=Asft,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import exp, log1p
 from types import MappingProxyType
 
-from equipoise.core.objectives.catalog.row import LOG2, Claim, Limit, Row, never
+from equipoise.core.objectives.catalog.row import LOG2, Claim, Limit, Row, always, never
 from equipoise.core.objectives.stochastic_order import Aot, AotUnpaired
 from equipoise.core.objectives.unlearning import D2o, GradientAscent, Npo, NpoKl, NpoRt, SimNpo
 from equipoise.core.objectives.unpaired import ApoZeroUnpaired, Bco, Kto
@@ -59,14 +59,19 @@ ROWS: dict[str, Row] = {
         title="Binary classifier optimisation",
         paper="2404.04656",
         confidence="verified in code",
-        variants=({"shift": "pooled"}, {"shift": "none"}),
+        variants=({"shift": "pooled"}, {"shift": "balanced"}, {"shift": "none"}),
         at_anchor=lambda _: (LOG2, LOG2),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # c(x) differs from prompt to prompt, the shift does not
         data="unpaired",
         bounded="loss >= 0; on a pair >= the DPO loss",
-        deviations=("TRL's shift is a running mean of all rewards so far, both kinds pooled",),
-        evidence=("tests/core/test_unpaired.py", "tests/worlds/test_context.py", "bco_mismatched_thumbs"),
+        deviations=("TRL's shift moves with every forward pass, here with every optimizer step",),
+        evidence=(
+            "tests/core/test_unpaired.py",
+            "tests/agree/test_authors_losses.py",
+            "tests/worlds/test_context.py",
+            "bco_mismatched_thumbs",
+        ),
     ),
     "aot": Row(
         build=Aot,
@@ -120,7 +125,11 @@ ROWS: dict[str, Row] = {
                 tolerance=1e-3,
             ),
         ),
-        evidence=("tests/core/test_unlearning.py", "npo_slow_collapse"),
+        evidence=(
+            "tests/core/test_unlearning.py",
+            "tests/agree/test_authors_losses.py",
+            "npo_slow_collapse",
+        ),
     ),
     "npo_rt": Row(
         build=NpoRt,
@@ -132,8 +141,10 @@ ROWS: dict[str, Row] = {
         data="unpaired",
         bounded="loss >= 0",
         limits=(Limit(parameters={"retain": 0.0}, is_="npo"),),
-        deviations=("the authors' code takes the retain term as a mean over tokens",),
-        evidence=("tests/core/test_unlearning.py",),
+        deviations=(
+            "the authors' code takes the retain term's mean over a micro-batch's tokens, here response by response",
+        ),
+        evidence=("tests/core/test_unlearning.py", "tests/agree/test_authors_losses.py"),
     ),
     "npo_kl": Row(
         build=NpoKl,
@@ -177,10 +188,10 @@ ROWS: dict[str, Row] = {
         paper="2410.07163",
         confidence="recalled",
         variants=({"gamma": 0.5, "retain": 1.0},),
-        at_equal=lambda o, a, n: (2 / o.beta * log1p(exp(o.beta * a + o.gamma)), -o.retain * a * n),
+        at_equal=lambda o, a, n: (2 / o.beta * log1p(exp(o.beta * a + o.gamma)), -o.retain * a),
         exempt=ONE_RESPONSE,
         shift_invariant=never,  # reads log-probs themselves
-        length_invariant=lambda o: o.retain == 0,  # the retain term is a sum
+        length_invariant=always,
         data="unpaired",
         bounded="loss >= 0",
         evidence=("tests/core/test_unlearning.py",),
