@@ -87,12 +87,19 @@ class State:
     draw is addressed by name (`play.seeds`), so a resumed run draws what an uninterrupted one would.
 
     past    the starting policies of all earlier rounds if `keep_past`; else empty.
+    draw    which draw of prompts and samples within the round: 0, and 1 for an extragradient's second one.
     """
 
     round: int
     policies: Mapping[str, Any]
     past: tuple[Any, ...] = ()
     keep_past: bool = False
+    draw: int = 0
+
+    @property
+    def address(self) -> tuple[int, ...]:
+        """Where the round's random numbers stand: the round and, from the second draw on, the draw."""
+        return (self.round, self.draw) if self.draw else (self.round,)
 
     @classmethod
     def begin(cls, initial: Any, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:

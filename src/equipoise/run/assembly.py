@@ -110,6 +110,7 @@ def build(
         store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
+        rounds=config.play.rounds,
         pairs=materials.pairs,
         oracle=materials.oracle,
         lead=lead_of(materials),

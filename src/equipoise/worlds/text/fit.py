@@ -38,7 +38,8 @@ class Training:
 
     batch        comparisons per optimizer step.
     micro_batch  maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
-    lr           peak learning rate; warmup is the fraction of a round's steps spent rising to it.
+    lr           peak learning rate; warmup is the fraction of the steps spent rising to it: a round's, or the run's where the
+                 optimizer's moments go on from round to round.
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         maximal global gradient norm.
@@ -135,6 +136,8 @@ class Fit:
     """One round's training. `position` counts finished optimizer steps, so that it can resume anywhere.
 
     Losses are weighted means over each optimizer step, independent of micro-batches and ranks.
+
+    part    (i, n): the learning rate goes through the i-th of n equal parts of its schedule, counted from 0.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Fit:
         training: Training,
         accelerator: Accelerator,
         permutation: Callable[[int], np.ndarray],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         objective = scoring.objective
         lack = unmet(objective, rows, live=scoring.live, learned=scoring.learned)
@@ -172,6 +176,7 @@ class Fit:
         self.per_epoch = math.ceil(len(rows) / training.batch)
         self.steps = self.per_epoch * training.epochs
         self.position = 0
+        self.part = part
 
     @property
     def objective(self) -> Objective:
@@ -255,7 +260,8 @@ class Fit:
             raise TrainingError(
                 f"the gradient became {norm} at step {self.position + 1} of {self.steps}; lower train.lr"
             )
-        rate = t.rate(self.position, self.steps)
+        before, parts = self.part
+        rate = t.rate(before * self.steps + self.position, parts * self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.step()

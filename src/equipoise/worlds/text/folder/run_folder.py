@@ -93,7 +93,7 @@ class RunFolder:
                 self.journal.manifest.ensure(path)
                 return
             # sampling shows its own progress, prompt by prompt
-            with nullcontext() if name == "sampling" else self.asking(state.round, name):
+            with nullcontext() if name.startswith("sampling") else self.asking(state.round, name):
                 self.journal.save(path, make())
 
         self.once(run)
@@ -124,8 +124,8 @@ class RunFolder:
         return read_tensors(path)[0]
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
-        """`count` uniform draws on [0, 1), addressed by round and name."""
-        return self.seeds.generator(name, state.round).random(count)
+        """`count` uniform draws on [0, 1), addressed by round, draw and name."""
+        return self.seeds.generator(name, *state.address).random(count)
 
     def _forget_finished(self, round: int) -> None:
         """Delete a saved training position if its round has finished since."""
