@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 Over = Literal["rounds", "steps"]
-Shape = Literal["linear", "cosine"]
+Shape = Literal["linear", "cosine", "step"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class ByRound:
 class Ramp:
     """A ramp from `start` to `end`, over the run's rounds or over the optimizer steps of every round.
 
-        start + (end - start) s(d/share),    s(x) = x, or (1 - cos(pi x))/2,    d in [0, 1] the fraction done
+        start + (end - start) s(d/share),    s(x) = x, (1 - cos(pi x))/2, or 1[x >= 1],    d in [0, 1] the fraction done
 
-    share   fraction of the rounds or steps over which it moves, 0 < share <= 1; after that it stays at `end`.
+    share   fraction of the rounds or steps over which it moves, 0 < share <= 1; after that it stays at `end`. With
+            the shape "step" it stays at `start` until then.
 
     Raises ValueError for an unknown shape or a share out of range.
     """
@@ -65,6 +66,8 @@ class Ramp:
     def value(self, done: float) -> float:
         """The value when a fraction `done` of the rounds or steps is done."""
         x = min(done / self.share, 1.0)
+        if self.shape == "step":
+            return self.end if x >= 1 else self.start
         moved = x if self.shape == "linear" else (1 - cos(pi * x)) / 2
         return self.start + (self.end - self.start) * moved
 
@@ -97,6 +100,11 @@ def schedule_of(value: Any) -> Schedule | None:
             raise ValueError(f"a list of values per round must hold numbers, got {value!r}")
         return ByRound(tuple(map(float, value)))
     return None
+
+
+def setting_of(schedule: Schedule) -> list[float] | dict[str, Any]:
+    """The setting that `schedule_of` reads as this schedule."""
+    return list(schedule.values) if isinstance(schedule, ByRound) else asdict(schedule)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from equipoise.play.schedules import setting_of
 from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.settings import RunConfig, Section, flat
 from equipoise.safe_yaml import load, word
@@ -43,10 +44,13 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
             given[full] = _like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
+    chosen |= {f"objective.{k}": setting_of(schedule) for k, schedule in method.schedules.items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
         chosen |= dict(method.playground)
+    elif method.oracle:
+        chosen["oracle"] = method.oracle
     config = _build(method.name, chosen | given)
     try:
         method.with_parameters(config.objective)

@@ -102,6 +102,12 @@ class Scoring(Protocol):
         """Forward outputs for some responses."""
         ...
 
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> Mapping[str, Tensor]:
+        """Anchor -> log-probs [B, K] under logits extrapolated away from it, for an objective that reads them."""
+        ...
+
 
 class PolicyScoring:
     """Scores from the policy alone; anchor scores are cached."""
@@ -119,6 +125,12 @@ class PolicyScoring:
     def groups(self) -> list[dict[str, Any]]:
         """One group: the policy's trainable parameters."""
         return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
+
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> Mapping[str, Tensor]:
+        """Nothing: no reference is in memory."""
+        return {}
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """Log-probs of some responses, and response weights for an objective that reads them."""
@@ -222,6 +234,11 @@ class Fit:
         )
         scores = Scores.of_tokens(token_scores, prob=prob, reward=reward if by_token is None else None)
         return replace(scores, auxiliary=given.auxiliary, response_weight=given.response_weight)
+
+    def extrapolated(self, chosen: np.ndarray) -> Mapping[str, Tensor]:
+        """Log-probs [B, K] of some comparisons under logits extrapolated away from the anchors that are read so."""
+        prompts = [p.ids for p in self.rows.prompts[chosen]]
+        return self.scoring.extrapolated(prompts, list(self.rows.responses[chosen]))
 
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor

@@ -53,6 +53,7 @@ class TextWorld:
 
     pool      prompts for online rounds; `prompts_per_round` of them are drawn each round (None: all).
     rounds    of the run, which schedules of the learning rate extend over where they do not begin again.
+    base      checkpoint of the policy before the run's phases; None: the initial policy.
     pairs     recorded comparisons for offline rounds: rows with labels.
     oracle    compares two responses; None if the method only reads recorded labels.
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
@@ -71,6 +72,7 @@ class TextWorld:
     pool: Sequence[Prompt] = ()
     prompts_per_round: int | None = None
     rounds: int = 1
+    base: Path | None = None
     pairs: Rows | None = None
     oracle: Oracle | None = None
     lead: Leads | None = None
@@ -91,6 +93,7 @@ class TextWorld:
             accelerator=self.accelerator,
             allowed=self.allowed,
             keep=self.keep,
+            base=self.base,
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
@@ -219,6 +222,9 @@ class TextWorld:
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
+
+    def oracle_scores(self, rows: Rows) -> Floats:
+        return self.judge.scores(rows)
 
     def win_rates(
         self,

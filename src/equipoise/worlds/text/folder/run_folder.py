@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
-from equipoise.play.state import BEFORE, Floats, State
+from equipoise.play.state import BASE, BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.worlds.text.folder.gates import Gates
@@ -27,6 +27,7 @@ class RunFolder:
 
     allowed    names of gates that may be closed.
     keep       rounds whose final checkpoint is kept; None: all.
+    base       checkpoint of the policy before the run's phases; None: the initial policy.
     """
 
     journal: Journal
@@ -35,6 +36,7 @@ class RunFolder:
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
     keep: int | None = None
+    base: Path | None = None
     _asking: Phase | None = None
 
     @property
@@ -63,7 +65,7 @@ class RunFolder:
             past = tuple(self.journal.checkpoint(round) for round in range(done)) if keep_past else ()
             state = replace(state, round=done + 1, policies=policies, past=past)
         self.once(lambda: self._forget_finished(state.round))
-        return state
+        return state.with_policies(**{BASE: self.base or self.journal.checkpoint(0)})
 
     def settle(self, state: State) -> State:
         """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
@@ -72,7 +74,7 @@ class RunFolder:
         """
 
         def write() -> None:
-            named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path)}
+            named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path) and name != BASE}
             settled = self.journal.settled(state.round - 1)
             write_json(settled, named)
             self.journal.manifest.record(settled)
