@@ -162,7 +162,7 @@ def test_steps_on_recorded_pairs_follow_the_methods_own():
     pairs = (alone.log_probs() - game.initial().log_probs()) / 1e-5
     assert pairs.abs().max() > 0.05
     assert torch.allclose(moved(2.0) - moved(0.0), 2 * pairs, atol=1e-4)
-    still = get("sail_dpp").with_parameters(get("sail_dpp").exact)
+    still = get("sail_dpp").with_parameters({**get("sail_dpp").exact, "offline": 0.0})
     assert still.needs.records is None and still.with_parameters({"offline": 0.5}).needs.records == "pairs"
     ends = [
         play_game(game, still.with_parameters({"offline": share}), rounds=20)["policy"][0]
@@ -196,9 +196,7 @@ def test_the_second_gradient_is_on_what_the_half_step_policy_writes_to_other_pro
     method = replace(get("egpo").with_parameters({"temperature": 1.0, "top_k": 0}), rounds=2)
     state = world.begin()
     after = play_round(method, world, state)
-    first, again = (
-        world.journal.load(world.journal.stage(1, name)) for name in ("judging", "judging-again")
-    )
+    first, again = (world.journal.load(world.journal.stage(1, name)) for name in ("judging", "judging-again"))
     asked = [{prompt.ids for prompt in rows.prompts} for rows in (first, again)]
     assert len(asked[0]) == len(asked[1]) == 4 and not asked[0] & asked[1]
     half = world.journal.checkpoint(1, "half")
@@ -221,7 +219,9 @@ def test_a_carried_optimizer_has_one_schedule_over_the_whole_run(make_world):
     for _ in range(2):
         state = play_round(method, world, state)
     rates = [line["lr"] for line in world.journal.lines("metrics.jsonl")]
-    assert rates == pytest.approx([1e-3, 1e-3])  # one step a round: the first rises, the second begins to fall
+    assert rates == pytest.approx(
+        [1e-3, 1e-3]
+    )  # one step a round: the first rises, the second begins to fall
 
 
 def test_a_policy_made_without_training_is_waited_for_by_a_process_that_comes_late(make_world, tmp_path):

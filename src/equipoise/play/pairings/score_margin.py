@@ -69,7 +69,9 @@ class ScoreMargin(Pairing):
         points = self._points(world, state, rows)
         if self.ngram:
             texts = needing(world, ResponseTexts).texts(rows)
-            points = np.where([[repeats(text, self.ngram) for text in group] for group in texts], -np.inf, points)
+            points = np.where(
+                [[repeats(text, self.ngram) for text in group] for group in texts], -np.inf, points
+            )
         parts = []
         for winner, loser in permutations(range(points.shape[1]), 2):
             margin = self.margin if rows.writers[winner] == "recorded" else self.own_margin

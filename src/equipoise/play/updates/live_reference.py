@@ -40,13 +40,14 @@ class LiveRefit(Update):
         return () if self.network is None else ("network_rate",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        reads = method.loss.reads
-        references = {name: method.anchors[name] for name in (*reads.divergences, *reads.extrapolated)}
+        references = {name: method.anchors[name] for name in method.loss.reads.divergences}
         if self.network is not None and self.network.input == "layers" and not references:
             raise ValueError(
                 f"{method.name}: its auxiliary head reads hidden states of a reference, but no reference is in memory"
             )
-        if self.network is None and not references:  # such as extrapolation that is switched off in this round
+        if (
+            self.network is None and not references
+        ):  # such as extrapolation that is switched off in this round
             return {START: world.fit(state, rows, anchors, method.loss)}
         head: Any = self.network
         if head is not None:

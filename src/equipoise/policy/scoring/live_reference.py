@@ -21,7 +21,6 @@ from equipoise.data.collate import TokenBatch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
 
-
 EXTRAPOLATED = 512  # tokens whose logits over the vocabulary are held at once
 
 

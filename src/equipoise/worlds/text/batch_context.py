@@ -67,7 +67,10 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray) -> Tensor | None
 
     logp = gathered(own)
     read_so = [fit.extrapolated(mine[share]) for share in shares] if fit.objective.reads.extrapolated else []
-    further = {name: gathered(torch.cat([part[name] for part in read_so])) for name in fit.objective.reads.extrapolated}
+    further = {
+        name: gathered(torch.cat([part[name] for part in read_so]))
+        for name in fit.objective.reads.extrapolated
+    }
     # unscored columns are NaN: they must not be read
     table = torch.full((len(chosen), len(every)), torch.nan, dtype=logp.dtype, device=logp.device)
     table[:, read] = logp

@@ -74,7 +74,11 @@ class RunFolder:
         """
 
         def write() -> None:
-            named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path) and name != BASE}
+            named = {
+                name: path.name
+                for name, path in state.policies.items()
+                if isinstance(path, Path) and name != BASE
+            }
             settled = self.journal.settled(state.round - 1)
             write_json(settled, named)
             self.journal.manifest.record(settled)
