@@ -91,7 +91,7 @@ def test_settings_change_what_counts():
 
 
 def test_a_response_that_repeats_itself_always_loses():
-    # 5.46 points repeat ten words, and lose even to a winner that leads by less than the margin; 5.52 repeat eight at most
+    # 5.46 points repeat ten words and lose to a winner by less than the margin; 5.52 points repeat six
     pairs = ScoreMargin().form(Judge(), STATE, rows([[0.2, 0.9, 0.91, 0.92]]))
     found = [tuple(pair) for pair in pairs.responses.tolist()]
     assert (0.9, 0.91) in found and (0.92, 0.91) in found and (0.91, 0.2) not in found

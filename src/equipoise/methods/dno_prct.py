@@ -53,6 +53,7 @@ DNO_PRCT = Method(
     notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
     "scale: with points=oracle those of an oracle that scores single responses, such as a judge or a self-judge with "
     "`question: pointwise`, whose scale `high` must fit; by default six times the win rate among the prompt's six "
-    "responses. A response that repeats a run of ten words always loses. The learning rate printed in the paper, 5e-5, looks too large for full fine-tuning. Exact games keep the thresholds, without replay; there a round's certain labels "
-    "have their minimum at infinity, and policies collapse on few responses.",
+    "responses. A response that repeats a run of ten words always loses. The learning rate printed in the paper, 5e-5, "
+    "looks too large for full fine-tuning. Exact games keep the thresholds, without replay; there a round's certain "
+    "labels have their minimum at infinity, and policies collapse on few responses.",
 )

@@ -16,7 +16,7 @@ from equipoise.play.players.recorded import RecordedThenSampled
 from equipoise.play.players.sampled import Self
 from equipoise.play.schedules import ByRound, Ramp
 from equipoise.play.state import BASE, START
-from equipoise.play.updates.live_reference import LiveRefit
+from equipoise.play.updates.live_reference import ExtrapolatedLogitsRefit
 
 SPA = replace(
     DPO,
@@ -27,7 +27,7 @@ SPA = replace(
     pairing=ImplicitRewardLabels(),
     objective=Spa(beta=0.1, smoothing=0.0, share=0.0, mix=1.0),
     anchors={"reference": START},
-    update=LiveRefit(),
+    update=ExtrapolatedLogitsRefit(),
     rounds=3,
     schedules={
         "smoothing": Ramp(start=0.0, end=0.1, over="steps", shape="step", share=0.2),
@@ -53,8 +53,8 @@ SPA = replace(
         "batch": OURS,
     },
     evidence=("tests/play/test_self_labelled.py", "spa_few_labels"),
-    notes="Round 1 is DPO on the labelled share of the recorded pairs, which the paper repeats for 3 epochs; all rounds "
-    "have the run's epochs. As in the authors' code smoothing begins after a fifth of a round's steps, and doubtful "
+    notes="Round 1 is DPO on the labelled share of the recorded pairs, which the paper repeats for 3 epochs; here all "
+    "rounds have the run's epochs. As in the authors' code smoothing begins after a fifth of a round's steps, and doubtful "
     "are the pairs below the 10th percentile of margins from extrapolated logits; theirs is over the last 50 pairs, "
     "ours over the step's own. A reference model stays in memory for the extrapolation; with mix=1 it does not.",
 )
@@ -91,6 +91,6 @@ CREAM = replace(
     evidence=("tests/play/test_self_labelled.py", "cream_noise"),
     notes="The loss is DPO's in expectation over a label that is right with probability C. The first model M1 is "
     "fine-tuned on demonstrations (of pairs the chosen responses), the reward is measured against the model before "
-    "that, and the previous policy of round 1 is that model. consistency=prompt takes each prompt's own C. Exact games, "
-    "which have no phases, begin with a round on recorded pairs.",
+    "that, and the previous policy of round 1 is that model. consistency=prompt takes each prompt's own C. Exact "
+    "games, which have no phases, begin with a round on recorded pairs.",
 )

@@ -42,9 +42,9 @@ SAIL = Method(
         "offline": NOT_RECOVERED,
         "parts": OURS,
     },
-    notes="As in the paper each design is mixed with offline DPO batches, in a proportion not recovered: each round ends "
-    "with steps on recorded pairs, as large as its own. offline=0 leaves them out and needs no pairs. The score-function "
-    "term has a baseline of ours, which leaves its expectation as it is.",
+    notes="As in the paper each design is mixed with offline DPO batches, in a proportion not recovered: each round "
+    "ends with steps on recorded pairs, as large as its own. offline=0 leaves them out and needs no pairs. The "
+    "score-function term has a baseline of ours, which leaves its expectation as it is.",
 )
 
 SAIL_DPP = replace(
@@ -60,7 +60,7 @@ SAIL_DPP = replace(
         "preference": "1 is the exact gradient; the paper's coefficient was not recovered",
     },
     status="experimental",
-    notes="From the reference itself every margin is 0 and nothing moves without the steps on recorded pairs (offline=0).",
+    notes="From the reference itself every margin is 0, and without the steps on recorded pairs nothing moves.",
 )
 
 SAIL_DDP = replace(

@@ -25,7 +25,7 @@ class Reads:
                         game, each response counts as one token.
     divergences         anchors with a next-token KL that is read, `tokens.divergence(name)` [B, K, T]. These anchors
                         must be in memory during training: full next-token distributions are not cached.
-    extrapolated        anchors away from which the policy's next-token logits are extrapolated, for the batch statistic:
+    extrapolated        anchors away from which the policy's next-token logits are extrapolated, for a batch statistic:
                         `scores.extrapolated_by(name, mix)` [B, K], without gradient, at the objective's own `mix`.
                         These anchors must be in memory during training.
     token_weights       names of token weights, `tokens.weight(name)` [B, K, T].

@@ -29,8 +29,8 @@ class ImplicitRewardLabels(Pairing):
 
         C(x) = ( KendallTau(reward of pi_t, reward of pi_t-1) + 1 )/2,    in "corpus" its mean over the round's prompts
 
-    pi_t-1 is the previous policy, in round 1 pi_0; while it is pi_0 itself, with rewards all 0, mean token log-probs rank
-    instead. C = 1: both give the same order; below 1/2 a pair is learned in reverse.
+    pi_t-1 is the previous policy, in round 1 pi_0; while it is pi_0 itself, with rewards all 0, mean token log-probs
+    rank instead. C = 1: both give the same order; below 1/2 a pair is learned in reverse.
 
     Source: Kim et al. 2024 (2406.04412) for the labels; Wang et al. 2024 (2410.12735) for the consistency, "corpus" and
     "prompt" being its "avg" and "dyn"; both read in their authors' code. That a round starts from pi_t and uses it as

@@ -45,10 +45,6 @@ class LiveRefit(Update):
             raise ValueError(
                 f"{method.name}: its auxiliary head reads hidden states of a reference, but no reference is in memory"
             )
-        if (
-            self.network is None and not references
-        ):  # such as extrapolation that is switched off in this round
-            return {START: world.fit(state, rows, anchors, method.loss)}
         head: Any = self.network
         if head is not None:
             known = method.parameters()
@@ -59,6 +55,23 @@ class LiveRefit(Update):
     def describe(self) -> str:
         head = "" if self.network is None else f" and an auxiliary head, {type(self.network).__name__}"
         return f"refit from the last iterate with a live reference{head}"
+
+
+@dataclass(frozen=True)
+class ExtrapolatedLogitsRefit(Update):
+    """`Refit` with a live reference in the rounds whose objective extrapolates logits away from it (SPA).
+
+    An exact game, which keeps no model, extrapolates its log-probs instead: there a response is one token.
+    """
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        references = {name: method.anchors[name] for name in method.loss.reads.extrapolated}
+        if not references or not isinstance(world, LiveReferences):
+            return {START: world.fit(state, rows, anchors, method.loss)}
+        return {START: world.fit_with(state, rows, anchors, method.loss, AuxiliaryModels(references))}
+
+    def describe(self) -> str:
+        return "refit from the last iterate, with a live reference where logits are extrapolated"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,8 +38,8 @@ class Training:
 
     batch        comparisons per optimizer step.
     micro_batch  maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
-    lr           peak learning rate; warmup is the fraction of the steps spent rising to it: a round's, or the run's where the
-                 optimizer's moments go on from round to round.
+    lr           peak learning rate; warmup is the fraction of the steps spent rising to it: a round's, or the run's
+                 where the optimizer's moments go on from round to round.
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         maximal global gradient norm.
