@@ -249,13 +249,13 @@ def test_creams_first_round_ranks_against_the_model_before_fine_tuning():
 
 @pytest.mark.slow
 def test_cream_begins_with_supervised_fine_tuning(tmp_path):
-    made = align(
+    align(
         "cream",
         out=tmp_path / "run",
         quiet=True,
         settings={"play.rounds": 1, "play.prompts": 12, "data.pairs": 60, "train.epochs": 1},
     )
-    assert made.summary["phases"] == ["sft"]
+    assert (tmp_path / "run" / "phases" / "sft" / "checkpoints" / "round-001").is_dir()
     judged = load_rows(tmp_path / "run" / "rounds" / "001" / "judging.parquet")
     assert len(judged) and len(set(judged.prob.tolist())) == 1 and 0 < judged.prob[0] < 1
 

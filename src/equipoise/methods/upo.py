@@ -42,7 +42,7 @@ UPO = Method(
     notes="The paper's smoothing flips or erases every label as it is printed; what stands here is what it sets out to "
     "do. Its likelihood loss of the better response is a mean over the response's tokens, where the paper divides by "
     "those of the prompt too; of a doubtful pair it imitates both, each as far as it may be the better one. Exact "
-    "games, which have no lengths, leave it out. The estimator is a small reward on the initial policy's hidden states, "
-    "where the paper's is a language model of its own with dropout: that is `estimator=oracle` with an oracle of kind "
+    "games, which have no lengths, leave it out. The estimator is a small reward on the initial policy's hidden "
+    "states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` with an oracle of kind "
     "mc_dropout.",
 )
