@@ -60,8 +60,8 @@ EGPO = Method(
     evidence=("tests/play/test_updates.py",),
     notes="As in the authors' code the second gradient is taken on prompts and responses of its own, which the "
     "half-step policy writes. y and y' are sampled at temperature 2 from the 10 likeliest tokens, the opponent at "
-    "temperature 1. Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by default. Exact games "
-    "enumerate uniform pairs, the paper's tabular sampler.",
+    "temperature 1. Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by "
+    "default. Exact games enumerate uniform pairs, the paper's tabular sampler.",
 )
 
 OMD = replace(EGPO, name="omd", title="Online mirror descent", update=MirrorStep(eta=0.5))

@@ -43,6 +43,6 @@ UPO = Method(
     "do. Its likelihood loss of the better response is a mean over the response's tokens, where the paper divides by "
     "those of the prompt too; of a doubtful pair it imitates both, each as far as it may be the better one. Exact "
     "games, which have no lengths, leave it out. The estimator is a small reward on the initial policy's hidden "
-    "states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` with an oracle of kind "
-    "mc_dropout.",
+    "states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` with an "
+    "oracle of kind mc_dropout.",
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from torch import Tensor
 
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.reads import Reads
@@ -136,6 +138,11 @@ class Stepped:
         """The objective when a fraction `done` of the steps is done."""
         base: Any = self.base
         return replace(base, **{name: ramp.value(done) for name, ramp in self.ramps.items()})
+
+    def batch_statistic(self, scores: Scores, weight: Tensor) -> Tensor:
+        """The base's, where it reads one, at the end of the ramps."""
+        base: Any = self.at(1.0)
+        return cast(Tensor, base.batch_statistic(scores, weight))
 
     def __call__(self, scores: Scores) -> Losses:
         return self.at(1.0)(scores)
