@@ -56,7 +56,7 @@ SPA = replace(
     notes="Round 1 is DPO on the labelled share of the recorded pairs, which the paper repeats for 3 epochs; here all "
     "rounds have the run's epochs. As in the authors' code smoothing begins after a fifth of a round's steps, and "
     "doubtful are the pairs below the 10th percentile of margins from extrapolated logits; theirs is over the last "
-    "50 pairs, ours over the step's own. A reference model stays in memory for the extrapolation; with mix=1 it does not.",
+    "50 pairs, ours over the step's own. A reference model stays in memory for the extrapolation; mix=1 needs none.",
 )
 
 CREAM = replace(

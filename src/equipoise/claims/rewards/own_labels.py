@@ -1,5 +1,5 @@
-"""SPA (2406.04412), CREAM (2410.12735) and UPO (2409.11212): what a policy makes of labels that it gives itself, or that
-a doubtful estimator gives, on games whose prompts share features (`rewards.label_flips`).
+"""SPA (2406.04412), CREAM (2410.12735) and UPO (2409.11212): what a policy makes of labels that it gives itself, or
+that a doubtful estimator gives, on games whose prompts share features (`rewards.label_flips`).
 
 The pairings are those of the methods. What is told of a policy is its expected reward, mean over prompts.
 """
@@ -119,8 +119,8 @@ def judge_spa(reward: Mapping[str, Array], reference: Array) -> Evidence:
     return Evidence(
         verdict=verdict(more[1] > 0, (refined[1] > 0,)),
         summary=f"From {reference.mean():.2f} at the reference, {round(ALL * SHARE)} labels lead DPO to "
-        f"{reward[SEED].mean():.2f} and SPA to {reward[REFINED].mean():.2f}, more by {_said(more)}; all {ALL} lead DPO to "
-        f"{reward[EVERY].mean():.2f}. Without the refinement own labels lead to {reward[PLAIN].mean():.2f}, less by "
+        f"{reward[SEED].mean():.2f} and SPA to {reward[REFINED].mean():.2f}, more by {_said(more)}; all {ALL} lead DPO "
+        f"to {reward[EVERY].mean():.2f}. Without the refinement own labels lead to {reward[PLAIN].mean():.2f}, less by "
         f"{_said(refined)}.",
         tables=(_table("expected reward", reward),),
     )
@@ -159,8 +159,8 @@ def judge_cream(course: Mapping[str, Array]) -> Evidence:
     gained = _interval(last[CONSISTENT] - course[CONSISTENT][:, 1])
     return Evidence(
         verdict=verdict(more[1] > 0, (gained[1] > 0,)),
-        summary=f"Fine-tuning leads to {course[CONSISTENT][:, 1].mean():.2f} expected reward, {CREAM_ROUNDS} rounds of own "
-        f"labels to {last[TRUSTING].mean():.2f} when trusted and {last[CONSISTENT].mean():.2f} with CREAM, more by "
+        summary=f"Fine-tuning leads to {course[CONSISTENT][:, 1].mean():.2f} expected reward, {CREAM_ROUNDS} rounds of "
+        f"own labels to {last[TRUSTING].mean():.2f} when trusted and {last[CONSISTENT].mean():.2f} with CREAM, more by "
         f"{_said(more)}.",
         tables=(_table("expected reward after the last round", last),),
         panels=(
@@ -220,8 +220,8 @@ def judge_upo(reward: Mapping[str, Array], reference: Array) -> Evidence:
     more = _interval(reward[WEIGHED] - reward[HARD])
     return Evidence(
         verdict=verdict(more[1] > 0),
-        summary=f"From {reference.mean():.2f} at the reference, an estimator learned from {NOISY} labels, {FLIPPED:.0%} of "
-        f"them flipped, leads to {reward[HARD].mean():.2f} expected reward where every label is trusted and to "
+        summary=f"From {reference.mean():.2f} at the reference, an estimator learned from {NOISY} labels, {FLIPPED:.0%} "
+        f"of them flipped, leads to {reward[HARD].mean():.2f} expected reward where every label is trusted and to "
         f"{reward[WEIGHED].mean():.2f} where labels are weighed by its confidence, more by {_said(more)}.",
         tables=(_table("expected reward", reward),),
     )
@@ -247,11 +247,11 @@ def _table(title: str, values: Mapping[str, Array]) -> Table:
 
 FEW_LABELS = Claim(
     name="spa_few_labels",
-    sentence="With 3.3 % of the preference labels, self-labelled pairs with refined labels train a policy that is better "
-    "than DPO on those labels alone.",
+    sentence="With 3.3 % of the preference labels, self-labelled pairs with refined labels train a policy that is "
+    "better than DPO on those labels alone.",
     paper="2406.04412",
-    rule="Heart: the expected reward ends higher with SPA than with DPO on the same seed (paired 95 % interval over games). "
-    "Also: higher than with own labels and no refinement. DPO on all labels is shown and does not count.",
+    rule="Heart: the expected reward ends higher with SPA than with DPO on the same seed (paired 95 % interval over "
+    "games). Also: higher than with own labels and no refinement. DPO on all labels is shown and does not count.",
     run=run_spa,
 )
 
@@ -260,15 +260,15 @@ NOISE = Claim(
     sentence="Trusting self-labelled pairs as far as two successive models agree in their ranking improves on "
     "self-rewarding that trusts them all.",
     paper="2410.12735",
-    rule=f"Heart: after {CREAM_ROUNDS} rounds from one fine-tuned model the expected reward is higher with CREAM than with "
-    "hard own labels (paired 95 % interval over games). Also: it is higher than the fine-tuned model's.",
+    rule=f"Heart: after {CREAM_ROUNDS} rounds from one fine-tuned model the expected reward is higher with CREAM than "
+    "with hard own labels (paired 95 % interval over games). Also: it is higher than the fine-tuned model's.",
     run=run_cream,
 )
 
 NOISY_LABELS = Claim(
     name="upo_noisy_labels",
-    sentence="Weighing and smoothing pairs by an estimator's certainty, from passes with dropout, trains a better policy "
-    "than trusting all of its labels.",
+    sentence="Weighing and smoothing pairs by an estimator's certainty, from passes with dropout, trains a better "
+    "policy than trusting all of its labels.",
     paper="2409.11212",
     rule=f"Heart: after {UPO_ROUNDS} rounds the expected reward is higher than with hard labels of the same estimator "
     "(paired 95 % interval over games).",
