@@ -220,8 +220,8 @@ def judge_upo(reward: Mapping[str, Array], reference: Array) -> Evidence:
     more = _interval(reward[WEIGHED] - reward[HARD])
     return Evidence(
         verdict=verdict(more[1] > 0),
-        summary=f"From {reference.mean():.2f} at the reference, an estimator learned from {NOISY} labels, {FLIPPED:.0%} "
-        f"of them flipped, leads to {reward[HARD].mean():.2f} expected reward where every label is trusted and to "
+        summary=f"From {reference.mean():.2f} at the reference, an estimator learned from {NOISY} labels, {FLIPPED:.0%}"
+        f" of them flipped, leads to {reward[HARD].mean():.2f} expected reward where every label is trusted and to "
         f"{reward[WEIGHED].mean():.2f} where labels are weighed by its confidence, more by {_said(more)}.",
         tables=(_table("expected reward", reward),),
     )
