@@ -116,9 +116,9 @@ def test_hypo_has_one_answer_for_an_arm_outside_the_data(start):
 
 
 def test_sail_by_hand(group):
-    # beta = 1/2, lr = (3, 1): u = 1, F = log sigma(1); log-probs are the ratios here
+    # beta = 1/2, lr = (3, 1): u = 1, F + log 2 = log 2 sigma(1); log-probs are the ratios here
     scores = group([3.0, 1.0], None, "reference")
-    f, slope = math.log(1 / (1 + math.exp(-1))), 0.5 / (1 + math.e)  # dF/dlr_0
+    f, slope = math.log(2 / (1 + math.exp(-1))), 0.5 / (1 + math.e)  # dF/dlr_0
     assert slopes(Sail(beta=0.5, generation=0.3), scores) == pytest.approx(
         [-slope - 0.3 * f, slope - 0.3 * f]
     )

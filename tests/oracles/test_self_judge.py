@@ -17,6 +17,7 @@ from equipoise.oracles.protocol import OracleError, SeesPolicy, parts_that
 from equipoise.play.state import INITIAL, START
 from equipoise.playground import LanguageGame
 from equipoise.policy import checkpoint
+from equipoise.run.session import configured
 from oracles.tiny_models import causal, tokenizer
 
 GAME = LanguageGame()
@@ -166,3 +167,14 @@ def _dpo():
     from equipoise.core.objectives import Dpo
 
     return Dpo(beta=0.1)
+
+
+def test_osp_asks_its_policy_unless_another_oracle_is_given(tmp_path):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text('{"prompt": "Why?"}\n')
+    assert configured("osp", data=data).oracle == "self"
+    assert configured("osp", data=data, oracle="rules:mine").oracle == "rules:mine"
+    assert configured("osp").oracle is None, "the playground's game judges"
+    assert configured("iterative_dpo", data=data).oracle is None
+    named = parts_that(oracles.load("self"), SeesPolicy)
+    assert [oracle.name for oracle in named] == ["self"]

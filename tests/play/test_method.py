@@ -56,9 +56,10 @@ def test_words_of_a_closed_list_are_checked(field, value):
 def test_needs_are_those_of_all_choices_together():
     assert DPO.needs == PAIRS and get("inpo").needs == ORACLE and get("kto").needs == UNPAIRED
     assert RTO.needs == PAIRS | ORACLE and str(RTO.needs) == "pairs and oracle"
-    assert get("sail_dpp").needs == NOTHING and str(NOTHING) == "prompts"
-    assert get("sail").needs == ORACLE
-    assert get("sail").with_parameters({"offline": 0.5}).needs == PAIRS | ORACLE
+    assert get("sail_dpp").needs == PAIRS
+    assert get("sail_dpp").with_parameters({"offline": 0.0}).needs == NOTHING and str(NOTHING) == "prompts"
+    assert get("sail").needs == PAIRS | ORACLE
+    assert get("sail").with_parameters({"offline": 0.0}).needs == ORACLE
     assert str(get("odpo").needs) == "pairs with margins" and get("tpo").needs == LISTS
 
 

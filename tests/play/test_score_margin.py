@@ -10,7 +10,7 @@ import pytest
 
 from equipoise.games import zoo
 from equipoise.methods.dno_prct import DNO_PRCT
-from equipoise.play.pairings.score_margin import ScoreMargin
+from equipoise.play.pairings.score_margin import ScoreMargin, repeats
 from equipoise.play.players.recorded import Targets
 from equipoise.play.round import play_round
 from equipoise.play.rows import Rows
@@ -28,6 +28,15 @@ class Judge:
     def win_rates(self, state, rows, against, opponents, of, decode):
         assert opponents == 0, "the responses of a prompt meet each other"
         return rows.responses.astype(float)
+
+    def oracle_scores(self, rows):
+        return rows.responses * 10
+
+    def texts(self, rows):
+        return [[TEXTS.get(response, "a word") for response in group] for group in rows.responses]
+
+
+TEXTS = {0.91: "one two three four five six seven eight nine ten " * 2, 0.92: "to be or not to be " * 2}
 
 
 def rows(rates):
@@ -79,6 +88,24 @@ def test_settings_change_what_counts():
     assert points(ScoreMargin(high=3.5, margin=0.5).form(Judge(), STATE, close)) == [(3.6, 3.0)]
     with pytest.raises(ValueError, match="margins must be positive, got 0 and 1"):
         ScoreMargin(margin=0)
+
+
+def test_a_response_that_repeats_itself_always_loses():
+    # 5.46 points repeat ten words and lose to a winner by less than the margin; 5.52 points repeat six
+    pairs = ScoreMargin().form(Judge(), STATE, rows([[0.2, 0.9, 0.91, 0.92]]))
+    found = [tuple(pair) for pair in pairs.responses.tolist()]
+    assert (0.9, 0.91) in found and (0.92, 0.91) in found and (0.91, 0.2) not in found
+    kept = ScoreMargin(ngram=0).form(Judge(), STATE, rows([[0.2, 0.91]])).responses
+    assert kept.tolist() == [[0.91, 0.2]]
+    assert repeats("a b a b", 2) and not repeats("a b a b", 3) and not repeats("", 1)
+
+
+def test_a_judges_own_points_are_read_where_it_gives_them():
+    pairs = ScoreMargin(points="oracle").form(Judge(), STATE, rows([[0.5, 0.6, 0.4, 0.3]]))
+    # 5, 6, 4, 3 points: the teacher's 5 beats 3 by 2 and not 4; the pupil's 6 beats all
+    assert sorted(map(tuple, pairs.responses.tolist())) == [(0.5, 0.3), (0.6, 0.3), (0.6, 0.4), (0.6, 0.5)]
+    with pytest.raises(ValueError, match="points must be one of"):
+        ScoreMargin(points="stars")
 
 
 def test_points_are_win_rates_among_all_the_prompts_responses(make_world):

@@ -21,6 +21,7 @@ from equipoise.play.state import AVERAGE, BEFORE, FITTED, INITIAL, LAZY, MAGNET,
 from equipoise.play.updates.basic import Averaged, Descend, Extrapolated, Magnetic, Refit
 from equipoise.worlds.table.play_game import by_closed_form, play_game
 from equipoise.worlds.table.world import TableWorld
+from equipoise.worlds.text.fit import Training
 
 # the loss meets these formulas only up to the log-partition, or on the way of a gradient
 APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo"}
@@ -161,7 +162,7 @@ def test_steps_on_recorded_pairs_follow_the_methods_own():
     pairs = (alone.log_probs() - game.initial().log_probs()) / 1e-5
     assert pairs.abs().max() > 0.05
     assert torch.allclose(moved(2.0) - moved(0.0), 2 * pairs, atol=1e-4)
-    still = get("sail_dpp").with_parameters(get("sail_dpp").exact)
+    still = get("sail_dpp").with_parameters({**get("sail_dpp").exact, "offline": 0.0})
     assert still.needs.records is None and still.with_parameters({"offline": 0.5}).needs.records == "pairs"
     ends = [
         play_game(game, still.with_parameters({"offline": share}), rounds=20)["policy"][0]
@@ -188,6 +189,41 @@ def test_a_magnets_pull_charged_as_sampled_makes_the_explicit_step():
         for now in (True, False)
     ]
     assert max(map(abs, ends)) < 1e-9, "both settle at the game regularised towards the magnet"
+
+
+def test_the_second_gradient_is_on_what_the_half_step_policy_writes_to_other_prompts(make_world):
+    world = make_world(prompts_per_round=4, rounds=2)
+    method = replace(get("egpo").with_parameters({"temperature": 1.0, "top_k": 0}), rounds=2)
+    state = world.begin()
+    rows = world.stage(
+        state, "judging", lambda: method.pairing.form(world, state, method.players.write(world, state))
+    )
+    moved = method.update.move(method, world, state, rows, world.anchors(state, rows, method.anchors))
+    first, again = (world.journal.load(world.journal.stage(1, name)) for name in ("judging", "judging-again"))
+    asked = [{prompt.ids for prompt in rows.prompts} for rows in (first, again)]
+    assert len(asked[0]) == len(asked[1]) == 4 and not asked[0] & asked[1]
+    half = world.journal.checkpoint(1, "half")
+    writing = replace(state.with_policies(**{START: half}), draw=1)
+    sampled = world.sample(writing, again.columns([]), START, 2, method.players.decode)
+    assert [[r.ids for r in row] for row in sampled.responses] == [
+        [r.ids for r in row] for row in again.responses
+    ]
+    steps = world.journal.lines("metrics.jsonl")
+    assert [line.get("fit", "policy") for line in steps] == ["half"] * 2 + ["policy"] * 2
+    assert moved[START] != half
+
+
+def test_a_carried_optimizer_has_one_schedule_over_the_whole_run(make_world):
+    training = Training(lr=1e-3, batch=4, micro_batch=2, epochs=1, schedule="linear", warmup=0.5)
+    world = make_world(rounds=2, training=training, prompts_per_round=4)
+    method = replace(get("omd").with_parameters({"temperature": 1.0, "top_k": 0}), rounds=2)
+    state = world.begin()
+    for _ in range(2):
+        state = play_round(method, world, state)
+    rates = [line["lr"] for line in world.journal.lines("metrics.jsonl")]
+    assert rates == pytest.approx(
+        [1e-3, 1e-3]
+    )  # one step a round: the first rises, the second begins to fall
 
 
 def test_a_policy_made_without_training_is_waited_for_by_a_process_that_comes_late(make_world, tmp_path):

@@ -27,6 +27,8 @@ from equipoise.reward_models.pairs import Labels, labelled
 from equipoise.reward_models.read import outputs, pair_logits
 from equipoise.reward_models.start import begin
 from equipoise.reward_models.train import parts, train
+from equipoise.run.session import align
+from equipoise.worlds.text.folder.journal import load_rows
 from reward_models.tiny import CYCLE, GAME, cyclic_rows, decoder, encoder, written
 
 PROMPTS = list(GAME.prompts)
@@ -383,3 +385,28 @@ def test_the_command(body, cycle, tmp_path, capsys):
         code, said = run(*arguments)
         assert code == 2 and says in said.err, said.err
         assert not (tmp_path / "x").exists()
+
+
+def test_gpo_is_played_with_a_trained_general_preference_model(folders, tmp_path):
+    """Best and worst of five by the model's score, paid with their mean scores, each response's own 0 among them."""
+    settings = {
+        "play.rounds": 1,
+        "play.samples": 5,
+        "play.prompts": 3,
+        "train.epochs": 1,
+        "evaluate.samples": 1,
+    }
+    align("gpo", oracle=folders["gpm"], out=tmp_path, quiet=True, settings=settings)
+    judged = load_rows(tmp_path / "rounds" / "001" / "judging.parquet")
+    written = load_rows(tmp_path / "rounds" / "001" / "sampling.parquet")
+    model = oracles.load(str(folders["gpm"]))
+    for pair, prompt, rewards in zip(judged.responses, judged.prompts, judged.rewards, strict=True):
+        row = next(k for k, p in enumerate(written.prompts) if p.ids == prompt.ids)
+        texts = [response.text for response in written.responses[row]]
+        matrix = [
+            [0.5 if a is b else float(model.compare([prompt.context], [a], [b])[0]) for b in texts]
+            for a in texts
+        ]
+        scores = [sum(math.log(p / (1 - p)) for p in line) / 5 for line in matrix]
+        assert rewards.tolist() == pytest.approx([max(scores), min(scores)], abs=1e-5)
+        assert scores[texts.index(pair[0].text)] == pytest.approx(max(scores), abs=1e-5)

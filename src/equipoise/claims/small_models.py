@@ -8,7 +8,7 @@ those of `core`; nothing is written twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -84,8 +84,11 @@ def descend(
         table = model.log_probs(theta)
         rows, anchors = feed(table.detach())
         found = scores(table, anchors, rows.prompts, rows.responses, rows.prob, rows.reward)
+        found = replace(found, length=torch.ones_like(found.logp))  # a response is one token
         if objective.reads.batch_statistic:
-            raise ValueError("copies share nothing, but this objective reads the whole batch")
+            if len(theta) > 1:
+                raise ValueError("copies share nothing, but this objective reads the whole batch")
+            found = reduce.with_batch_statistic(objective, found, rows.weight)
         loss = reduce.mean(reduce.expected(objective, found).value, rows.weight, total=1.0)
         optimizer.zero_grad()
         loss.backward()

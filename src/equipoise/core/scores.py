@@ -110,6 +110,7 @@ class Scores:
               it is a margin and changes sign when the pair is swapped.
     tokens    the same scores token by token; see `Scores.of_tokens`.
     auxiliary   name -> [B, K] outputs of an auxiliary head trained jointly with the policy; carry the gradient.
+    extrapolated   anchor -> [B, K] log-probs under logits extrapolated away from it, without gradient.
 
     An objective's `Reads` declares which of these it reads. Raises ValueError if a shape disagrees, an anchor or weight
     requires a gradient, or a probability leaves [0, 1].
@@ -124,6 +125,7 @@ class Scores:
     batch_statistic: PerComparison | None = None
     tokens: TokenScores | None = None
     auxiliary: Mapping[str, PerCandidate] = field(default_factory=dict)
+    extrapolated: Mapping[str, PerCandidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.logp.ndim != 2:
@@ -135,6 +137,7 @@ class Scores:
             )
         given = {"length": self.length, "reward": self.reward, "response_weight": self.response_weight}
         given |= {f"auxiliary output {name!r}": values for name, values in self.auxiliary.items()}
+        given |= {f"extrapolation from {name!r}": values for name, values in self.extrapolated.items()}
         for name, values in given.items():
             if values is not None and values.shape != self.logp.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, logp has {tuple(self.logp.shape)}")
@@ -213,6 +216,16 @@ class Scores:
         """An output of the auxiliary head, [B, K]. Raises ValueError that lists the available names."""
         return _carried(self.auxiliary, name, "auxiliary output")
 
+    def extrapolated_by(self, anchor: str, mix: float) -> PerCandidate:
+        """Log-probs under the logits mix z_pi + (1 - mix) z_anchor, up to a number for each comparison.
+
+        As the batch carries them; without them a response counts as a single token, of which the normaliser, the same
+        for all candidates, is left out.
+        """
+        if anchor in self.extrapolated:
+            return self.extrapolated[anchor]
+        return mix * self.logp.detach() + (1 - mix) * self.of(anchor)
+
     def labels(self) -> PerComparison:
         """Labels of single responses, [B]: 1 desirable, 0 undesirable, between them a soft label.
 
@@ -249,6 +262,7 @@ class Scores:
             batch_statistic=None if self.batch_statistic is None else -self.batch_statistic,
             tokens=None if self.tokens is None else self.tokens.at((slice(None), order)),
             auxiliary={name: output[:, order] for name, output in self.auxiliary.items()},
+            extrapolated={name: logp[:, order] for name, logp in self.extrapolated.items()},
         )
 
     def take(self, rows: Tensor) -> Scores:
@@ -264,6 +278,7 @@ class Scores:
             batch_statistic=None if self.batch_statistic is None else self.batch_statistic[rows],
             tokens=None if self.tokens is None else self.tokens.at(rows),
             auxiliary={name: output[rows] for name, output in self.auxiliary.items()},
+            extrapolated={name: logp[rows] for name, logp in self.extrapolated.items()},
         )
 
 

@@ -38,7 +38,7 @@ EGPO = Method(
     anchors={"reference": INITIAL},
     update=Extragradient(eta=0.5),
     rounds=100,
-    train={"batch": 64, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.01},
+    train={"batch": 64, "schedule": "constant", "warmup": 0.1, "weight_decay": 0.01},
     playground={
         **MANY_STEPS,
         "objective.beta": 0.05,
@@ -55,10 +55,13 @@ EGPO = Method(
         **of(OURS, "rounds schedule"),
         **of(CODE, "beta samples temperature top_k batch weight_decay"),
         "eta": "ours; exact games only",
-        "warmup": "ours; the authors warm up for 1000 steps",
+        "warmup": "authors' code: 1000 steps; here the first tenth of the run",
     },
     evidence=("tests/play/test_updates.py",),
-    notes="Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by default.",
+    notes="As in the authors' code the second gradient is taken on prompts and responses of its own, which the "
+    "half-step policy writes. y and y' are sampled at temperature 2 from the 10 likeliest tokens, the opponent at "
+    "temperature 1. Log-probs are sums over tokens, as in the paper; the authors' code divides them by length by "
+    "default. Exact games enumerate uniform pairs, the paper's tabular sampler.",
 )
 
 OMD = replace(EGPO, name="omd", title="Online mirror descent", update=MirrorStep(eta=0.5))

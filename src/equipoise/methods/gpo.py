@@ -8,7 +8,7 @@ from equipoise.games.closed_form import gpo_step
 from equipoise.methods.sources import OURS
 from equipoise.methods.tiny import GROUP_ROUNDS
 from equipoise.play.method import Method
-from equipoise.play.pairings.sampled import Scored
+from equipoise.play.pairings.sampled import BestWorst, Scored
 from equipoise.play.players.sampled import Self
 from equipoise.play.state import START
 from equipoise.play.updates.basic import Refit
@@ -19,7 +19,7 @@ GPO = Method(
     paper="2410.02197",
     confidence="recalled",
     players=Self(samples=5),
-    pairing=Scored(scores="logit"),
+    pairing=BestWorst(keep="rates", with_itself=True, scores="logit"),
     objective=Gpo(beta=0.001),
     anchors={"previous": START},
     update=Refit(),
@@ -31,9 +31,13 @@ GPO = Method(
     in_theory=(Self(samples=1), Scored(scores="logit", opponents=1)),
     sources={
         "beta": "authors' scripts",
+        "pairing": "authors' scripts: best and worst by a table of scores that counts each response against itself",
         "samples": "authors' scripts",
         "rounds": "authors' scripts",
         "batch": OURS,
     },
-    notes="The closed form leaves the log-partition out, as SPPO's does; certain preferences (P = 0 or 1) are refused.",
+    notes="A trained general preference model (a folder of `oracle train`) as the oracle gives the scores; of any "
+    "other oracle they are its log-odds. The authors' table counts every score twice, once from each side, so that "
+    "their 0.001 is 0.0005 here. The closed form leaves the log-partition out, as SPPO's does; certain preferences "
+    "(P = 0 or 1) are refused.",
 )

@@ -25,6 +25,7 @@ OSP = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
+    oracle="self",
     playground={**PAIR_ROUNDS, "play.samples": 8, "play.pairing": "method", "objective.beta": 0.5},
     exact={"beta": 0.5},
     in_theory=(Self(samples=2), Pairs()),
@@ -35,7 +36,8 @@ OSP = Method(
         "batch": OURS,
     },
     evidence=("tests/play/test_pairing.py", "tests/core/test_strengths.py", "osp_strengths"),
-    notes="The loss is DPO's in expectation over a soft label. The paper's judge is the policy itself, asked in both "
-    "orders: give an oracle of kind self. On the playground it is the game's. How the paper turns a judgement into a "
-    "strength was not recovered; here it is the probability of the judge's own next token.",
+    notes="The loss is DPO's in expectation over a soft label. As in the paper the policy judges itself, asked in both "
+    "orders, unless another oracle is given; on the playground, whose model follows no instructions, the game judges. "
+    "How the paper turns a judgement into a strength was not recovered; here it is the probability of the judge's own "
+    "next token.",
 )

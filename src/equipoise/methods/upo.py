@@ -3,7 +3,7 @@ errors. UPO, uncertainty-enhanced preference optimization (2409.11212), estimate
 reward estimator is of each label, and weighs and smooths pairs accordingly.
 """
 
-from equipoise.core.objectives import Dpo
+from equipoise.core.objectives import Irpo
 from equipoise.methods.sources import NOT_RECOVERED, OURS, PAPER, of
 from equipoise.methods.tiny import PAIR_ROUNDS
 from equipoise.play.method import Method
@@ -19,28 +19,30 @@ UPO = Method(
     confidence="derived",
     players=Self(samples=4),
     pairing=ConfidenceWeighted(mu=1.0, passes=10),
-    objective=Dpo(beta=0.1),
+    objective=Irpo(beta=0.1, alpha=0.1),
     anchors={"reference": START},
     update=Refit(),
     rounds=3,
     train={"batch": 64},
     playground={**PAIR_ROUNDS, "play.samples": 4, "play.pairing": "method", "objective.beta": 0.5},
-    exact={"beta": 0.5},
+    exact={"beta": 0.5, "alpha": 0.0},
     in_theory=(Self(samples=2), ConfidenceWeighted()),
     sources={
         **of(NOT_RECOVERED, "beta rounds"),
         **of(PAPER, "passes"),
         "samples": "paper's text: four or more",
+        "alpha": "ours: 0.1; the paper's lambda was not recovered",
         "mu": "ours: 1",
         "dropout": OURS,
         "estimator": OURS,
-        "smoothing": "0: the soft label takes its place",
         "pairing": "paper's text; the smoothing is ours, see there",
         "batch": OURS,
     },
-    evidence=("tests/play/test_confidence_weighted.py",),
+    evidence=("tests/play/test_confidence_weighted.py", "upo_noisy_labels"),
     notes="The paper's smoothing flips or erases every label as it is printed; what stands here is what it sets out to "
-    "do. Its likelihood loss of the better response is left out. The estimator is a small reward on the initial "
-    "policy's hidden states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` "
-    "with an oracle of kind mc_dropout.",
+    "do. Its likelihood loss of the better response is a mean over the response's tokens, where the paper divides by "
+    "those of the prompt too; of a doubtful pair it imitates both, each as far as it may be the better one. Exact "
+    "games, which have no lengths, leave it out. The estimator is a small reward on the initial policy's hidden "
+    "states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` with an "
+    "oracle of kind mc_dropout.",
 )

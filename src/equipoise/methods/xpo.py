@@ -31,7 +31,14 @@ XPO = Method(
     rounds=3,
     schedules={"alpha": ByRound((1e-5, 5e-6, 0.0))},
     train={"batch": 64},
-    playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.005, "play.rounds": 4, "play.samples": 8},
+    playground={
+        **TINY,
+        "objective.beta": 0.5,
+        "objective.alpha": [0.005, 0.0025, 0.001, 0.0],
+        "play.rounds": 4,
+        "play.samples": 8,
+        "train.lr": 5e-4,
+    },
     exact={"beta": 0.5, "alpha": 0.01},
     sources={
         **of(SECOND_HAND, "beta rounds"),
@@ -52,7 +59,14 @@ VPO = replace(
     schedules={},
     pairing=Replayed(base=WithThird(third="last"), shares=None),
     objective=Vpo(beta=0.1, alpha=1e-4),
-    playground={**TINY, "objective.beta": 0.5, "objective.alpha": 0.01, "play.rounds": 4, "play.samples": 8},
+    playground={
+        **TINY,
+        "objective.beta": 0.5,
+        "objective.alpha": [0.01, 0.005, 0.002, 0.0],
+        "play.rounds": 4,
+        "play.samples": 8,
+        "train.lr": 5e-4,
+    },
     exact={"beta": 0.5, "alpha": 0.02},
     sources={
         **XPO.sources,

@@ -102,6 +102,7 @@ KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a ju
     "relevance": _relevance,
     "yes_no": _yes_no,
 }
+SELF = "self"  # the policy itself, with the defaults of its kind
 PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
 
@@ -115,7 +116,7 @@ def load(
 ) -> Checked:
     """Loads `module:function` or `file.py:function` (a rule), an oracle's YAML file, or a reward model's folder.
 
-    `label:PORT` is short for a file of kind `people` with this port.
+    `label:PORT` is short for a file of kind `people` with this port, `self` for a file of kind `self`.
 
     store      file in which verdicts of single questions are kept; None: only in memory
     policy     how single questions are asked: concurrency, retries, failures
@@ -154,6 +155,8 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
         return kinds[kind](settings, Path(spec), placement)
     if PEOPLE.fullmatch(spec) and "people" in kinds:
         return kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement)
+    if spec == SELF and SELF in kinds:
+        return kinds[SELF]({}, Path(spec), placement)
     if is_given(spec):
         raise OracleError(again(spec))
     if ":" in spec:

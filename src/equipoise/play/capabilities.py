@@ -249,6 +249,24 @@ class OracleVotes(Protocol):
 
 
 @runtime_checkable
+class OracleScores(Protocol):
+    """scores of single responses by the oracle (DNO-Prct)."""
+
+    def oracle_scores(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of every response, higher is better."""
+        ...
+
+
+@runtime_checkable
+class ResponseTexts(Protocol):
+    """responses as texts."""
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The responses as an oracle reads them, [N][K]."""
+        ...
+
+
+@runtime_checkable
 class LearnedRewards(Protocol):
     """features and texts of responses, for a reward learned during the run (RLP, UPO)."""
 

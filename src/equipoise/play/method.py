@@ -49,6 +49,7 @@ class Method:
     phases      training phases before the rounds (SFT), in order; the last one's policy is the initial policy.
     train       the paper's training settings, where they differ from the package's.
     sampling    sampling settings that the paper fixes, such as temperature and top_p.
+    oracle      the specification of the oracle that it asks unless another is given; None: one must be given.
     playground  settings for the built-in language game, with a model 100,000 times smaller than the papers'.
     exact       parameters for exact games, whose payoffs are win rates in [0, 1].
     closed_form exact result of the round's fit on a finite game, where a formula is known; everything around the fit
@@ -80,6 +81,7 @@ class Method:
     phases: tuple[Phase, ...] = ()
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    oracle: str | None = None
     playground: Mapping[str, Any] = field(default_factory=dict)
     exact: Mapping[str, Any] = field(default_factory=dict)
     closed_form: ClosedForm | None = None

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from torch import Tensor
 
 from equipoise.core.objectives import Objective
 from equipoise.core.objectives.reads import Reads
 from equipoise.core.scores import Losses, Scores
 
 Over = Literal["rounds", "steps"]
-Shape = Literal["linear", "cosine"]
+Shape = Literal["linear", "cosine", "step"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class ByRound:
 class Ramp:
     """A ramp from `start` to `end`, over the run's rounds or over the optimizer steps of every round.
 
-        start + (end - start) s(d/share),    s(x) = x, or (1 - cos(pi x))/2,    d in [0, 1] the fraction done
+        start + (end - start) s(d/share),    s(x) = x, (1 - cos(pi x))/2, or 1[x >= 1],    d in [0, 1] the fraction done
 
-    share   fraction of the rounds or steps over which it moves, 0 < share <= 1; after that it stays at `end`.
+    share   fraction of the rounds or steps over which it moves, 0 < share <= 1; after that it stays at `end`. With
+            the shape "step" it stays at `start` until then.
 
     Raises ValueError for an unknown shape or a share out of range.
     """
@@ -65,6 +68,8 @@ class Ramp:
     def value(self, done: float) -> float:
         """The value when a fraction `done` of the rounds or steps is done."""
         x = min(done / self.share, 1.0)
+        if self.shape == "step":
+            return self.end if x >= 1 else self.start
         moved = x if self.shape == "linear" else (1 - cos(pi * x)) / 2
         return self.start + (self.end - self.start) * moved
 
@@ -133,6 +138,11 @@ class Stepped:
         """The objective when a fraction `done` of the steps is done."""
         base: Any = self.base
         return replace(base, **{name: ramp.value(done) for name, ramp in self.ramps.items()})
+
+    def batch_statistic(self, scores: Scores, weight: Tensor) -> Tensor:
+        """The base's, where it reads one, at the end of the ramps."""
+        base: Any = self.at(1.0)
+        return cast(Tensor, base.batch_statistic(scores, weight))
 
     def __call__(self, scores: Scores) -> Losses:
         return self.at(1.0)(scores)

@@ -13,6 +13,7 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 # Names of a round's policies. A method's anchors, players and opponents refer to these names only.
 INITIAL = "initial"  # the policy the run started from
+BASE = "base"  # the policy before the run's phases; without phases the initial policy
 START = "start"  # the policy at the start of this round (pi_t; "self")
 BEFORE = "before"  # the policy at the start of the round before (in round 1: the initial policy)
 OPPONENT = "opponent"  # opponent in comparisons: the policy itself, unless an update says otherwise
@@ -87,16 +88,23 @@ class State:
     draw is addressed by name (`play.seeds`), so a resumed run draws what an uninterrupted one would.
 
     past    the starting policies of all earlier rounds if `keep_past`; else empty.
+    draw    which draw of prompts and samples within the round: 0, and 1 for an extragradient's second one.
     """
 
     round: int
     policies: Mapping[str, Any]
     past: tuple[Any, ...] = ()
     keep_past: bool = False
+    draw: int = 0
+
+    @property
+    def address(self) -> tuple[int, ...]:
+        """Where the round's random numbers stand: the round and, from the second draw on, the draw."""
+        return (self.round, self.draw) if self.draw else (self.round,)
 
     @classmethod
     def begin(cls, initial: Any, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
-        names = (INITIAL, START, BEFORE, OPPONENT, *memory)
+        names = (BASE, INITIAL, START, BEFORE, OPPONENT, *memory)
         return cls(round=1, policies=dict.fromkeys(names, initial), keep_past=keep_past)
 
     def advance(self, moved: Mapping[str, Any]) -> State:

@@ -56,11 +56,13 @@ def build(
     progress: Progress,
     accelerator: Accelerator,
     start: Path | None = None,
+    base: Path | None = None,
     gates: Gates | None = None,
 ) -> tuple[TextWorld, Evaluator]:
     """Load the model and put the world together.
 
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    base    checkpoint of the policy before the run's phases; None: there are none.
     gates   judge that the policy is the one that its folder holds; None: for a probe, which trains nothing.
     """
     set_seed(config.seed)
@@ -110,6 +112,8 @@ def build(
         store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
+        rounds=config.play.rounds,
+        base=base,
         pairs=materials.pairs,
         oracle=materials.oracle,
         lead=lead_of(materials),

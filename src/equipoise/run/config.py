@@ -47,6 +47,8 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
         chosen |= dict(method.playground)
+    elif method.oracle:
+        chosen["oracle"] = method.oracle
     config = _build(method.name, chosen | given)
     try:
         method.with_parameters(config.objective)

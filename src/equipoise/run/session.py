@@ -173,7 +173,8 @@ def run(
                 into = folder / "phases" / name
                 start = run(phase, into, oracle=oracle, start=start, quiet=quiet).checkpoint
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
-        world, evaluator = build(config, materials, folder, progress, accelerator, start, gates)
+        base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
+        world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
         if main and not quiet:
             announce(config, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config)

@@ -182,7 +182,12 @@ class TrainSettings(Section):
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="of the learning rate after the warm-up, within a round"
     )
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of a round's steps")
+    warmup: float = Field(
+        0.03,
+        ge=0,
+        lt=1,
+        description="share of a round's steps, or of the run's where the optimizer goes on from round to round",
+    )
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW, for the mean of the gradient")
     beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW, for the mean of its square")

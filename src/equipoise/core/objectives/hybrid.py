@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 from typing import ClassVar
 
 from torch.nn.functional import logsigmoid, softplus
@@ -61,7 +62,7 @@ class Hypo:
 class Sail:
     """Self-improving alignment: DPO on samples of the policy, with the gradient through their distribution.
 
-        L(z) = -F - generation sg[F] (log pi(y0) + log pi(y1)) - preference sg[F] log p(z)
+        L(z) = -F - generation sg[F + log 2] (log pi(y0) + log pi(y1)) - preference sg[F + log 2] log p(z)
         F = log sigma(u),    u = beta [lr(y0) - lr(y1)],    lr(y) = log pi(y) - log pi_ref(y)
 
     Symbols:
@@ -74,8 +75,10 @@ class Sail:
 
     Properties: Surrogate where a weight is not 0. With both 0 it is (iterative) DPO. With generation = 1 the expected
     gradient is that of E_{y ~ pi}[-F], samples included; for preference = 1 the loss of a pair is the binary entropy of
-    sigma(u) with the derivative -u sigma(u) sigma(-u): self-labelling sharpens any margin and is flat at u = 0. A
-    baseline subtracted from sg[F] leaves the expected gradient as it is. The three designs: data and own labels (0, 1),
+    sigma(u) with the derivative -u sigma(u) sigma(-u): self-labelling sharpens any margin and is flat at u = 0. The
+    baseline -log 2 is F at u = 0, where nothing is known; it leaves the expected gradient as it is. Without it every
+    sample is pushed down by its own score-function term, and a policy that is trained on finitely many leaves their
+    support. The three designs: data and own labels (0, 1),
     own responses and own labels (1, 1), own responses and an oracle's labels (1, 0).
     Raises: ValueError for parameters out of range.
 
@@ -97,8 +100,8 @@ class Sail:
         margin = self.beta * (scores.gap() - scores.gap("reference"))
         written = self.generation * (scores.logp[:, 0] + scores.logp[:, 1])
         fit, turned = logsigmoid(margin), logsigmoid(-margin)  # F of both orders, and log p of both labels
-        value = -fit - fit.detach() * (written + self.preference * fit)
+        value = -fit - (fit.detach() + log(2)) * (written + self.preference * fit)
         if self.preference > 0:
-            other = -turned - turned.detach() * (written + self.preference * turned)
+            other = -turned - (turned.detach() + log(2)) * (written + self.preference * turned)
             value = fit.exp().detach() * value + turned.exp().detach() * other
         return Losses(value, margin=margin)

@@ -25,6 +25,9 @@ class Reads:
                         game, each response counts as one token.
     divergences         anchors with a next-token KL that is read, `tokens.divergence(name)` [B, K, T]. These anchors
                         must be in memory during training: full next-token distributions are not cached.
+    extrapolated        anchors away from which the policy's next-token logits are extrapolated, for a batch statistic:
+                        `scores.extrapolated_by(name, mix)` [B, K], without gradient, at the objective's own `mix`.
+                        These anchors must be in memory during training.
     token_weights       names of token weights, `tokens.weight(name)` [B, K, T].
     response_weights    a detached weight >= 0 for each response, `scores.response_weights()` [B, K]. A fit computes it
                         at every step from the policy's own probabilities.
@@ -53,6 +56,7 @@ class Reads:
     group: bool = False
     tokens: bool = False
     divergences: tuple[str, ...] = ()
+    extrapolated: tuple[str, ...] = ()
     token_weights: tuple[str, ...] = ()
     response_weights: bool = False
     auxiliary: tuple[str, ...] = ()
@@ -63,7 +67,7 @@ class Reads:
     swapped: tuple[int, ...] = (1, 0)
 
     def __post_init__(self) -> None:
-        for field in ("divergences", "token_weights", "auxiliary"):
+        for field in ("divergences", "extrapolated", "token_weights", "auxiliary"):
             _check_names(field, getattr(self, field))
         if self.rewards and self.labels:
             raise ValueError("an objective reads rewards or labels of single responses, not both")
@@ -79,6 +83,8 @@ class Reads:
             raise ValueError("a running statistic is one of a batch: set batch_statistic=True")
         if self.statistic_columns and not self.batch_statistic:
             raise ValueError("statistic_columns are read by a batch statistic: set batch_statistic=True")
+        if self.extrapolated and not self.batch_statistic:
+            raise ValueError("extrapolated logits are read by a batch statistic: set batch_statistic=True")
         if any(column < 1 for column in self.statistic_columns):
             raise ValueError(
                 f"statistic_columns must be 1 or more: column 0 is descended, got {self.statistic_columns}"
@@ -98,7 +104,7 @@ class Reads:
     @property
     def live(self) -> tuple[str, ...]:
         """Names of the inputs that need a model in memory, trained or frozen."""
-        return (*self.divergences, *self.auxiliary)
+        return (*self.divergences, *self.extrapolated, *self.auxiliary)
 
 
 def _check_names(field: str, names: tuple[str, ...]) -> None:

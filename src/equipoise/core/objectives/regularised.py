@@ -77,7 +77,10 @@ class Irpo:
 
     def __call__(self, scores: Scores) -> Losses:
         m = margin(scores, self.beta)
-        return Losses(softplus(-m) + self.alpha * mean_likelihood_loss(scores), margin=m)
+        value = softplus(-m)
+        if self.alpha:  # without it no lengths are read
+            value = value + self.alpha * mean_likelihood_loss(scores)
+        return Losses(value, margin=m)
 
 
 @dataclass(frozen=True, kw_only=True)

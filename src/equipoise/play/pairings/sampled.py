@@ -181,6 +181,7 @@ class ScoredByMixture(Pairing):
 class BestWorst(Pairing):
     """Best-against-worst pair by win rate among the K responses.
 
+    scores   what ranks and pays them, "win rate" or "logit", as in `Scored`.
     keep     "label": a hard label; "match": the oracle's P(best beats worst) as a soft label and, with 1 - P, as
              rewards; "rates": the win rates among the K as rewards.
 
@@ -189,6 +190,7 @@ class BestWorst(Pairing):
 
     keep: Literal["label", "match", "rates"] = "label"
     with_itself: bool = False
+    scores: Literal["win rate", "logit"] = "win rate"
 
     needs: ClassVar[Needs] = ORACLE
 
@@ -197,7 +199,7 @@ class BestWorst(Pairing):
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
-        scored = Scored(with_itself=self.with_itself).form(world, state, rows)
+        scored = Scored(with_itself=self.with_itself, scores=self.scores).form(world, state, rows)
         best, worst = scored.rewards.argmax(axis=1), scored.rewards.argmin(axis=1)
         chosen = scored.columns([best, worst])
         if self.keep == "rates":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -14,52 +14,73 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import BEFORE, INITIAL, START, Floats, State
 from equipoise.play.world import World
 
+Consistency = Literal["none", "corpus", "prompt"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitRewardLabels(Pairing):
     """Implicit-reward labels: the responses with the largest and smallest log pi_t(y) - log pi_0(y), as one pair.
 
     No oracle queries. Adding c(x) to either log-prob changes nothing; equal rewards and equal responses give no pair.
-    Round 1 keeps the recorded pairs and their labels.
 
-    consistency   a soft label C instead of a hard one, the same for all pairs of a round:
+    reference     pi_0, "initial" or "base", the policy before the run's phases.
+    seeded        round 1 keeps recorded pairs and their labels.
+    consistency   "none": hard labels. Else soft ones, the probability C that the label is right:
 
-        C = mean over prompts of ( KendallTau(reward of pi_t, reward of pi_t-1) + 1 )/2
+        C(x) = ( KendallTau(reward of pi_t, reward of pi_t-1) + 1 )/2,    in "corpus" its mean over the round's prompts
 
-    pi_t-1 is the previous policy; while it is pi_0 itself, with rewards all 0, mean token log-probs rank instead.
-    C = 1: both give the same order on every prompt; below 1/2 the pairs are learned in reverse.
+    pi_t-1 is the previous policy, in round 1 pi_0; while it is pi_0 itself, with rewards all 0, mean token log-probs
+    rank instead. C = 1: both give the same order; below 1/2 a pair is learned in reverse.
 
-    Source: Kim et al. 2024 (2406.04412) for the labels; Wang et al. 2024 (2410.12735) for the consistency; both read
-    in their authors' code. That a round starts from pi_t and uses it as the reference is RECALLED.
+    Source: Kim et al. 2024 (2406.04412) for the labels; Wang et al. 2024 (2410.12735) for the consistency, "corpus" and
+    "prompt" being its "avg" and "dyn"; both read in their authors' code. That a round starts from pi_t and uses it as
+    the reference is RECALLED. Raises ValueError for an unknown consistency.
     """
 
-    consistency: bool = False
+    reference: str = INITIAL
+    seeded: bool = True
+    consistency: Consistency = "none"
 
     capabilities: ClassVar[tuple[type, ...]] = (ResponseScores,)
+
+    def __post_init__(self) -> None:
+        if self.consistency not in get_args(Consistency):
+            raise ValueError(
+                f"consistency must be one of {', '.join(get_args(Consistency))}, got {self.consistency!r}"
+            )
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return () if self.consistency == "none" else ("consistency",)
 
     def check(self, width: int) -> None:
         at_least(2, "best against worst", width)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        if state.round == 1:
+        if self.seeded and state.round == 1:
             return rows
         self.check(rows.responses.shape[1])
         scoring = needing(world, ResponseScores)
         own, length = scoring.scores(state, rows, START)
-        first, _ = scoring.scores(state, rows, INITIAL)
+        first, _ = scoring.scores(state, rows, self.reference)
         reward = own - first
-        label = 1.0
-        if self.consistency:
-            same = state.policies[BEFORE] == state.policies[INITIAL]
-            before = first / length if same else scoring.scores(state, rows, BEFORE)[0] - first
-            label = float(np.average((kendall(reward, before) + 1) / 2, weights=rows.weight))
-        pairs = rows.pair(reward.argmax(axis=1), reward.argmin(axis=1), np.full(len(rows), label))
+        label = np.ones(len(rows))
+        if self.consistency != "none":
+            who = BEFORE if state.round > 1 else self.reference
+            same = state.policies[who] == state.policies[self.reference]
+            before = first / length if same else scoring.scores(state, rows, who)[0] - first
+            label = (kendall(reward, before) + 1) / 2
+        if self.consistency == "corpus":
+            label = np.full(len(rows), np.average(label, weights=rows.weight))
+        pairs = rows.pair(reward.argmax(axis=1), reward.argmin(axis=1), label)
         return distinct(pairs.take(reward.max(axis=1) > reward.min(axis=1)))
 
     def describe(self) -> str:
-        how = (
-            "labelled by its consistency with the previous policy" if self.consistency else "with hard labels"
-        )
+        how = {
+            "none": "with hard labels",
+            "corpus": "labelled by its mean consistency with the previous policy",
+            "prompt": "labelled by its consistency with the previous policy, prompt by prompt",
+        }[self.consistency]
         return f"best against worst by the policy's own implicit reward, {how}"
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from equipoise.play.capabilities import SegmentRewriting, needing
+from equipoise.play.decoding import Decode
 from equipoise.play.needs import DEMONSTRATIONS, PAIRS, Needs
 from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
 from equipoise.play.rows import Rows
@@ -75,20 +76,32 @@ class Targets(Players):
     """Recorded preferred responses, each followed by `own` samples of a policy (SPIN).
 
     parts   as in `Recorded`.
+    temperature, top_p   decoding that belongs to the method, see `play.decoding`; None: the run's.
     """
 
     own: int
     by: Who = START
     parts: int = 1
-    parameters: ClassVar[tuple[str, ...]] = ("parts",)
+    temperature: float | None = None
+    top_p: float | None = None
     needs: ClassVar[Needs] = PAIRS
+
+    @property
+    def decode(self) -> Decode:
+        """The method's own decoding."""
+        return Decode(temperature=self.temperature, top_p=self.top_p)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return ("parts", *self.decode.given())
 
     @property
     def width(self) -> int:
         return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
-        return world.sample(state, _preferred(world.recorded(state), state, self.parts), self.by, self.own)
+        preferred = _preferred(world.recorded(state), state, self.parts)
+        return world.sample(state, preferred, self.by, self.own, self.decode)
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
@@ -144,10 +157,33 @@ def _preferred(recorded: Rows, state: State, parts: int) -> Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedThenSampled(Players):
-    """Recorded pairs in round 1; from round 2 on, `samples` responses per prompt by the policy."""
+    """A labelled seed in round 1, a share of the recorded pairs; from round 2 on, `samples` responses per prompt by the
+    policy.
+
+    labelled      of the recorded pairs whose labels are read, in (0, 1]; evenly spaced rows, at least one.
+    temperature   decoding that belongs to the method, see `play.decoding`; None: the run's.
+
+    Exact games, which hold the population of pairs, read all of it.
+    """
 
     samples: int = 2
+    labelled: float = 1.0
+    temperature: float | None = None
     needs: ClassVar[Needs] = PAIRS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labelled <= 1:
+            raise ValueError(f"labelled must be a share in (0, 1], got {self.labelled!r}")
+        _ = self.decode  # refuses what is out of range
+
+    @property
+    def decode(self) -> Decode:
+        """The method's own decoding."""
+        return Decode(temperature=self.temperature)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return ("labelled", *self.decode.given())
 
     @property
     def width(self) -> int:
@@ -156,11 +192,27 @@ class RecordedThenSampled(Players):
 
     def write(self, world: World, state: State) -> Rows:
         if state.round == 1:
-            return world.recorded(state)
-        return world.sample(state, world.prompts(state), START, self.samples)
+            recorded = world.recorded(state)
+            return recorded.take(self._seed(len(recorded)))
+        return world.sample(state, world.prompts(state), START, self.samples, self.decode)
+
+    def _seed(self, total: int) -> np.ndarray:
+        """The seed's rows among `total`."""
+        count = min(total, max(1, round(self.labelled * total)))
+        return np.arange(count) * total // max(1, count)
 
     def writing(self, samples: int) -> RecordedThenSampled:
         return replace(self, samples=samples)
 
+    def account(self, recorded: Rows) -> str:
+        if self.labelled == 1:
+            return ""
+        seed = len(self._seed(len(recorded)))
+        return (
+            f"the labels of {seed:,} of {len(recorded):,} recorded pairs are read, in round 1 (labelled = "
+            f"{self.labelled:g}); the others give their prompts alone"
+        )
+
     def describe(self) -> str:
-        return f"recorded pairs in round 1, then {self.samples} responses by the policy itself"
+        share = "recorded pairs" if self.labelled == 1 else f"{100 * self.labelled:g} % of the recorded pairs"
+        return f"{share} in round 1, then {self.samples} responses by the policy itself"

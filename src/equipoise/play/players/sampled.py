@@ -53,9 +53,11 @@ class Written(Players):
         return f"{self.samples} responses by {name_of(self.by)}"
 
 
-def Self(*, samples: int, temperature: float | None = None, top_k: int | None = None) -> Written:
+def Self(
+    *, samples: int, temperature: float | None = None, top_k: int | None = None, top_p: float | None = None
+) -> Written:
     """The policy as it stands at the start of the round (pi_t)."""
-    return Written(by=START, samples=samples, temperature=temperature, top_k=top_k)
+    return Written(by=START, samples=samples, temperature=temperature, top_k=top_k, top_p=top_p)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ move one policy; the others build on them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from equipoise.core.objectives import Dpo
@@ -112,23 +112,30 @@ class MirrorStep(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class Extragradient(Update):
-    """Extragradient step: the second gradient is taken at the same policy with the same optimizer state, against the
-    half-step policy as the opponent (Zhou et al. 2025, 2503.08942).
+    """Extragradient step: the second gradient is taken at the same policy with the same optimizer state, on fresh
+    responses of the half-step policy to other prompts, against the half-step policy as the opponent (Zhou et al. 2025,
+    2503.08942).
 
         half = theta_t - g(theta_t; opponent pi_t),    theta_{t+1} = theta_t - g(theta_t; opponent pi_half)
 
-    eta     as in `MirrorStep`.
+    eta   as in `MirrorStep`.
+
+    In an exact game the players' responses are enumerated, so that the second gradient differs in its opponent alone,
+    where they are those of the uniform distribution.
     """
 
     eta: float = 0.5
     parameters: ClassVar[tuple[str, ...]] = ("eta",)
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
-        rate = _game_rate(method)
-        half = world.descend(state, rows, anchors, method.loss, rate=rate, name="half")
+        rate, loss = _game_rate(method), method.loss
+        half = world.descend(state, rows, anchors, loss, rate=rate, name="half")
         ahead = state.with_policies(**{OPPONENT: half})
-        again = world.stage(ahead, "judging-again", lambda: method.pairing.form(world, ahead, rows))
-        return {START: world.descend(ahead, again, anchors, method.loss, rate=rate)}
+        writing = replace(ahead.with_policies(**{START: half}), draw=1)
+        fresh = world.stage(writing, "sampling-again", lambda: method.players.write(world, writing))
+        again = world.stage(writing, "judging-again", lambda: method.pairing.form(world, writing, fresh))
+        anchors = world.anchors(ahead, again, method.anchors)
+        return {START: world.descend(ahead, again, anchors, loss, rate=rate)}
 
     def describe(self) -> str:
         return "extragradient: two gradients, one step"

@@ -57,6 +57,23 @@ class LiveRefit(Update):
         return f"refit from the last iterate with a live reference{head}"
 
 
+@dataclass(frozen=True)
+class ExtrapolatedLogitsRefit(Update):
+    """`Refit` with a live reference in the rounds whose objective extrapolates logits away from it (SPA).
+
+    An exact game, which keeps no model, extrapolates its log-probs instead: there a response is one token.
+    """
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        references = {name: method.anchors[name] for name in method.loss.reads.extrapolated}
+        if not references or not isinstance(world, LiveReferences):
+            return {START: world.fit(state, rows, anchors, method.loss)}
+        return {START: world.fit_with(state, rows, anchors, method.loss, AuxiliaryModels(references))}
+
+    def describe(self) -> str:
+        return "refit from the last iterate, with a live reference where logits are extrapolated"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenWeighted(Update):
     """Any update with token weights from a frozen policy's hidden states; see `capabilities.TokenWeights`."""

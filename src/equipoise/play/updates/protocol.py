@@ -22,6 +22,7 @@ from torch import Tensor
 from equipoise.core.objectives import Objective
 from equipoise.play.component import Component
 from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.play.world import World
@@ -49,6 +50,9 @@ class Rules(Protocol):
 
     @property
     def anchors(self) -> Mapping[str, str]: ...
+
+    @property
+    def players(self) -> Players: ...
 
     @property
     def pairing(self) -> Pairing: ...

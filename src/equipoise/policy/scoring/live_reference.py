@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from equipoise.core.logprob import (
     by_response,
@@ -19,6 +20,8 @@ from equipoise.core.logprob import (
 from equipoise.data.collate import TokenBatch
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
+
+EXTRAPOLATED = 512  # tokens whose logits over the vocabulary are held at once
 
 
 class NextTokenDistribution(NamedTuple):
@@ -84,6 +87,28 @@ class LiveScorer(nn.Module):
             {name: by_response(values, where.row, len(batch.ids))[0] for name, values in by_token.items()},
             {name: values.double() for name, values in by_row.items()},
         )
+
+    @torch.no_grad()
+    def extrapolated(self, batch: TokenBatch, reference: NextTokenDistribution, mix: float) -> Tensor:
+        """[R] log-probs of the responses under the logits mix z + (1 - mix) z_reference of every token."""
+        where = scored_positions(batch.scored)
+        targets = batch.ids[where.row, where.target]
+        with self.scorer.autocast(batch.ids.device):
+            states, logits = _read(self.scorer, batch)
+            at = (states if logits is None else logits)[where.row, where.predictor]
+            head = None if logits is not None else causal_lm(self.scorer.model).get_output_embeddings()
+            parts = []
+            for begin in range(0, len(at), EXTRAPOLATED):
+                part = slice(begin, begin + EXTRAPOLATED)
+                own, other = at[part], reference.states[part]
+                if head is not None:
+                    own = linear(own, head.weight.to(own.dtype), head.bias)
+                if reference.head is not None:
+                    other = linear(other, reference.head.to(other.dtype), reference.bias)
+                wide = mix * own.float() + (1 - mix) * other.float()
+                parts.append(token_logps_from_logits(wide, targets[part]))
+        logps = torch.cat(parts)
+        return by_response(logps, where.row, len(batch.ids))[0].sum(dim=1)
 
     def _head_outputs(
         self, batch: TokenBatch, states: Tensor, references: list[NextTokenDistribution]

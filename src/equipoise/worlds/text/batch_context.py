@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,8 @@ class Scoring(Protocol):
 
     def scores(self, chosen: np.ndarray, columns: Sequence[int] | None = None) -> Scores: ...
 
+    def extrapolated(self, chosen: np.ndarray) -> Mapping[str, Tensor]: ...
+
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]: ...
@@ -59,16 +61,26 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray, *, training: boo
     places = torch.tensor([at[row] for row in mine.tolist()])
     shares = fit.microbatches(mine, read)
     own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
-    taken = places[[place for share in shares for place in share]].to(own.device)
-    logp = own.new_zeros(len(chosen), len(read))
-    if fit.accelerator.process_index < len(chosen):  # else it repeats another process's comparison
-        logp = logp.index_copy(0, taken, own)
-    logp = fit.accelerator.reduce(logp, "sum")  # each comparison is scored by one process, the others add 0
+    order = [place for share in shares for place in share]
+
+    def gathered(values: Tensor) -> Tensor:
+        """[len(chosen), ...] of all processes: each comparison is scored by one of them, the others add 0."""
+        whole = values.new_zeros(len(chosen), *values.shape[1:])
+        if fit.accelerator.process_index < len(chosen):  # else it repeats another process's comparison
+            whole = whole.index_copy(0, places[order].to(values.device), values)
+        return fit.accelerator.reduce(whole, "sum")
+
+    logp = gathered(own)
+    read_so = [fit.extrapolated(mine[share]) for share in shares] if fit.objective.reads.extrapolated else []
+    further = {
+        name: gathered(torch.cat([part[name] for part in read_so]))
+        for name in fit.objective.reads.extrapolated
+    }
     # unscored columns are NaN: they must not be read
     table = torch.full((len(chosen), len(every)), torch.nan, dtype=logp.dtype, device=logp.device)
     table[:, read] = logp
     anchors, prob, reward = fit.recorded(chosen, every, table)
     weight = torch.from_numpy(fit.rows.weight[chosen]).to(table)
-    whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward)
+    whole = Scores(logp=table, anchors=anchors, prob=prob, reward=reward, extrapolated=further)
     fit.memory, statistic = reduce.step_statistic(fit.objective, whole, weight, fit.memory, training=training)
     return statistic[places.to(statistic.device)]

@@ -39,7 +39,8 @@ class Training:
 
     batch        comparisons per optimizer step.
     micro_batch  maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
-    lr           peak learning rate; warmup is the fraction of a round's steps spent rising to it.
+    lr           peak learning rate; warmup is the fraction of the steps spent rising to it: a round's, or the run's
+                 where the optimizer's moments go on from round to round.
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         maximal global gradient norm.
@@ -102,6 +103,12 @@ class Scoring(Protocol):
         """Forward outputs for some responses."""
         ...
 
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> Mapping[str, Tensor]:
+        """Anchor -> log-probs [B, K] under logits extrapolated away from it, for an objective that reads them."""
+        ...
+
 
 class PolicyScoring:
     """Scores from the policy alone; anchor scores are cached."""
@@ -120,6 +127,12 @@ class PolicyScoring:
         """One group: the policy's trainable parameters."""
         return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
 
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> Mapping[str, Tensor]:
+        """Nothing: no reference is in memory."""
+        return {}
+
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """Log-probs of some responses, and response weights for an objective that reads them."""
         batch = self.policy.batch(prompts, responses)
@@ -137,6 +150,8 @@ class Fit:
     `memory` of a running statistic.
 
     Losses are weighted means over each optimizer step, independent of micro-batches and ranks.
+
+    part    (i, n): the learning rate goes through the i-th of n equal parts of its schedule, counted from 0.
     """
 
     def __init__(
@@ -147,6 +162,7 @@ class Fit:
         training: Training,
         accelerator: Accelerator,
         permutation: Callable[[int], np.ndarray],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         objective = scoring.objective
         lack = unmet(objective, rows, live=scoring.live, learned=scoring.learned)
@@ -175,6 +191,7 @@ class Fit:
         self.steps = self.per_epoch * training.epochs
         self.position = 0
         self.memory: Memory = ()
+        self.part = part
 
     @property
     def objective(self) -> Objective:
@@ -221,6 +238,11 @@ class Fit:
         scores = Scores.of_tokens(token_scores, prob=prob, reward=reward if by_token is None else None)
         return replace(scores, auxiliary=given.auxiliary, response_weight=given.response_weight)
 
+    def extrapolated(self, chosen: np.ndarray) -> Mapping[str, Tensor]:
+        """Log-probs [B, K] of some comparisons under logits extrapolated away from the anchors that are read so."""
+        prompts = [p.ids for p in self.rows.prompts[chosen]]
+        return self.scoring.extrapolated(prompts, list(self.rows.responses[chosen]))
+
     def recorded(
         self, chosen: np.ndarray, columns: Sequence[int], logp: Tensor
     ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
@@ -258,7 +280,8 @@ class Fit:
             raise TrainingError(
                 f"the gradient became {norm} at step {self.position + 1} of {self.steps}; lower train.lr"
             )
-        rate = t.rate(self.position, self.steps)
+        before, parts = self.part
+        rate = t.rate(before * self.steps + self.position, parts * self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self.optimizer.step()

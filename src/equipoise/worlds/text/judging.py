@@ -89,6 +89,18 @@ class Judge:
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, votes.numpy())
 
+    def scores(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of every response. Raises OracleError for an oracle that gives none."""
+        if self.oracle is None:
+            raise OracleError("this method needs an oracle that scores responses; give --oracle")
+        contexts = [prompt.context for prompt in rows.prompts for _ in range(rows.responses.shape[1])]
+        texts = [response.text for group in rows.responses for response in group]
+        with self._shown():
+            found = self.oracle.score(contexts, texts).double().numpy().reshape(rows.responses.shape)
+        missing = np.isnan(found).any(axis=1)
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
+        return np.nan_to_num(found)  # rows of a missing score are left out by `judged`
+
     @contextmanager
     def judged_by(self, policy: Path) -> Iterator[None]:
         """Context manager: a self-judging oracle asks the policy of this checkpoint."""

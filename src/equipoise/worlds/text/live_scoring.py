@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from equipoise.core.auxiliary_heads import AuxiliaryHead
 from equipoise.core.objectives import Objective
 from equipoise.data.collate import Ids, Response, collate
+from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.live_reference import FrozenReference, LiveScorer, LiveScores
 from equipoise.worlds.text.errors import TrainingError
@@ -56,6 +57,20 @@ class LiveScoring:
             return own
         decay = self.head.weight_decay
         return [*own, {"params": list(network.parameters()), "weight_decay": decay, "rate": self.rate}]
+
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> dict[str, Tensor]:
+        """Anchor -> log-probs [B, K] under logits extrapolated away from it, at the objective's `mix`."""
+        batch = collate(prompts, responses, self.policy.pad).to(self.policy.device)
+        mix = float(getattr(at_step(self.objective, 0), "mix", 1.0))
+        assert isinstance(self.module, LiveScorer)
+        return {
+            name: self.module.extrapolated(batch, self.frozen[name].next_token_distribution(batch), mix)
+            .double()
+            .unflatten(0, batch.shape)
+            for name in self.objective.reads.extrapolated
+        }
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """Forward outputs for some responses."""

@@ -42,7 +42,7 @@ class Sampler:
         """Append `count` responses per row; `purpose` addresses the random numbers and names the progress line."""
         # common random numbers: a perturbed policy uses its base's uniforms
         address = by.start if isinstance(by, Perturbation) else str(by)
-        seed = self.folder.seeds(purpose, state.round, address)
+        seed = self.folder.seeds(purpose, *state.address, address)
         decoding = replace(self.decoding, **decode.given())
         sampled = np.empty((len(rows), count), dtype=object)
         evaluating = purpose.startswith("evaluation")

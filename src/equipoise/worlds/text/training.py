@@ -32,12 +32,14 @@ class Trainer:
     """Trains the model in memory; every resulting policy is a checkpoint of the run folder.
 
     watch   evaluates and saves inside the fits of a round's policy.
+    rounds  of the run, over which the learning rate's schedule extends where the optimizer's moments are carried on.
     """
 
     folder: RunFolder
     model: HeldModel
     training: Training
     watch: Watch
+    rounds: int = 1
 
     def train(
         self,
@@ -83,6 +85,7 @@ class Trainer:
             replace(self.training, lr=speed * self.training.lr),
             folder.accelerator,
             lambda epoch: folder.seeds.generator("order", state.round, epoch).permutation(len(rows)),
+            part=(min(state.round, self.rounds) - 1, self.rounds) if carry else (0, 1),
         )
         self.watch.check(fit, held)
         if carry:

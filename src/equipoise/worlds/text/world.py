@@ -52,6 +52,8 @@ class TextWorld:
     """A language model as a world.
 
     pool      prompts for online rounds; `prompts_per_round` of them are drawn each round (None: all).
+    rounds    of the run, which schedules of the learning rate extend over where they do not begin again.
+    base      checkpoint of the policy before the run's phases; None: the initial policy.
     pairs     recorded comparisons for offline rounds: rows with labels.
     oracle    compares two responses; None if the method only reads recorded labels.
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
@@ -69,6 +71,8 @@ class TextWorld:
     store: AnchorStore
     pool: Sequence[Prompt] = ()
     prompts_per_round: int | None = None
+    rounds: int = 1
+    base: Path | None = None
     pairs: Rows | None = None
     oracle: Oracle | None = None
     lead: Leads | None = None
@@ -89,6 +93,7 @@ class TextWorld:
             accelerator=self.accelerator,
             allowed=self.allowed,
             keep=self.keep,
+            base=self.base,
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
@@ -102,7 +107,13 @@ class TextWorld:
         self.watch = Watch(
             folder=self.folder, frozen=self.frozen, watching=self.watching, pairs=self.held_out
         )
-        self.trainer = Trainer(folder=self.folder, model=self.model, training=self.training, watch=self.watch)
+        self.trainer = Trainer(
+            folder=self.folder,
+            model=self.model,
+            training=self.training,
+            watch=self.watch,
+            rounds=self.rounds,
+        )
 
     # The run: position, finished stages, named draws
 
@@ -147,13 +158,17 @@ class TextWorld:
     # Rows: prompts, recorded comparisons, samples
 
     def prompts(self, state: State) -> Rows:
-        """The round's prompts: consecutive slices of one permutation of the pool, cyclically."""
+        """The round's prompts: consecutive slices of one permutation of the pool, cyclically.
+
+        A second draw of a round takes the slice half the pool further on, which in the end visits every prompt too.
+        """
         total = len(self.pool)
         if not total:
             raise TrainingError("this method samples its own responses and needs prompts; give --data")
         count = min(self.prompts_per_round or total, total)
         order = self.seeds.generator("prompts").permutation(total)
-        chosen = [self.pool[order[(i + (state.round - 1) * count) % total]] for i in range(count)]
+        begin = (state.round - 1) * count + state.draw * (total // 2)
+        chosen = [self.pool[order[(i + begin) % total]] for i in range(count)]
         return Rows(
             prompts=objects(chosen), responses=np.empty((count, 0), object), weight=np.ones(count), writers=()
         )
@@ -207,6 +222,9 @@ class TextWorld:
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
+
+    def oracle_scores(self, rows: Rows) -> Floats:
+        return self.judge.scores(rows)
 
     def win_rates(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
-from equipoise.play.state import BEFORE, Floats, State
+from equipoise.play.state import BASE, BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.worlds.text.folder.gates import Gates
@@ -27,6 +27,7 @@ class RunFolder:
 
     allowed    names of gates that may be closed.
     keep       rounds whose final checkpoint is kept; None: all.
+    base       checkpoint of the policy before the run's phases; None: the initial policy.
     """
 
     journal: Journal
@@ -35,6 +36,7 @@ class RunFolder:
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
     keep: int | None = None
+    base: Path | None = None
     _asking: Phase | None = None
 
     @property
@@ -63,7 +65,7 @@ class RunFolder:
             past = tuple(self.journal.checkpoint(round) for round in range(done)) if keep_past else ()
             state = replace(state, round=done + 1, policies=policies, past=past)
         self.once(lambda: self._forget_finished(state.round))
-        return state
+        return state.with_policies(**{BASE: self.base or self.journal.checkpoint(0)})
 
     def settle(self, state: State) -> State:
         """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
@@ -72,7 +74,11 @@ class RunFolder:
         """
 
         def write() -> None:
-            named = {name: path.name for name, path in state.policies.items() if isinstance(path, Path)}
+            named = {
+                name: path.name
+                for name, path in state.policies.items()
+                if isinstance(path, Path) and name != BASE
+            }
             settled = self.journal.settled(state.round - 1)
             write_json(settled, named)
             self.journal.manifest.record(settled)
@@ -93,7 +99,7 @@ class RunFolder:
                 self.journal.manifest.ensure(path)
                 return
             # sampling shows its own progress, prompt by prompt
-            with nullcontext() if name == "sampling" else self.asking(state.round, name):
+            with nullcontext() if name.startswith("sampling") else self.asking(state.round, name):
                 self.journal.save(path, make())
 
         self.once(run)
@@ -124,8 +130,8 @@ class RunFolder:
         return read_tensors(path)[0]
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
-        """`count` uniform draws on [0, 1), addressed by round and name."""
-        return self.seeds.generator(name, state.round).random(count)
+        """`count` uniform draws on [0, 1), addressed by round, draw and name."""
+        return self.seeds.generator(name, *state.address).random(count)
 
     def _forget_finished(self, round: int) -> None:
         """Delete a saved training position if its round has finished since."""
