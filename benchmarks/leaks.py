@@ -99,7 +99,13 @@ def measure(names: list[str], seeds: list[int], given: list[str], minutes: float
             started = time.monotonic()
             if started + longest > begin + 60 * minutes:
                 return
-            found = {"method": name, "seed": seed, "made_with": key[2], "set": given, **run(name, seed, given)}
+            found = {
+                "method": name,
+                "seed": seed,
+                "made_with": key[2],
+                "set": given,
+                **run(name, seed, given),
+            }
             longest = max(longest, time.monotonic() - started)
             with FOUND.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(found) + "\n")

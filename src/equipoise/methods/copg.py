@@ -3,13 +3,18 @@ contrastive policy gradient (2406.19185), regresses reward differences of pairs 
 that each response is the other's baseline and the samples may come from any policy.
 """
 
+from dataclasses import replace
+
 from equipoise.core.objectives import Copg
 from equipoise.games.closed_form import mirror_step
 from equipoise.methods.sources import NOT_RECOVERED, OURS, of
-from equipoise.methods.tiny import GROUP_ROUNDS
+from equipoise.methods.tiny import GROUP_ROUNDS, TINY
 from equipoise.play.method import Method
+from equipoise.play.needs import SCORED_LISTS
+from equipoise.play.pairings.recorded import AsRecorded
 from equipoise.play.pairings.sampled import Scored
-from equipoise.play.players.sampled import Self
+from equipoise.play.players.recorded import Recorded
+from equipoise.play.players.sampled import Self, Written
 from equipoise.play.state import INITIAL
 from equipoise.play.updates.basic import Refit
 
@@ -36,4 +41,22 @@ COPG = Method(
         "beta": NOT_RECOVERED,
         "samples": "the paper's pair",
     },
+)
+
+COPG_OFFLINE = replace(
+    COPG,
+    name="copg_offline",
+    title="Contrastive Policy Gradient on recorded rewards",
+    players=Recorded(needs=SCORED_LISTS),
+    pairing=AsRecorded(),
+    rounds=1,
+    playground={**TINY, "train.lr": 5e-4, "train.batch": 16, "train.epochs": 4, "objective.beta": 0.2},
+    closed_form=None,
+    in_theory=(Written(by=INITIAL, samples=2), Scored(against=INITIAL)),
+    sources={
+        **of(OURS, "parts batch rounds"),
+        "beta": NOT_RECOVERED,
+    },
+    notes="The recorded rewards of a prompt's responses as they are: tests passed, an entailment score, a rating. Only "
+    "R/beta matters at the optimum. An exact game records two responses of the initial policy and their win rates.",
 )

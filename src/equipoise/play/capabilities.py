@@ -144,6 +144,33 @@ class TokenValues(Protocol):
 
 
 @runtime_checkable
+class Critics(Protocol):
+    """a value network, trained from round to round (PPO, RTO)."""
+
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        """[N, K, T] values of the prefixes before each token under the named critic; 0 for a new one."""
+        ...
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> Any:
+        """The critic after gradient steps on the clipped value loss (`core.value_loss`).
+
+        before, target   [N, K, T] its values when the responses were written, and what they are regressed on.
+        rate             learning rate, as a multiple of the policy's; the optimizer's moments are carried on.
+        """
+        ...
+
+
+@runtime_checkable
 class TokenWeights(Protocol):
     """token weights from a frozen policy's hidden states (TPO, MaPO)."""
 
@@ -261,6 +288,11 @@ class LearnedRewards(Protocol):
         hidden states; in a table a one-hot vector per prompt and response."""
         ...
 
+
+@runtime_checkable
+class RunCache(Protocol):
+    """tensors that are computed once and kept with the run (RLP, normalised rewards)."""
+
     def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
@@ -268,6 +300,15 @@ class LearnedRewards(Protocol):
 
         Call it inside a stage, where one process works and the others wait.
         """
+        ...
+
+
+@runtime_checkable
+class ResponseRewards(Protocol):
+    """scalar rewards of an oracle (PPO, RTO, P3O, CoPG with a reward model)."""
+
+    def rewards(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of every response, higher is better."""
         ...
 
 

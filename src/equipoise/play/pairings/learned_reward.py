@@ -20,7 +20,7 @@ from torch import Tensor
 from equipoise.oracles.learned import feature_reward
 from equipoise.oracles.learned.agreement import Same, confident_pair, same_text
 from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views
-from equipoise.play.capabilities import LearnedRewards, needing
+from equipoise.play.capabilities import LearnedRewards, RunCache, needing
 from equipoise.play.needs import PAIRS, Needs
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.rows import Rows
@@ -49,7 +49,7 @@ class ByLearnedReward(Pairing):
     same: Same = same_text
     parameters: ClassVar[tuple[str, ...]] = ("every", "own", "bottleneck", "confidence")
     needs: ClassVar[Needs] = PAIRS
-    capabilities: ClassVar[tuple[type, ...]] = (LearnedRewards,)
+    capabilities: ClassVar[tuple[type, ...]] = (LearnedRewards, RunCache)
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.own < 2:
@@ -65,9 +65,7 @@ class ByLearnedReward(Pairing):
         """The reward model of a phase of the run; a phase is `every` rounds."""
         name = f"round-{phase * self.every + 1:03d}"
         return LearnedReward.of(
-            needing(world, LearnedRewards).cached(
-                state, name, lambda seed: self.learn(world, state, phase, seed)
-            )
+            needing(world, RunCache).cached(state, name, lambda seed: self.learn(world, state, phase, seed))
         )
 
     def learn(self, world: World, state: State, phase: int, seed: int) -> Mapping[str, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.scores import Scores
+from equipoise.core.value_loss import ClippedValue
 from equipoise.data.collate import Prompt
 from equipoise.data.revision_prompt import Leads
 from equipoise.oracles.protocol import Oracle
@@ -205,6 +206,9 @@ class TextWorld:
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.compare(rows, first, second)
 
+    def rewards(self, rows: Rows) -> Floats:
+        return self.judge.rewards(rows)
+
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
 
@@ -284,6 +288,33 @@ class TextWorld:
 
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         return self.frozen.token_values(state.round, rows, returns, state.policies[START])
+
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        return self.frozen.critic_values(state.round, rows, state.policies[critic])
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> Path:
+        rows = replace(rows, prob=None, reward=target.numpy(), token_weights={})
+        return self.trainer.train(
+            state,
+            rows,
+            {"previous": before},
+            ClippedValue(clip=clip),
+            start=critic,
+            name=critic,
+            speed=rate,
+            carry=True,
+            critic=True,
+        )
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
