@@ -4,8 +4,8 @@
     python benchmarks/leaks.py table [--write]
 
 Every run is one line of results/leaks.jsonl with the settings it was made with; a method whose defaults have changed
-since is run again, everything else is read back. --minutes stops before the next run would begin. The seeds are none of those
-that settings were tuned on. `outside` is exact: the probability of texts outside the grammar, the mean over held-out
+since is run again, everything else is read back. --minutes stops before the next run would begin. The seeds are none of
+those that settings were tuned on. `outside` is exact: the probability of texts outside the grammar, the mean over held-out
 prompts, after the last round; `worst` is the largest of all evaluated rounds. A method holds if no seed's last policy
 has more than 2 % outside.
 """
@@ -15,10 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +25,7 @@ from common import HERE, command, cpu, table, versions, write_section
 
 from equipoise.methods.index import METHODS
 from equipoise.play.method import Method
+from equipoise.run.session import align
 
 FOUND = HERE / "results" / "leaks.jsonl"
 SEEDS = (101, 102, 103, 104, 105)
@@ -62,30 +60,23 @@ def known() -> list[dict[str, Any]]:
 
 def run(name: str, seed: int, given: list[str]) -> dict[str, Any]:
     """One run in a folder of its own that is thrown away; the figures of its evaluations."""
+    begin = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        line = [sys.executable, "-m", "equipoise", "align", name, "--seed", str(seed), "--out", str(out)]
-        line += ["--set", *given] if given else []
-        child = subprocess.Popen(
-            line,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert child.stderr is not None
-        said = child.stderr.read().decode()
-        _, status, used = os.wait4(child.pid, 0)
-        if status:
-            return {"failed": said.strip().splitlines()[-1] if said.strip() else f"status {status}"}
-        rounds = [json.loads(line) for line in (out / "evaluation.jsonl").read_text().splitlines()]
-        return {
-            "outside": rounds[-1]["outside"],
-            "worst": max(one["outside"] for one in rounds),
-            "win_rate": rounds[-1]["exact_win_rate"],
-            "exploitability": rounds[-1]["exploitability"],
-            "kl": rounds[-1]["exact_kl"],
-            "seconds": round(used.ru_utime + used.ru_stime, 1),
-        }
+        settings = dict(entry.split("=", 1) for entry in given)
+        try:
+            made = align(name, seed=seed, out=Path(folder) / "run", settings=settings, quiet=True)
+        except ValueError as error:
+            return {"failed": str(error)}
+        lines = (made.folder / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()
+        rounds = [json.loads(line) for line in lines]
+    return {
+        "outside": rounds[-1]["outside"],
+        "worst": max(one["outside"] for one in rounds),
+        "win_rate": rounds[-1]["exact_win_rate"],
+        "exploitability": rounds[-1]["exploitability"],
+        "kl": rounds[-1]["exact_kl"],
+        "seconds": round(time.process_time() - begin, 1),
+    }
 
 
 def measure(names: list[str], seeds: list[int], given: list[str], minutes: float) -> None:

@@ -30,7 +30,13 @@ COPG = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**GROUP_ROUNDS, "objective.beta": 0.1, "train.eps": 3e-4, "play.pairing": "method"},
+    playground={
+        **GROUP_ROUNDS,
+        "objective.beta": 0.1,
+        "train.lr": 5e-4,
+        "train.eps": 3e-3,
+        "play.pairing": "method",
+    },
     exact={"beta": 0.1},
     closed_form=lambda game, _, m: mirror_step(
         game.initial(), game.win(game.initial()), step=1 / m.parameters()["beta"]

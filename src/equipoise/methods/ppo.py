@@ -25,7 +25,7 @@ PPO = Method(
     rounds=100,
     train={"batch": 16, "schedule": "constant", "warmup": 0.0},
     playground={**MANY_STEPS, "objective.tau": 0.05, "objective.critic_rate": 3.0, "play.samples": 8},
-    exact={"tau": 0.1, "whiten": False, "critic": "regression"},
+    exact={"tau": 0.1, "whiten": False},
     in_theory=(Self(samples=1), Scored(against=INITIAL, opponents=1)),
     sources={
         **SHORT_ROUNDS,

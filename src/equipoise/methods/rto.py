@@ -22,7 +22,7 @@ RTO = replace(
         "objective.beta1": 0.05,
         "objective.cap": 0.05,
     },
-    exact={"tau": 0.1, "whiten": False, "beta": 0.5, "critic": "regression"},
+    exact={"tau": 0.1, "whiten": False, "beta": 0.5},
     sources={
         **PPO.sources,
         **of(CODE, "clip lam beta1 cap"),

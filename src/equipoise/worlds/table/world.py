@@ -177,6 +177,29 @@ class TableWorld:
         means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
         return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)
 
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        known = state.policies[critic]
+        values = torch.zeros(self.game.prompts).double() if isinstance(known, TabularPolicy) else known
+        return values[rows.prompts][:, None, None].expand(*rows.responses.shape, 1)
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> Tensor:
+        """[X] the prompts' mean targets, the minimum of the squared loss; neither clip nor rate matters."""
+        weight = torch.from_numpy(rows.weight).double()
+        mean = target.double().mean(dim=(1, 2))
+        prompts = torch.from_numpy(rows.prompts.astype(np.int64))
+        total = torch.zeros(self.game.prompts).double().index_add_(0, prompts, weight * mean)
+        return total / torch.zeros_like(total).index_add_(0, prompts, weight).clamp(min=1e-300)
+
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
     ) -> float:
