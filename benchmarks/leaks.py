@@ -5,9 +5,9 @@
 
 Every run is one line of results/leaks.jsonl with the settings it was made with; a method whose defaults have changed
 since is run again, everything else is read back. --minutes stops before the next run would begin. The seeds are none of
-those that settings were tuned on. `outside` is exact: the probability of texts outside the grammar, the mean over held-out
-prompts, after the last round; `worst` is the largest of all evaluated rounds. A method holds if no seed's last policy
-has more than 2 % outside.
+those that settings were tuned on. `outside` is exact: the probability of texts outside the grammar, the mean over
+held-out prompts, after the last round; `worst` is the largest of all evaluated rounds. A method holds if no seed's last
+policy has more than 2 % outside.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ NASH_MD_PG = Method(
         "mixture": "paper's text: 0.125 to 0.375 were best",
         "samples": OURS,
     },
-    notes="The baseline is the mean of the prompt's other samples, where the paper subtracts the constant 1/2, with the "
-    "same expected gradient. As the policy leaves the reference, rewards less their KL charge fall below 1/2, and with "
+    notes="The baseline is the mean of the prompt's other samples; the paper subtracts the constant 1/2, with the same "
+    "expected gradient. As the policy leaves the reference, rewards less their KL charge fall below 1/2, and with "
     "the constant all samples were pushed down: two runs of three left the playground's grammar.",
 )
 

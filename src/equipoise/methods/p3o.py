@@ -35,7 +35,7 @@ P3O = Method(
         "epochs": "ours; several in the paper",
         "samples": "paper's text: pairs",
     },
-    notes="The paper's two clippings: of the joint ratio (joint=true) and of separate ones, the default. The joint clip "
-    "leaves the common drift of both log-probs free, and runs with two samples a prompt left the playground's grammar. "
+    notes="The paper has two clippings, of the joint ratio (joint=true) and of separate ones, the default. The joint "
+    "clip leaves the common drift of both log-probs free, and runs with two samples a prompt left the playground's grammar. "
     "The reward is the win rate against the initial policy; `play.pairing=reward` takes the oracle's score.",
 )
