@@ -36,6 +36,6 @@ P3O = Method(
         "samples": "paper's text: pairs",
     },
     notes="The paper has two clippings, of the joint ratio (joint=true) and of separate ones, the default. The joint "
-    "clip leaves the common drift of both log-probs free, and runs with two samples a prompt left the playground's grammar. "
+    "clip leaves the common drift of both log-probs free: runs with two samples a prompt left the grammar. "
     "The reward is the win rate against the initial policy; `play.pairing=reward` takes the oracle's score.",
 )

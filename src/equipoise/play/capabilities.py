@@ -6,7 +6,7 @@ anything is played (`check`), in one sentence made from the protocol's first lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -300,6 +300,45 @@ class RunCache(Protocol):
 
         Call it inside a stage, where one process works and the others wait.
         """
+        ...
+
+
+class RewardData(NamedTuple):
+    """What a reward model is trained on: `equipoise oracle train`'s Bradley-Terry training within a run.
+
+    pairs        labelled pairs.
+    views        unlabelled responses, two or more to a prompt, for the information bottleneck; None: none.
+    bottleneck   its weight lambda, >= 0.
+    epochs, batch   passes over the pairs, and pairs of one step.
+    """
+
+    pairs: Rows
+    views: Rows | None = None
+    bottleneck: float = 0.0
+    epochs: int = 1
+    batch: int = 64
+
+
+@runtime_checkable
+class RewardModels(Protocol):
+    """reward models of whole language models, trained during the run (RLP)."""
+
+    def trained_reward(self, state: State, name: str, make: Callable[[int], RewardData]) -> Any:
+        """A reward model that begins as the initial policy's body; trained once, from a seed addressed by `name`, and
+        kept with the run. Call it inside a stage."""
+        ...
+
+    def reward_scores(self, rows: Rows, reward: Any) -> Floats:
+        """[N, K] its rewards of the responses."""
+        ...
+
+
+@runtime_checkable
+class TextEmbeddings(Protocol):
+    """embeddings of texts by a model of their own (RLP-SPG)."""
+
+    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
+        """[N, D] embeddings by the model in a folder (`oracles.models.embeddings`)."""
         ...
 
 

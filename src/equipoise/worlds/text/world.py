@@ -22,8 +22,10 @@ from equipoise.core.scores import Scores
 from equipoise.core.value_loss import ClippedValue
 from equipoise.data.collate import Prompt
 from equipoise.data.revision_prompt import Leads
+from equipoise.oracles.models.embeddings import Embedding, load_embedding
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
-from equipoise.play.capabilities import AuxiliaryModels, TokenWeighting
+from equipoise.play.capabilities import AuxiliaryModels, RewardData, TokenWeighting
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
@@ -44,6 +46,7 @@ from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch, Watching
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.run_rewards import RunRewards
 from equipoise.worlds.text.sampling import Sampler
 from equipoise.worlds.text.training import Trainer
 
@@ -80,6 +83,7 @@ class TextWorld:
     keep: int | None = None
     watching: Watching = field(default_factory=Watching)
     held_out: Rows | None = None
+    _embedding: tuple[str, Embedding] | None = None
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
@@ -94,6 +98,7 @@ class TextWorld:
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
         self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
+        self.run_rewards = RunRewards(folder=self.folder, base=self.journal.checkpoint(0))
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -208,6 +213,21 @@ class TextWorld:
 
     def rewards(self, rows: Rows) -> Floats:
         return self.judge.rewards(rows)
+
+    def trained_reward(self, state: State, name: str, make: Callable[[int], RewardData]) -> Path:
+        return self.run_rewards.trained(name, make)
+
+    def reward_scores(self, rows: Rows, reward: Path) -> Floats:
+        """[N, K] rewards; prompts with one that is missing are left out of the stage."""
+        scores, judge = self.run_rewards.scores(rows, reward)
+        self.judge.unjudged |= judge.unjudged
+        judge.unjudged = set()
+        return scores
+
+    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
+        if self._embedding is None or self._embedding[0] != folder:
+            self._embedding = (folder, load_embedding(folder, Placement()))
+        return self._embedding[1](texts)
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
