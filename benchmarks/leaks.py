@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import HERE, command, cpu, table, versions, write_section
 
 from equipoise.methods.index import METHODS
@@ -141,6 +142,7 @@ def rows_of(lines: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
