@@ -22,6 +22,7 @@ from equipoise.play.pairings.sampled import logit
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import (
+    INITIAL,
     POLICY,
     START,
     UNIFORM,
@@ -179,7 +180,8 @@ class TableWorld:
 
     def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
         known = state.policies[critic]
-        values = torch.zeros(self.game.prompts).double() if isinstance(known, TabularPolicy) else known
+        new = known is state.policies[INITIAL]
+        values = torch.zeros(self.game.prompts).double() if new else known.logits[:, 0]
         return values[rows.prompts][:, None, None].expand(*rows.responses.shape, 1)
 
     def fit_critic(
@@ -192,13 +194,18 @@ class TableWorld:
         critic: str,
         clip: float,
         rate: float,
-    ) -> Tensor:
-        """[X] the prompts' mean targets, the minimum of the squared loss; neither clip nor rate matters."""
+    ) -> TabularPolicy:
+        """The prompts' mean targets, the minimum of the squared loss, as first logits of a table; the others are 0.
+
+        Neither clip nor rate matters.
+        """
         weight = torch.from_numpy(rows.weight).double()
-        mean = target.double().mean(dim=(1, 2))
         prompts = torch.from_numpy(rows.prompts.astype(np.int64))
-        total = torch.zeros(self.game.prompts).double().index_add_(0, prompts, weight * mean)
-        return total / torch.zeros_like(total).index_add_(0, prompts, weight).clamp(min=1e-300)
+        total = torch.zeros(self.game.prompts).double()
+        sums = total.index_add(0, prompts, weight * target.double().mean(dim=(1, 2)))
+        mean = sums / total.index_add(0, prompts, weight).clamp(min=1e-300)
+        first = torch.zeros(self.game.actions).double().index_fill(0, torch.tensor(0), 1.0)
+        return TabularPolicy(mean[:, None] * first)
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
