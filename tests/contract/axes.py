@@ -15,7 +15,7 @@ from typing import Any
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.capabilities import StepDifferences
-from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES
+from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.ranking import Matches, Neighbours
@@ -28,6 +28,7 @@ from equipoise.play.pairings.recorded import (
     WithChosen,
 )
 from equipoise.play.pairings.replay_buffer import Buffered, Replayed
+from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import (
     BestWorst,
     Pairs,
@@ -100,6 +101,7 @@ PLAYERS = [
     Row(example=Recorded()),
     Row(example=Recorded(own=1, parts=2)),
     Row(example=Recorded(needs=LISTS)),
+    Row(example=Recorded(needs=SCORED_LISTS)),
     Row(
         example=Recorded(needs=PAIRS_WITH_RATIONALES),
         exempt={"table": "an exact game records pairs and no rationales"},
@@ -159,6 +161,8 @@ PAIRINGS = [
     Row(example=AgainstOwnSamples()),
     Row(example=Votes()),
     Row(example=Votes(votes=3)),
+    Row(example=ByReward()),
+    Row(example=ByReward(normalise=True, cap=10.0)),
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
@@ -184,6 +188,10 @@ UPDATES = [
     ),
     Row(example=TokenWeighted(by=StepDifferences(mark="")), method="tpo"),
     Row(example=TokenAdvantages(base=Descend(rate=0.2), tau=0.1), method="ppo"),
+    Row(
+        example=TokenAdvantages(base=Descend(rate=0.2), tau=0.1, critic="regression"),
+        method="ppo",
+    ),
     Row(example=TeacherRewards(base=TokenAdvantages(tau=0.01)), method="rto"),
     Row(example=Restarted(base=Descend(rate=0.2), every=1), method="rloo"),
     Row(example=FastSlow(rate=0.5), method="ofs_dpo"),

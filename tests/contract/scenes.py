@@ -27,6 +27,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import (
     AVERAGE,
+    CRITIC,
     FITTED,
     LAZY,
     MAGNET,
@@ -38,6 +39,7 @@ from equipoise.play.state import (
     State,
     Tilted,
 )
+from equipoise.playground import LanguageGame
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -48,7 +50,7 @@ from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 from text_world_fixtures import GAME
 
-MEMORY = (MAGNET, LAZY, FITTED, AVERAGE, SLOW, REACHED, TEACHER)
+MEMORY = (MAGNET, LAZY, FITTED, AVERAGE, SLOW, REACHED, TEACHER, CRITIC)
 CAPABILITIES = {
     name: value
     for name, value in vars(capabilities).items()
@@ -56,7 +58,8 @@ CAPABILITIES = {
     and value.__module__ == capabilities.__name__
     and vars(value).get("_is_protocol")
 }
-ORACLE_VERBS = {"compare", "win_rates"}
+ORACLE_VERBS = {"compare", "win_rates", "rewards"}
+SCORING = LanguageGame("transitive")  # whose host gives every answer a reward
 
 
 def verbs(protocol: type) -> set[str]:
@@ -199,7 +202,7 @@ class Text:
             "store": AnchorStore(folder / "anchors"),
             "pool": self.pool,
             "pairs": self.recorded(needed),
-            "oracle": Checked(GAME.oracle()),
+            "oracle": Checked((SCORING if needed.scores else GAME).oracle()),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
             "progress": Progress(quiet=True),
@@ -227,7 +230,7 @@ class Text:
             lead = RevisionPrompt(self.renderer, chat=False, instruction=None)
             third = [[replace(r[0], lead=lead(p, r[0]))] for p, r in zip(pairs.prompts, third, strict=True)]
             return replace(pairs.append(objects(third, width=1), "rationale"), prob=pairs.prob)
-        if needed.records == "lists":
+        if needed.lists:
             listed = pairs.append(objects(third, width=1), "recorded")
             return replace(listed, prob=None, reward=np.tile([2.0, 1.0, 0.0], (len(pairs), 1)))
         return pairs

@@ -77,7 +77,7 @@ def check_width(row: Row, plays: Plays) -> None:
         later = played.rows[1]  # the first round may read recorded pairs in place of samples
         assert len(later) > 0
         if row.example.width is None:
-            assert row.example.needs.records == "lists"
+            assert row.example.needs.lists
         else:
             assert later.responses.shape[1] == row.example.width
 

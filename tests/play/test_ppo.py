@@ -18,7 +18,7 @@ from equipoise.methods.ppo import PPO
 from equipoise.methods.rto import RTO
 from equipoise.play.players.sampled import Self
 from equipoise.play.round import play
-from equipoise.play.state import INITIAL, START, TEACHER
+from equipoise.play.state import CRITIC, INITIAL, START, TEACHER
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.run.session import align
 from equipoise.worlds.table.play_game import play_game
@@ -80,6 +80,9 @@ def test_parameters_out_of_range_are_refused():
     for update, wrong in (
         (TokenAdvantages, {"tau": -1.0}),
         (TokenAdvantages, {"lam": 1.5}),
+        (TokenAdvantages, {"critic": "oracle"}),
+        (TokenAdvantages, {"critic_rate": 0.0}),
+        (TokenAdvantages, {"value_clip": 0.0}),
         (TeacherRewards, {"beta1": -1.0}),
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -87,7 +90,8 @@ def test_parameters_out_of_range_are_refused():
     with pytest.raises(ValueError, match="cap"):
         RTO.with_parameters({"cap": 0.0})
     assert PPO.with_parameters({"lam": 0.5, "clip": 0.1}).parameters() == {
-        "clip": 0.1, "tau": 0.05, "lam": 0.5, "whiten": True, "rate": 0.1,
+        "clip": 0.1, "tau": 0.05, "lam": 0.5, "whiten": True, "critic": "network", "critic_rate": 18.0,
+        "value_clip": 0.2, "rate": 0.1,
     }  # fmt: skip
 
 
@@ -119,12 +123,12 @@ def test_advantages_of_text_written_out(make_world):
     reward = at_last(torch.from_numpy(rows.reward), mask) - 0.3 * (own - other)
     values = world.token_values(state, rows, returns(reward))
     plain = gae(reward, values, lam=0.6)
-    unwhitened = TokenAdvantages(tau=0.3, lam=0.6, whiten=False)
+    unwhitened = TokenAdvantages(tau=0.3, lam=0.6, whiten=False, critic="regression")
     rewards = unwhitened.rewards(world, state, rows)
     raw = unwhitened.advantages(world, state, rows, rewards)
     assert raw.reward.shape == own.shape and torch.from_numpy(raw.reward).equal(plain)
     assert not raw.reward[~mask.numpy()].any()
-    white = TokenAdvantages(tau=0.3, lam=0.6).advantages(world, state, rows, rewards)
+    white = TokenAdvantages(tau=0.3, lam=0.6, critic="regression").advantages(world, state, rows, rewards)
     assert torch.from_numpy(white.reward).equal(whiten(plain, mask.double()))
 
     teacher = implicit_reward(world.token_logps(state, rows, TEACHER)[0], own, beta=2.0, clip=0.1)
@@ -215,7 +219,7 @@ def test_rewards_of_responses_are_refused_where_tokens_are_read(policy, pairs, w
 
 
 def test_the_teacher_is_trained_once_and_stays(make_world):
-    method = small(RTO, beta=0.5)
+    method = small(RTO, beta=0.5, critic="regression")
     world = make_world()
     taught = []
     state = play(method, world, world.begin(method.update.memory), taught.append)
@@ -232,7 +236,7 @@ def test_the_teacher_is_trained_once_and_stays(make_world):
 
 
 def test_values_of_an_interrupted_round_are_read_back(make_world, monkeypatch):
-    method = small(PPO)
+    method = small(PPO, critic="regression")
     world = make_world()
     state = world.begin()
     rows = judged(world, method, state)
@@ -256,7 +260,9 @@ def test_a_short_run_on_the_playground(method, tmp_path, monkeypatch):
     assert (run.summary["status"], run.summary["rounds"]) == ("finished", 2)
     assert run.summary["exact_kl"] > 0
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    own = [line for line in lines if line.get("fit") != TEACHER]
+    own = [line for line in lines if "fit" not in line]
+    critic = [line for line in lines if line.get("fit") == CRITIC]
+    assert {line["round"] for line in critic} == {1, 2}
     assert {line["round"] for line in own} == {1, 2}
     assert all(0 <= line["clipped"] <= 1 for line in own)
-    assert (len(own) < len(lines)) == (method is RTO)
+    assert (len(own) + len(critic) < len(lines)) == (method is RTO)

@@ -38,7 +38,7 @@ def small(method, every=2, rounds=4, **changes):
 
 
 def exact(method, **changes):
-    method = small(method, own=method.exact["own"], **changes)
+    method = small(method, own=method.exact["own"], reward="features", meaning="text", **changes)
     return replace(method, players=method.players.writing(2), objective=replace(method.objective, tau=0.2))
 
 
@@ -58,11 +58,12 @@ def test_pairs_of_the_largest_cluster_against_the_rest():
     reward = LearnedReward(4, 3)
     pairing = ByLearnedReward(own=4, confidence=0.5)
     own = own_rows([[1, 1, 0, 2], [3, 3, 3, 3], [0, 1, 2, 3], [2, 0, 2, 2]], weight=0.5)
-    made = pairing.made(world, state, own, reward)
+    values = reward.rewards(world.features(state, own)).numpy()
+    made = pairing.made(world, state, own, values)
     assert made.responses.tolist() == [[1, 0], [1, 2], [2, 0]]
     assert made.weight.tolist() == [0.25, 0.25, 0.5]
     assert made.prob.tolist() == [1, 1, 1]
-    strict = replace(pairing, confidence=1.0).made(world, state, own, reward)
+    strict = replace(pairing, confidence=1.0).made(world, state, own, values)
     assert len(strict) == 0
 
 
@@ -73,7 +74,8 @@ def test_the_preferred_member_is_the_one_of_highest_reward():
     reward = LearnedReward(4, 3)
     all_same_parity = ByLearnedReward(own=3, confidence=0.5, same=lambda a, b: int(a) % 2 == int(b) % 2)
     values = reward.rewards(torch.eye(4, dtype=torch.float64))
-    (pair,) = all_same_parity.made(world, state, own_rows([[0, 2, 1]]), reward).responses.tolist()
+    own = own_rows([[0, 2, 1]])
+    (pair,) = all_same_parity.made(world, state, own, values.numpy()[own.responses]).responses.tolist()
     assert pair == [0 if values[0] >= values[2] else 2, 1]
 
 

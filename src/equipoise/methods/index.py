@@ -10,7 +10,7 @@ from equipoise.methods.aot import AOT, AOT_UNPAIRED
 from equipoise.methods.apo import APO
 from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
-from equipoise.methods.copg import COPG
+from equipoise.methods.copg import COPG, COPG_OFFLINE
 from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
@@ -94,6 +94,7 @@ OFFLINE = (
     RSIMPO,
     PLACKETT_LUCE,
     TPO,
+    COPG_OFFLINE,
     SFT,
 )
 PAIR_LOSSES = (

@@ -24,7 +24,7 @@ PPO = Method(
     update=TokenAdvantages(),
     rounds=100,
     train={"batch": 16, "schedule": "constant", "warmup": 0.0},
-    playground={**MANY_STEPS, "objective.tau": 0.05, "play.samples": 8},
+    playground={**MANY_STEPS, "objective.tau": 0.05, "objective.critic_rate": 3.0, "play.samples": 8},
     exact={"tau": 0.1, "whiten": False},
     in_theory=(Self(samples=1), Scored(against=INITIAL, opponents=1)),
     sources={
@@ -32,10 +32,14 @@ PPO = Method(
         **of(OURS, "tau samples"),
         "clip": "RTO's authors' code",
         "lam": "RTO's authors' code",
+        "critic": "RTO's authors' code: a network of its own",
+        "critic_rate": "RTO's authors' code: 9e-6 against 5e-7",
+        "value_clip": "RTO's authors' code",
         "whiten": "ours; usual",
     },
     evidence=("tests/play/test_ppo.py",),
-    notes="The reward is the win rate against the initial policy, which is fixed. The critic is a linear function of "
-    "the policy's hidden states, fitted in every round, where PPO trains a value network. On a finite game a response "
-    "is one token.",
+    notes="The reward is the win rate against the initial policy, which is fixed; `play.pairing=reward` takes the "
+    "oracle's scalar score, such as a reward model's. The value network starts as a copy of the policy with a head of "
+    "zeros, where the authors start from a reward model; critic=regression fits the values to each round's returns in "
+    "closed form and keeps one model. On a finite game a response is one token.",
 )

@@ -21,7 +21,7 @@ RLP_UML = Method(
     paper="2403.19279",
     confidence="paper's text",
     players=Self(samples=4),
-    pairing=ByLearnedReward(every=50, own=10, bottleneck=0.5),
+    pairing=ByLearnedReward(every=50, own=10, bottleneck=0.5, reward="model"),
     objective=Rloo(tau=0.1),
     anchors={"reference": INITIAL},
     update=Restarted(base=Descend(rate=0.1), every=50),
@@ -34,29 +34,35 @@ RLP_UML = Method(
         "objective.tau": 1.0,
         "objective.every": 15,
         "play.rounds": 30,
+        "objective.reward_epochs": 3,
         "play.samples": 8,
     },
-    exact={"tau": 0.2, "every": 25, "own": 2},
+    exact={"tau": 0.2, "every": 25, "own": 2, "reward": "features"},
     in_theory=(Self(samples=2), ByLearnedReward(bottleneck=0.5)),
     sources={
         **of(OURS, "tau every samples batch schedule warmup"),
         "own": "paper's text: 10 outputs per prompt",
+        "reward": "paper's text: a whole model",
+        "reward_epochs": OURS,
+        "meaning": "ours; the paper's is entailment in both directions",
+        "similarity": OURS,
         "bottleneck": PAPER,
         "confidence": "no synthetic pairs in this variant",
         "rounds": "ours: two phases, as in the paper",
         "rate": "ours; exact games only",
     },
-    evidence=("tests/play/test_reward_relearning.py",),
-    notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline; its reward is a whole language "
-    "model, here a small network on the initial policy's hidden states.",
+    evidence=("tests/play/test_reward_relearning.py", "tests/worlds/test_run_rewards.py"),
+    notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline. The reward is a reward model that "
+    "begins as the initial policy; reward=features takes a small network on its hidden states, as exact games do.",
 )
 
 RLP_SPG = replace(
     RLP_UML,
     name="rlp_spg",
     title="Reward Learning on Policy, synthetic preferences",
-    pairing=ByLearnedReward(every=50, own=10, confidence=0.5),
-    exact={"tau": 0.2, "every": 25, "own": 3},
+    pairing=ByLearnedReward(every=50, own=10, confidence=0.5, reward="model", meaning="states"),
+    exact={"tau": 0.2, "every": 25, "own": 3, "reward": "features", "meaning": "text"},
+    playground={**RLP_UML.playground, "objective.meaning": "text"},
     in_theory=(Self(samples=2), ByLearnedReward(confidence=0.5)),
     sources={
         **RLP_UML.sources,
@@ -64,5 +70,6 @@ RLP_SPG = replace(
         "bottleneck": "paper's text: none in this variant",
     },
     notes=RLP_UML.notes
-    + " Responses say the same where their texts are equal; the paper asks an entailment model.",
+    + " Responses say the same where the initial policy's mean hidden states have a cosine of `similarity`; `meaning` "
+    "also takes the folder of an embedding model. The paper asks an entailment model in both directions.",
 )

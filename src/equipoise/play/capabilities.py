@@ -6,7 +6,7 @@ anything is played (`check`), in one sentence made from the protocol's first lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -139,6 +139,33 @@ class TokenValues(Protocol):
 
         returns    [N, K, T] observed after each prefix. The values are, in an exact game, their mean over the prompt's
                    rows; for text, a regression on them (`policy.scoring.value_regression`).
+        """
+        ...
+
+
+@runtime_checkable
+class Critics(Protocol):
+    """a value network, trained from round to round (PPO, RTO)."""
+
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        """[N, K, T] values of the prefixes before each token under the named critic; 0 for a new one."""
+        ...
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> Any:
+        """The critic after gradient steps on the clipped value loss (`core.value_loss`).
+
+        before, target   [N, K, T] its values when the responses were written, and what they are regressed on.
+        rate             learning rate, as a multiple of the policy's; the optimizer's moments are carried on.
         """
         ...
 
@@ -279,6 +306,11 @@ class LearnedRewards(Protocol):
         hidden states; in a table a one-hot vector per prompt and response."""
         ...
 
+
+@runtime_checkable
+class RunCache(Protocol):
+    """tensors that are computed once and kept with the run (RLP, normalised rewards)."""
+
     def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
@@ -286,6 +318,54 @@ class LearnedRewards(Protocol):
 
         Call it inside a stage, where one process works and the others wait.
         """
+        ...
+
+
+class RewardData(NamedTuple):
+    """What a reward model is trained on: `equipoise oracle train`'s Bradley-Terry training within a run.
+
+    pairs        labelled pairs.
+    views        unlabelled responses, two or more to a prompt, for the information bottleneck; None: none.
+    bottleneck   its weight lambda, >= 0.
+    epochs, batch   passes over the pairs, and pairs of one step.
+    """
+
+    pairs: Rows
+    views: Rows | None = None
+    bottleneck: float = 0.0
+    epochs: int = 1
+    batch: int = 64
+
+
+@runtime_checkable
+class RewardModels(Protocol):
+    """reward models of whole language models, trained during the run (RLP)."""
+
+    def trained_reward(self, state: State, name: str, make: Callable[[int], RewardData]) -> Any:
+        """A reward model that begins as the initial policy's body; trained once, from a seed addressed by `name`, and
+        kept with the run. Call it inside a stage."""
+        ...
+
+    def reward_scores(self, rows: Rows, reward: Any) -> Floats:
+        """[N, K] its rewards of the responses."""
+        ...
+
+
+@runtime_checkable
+class TextEmbeddings(Protocol):
+    """embeddings of texts by a model of their own (RLP-SPG)."""
+
+    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
+        """[N, D] embeddings by the model in a folder (`oracles.models.embeddings`)."""
+        ...
+
+
+@runtime_checkable
+class ResponseRewards(Protocol):
+    """scalar rewards of an oracle (PPO, RTO, P3O, CoPG with a reward model)."""
+
+    def rewards(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of every response, higher is better."""
         ...
 
 

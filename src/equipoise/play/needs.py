@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Records = Literal["pairs", "unpaired", "lists", "demonstrations"]
+Records = Literal["pairs", "unpaired", "lists", "scores", "demonstrations"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +15,15 @@ class Needs:
     records      "pairs"           a chosen and a rejected response to one prompt
                  "unpaired"        single responses labelled desirable or undesirable; pairs are split
                  "lists"           ranked or scored lists of responses
+                 "scores"          lists of responses, each with a numeric reward
                  "demonstrations"  responses to imitate; the chosen one of a pair, the best of a list
     margins      the pairs say by how much the chosen response is better.
     rationales   the pairs come with a text that explains the preference.
     oracle       an oracle is needed to compare two responses.
     votes        the oracle must say how uncertain it is: several members, or passes with dropout.
+    scores       the oracle must give a single response a scalar reward.
 
-    Raises ValueError for margins or rationales without pairs, and for votes without an oracle.
+    Raises ValueError for margins or rationales without pairs, and for votes or scores without an oracle.
     """
 
     records: Records | None = None
@@ -29,12 +31,15 @@ class Needs:
     rationales: bool = False
     oracle: bool = False
     votes: bool = False
+    scores: bool = False
 
     def __post_init__(self) -> None:
         if (self.margins or self.rationales) and self.records != "pairs":
             raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
         if self.votes and not self.oracle:
             raise ValueError("votes need an oracle")
+        if self.scores and not self.oracle:
+            raise ValueError("scores need an oracle")
 
     def __or__(self, other: Needs) -> Needs:
         """Combined needs of two components. Raises ValueError if they read different kinds of records."""
@@ -46,7 +51,13 @@ class Needs:
             rationales=self.rationales or other.rationales,
             oracle=self.oracle or other.oracle,
             votes=self.votes or other.votes,
+            scores=self.scores or other.scores,
         )
+
+    @property
+    def lists(self) -> bool:
+        """Whether the recorded data are lists of responses, ranked or scored."""
+        return self.records in ("lists", "scores")
 
     @property
     def data(self) -> str:
@@ -56,6 +67,7 @@ class Needs:
             "pairs": "preference pairs",
             "unpaired": "unpaired responses (each desirable or undesirable), or pairs",
             "lists": "ranked lists",
+            "scores": "lists of responses with numeric rewards",
             "demonstrations": "demonstrations, pairs or ranked lists",
         }[self.records]
         more = [name for name in ("margins", "rationales") if getattr(self, name)]
@@ -67,15 +79,18 @@ class Needs:
         return " and ".join([*map(str, records), *self._oracle()]) or "prompts"
 
     def _oracle(self) -> list[str]:
-        return ["an oracle that votes" if self.votes else "oracle"] * self.oracle
+        can = [what for what, asked in (("votes", self.votes), ("scores", self.scores)) if asked]
+        return [f"an oracle that {' and '.join(can)}" if can else "oracle"] * self.oracle
 
 
 NOTHING = Needs()
 ORACLE = Needs(oracle=True)
+ORACLE_WITH_SCORES = Needs(oracle=True, scores=True)
 ORACLE_WITH_VOTES = Needs(oracle=True, votes=True)
 PAIRS = Needs(records="pairs")
 PAIRS_WITH_MARGINS = Needs(records="pairs", margins=True)
 PAIRS_WITH_RATIONALES = Needs(records="pairs", rationales=True)
 UNPAIRED = Needs(records="unpaired")
 LISTS = Needs(records="lists")
+SCORED_LISTS = Needs(records="scores")
 DEMONSTRATIONS = Needs(records="demonstrations")

@@ -26,6 +26,7 @@ AVERAGE = "average"  # a moving average of the policies
 SLOW = "slow"  # the slow policy of fast-slow chasing
 REACHED = "reached"  # the policy reached before the last restart
 TEACHER = "teacher"  # token-level reward model (a DPO policy), trained in round 1
+CRITIC = "critic"  # value network: a copy of the policy with a value head
 POLICY = "policy"  # the name of a round's main fit
 
 

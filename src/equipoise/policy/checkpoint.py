@@ -94,6 +94,12 @@ def load_network(network: nn.Module, folder: Path) -> bool:
     return True
 
 
+def network_digest(folder: Path) -> str:
+    """Hash of the auxiliary head saved with a checkpoint; "" if it has none."""
+    file = folder / NETWORK
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:32] if file.exists() else ""
+
+
 @contextmanager
 def temporary_weights(policy: CausalPolicy, folder: Path, current: Path) -> Iterator[None]:
     """Temporarily load a checkpoint's weights (context manager): one model in memory, two in turn.

@@ -27,12 +27,13 @@ from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Oracle, Uncertain, parts_that
+from equipoise.oracles.protocol import Oracle, OracleError, Uncertain, parts_that
 from equipoise.oracles.questions.questioner import Covering
 from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
+from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
@@ -66,6 +67,8 @@ PAIRINGS = {
     "matches": Pairs(rewards=True, equal=True),
     "scored": Scored(),
     "best_worst": BestWorst(),
+    "reward": ByReward(),
+    "reward_normalised": ByReward(normalise=True, cap=10.0),  # RTO's authors' code
 }
 
 
@@ -279,7 +282,7 @@ def _oracle(
         policy = oracles.Policy(**judging)
         if given is not None and config.oracle == given.spec:
             _check_asking(config, given)
-            return _that_votes(asked(given.made, store, policy), method)
+            return _that_can(asked(given.made, store, policy), method)
         oracle = oracles.load(
             config.oracle,
             store=store,
@@ -287,9 +290,9 @@ def _oracle(
             placement=placement,
             kinds=ORACLES,
         )
-        return _that_votes(oracle, method)
+        return _that_can(oracle, method)
     if game is not None:
-        return _that_votes(Checked(game.oracle()), method)
+        return _that_can(Checked(game.oracle()), method)
     if method.needs.oracle:
         raise ConfigError(
             f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
@@ -310,12 +313,20 @@ def _check_asking(config: RunConfig, given: Given) -> None:
         )
 
 
-def _that_votes(oracle: Oracle, method: Method) -> Oracle:
+def _that_can(oracle: Oracle, method: Method) -> Oracle:
     if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
         raise ConfigError(
             f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "
             "not; give one of kind ensemble or mc_dropout"
         )
+    if method.needs.scores:
+        try:
+            oracle.score([], [])
+        except OracleError as error:
+            raise ConfigError(
+                f"{method.name} with these settings reads a scalar reward of every response, and {error}; leave "
+                "play.pairing at its default, win rates, or give a reward model, a rule of one response or tests"
+            ) from error
     return oracle
 
 
@@ -373,7 +384,7 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
     """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
     data = config.data
     about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
-    if needs.records == "lists" or needs.margins:
+    if needs.lists or needs.margins:
         path, size = out / PLAYGROUND_LISTS, 2 if needs.margins else data.list_size or 5
         if not path.exists():
             write_lists(path, game, data.pairs if needs.margins else data.pairs // 5, size=size, **about)

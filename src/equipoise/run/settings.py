@@ -145,7 +145,13 @@ class PlaySettings(Section):
         "matches",
         "scored",
         "best_worst",
-    ] = Field("method", description="how responses become comparisons; method: the method's default")
+        "reward",
+        "reward_normalised",
+    ] = Field(
+        "method",
+        description="how responses become comparisons; method: the method's default; reward: the oracle's scalar score "
+        "of each response; reward_normalised: in standard deviations of the first round's, clamped to 10",
+    )
     phases: dict[str, dict[str, Any]] | None = Field(
         None,
         description="methods played before the rounds, with their settings, such as [sft] or {sft: {epochs: 2}}; "

@@ -163,16 +163,18 @@ class P3o:
         L = -min(|d| w, |d| clip(w)),    w = rho_better/rho_worse               joint = True
 
     Symbols:
-    y_0, y_1   two samples of pi_t (anchor "previous"); r their rewards; better and worse by R.
+    y_0, y_1   two samples of pi_t (anchor "previous"); r their rewards; better and worse by R. Of K > 2 samples the
+               loss is the mean over all K (K - 1)/2 pairs.
     tau        KL weight of the reward, >= 0.
     clip       epsilon of clip(u) = clamp(u, 1 - epsilon, 1 + epsilon), in (0, 1).
 
     Gradient: through pi in the ratios; R is constant.
     Properties: A log-ratio above 20 nats counts as 20. At pi = pi_t both forms have the gradient -(R_0 - R_1)/2
-    grad[log pi(y_0) - log pi(y_1)], the leave-one-out policy gradient of two samples; the sign between the log-probs is
-    a minus, with a plus it would vanish in expectation. R_0 = R_1 gives no update, adding c(x) to the rewards changes
-    nothing (in the joint form nor to the log-probs). `joint = False` is `Ppo` on two whole responses with their
-    leave-one-out advantages.
+    grad[log pi(y_0) - log pi(y_1)], the leave-one-out policy gradient of two samples (of K samples that of `Rloo`); the
+    sign between the log-probs is a minus, with a plus it would vanish in expectation. R_0 = R_1 gives no update, adding
+    c(x) to the rewards changes nothing (in the joint form nor to the log-probs). The joint clip bounds the difference
+    of two log-ratios and leaves their common drift free; separate clips bound both. `joint = False` is `Ppo` on two
+    whole responses with their leave-one-out advantages.
     Raises: ValueError for parameters out of range.
 
     Source: Wu et al. 2023 (2310.00212). The gradient from the paper's text, both clippings DERIVED; the joint
@@ -184,17 +186,19 @@ class P3o:
     joint: bool = True
     anchors: ClassVar[tuple[str, ...]] = ("reference", "previous")
     candidates: ClassVar[int] = 2
-    reads: ClassVar[Reads] = Reads(rewards=True)
+    reads: ClassVar[Reads] = Reads(rewards=True, group=True)
 
     def __post_init__(self) -> None:
         not_negative(tau=self.tau)
         check_clip(self.clip)
 
     def __call__(self, scores: Scores) -> Losses:
-        shaped, moved = _shaped(scores, self.tau)[:, :2], scores.log_ratio("previous")[:, :2]
-        d = (shaped[:, 0] - shaped[:, 1]) / 2
+        shaped, moved = _shaped(scores, self.tau), scores.log_ratio("previous")
+        i, j = torch.triu_indices(shaped.shape[1], shaped.shape[1], 1, device=shaped.device)
+        d = (shaped[:, i] - shaped[:, j]) / 2
         if self.joint:
-            value = -clipped(ratio(d.sign() * (moved[:, 0] - moved[:, 1])), d.abs(), self.clip)
+            pairs = -clipped(ratio(d.sign() * (moved[:, i] - moved[:, j])), d.abs(), self.clip)
         else:
-            value = -clipped(ratio(moved), torch.stack([d, -d], dim=1), self.clip).sum(dim=1)
-        return Losses(value, reward=scores.rewards()[:, :2].mean(dim=1))
+            both = [clipped(ratio(moved[:, k]), a, self.clip) for k, a in ((i, d), (j, -d))]
+            pairs = -(both[0] + both[1])
+        return Losses(pairs.mean(dim=1), reward=scores.rewards().mean(dim=1))

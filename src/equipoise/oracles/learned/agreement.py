@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from string import punctuation
 
+from torch import Tensor
+from torch.nn.functional import normalize
+
 Same = Callable[[str, str], bool]
 
 
@@ -16,6 +19,17 @@ def normalised(text: str) -> str:
 def same_text(a: str, b: str) -> bool:
     """Equal up to case, punctuation and space."""
     return normalised(a) == normalised(b)
+
+
+def same_meaning(texts: Sequence[str], vectors: Tensor, similarity: float) -> Same:
+    """Equal, or of cosine similarity of at least `similarity` between the texts' embeddings, vectors [N, D].
+
+    Only `texts` can be compared. A vector of zeros is similar to nothing. It stands in for the paper's entailment in
+    both directions; a contradiction in similar words passes for the same meaning.
+    """
+    unit = normalize(vectors.double(), dim=1)
+    known = dict(zip(texts, unit, strict=True))
+    return lambda a, b: a == b or float(known[a] @ known[b]) >= similarity
 
 
 def clusters(texts: Sequence[str], same: Same = same_text) -> list[list[int]]:

@@ -14,7 +14,7 @@ from torch.special import entr
 from equipoise.core.objectives.base import positive
 from equipoise.oracles.learned import feature_reward
 from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward
-from equipoise.play.capabilities import LearnedRewards, OracleVotes, needing
+from equipoise.play.capabilities import LearnedRewards, OracleVotes, RunCache, needing
 from equipoise.play.needs import ORACLE, ORACLE_WITH_VOTES, PAIRS, Needs
 from equipoise.play.pairings.learned_reward import labelled
 from equipoise.play.pairings.protocol import Pairing
@@ -68,7 +68,7 @@ class ConfidenceWeighted(Pairing):
 
     @property
     def capabilities(self) -> tuple[type, ...]:
-        return (LearnedRewards,) if self.estimator == "learned" else (OracleVotes,)
+        return (LearnedRewards, RunCache) if self.estimator == "learned" else (OracleVotes,)
 
     def __post_init__(self) -> None:
         positive(mu=self.mu)
@@ -105,7 +105,7 @@ class ConfidenceWeighted(Pairing):
             first, second = np.zeros(len(pairs), np.intp), np.ones(len(pairs), np.intp)
             return self.confidence(torch.from_numpy(needing(world, OracleVotes).votes(pairs, first, second)))
         learning = needing(world, LearnedRewards)
-        kept = learning.cached(
+        kept = needing(world, RunCache).cached(
             state,
             "estimator",
             lambda seed: feature_reward.fit(

@@ -34,7 +34,7 @@ class Recorded(Players):
     @property
     def width(self) -> int | None:
         # a rationale is a third column
-        return None if self.needs.records == "lists" else 2 + self.needs.rationales + self.own
+        return None if self.needs.lists else 2 + self.needs.rationales + self.own
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.recorded(state).part(state.round - 1, self.parts)

@@ -22,6 +22,7 @@ from equipoise.play.pairings.sampled import logit
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import (
+    INITIAL,
     POLICY,
     START,
     UNIFORM,
@@ -176,6 +177,35 @@ class TableWorld:
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         means = self.average(rows, returns.mean(dim=(1, 2)).numpy())
         return torch.from_numpy(means[rows.prompts])[:, None, None].expand_as(returns)
+
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        known = state.policies[critic]
+        new = known is state.policies[INITIAL]
+        values = torch.zeros(self.game.prompts).double() if new else known.logits[:, 0]
+        return values[rows.prompts][:, None, None].expand(*rows.responses.shape, 1)
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> TabularPolicy:
+        """The prompts' mean targets, the minimum of the squared loss, as first logits of a table; the others are 0.
+
+        Neither clip nor rate matters.
+        """
+        weight = torch.from_numpy(rows.weight).double()
+        prompts = torch.from_numpy(rows.prompts.astype(np.int64))
+        total = torch.zeros(self.game.prompts).double()
+        sums = total.index_add(0, prompts, weight * target.double().mean(dim=(1, 2)))
+        mean = sums / total.index_add(0, prompts, weight).clamp(min=1e-300)
+        first = torch.zeros(self.game.actions).double().index_fill(0, torch.tensor(0), 1.0)
+        return TabularPolicy(mean[:, None] * first)
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str

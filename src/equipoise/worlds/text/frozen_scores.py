@@ -17,11 +17,13 @@ from equipoise.policy import checkpoint
 from equipoise.policy.protocol import Measured
 from equipoise.policy.scoring import anchor_store, value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.policy.scoring.critic import score_values
 from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text import token_weights
 from equipoise.worlds.text.features import mean_hidden
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.value_scoring import value_head
 
 # Log-ratio to its own anchor at step 0, in nats per token: fp32 sums differ by rounding between batch shapes
 # (measured below 3e-6 on tiny models, it grows with the logits' size); bf16 keeps 8 bits of mantissa.
@@ -94,6 +96,21 @@ class FrozenScores:
             ):
                 values = value_regression.regress_values(policy, pairs, returns, self.micro_batch, shown.tick)
             return values, returns  # stored with the regression targets
+
+        return self._stored(fingerprint, pairs, make)
+
+    def critic_values(self, round: int, rows: Rows, critic: Path) -> Tensor:
+        """[N, K, T] values under a critic's checkpoint; stored like an anchor."""
+        pairs = pairs_of(rows)
+        fingerprint = f"{self.fingerprint(critic)}|critic {checkpoint.network_digest(critic)}"
+
+        def make() -> tuple[Tensor, Tensor]:
+            with (
+                self.model.playing(critic) as policy,
+                self.folder.progress.phase(round, "values", len(pairs), "comparisons") as shown,
+            ):
+                head = value_head(policy, critic).to(policy.device)
+                return score_values(policy, head, pairs, self.micro_batch, shown.tick)
 
         return self._stored(fingerprint, pairs, make)
 

@@ -71,6 +71,29 @@ class Judge:
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, wins)  # left out by `judged`
 
+    def rewards(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of every response; a prompt with a missing one is left out by `judged`.
+
+        Raises OracleError without an oracle, and for one that has no scalar score.
+        """
+        if self.oracle is None:
+            raise OracleError("this method needs an oracle that scores a response; give --oracle")
+        count = rows.responses.shape[1]
+        contexts = [prompt.context for prompt in rows.prompts for _ in range(count)]
+        texts = [response.text for response in rows.responses.reshape(-1)]
+        answers = []
+        size = max(1, len(texts)) if self.counting else JUDGE_BATCH
+        with self._shown():
+            for begin in range(0, len(texts), size):
+                part = slice(begin, begin + size)
+                answers.append(self.oracle.score(contexts[part], texts[part]))
+                if not self.counting:
+                    self.asked(len(answers[-1]))
+        rewards = (torch.cat(answers).double().numpy() if answers else np.empty(0)).reshape(len(rows), count)
+        missing = np.isnan(rewards)
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing.any(axis=1)]}
+        return np.where(missing, 0.0, rewards)
+
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """[T, N] the votes of an uncertain oracle that response first[i] beats response second[i].
 

@@ -52,7 +52,7 @@ class Recording:
 
     def training(self, kind: str, items: Sequence[Rendered]) -> Feedback:
         """Training rows. Raises DataError if no record has what the method reads."""
-        if self.needs.records == "lists":
+        if self.needs.lists:
             rows, short = list_rows(items, prompts_of(items, self.renderer), self.list_size)
             return Feedback(
                 rows, (f"lists of {rows.responses.shape[1]} answers; {short:,} shorter ones left out",)
@@ -70,7 +70,7 @@ class Recording:
 
     def held_out(self, kind: str, items: Sequence[Rendered], most: int) -> Rows:
         """Held-out rows for ranking accuracy, at most `most`; of a list the best and the worst answer."""
-        if self.needs.records == "lists":
+        if self.needs.lists:
             return best_and_worst(list_rows(items, prompts_of(items, self.renderer), 2)[0])
         return self._plain(kind, items[:most])
 
@@ -93,6 +93,7 @@ READABLE: Mapping[str | None, tuple[str, ...]] = {
     "pairs": ("pair",),
     "unpaired": ("unpaired", "pair"),
     "lists": ("rank", "scores"),
+    "scores": ("scores",),
     "demonstrations": ("demonstration",),
 }
 

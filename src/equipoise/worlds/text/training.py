@@ -25,6 +25,7 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch
 from equipoise.worlds.text.live_scoring import LiveScoring
+from equipoise.worlds.text.value_scoring import ValueScoring, value_head
 
 
 @dataclass(kw_only=True)
@@ -53,10 +54,12 @@ class Trainer:
         speed: float = 1.0,
         carry: bool = False,
         models: AuxiliaryModels | None = None,
+        critic: bool = False,
     ) -> Path:
         """Gradient steps on the objective from the named policy; an interrupted fit resumes where it stopped.
 
         speed    factor on the learning rate.        models   further models in memory.
+        critic   train values of prefixes by a critic, not log-probs; its head goes on as saved with `start`.
         carry    load the optimizer's moments saved with the starting policy, and save them with the new one.
         """
         folder, model, policy, journal = self.folder, self.model, self.model.policy, self.folder.journal
@@ -73,11 +76,15 @@ class Trainer:
         model.hold(state.policies[start])
         watch = self.watch if name == POLICY else None
         held = watch.prepare(state, anchors, tokens=objective.reads.tokens) if watch else None
-        scoring: Scoring = (
-            PolicyScoring(policy, objective)
-            if models is None
-            else self._live(state, start, models, objective)
-        )
+        scoring: Scoring
+        if critic:
+            scoring = ValueScoring(
+                policy, objective, value_head(policy, state.policies[start]).to(policy.device)
+            )
+        elif models is None:
+            scoring = PolicyScoring(policy, objective)
+        else:
+            scoring = self._live(state, start, models, objective)
         fit = Fit(
             scoring,
             rows,

@@ -19,10 +19,13 @@ from torch import Tensor
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.scores import Scores
+from equipoise.core.value_loss import ClippedValue
 from equipoise.data.collate import Prompt
 from equipoise.data.revision_prompt import Leads
+from equipoise.oracles.models.embeddings import Embedding, load_embedding
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
-from equipoise.play.capabilities import AuxiliaryModels, TokenWeighting
+from equipoise.play.capabilities import AuxiliaryModels, RewardData, TokenWeighting
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
@@ -43,6 +46,7 @@ from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch, Watching
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.run_rewards import RunRewards
 from equipoise.worlds.text.sampling import Sampler
 from equipoise.worlds.text.training import Trainer
 
@@ -83,6 +87,7 @@ class TextWorld:
     keep: int | None = None
     watching: Watching = field(default_factory=Watching)
     held_out: Rows | None = None
+    _embedding: tuple[str, Embedding] | None = None
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
@@ -98,6 +103,7 @@ class TextWorld:
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
         self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
+        self.run_rewards = RunRewards(folder=self.folder, base=self.journal.checkpoint(0))
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -220,6 +226,24 @@ class TextWorld:
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.compare(rows, first, second)
 
+    def rewards(self, rows: Rows) -> Floats:
+        return self.judge.rewards(rows)
+
+    def trained_reward(self, state: State, name: str, make: Callable[[int], RewardData]) -> Path:
+        return self.run_rewards.trained(name, make)
+
+    def reward_scores(self, rows: Rows, reward: Path) -> Floats:
+        """[N, K] rewards; prompts with one that is missing are left out of the stage."""
+        scores, judge = self.run_rewards.scores(rows, reward)
+        self.judge.unjudged |= judge.unjudged
+        judge.unjudged = set()
+        return scores
+
+    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
+        if self._embedding is None or self._embedding[0] != folder:
+            self._embedding = (folder, load_embedding(folder, Placement()))
+        return self._embedding[1](texts)
+
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
 
@@ -302,6 +326,33 @@ class TextWorld:
 
     def token_values(self, state: State, rows: Rows, returns: Tensor) -> Tensor:
         return self.frozen.token_values(state.round, rows, returns, state.policies[START])
+
+    def critic_values(self, state: State, rows: Rows, critic: str) -> Tensor:
+        return self.frozen.critic_values(state.round, rows, state.policies[critic])
+
+    def fit_critic(
+        self,
+        state: State,
+        rows: Rows,
+        before: Tensor,
+        target: Tensor,
+        *,
+        critic: str,
+        clip: float,
+        rate: float,
+    ) -> Path:
+        rows = replace(rows, prob=None, reward=target.numpy(), token_weights={})
+        return self.trainer.train(
+            state,
+            rows,
+            {"previous": before},
+            ClippedValue(clip=clip),
+            start=critic,
+            name=critic,
+            speed=rate,
+            carry=True,
+            critic=True,
+        )
 
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
