@@ -362,7 +362,7 @@ def _parts(
     if not config.data.evaluation:
         if not config.playground:
             note_plain_strings(dataset, template=renderer.template is not None)
-        return split(renderer.render(dataset), config.data.held_out, config.seed)
+        return split(renderer.render(dataset), config.data.held_out, config.seed, config.data.split_by)
     held = _read(config, method, config.data.evaluation)
     check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
     note_plain_strings(dataset, template=renderer.template is not None)

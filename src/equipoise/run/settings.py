@@ -86,6 +86,9 @@ class DataSettings(Section):
         None, gt=0, description="for plain texts: number of leading words that form the prompt"
     )
     held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
+    split_by: Literal["prompt", "user"] = Field(
+        "prompt", description="user: the held-out share is one of annotators, who judge no training row"
+    )
     limit: int | None = Field(None, gt=0, description="read only this many rows")
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(
