@@ -49,6 +49,7 @@ HOMES: Mapping[str, str] = {
     "copg_off_policy": "rewards.copg:OFF_POLICY_CLAIM",
     "gpm_cycles": "rewards.gpm:CYCLES",
     "rto_credit": "tokens.rto:CREDIT",
+    "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }

@@ -19,9 +19,11 @@ class Needs:
     margins      the pairs say by how much the chosen response is better.
     rationales   the pairs come with a text that explains the preference.
     oracle       an oracle is needed to compare two responses.
+    scores       the oracle must give several named scores of a response, such as rewards of groups of users.
     votes        the oracle must say how uncertain it is: several members, or passes with dropout.
 
-    Raises ValueError for margins or rationales without pairs, and for votes without an oracle.
+    Raises ValueError for margins or rationales without pairs, and for votes or scores without an
+    oracle.
     """
 
     records: Records | None = None
@@ -29,12 +31,13 @@ class Needs:
     rationales: bool = False
     oracle: bool = False
     votes: bool = False
+    scores: bool = False
 
     def __post_init__(self) -> None:
         if (self.margins or self.rationales) and self.records != "pairs":
             raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
-        if self.votes and not self.oracle:
-            raise ValueError("votes need an oracle")
+        if (self.votes or self.scores) and not self.oracle:
+            raise ValueError("votes and scores need an oracle")
 
     def __or__(self, other: Needs) -> Needs:
         """Combined needs of two components. Raises ValueError if they read different kinds of records."""
@@ -46,6 +49,7 @@ class Needs:
             rationales=self.rationales or other.rationales,
             oracle=self.oracle or other.oracle,
             votes=self.votes or other.votes,
+            scores=self.scores or other.scores,
         )
 
     @property
@@ -67,11 +71,13 @@ class Needs:
         return " and ".join([*map(str, records), *self._oracle()]) or "prompts"
 
     def _oracle(self) -> list[str]:
-        return ["an oracle that votes" if self.votes else "oracle"] * self.oracle
+        more = [word for word, asked in (("votes", self.votes), ("gives named scores", self.scores)) if asked]
+        return [f"an oracle that {' and '.join(more)}" if more else "oracle"] * self.oracle
 
 
 NOTHING = Needs()
 ORACLE = Needs(oracle=True)
+ORACLE_WITH_SCORES = Needs(oracle=True, scores=True)
 ORACLE_WITH_VOTES = Needs(oracle=True, votes=True)
 PAIRS = Needs(records="pairs")
 PAIRS_WITH_MARGINS = Needs(records="pairs", margins=True)

@@ -279,7 +279,7 @@ def _oracle(
         policy = oracles.Policy(**judging)
         if given is not None and config.oracle == given.spec:
             _check_asking(config, given)
-            return _that_votes(asked(given.made, store, policy), method)
+            return _that_answers(asked(given.made, store, policy), method)
         oracle = oracles.load(
             config.oracle,
             store=store,
@@ -287,9 +287,9 @@ def _oracle(
             placement=placement,
             kinds=ORACLES,
         )
-        return _that_votes(oracle, method)
+        return _that_answers(oracle, method)
     if game is not None:
-        return _that_votes(Checked(game.oracle()), method)
+        return _that_answers(Checked(game.oracle()), method)
     if method.needs.oracle:
         raise ConfigError(
             f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
@@ -310,7 +310,13 @@ def _check_asking(config: RunConfig, given: Given) -> None:
         )
 
 
-def _that_votes(oracle: Oracle, method: Method) -> Oracle:
+def _that_answers(oracle: Oracle, method: Method) -> Oracle:
+    """The oracle. Raises ConfigError for one that does not answer as the method needs."""
+    if method.needs.scores and not getattr(oracle, "attributes", ()):
+        raise ConfigError(
+            f"{method.name} needs an oracle with several named scores of a response, and {oracle.name} has none; train "
+            "one with `equipoise oracle train groups`, or on the playground take --set panel=groups"
+        )
     if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
         raise ConfigError(
             f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "

@@ -160,7 +160,9 @@ class PlaySettings(Section):
         description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
         "what an evaluation compares with, the policy before the last round",
     )
-    panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
+    panel: Literal["intransitive", "transitive", "groups"] = Field(
+        "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"
+    )
 
     @field_validator("phases", mode="before")
     @classmethod

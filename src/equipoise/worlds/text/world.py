@@ -144,6 +144,11 @@ class TextWorld:
     ) -> Mapping[str, Tensor]:
         return self.folder.cached(name, make)
 
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        return self.folder.cached(name, make)
+
     # Rows: prompts, recorded comparisons, samples
 
     def prompts(self, state: State) -> Rows:
@@ -207,6 +212,9 @@ class TextWorld:
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
+
+    def named_scores(self, rows: Rows) -> Mapping[str, Floats]:
+        return self.judge.named_scores(rows)
 
     def win_rates(
         self,
