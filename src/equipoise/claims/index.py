@@ -50,6 +50,7 @@ HOMES: Mapping[str, str] = {
     "gpm_cycles": "rewards.gpm:CYCLES",
     "rto_credit": "tokens.rto:CREDIT",
     "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
+    "pal_new_users": "rewards.pal:NEW_USERS",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }

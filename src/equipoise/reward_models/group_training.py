@@ -89,7 +89,7 @@ def train_groups(
         allow_overlap=allow_overlap,
         seed=seed,
     )
-    users, user = numbered(_named(train))
+    users, user = numbered(named_users(train))
     held = [pair for pair in held if pair.user in users]
     if not held:
         raise DataError("no held-out pair is by a user of the training pairs", hint="hold out more prompts")
@@ -171,7 +171,7 @@ def labels_of(pairs: Sequence[LabelledPair]) -> tuple[Tensor, Tensor]:
     return prob, weight
 
 
-def _named(pairs: Sequence[LabelledPair]) -> list[str]:
+def named_users(pairs: Sequence[LabelledPair]) -> list[str]:
     """Each pair's user. Raises DataError for a pair without one."""
     nameless = next((pair for pair in pairs if not pair.user), None)
     if nameless is not None:

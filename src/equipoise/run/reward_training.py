@@ -23,9 +23,9 @@ from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.noise_settings import NoiseSettings, treatment
 from equipoise.run.settings import DataSettings, ModelSettings, Section, TrainSettings
-from equipoise.run.user_settings import GroupSettings, train_for_users
+from equipoise.run.user_settings import GroupSettings, PalPart, train_for_users
 
-UserKind: TypeAlias = Literal["groups"]
+UserKind: TypeAlias = Literal["groups", "pal"]
 USER_KINDS: tuple[str, ...] = get_args(UserKind)  # rewards for several users
 TOKENS = 8192  # padded tokens of one forward pass, if the setting is "auto"
 
@@ -97,6 +97,7 @@ class RewardConfig(Section):
     labels: LabelSettings = LabelSettings()
     noise: NoiseSettings = NoiseSettings()
     groups: GroupSettings = GroupSettings()
+    pal: PalPart = PalPart()
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -107,6 +108,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "labels": LabelSettings,
     "noise": NoiseSettings,
     "groups": GroupSettings,
+    "pal": PalPart,
 }
 
 
@@ -170,7 +172,7 @@ def train_oracle(
     for owner in USER_KINDS:
         if owner != kind and getattr(config, owner).model_fields_set:
             raise ConfigError(f"the settings {owner}.* do not apply to {kind}")
-    if kind == "groups":
+    if kind == "groups" or kind == "pal":
         make_reproducible()
         disable_progress_bar()
         return train_for_users(

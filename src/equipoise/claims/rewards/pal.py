@@ -112,9 +112,9 @@ NEW_USERS = Claim(
     sentence="Rewards that are mixtures of a few shared ideal points generalise to new users from few of their labels, "
     "where one common reward cannot.",
     paper="2406.08469",
-    rule="Users are mixtures of three hidden ideal points; 30 users with 60 labels each train the models, 20 others are "
-    "new. 95 % intervals over worlds. Heart: fitted to 10 labels of a new user, three prototypes predict that user's "
-    "held-out labels better than one common reward of the same form. Also: so they do with 40 labels, and better with "
+    rule="Users are mixtures of three hidden ideal points; 30 users with 60 labels each train the models, 20 others "
+    "are new. 95 % intervals over worlds. Heart: fitted to 10 labels of a new user, three prototypes predict "
+    "held-out ones better than one common reward of the same form. Also: so they do with 40 labels, and better with "
     "40 than with 10.",
     run=new_users,
 )

@@ -12,10 +12,11 @@ from equipoise.cli.options import Config, Data, Json, Settings, show
 
 FEW_STEPS = 10  # as `align` warns: with fewer, a rate's warm-up and schedule mean nothing
 Head = Annotated[
-    Literal["bt", "gpm", "pair", "groups"],
+    Literal["bt", "gpm", "pair", "groups", "pal"],
     typer.Argument(
         help="bt: a reward for each response (Bradley-Terry); gpm: a general preference, which can be cyclic; "
-        "pair: a model that reads both responses together; groups: a reward for each group of users (MaxMin-RLHF)"
+        "pair: a model that reads both responses together; groups: a reward for each group of users (MaxMin-RLHF); "
+        "pal: a reward for every user, as a mixture of prototypes (PAL)"
     ),
 ]
 
