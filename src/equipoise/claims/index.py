@@ -53,6 +53,8 @@ HOMES: Mapping[str, str] = {
     "gpm_cycles": "rewards.gpm:CYCLES",
     "rto_credit": "tokens.rto:CREDIT",
     "linear_alignment": "tokens.linear_alignment:CLOSED_FORM",
+    "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
+    "pal_new_users": "rewards.pal:NEW_USERS",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }

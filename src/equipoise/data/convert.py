@@ -103,6 +103,8 @@ def _lost(record: Record, holds: frozenset[str]) -> list[str]:
         "rationale": bool(record.rationale),
         "tools": bool(record.tools),
         "chat_template_kwargs": bool(record.template_kwargs),
+        "user": bool(record.user),
+        "attributes": bool(record.attributes) or any(c.attributes for c in record.candidates),
         "ids of tool calls": any("id" in call for call in _calls(record)),
         "other columns": bool(record.extra),
     }
@@ -266,6 +268,8 @@ _ALL_FIELDS = frozenset(
         "weight",
         "margin",
         "rationale",
+        "user",
+        "attributes",
         "tools",
         "chat_template_kwargs",
         "ids of tool calls",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from equipoise.data.place import NOWHERE, Place
 
 Kind: TypeAlias = Literal["pair", "unpaired", "demonstration", "prompt", "rank", "scores"]
 Space: TypeAlias = Literal["text", "chat"]
+# what was measured of a row or of an answer: name -> number or category
+Attributes: TypeAlias = "Mapping[str, float | str]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +37,19 @@ Context: TypeAlias = "str | tuple[Message, ...]"
 class Candidate:
     """One answer: plain text in text space, assistant (and tool) turns in chat space.
 
-    score   scalar judgement, higher is better, if the data carry one
-    source  the model or person that wrote it, if the data say so
+    score       scalar judgement, higher is better, if the data carry one
+    source      the model or person that wrote it, if the data say so
+    attributes  what else was measured of it, such as ratings by aspect: name -> number or category
     """
 
     content: Context
     score: float | None = None
     source: str | None = None
+    attributes: Attributes = field(default_factory=dict, hash=False)
+
+    def with_attributes(self, attributes: Attributes) -> Candidate:
+        """The same answer with these attributes in addition; of two values under one name the given one counts."""
+        return replace(self, attributes={**self.attributes, **attributes})
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -144,6 +152,8 @@ class Record:
     prob        P(candidate 0 beats candidate 1), in [0, 1]
     margin      by how much the preferred answer is better, in the units of the source; None if unknown
     rationale   why the preferred answer is better, if the data say so
+    user        id of the annotator whose judgement the row is; "" if the data name none
+    attributes  what was measured of the row as a whole: name -> number or category
     group       hash of the context: splits and resampling are by group, never by row
     place       origin of the row (file, row, line), named in every message about it
     id          the data's own, else the place's: no other row has it
@@ -158,6 +168,8 @@ class Record:
     margin: float | None = None
     desirable: bool | None = None
     rationale: str = ""
+    user: str = ""
+    attributes: Attributes = field(default_factory=dict)
     tools: tuple[Any, ...] = ()
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     place: Place = NOWHERE
@@ -179,8 +191,11 @@ class Record:
     def identity(self) -> int:
         """Hash of 64 bits of every field that training reads: equal for duplicate rows, and of this process only."""
         rest = _canonical([self.tools, self.template_kwargs]) if self.tools or self.template_kwargs else ""
-        label = (self.prob, self.weight, self.margin, self.desirable, self.rationale, rest)
+        label: tuple[Any, ...] = (self.prob, self.weight, self.margin, self.desirable, self.rationale, rest)
         answers = [(hashable(candidate.content), candidate.score) for candidate in self.candidates]
+        measured = [self.attributes, *(candidate.attributes for candidate in self.candidates)]
+        if self.user or any(measured):
+            label = (*label, self.user, _canonical([dict(attributes) for attributes in measured]))
         return hash((hashable(self.context), label, *answers)) & MASK
 
     def as_row(self) -> dict[str, Any]:
@@ -202,6 +217,10 @@ class Record:
             row |= {"completion": answers[0], "label": self.desirable}
         row |= {} if self.margin is None else {"margin": self.margin}
         row |= {} if self.weight == 1.0 else {"weight": self.weight}
+        row |= {"user_id": self.user} if self.user else {}
+        row |= {"attributes": dict(self.attributes)} if self.attributes else {}
+        if any(candidate.attributes for candidate in self.candidates):
+            row["response_attributes"] = [dict(candidate.attributes) for candidate in self.candidates]
         row |= {"tools": list(self.tools)} if self.tools else {}
         row |= {"chat_template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {}
         return dict(self.extra) | row

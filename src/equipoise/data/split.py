@@ -1,43 +1,65 @@
-"""Train and held-out split by prompt: the two parts never share one."""
+"""Train and held-out split by prompt or by annotator: the two parts never share one."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from equipoise.data.errors import DataError
 from equipoise.data.records import Record
 from equipoise.data.rendering.render import Rendered
 
+By: TypeAlias = Literal["prompt", "user"]
 Item = TypeVar("Item", Record, Rendered)
 
 
+def _record(item: Record | Rendered) -> Record:
+    return item if isinstance(item, Record) else item.record
+
+
 def _group(item: Record | Rendered) -> str:
-    return item.group if isinstance(item, Record) else item.record.group
+    return _record(item).group
 
 
-def split(items: Sequence[Item], fraction: float, seed: int = 0) -> tuple[list[Item], list[Item]]:
-    """(train, held out): about `fraction` of the groups (prompts) are held out, whole groups only.
+def _user(item: Record | Rendered) -> str:
+    record = _record(item)
+    if not record.user:
+        raise DataError.at(
+            record.place,
+            "this row names no annotator, and the split is by annotator",
+            hint="give every row a column `user_id`, or split by prompt",
+        )
+    return record.user
+
+
+def split(
+    items: Sequence[Item], fraction: float, seed: int = 0, by: By = "prompt"
+) -> tuple[list[Item], list[Item]]:
+    """(train, held out): about `fraction` of the groups are held out, whole groups only.
+
+    by    "prompt": the parts share no prompt; "user": they share no annotator, but perhaps prompts.
 
     Groups are ranked by a hash of seed and group, so the part a group falls into depends neither on the order
-    of the rows nor on the number of rows a group has. Raises DataError unless both parts get a group.
+    of the rows nor on the number of rows a group has. Raises DataError unless both parts get a group, and for a row
+    without annotator where the split is by annotator.
     """
     if not 0 < fraction < 1:
         raise DataError(f"the held-out fraction must lie between 0 and 1, got {fraction}")
+    name = _group if by == "prompt" else _user
     ranked = sorted(
-        {_group(item) for item in items},
+        {name(item) for item in items},
         key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest(),
     )
     if len(ranked) < 2:
         raise DataError(
-            f"{len(ranked)} distinct prompt(s): too few for a training and a held-out part",
-            hint="give separate files with `data.evaluation`, or more prompts",
+            f"{len(ranked)} distinct {by}(s): too few for a training and a held-out part",
+            hint=f"give separate files with `data.evaluation`, or more {by}s",
         )
     count = min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)
     held_groups = frozenset(ranked[:count])
-    train = [item for item in items if _group(item) not in held_groups]
-    held_out = [item for item in items if _group(item) in held_groups]
+    train = [item for item in items if name(item) not in held_groups]
+    held_out = [item for item in items if name(item) in held_groups]
     return train, held_out
 
 

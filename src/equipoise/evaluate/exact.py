@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class FiniteGame:
     """An enumerable game: X prompts with the same A responses, and one outcome for all other text.
 
     preference  [X, A + 1, A + 1]; the last row and column stand for any other text.
+    utilities   name of a group of users -> [X, A + 1] its reward
     held_out    indices of the prompts that are not trained on; the headline figures are means over them.
     """
 
@@ -33,6 +34,7 @@ class FiniteGame:
     responses: Sequence[Response]
     preference: Tensor
     held_out: Sequence[int]
+    utilities: Mapping[str, Tensor] = field(default_factory=dict)
 
     def policy(self, world: TextWorld, state: State, name: str) -> TabularPolicy:
         """The transformer's exact policy: the probability of each listed response, and of all other text."""
@@ -53,8 +55,18 @@ class FiniteGame:
         unseen = torch.tensor(list(self.held_out))
         seen = torch.tensor([i for i in range(len(self.prompts)) if i not in set(self.held_out)])
         figures = self._figures(policy, reference, unseen, tau)
+        figures |= self._gains(policy, reference, unseen)
         figures["exploitability_train"] = self._figures(policy, reference, seen, tau)["exploitability"]
         return figures
+
+    def _gains(self, policy: TabularPolicy, reference: TabularPolicy, prompts: Tensor) -> dict[str, float]:
+        """Each group's mean reward less that of the reference, and the smallest of these; nothing without groups."""
+        moved = (policy.probs() - reference.probs())[prompts]
+        gains = {
+            f"gain_{name}": float((moved * rewards[prompts]).sum(dim=1).mean())
+            for name, rewards in self.utilities.items()
+        }
+        return gains | ({"gain_worst": min(gains.values())} if gains else {})
 
     def _figures(
         self, policy: TabularPolicy, reference: TabularPolicy, prompts: Tensor, tau: float | None

@@ -24,6 +24,7 @@ from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.lists import PLACKETT_LUCE, TPO
+from equipoise.methods.maxmin import MAXMIN
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_KL, NPO_RT, SIMNPO
@@ -152,6 +153,7 @@ TO_A_REWARD = (
     COPG,
     P3O,
     PPO,
+    MAXMIN,
     RTO,
     RLOO,
     REINFORCE,

@@ -66,6 +66,12 @@ def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -
     return mc_dropout(settings, file, placement, _of_folder)
 
 
+def _pal(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.models.pal import pal
+
+    return pal(settings, file, placement)
+
+
 def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
     from equipoise.oracles.models.relevance import relevance
 
@@ -99,6 +105,7 @@ KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a ju
     "self": _self,
     "ensemble": _ensemble,
     "mc_dropout": _mc_dropout,
+    "pal": _pal,
     "relevance": _relevance,
     "yes_no": _yes_no,
 }
@@ -168,8 +175,11 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
 
 
 def _of_folder(spec: str, placement: Placement) -> Oracle:
+    from equipoise.oracles.models.pal import is_pal, pal_of_folder
     from equipoise.oracles.models.reward import load_oracle
 
+    if is_pal(spec):
+        return pal_of_folder(spec, placement)
     return load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
 
 

@@ -294,6 +294,21 @@ class ResponseTexts(Protocol):
 
 
 @runtime_checkable
+class NamedScores(Protocol):
+    """an oracle's named scores of single responses, such as the rewards of groups of users (MaxMin-RLHF)."""
+
+    def named_scores(self, rows: Rows) -> Mapping[str, Floats]:
+        """Name -> [N, K], at least one; inside a stage."""
+        ...
+
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """Tensors computed once and kept with the run, as `LearnedRewards.cached`."""
+        ...
+
+
+@runtime_checkable
 class LearnedRewards(Protocol):
     """features and texts of responses, for a reward learned during the run (RLP, UPO)."""
 

@@ -22,6 +22,7 @@ class Needs:
     oracle       an oracle is needed to compare two responses.
     votes        the oracle must say how uncertain it is: several members, or passes with dropout.
     scores       the oracle must give a single response a scalar reward.
+    named_scores   the oracle must give a response several named scores, such as rewards of groups of users.
 
     Raises ValueError for margins or rationales without pairs, and for votes or scores without an oracle.
     """
@@ -32,14 +33,13 @@ class Needs:
     oracle: bool = False
     votes: bool = False
     scores: bool = False
+    named_scores: bool = False
 
     def __post_init__(self) -> None:
         if (self.margins or self.rationales) and self.records != "pairs":
             raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
-        if self.votes and not self.oracle:
-            raise ValueError("votes need an oracle")
-        if self.scores and not self.oracle:
-            raise ValueError("scores need an oracle")
+        if (self.votes or self.scores or self.named_scores) and not self.oracle:
+            raise ValueError("votes and scores need an oracle")
 
     def __or__(self, other: Needs) -> Needs:
         """Combined needs of two components. Raises ValueError if they read different kinds of records."""
@@ -52,6 +52,7 @@ class Needs:
             oracle=self.oracle or other.oracle,
             votes=self.votes or other.votes,
             scores=self.scores or other.scores,
+            named_scores=self.named_scores or other.named_scores,
         )
 
     @property
@@ -79,13 +80,15 @@ class Needs:
         return " and ".join([*map(str, records), *self._oracle()]) or "prompts"
 
     def _oracle(self) -> list[str]:
-        can = [what for what, asked in (("votes", self.votes), ("scores", self.scores)) if asked]
+        asked = {"votes": self.votes, "scores": self.scores, "gives named scores": self.named_scores}
+        can = [what for what, needed in asked.items() if needed]
         return [f"an oracle that {' and '.join(can)}" if can else "oracle"] * self.oracle
 
 
 NOTHING = Needs()
 ORACLE = Needs(oracle=True)
 ORACLE_WITH_SCORES = Needs(oracle=True, scores=True)
+ORACLE_WITH_NAMED_SCORES = Needs(oracle=True, named_scores=True)
 ORACLE_WITH_VOTES = Needs(oracle=True, votes=True)
 PAIRS = Needs(records="pairs")
 PAIRS_WITH_MARGINS = Needs(records="pairs", margins=True)

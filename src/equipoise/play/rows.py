@@ -26,6 +26,13 @@ def objects(values: list[Any], width: int | None = None) -> np.ndarray:
 Array = npt.NDArray[Any]
 
 
+def _widened(values: Array, width: int) -> Array:
+    """[N, width]: the values, followed by unknown ones."""
+    unknown = "" if values.dtype == object else np.nan
+    more = np.full((len(values), width - values.shape[1]), unknown, dtype=values.dtype)
+    return np.concatenate([values, more], axis=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """N rows (comparisons) with K responses each.
@@ -37,6 +44,8 @@ class Rows:
     reward     [N, K] per response (a win rate, a score), or [N, K, T] per token; None if not computed
     fresh      number of leading rows from this round, the rest being replayed; None: all of them
     domain     [N]    domain of the recorded data that the row belongs to, from 0; not saved with a stage
+    user       [N]    id of the annotator whose judgement the row is, "" if there is none; None if the data name none
+    attributes name -> [N, K] what was measured of each response: float64 (NaN: unknown) or category ("": unknown)
     token_weights     name -> [N, K, T] weight of each token; set by an update, not saved with a stage
     """
 
@@ -48,6 +57,8 @@ class Rows:
     reward: npt.NDArray[np.float64] | None = None
     fresh: int | None = None
     domain: npt.NDArray[np.intp] | None = None
+    user: Array | None = None
+    attributes: Mapping[str, Array] = field(default_factory=dict)
     token_weights: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +96,8 @@ class Rows:
             reward=None if self.reward is None else self.reward[rows],
             fresh=None,
             domain=None if self.domain is None else self.domain[rows],
+            user=None if self.user is None else self.user[rows],
+            attributes={name: values[rows] for name, values in self.attributes.items()},
             token_weights={name: weight[rows] for name, weight in self.token_weights.items()},
         )
 
@@ -96,6 +109,11 @@ class Rows:
     def domains(self) -> npt.NDArray[np.intp]:
         """[N] each row's domain; 0 if the data have no domains."""
         return np.zeros(len(self), dtype=np.intp) if self.domain is None else self.domain
+
+    @property
+    def users(self) -> Array:
+        """[N] each row's annotator; "" if the data name none."""
+        return np.full(len(self), "", dtype=object) if self.user is None else self.user
 
     def columns(self, chosen: Sequence[Array]) -> Rows:
         """The responses at the given column indices (one [N] array for each new column), unjudged."""
@@ -109,6 +127,7 @@ class Rows:
             writers=tuple(self._writer(column) for column in chosen),
             prob=None,
             reward=None if self.reward is None else self.reward[at],
+            attributes={name: values[at] for name, values in self.attributes.items()},
             token_weights={},
         )
 
@@ -127,10 +146,16 @@ class Rows:
         return self.pair(best, 1 - best, np.maximum(prob, 1 - prob))
 
     def append(self, responses: Array, writer: str) -> Rows:
-        """Append columns [N, k] by one writer; the rewards, which covered the old columns only, are dropped."""
+        """Append columns [N, k] by one writer; the rewards, which covered the old columns only, are dropped.
+
+        No attribute of the new responses is known.
+        """
         writers = (*self.writers, *[writer] * responses.shape[1])
         joined = np.concatenate([self.responses, responses], axis=1)
-        return replace(self, responses=joined, writers=writers, reward=None, token_weights={})
+        attributes = {name: _widened(values, len(writers)) for name, values in self.attributes.items()}
+        return replace(
+            self, responses=joined, writers=writers, reward=None, attributes=attributes, token_weights={}
+        )
 
     def alone(self) -> Rows:
         """One row per response (unpaired), with its label as the reward: P(it beats the other one) for a pair.
@@ -151,6 +176,7 @@ class Rows:
         """Concatenate parts of the same shape."""
         probs = [part.prob for part in parts if part.prob is not None]
         rewards = [part.reward for part in parts if part.reward is not None]
+        users = [part.user is not None for part in parts]
         return replace(
             parts[0],
             prompts=np.concatenate([part.prompts for part in parts]),
@@ -159,5 +185,11 @@ class Rows:
             prob=np.concatenate(probs) if len(probs) == len(parts) else None,
             reward=np.concatenate(rewards) if len(rewards) == len(parts) else None,
             domain=None,
+            user=np.concatenate([part.users for part in parts]) if any(users) else None,
+            attributes={
+                name: np.concatenate([part.attributes[name] for part in parts])
+                for name in parts[0].attributes
+                if all(name in part.attributes for part in parts)
+            },
             token_weights={},
         )

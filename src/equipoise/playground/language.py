@@ -18,7 +18,8 @@ from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
 
-Variant = Literal["intransitive", "transitive"]
+Variant = Literal["intransitive", "transitive", "groups"]
+USERS = 20  # of the variant "groups"
 
 # Probability that an answer inside the grammar beats a text outside it.
 INSIDE_WINS = 0.99
@@ -29,7 +30,9 @@ class LanguageGame:
     """X = 96 requests, each with the same A = 24 answers, and P(a beats b | request) known exactly.
 
     variant      "intransitive": the majority of three judges, with Condorcet cycles over the style;
-                 "transitive": the host alone, exactly Bradley-Terry, P = sigma(reward(a) - reward(b)).
+                 "transitive": the host alone, exactly Bradley-Terry, P = sigma(reward(a) - reward(b));
+                 "groups": two groups of users, three in four and one in four, who agree on everything but the
+                 style and like the styles in opposite orders; P is that of a user drawn at random.
     prompts      X request texts
     responses    the A answer texts, the same for every prompt
     train        indices of the 64 training prompts
@@ -62,12 +65,32 @@ class LanguageGame:
 
     @property
     def judges(self) -> tuple[panel.Judge, ...]:
-        return panel.PANEL if self.variant == "intransitive" else (panel.HOST,)
+        return {"intransitive": panel.PANEL, "transitive": (panel.HOST,), "groups": panel.GROUPS}[
+            self.variant
+        ]
 
     @cached_property
     def preference(self) -> Float[Tensor, "X A A"]:
         """P[x, a, b], the probability that answer a beats answer b to request x; float64, P + P^T = 1."""
+        if self.variant == "groups":
+            return panel.population(self.judges, panel.SHARES)
         return panel.preference(self.judges)
+
+    @cached_property
+    def group_rewards(self) -> Float[Tensor, "G X A1"]:
+        """Each group's reward of each answer, and of every text outside the grammar; no groups but in "groups"."""
+        if self.variant != "groups":
+            return torch.empty(0, len(self.prompts), len(self.responses) + 1, dtype=torch.float64)
+        return torch.stack([_with_floor(rewards) for rewards in panel.scores(self.judges)])
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of users, largest first; none but in the variant "groups"."""
+        return ("majority", "minority") if self.variant == "groups" else ()
+
+    def group_of(self, user: int) -> int:
+        """The group of user number `user`: every fourth is of the minority."""
+        return int(user % 4 == 3)
 
     @cached_property
     def preference_with_outside(self) -> Float[Tensor, "X A1 A1"]:
@@ -77,15 +100,14 @@ class LanguageGame:
     @cached_property
     def reward(self) -> Float[Tensor, "X A"]:
         """The host's score of each answer. Raises OracleError for the panel, which has no scalar score."""
-        if self.variant == "intransitive":
-            raise OracleError(
-                "a panel with cycles has no scalar reward; compare pairs, or use LanguageGame('transitive')"
-            )
+        if self.variant != "transitive":
+            what = "a panel with cycles has" if self.variant == "intransitive" else "two groups of users have"
+            raise OracleError(f"{what} no scalar reward; compare pairs, or use LanguageGame('transitive')")
         return panel.scores(self.judges)[0]
 
     def oracle(self) -> GameOracle:
         """The judges as an oracle on strings."""
-        return GameOracle(self)
+        return GroupOracle(self) if self.groups else GameOracle(self)
 
     def as_preference_game(self, reference: Float[Tensor, "X A"]) -> PreferenceGame:
         """The game for the exact solvers, with the given policy as its reference."""
@@ -98,6 +120,8 @@ class LanguageGame:
             "on the style their majority is cyclic (black > green > mint > black in the morning, reversed in "
             "the evening), so the best play is a mixture.",
             "transitive": "The host alone judges, by a score (Bradley-Terry), so one answer is best.",
+            "groups": "Three users in four rank the styles black > green > mint in the morning, the fourth mint > "
+            "green > black, both reversed in the evening; they agree on everything else.",
         }[self.variant]
         return (
             f"A tea house with {len(self.prompts)} requests ({len(self.train)} to train on, "
@@ -136,9 +160,26 @@ class GameOracle:
         return _reward_with_outside(self.game)[_rows(prompts), _columns(responses)]
 
 
+class GroupOracle(GameOracle):
+    """The variant "groups" as an oracle: comparisons of a user drawn at random, and each group's reward by name."""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return self.game.groups
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, G] each group's reward, float64. Raises OracleError for a prompt outside the game."""
+        return self.game.group_rewards[:, _rows(prompts), _columns(responses)].T
+
+
 def _reward_with_outside(game: LanguageGame) -> Float[Tensor, "X A1"]:
-    floor = game.reward.min(1, keepdim=True).values - log(INSIDE_WINS / (1 - INSIDE_WINS))
-    return torch.cat([game.reward, floor], dim=1)
+    return _with_floor(game.reward)
+
+
+def _with_floor(reward: Float[Tensor, "X A"]) -> Float[Tensor, "X A1"]:
+    """The rewards, and one below all of them for every text outside the grammar."""
+    floor = reward.min(1, keepdim=True).values - log(INSIDE_WINS / (1 - INSIDE_WINS))
+    return torch.cat([reward, floor], dim=1)
 
 
 def _with_outside(game: LanguageGame) -> Float[Tensor, "X A1 A1"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from equipoise.playground.grammar import ANSWERS, GUESTS, MOODS, REQUESTS, STYLES, WEATHERS
-from equipoise.playground.language import LanguageGame
+from equipoise.playground.language import USERS, LanguageGame
 
 Coverage = Literal["reference", "uniform", "narrow", "lucky"]
 
@@ -44,6 +44,7 @@ def pairs(
                wins regardless of P: luck that a learner without pessimism takes for merit.
     noise      in [0, 1/2].
     rationales adds a column "rationale": what fits the request in the chosen answer and not in the rejected one.
+    In the variant "groups" each pair is labelled by a user drawn at random, named in a column "user_id".
     meta       "prob": P(chosen beats rejected), before any noise; "flipped": by the noise; "lucky"; "coverage".
 
     Raises ValueError for an unknown coverage, noise out of range, n < 1 or a reference of the wrong shape.
@@ -58,7 +59,12 @@ def pairs(
         forced[: max(1, round(LUCKY_SHARE * n))] = True
         forced = forced[torch.randperm(n, generator=draw)]
         a[forced] = torch.multinomial(lucky[x[forced]], 1, generator=draw)[:, 0]
-    wins = (torch.rand(n, generator=draw, dtype=torch.float64) < game.preference[x, a, b]) | forced
+    prefers, users = game.preference[x, a, b], None
+    if game.groups:
+        users = torch.randint(USERS, (n,), generator=torch.Generator().manual_seed(seed + 1))
+        group = torch.tensor([game.group_of(user) for user in users.tolist()])
+        prefers = torch.sigmoid(game.group_rewards[group, x, a] - game.group_rewards[group, x, b])
+    wins = (torch.rand(n, generator=draw, dtype=torch.float64) < prefers) | forced
     flipped = torch.rand(n, generator=draw, dtype=torch.float64) < noise
     first = wins ^ flipped
     chosen, rejected = torch.where(first, a, b), torch.where(first, b, a)
@@ -68,6 +74,7 @@ def pairs(
             "prompt": game.prompts[x[i]],
             "chosen": game.responses[chosen[i]],
             "rejected": game.responses[rejected[i]],
+            **({} if users is None else {"user_id": f"guest-{int(users[i]):02d}"}),
             **({"rationale": rationale(int(x[i]), int(chosen[i]), int(rejected[i]))} if rationales else {}),
             "meta": {
                 "prob": float(prob[i]),

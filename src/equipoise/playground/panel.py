@@ -58,6 +58,10 @@ DOCTOR = Judge(name="doctor", styles=("green", "mint", "black"), courtesy=0.8, s
 TRAVELLER = Judge(
     name="traveller", styles=("mint", "black", "green"), courtesy=1.1, size=1.0, temperature=1.1
 )
+# the guests of two groups that like the styles in opposite orders, and the share of each among the users
+VISITOR = Judge(name="visitor", styles=("mint", "green", "black"), courtesy=1.0, size=0.8, temperature=1.3)
+GROUPS = (HOST, VISITOR)
+SHARES = (0.75, 0.25)
 PANEL = (HOST, DOCTOR, TRAVELLER)
 
 
@@ -82,6 +86,13 @@ def majority(votes: Float[Tensor, "J ..."]) -> Tensor:
         stay, rise = [*count, zero], [zero, *count]
         count = [none * a + yes * b for a, b in zip(stay, rise, strict=True)]
     return torch.stack(count[judges // 2 + 1 :]).sum(0)
+
+
+def population(judges: Sequence[Judge], shares: Sequence[float]) -> Float[Tensor, "X A A"]:
+    """P(a beats b) for a user drawn from groups with these shares: sum_g share_g sigma(s_g(a) - s_g(b)); as above."""
+    s = scores(judges)
+    each = torch.sigmoid(s[..., :, None] - s[..., None, :])
+    return torch.einsum("j,jxab->xab", torch.tensor(shares, dtype=torch.float64), each)
 
 
 def preference(judges: Sequence[Judge]) -> Float[Tensor, "X A A"]:

@@ -26,6 +26,7 @@ class LabelledPair:
     id       no other pair has it        group   the prompt: splits and intervals are by group
     tokens   of the prompt with each response; of a pairwise model, of both orders, (first, second) first
     opening  of the prompt alone, for a head that reads it
+    user     the annotator whose label it is; "" if the data name none
     """
 
     id: str
@@ -38,6 +39,7 @@ class LabelledPair:
     weight: float = 1.0
     tokens: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     opening: tuple[int, ...] = ()
+    user: str = ""
 
     def flipped(self) -> LabelledPair:
         """The same responses with the label turned round, and the label's margin with it; twice is the identity."""
@@ -52,7 +54,8 @@ class Labels:
 
     margins     "none"; "data": the column margin (of lists: the difference of scores), times `scale`
     attributes  for each attribute of the head its columns: NAME (P that the first is better), or NAME_chosen and
-                NAME_rejected (numbers, the larger is better); "reward" is the row's own label
+                NAME_rejected (numbers, the larger is better), or the attribute NAME of both answers; "reward" is the
+                row's own label
     """
 
     margins: str = "none"
@@ -102,6 +105,7 @@ def _pair(record: Record, texts: Texts, head: Head, labels: Labels) -> LabelledP
         prob=tuple(_label(record, name) for name in labels.attributes),
         margin=labels.scale * _margin(record) if labels.margins == "data" else 0.0,
         weight=record.weight,
+        user=record.user,
     )
     if all(math.isnan(p) for p in pair.prob):
         raise Refusal("no label of any attribute")
@@ -134,9 +138,13 @@ def _label(record: Record, name: str) -> float:
             raise Refusal("a label is no probability", f"{name} is {prob!r}")
         return prob
     sides = [f"{name}_chosen", f"{name}_rejected"]
-    if not all(side in extra for side in sides):
-        return math.nan
-    better, worse = (_number(extra, side) for side in sides)
+    if all(side in extra for side in sides):
+        better, worse = (_number(extra, side) for side in sides)
+    else:
+        better, worse = (
+            math.nan if isinstance(value, str) else value
+            for value in (candidate.attributes.get(name, math.nan) for candidate in record.candidates[:2])
+        )
     if math.isnan(better) or math.isnan(worse):
         return math.nan
     return 0.5 + 0.5 * (better > worse) - 0.5 * (better < worse)

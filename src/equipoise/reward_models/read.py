@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.reward_models.batches import by_tokens, padded
 from equipoise.reward_models.losses import symmetric_logit
-from equipoise.reward_models.model import RewardModel
+from equipoise.reward_models.model import Read, RewardModel
 from equipoise.reward_models.pairs import LabelledPair
 
 Text = tuple[int, ...]
@@ -19,26 +19,39 @@ Text = tuple[int, ...]
 @torch.no_grad()
 def outputs(model: RewardModel, texts: Sequence[Text], tokens: int) -> Float[Tensor, "N O"]:
     """Outputs of the last layer for N texts, in float64 on the CPU. Equal texts are read once."""
-    return _read(model, texts, tokens, prompts=False)
+    return _read(model, texts, tokens, lambda read: read.values)
+
+
+@torch.no_grad()
+def last_states(model: RewardModel, texts: Sequence[Text], tokens: int) -> Float[Tensor, "N D"]:
+    """State of the body that the head reads, of N texts: frozen features, in float64 on the CPU."""
+    return _read(model, texts, tokens, lambda read: read.states, states=True)
 
 
 @torch.no_grad()
 def prompt_weights(model: RewardModel, prompts: Sequence[Text], tokens: int) -> Float[Tensor, "N O"] | None:
     """What N prompts say to the head: strengths of planes, weights of attributes; None for a head that reads none."""
-    return _read(model, prompts, tokens, prompts=True) if model.prompt_head is not None else None
+    head = model.prompt_head
+    return (
+        None if head is None else _read(model, prompts, tokens, lambda read: head(read.states), states=True)
+    )
 
 
-def _read(model: RewardModel, texts: Sequence[Text], tokens: int, *, prompts: bool) -> Tensor:
+def _read(
+    model: RewardModel,
+    texts: Sequence[Text],
+    tokens: int,
+    of: Callable[[Read], Tensor | None],
+    *,
+    states: bool = False,
+) -> Tensor:
     places: dict[Text, int] = {}
     rows = [places.setdefault(text, len(places)) for text in texts]
     distinct = list(places)
     found: list[Tensor] = [torch.empty(0)] * len(distinct)
     for batch in by_tokens([len(text) for text in distinct], tokens):
-        read = model.read(*padded([distinct[i] for i in batch], model.pad), states=prompts)
-        values = read.values
-        if prompts:
-            assert model.prompt_head is not None
-            values = model.prompt_head(read.states)
+        values = of(model.read(*padded([distinct[i] for i in batch], model.pad), states=states))
+        assert values is not None, "this body gives no states"
         for index, row in zip(batch, values.double().cpu(), strict=True):
             found[index] = row
     return torch.stack([found[row] for row in rows])

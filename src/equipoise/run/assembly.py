@@ -206,4 +206,5 @@ def _finite(materials: Materials) -> FiniteGame | None:
         responses=[Response((*codec.continuation(text), eos), text) for text in game.responses],
         preference=game.preference_with_outside,
         held_out=game.held_out,
+        utilities=dict(zip(game.groups, game.group_rewards, strict=True)),
     )

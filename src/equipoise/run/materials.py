@@ -314,6 +314,12 @@ def _check_asking(config: RunConfig, given: Given) -> None:
 
 
 def _that_can(oracle: Oracle, method: Method) -> Oracle:
+    """The oracle. Raises ConfigError for one that does not answer as the method needs."""
+    if method.needs.named_scores and not getattr(oracle, "attributes", ()):
+        raise ConfigError(
+            f"{method.name} needs an oracle with several named scores of a response, and {oracle.name} has none; train "
+            "one with `equipoise oracle train groups`, or on the playground take --set panel=groups"
+        )
     if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
         raise ConfigError(
             f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "
@@ -373,7 +379,7 @@ def _parts(
     if not config.data.evaluation:
         if not config.playground:
             note_plain_strings(dataset, template=renderer.template is not None)
-        return split(renderer.render(dataset), config.data.held_out, config.seed)
+        return split(renderer.render(dataset), config.data.held_out, config.seed, config.data.split_by)
     held = _read(config, method, config.data.evaluation)
     check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
     note_plain_strings(dataset, template=renderer.template is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from pydantic import Field, ValidationError, create_model
@@ -23,7 +23,10 @@ from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.noise_settings import NoiseSettings, treatment
 from equipoise.run.settings import DataSettings, ModelSettings, Section, TrainSettings
+from equipoise.run.user_settings import GroupSettings, PalPart, train_for_users
 
+UserKind: TypeAlias = Literal["groups", "pal"]
+USER_KINDS: tuple[str, ...] = get_args(UserKind)  # rewards for several users
 TOKENS = 8192  # padded tokens of one forward pass, if the setting is "auto"
 
 
@@ -93,6 +96,8 @@ class RewardConfig(Section):
     head: HeadSettings = HeadSettings()
     labels: LabelSettings = LabelSettings()
     noise: NoiseSettings = NoiseSettings()
+    groups: GroupSettings = GroupSettings()
+    pal: PalPart = PalPart()
 
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -102,6 +107,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "head": HeadSettings,
     "labels": LabelSettings,
     "noise": NoiseSettings,
+    "groups": GroupSettings,
+    "pal": PalPart,
 }
 
 
@@ -148,7 +155,7 @@ def _full_name(name: str, known: Sequence[str]) -> str:
 
 
 def train_oracle(
-    kind: Kind,
+    kind: Kind | UserKind,
     model: str,
     config: RewardConfig,
     out: Path,
@@ -162,6 +169,22 @@ def train_oracle(
     """
     if not config.data.path:
         raise ConfigError("a reward model is trained on pairs or lists; give --data")
+    for owner in USER_KINDS:
+        if owner != kind and getattr(config, owner).model_fields_set:
+            raise ConfigError(f"the settings {owner}.* do not apply to {kind}")
+    if kind == "groups" or kind == "pal":
+        make_reproducible()
+        disable_progress_bar()
+        return train_for_users(
+            kind,
+            model,
+            config,
+            out,
+            dataset=_data(config, config.data.path),
+            evaluation=_data(config, config.data.evaluation) if config.data.evaluation else None,
+            fitting=Fitting(**_optimizer(config), precision=config.model.precision),
+            report=report,
+        )
     foreign = {"gpm": ("dimension", "temperature", "scales", "normalise"), "bt": ("attributes", "weights")}
     given = config.head.model_fields_set
     misplaced = sorted(n for owner, names in foreign.items() if owner != kind for n in names if n in given)
@@ -179,9 +202,7 @@ def train_oracle(
     evaluation = _data(config, config.data.evaluation) if config.data.evaluation else None
     make_reproducible()
     disable_progress_bar()
-    optimizer = config.train.model_dump()
-    optimizer["tokens"] = TOKENS if optimizer["tokens"] == "auto" else optimizer["tokens"]
-    optimizer["lr"] = None if optimizer["lr"] == "auto" else optimizer["lr"]
+    optimizer = _optimizer(config)
     rank, alpha, targets = (getattr(config.model, f"lora_{name}") for name in ("rank", "alpha", "targets"))
     adapter = Lora(rank=rank, alpha=alpha, targets=targets, seed=config.seed) if rank else None
 
@@ -215,6 +236,14 @@ def train_oracle(
         about={"settings": config.model_dump()},
         report=report,
     )
+
+
+def _optimizer(config: RewardConfig) -> dict[str, Any]:
+    """Settings of `Fitting`, with what "auto" stands for."""
+    optimizer = config.train.model_dump()
+    optimizer["tokens"] = TOKENS if optimizer["tokens"] == "auto" else optimizer["tokens"]
+    optimizer["lr"] = None if optimizer["lr"] == "auto" else optimizer["lr"]
+    return dict(optimizer)
 
 
 def _data(config: RewardConfig, files: Any) -> Dataset:

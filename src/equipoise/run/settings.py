@@ -86,6 +86,9 @@ class DataSettings(Section):
         None, gt=0, description="for plain texts: number of leading words that form the prompt"
     )
     held_out: float = Field(0.1, gt=0, lt=1, description="share of prompts kept for evaluation")
+    split_by: Literal["prompt", "user"] = Field(
+        "prompt", description="user: the held-out share is one of annotators, who judge no training row"
+    )
     limit: int | None = Field(None, gt=0, description="read only this many rows")
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(
@@ -163,7 +166,9 @@ class PlaySettings(Section):
         description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
         "what an evaluation compares with, the policy before the last round",
     )
-    panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
+    panel: Literal["intransitive", "transitive", "groups"] = Field(
+        "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"
+    )
 
     @field_validator("phases", mode="before")
     @classmethod

@@ -102,7 +102,10 @@ def split(
     *,
     out_train: Annotated[str, typer.Option(help="file of JSON lines")],
     out_held_out: Annotated[str, typer.Option(help="file of JSON lines")],
-    fraction: Annotated[float, typer.Option(help="share of the prompts that is held out")] = 0.1,
+    fraction: Annotated[float, typer.Option(help="share of the prompts (or users) that is held out")] = 0.1,
+    by: Annotated[
+        Literal["prompt", "user"], typer.Option(help="what the two parts share none of")
+    ] = "prompt",
     seed: Seed = 0,
     to: To = "jsonl",
     format: FormatName = None,
@@ -111,7 +114,7 @@ def split(
     set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Split data by prompt into a training and a held-out part that share none."""
+    """Split data by prompt, or by annotator, into a training and a held-out part that share none."""
     from equipoise.cli.data.output import converted, dataset_of, lines, report
     from equipoise.data.reading.read import read
     from equipoise.data.split import split as parts
@@ -120,7 +123,7 @@ def split(
     check_new(*outs, overwrite=overwrite)
     data = given(file, options_of(read), "split", format=format, mapping=mapping, set=set, config=config)
     dataset = dataset_of(data.files, data.settings)
-    sides = [converted(dataset.with_records(part), to) for part in parts(dataset.records, fraction, seed)]
+    sides = [converted(dataset.with_records(part), to) for part in parts(dataset.records, fraction, seed, by)]
     files = [(out, lines(rows, out)) for out, (rows, _) in zip(outs, sides, strict=True)]
     write_new(*files, overwrite=overwrite)
     report(dataset, *(account for _, account in sides))

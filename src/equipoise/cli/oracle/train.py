@@ -12,10 +12,11 @@ from equipoise.cli.options import Config, Data, Json, Settings, show
 
 FEW_STEPS = 10  # as `align` warns: with fewer, a rate's warm-up and schedule mean nothing
 Head = Annotated[
-    Literal["bt", "gpm", "pair"],
+    Literal["bt", "gpm", "pair", "groups", "pal"],
     typer.Argument(
         help="bt: a reward for each response (Bradley-Terry); gpm: a general preference, which can be cyclic; "
-        "pair: a model that reads both responses together"
+        "pair: a model that reads both responses together; groups: a reward for each group of users (MaxMin-RLHF); "
+        "pal: a reward for every user, as a mixture of prototypes (PAL)"
     ),
 ]
 
@@ -39,6 +40,8 @@ def train(
     console = Console(stderr=True)
 
     def progress(line: dict[str, Any]) -> None:
+        if "groups" in line:
+            console.print(f"{line['groups']} groups: held-out log-loss {line['held_out_log_loss']:.4f}")
         if "model" in line:
             fold = f", fold {line['fold']}/{line['folds']}" if line["folds"] > 1 else ""
             console.print(f"ensemble: model {line['model']}/{line['models']}{fold}", highlight=False)
@@ -54,7 +57,11 @@ def train(
 def _print(result: Any, console: Console) -> None:
     figures = result.figures
     console.print(f"{result.trained:,} pairs in {result.steps:,} steps; held out: {figures['pairs']:,} pairs")
-    if result.steps < FEW_STEPS:
+    if "users_per_group" in figures:
+        console.print(
+            f"groups   {figures['groups']}, users in each: {figures['users_per_group']}", markup=False
+        )
+    elif result.steps < FEW_STEPS:
         console.print(
             f"warning  {result.steps:,} optimizer step{'s' * (result.steps != 1)} hardly change a model: lower "
             "train.batch, or raise train.epochs"

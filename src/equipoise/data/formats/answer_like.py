@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.formats.asked import ASKED, SYSTEM, is_texts
-from equipoise.data.formats.columns import MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.columns import ANNOTATION_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
 from equipoise.data.formats.format import RawRow
 from equipoise.data.formats.parse_values import shape
 
@@ -68,7 +68,7 @@ def answer_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
 
     By name (`response_0`, `good`), by a partner whose name differs in one mark (`a` and `b`), or by content.
     """
-    kept = frozenset((*read, *ASKED, *SYSTEM, *OPTIONAL_COLUMNS, *MEDIA_COLUMNS))
+    kept = frozenset((*read, *ASKED, *SYSTEM, *OPTIONAL_COLUMNS, *ANNOTATION_COLUMNS, *MEDIA_COLUMNS))
     names = dict.fromkeys(name for row in rows for name in row if name not in kept)
     texts = [name for name in names if _is_text(name, rows) and not _is_verdict(name, rows)]
     return [
@@ -99,7 +99,7 @@ def _is_verdict(name: str, rows: Sequence[RawRow]) -> bool:
 
 def verdict_columns(rows: Sequence[RawRow], read: Iterable[str]) -> list[str]:
     """The columns with a number, a flag or a short word which look like a preference or a score."""
-    kept = frozenset((*read, *OPTIONAL_COLUMNS))
+    kept = frozenset((*read, *OPTIONAL_COLUMNS, *ANNOTATION_COLUMNS))
     names = dict.fromkeys(name for row in rows for name in row if name not in kept)
     return [
         name

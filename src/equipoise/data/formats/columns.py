@@ -11,6 +11,21 @@ from equipoise.data.formats.roles import is_role
 
 # Columns every format understands; all others are kept in `extra`, unused.
 OPTIONAL_COLUMNS = ("id", "prob", "weight", "margin", "rationale", "tools", "chat_template_kwargs")
+# The annotator's id, and attributes of the row or of each of its answers: read by every format too.
+USER_COLUMNS = (
+    "user_id",
+    "annotator_id",
+    "annotator",
+    "worker_id",
+    "worker",
+    "rater_id",
+    "rater",
+    "user",
+    "judge",
+)
+ATTRIBUTES, RESPONSE_ATTRIBUTES = "attributes", "response_attributes"
+SIDE_ATTRIBUTES = (("attributes_chosen", "attributes_rejected"), ("chosen_attributes", "rejected_attributes"))
+ANNOTATION_COLUMNS = (*USER_COLUMNS, ATTRIBUTES, RESPONSE_ATTRIBUTES)
 MEDIA_COLUMNS = ("images", "image", "videos", "audios")
 # Columns that hold an answer or a label: a file with one of them is more than a list of prompts or texts.
 ANSWER_COLUMNS = frozenset(

@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import OffScale, Refusal
+from equipoise.data.formats.annotations import answer_attributes, scalar, with_attributes
 from equipoise.data.formats.asked import checked, compared_turns, is_texts
 from equipoise.data.formats.columns import shapes
 from equipoise.data.formats.format import Fields, Format, RawRow, peeked
 from equipoise.data.formats.parse_values import Reading, label_of, number_of, text_of
-from equipoise.data.records import Candidate, Context
+from equipoise.data.records import Attributes, Candidate, Context
 
 Verdict = Callable[[RawRow, Reading], float]
 
@@ -82,6 +83,8 @@ def _comparison(verdict: Verdict) -> Callable[[RawRow, Reading], Fields]:
         context, *sides = compared_turns(row, names, reading)
         a, b = (checked(side, name, reading) for side, name in zip(sides, names, strict=True))
         fields = compared(context, (a, b), prob, reading, *_scores(row, reading)) | _margin(row, reading)
+        in_order = slice(None) if fields["candidates"][0].content == a else slice(None, None, -1)
+        fields["candidates"] = with_attributes(fields["candidates"], _measured(row, names, reading)[in_order])
         wrote = [peeked(row, name) for name in MODELS]
         if all(isinstance(name, str) for name in wrote):
             ordered = wrote if fields["candidates"][0].content == a else wrote[::-1]
@@ -92,6 +95,20 @@ def _comparison(verdict: Verdict) -> Callable[[RawRow, Reading], Fields]:
         return fields
 
     return parse
+
+
+def _measured(row: RawRow, names: tuple[str, str], reading: Reading) -> tuple[Attributes, ...]:
+    """Attributes of the two answers, in the order of their columns: see `answer_attributes`; PKU-SafeRLHF's safety."""
+    found = answer_attributes(row, 2, [(f"attributes{a}", f"attributes{b}") for a, b in _MARKS], reading)
+    about = [
+        {
+            aspect: value
+            for aspect, column in (("safe", f"is_{name}_safe"), ("severity_level", f"{name}_severity_level"))
+            if (value := scalar(peeked(row, column))) is not None
+        }
+        for name in names
+    ]
+    return tuple({**safety, **attributes} for safety, attributes in zip(about, found, strict=True))
 
 
 def _margin(row: RawRow, reading: Reading) -> Fields:

@@ -25,7 +25,12 @@ from equipoise.data.formats.answer_like import (
     words_of,
 )
 from equipoise.data.formats.asked import ASKED, SYSTEM, is_texts
-from equipoise.data.formats.columns import ANSWER_COLUMNS, MEDIA_COLUMNS, OPTIONAL_COLUMNS
+from equipoise.data.formats.columns import (
+    ANNOTATION_COLUMNS,
+    ANSWER_COLUMNS,
+    MEDIA_COLUMNS,
+    OPTIONAL_COLUMNS,
+)
 from equipoise.data.formats.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.format import Format, RawRow, Tracked
 from equipoise.data.formats.parse_values import Reading
@@ -34,7 +39,17 @@ from equipoise.data.formats.registry import FORMATS
 # Names whose misspelling would silently change the meaning of a row; `text`, `input` and `id` are too common.
 TELLING = ("prompt", "chosen", "rejected", "completion", "label", *OPTIONAL_COLUMNS[1:])
 _FORMAT_COLUMNS = frozenset(name for entry in FORMATS.values() for names in entry.names() for name in names)
-KNOWN = _FORMAT_COLUMNS | ANSWER_COLUMNS | {*OPTIONAL_COLUMNS, *MEDIA_COLUMNS, *ASKED, *SYSTEM}
+KNOWN = (
+    _FORMAT_COLUMNS
+    | ANSWER_COLUMNS
+    | {
+        *OPTIONAL_COLUMNS,
+        *ANNOTATION_COLUMNS,
+        *MEDIA_COLUMNS,
+        *ASKED,
+        *SYSTEM,
+    }
+)
 TRIED = 50  # rows on which a mapping is tried
 
 Votes = Callable[[Sequence[RawRow]], Counter[str]]

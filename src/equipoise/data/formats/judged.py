@@ -1,4 +1,4 @@
-"""Scores and soft labels of a pair under the column names that data sets use for them."""
+"""Scores, attributes and soft labels of a pair under the column names that data sets use for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.annotations import answer_attributes, with_attributes
+from equipoise.data.formats.columns import SIDE_ATTRIBUTES
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, number_of
 
@@ -23,7 +25,7 @@ PROB_COLUMN = "chosen_probs"
 
 
 def judged(entry: Format) -> Format:
-    """The pair format that also reads the scores of both answers, and SPPO's `chosen_probs` as `prob`."""
+    """The pair format that also reads scores and attributes of both answers, and SPPO's `chosen_probs` as `prob`."""
     return replace(entry, parse=_judged(entry.parse))
 
 
@@ -32,6 +34,8 @@ def _judged(parse: Callable[[RawRow, Reading], Fields | list[Fields]]) -> Callab
         fields = parse(row, reading)
         if isinstance(fields, list):  # scores of whole lists of answers would not say which is whose
             return fields
+        attributes = answer_attributes(row, 2, SIDE_ATTRIBUTES, reading)
+        fields["candidates"] = with_attributes(fields["candidates"], attributes)
         scores = next((both for names in SCORE_COLUMNS if (both := _scores(row, names)) is not None), None)
         if scores is not None:
             fields["candidates"] = tuple(

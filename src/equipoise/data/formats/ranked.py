@@ -9,42 +9,51 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.annotations import answer_attributes, numbers_under
 from equipoise.data.formats.asked import ASKED_COLUMN, asked_turns, conversation, is_texts
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
-from equipoise.data.records import Candidate, Context, Message
+from equipoise.data.records import Attributes, Candidate, Context, Message
 
 
 def scored_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
-    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(row, context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
 def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
-    return list_of(context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(row, context, answers, _numbers(row, "rewards", len(answers), reading), reading)
 
 
 def rated(row: RawRow, reading: Reading) -> Fields:
     """A question, `generations` and as many `ratings`, high is best: distilabel's rating task and its relatives."""
     answers_name, scores_name = (next(n for n in names if n in row) for names in (_ANSWERS, _SCORES))
     answers = [_turn(answer, f"{answers_name}[{i}]", reading) for i, answer in enumerate(row[answers_name])]
-    return list_of(
-        asked_turns(row, reading), answers, _numbers(row, scores_name, len(answers), reading), reading
-    )
+    scores = _numbers(row, scores_name, len(answers), reading)
+    return list_of(row, asked_turns(row, reading), answers, scores, reading)
 
 
 def one_rated(row: RawRow, reading: Reading) -> Fields:
-    """`prompt`, `response` and a score, one answer a row: the rows of a prompt form its list (HelpSteer2)."""
+    """`prompt`, `response` and a score, one answer a row: the rows of a prompt form its list (HelpSteer2).
+
+    HelpSteer's five ratings are the answer's attributes.
+    """
     name, score = (next(n for n in names if n in row) for names in (_ANSWER, _SCORE))
     answer = _turn(row.get(name), name, reading)
     return {
         "context": asked_turns(row, reading),
-        "candidates": (Candidate(content=answer, score=_number(row, score, reading)),),
+        "candidates": (
+            Candidate(
+                content=answer,
+                score=_number(row, score, reading),
+                attributes=numbers_under(row, _HELPSTEER),
+            ),
+        ),
     }
 
 
@@ -55,7 +64,7 @@ def nectar(row: RawRow, reading: Reading) -> Fields:
         _turn(text_of(a.get("answer"), f"answers[{i}]"), f"answers[{i}]", reading)
         for i, a in enumerate(row["answers"])
     ]
-    return list_of(turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
+    return list_of(row, turns, answers, [-_number(a, "rank", reading) for a in row["answers"]], reading)
 
 
 def nemo(row: RawRow, reading: Reading) -> Fields:
@@ -63,46 +72,62 @@ def nemo(row: RawRow, reading: Reading) -> Fields:
     context = messages_of(row.get("context"), "context")
     items = row["completions"]
     answers = [messages_of(item.get("completion"), f"completions[{i}]") for i, item in enumerate(items)]
-    return list_of(context, answers, [-_number(item, "rank", reading) for item in items], reading)
+    return list_of(row, context, answers, [-_number(item, "rank", reading) for item in items], reading)
 
 
 def ultrafeedback(row: RawRow, reading: Reading) -> Fields:
-    """`instruction`, `completions`: [{response, annotations}]; score = mean rating of the annotated aspects."""
+    """`instruction`, `completions`: [{response, annotations}]; score = mean rating of its aspects, the attributes."""
     context = asked_turns(row, reading)
     items = row["completions"]
     answers = [
         _turn(text_of(item.get("response"), f"completions[{i}]"), f"completions[{i}]", reading)
         for i, item in enumerate(items)
     ]
-    return list_of(context, answers, [_rating(item, i, reading) for i, item in enumerate(items)], reading)
+    ratings = [_ratings(item, i, reading) for i, item in enumerate(items)]
+    means = [sum(aspects.values()) / len(aspects) for aspects in ratings]
+    return list_of(row, context, answers, means, reading, ratings)
 
 
-def _rating(item: RawRow, place: int, reading: Reading) -> float:
+def _ratings(item: RawRow, place: int, reading: Reading) -> dict[str, float]:
+    """Aspect -> rating."""
     annotations = item.get("annotations")
     if not isinstance(annotations, Mapping) or not annotations:
         raise Refusal("an answer has no annotations", f"completions[{place}]")
-    ratings = [
-        _number(about, "Rating", reading) for about in annotations.values() if isinstance(about, Mapping)
-    ]
+    ratings = {
+        aspect: _number(about, "Rating", reading)
+        for aspect, about in annotations.items()
+        if isinstance(about, Mapping)
+    }
     if not ratings:
         raise Refusal("an answer has no rating", f"completions[{place}]")
-    return sum(ratings) / len(ratings)
+    return ratings
 
 
 def list_of(
-    context: Context, answers: Sequence[Context], scores: Sequence[float], reading: Reading
+    row: RawRow,
+    context: Context,
+    answers: Sequence[Context],
+    scores: Sequence[float],
+    reading: Reading,
+    measured: Sequence[Attributes] | None = None,
 ) -> Fields:
-    """Record fields of a list; equal answers count once, with the first one's score."""
-    kept: dict[Any, float] = {}
-    for answer, score in zip(answers, scores, strict=True):
+    """Record fields of a list; equal answers count once, with the first one's score and attributes.
+
+    measured   attributes of each answer, if the format has them; what the row says in addition is added
+    """
+    found = answer_attributes(row, len(answers), (), reading)
+    kept: dict[Any, Candidate] = {}
+    for answer, score, own, more in zip(
+        answers, scores, found, measured or ({},) * len(answers), strict=True
+    ):
         if answer in kept:
             reading.notes["a repeated answer in a list counts once"] += 1
-        kept.setdefault(answer, score)
+        kept.setdefault(answer, Candidate(content=answer, score=score, attributes={**more, **own}))
     if len(kept) < 2:
         raise Refusal("a list needs two different answers", f"{len(kept)} found")
     return {
         "context": context,
-        "candidates": tuple(Candidate(content=answer, score=score) for answer, score in kept.items()),
+        "candidates": tuple(kept.values()),
     }
 
 
@@ -168,6 +193,7 @@ _ANSWERS = ("generations", "responses", "answers", "outputs", "candidates", "com
 _SCORES = ("ratings", "scores", "rewards")
 _ANSWER = ("response", "output", "answer")
 _SCORE = ("helpfulness", "score", "rating", "reward")
+_HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _PAIRED = frozenset({"chosen", "rejected", "type", "label", "kto_tag"})
 RANKED = (
     Format("list-text", "scores", "text", _SCORED, scored_text, _scored("text")),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from equipoise.data.errors import Refusal
+from equipoise.data.formats.annotations import answer_attributes, with_attributes
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.formats.ranked import list_of
@@ -21,7 +22,9 @@ def round_pair(row: RawRow, reading: Reading) -> Fields:
     context, answers = _sampled(row, reading)
     if answers[0] == answers[1]:
         raise Refusal("both answers are equal")
-    candidates = tuple(Candidate(content=answer) for answer in answers)
+    candidates = with_attributes(
+        [Candidate(content=answer) for answer in answers], answer_attributes(row, 2, (), reading)
+    )
     finished = [bool(answer.get("finished", True)) for answer in row["responses"]]
     return {"context": context, "candidates": candidates, "extra": {"finished": finished}, **_settings(row)}
 
@@ -29,7 +32,9 @@ def round_pair(row: RawRow, reading: Reading) -> Fields:
 def round_list(row: RawRow, reading: Reading) -> Fields:
     """Two or more sampled answers with a `reward` each, high is best."""
     context, answers = _sampled(row, reading)
-    return list_of(context, answers, [float(reward) for reward in row["reward"]], reading) | _settings(row)
+    return list_of(row, context, answers, [float(reward) for reward in row["reward"]], reading) | _settings(
+        row
+    )
 
 
 def _settings(row: RawRow) -> Fields:

@@ -19,7 +19,8 @@ class Admission:
 
     duplicate        every field that training reads is equal: left out
     near-duplicate   prompt and answers are equal but for white space and case
-    contradiction    the same two answers with the opposite preference, or the same answer with the opposite label
+    contradiction    the same two answers with the opposite preference, or the same answer with the opposite label,
+                     by the same annotator where the data name them
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -86,7 +87,9 @@ class Admission:
         if record.desirable is not None:
             self._desirable[record.desirable] += 1
         texts = [record.context, *(candidate.content for candidate in record.candidates)]
-        if not self._facts.add(_hash("near", record.kind, record.desirable, *map(_words, texts))):
+        if not self._facts.add(
+            _hash("near", record.kind, record.user, record.desirable, *map(_words, texts))
+        ):
             remark(place, Remark.NEAR_DUPLICATE)
         self._compare_labels(record)
 
@@ -101,9 +104,9 @@ class Admission:
         answers = [_hash(hashable(candidate.content)) for candidate in record.candidates]
         if len(answers) > 1 and answers[0] > answers[1]:
             answers, said = answers[::-1], not said
-        if _hash(record.group, not said, *answers) in self._facts:
+        if _hash(record.group, record.user, not said, *answers) in self._facts:
             self.ledger.remark(record.place, Remark.CONTRADICTION)
-        self._facts.add(_hash(record.group, said, *answers))
+        self._facts.add(_hash(record.group, record.user, said, *answers))
 
     def _unpacked(self, number: int) -> Place:
         source, at = self._sources[number >> _BITS], number & ((1 << _BITS) - 1)

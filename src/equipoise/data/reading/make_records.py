@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from equipoise.data.errors import DataError, OffScale, Refusal
+from equipoise.data.formats.annotations import annotations_of, answer_attributes, with_attributes
 from equipoise.data.formats.answer_like import is_prose, verdict_columns
 from equipoise.data.formats.format import Fields, Format, RawRow, Tracked
 from equipoise.data.formats.in_chat import as_chat, with_system
@@ -83,8 +84,8 @@ class Maker:
         if missing:
             raise Refusal(f"no column `{missing[0]}`")
         try:
-            common = common_of(row, self.reading)
-            parsed = self.entry.parse(row, self.reading)
+            common = common_of(row, self.reading) | annotations_of(row, self.reading)
+            parsed = _single_attributes(self.entry.parse(row, self.reading), row, self.reading)
         except (DataError, Refusal):
             raise
         except UNEXPECTED as error:
@@ -126,6 +127,17 @@ class Maker:
                 ledger.note(f"columns that look like a judgement are not used: {_quoted(judged)}")
 
 
+def _single_attributes(
+    parsed: Fields | list[Fields], row: Tracked, reading: Reading
+) -> Fields | list[Fields]:
+    """The fields, a single answer with the attributes that the row lists for it; formats of several answers read
+    theirs."""
+    if isinstance(parsed, list) or len(parsed.get("candidates", ())) != 1:
+        return parsed
+    attributes = answer_attributes(row, 1, (), reading)
+    return {**parsed, "candidates": with_attributes(parsed["candidates"], attributes)}
+
+
 def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refusal:
     there = [name for names in entry.names() for name in names if name in row]
     shapes = ", ".join(f"{name} is {type(row[name]).__name__}" for name in there)
@@ -133,10 +145,10 @@ def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refu
 
 
 def _grouped(records: Sequence[Record], ledger: Ledger) -> list[Record]:
-    """One list for each prompt, in the order of their first rows; rows whose prompt has one answer are refused."""
-    groups: dict[str, list[Record]] = {}
+    """One list for each prompt and annotator, in the order of their first rows; a list of one answer is refused."""
+    groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        groups.setdefault(record.group, []).append(record)
+        groups.setdefault((record.group, record.user), []).append(record)
     lists = []
     for group in groups.values():
         answers = {record.candidates[0].content: record.candidates[0] for record in reversed(group)}

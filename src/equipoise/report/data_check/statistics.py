@@ -208,6 +208,38 @@ def _calls(turns: Context) -> bool:
     return not isinstance(turns, str) and any("tool_calls" in turn.extra for turn in turns)
 
 
+class Annotations:
+    """Who judged the rows, and the attributes of rows and answers: counts of categories, spreads of numbers."""
+
+    def __init__(self) -> None:
+        self.users: Counter[str] = Counter()
+        self.numbers: dict[str, array[float]] = {}
+        self.categories: dict[str, Counter[str]] = {}
+        self.unnamed = 0
+
+    def add(self, record: Record) -> None:
+        if record.user:
+            self.users[record.user] += 1
+        else:
+            self.unnamed += 1
+        for attributes in (record.attributes, *(candidate.attributes for candidate in record.candidates)):
+            for name, value in attributes.items():
+                if isinstance(value, str):
+                    self.categories.setdefault(name, Counter())[value] += 1
+                else:
+                    self.numbers.setdefault(name, array("d")).append(value)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "users": len(self.users),
+            "rows_per_user": dict(self.users.most_common()),
+            "rows_without_user": self.unnamed if self.users else 0,
+            "spread_per_user": distribution(list(self.users.values())),
+            "attributes": {name: distribution(values) for name, values in self.numbers.items()},
+            "categories": {name: dict(c.most_common()) for name, c in self.categories.items()},
+        }
+
+
 class Statistics:
     """Every figure of a data check, gathered row by row; memory grows by a few numbers a row, not by its text."""
 
@@ -217,6 +249,7 @@ class Statistics:
         self.answers: Counter[int] = Counter()
         self.characters, self.tokens = Lengths(), Lengths()
         self.bias, self.labels, self.conversations = LengthBias(), Labels(), Conversations()
+        self.annotations = Annotations()
 
     def add(self, record: Record, tokens: Sequence[int] | None = None) -> None:
         """tokens  [1 + K]: length of the prompt and of each answer as the model reads them; None: no model."""
@@ -231,6 +264,7 @@ class Statistics:
             self.bias.add(record, (characters if tokens is None else tokens)[1:])
         self.labels.add(record)
         self.conversations.add(record)
+        self.annotations.add(record)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -243,6 +277,7 @@ class Statistics:
             "length_bias": self.bias.as_json(),
             "labels": self.labels.as_json(),
             "conversations": self.conversations.as_json(),
+            "annotations": self.annotations.as_json(),
         }
 
 

@@ -20,14 +20,11 @@ def sheets(report: Report) -> list[Sheet]:
     labels = figures["labels"]
     found.append(_counts("Labels", labels["counts"], "rows"))
     spread = {name: values for name, values in labels.items() if name != "counts" and values}
-    columns = ("min", "p25", "median", "p75", "max")
-    found.append(
-        Sheet(
-            "Values of the labels",
-            ("value", *columns),
-            [(name, *(f"{values[c]:g}" for c in columns)) for name, values in spread.items()],
-        )
-    )
+    found.append(_spreads("Values of the labels", spread))
+    annotations = figures["annotations"]
+    found.append(_counts("Annotators", annotations["rows_per_user"], "rows"))
+    found.append(_spreads("Attributes", annotations["attributes"]))
+    found += [_counts(f"Attribute {name}", c, "values") for name, c in annotations["categories"].items()]
     conversations = figures["conversations"]
     turns = {f"{count} turns" if count != "1" else "1 turn": n for count, n in conversations["turns"].items()}
     found.append(_counts("Turns of the prompt", turns, "rows"))
@@ -35,6 +32,13 @@ def sheets(report: Report) -> list[Sheet]:
     found.append(_counts("Rows", conversations["rows"], "rows"))
     found.append(_counts("System prompts, most frequent", conversations["systems"], "rows"))
     return [sheet for sheet in found if sheet.rows]
+
+
+def _spreads(title: str, spread: Mapping[str, Mapping[str, float]]) -> Sheet:
+    """Smallest, quartiles and largest of each kind of value."""
+    columns = ("min", "p25", "median", "p75", "max")
+    rows = [(name, *(f"{values[c]:g}" for c in columns)) for name, values in spread.items()]
+    return Sheet(title, ("value", *columns), rows)
 
 
 def _lengths(parts: Mapping[str, Mapping[str, float]], unit: str) -> Sheet:
@@ -63,6 +67,13 @@ def sentences(report: Report) -> list[str]:
         f"{figures['rows']:,} rows of kind {report.kind} ({report.space}, format {report.format}); "
         f"{figures['prompts']:,} different prompts; rows of one prompt: at most {per_prompt['max']:g}; {answers}"
     ]
+    if (annotations := figures["annotations"])["users"]:
+        per_user = annotations["spread_per_user"]
+        unnamed = annotations["rows_without_user"]
+        said.append(
+            f"annotators: {annotations['users']:,}; rows of one: {per_user['min']:g} to {per_user['max']:g}, median "
+            f"{per_user['median']:g}" + (f"; {unnamed:,} rows name none" if unnamed else "")
+        )
     systems = figures["conversations"]
     if systems["with_system"]:
         said.append(

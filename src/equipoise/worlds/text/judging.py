@@ -16,7 +16,15 @@ import torch
 from equipoise.data.collate import Ids
 from equipoise.oracles.account import Account, Accounted
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.protocol import Counting, Oracle, OracleError, SeesPolicy, Uncertain, parts_that
+from equipoise.oracles.protocol import (
+    Attributed,
+    Counting,
+    Oracle,
+    OracleError,
+    SeesPolicy,
+    Uncertain,
+    parts_that,
+)
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 from equipoise.policy.checkpoint import stored_fingerprint
@@ -123,6 +131,25 @@ class Judge:
         missing = np.isnan(found).any(axis=1)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.nan_to_num(found)  # rows of a missing score are left out by `judged`
+
+    def named_scores(self, rows: Rows) -> dict[str, Floats]:
+        """Name -> [N, K] the oracle's named scores of every response. Raises OracleError for an oracle without any."""
+        names = self.inner.attributes if isinstance(self.inner, Attributed) else ()
+        if not isinstance(self.oracle, Attributed) or not names:
+            raise OracleError(
+                "this needs an oracle with several named scores, such as rewards of groups of users "
+                "(`equipoise oracle train groups`)"
+            )
+        found = np.empty((len(names), *rows.responses.shape))
+        contexts = [prompt.context for prompt in rows.prompts]
+        with self._shown():
+            for column in range(rows.responses.shape[1]):
+                texts = [response.text for response in rows.responses[:, column]]
+                found[:, :, column] = self.oracle.scores(contexts, texts).double().numpy().T
+                self.asked(len(texts))
+        missing = np.isnan(found).any(axis=(0, 2))
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
+        return dict(zip(names, np.where(np.isnan(found), 0.0, found), strict=True))
 
     @contextmanager
     def judged_by(self, policy: Path) -> Iterator[None]:

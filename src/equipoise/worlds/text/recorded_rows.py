@@ -143,26 +143,60 @@ def responses_of(item: Rendered) -> list[Response]:
     return list(item.responses)
 
 
+def annotated(rows: Rows, items: Sequence[Rendered], chosen: Sequence[Sequence[int]] | None = None) -> Rows:
+    """The rows with annotators and attributes of their records, where there are any.
+
+    chosen    of each record the candidates that the row's columns hold; None: the first ones.
+
+    A record's own attribute holds for each of its responses that has none of that name. An attribute is a number only
+    if all of its values are; otherwise its numbers become categories.
+    """
+    records, width = [item.record for item in items], rows.responses.shape[1]
+    places = chosen or [range(width)] * len(records)
+    found = [
+        [{**record.attributes, **record.candidates[k].attributes} for k in held]
+        for record, held in zip(records, places, strict=True)
+    ]
+    names = dict.fromkeys(name for row in found for response in row for name in response)
+    users = [record.user for record in records]
+    return replace(
+        rows,
+        user=np.array(users, dtype=object) if any(users) else None,
+        attributes={name: _values([[r.get(name) for r in row] for row in found], width) for name in names},
+    )
+
+
+def _values(found: Sequence[Sequence[float | str | None]], width: int) -> np.ndarray:
+    """[N, width] of float64, or of objects where a value is text."""
+    if any(isinstance(value, str) for row in found for value in row):
+        said = ["" if v is None else v if isinstance(v, str) else f"{v:g}" for row in found for v in row]
+        return np.array(said, dtype=object).reshape(-1, width)
+    numbers = [np.nan if value is None else value for row in found for value in row]
+    return np.array(numbers, dtype=np.float64).reshape(-1, width)
+
+
 def pair_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
     """Recorded pairs with their labels."""
-    return Rows(
+    rows = Rows(
         prompts=objects(list(prompts)),
         responses=objects([responses_of(item) for item in items], width=2),
         weight=np.array([item.record.weight for item in items], dtype=np.float64),
         writers=("recorded", "recorded"),
         prob=np.array([item.record.prob for item in items], dtype=np.float64),
     )
+    return annotated(rows, items)
 
 
 def unpaired_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
     """Unpaired responses, each with its label as the reward: 1 desirable, 0 undesirable."""
-    return Rows(
+    rows = Rows(
         prompts=objects(list(prompts)),
         responses=objects([responses_of(item)[:1] for item in items], width=1),
         weight=np.array([item.record.weight for item in items], dtype=np.float64),
         writers=("recorded",),
         reward=np.array([[float(bool(item.record.desirable))] for item in items]),
     )
+    return annotated(rows, items)
 
 
 def demonstration_rows(items: Sequence[Rendered], prompts: Sequence[Prompt]) -> Rows:
@@ -186,11 +220,12 @@ def list_rows(
     """
     size = size or usual_size([len(item.response_ids) for item in items])
     kept = [i for i, item in enumerate(items) if len(item.response_ids) >= size]
-    groups, rewards = [], []
+    groups, rewards, held = [], [], []
     for i in kept:
         answers, scores = responses_of(items[i]), [c.score or 0.0 for c in items[i].record.candidates]
         order = sorted(range(len(answers)), key=lambda k: -scores[k])
         chosen = [order[place] for place in spread(len(order), size)]
+        held.append(chosen)
         groups.append([answers[k] for k in chosen])
         rewards.append([scores[k] for k in chosen])
     rows = Rows(
@@ -200,7 +235,7 @@ def list_rows(
         writers=("recorded",) * size,
         reward=np.array(rewards, dtype=np.float64).reshape(len(kept), size),
     )
-    return rows, len(items) - len(kept)
+    return annotated(rows, [items[i] for i in kept], held), len(items) - len(kept)
 
 
 def best_and_worst(lists: Rows) -> Rows:

@@ -161,6 +161,11 @@ class TextWorld:
     ) -> Mapping[str, Tensor]:
         return self.folder.cached(name, make)
 
+    def kept(
+        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        return self.folder.cached(name, make)
+
     # Rows: prompts, recorded comparisons, samples
 
     def prompts(self, state: State) -> Rows:
@@ -249,6 +254,9 @@ class TextWorld:
 
     def oracle_scores(self, rows: Rows) -> Floats:
         return self.judge.scores(rows)
+
+    def named_scores(self, rows: Rows) -> Mapping[str, Floats]:
+        return self.judge.named_scores(rows)
 
     def win_rates(
         self,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from equipoise.data.collate import Prompt, Response
+from equipoise.data.formats.columns import RESPONSE_ATTRIBUTES
 from equipoise.data.records import Conversation, template_kwargs_of, tools_of
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import POLICY
@@ -162,6 +163,9 @@ def save_rows(path: Path, rows: Rows) -> None:
         if any(map(of, (p.context for p in rows.prompts))):
             columns[name] = [json.dumps(of(p.context), ensure_ascii=False) for p in rows.prompts]
             fields.append((name, pa.string()))
+    for name, values in _annotations(rows).items():
+        columns[name] = values
+        fields.append((name, pa.string()))
     schema = pa.schema(
         fields, metadata={"writers": json.dumps(rows.writers), "fresh": json.dumps(rows.fresh)}
     )
@@ -189,7 +193,37 @@ def load_rows(path: Path) -> Rows:
         prob=np.array(columns["prob"], dtype=np.float64) if judged else None,
         reward=np.array(columns["reward"], dtype=np.float64) if scored else None,
         fresh=json.loads(table.schema.metadata[b"fresh"]),
+        user=np.array(columns["user_id"], dtype=object) if "user_id" in columns else None,
+        attributes=_attributes([json.loads(row) for row in columns.get(RESPONSE_ATTRIBUTES, ())]),
     )
+
+
+def _annotations(rows: Rows) -> dict[str, list[str]]:
+    """The columns of annotators and attributes, as `data.read` reads them; none where the rows have none."""
+    found = {} if rows.user is None else {"user_id": list(rows.user)}
+    if rows.attributes:
+        known = [
+            [
+                {name: v[i, k] for name, v in rows.attributes.items() if v[i, k] == v[i, k] and v[i, k] != ""}
+                for k in range(rows.responses.shape[1])
+            ]
+            for i in range(len(rows))
+        ]
+        found[RESPONSE_ATTRIBUTES] = [json.dumps(row, ensure_ascii=False) for row in known]
+    return found
+
+
+def _attributes(known: list[list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """Name -> [N, K] of the objects that `_annotations` wrote."""
+    names = dict.fromkeys(name for row in known for response in row for name in response)
+    found = {}
+    for name in names:
+        values = [[response.get(name) for response in row] for row in known]
+        text = any(isinstance(value, str) for row in values for value in row)
+        unknown = "" if text else np.nan
+        filled = [[unknown if value is None else value for value in row] for row in values]
+        found[name] = np.array(filled, dtype=object if text else np.float64)
+    return found
 
 
 # what belongs to a prompt besides its messages, by the name of its column
