@@ -84,7 +84,7 @@ TPO_TREES = replace(
         **of(OURS, "depth nodes step_tokens outcome opponents rounds"),
     },
     notes="The policy grows a tree of steps for every prompt, breadth first (tree of thoughts), and an oracle scores "
-    "its paths: the lists that TPO ranks. Give an oracle that scores single responses, or outcome: win_rate. The paper's "
-    "trees are written by a larger model and hold a recorded solution and a wrong one, too; here they hold what the "
-    "policy writes. " + TPO.notes,
+    "its paths: the lists that TPO ranks. Give an oracle that scores single responses, or outcome: win_rate. The "
+    "paper's trees are written by a larger model and hold a recorded solution and a wrong one, too; here they hold "
+    "what the policy writes. " + TPO.notes,
 )

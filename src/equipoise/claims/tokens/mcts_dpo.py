@@ -231,9 +231,9 @@ STEP_PAIRS = Claim(
     rule=f"Chains of {LENGTH} steps that are correct if every step is, {SKILLS} skills shared by all tasks, {TASKS} "
     "tasks a round; the search, pairs and label smoothing of mcts_dpo without self-evaluation, the same DPO for all. "
     "Heart: at the end the accuracy with step pairs is above that with pairs of a correct and a wrong response among "
-    "independent samples of as many steps, beyond the 95 % interval of the paired difference over seeds. Also: it is above "
-    "that with the best and worst response of the same kind of trees, and above the start, likewise.",
+    "independent samples of as many steps, beyond the 95 % interval of the paired difference over seeds. Also: it is "
+    "above that with the best and worst response of the same kind of trees, and above the start, likewise.",
     run=run,
-    set="The rule and the settings stood before the first run (-0.035, -0.106 to +0.037). Siblings with equal Q then gave a "
-    "pair, too, by their visits; that they give none was decided after it, for every use of the method.",
+    set="The rule and the settings stood before the first run (-0.035, -0.106 to +0.037). Siblings with equal Q then "
+    "gave a pair, too, by their visits; that they give none was decided after it, for every use of the method.",
 )

@@ -177,6 +177,7 @@ class TreePaths(Players):
         responses = [[joins(steps_of(node.path)) for node in own] for own in chosen]
         rows = prompts.take(np.array(kept, dtype=np.intp))
         rows = rows.append(objects(responses, width=self.samples), "path")
+        rows = replace(rows, writers=tuple(f"path {k + 1}" for k in range(self.samples)))
         reward = [[node.value for node in own] for own in chosen]
         return replace(rows, reward=np.array(reward, dtype=np.float64).reshape(len(kept), self.samples))
 
