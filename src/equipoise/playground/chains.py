@@ -1,7 +1,8 @@
-"""Chains of arithmetic: a small task whose steps can be right or wrong and whose answer can be checked.
+r"""Chains of arithmetic: a small task whose steps can be right or wrong and whose answer can be checked.
 
     python -m equipoise.playground.chains --out chains
-    equipoise align mcts_dpo --model chains/model --data chains/prompts.jsonl --oracle equipoise.playground.chains:correct
+    equipoise align mcts_dpo --model chains/model --data chains/prompts.jsonl --out runs/chains \
+        --oracle equipoise.playground.chains:correct --set mark=";" self_evaluation=false depth=0
 
     prompt     3 + 4 - 2 + 5 =
     response   3 + 4 = 7 ; 7 - 2 = 5 ; 5 + 5 = 0 ; answer 0
