@@ -117,14 +117,11 @@ def test_values_of_whole_responses_are_exact_and_preferred_steps_lead_to_better_
             assert end.step is not None
             exact = 2 * table[x, column(end.step.response.text), met].mean() - 1
             assert end.value == pytest.approx(float(exact), abs=1e-12)
-        rewards = TRANSITIVE.reward[x]
+        rewards = dict(zip(TRANSITIVE.responses, TRANSITIVE.reward[x].tolist(), strict=True))
         for pair in step_pairs(tree):
             better, worse = (joined_steps([n.step.response for n in side]) for side in pair[:2])
             best = [
-                max(
-                    (r for r, t in zip(rewards, TRANSITIVE.responses, strict=True) if t.startswith(y.text)),
-                    default=-9.0,
-                )
+                max((r for t, r in rewards.items() if t.startswith(y.text)), default=-9.0)
                 for y in (better, worse)
             ]
             right.append(float(best[0] > best[1]))
