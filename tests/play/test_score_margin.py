@@ -29,7 +29,7 @@ class Judge:
         assert opponents == 0, "the responses of a prompt meet each other"
         return rows.responses.astype(float)
 
-    def oracle_scores(self, rows):
+    def rewards(self, rows):
         return rows.responses * 10
 
     def texts(self, rows):

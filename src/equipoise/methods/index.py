@@ -23,8 +23,9 @@ from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
-from equipoise.methods.lists import PLACKETT_LUCE, TPO
+from equipoise.methods.lists import PLACKETT_LUCE, TPO, TPO_TREES
 from equipoise.methods.maxmin import MAXMIN
+from equipoise.methods.mcts_dpo import MCTS_DPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_KL, NPO_RT, SIMNPO
@@ -138,6 +139,8 @@ TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG,
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (
     ITERATIVE_DPO,
+    MCTS_DPO,
+    TPO_TREES,
     APO,
     ONLINE_DPO,
     RSO,

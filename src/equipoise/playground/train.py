@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,13 @@ def habits() -> Float[Tensor, "X A"]:
     return torch.tensor([[habit(x, y) for y in ANSWERS] for x in REQUESTS], dtype=torch.float64)
 
 
-def build_tokenizer() -> Any:
-    """One token per word; the tokenizer itself puts one BOS before a text and nothing after it."""
+def build_tokenizer(known: Sequence[str] | None = None) -> Any:
+    """One token per word, of the grammar's or of those that are given; the tokenizer itself puts one BOS before a text
+    and nothing after it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = {word: index for index, word in enumerate((*SPECIAL, *vocabulary()))}
+    words = {word: index for index, word in enumerate((*SPECIAL, *(known or vocabulary())))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from equipoise.play.capabilities import OracleScores, ResponseTexts, needing
+from equipoise.play.capabilities import ResponseRewards, ResponseTexts, needing
 from equipoise.play.needs import ORACLE, Needs
 from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import Scored
@@ -59,7 +59,9 @@ class ScoreMargin(Pairing):
 
     @property
     def capabilities(self) -> tuple[type, ...]:
-        return ((OracleScores,) if self.points == "oracle" else ()) + ((ResponseTexts,) if self.ngram else ())
+        return ((ResponseRewards,) if self.points == "oracle" else ()) + (
+            (ResponseTexts,) if self.ngram else ()
+        )
 
     def check(self, width: int) -> None:
         at_least(2, "pairs by score margin", width)
@@ -84,7 +86,7 @@ class ScoreMargin(Pairing):
 
     def _points(self, world: World, state: State, rows: Rows) -> Floats:
         if self.points == "oracle":
-            return needing(world, OracleScores).oracle_scores(rows)
+            return needing(world, ResponseRewards).rewards(rows)
         return POINTS * Scored(against=START).form(world, state, rows).rewards
 
     def describe(self) -> str:

@@ -20,7 +20,7 @@ from equipoise.policy.generation import vllm
 from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
-from equipoise.policy.generation.scheduler import Scheduler
+from equipoise.policy.generation.scheduler import Ended, Scheduler
 from equipoise.policy.protocol import Decoding, ModelError
 
 # (logits [R, V] of each decoder, uniforms [R]) -> (tokens [R], their log-probs [R])
@@ -38,6 +38,7 @@ def sample(
     places: Sequence[int] | None = None,
     mixed_with: tuple[Any, float] | None = None,
     contrast: Contrast | None = None,
+    ended: Ended | None = None,
 ) -> list[list[Response]]:
     """Sample `count` responses to every prompt; prompt i uses the random streams of place `places[i]` (default: i).
 
@@ -45,6 +46,7 @@ def sample(
                  pi^(1 - b) other^b, renormalised token by token (an approximation of the mixture of sequences).
     contrast     the same prompts in a second context, whose next-token distribution is moved away from that of the
                  prompts themselves; in place of a mixture.
+    ended        says of a response's tokens so far whether it is cut there, unfinished: the end of a step, say.
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's last
     position (`finished` False). `Response.logp` is the exact log-prob under the policy (the mixture, the contrast) at
@@ -65,9 +67,10 @@ def sample(
     places = range(len(prompts)) if places is None else places
     max_new_tokens = [min(decoding.max_new_tokens, policy.max_positions - length) for length in lengths]
     if decoding.engine == "vllm":
-        if mixed_with or contrast:
+        if mixed_with or contrast or ended:
             raise ModelError(
-                "vLLM samples from one model in one context: mixtures and contrasts need sampling.engine=torch"
+                "vLLM samples whole responses from one model in one context: mixtures, contrasts and sampling step by "
+                "step need sampling.engine=torch"
             )
         requests = [
             vllm.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
@@ -95,6 +98,7 @@ def sample(
             places=places,
             refills=all(backend.refills for backend in backends),
             others=contexts[1:],
+            ended=ended,
         )
         decoders = []
         for i, (backend, model) in enumerate(zip(backends, models, strict=True)):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equipoise.data.collate import Ids
 
+Ended = Callable[[Sequence[int]], bool]  # the tokens of a response so far -> whether it is cut there
 MAX_PADDED_KEYS = 256  # of a run of groups, besides a fifth; more padding is dearer than another call
 
 
@@ -105,6 +106,7 @@ class Scheduler:
     refills          True: waiting prompts enter as soon as some groups are free; False: only once all are.
     others           further contexts of the same samples, each with one prompt in the place of every prompt: a sample
                      has its tokens in all of them. `context` numbers them from 1; 0 is the prompts themselves.
+    ended            says of a response's tokens so far whether it is cut there; None: only its length cuts it.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class Scheduler:
         places: Sequence[int],
         refills: bool,
         others: Sequence[Sequence[Ids]] = (),
+        ended: Ended | None = None,
     ) -> None:
         self.contexts = (prompts, *others)
         self.count, self.stops, self.refills = count, np.array(stops), refills
-        self.uniforms, self.places = uniforms, places
+        self.uniforms, self.places, self.ended = uniforms, places, ended
         self.max_new_tokens, self.depth = np.array(max_new_tokens), max(max_new_tokens)
         # neighbours are of similar length, which wastes little; the longest come first: memory never grows
         longest = [max(len(context[i]) for context in self.contexts) for i in range(len(prompts))]
@@ -207,7 +210,12 @@ class Scheduler:
         self.logp[index, sample] += logp
         self.length[index, sample] = own + 1
         self.finished[index, sample] = stopped = np.isin(token, self.stops)
-        self.active[group, sample] = ~stopped & (own + 1 < self.max_new_tokens[index])
+        going = ~stopped & (own + 1 < self.max_new_tokens[index])
+        if self.ended:
+            for row in going.nonzero()[0]:
+                response = self.ids[index[row], sample[row], : own[row] + 1]
+                going[row] = not self.ended(response.tolist())
+        self.active[group, sample] = going
         self.own_lengths[self.active.any(1)] += 1
 
     def completions(self) -> list[tuple[list[int], bool, float]]:

@@ -120,18 +120,6 @@ class Judge:
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, votes.numpy())
 
-    def scores(self, rows: Rows) -> Floats:
-        """[N, K] the oracle's score of every response. Raises OracleError for an oracle that gives none."""
-        if self.oracle is None:
-            raise OracleError("this method needs an oracle that scores responses; give --oracle")
-        contexts = [prompt.context for prompt in rows.prompts for _ in range(rows.responses.shape[1])]
-        texts = [response.text for group in rows.responses for response in group]
-        with self._shown():
-            found = self.oracle.score(contexts, texts).double().numpy().reshape(rows.responses.shape)
-        missing = np.isnan(found).any(axis=1)
-        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
-        return np.nan_to_num(found)  # rows of a missing score are left out by `judged`
-
     def named_scores(self, rows: Rows) -> dict[str, Floats]:
         """Name -> [N, K] the oracle's named scores of every response. Raises OracleError for an oracle without any."""
         names = self.inner.attributes if isinstance(self.inner, Attributed) else ()
@@ -146,7 +134,8 @@ class Judge:
             for column in range(rows.responses.shape[1]):
                 texts = [response.text for response in rows.responses[:, column]]
                 found[:, :, column] = self.oracle.scores(contexts, texts).double().numpy().T
-                self.asked(len(texts))
+                if not self.counting:
+                    self.asked(len(texts))
         missing = np.isnan(found).any(axis=(0, 2))
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return dict(zip(names, np.where(np.isnan(found), 0.0, found), strict=True))

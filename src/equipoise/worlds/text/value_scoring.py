@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from equipoise.core.objectives import Objective
 from equipoise.data.collate import Ids, Response
@@ -39,6 +41,12 @@ class ValueScoring:
     def groups(self) -> list[dict[str, Any]]:
         """One group: the critic's body and its head."""
         return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
+
+    def extrapolated(
+        self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]
+    ) -> Mapping[str, Tensor]:
+        """Nothing: values have no reference."""
+        return {}
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
         """Values and mask of some responses."""

@@ -20,18 +20,19 @@ from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.scores import Scores
 from equipoise.core.value_loss import ClippedValue
-from equipoise.data.collate import Prompt
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.revision_prompt import Leads
 from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
-from equipoise.play.capabilities import AuxiliaryModels, RewardData, TokenWeighting
+from equipoise.play.capabilities import AuxiliaryModels, RewardData, Step, StepCut, TokenWeighting
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import INITIAL, POLICY, START, Floats, State, Who
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.generation.step_continuation import joined_steps
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.text import further_answers
@@ -48,6 +49,7 @@ from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_rewards import RunRewards
 from equipoise.worlds.text.sampling import Sampler
+from equipoise.worlds.text.self_evaluation import SelfEvaluator
 from equipoise.worlds.text.training import Trainer
 
 
@@ -104,6 +106,7 @@ class TextWorld:
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
         self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
         self.run_rewards = RunRewards(folder=self.folder, base=self.journal.checkpoint(0))
+        self.evaluator = SelfEvaluator(self.model)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -205,6 +208,21 @@ class TextWorld:
             raise ValueError(f"a segment can only be resampled from a named policy, not from {by}")
         return self.sampler.rewrite(state, rows, by, longest)
 
+    def next_steps(
+        self, state: State, rows: Rows, by: Who, count: int, *, cut: StepCut, places: Sequence[int]
+    ) -> list[list[Step]]:
+        if not isinstance(by, str):
+            raise ValueError(f"a response can only be continued by a named policy, not by {by}")
+        return self.sampler.next_steps(state, rows, by, count, cut, places)
+
+    def confidences(self, state: State, rows: Rows, by: Who) -> Floats:
+        if not isinstance(by, str):
+            raise ValueError(f"only a named policy evaluates itself, not {by}")
+        return self.evaluator.confidences(state, rows, by)
+
+    def joined_steps(self, steps: Sequence[Response]) -> Response:
+        return joined_steps(steps)
+
     def unrelated(self, state: State, rows: Rows) -> Rows:
         groups = {prompt.ids: place for place, prompt in enumerate(rows.prompts)}
         group = np.array([groups[prompt.ids] for prompt in rows.prompts], dtype=np.intp)
@@ -251,9 +269,6 @@ class TextWorld:
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
-
-    def oracle_scores(self, rows: Rows) -> Floats:
-        return self.judge.scores(rows)
 
     def named_scores(self, rows: Rows) -> Mapping[str, Floats]:
         return self.judge.named_scores(rows)
