@@ -13,6 +13,7 @@ from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
+from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
 from equipoise.methods.gpo import GPO
@@ -138,6 +139,8 @@ TO_A_REWARD = (
     RSO_HINGE,
     OSP,
     UPO,
+    DSTC,
+    DSTC_KTO,
     XPO,
     VPO,
     SAIL,
