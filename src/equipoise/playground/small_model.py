@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,9 +68,10 @@ def imitate(
     """Supervised fine-tuning on a fresh batch of examples at each step; the loss is on the answer and its EOS."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=warmup / steps)
+    known = tokenizer.get_vocab()
     model.train()
     for _ in range(steps):
-        ids, labels = padded(tokenizer, draw())
+        ids, labels = padded(known, draw())
         logits = model(ids).logits[:, :-1]
         loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
         optimizer.zero_grad()
@@ -81,17 +82,18 @@ def imitate(
     model.eval()
 
 
-def padded(tokenizer: Any, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """(ids, labels) [B, T] of prompts and answers, right-padded; labels are `IGNORED` but on answers and EOS."""
-    rows = []
-    for prompt, answer in examples:
-        head = tokenizer(prompt)["input_ids"]
-        tail = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        rows.append((head, tail))
-    longest = max(len(head) + len(tail) for head, tail in rows)
-    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    labels = torch.full((len(rows), longest), IGNORED)
-    for row, (head, tail) in enumerate(rows):
+def padded(known: Mapping[str, int], examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """(ids, labels) [B, T] of prompts and answers, right-padded; labels are `IGNORED` but on answers and EOS.
+
+    known    the id of each word, which is what a word-level tokenizer knows.
+    """
+    pad, begin, end, _ = (known[name] for name in SPECIAL)
+    heads = [[begin, *(known[word] for word in prompt.split())] for prompt, _ in examples]
+    tails = [[*(known[word] for word in answer.split()), end] for _, answer in examples]
+    longest = max(len(head) + len(tail) for head, tail in zip(heads, tails, strict=True))
+    ids = torch.full((len(examples), longest), pad)
+    labels = torch.full((len(examples), longest), IGNORED)
+    for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
         ids[row, : len(head) + len(tail)] = torch.tensor([*head, *tail])
         labels[row, len(head) : len(head) + len(tail)] = torch.tensor(tail)
     return ids, labels

@@ -19,7 +19,8 @@ from equipoise.playground.code.tasks import code_of, test_of, vocabulary
 from equipoise.playground.small_model import Example, imitate, small_llama, word_tokenizer
 from equipoise.playground.worlds import world_folder
 
-SEED, STEPS_OF_FIT, BATCH, RATE = 0, 4000, 64, 3e-3
+SEED, STEPS_OF_FIT, BATCH, RATE = 0, 1600, 48, 4e-3
+WIDTH, INNER = 64, 160
 WRONG_STEP, SWAPPED, SLIP = 0.2, 0.1, 0.08  # of a code: each step another one, steps in the wrong order, no Python
 WRONG_VALUE, TEST_SLIP = 0.35, 0.05  # of a test
 README = """---
@@ -78,7 +79,7 @@ def write(out: Path) -> None:
     torch.manual_seed(SEED)
     draw = random.Random(SEED)
     tokenizer = word_tokenizer(vocabulary())
-    model = small_llama(tokenizer)
+    model = small_llama(tokenizer, WIDTH, INNER)
     imitate(
         model, tokenizer, lambda: [example(draw) for _ in range(BATCH)], steps=STEPS_OF_FIT, rate=RATE
     )
