@@ -6,7 +6,7 @@ anything is played (`check`), in one sentence made from the protocol's first lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -72,6 +72,40 @@ class PassTables(NamedTuple):
 TokenWeighting = Activations | StepDifferences
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepCut:
+    """Where the steps of a response end (lines, sentences, calls).
+
+    mark      text that ends a step, such as a newline; "" makes every token a step; None: the rest of the response is
+              one step.
+    longest   most tokens of a step that ends with a mark.
+    """
+
+    mark: str | None = "\n"
+    longest: int = 64
+
+    def __post_init__(self) -> None:
+        if self.longest < 1:
+            raise ValueError(f"a step has at least 1 token, got at most {self.longest!r}")
+
+
+class Step(NamedTuple):
+    """One sampled step of a response.
+
+    response   the world's record of it: a response whose new part follows what was written before it.
+    key        equal for equal steps after the same beginning.
+    logp       log-prob of the step under the policy that wrote it, in nats.
+    length     tokens of the step.
+    over       whether the response is over after it.
+    """
+
+    response: Any
+    key: Hashable
+    logp: float
+    length: int
+    over: bool
+
+
 @runtime_checkable
 class RandomDraws(Protocol):
     """random draws of labels or comparisons."""
@@ -90,6 +124,44 @@ class SegmentRewriting(Protocol):
 
         A response of an exact game is one token: all of it is resampled.
         """
+        ...
+
+
+@runtime_checkable
+class StepContinuation(Protocol):
+    """continuation of begun responses, step by step (tree search)."""
+
+    def next_steps(
+        self, state: State, rows: Rows, by: Who, count: int, *, cut: StepCut, places: Sequence[int]
+    ) -> list[list[Step]]:
+        """`count` samples of the next step of each row's response, which is begun by column 0 (None: not begun).
+
+        places   address of each row's random streams within the round, the same for the same prompt and beginning: a
+                 row's samples depend on nothing else.
+        """
+        ...
+
+    def joined_steps(self, steps: Sequence[Any]) -> Any:
+        """One response of steps that follow each other, after what stands before the first of them."""
+        ...
+
+
+@runtime_checkable
+class SelfEvaluation(Protocol):
+    """self-evaluation: the policy's own confidence that a response, begun or whole, is correct (MCTS-DPO)."""
+
+    def confidences(self, state: State, rows: Rows, by: Who) -> Floats:
+        """[N, K] probability of "correct" against "incorrect" as the named policy's next token, asked of each
+        response."""
+        ...
+
+
+@runtime_checkable
+class OutcomeScores(Protocol):
+    """an oracle's scores of single responses (tree search)."""
+
+    def outcomes(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of each response. Raises an error for an oracle without scores."""
         ...
 
 

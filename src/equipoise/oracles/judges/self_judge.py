@@ -26,20 +26,22 @@ POINTS = ("0", "1", "2", "3", "4", "5")
 ANSWER_FORMAT = {
     "pairwise": "Answer with one letter, A or B.",
     "pointwise": "Answer with one digit, from 0 to 5.",
+    "correctness": "Answer with one letter, A or B.",
 }
-PROMPT = {"pairwise": "pairwise.jinja", "pointwise": "points.jinja"}
+PROMPT = {"pairwise": "pairwise.jinja", "pointwise": "points.jinja", "correctness": "correctness.jinja"}
 
 
 class SelfFile(OracleFile):
     """A self-judge, as its YAML file says.
 
-    question   "pairwise": which of two responses is better, A or B; "pointwise": 0 to 5 points for each
+    question   "pairwise": which of two responses is better, A or B; "pointwise": 0 to 5 points for each; "correctness":
+               whether a response, so far, is correct (A) or not (B)
     prompt     file of the question, a Jinja template; None: the one of this package
     template   "auto": the policy's chat template, else a plain transcript; "plain", "tokenizer" or Jinja text
-    beta       > 0, how many logits a point is worth where two responses are compared by their points
+    beta       > 0, how many logits a point, or correctness, is worth where two responses are compared by it
     """
 
-    question: Literal["pairwise", "pointwise"] = "pairwise"
+    question: Literal["pairwise", "pointwise", "correctness"] = "pairwise"
     prompt: str | None = None
     template: str = "auto"
     beta: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -52,6 +54,8 @@ class SelfJudge:
                 strength of a preference
     pointwise   the expected number of points, sum_d d pi(d) / sum_d pi(d), d = 0, ..., 5; times beta it is a
                 Bradley-Terry reward (self-rewarding language models, 2401.10020, which samples the points)
+    correctness P(correct) = pi("A")/(pi("A") + pi("B")), the policy's confidence in a response, begun or whole
+                (MCTS-DPO, 2405.00451); times beta it is a Bradley-Terry reward
 
     The probability of all these answers together is written with every verdict as `mass`: near 0 the policy would
     say something else, and the verdict means little.
@@ -62,10 +66,10 @@ class SelfJudge:
 
     def __init__(self, file: SelfFile, template: str, name: str) -> None:
         self.file, self.name = file, name
-        self.scores = file.question == "pointwise"
+        self.scores = file.question != "pairwise"
         self.both_orders = not self.scores
         self.prompt = JudgePrompt(template, ANSWER_FORMAT[file.question], scores=self.scores, name=name)
-        self.options = POINTS if self.scores else LETTERS
+        self.options = POINTS if file.question == "pointwise" else LETTERS
         self.comparisons = Comparisons(self._comparison)
         self._about = digest(file.model_dump(exclude={"prompt"}), template)
         self._policy: CausalPolicy | None = None
@@ -129,10 +133,12 @@ class SelfJudge:
         return [Verdict(value, about={"mass": total}) for value, total in zip(values, mass, strict=True)]
 
     def _values(self, logp: Tensor) -> Tensor:
-        """[N] P("A"), or expected points times beta, of log-probs [N, options]."""
+        """[N] P("A"), or what it scores times beta: expected points or P("A"), of log-probs [N, options]."""
         prob = logp.softmax(dim=1)
-        if not self.scores:
+        if self.file.question == "pairwise":
             return prob[:, 0]
+        if self.file.question == "correctness":
+            return self.file.beta * prob[:, 0]
         return self.file.beta * (prob * torch.arange(len(POINTS))).sum(dim=1)
 
 

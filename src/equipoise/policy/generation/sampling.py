@@ -19,7 +19,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import vllm
 from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
-from equipoise.policy.generation.scheduler import Scheduler
+from equipoise.policy.generation.scheduler import Ended, Scheduler
 from equipoise.policy.protocol import Decoding, ModelError
 
 
@@ -33,11 +33,13 @@ def sample(
     decoding: Decoding,
     places: Sequence[int] | None = None,
     mixed_with: tuple[Any, float] | None = None,
+    ended: Ended | None = None,
 ) -> list[list[Response]]:
     """Sample `count` responses to every prompt; prompt i uses the random streams of place `places[i]` (default: i).
 
     mixed_with   another model and its share b: each next-token distribution is then proportional to
                  pi^(1 - b) other^b, renormalised token by token (an approximation of the mixture of sequences).
+    ended        says of a response's tokens so far whether it is cut there, unfinished: the end of a step, for instance.
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's last
     position (`finished` False). `Response.logp` is the exact log-prob under the policy (or the mixture) at temperature
@@ -58,6 +60,8 @@ def sample(
     if decoding.engine == "vllm":
         if mixed_with:
             raise ModelError("vLLM samples from one model: this method's mixture needs sampling.engine=torch")
+        if ended:
+            raise ModelError("vLLM samples whole responses: sampling step by step needs sampling.engine=torch")
         requests = [
             vllm.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
             for i, prompt in enumerate(prompts)
@@ -78,6 +82,7 @@ def sample(
             uniforms=partial(uniforms, seed),
             places=places,
             refills=all(backend.refills for backend in backends),
+            ended=ended,
         )
         size = (scheduler.groups, count, longest - 1, scheduler.depth)
         decoders = [

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equipoise.data.collate import Ids
 
+Ended = Callable[[Sequence[int]], bool]  # the tokens of a response so far -> whether it is cut there
 MAX_PADDED_KEYS = 256  # of a run of groups, besides a fifth; more padding is dearer than another call
 
 
@@ -103,6 +104,7 @@ class Scheduler:
     uniforms         (place, sample, n) -> n uniform numbers that a response is sampled with.
     places           for each prompt, the place under which its random streams are addressed.
     refills          True: waiting prompts enter as soon as some groups are free; False: only once all are.
+    ended            says of a response's tokens so far whether it is cut there; None: only its length cuts it.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class Scheduler:
         uniforms: Callable[[int, int, int], np.ndarray],
         places: Sequence[int],
         refills: bool,
+        ended: Ended | None = None,
     ) -> None:
         self.prompts, self.count, self.stops, self.refills = prompts, count, np.array(stops), refills
-        self.uniforms, self.places = uniforms, places
+        self.uniforms, self.places, self.ended = uniforms, places, ended
         self.max_new_tokens, self.depth = np.array(max_new_tokens), max(max_new_tokens)
         # neighbours are of similar length, which wastes little; the longest come first: memory never grows
         self.waiting = deque(sorted(range(len(prompts)), key=lambda i: -len(prompts[i])))
@@ -201,7 +204,12 @@ class Scheduler:
         self.logp[index, sample] += logp
         self.length[index, sample] = own + 1
         self.finished[index, sample] = stopped = np.isin(token, self.stops)
-        self.active[group, sample] = ~stopped & (own + 1 < self.max_new_tokens[index])
+        going = ~stopped & (own + 1 < self.max_new_tokens[index])
+        if self.ended:
+            for row in going.nonzero()[0]:
+                response = self.ids[index[row], sample[row], : own[row] + 1]
+                going[row] = not self.ended(response.tolist())
+        self.active[group, sample] = going
         self.own_lengths[self.active.any(1)] += 1
 
     def completions(self) -> list[tuple[list[int], bool, float]]:

@@ -71,6 +71,24 @@ class Judge:
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, wins)  # left out by `judged`
 
+    def scores(self, rows: Rows) -> Floats:
+        """[N, K] the oracle's score of each response; 0 where there is none, and `judged` leaves these prompts out.
+
+        Raises OracleError without an oracle, and for one that only compares.
+        """
+        if self.oracle is None:
+            raise OracleError("this method needs an oracle that scores single responses; give --oracle")
+        width = rows.responses.shape[1]
+        prompts = [prompt.context for prompt in rows.prompts for _ in range(width)]
+        texts = [response.text for group in rows.responses for response in group]
+        with self._shown():
+            scores = self.oracle.score(prompts, texts).double().numpy().reshape(len(rows), width)
+        if not self.counting:
+            self.asked(scores.size)
+        missing = np.isnan(scores)
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing.any(axis=1)]}
+        return np.where(missing, 0.0, scores)
+
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         """[T, N] the votes of an uncertain oracle that response first[i] beats response second[i].
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from equipoise.data.collate import Response
+from equipoise.play.capabilities import Step, StepCut
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
 from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
+from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
 from equipoise.policy.protocol import Decoding, Measured
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
@@ -29,6 +31,7 @@ class Sampler:
     folder: RunFolder
     model: HeldModel
     decoding: Decoding
+    _ends: dict[str, StepEnd] = field(default_factory=dict)
 
     def sample(
         self,
@@ -103,6 +106,38 @@ class Sampler:
             phase.tokens = sum(len(response.ids) for response in new)
             phase.tick(len(rows))
         return rows.append(objects([[response] for response in new], width=1), by)
+
+    def next_steps(
+        self, state: State, rows: Rows, by: str, count: int, cut: StepCut, places: Sequence[int]
+    ) -> list[list[Step]]:
+        """Samples of the next step of begun responses; see `capabilities.StepContinuation`."""
+        begun = [() if head is None else head.lead + head.ids for head in rows.responses[:, 0]]
+        most = self.decoding.max_new_tokens
+        with self.model.playing(state.policies[by]) as policy:
+            groups = continue_steps(
+                policy,
+                list(rows.prompts),
+                begun,
+                count,
+                ended=self._step_end(cut.mark) if cut.mark else None,
+                longest=1 if cut.mark == "" else most if cut.mark is None else cut.longest,
+                seed=self.folder.seeds("steps", state.round, by),
+                decoding=self.decoding,
+                places=places,
+            )
+            room = [min(most, policy.max_positions - len(prompt.ids)) for prompt in rows.prompts]
+        return [
+            [
+                Step(r, r.ids, r.logp or 0.0, len(r.ids), r.finished or len(r.lead) + len(r.ids) >= longest)
+                for r in group
+            ]
+            for group, longest in zip(groups, room, strict=True)
+        ]
+
+    def _step_end(self, mark: str) -> StepEnd:
+        if mark not in self._ends:
+            self._ends[mark] = StepEnd(self.model.policy.tokenizer, mark)
+        return self._ends[mark]
 
     def _writers(self, state: State, by: Who, count: int) -> list[tuple[Path, np.ndarray]]:
         """(checkpoint, row indices): one checkpoint for all rows, or a past policy drawn for each prompt."""

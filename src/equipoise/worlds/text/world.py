@@ -19,16 +19,17 @@ from torch import Tensor
 from equipoise.core import reduce
 from equipoise.core.objectives import Objective
 from equipoise.core.scores import Scores
-from equipoise.data.collate import Prompt
+from equipoise.data.collate import Prompt, Response
 from equipoise.data.revision_prompt import Leads
 from equipoise.oracles.protocol import Oracle
-from equipoise.play.capabilities import AuxiliaryModels, PassTables, TokenWeighting
+from equipoise.play.capabilities import AuxiliaryModels, PassTables, Step, StepCut, TokenWeighting
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import INITIAL, POLICY, START, Floats, State, Who
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.generation.step_continuation import joined_steps
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.text import further_answers
@@ -44,6 +45,7 @@ from equipoise.worlds.text.held_out import Watch, Watching
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.sampling import Sampler
+from equipoise.worlds.text.self_evaluation import SelfEvaluator
 from equipoise.worlds.text.self_tests import SelfTests
 from equipoise.worlds.text.training import Trainer
 
@@ -96,6 +98,7 @@ class TextWorld:
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
         self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
+        self.evaluator = SelfEvaluator(self.model)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -182,6 +185,21 @@ class TextWorld:
             raise ValueError(f"a segment can only be resampled from a named policy, not from {by}")
         return self.sampler.rewrite(state, rows, by, longest)
 
+    def next_steps(
+        self, state: State, rows: Rows, by: Who, count: int, *, cut: StepCut, places: Sequence[int]
+    ) -> list[list[Step]]:
+        if not isinstance(by, str):
+            raise ValueError(f"a response can only be continued by a named policy, not by {by}")
+        return self.sampler.next_steps(state, rows, by, count, cut, places)
+
+    def confidences(self, state: State, rows: Rows, by: Who) -> Floats:
+        if not isinstance(by, str):
+            raise ValueError(f"only a named policy evaluates itself, not {by}")
+        return self.evaluator.confidences(state, rows, by)
+
+    def joined_steps(self, steps: Sequence[Response]) -> Response:
+        return joined_steps(steps)
+
     def unrelated(self, state: State, rows: Rows) -> Rows:
         groups = {prompt.ids: place for place, prompt in enumerate(rows.prompts)}
         group = np.array([groups[prompt.ids] for prompt in rows.prompts], dtype=np.intp)
@@ -222,6 +240,9 @@ class TextWorld:
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
+
+    def outcomes(self, rows: Rows) -> Floats:
+        return self.judge.scores(rows)
 
     def win_rates(
         self,

@@ -1,0 +1,129 @@
+"""Search trees as players: pairs of steps or responses (MCTS-DPO), and ranked lists of paths (TPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from equipoise.play.capabilities import StepContinuation, StepCut, needing
+from equipoise.play.needs import NOTHING, ORACLE, Needs
+from equipoise.play.players.protocol import Players
+from equipoise.play.rows import Rows, objects
+from equipoise.play.state import State
+from equipoise.play.trees.growth import Expansion, Growing, Outcome
+from equipoise.play.trees.readings import TreePair, response_pair, step_pairs, steps_of
+from equipoise.play.trees.search import MonteCarlo, grow
+from equipoise.play.trees.tree import Node, Tree
+from equipoise.play.world import World
+
+Level = Literal["step", "response"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeSearch(Players):
+    """Labelled pairs from a search tree of each prompt, grown by the policy (MCTS-DPO); see `trees.search.MonteCarlo`.
+
+    level       "step": the best and the worst sibling by Q after each prefix of the chosen path, with the prefix as
+                their lead and visit counts as label smoothing (`trees.readings.step_pairs`); "response": the best and
+                the worst whole response of the same tree, with a hard label.
+    pairs       most step pairs of a prompt; together they have the weight of one row.
+    others      `iterations`, `exploration` of the search; `branch`, `depth`, `mark`, `step_tokens`, `outcome`,
+                `opponents`, `self_evaluation` of `trees.growth.Growing`.
+
+    A prompt whose tree prefers nothing gives no pair.
+    """
+
+    level: Level = "step"
+    pairs: int = 8
+    iterations: int = 64
+    exploration: float = 1.0
+    branch: int = 2
+    depth: int = 3
+    mark: str = "\n"
+    step_tokens: int = 64
+    outcome: Outcome = "correct"
+    opponents: int = 2
+    self_evaluation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level not in get_args(Level):
+            raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {self.level!r}")
+        if self.pairs < 1:
+            raise ValueError(f"pairs must be at least 1, got {self.pairs!r}")
+        if self.branch < 2:
+            raise ValueError(f"siblings are compared: branch must be at least 2, got {self.branch!r}")
+        _ = self.search, self.growing  # refuse what is out of range
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (
+            *("level", "pairs", "iterations", "exploration", "branch", "depth"),
+            *("mark", "step_tokens", "outcome", "opponents", "self_evaluation"),
+        )
+
+    @property
+    def search(self) -> MonteCarlo:
+        return MonteCarlo(iterations=self.iterations, exploration=self.exploration)
+
+    @property
+    def growing(self) -> Growing:
+        return Growing(
+            branch=self.branch,
+            depth=self.depth,
+            cut=StepCut(mark=self.mark, longest=self.step_tokens),
+            self_evaluation=self.self_evaluation,
+            outcome=self.outcome,
+            opponents=self.opponents,
+        )
+
+    @property
+    def needs(self) -> Needs:
+        return NOTHING if self.outcome == "none" else ORACLE
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return self.growing.capabilities
+
+    @property
+    def width(self) -> int:
+        return 2
+
+    def write(self, world: World, state: State) -> Rows:
+        prompts = world.prompts(state)
+        trees = [Tree() for _ in range(len(prompts))]
+        for _ in grow(trees, self.search, Expansion(world, state, prompts, self.growing)):
+            pass
+        return pair_rows(world, prompts, [self._read(tree) for tree in trees], str(self.growing.by))
+
+    def _read(self, tree: Tree) -> list[TreePair]:
+        if self.level == "step":
+            return step_pairs(tree, self.pairs)
+        pair = response_pair(tree)
+        return [pair] if pair else []
+
+    def writing(self, samples: int) -> TreeSearch:
+        return replace(self, branch=samples)
+
+    def describe(self) -> str:
+        return (
+            f"pairs of {'sibling steps' if self.level == 'step' else 'responses'} from a search tree of the policy, "
+            f"{self.branch} steps after each prefix"
+        )
+
+
+def pair_rows(world: World, prompts: Rows, pairs: Sequence[Sequence[TreePair]], writer: str) -> Rows:
+    """The pairs of each prompt's tree as rows, preferred first; a prompt's weight is shared among its pairs."""
+    at = [i for i, own in enumerate(pairs) for _ in own]
+    joins = needing(world, StepContinuation).joined_steps
+
+    def response(nodes: Sequence[Node]) -> object:
+        return joins(steps_of(nodes))
+
+    groups = [[response(pair.better), response(pair.worse)] for own in pairs for pair in own]
+    rows = prompts.take(np.array(at, dtype=np.intp)).append(objects(groups, width=2), writer)
+    share = np.array([1 / len(own) for own in pairs for _ in own])
+    smoothing = np.array([pair.smoothing for own in pairs for pair in own])
+    return replace(rows, weight=rows.weight * share, prob=1 - smoothing)

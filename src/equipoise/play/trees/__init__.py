@@ -1,0 +1,1 @@
+"""Search trees over the steps of a response: grown by the policy, valued, and read as pairs or lists."""
