@@ -21,6 +21,7 @@ from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
+from equipoise.methods.itool import ITOOL, ITOOL_DPO, SFT_EASY_TO_HARD
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.lists import PLACKETT_LUCE, TPO
 from equipoise.methods.mpo import MPO
@@ -91,6 +92,7 @@ OFFLINE = (
     PLACKETT_LUCE,
     TPO,
     SFT,
+    SFT_EASY_TO_HARD,
 )
 PAIR_LOSSES = (
     RDPO,
@@ -141,6 +143,8 @@ TO_A_REWARD = (
     UPO,
     DSTC,
     DSTC_KTO,
+    ITOOL,
+    ITOOL_DPO,
     XPO,
     VPO,
     SAIL,

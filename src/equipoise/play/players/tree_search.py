@@ -92,7 +92,10 @@ class TreeSearch(Players):
         return 2
 
     def write(self, world: World, state: State) -> Rows:
-        prompts = world.prompts(state)
+        return self.write_on(world, state, world.prompts(state))
+
+    def write_on(self, world: World, state: State, prompts: Rows) -> Rows:
+        """The pairs of these prompts, rows without responses."""
         trees = [Tree() for _ in range(len(prompts))]
         for _ in grow(trees, self.search, Expansion(world, state, prompts, self.growing)):
             pass
