@@ -53,6 +53,7 @@ from equipoise.play.players.recorded import (
 )
 from equipoise.play.players.rejection import Accepting, Rejected
 from equipoise.play.players.sampled import Mixed, Several, Written
+from equipoise.play.players.tree_search import TreeSearch
 from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
 from equipoise.play.state import INITIAL, START, UNIFORM, Past
 from equipoise.play.updates.basic import (
@@ -112,6 +113,10 @@ PLAYERS = [
     Row(example=RecordedThenSampled(samples=3)),
     Row(example=Rejected(samples=2, candidates=3)),
     Row(example=Accepting(samples=2), exempt=EXACT_ONLY),
+    Row(example=TreeSearch(mark="", depth=3, iterations=2, outcome="win_rate")),
+    Row(
+        example=TreeSearch(level="response", mark="", depth=0, iterations=2, outcome="win_rate", branch=4)
+    ),
     Row(example=UnpairedResponses()),
     Row(example=DispreferredResponses()),
     Row(example=DispreferredResponses(own=2)),

@@ -100,7 +100,10 @@ def check_prompts(row: Row, plays: Plays) -> None:
                 shares = np.bincount(rows.prompts, rows.weight, 2)
                 assert np.allclose(shares, source.weight, rtol=1e-12)
             if kind == "text" and sampled:
-                assert [p.text for p in rows.prompts] == [p.text for p in source.prompts]
+                texts, all_texts = ([p.text for p in some.prompts] for some in (rows, source))
+                first_rows = list(dict.fromkeys(texts))  # a search tree gives several pairs of a prompt, or none
+                assert first_rows == [text for text in all_texts if text in first_rows]
+                assert len(texts) == len(all_texts) or row.example.width == 2
 
 
 def check_replay(row: Row, plays: Plays, text: Text) -> None:

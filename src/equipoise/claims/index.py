@@ -24,6 +24,7 @@ HOMES: Mapping[str, str] = {
     "asft_raises_chosen": "likelihood.asft:RAISES",
     "three_d_properties": "likelihood.three_d:PROPERTIES",
     "tpo_on_step_trees": "tokens.tpo:STEP_TREES",
+    "mcts_dpo_step_pairs": "tokens.mcts_dpo:STEP_PAIRS",
     "sparse_po_masks": "tokens.sparse_po:MASKS",
     "rationale_data_efficiency": "tokens.rationale:DATA_EFFICIENCY",
     "spo_degree": "tokens.spo_degree:DEGREE",

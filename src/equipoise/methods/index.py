@@ -24,6 +24,7 @@ from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.itool import ITOOL, ITOOL_DPO, SFT_EASY_TO_HARD
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.lists import PLACKETT_LUCE, TPO
+from equipoise.methods.mcts_dpo import MCTS_DPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
 from equipoise.methods.npo import GRADIENT_ASCENT, NPO, NPO_KL, NPO_RT, SIMNPO
@@ -134,6 +135,7 @@ TO_REGULARISED_NASH = (INPO, EGPO, OMD, ONLINE_IPO, IPO_MD, NASH_MD, NASH_MD_PG,
 TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GPO)
 TO_A_REWARD = (
     ITERATIVE_DPO,
+    MCTS_DPO,
     APO,
     ONLINE_DPO,
     RSO,

@@ -108,7 +108,9 @@ class TreeSearch(Players):
         return [pair] if pair else []
 
     def writing(self, samples: int) -> TreeSearch:
-        return replace(self, branch=samples)
+        raise ValueError(
+            "play.samples does not apply: a search tree writes as many steps as its settings say; set branch"
+        )
 
     def describe(self) -> str:
         return (
@@ -127,6 +129,7 @@ def pair_rows(world: World, prompts: Rows, pairs: Sequence[Sequence[TreePair]], 
 
     groups = [[response(pair.better), response(pair.worse)] for own in pairs for pair in own]
     rows = prompts.take(np.array(at, dtype=np.intp)).append(objects(groups, width=2), writer)
+    rows = replace(rows, writers=(f"{writer}, preferred", f"{writer}, dispreferred"))
     share = np.array([1 / len(own) for own in pairs for _ in own])
     smoothing = np.array([pair.smoothing for own in pairs for pair in own])
     return replace(rows, weight=rows.weight * share, prob=1 - smoothing)

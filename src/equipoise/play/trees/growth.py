@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -34,7 +34,7 @@ class Growing:
                         + the outcome reward, where the response is over
 
     branch           candidate steps of a node; equal ones are merged.
-    depth            most steps of a response; the last one is the rest of it, of which one sample is taken. 0: no limit.
+    depth            most steps of a response; the last one is the rest of it, sampled once. 0: no limit.
     cut              where a step ends.
     self_evaluation  whether confidence is the policy's own, P("correct"); else it is 0.
     outcome          "correct": 1.25 where the oracle's score is above 1/2, else -1; "score": the oracle's score itself;
@@ -48,7 +48,7 @@ class Growing:
 
     branch: int = 2
     depth: int = 3
-    cut: StepCut = StepCut()
+    cut: StepCut = field(default_factory=StepCut)
     self_evaluation: bool = True
     outcome: Outcome = "correct"
     opponents: int = 2
@@ -85,7 +85,9 @@ class Expansion:
             at = [k for k, (_, _, node) in enumerate(asked) if self._is_last(node) == last]
             for k, found in zip(at, self._sampled([asked[k] for k in at], last=last), strict=True):
                 steps[k] = found
-        values = iter(self._values([(i, node, s) for (i, _, node), own in zip(asked, steps, strict=True) for s in own]))
+        values = iter(
+            self._values([(i, node, s) for (i, _, node), own in zip(asked, steps, strict=True) for s in own])
+        )
         for (_, tree, node), own in zip(asked, steps, strict=True):
             tree.expand(node, own, [next(values) for _ in own])
 
@@ -146,5 +148,7 @@ class Expansion:
             self.met = self.world.sample(self.state, self.prompts, by, count)
         both = rows.append(self.met.responses[np.array(at)], str(self.growing.by))
         own = np.zeros(len(both), dtype=np.intp)
-        wins = [self.world.compare(both, own, np.full_like(own, 1 + j)) for j in range(self.growing.opponents)]
+        wins = [
+            self.world.compare(both, own, np.full_like(own, 1 + j)) for j in range(self.growing.opponents)
+        ]
         return 2 * np.mean(wins, axis=0) - 1

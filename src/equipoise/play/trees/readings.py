@@ -18,23 +18,23 @@ class TreePair(NamedTuple):
 
 
 def step_pairs(tree: Tree, most: int = 8) -> list[TreePair]:
-    """Step pairs along the trunk: the siblings of largest and of smallest Q after each of its prefixes.
+    """Step pairs along the chosen path: the siblings of largest and of smallest Q after each of its prefixes.
 
         alpha = min(1/2, N_l/(N_l + max(1, N_w)))     N_w, N_l visits of the preferred and the dispreferred step
 
-    Equal Q: the more visited one is preferred. A step without siblings joins the one before it, so that a pair's
-    continuations may have several steps. Siblings with equal Q and visits give no pair. `most`: the first ones are kept.
+    Q and visits are those at the time of the choice. Equal Q: the more visited one is preferred; equal visits, too: no
+    pair. A step without siblings joins the one before it, so that a pair's continuations may have several steps.
+
+    most   of the pairs; the first ones are kept.
 
     Source: Xie et al. 2024 (2405.00451), checked against the authors' code.
     """
     pairs = []
-    for node in tree.trunk:
-        ranked = sorted(node.children or (), key=_rank)
-        if len(ranked) < 2:
-            continue
-        worse, better = ranked[0], ranked[-1]
-        if _rank(worse) < _rank(better):
-            pairs.append(TreePair(_chain(better), _chain(worse), visit_smoothing(better.visits, worse.visits)))
+    for choice in tree.choices:
+        ranked = sorted(zip(choice.q, choice.visits, choice.siblings, strict=True), key=lambda s: s[:2])
+        (low, less, worse), (high, more, better) = ranked[0], ranked[-1]
+        if (low, less) < (high, more):
+            pairs.append(TreePair(_chain(better), _chain(worse), visit_smoothing(more, less)))
     return pairs[:most]
 
 
@@ -58,10 +58,6 @@ def ends_of(tree: Tree) -> list[Node]:
 def steps_of(nodes: Sequence[Node]) -> list[Any]:
     """The world's records of the steps that lead to each node; the root has none."""
     return [node.step.response for node in nodes if node.step is not None]
-
-
-def _rank(node: Node) -> tuple[float, int]:
-    return node.q, node.visits
 
 
 def _value(node: Node) -> float:

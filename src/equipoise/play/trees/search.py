@@ -16,14 +16,13 @@ Growing = Generator[Node, None, None]  # asks for a node to be expanded, and goe
 class MonteCarlo:
     """Monte Carlo tree search over the steps of a response, as MCTS-DPO does it.
 
-        select      argmax_c Q_c + exploration p_c sqrt(N)/(1 + N_c),    p_c = exp( log pi(step) / length^length_penalty )
+        select      argmax_c Q_c + exploration p_c sqrt(N)/(1 + N_c),    p_c = exp( log pi(step)/length^penalty )
         expand      the candidate steps of the node that is reached, and so on down to the end of a response
         back up     V = sum_c max(1, N_c) Q_c / sum_c max(1, N_c),    Q = r + gamma V,    r = value - parent's value
 
     iterations       descents from the current root; `first` times as many from the empty response.
     After them the root moves to its most visited child, N (1 + gap of the visits of its children), ties by Q, and
-    the search goes on there until the response is over. As in the authors' code every expansion within a descent is
-    backed up, so that N counts back-ups, not descents.
+    the search goes on there until the response is over. As in the authors' code a descent counts twice at its root.
 
     exploration      weight of the prior, >= 0; 0 is greedy in Q.
     length_penalty   exponent of a step's length in its prior.
@@ -52,14 +51,14 @@ class MonteCarlo:
 
     def grow(self, tree: Tree) -> Growing:
         """The search of one tree, which asks for the nodes that it expands."""
-        root = tree.trunk[-1]
+        root = tree.root
         while not root.over:
             for _ in range(self.iterations * (self.first if root.parent is None else 1)):
                 yield from self._descend(root)
             if not root.children:
                 return
-            root = max(root.children, key=_chosen)
-            tree.trunk.append(root)
+            preferences = [_preference(child) for child in root.children]
+            root = tree.choose(root, preferences.index(max(preferences)))
 
     def _descend(self, root: Node) -> Growing:
         root.visits += 1
@@ -68,8 +67,6 @@ class MonteCarlo:
             path.append(self._best(path[-1]))
         while not path[-1].over:
             yield path[-1]
-            if path[-1].parent is not None:
-                back_up(path, self.gamma)
             if not path[-1].children:
                 break
             path.append(self._best(path[-1]))
@@ -98,7 +95,7 @@ class EveryStep:
                 waiting += node.children or []
 
 
-def _chosen(node: Node) -> tuple[float, float, float]:
+def _preference(node: Node) -> tuple[float, float, float]:
     """How much a child is preferred as the next step: visits times the spread of its children's visits, then Q, V."""
     visits = [child.visits for child in node.children or ()]
     gap = max(visits) - min(visits) if visits else 0

@@ -58,16 +58,30 @@ class Node:
         return [self] if self.parent is None else [*self.parent.path, self]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A step that the search chose: the siblings after one prefix, with their Q and visits at that time."""
+
+    siblings: tuple[Node, ...]
+    q: tuple[float, ...]
+    visits: tuple[int, ...]
+    chosen: int
+
+
 @dataclass(eq=False)
 class Tree:
-    """The tree of one prompt; `trunk` is the path of steps that the search has chosen, root first."""
+    """The tree of one prompt, with the choices of steps that a search has made, from the root on."""
 
     root: Node = field(default_factory=Node)
-    trunk: list[Node] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
     size: int = 1
 
-    def __post_init__(self) -> None:
-        self.trunk = self.trunk or [self.root]
+    def choose(self, node: Node, chosen: int) -> Node:
+        """Note that the search goes on after a child of the node, and return this child."""
+        children = tuple(node.children or ())
+        q, visits = tuple(c.q for c in children), tuple(c.visits for c in children)
+        self.choices.append(Choice(children, q, visits, chosen))
+        return children[chosen]
 
     def expand(self, node: Node, steps: Sequence[Step], values: Sequence[float]) -> None:
         """Give a node its children, numbered in the order in which they were sampled."""

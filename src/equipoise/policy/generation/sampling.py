@@ -39,7 +39,7 @@ def sample(
 
     mixed_with   another model and its share b: each next-token distribution is then proportional to
                  pi^(1 - b) other^b, renormalised token by token (an approximation of the mixture of sequences).
-    ended        says of a response's tokens so far whether it is cut there, unfinished: the end of a step, for instance.
+    ended        says of a response's tokens so far whether it is cut there, unfinished: the end of a step, say.
 
     A response ends with a stop token (kept among its ids) or is cut after `max_new_tokens` or at the model's last
     position (`finished` False). `Response.logp` is the exact log-prob under the policy (or the mixture) at temperature
@@ -61,7 +61,9 @@ def sample(
         if mixed_with:
             raise ModelError("vLLM samples from one model: this method's mixture needs sampling.engine=torch")
         if ended:
-            raise ModelError("vLLM samples whole responses: sampling step by step needs sampling.engine=torch")
+            raise ModelError(
+                "vLLM samples whole responses: sampling step by step needs sampling.engine=torch"
+            )
         requests = [
             vllm.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
             for i, prompt in enumerate(prompts)

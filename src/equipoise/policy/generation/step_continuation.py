@@ -35,9 +35,7 @@ class StepEnd:
         )
 
     def _text(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def joined_steps(steps: Sequence[Response]) -> Response:

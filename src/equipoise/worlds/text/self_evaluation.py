@@ -34,7 +34,9 @@ class SelfEvaluator:
         with self.model.playing(folder) as policy:
             self._judge.see(policy, stored_fingerprint(folder))
             for places in self._judge.batches(questions):
-                for k, verdict in zip(places, self._judge.answer([questions[k] for k in places]), strict=True):
+                for k, verdict in zip(
+                    places, self._judge.answer([questions[k] for k in places]), strict=True
+                ):
                     found[k] = 0.0 if isinstance(verdict, Failure) else verdict.value
         return found.reshape(rows.responses.shape)
 
