@@ -43,6 +43,7 @@ from equipoise.play.pairings.unpaired import AgainstOwnSamples, Labelled, Matche
 from equipoise.play.pairings.votes import Votes
 from equipoise.play.players.by_domain import ByDomain
 from equipoise.play.players.code_and_tests import CodeAndTests
+from equipoise.play.players.curriculum import Deficient, EasyToHard
 from equipoise.play.players.perturbed import PerturbedPlayer
 from equipoise.play.players.recorded import (
     Demonstrations,
@@ -121,6 +122,12 @@ PLAYERS = [
     Row(example=DispreferredResponses()),
     Row(example=DispreferredResponses(own=2)),
     Row(example=ByDomain(stay=1, parts=2)),
+    Row(example=EasyToHard(stages=2)),
+    Row(
+        example=Deficient(
+            base=TreeSearch(mark="", depth=2, iterations=1, outcome="win_rate", self_evaluation=False), share=0.5
+        )
+    ),
     Row(example=CodeAndTests(codes=2, tests=3, ask_both="{prompt}")),
 ]
 

@@ -51,6 +51,7 @@ HOMES: Mapping[str, str] = {
     "gpm_cycles": "rewards.gpm:CYCLES",
     "rto_credit": "tokens.rto:CREDIT",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
+    "itool_fragments": "tokens.itool:FRAGMENT_PAIRS",
     "dstc_minimax": "rewards.dstc:MINIMAX_CHOICE",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }
