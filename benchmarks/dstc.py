@@ -1,13 +1,16 @@
 """DSTC end to end: what a policy gains from its own code and tests.
 
 python benchmarks/dstc.py small [--method dstc] [--seeds 5] [--rounds 2]
-python benchmarks/dstc.py real PROBLEMS --model FOLDER [--problems 16] [--held-out 16] [--codes 4] [--tests 4] [--lr RATE]
+python benchmarks/dstc.py real PROBLEMS --model FOLDER [--problems 16] [--held-out 16] [--codes 4] [--tests 4] [--lr
+RATE]
 
-`small` plays the package's small world of code. `real` takes a file of problems with the columns prompt, entry_point and
-test (HumanEval, MBPP in its form): a chat model is asked to complete each function. The true tests are run on samples for
-held-out problems, before and after; training sees no test but the policy's own.
+`small` plays the package's small world of code. `real` takes a file of problems with the columns prompt, entry_point
+and
+test (HumanEval, MBPP in its form): a chat model is asked to complete each function. The true tests are run on samples
+for held-out problems, before and after; training sees no test but the policy's own.
 
-What counts is pass@1, the mean share of samples that pass all true tests, on held-out problems. Set before the first run:
+What counts is pass@1, the mean share of samples that pass all true tests, on held-out problems. Set before the first
+run:
 DSTC gains where the 95 % t-interval over seeds of after less before lies above 0 (`small`), or that over problems
 (`real`, one seed).
 """
@@ -75,8 +78,12 @@ def own(run: Path, rounds: int) -> list[Mapping[str, float]]:
         found.append(
             {
                 "round": round,
-                "codes read": float(np.mean([line["codes_read"] / len(p) for line, p in zip(here, passed, strict=True)])),
-                "tests read": float(np.mean([line["tests_read"] / p.shape[1] for line, p in zip(here, passed, strict=True)])),
+                "codes read": float(
+                    np.mean([line["codes_read"] / len(p) for line, p in zip(here, passed, strict=True)])
+                ),
+                "tests read": float(
+                    np.mean([line["tests_read"] / p.shape[1] for line, p in zip(here, passed, strict=True)])
+                ),
                 "passes": float(np.mean([p.mean() for p in passed])),
                 "problems with a pair": pairs / len(here),
             }
@@ -134,11 +141,18 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
         before, after = (np.array(passes(run, round, str(oracle))) for round in (0, given.rounds))
         made = own(run, given.rounds)
     gain = interval((after - before)[:, None])
-    return {"before": before.tolist(), "after": after.tolist(), "gain": [float(g[0]) for g in gain], "own": made}
+    return {
+        "before": before.tolist(),
+        "after": after.tolist(),
+        "gain": [float(g[0]) for g in gain],
+        "own": made,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("small", "real"))
     parser.add_argument("problems_file", nargs="?")
     parser.add_argument("--method", default="dstc")
@@ -154,7 +168,9 @@ def main() -> None:
     given = parser.parse_args()
     found = small(given) if given.what == "small" else real(given)
     found |= {"command": command("dstc.py"), "machine": machine(), "versions": versions("transformers")}
-    (HERE / "results" / f"dstc_{given.what}_{given.method}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (HERE / "results" / f"dstc_{given.what}_{given.method}.json").write_text(
+        json.dumps(found, indent=1) + "\n"
+    )
     figures = [f"{np.mean(found['before']):.3f}", f"{np.mean(found['after']):.3f}"]
     header = ["pass@1 before", "after", "gain", "low", "high"]
     print(told(found), *table(header, [[*figures, *(f"{g:+.3f}" for g in found["gain"])]]), sep="\n")

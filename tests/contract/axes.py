@@ -115,9 +115,7 @@ PLAYERS = [
     Row(example=Rejected(samples=2, candidates=3)),
     Row(example=Accepting(samples=2), exempt=EXACT_ONLY),
     Row(example=TreeSearch(mark="", depth=3, iterations=2, outcome="win_rate")),
-    Row(
-        example=TreeSearch(level="response", mark="", depth=0, iterations=2, outcome="win_rate", branch=4)
-    ),
+    Row(example=TreeSearch(level="response", mark="", depth=0, iterations=2, outcome="win_rate", branch=4)),
     Row(example=UnpairedResponses()),
     Row(example=DispreferredResponses()),
     Row(example=DispreferredResponses(own=2)),
@@ -125,7 +123,8 @@ PLAYERS = [
     Row(example=EasyToHard(stages=2)),
     Row(
         example=Deficient(
-            base=TreeSearch(mark="", depth=2, iterations=1, outcome="win_rate", self_evaluation=False), share=0.5
+            base=TreeSearch(mark="", depth=2, iterations=1, outcome="win_rate", self_evaluation=False),
+            share=0.5,
         )
     ),
     Row(example=CodeAndTests(codes=2, tests=3, ask_both="{prompt}")),

@@ -103,7 +103,9 @@ def check_prompts(row: Row, plays: Plays) -> None:
                 assert np.allclose(shares, source.weight, rtol=1e-12)
             if kind == "text" and sampled:
                 texts, all_texts = ([p.text for p in some.prompts] for some in (rows, source))
-                first_rows = list(dict.fromkeys(texts))  # a search tree gives several pairs of a prompt, or none
+                first_rows = list(
+                    dict.fromkeys(texts)
+                )  # a search tree gives several pairs of a prompt, or none
                 assert first_rows == [text for text in all_texts if text in first_rows]
                 assert len(texts) == len(all_texts) or row.example.width == 2
 

@@ -94,7 +94,10 @@ def test_a_test_that_never_ends_costs_the_others_nothing(sandbox: Sandbox, first
 
 
 def test_code_cannot_decide_its_own_tests(sandbox: Sandbox):
-    codes = ["import os\ndef f(x): os._exit(0)", "class A:\n    def __eq__(s, o): return True\ndef f(x): return A()"]
+    codes = [
+        "import os\ndef f(x): os._exit(0)",
+        "class A:\n    def __eq__(s, o): return True\ndef f(x): return A()",
+    ]
     assert not pass_table(sandbox, codes, ["assert f(1) == 1", "assert f(2) == 2"]).passed.any()
 
 

@@ -79,10 +79,12 @@ def test_one_call_in_every_spelling(text: str):
 
 def test_several_calls_and_none():
     both = (ORDER, TIMER)
+    order = '{"name": "order", "arguments": {"item": "tea", "count": 3}}'
+    timer = '{"name": "set_timer", "arguments": {"minutes": 5}}'
     for text in (
         "[order(item='tea', count=3), set_timer(minutes=5)]",
-        '[{"name": "order", "arguments": {"item": "tea", "count": 3}}, {"name": "set_timer", "arguments": {"minutes": 5}}]',
-        '{"name": "order", "arguments": {"item": "tea", "count": 3}}\n{"name": "set_timer", "arguments": {"minutes": 5}}',
+        f"[{order}, {timer}]",
+        f"{order}\n{timer}",
         "<tool_call>order(item='tea', count=3)</tool_call>\n<tool_call>set_timer(minutes=5)</tool_call>",
     ):
         assert read_calls(text) == both
@@ -171,8 +173,8 @@ def test_requests_of_the_small_world_have_one_answer_each_that_reads_as_their_ca
     names = {tool["name"]: tool["parameters"] for tool in TOOLS}
     for r in made:
         assert read_calls(r.answer) == tuple(as_calls(r))
-        for name, given in r.calls:
-            assert set(names[name]["required"]) <= set(given) <= set(names[name]["properties"])
+        for name, values in r.calls:
+            assert set(names[name]["required"]) <= set(values) <= set(names[name]["properties"])
     assert {len(r.calls) for r in made} == {1, 2, 3}
     assert min(r.difficulty for r in made) == 1 and max(r.difficulty for r in made) >= 8
 
@@ -195,7 +197,11 @@ def test_the_oracle_scores_a_response(tmp_path: Path):
     """A conversation finds its own row, or the row of its last user turn."""
     chat = [{"role": "user", "content": "Five minutes."}]
     rows = [ROW, {"prompt": chat, "calls": [{"name": "set_timer", "arguments": {"minutes": 5}}]}]
-    asked = [*["Three teas."] * 4, chat, [{"role": "system", "content": "Be quick."}, {"role": "user", "content": "Three teas."}]]
+    asked = [
+        *["Three teas."] * 4,
+        chat,
+        [{"role": "system", "content": "Be quick."}, {"role": "user", "content": "Three teas."}],
+    ]
     responses = [
         '{"name": "order", "arguments": {"count": 3, "item": "tea", "size": "small"}}',
         "order(item='tea', count=4)",
@@ -229,5 +235,5 @@ def test_rows_that_cannot_be_used_are_named(rows: list[dict[str, Any]], said: st
 def test_tools_and_prompts_that_are_missing_are_named(tmp_path: Path):
     with pytest.raises(OracleError, match=r"the tools .*nowhere\.json cannot be read"):
         oracles.load(made(tmp_path, [ROW], tools="nowhere.json"))
-    with pytest.raises(OracleError, match="has no calls for the prompt 'Four teas.'"):
+    with pytest.raises(OracleError, match=r"has no calls for the prompt 'Four teas\.'"):
         oracles.load(made(tmp_path, [ROW])).score(["Four teas."], ["f()"])

@@ -95,7 +95,7 @@ def test_a_number_of_samples_is_that_of_the_base():
 
 def test_what_cannot_be_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\], got 0"):
-        Deficient(share=0)
+        Deficient(base=Echo(), share=0)
     with pytest.raises(ValueError, match="at least one stage, got 0"):
         EasyToHard(stages=0)
     with pytest.raises(ValueError, match="difficulty must be one of length, perplexity, got 'size'"):

@@ -20,8 +20,8 @@ def choice(table: list[list[int]], read: list[int] | None = None) -> Choice | No
 
 
 def test_the_choice_of_a_table_by_hand():
-    """Code 1 passes three tests; of these test 2 is passed by one code alone. Test 0 is the easiest that some code fails,
-    and code 2 is the worst that fails it."""
+    """Code 1 passes three tests; of these test 2 is passed by one code alone. Test 0 is the easiest that some code
+    fails, and code 2 is the worst that fails it."""
     table = [
         [1, 1, 0, 0],
         [1, 1, 1, 0],
@@ -49,7 +49,9 @@ def test_a_test_that_cannot_be_read_takes_no_part():
 
 
 @given(TABLES)
-def test_the_chosen_code_passes_the_chosen_test_and_the_rejected_one_fails_the_rejected_test(table: np.ndarray):
+def test_the_chosen_code_passes_the_chosen_test_and_the_rejected_one_fails_the_rejected_test(
+    table: np.ndarray,
+):
     made = minimax(table, np.ones(table.shape[1], bool))
     easy = table.sum(axis=0)
     if made is None:

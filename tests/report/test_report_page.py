@@ -172,5 +172,8 @@ def test_self_written_tests_are_counted_by_round(tmp_path) -> None:
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines) + "no line\n[]\n"
     (tmp_path / "self_tests.jsonl").write_text(text)
-    assert self_tests(tmp_path) == [(1, 2, "75.0 %", "75.0 %", "37.5 %"), (2, 1, "100.0 %", "100.0 %", "100.0 %")]
+    assert self_tests(tmp_path) == [
+        (1, 2, "75.0 %", "75.0 %", "37.5 %"),
+        (2, 1, "100.0 %", "100.0 %", "100.0 %"),
+    ]
     assert self_tests(tmp_path / "nowhere") == []

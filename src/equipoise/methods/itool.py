@@ -32,7 +32,7 @@ SFT_EASY_TO_HARD = replace(
         "rounds": "one for each stage",
     },
     evidence=("tests/play/test_curriculum.py",),
-    notes="iTool's warm-up. How it measures difficulty was not recovered; here it is the length of the response, which for "
+    notes="iTool's warm-up. How it measures difficulty was not recovered; here it is the response's length, which for "
     "tool calls is their number and that of their arguments.",
 )
 
@@ -78,7 +78,10 @@ ITOOL = Method(
         },
     },
     sources={
-        **of(CODE, "share branch depth iterations exploration beta gamma rounds batch epochs schedule warmup level"),
+        **of(
+            CODE,
+            "share branch depth iterations exploration beta gamma rounds batch epochs schedule warmup level",
+        ),
         **of(OURS, "pairs step_tokens opponents self_evaluation"),
         "mark": "authors' code also ends a fragment at a full stop, an equals sign and a bracket",
         "outcome": "ours: how far the calls agree with the right ones; the authors' judge is the policy itself",
@@ -86,9 +89,12 @@ ITOOL = Method(
     },
     evidence=("tests/play/test_curriculum.py", "tests/oracles/test_tool_calls.py"),
     notes="The search is that of mcts_dpo, where the authors' own counts values differently and samples at temperature "
-    "1.5. They ask the policy to judge a fragment beside the right call; here every search runs to the end of the calls, "
-    "and the oracle's score of these, exact in a verifiable world, is the value (kind: tool_calls, score: graded). Give "
-    "demonstrations as data: their responses are imitated in the warm-up, and their perplexity says where the policy is "
+    "1.5. They ask the policy to judge a fragment beside the right call; here every search runs to the end of "
+    "the calls, "
+    "and the oracle's score of these, exact in a verifiable world, is the value (kind: tool_calls, score: "
+    "graded). Give "
+    "demonstrations as data: their responses are imitated in the warm-up, and their perplexity says where the "
+    "policy is "
     "deficient. The authors choose requests with and without a call separately, and have a model write variants of "
     "them; here neither is done.",
 )

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from equipoise.play.method import Method
 
 
-FILES = ("model.path", "data.path", "data.evaluation", "oracle")  # settings that may name a small world's file
+FILES = (
+    "model.path",
+    "data.path",
+    "data.evaluation",
+    "oracle",
+)  # settings that may name a small world's file
 
 
 class ConfigError(ValueError):

@@ -1,4 +1,4 @@
-"""DSTC (2411.13611): which pairs of self-written code and tests are right about the code, by the rule that chooses them."""
+"""DSTC (2411.13611): how many pairs of self-written code and tests are right about the code, by the rule of choice."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def by_chance(found: Problem, rng: np.random.Generator) -> Choice | None:
     right, wrong = np.argwhere(found.passed), np.argwhere(~found.passed)
     if not len(right) or not len(wrong):
         return None
-    good, bad = (int(k) for k in right[rng.integers(len(right))]), (int(k) for k in wrong[rng.integers(len(wrong))])
+    good, bad = (
+        (int(k) for k in right[rng.integers(len(right))]),
+        (int(k) for k in wrong[rng.integers(len(wrong))]),
+    )
     return Choice(*good, *bad)
 
 
@@ -76,7 +79,13 @@ RULES: Mapping[str, Callable[[Problem, np.random.Generator], Choice | None]] = {
     EXTREMES: by_extremes,
     RANDOM: by_chance,
 }
-FIGURES = ("right order of codes", "chosen code right", "chosen test right", "rejected test right", "problems")
+FIGURES = (
+    "right order of codes",
+    "chosen code right",
+    "chosen test right",
+    "rejected test right",
+    "problems",
+)
 
 
 def shares(seeds: int, problems: int) -> dict[str, dict[str, Array]]:
@@ -123,7 +132,9 @@ def judge(found: Mapping[str, Mapping[str, Array]]) -> Evidence:
         for (quality, rule), (mean, low, high) in leads.items()
     )
     rows = tuple(
-        (quality, rule, *map(float, values.mean(axis=0))) for quality, of in found.items() for rule, values in of.items()
+        (quality, rule, *map(float, values.mean(axis=0)))
+        for quality, of in found.items()
+        for rule, values in of.items()
     )
     return Evidence(
         verdict=verdict(heart, [*also, *tests]),
@@ -143,7 +154,8 @@ MINIMAX_CHOICE = Claim(
     paper="2411.13611",
     rule="Simulated tables of 8 codes and 8 tests in four qualities. Heart: in every quality more of the minimax pairs "
     "have a right code chosen over a wrong one than of random pairs (a code with a test that it passes, against one "
-    "with a test that it fails; 95 % interval over seeds above 0). Also: more than of pairs of most and fewest passes, in "
+    "with a test that it fails; 95 % interval over seeds above 0). Also: more than of pairs of most and fewest "
+    "passes, in "
     "every quality; and its rejected test is right more often than that of either other rule, so that the code is "
     "rejected for its own error.",
     run=run,

@@ -1,4 +1,5 @@
-"""iTool (2501.09766): pairs of fragments on the requests that a policy is deficient on, against whole responses and chance.
+"""iTool (2501.09766): pairs of fragments on the requests that a policy is deficient on, against whole responses and
+chance.
 
 A request is a number of argument slots, each of a kind and with a right value. The policy fills each by a softmax over
 the values, with logits of the kind and the right value, which all requests share; some kinds it gets wrong more often.
@@ -20,7 +21,11 @@ SLOTS = (1, 2, 4, 8)  # of a request; the last is a complex one
 BRANCH, SHARE, ROUNDS = 3, 0.3, 3  # candidates, deficient share, rounds: the authors'
 BETA, STEPS = 0.5, 40  # of DPO's loss: its weight, gradient steps of a round
 RATES = (2.0, 8.0, 32.0, 128.0)  # sizes of a step; each rule has the one that is best for it
-FRAGMENTS, RANDOM_PROMPTS, RESPONSES = "fragments, deficient", "fragments, random requests", "responses, deficient"
+FRAGMENTS, RANDOM_PROMPTS, RESPONSES = (
+    "fragments, deficient",
+    "fragments, random requests",
+    "responses, deficient",
+)
 PLANS: Mapping[Scale, tuple[int, int]] = {"quick": (10, 100), "full": (40, 400)}  # seeds, requests
 
 Ints = npt.NDArray[np.intp]
@@ -55,8 +60,10 @@ def first_policy() -> Array:
 def logps(theta: Array, request: Request) -> Array:
     """[m, VALUES] log-probs of each slot's values."""
     logits = theta[request.kinds, request.right]
-    return logits - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) - logits.max(
-        axis=1, keepdims=True
+    return (
+        logits
+        - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
+        - logits.max(axis=1, keepdims=True)
     )
 
 
@@ -159,14 +166,20 @@ def judge(found: Mapping[tuple[str, float], Array]) -> Evidence:
     of = {rule: values for (rule, _), values in found.items()}
     after = {rule: values[:, 1] for rule, values in of.items()}
     own = of[FRAGMENTS][:, 1] - of[FRAGMENTS][:, 0]
-    over = {rule: interval(after[FRAGMENTS][:, -1:] - after[rule][:, -1:]) for rule in (RESPONSES, RANDOM_PROMPTS)}
+    over = {
+        rule: interval(after[FRAGMENTS][:, -1:] - after[rule][:, -1:]) for rule in (RESPONSES, RANDOM_PROMPTS)
+    }
     gain, more = interval(own[:, -1:]), interval(own[:, -1:] - own[:, :1])
-    said = "; ".join(f"{100 * m[0]:+.1f} ({100 * a[0]:+.1f} to {100 * b[0]:+.1f}) over {r}" for r, (m, a, b) in over.items())
+    said = "; ".join(
+        f"{100 * m[0]:+.1f} ({100 * a[0]:+.1f} to {100 * b[0]:+.1f}) over {r}"
+        for r, (m, a, b) in over.items()
+    )
     return Evidence(
         verdict=verdict(
-            bool(gain[1][0] > 0 and over[RESPONSES][1][0] > 0), [bool(over[RANDOM_PROMPTS][1][0] > 0), bool(more[1][0] > 0)]
+            bool(gain[1][0] > 0 and over[RESPONSES][1][0] > 0),
+            [bool(over[RANDOM_PROMPTS][1][0] > 0), bool(more[1][0] > 0)],
         ),
-        summary=f"Pairs of fragments on deficient requests raise the share of complex requests whose calls are all right "
+        summary="Pairs of fragments on deficient requests raise the share of complex requests with right calls alone "
         f"by {100 * gain[0][0]:.1f} points ({100 * gain[1][0]:.1f} to {100 * gain[2][0]:.1f}): {said}.",
         tables=(
             Table(
@@ -184,14 +197,16 @@ def judge(found: Mapping[tuple[str, float], Array]) -> Evidence:
 
 FRAGMENT_PAIRS = Claim(
     name="itool_fragments",
-    sentence="What a policy that calls tools gets wrong are single fragments; preference pairs of fragments on the requests "
+    sentence="What a policy gets wrong in tool calls are single fragments; preference pairs of fragments on the requests "
     "that it is deficient on repair them, most in complex requests.",
     paper="2501.09766",
-    rule=f"Heart: after {ROUNDS} rounds the share of requests with {SLOTS[-1]} arguments whose calls are all right is higher "
+    rule=f"Heart: after {ROUNDS} rounds the share of requests with {SLOTS[-1]} arguments whose calls are all right is "
+    "higher "
     "than before, and higher than with pairs of whole responses from as many sampled fragments, each at the best of "
-    f"{len(RATES)} step sizes (95 % interval over seeds above 0 each). Also: higher than with pairs of fragments on as many random requests, and the gain on these complex "
+    f"{len(RATES)} step sizes (95 % interval over seeds above 0 each). Also: higher than with pairs of "
+    f"fragments on as many random requests, and the gain on these complex "
     "requests is larger than on those with one argument.",
-    set="that each rule is given its best step size was settled after a first run with one for all, in which pairs of whole "
+    set="that each rule is given its best step size was settled after a run with one for all, in which pairs of whole "
     "responses were ahead by 4 points: they move as many slots as they have, a pair of fragments one.",
     run=run,
 )

@@ -1,6 +1,7 @@
 """Self-written tests of code: sampled assert statements, read under a strict grammar, and tables of what passes what.
 
-Tests of a problem's author may be any program (`problems`). Those that a policy wrote are foreign code like its answers,
+Tests of a problem's author may be any program (`problems`). Those that a policy wrote are foreign code like its
+answers,
 and several run in one sandbox, where one could decide the others' verdicts. So of these only plain asserts are read:
 calls of the tested functions and of harmless builtins, literals and operators.
 """
@@ -25,11 +26,15 @@ MOST_ASSERTS = 16
 MODULES = frozenset(("math",))
 BUILTINS = frozenset(dir(builtins))
 HARMLESS = frozenset(
-    "abs all any bool dict enumerate float frozenset int isinstance len list max min range repr reversed round set "
-    "sorted str sum tuple zip".split()
+    (
+        *("abs", "all", "any", "bool", "dict", "enumerate", "float", "frozenset", "int", "isinstance", "len"),
+        *("list", "max", "min", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple"),
+        "zip",
+    )
 )
 NODES = (
-    *(ast.Module, ast.Assert, ast.FunctionDef, ast.arguments, ast.arg, ast.Expr, ast.Import, ast.alias, ast.Assign),
+    *(ast.Module, ast.Assert, ast.FunctionDef, ast.arguments, ast.arg),
+    *(ast.Expr, ast.Import, ast.alias, ast.Assign),
     *(ast.Name, ast.Load, ast.Store, ast.Constant, ast.Attribute, ast.Subscript, ast.Slice, ast.Starred),
     *(ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call, ast.keyword, ast.IfExp),
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension),

@@ -1,1 +1,1 @@
-"""Tool calls as an oracle: calls read from hostile text, signatures, and their comparison with the calls that are right."""
+"""Tool calls as an oracle: calls read from hostile text, and compared with those that are right."""

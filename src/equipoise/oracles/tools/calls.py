@@ -2,7 +2,8 @@
 
     {"name": "order", "arguments": {"item": "tea", "count": 3}}        order(item='tea', count=3)
 
-The text is foreign: it is parsed under limits, nothing of it is evaluated, and what is not plainly a list of calls is none.
+The text is foreign: it is parsed under limits, nothing of it is evaluated, and what is not plainly a list of calls is
+none.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Call:
 def read_calls(text: str) -> tuple[Call, ...]:
     """The calls of a response, in order; () for an empty list. Raises NoCalls.
 
-    Either all of the text is calls: one JSON object, a list of them or one on each line, or a call or a list of calls in
+    Either all of the text is calls: one JSON object, a list of them or one on each line, or a call or a list of calls
+    in
     Python's syntax with named arguments, perhaps in one fenced block; or they stand in <tool_call> tags, and what is
     written around these is left alone.
     """

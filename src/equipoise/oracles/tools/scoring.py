@@ -78,8 +78,8 @@ def graded(calls: Sequence[Call], right: Sequence[Call], tools: Signatures = NO_
 def agreement(call: Call, right: Call) -> float:
     """How far one call agrees with another, in [0, 1]: the mean of five parts.
 
-        the same name; |n - m|/max(n, m) of their numbers of parameters, from 1; the shared share of parameter names; the
-        share of parameters with equal values; the similarity of both calls as texts
+        the same name; |n - m|/max(n, m) of their numbers of parameters, from 1; the shared share of parameter names;
+        the share of parameters with equal values; the similarity of both calls as texts
 
     1 exactly where both are equal. DERIVED: the parts are iTool's criteria for its judge, the formula is ours.
     """

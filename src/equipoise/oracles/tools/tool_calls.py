@@ -57,8 +57,8 @@ class Right:
 class ToolCalls:
     """Verified tool calls as a reward in [0, 1]: an exact verdict, or a graded one.
 
-    A response that cannot be read as calls scores 0. Prompts are found by their text, a conversation by its messages or by
-    its last user turn. Raises OracleError for rows that cannot be read and for a prompt without a row.
+    A response that cannot be read as calls scores 0. Prompts are found by their text, a conversation by its messages
+    or by its last user turn. Raises OracleError for rows that cannot be read and for a prompt without a row.
     """
 
     scores = True
@@ -71,7 +71,9 @@ class ToolCalls:
             for key, row in sorted(self.rows.items())
         ]
         text = json.dumps([file.score, file.order, known])
-        self.fingerprint = f"tool_calls {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+        self.fingerprint = (
+            f"tool_calls {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+        )
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> ToolCalls:

@@ -1,4 +1,4 @@
-"""Minimax pairs of self-written code and tests: the best code with its hardest test, against a code that fails (DSTC)."""
+"""Minimax pairs of self-written code and tests (DSTC): the best code with its hardest test, against one that fails."""
 
 from __future__ import annotations
 

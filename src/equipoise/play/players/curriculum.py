@@ -27,7 +27,7 @@ def difficulty_of(world: World, state: State, rows: Rows, by: Difficulty) -> Flo
 
 
 def in_stages(difficulty: Floats, stages: int) -> list[npt.NDArray[np.intp]]:
-    """Row indices from easy to hard in so many parts, whose sizes differ by at most one row; equal rows in their order."""
+    """Row indices from easy to hard in so many parts of nearly equal size; equal rows stay in their order."""
     return np.array_split(np.argsort(difficulty, kind="stable"), stages)
 
 
@@ -52,7 +52,9 @@ class EasyToHard(Players):
         if self.stages < 1:
             raise ValueError(f"a curriculum has at least one stage, got {self.stages!r}")
         if self.difficulty not in get_args(Difficulty):
-            raise ValueError(f"difficulty must be one of {', '.join(get_args(Difficulty))}, got {self.difficulty!r}")
+            raise ValueError(
+                f"difficulty must be one of {', '.join(get_args(Difficulty))}, got {self.difficulty!r}"
+            )
 
     def write(self, world: World, state: State) -> Rows:
         rows = Demonstrations().write(world, state)
@@ -63,7 +65,9 @@ class EasyToHard(Players):
         raise nothing_is_sampled()
 
     def describe(self) -> str:
-        return f"recorded responses to imitate, in {self.stages} stages from easy to hard by {self.difficulty}"
+        return (
+            f"recorded responses to imitate, in {self.stages} stages from easy to hard by {self.difficulty}"
+        )
 
 
 class OnPrompts(Players, Protocol):
@@ -76,7 +80,8 @@ class OnPrompts(Players, Protocol):
 class Deficient(Players):
     """Players on the prompts that the policy is deficient on: those whose recorded response surprises it most.
 
-        perplexity of the recorded y under the round's policy, exp(-log pi(y | x)/|y|):  the `share` of rows with the most
+        perplexity of the recorded y under the round's policy, exp(-log pi(y | x)/|y|):  the `share` of rows with the
+        most
 
     base    writes for these prompts, such as a tree search.
 
@@ -85,7 +90,7 @@ class Deficient(Players):
     Source: Zeng et al. 2025 (2501.09766), checked against the authors' code.
     """
 
-    base: OnPrompts = TreeSearch()
+    base: OnPrompts
     share: float = 0.3
     parameters: ClassVar[tuple[str, ...]] = ("share",)
     needs: ClassVar[Needs] = DEMONSTRATIONS

@@ -14,14 +14,29 @@ from pathlib import Path
 
 import torch
 
-from equipoise.playground.code.tasks import ASK_BOTH, ASK_TEST, CHECKED, INPUTS, JOINED, STEPS, TASKS, Task
-from equipoise.playground.code.tasks import code_of, test_of, vocabulary
+from equipoise.playground.code.tasks import (
+    ASK_BOTH,
+    ASK_TEST,
+    CHECKED,
+    INPUTS,
+    JOINED,
+    STEPS,
+    TASKS,
+    Task,
+    code_of,
+    test_of,
+    vocabulary,
+)
 from equipoise.playground.small_model import Example, imitate, small_llama, word_tokenizer
 from equipoise.playground.worlds import world_folder
 
 SEED, STEPS_OF_FIT, BATCH, RATE = 0, 1600, 48, 4e-3
 WIDTH, INNER = 64, 160
-WRONG_STEP, SWAPPED, SLIP = 0.2, 0.1, 0.08  # of a code: each step another one, steps in the wrong order, no Python
+WRONG_STEP, SWAPPED, SLIP = (
+    0.2,
+    0.1,
+    0.08,
+)  # of a code: each step another one, steps in the wrong order, no Python
 WRONG_VALUE, TEST_SLIP = 0.35, 0.05  # of a test
 README = """---
 license: apache-2.0
@@ -80,9 +95,7 @@ def write(out: Path) -> None:
     draw = random.Random(SEED)
     tokenizer = word_tokenizer(vocabulary())
     model = small_llama(tokenizer, WIDTH, INNER)
-    imitate(
-        model, tokenizer, lambda: [example(draw) for _ in range(BATCH)], steps=STEPS_OF_FIT, rate=RATE
-    )
+    imitate(model, tokenizer, lambda: [example(draw) for _ in range(BATCH)], steps=STEPS_OF_FIT, rate=RATE)
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     about = {"parameters": model.num_parameters(), "seed": SEED, "steps": STEPS_OF_FIT, "batch": BATCH}
@@ -94,7 +107,8 @@ def write(out: Path) -> None:
 def write_problems(out: Path) -> None:
     """The problems with their true tests, and the oracle that runs them."""
     rows = [
-        {"prompt": task.prompt, "entry_point": "f", "tests": [task.test(x) for x in CHECKED]} for task in TASKS
+        {"prompt": task.prompt, "entry_point": "f", "tests": [task.test(x) for x in CHECKED]}
+        for task in TASKS
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (out / "problems.jsonl").write_text(text, encoding="utf-8")

@@ -31,7 +31,9 @@ def _one_of(about: str, values: tuple[str, ...], **more: Any) -> dict[str, Any]:
     return {"type": "string", "description": about, "enum": list(values), **more}
 
 
-def _tool(name: str, about: str, required: tuple[str, ...], /, **properties: dict[str, Any]) -> dict[str, Any]:
+def _tool(
+    name: str, about: str, required: tuple[str, ...], /, **properties: dict[str, Any]
+) -> dict[str, Any]:
     parameters = {"type": "object", "properties": properties, "required": list(required)}
     return {"name": name, "description": about, "parameters": parameters}
 
@@ -93,7 +95,8 @@ class Request:
 def written(calls: tuple[tuple[str, Mapping[str, Any]], ...]) -> str:
     """Calls as the model writes them."""
     one = (
-        f"{name}( {' , '.join(f'{key}= {value!r}' for key, value in given.items())} )" for name, given in calls
+        f"{name}( {' , '.join(f'{key}= {value!r}' for key, value in given.items())} )"
+        for name, given in calls
     )
     return f"[ {' , '.join(one)} ]"
 
@@ -152,7 +155,9 @@ def vocabulary() -> tuple[str, ...]:
     """Every word that a request or its calls may use."""
     texts = [f"Please . and [ ] , ) {' '.join(f'{name}(' for name in WRITERS)}"]
     texts += [f"{key}=" for tool in TOOLS for key in tool["parameters"]["properties"]]
-    texts += [f"{word} {word!r}" for words in (DRINKS, DRINK_SIZES, NAMES, MESSAGES, DAYS, UNITS) for word in words]
+    texts += [
+        f"{word} {word!r}" for words in (DRINKS, DRINK_SIZES, NAMES, MESSAGES, DAYS, UNITS) for word in words
+    ]
     texts += [str(number) for number in NUMBERS]
     texts += ["set a timer for minutes tell order convert to book table on at"]
     return tuple(dict.fromkeys(word for text in texts for word in text.split()))

@@ -1,8 +1,8 @@
 """Writes the small world of tools:  python -m equipoise.playground.tools.train [--out FOLDER]
 
 A tiny transformer is trained from scratch on the calls of a careless assistant, who gets single values and parameters
-wrong. Beside it lie the requests with their right calls, and the oracle that compares them. Fixed seed, one thread, some
-minutes.
+wrong. Beside it lie the requests with their right calls, and the oracle that compares them. Fixed seed, one thread,
+some minutes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ it answers with calls such as
 > {answer}
 
 and gets some values and parameters wrong: the more arguments, the more often. Trained from scratch by
-`python -m equipoise.playground.tools.train` (seed {seed}): {steps} steps on {batch} fresh requests each. It is of no use
-outside this world.
+`python -m equipoise.playground.tools.train` (seed {seed}): {steps} steps on {batch} fresh requests each. It is of no
+use outside this world.
 """
 
 

@@ -27,7 +27,13 @@ def self_tests(folder: Path) -> list[tuple[int, int, str, str, str]]:
             continue
         counts[round] = [a + b for a, b in zip(counts[round], found, strict=True)]
     return [
-        (round, problems, percent(codes / of_codes), percent(tests / of_tests), percent(passes / (of_codes * of_tests / problems)))
+        (
+            round,
+            problems,
+            percent(codes / of_codes),
+            percent(tests / of_tests),
+            percent(passes / (of_codes * of_tests / problems)),
+        )
         for round, (problems, codes, of_codes, tests, of_tests, passes) in sorted(counts.items())
     ]
 
