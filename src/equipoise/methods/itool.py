@@ -43,7 +43,14 @@ ITOOL = Method(
     confidence="verified in code",
     players=Deficient(
         base=TreeSearch(
-            iterations=5, branch=3, depth=3, mark=",", outcome="score", self_evaluation=False, pairs=8
+            level="fragment",
+            pairs=8,
+            iterations=5,
+            branch=3,
+            depth=3,
+            mark=",",
+            outcome="score",
+            self_evaluation=False,
         ),
         share=0.3,
     ),
@@ -85,7 +92,7 @@ ITOOL = Method(
         **of(OURS, "pairs step_tokens opponents self_evaluation"),
         "mark": "authors' code also ends a fragment at a full stop, an equals sign and a bracket",
         "outcome": "ours: how far the calls agree with the right ones; the authors' judge is the policy itself",
-        "smoothing": "a pair's label is smoothed by visit counts",
+        "smoothing": "0 is DPO",
     },
     evidence=("tests/play/test_curriculum.py", "tests/oracles/test_tool_calls.py"),
     notes="The search is that of mcts_dpo, where the authors' own counts values differently and samples at temperature "

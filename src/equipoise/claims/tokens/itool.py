@@ -197,7 +197,7 @@ def judge(found: Mapping[tuple[str, float], Array]) -> Evidence:
 
 FRAGMENT_PAIRS = Claim(
     name="itool_fragments",
-    sentence="What a policy gets wrong in tool calls are single fragments; preference pairs of fragments on the requests "
+    sentence="What a policy gets wrong in tool calls are single fragments; pairs of fragments on the requests "
     "that it is deficient on repair them, most in complex requests.",
     paper="2501.09766",
     rule=f"Heart: after {ROUNDS} rounds the share of requests with {SLOTS[-1]} arguments whose calls are all right is "

@@ -143,7 +143,7 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Dict):
         if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in node.keys):
             raise NoCalls("an object whose names are no text")
-        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        keys = [str(key.value) for key in node.keys if isinstance(key, ast.Constant)]
         return _each_name_once(list(zip(keys, map(_literal, node.values), strict=True)))
     sign = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
     inner = node.operand if isinstance(node, ast.UnaryOp) and sign else node

@@ -12,7 +12,6 @@ from equipoise.play.capabilities import ResponseScores, needing
 from equipoise.play.needs import DEMONSTRATIONS, Needs
 from equipoise.play.players.protocol import Players, nothing_is_sampled
 from equipoise.play.players.recorded import Demonstrations
-from equipoise.play.players.tree_search import TreeSearch
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, Floats, State
 from equipoise.play.world import World
