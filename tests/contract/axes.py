@@ -14,7 +14,6 @@ from typing import Any
 
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
-from equipoise.play.capabilities import StepDifferences
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.learned_reward import ByLearnedReward
@@ -54,7 +53,7 @@ from equipoise.play.players.recorded import (
 )
 from equipoise.play.players.rejection import Accepting, Rejected
 from equipoise.play.players.sampled import Mixed, Several, Written
-from equipoise.play.players.tree_search import TreeSearch
+from equipoise.play.players.tree_search import TreePaths, TreeSearch
 from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
 from equipoise.play.state import INITIAL, START, UNIFORM, Past
 from equipoise.play.updates.basic import (
@@ -69,7 +68,7 @@ from equipoise.play.updates.basic import (
     WithRecorded,
 )
 from equipoise.play.updates.fast_slow import CrossDomainFastSlow, FastSlow
-from equipoise.play.updates.live_reference import LiveRefit, TokenWeighted
+from equipoise.play.updates.live_reference import LiveRefit, StepWeighted, TokenWeighted
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.play.updates.reward_relearning import Restarted
 from equipoise.play.updates.zeroth_order import ZerothOrder
@@ -116,6 +115,9 @@ PLAYERS = [
     Row(example=Accepting(samples=2), exempt=EXACT_ONLY),
     Row(example=TreeSearch(mark="", depth=3, iterations=2, outcome="win_rate")),
     Row(example=TreeSearch(level="response", mark="", depth=0, iterations=2, outcome="win_rate", branch=4)),
+    Row(
+        example=TreePaths(samples=3, branch=3, mark="", depth=5, nodes=60, outcome="win_rate"),
+    ),
     Row(example=UnpairedResponses()),
     Row(example=DispreferredResponses()),
     Row(example=DispreferredResponses(own=2)),
@@ -198,7 +200,7 @@ UPDATES = [
         example=TokenWeighted(base=LiveRefit()),
         method="mapo",
     ),
-    Row(example=TokenWeighted(by=StepDifferences(mark="")), method="tpo"),
+    Row(example=StepWeighted(mark=""), method="tpo"),
     Row(example=TokenAdvantages(base=Descend(rate=0.2), tau=0.1), method="ppo"),
     Row(example=TeacherRewards(base=TokenAdvantages(tau=0.01)), method="rto"),
     Row(example=Restarted(base=Descend(rate=0.2), every=1), method="rloo"),

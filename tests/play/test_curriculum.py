@@ -89,8 +89,10 @@ def test_the_prompts_of_the_most_perplexing_responses_are_written_for():
 
 
 def test_a_number_of_samples_is_that_of_the_base():
-    players = Deficient(base=TreeSearch(branch=2))
-    assert players.writing(4).base == TreeSearch(branch=4) and players.width == 2
+    players = Deficient(base=Echo())
+    assert players.writing(4).base == Echo(4) and players.writing(4).width == 4
+    with pytest.raises(ValueError, match=r"play\.samples does not apply"):
+        Deficient(base=TreeSearch()).writing(4)
 
 
 def test_what_cannot_be_is_refused_in_a_sentence():

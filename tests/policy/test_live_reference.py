@@ -205,7 +205,8 @@ def test_a_model_without_blocks_is_refused(tiny, monkeypatch):
 
 
 def test_steps_end_with_their_mark():
-    assert steps_of([["a", "b\n", "c"], ["\n", "d"]], "\n").tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert steps_of([["a", "b\n", "c"], ["\n", "d"]], "\n").tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert steps_of([["a", ".", " b", ".", "c"]], ". ").tolist() == [[0, 0, 0, 1, 1]]  # of several tokens
     assert steps_of([["a", "b", "c"]], "").tolist() == [[0, 1, 2]]
 
 

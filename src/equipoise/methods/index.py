@@ -23,7 +23,7 @@ from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
 from equipoise.methods.itool import ITOOL, ITOOL_DPO, SFT_EASY_TO_HARD
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
-from equipoise.methods.lists import PLACKETT_LUCE, TPO
+from equipoise.methods.lists import PLACKETT_LUCE, TPO, TPO_TREES
 from equipoise.methods.mcts_dpo import MCTS_DPO
 from equipoise.methods.mpo import MPO
 from equipoise.methods.nash_md import NASH_EMA_PG, NASH_MD, NASH_MD_PG
@@ -136,6 +136,7 @@ TO_PLAIN_NASH = (ONPO, MPO, SPPO, SPPO_SINGLE, SPPO_HARD, SPO, DNO, DNO_PRCT, GP
 TO_A_REWARD = (
     ITERATIVE_DPO,
     MCTS_DPO,
+    TPO_TREES,
     APO,
     ONLINE_DPO,
     RSO,

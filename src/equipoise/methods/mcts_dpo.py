@@ -55,8 +55,9 @@ MCTS_DPO = Method(
     notes="The probability of a pair's label is 1 - alpha with alpha from visit counts, so that DPO's loss is the "
     "paper's smoothed one. Give an oracle that scores a response (1 for correct): a rule, tests of code. Not as in the "
     "authors' code: no step of a recorded solution joins the candidates, and the question of self-evaluation does not "
-    "show the solution; equal candidates are merged, similar ones are not; log-probs of a pair count from the end "
-    "of the shared prefix, where equal first tokens of both steps cancel in the margin; each prompt has the same weight; the "
-    "learning rate is not annealed over the run. On the playground a step is a token, and a response is worth its win "
-    "rate against samples of the policy. A response of an exact game is one step.",
+    "show the solution; equal candidates are merged, similar ones are not; siblings with equal Q give no pair; "
+    "log-probs of a pair count from the end of the shared prefix, where equal first tokens of both steps cancel in the "
+    "margin; each prompt has the same weight; the learning rate is not annealed over the run. On the playground a step "
+    "is a token, and a response is worth its win rate against samples of the policy. A response of an exact game is "
+    "one step.",
 )

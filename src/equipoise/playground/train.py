@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,14 @@ def habits() -> Float[Tensor, "X A"]:
     return torch.tensor([[habit(x, y) for y in ANSWERS] for x in REQUESTS], dtype=torch.float64)
 
 
-def build_tokenizer() -> Any:
-    """One token per word of the grammar; see `small_model.word_tokenizer`."""
-    return word_tokenizer(vocabulary())
+def build_tokenizer(known: Sequence[str] | None = None) -> Any:
+    """One token per word, of the grammar's or of those that are given; see `small_model.word_tokenizer`."""
+    return word_tokenizer(known or vocabulary())
+
+
+def build_model(tokenizer: Any) -> Any:
+    """A Llama of two layers and about 0.2 M parameters, freshly initialised."""
+    return small_llama(tokenizer)
 
 
 def fit(model: Any, tokenizer: Any, game: LanguageGame) -> None:
@@ -89,7 +95,7 @@ def main() -> None:
     began = time.process_time()
 
     game, tokenizer = LanguageGame(), build_tokenizer()
-    model = small_llama(tokenizer)
+    model = build_model(tokenizer)
     fit(model, tokenizer, game)
     seconds = time.process_time() - began
 

@@ -78,7 +78,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, str) and "\n" in value.strip():
         first = value.split(maxsplit=1)[0]
         return "..." if "`" in first else f"{first} ..."
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)[1:-1] if isinstance(value, str) else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else repr(value)[1:-1]
+        if isinstance(value, str)
+        else str(value)
+    )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from equipoise.data.formats.pairs import PAIRS
 from equipoise.data.formats.prompts import PROMPTS
 from equipoise.data.formats.ranked import RANKED
 from equipoise.data.formats.rounds import ROUNDS
+from equipoise.data.formats.trees import TREES
 from equipoise.data.formats.unpaired import UNPAIRED
 
 FORMATS: dict[str, Format] = {
     entry.name: entry
-    for entry in (*RANKED, *PAIRS, *NAMED_PAIRS, *COMPARISONS, *ROUNDS, *UNPAIRED, *DEMONSTRATIONS, *PROMPTS)
+    for entry in (
+        *(*RANKED, *TREES, *PAIRS, *NAMED_PAIRS, *COMPARISONS, *ROUNDS, *UNPAIRED, *DEMONSTRATIONS, *PROMPTS),
+    )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -14,8 +14,15 @@ from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
 from equipoise.play.trees.growth import Expansion, Growing, Outcome
-from equipoise.play.trees.readings import TreePair, fragment_pairs, response_pair, step_pairs, steps_of
-from equipoise.play.trees.search import MonteCarlo, grow
+from equipoise.play.trees.readings import (
+    TreePair,
+    ends_of,
+    fragment_pairs,
+    response_pair,
+    step_pairs,
+    steps_of,
+)
+from equipoise.play.trees.search import EveryStep, MonteCarlo, grow
 from equipoise.play.trees.tree import Node, Tree
 from equipoise.play.world import World
 
@@ -116,10 +123,83 @@ class TreeSearch(Players):
         )
 
     def describe(self) -> str:
-        return (
-            f"pairs of {'responses' if self.level == 'response' else 'sibling steps'} from a search tree of the policy, "
-            f"{self.branch} steps after each prefix"
+        what = "responses" if self.level == "response" else "sibling steps"
+        return f"pairs of {what} from a search tree of the policy, {self.branch} steps after each prefix"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreePaths(Players):
+    """Scored lists of paths through a tree of steps that the policy grows (TPO, tree of thoughts).
+
+    samples     paths of a list: the best, the worst and evenly spaced ones by reward; a prompt with fewer is left out.
+    nodes       most nodes of a tree, which is grown breadth first.
+    outcome     reward of a path: the oracle's "score", or its "win_rate" (`trees.growth.Growing`).
+    others      `branch`, `depth`, `mark`, `step_tokens`, `opponents` as there.
+    """
+
+    samples: int = 4
+    branch: int = 3
+    depth: int = 3
+    nodes: int = 40
+    mark: str = "\n"
+    step_tokens: int = 64
+    outcome: Literal["score", "win_rate"] = "score"
+    opponents: int = 2
+    parameters: ClassVar[tuple[str, ...]] = (
+        *("branch", "depth", "nodes", "mark", "step_tokens", "outcome", "opponents"),
+    )
+    needs: ClassVar[Needs] = ORACLE
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise ValueError(f"a list needs at least two paths, got {self.samples!r}")
+        if self.outcome not in ("score", "win_rate"):
+            raise ValueError(f"outcome must be score or win_rate, got {self.outcome!r}")
+        _ = self.growing
+
+    @property
+    def growing(self) -> Growing:
+        return Growing(
+            branch=self.branch,
+            depth=self.depth,
+            cut=StepCut(mark=self.mark, longest=self.step_tokens),
+            self_evaluation=False,
+            outcome=self.outcome,
+            opponents=self.opponents,
         )
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return self.growing.capabilities
+
+    @property
+    def width(self) -> int:
+        return self.samples
+
+    def write(self, world: World, state: State) -> Rows:
+        prompts = world.prompts(state)
+        trees = [Tree() for _ in range(len(prompts))]
+        for _ in grow(trees, EveryStep(self.nodes), Expansion(world, state, prompts, self.growing)):
+            pass
+        ends = [sorted(ends_of(tree), key=lambda node: -node.value) for tree in trees]
+        kept = [i for i, own in enumerate(ends) if len(own) >= self.samples]
+        joins = needing(world, StepContinuation).joined_steps
+        chosen = [[ends[i][k] for k in self._spread(len(ends[i]))] for i in kept]
+        responses = [[joins(steps_of(node.path)) for node in own] for own in chosen]
+        rows = prompts.take(np.array(kept, dtype=np.intp))
+        rows = rows.append(objects(responses, width=self.samples), "path")
+        rows = replace(rows, writers=tuple(f"path {k + 1}" for k in range(self.samples)))
+        reward = [[node.value for node in own] for own in chosen]
+        return replace(rows, reward=np.array(reward, dtype=np.float64).reshape(len(kept), self.samples))
+
+    def _spread(self, count: int) -> list[int]:
+        return np.linspace(0, count - 1, self.samples).round().astype(int).tolist()
+
+    def writing(self, samples: int) -> TreePaths:
+        return replace(self, samples=samples)
+
+    def describe(self) -> str:
+        return f"{self.samples} paths through a tree of steps of the policy, {self.branch} after each prefix"
 
 
 def pair_rows(world: World, prompts: Rows, pairs: Sequence[Sequence[TreePair]], writer: str) -> Rows:

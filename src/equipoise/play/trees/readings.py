@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from equipoise.play.trees.tree import Node, Tree
 
+ROUNDING = 1e-9  # differences of Q that are none
+
 
 class TreePair(NamedTuple):
     """A preferred and a dispreferred continuation of one prefix; `smoothing` is alpha, the share of the label that
@@ -22,8 +24,9 @@ def step_pairs(tree: Tree, most: int = 8) -> list[TreePair]:
 
         alpha = min(1/2, N_l/(N_l + max(1, N_w)))     N_w, N_l visits of the preferred and the dispreferred step
 
-    Q and visits are those at the time of the choice. Equal Q: the more visited one is preferred; equal visits, too: no
-    pair. A step without siblings joins the one before it, so that a pair's continuations may have several steps.
+    Q and visits are those at the time of the choice. Siblings with equal Q give no pair: their visits follow the
+    prior alone (the authors' code prefers the more visited one). A step without siblings joins the one before it, so
+    that a pair's continuations may have several steps.
 
     most   of the pairs; the first ones are kept.
 
@@ -33,7 +36,7 @@ def step_pairs(tree: Tree, most: int = 8) -> list[TreePair]:
     for choice in tree.choices:
         ranked = sorted(zip(choice.q, choice.visits, choice.siblings, strict=True), key=lambda s: s[:2])
         (low, less, worse), (high, more, better) = ranked[0], ranked[-1]
-        if (low, less) < (high, more):
+        if high - low > ROUNDING:
             pairs.append(TreePair(_chain(better), _chain(worse), visit_smoothing(more, less)))
     return pairs[:most]
 
@@ -43,7 +46,8 @@ def fragment_pairs(tree: Tree, least: float = 0.0, most: int = 8) -> list[TreePa
 
         worth(step) = mean value of the responses that end below it;    a pair where worths differ by more than `least`
 
-    A child below which no response has ended takes no part. The label is hard. Pairs of the largest differences come first.
+    A child below which no response has ended takes no part. The label is hard. Pairs of the largest differences come
+    first.
 
     most   of the pairs.
 

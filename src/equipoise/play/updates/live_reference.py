@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from equipoise.core.auxiliary_heads import AuxiliaryHead
+from equipoise.core.step_weights import StepForm
 from equipoise.play.capabilities import (
     Activations,
     AuxiliaryModels,
     LiveReferences,
+    StepDifferences,
     TokenWeighting,
     TokenWeights,
     needing,
@@ -55,6 +57,37 @@ class LiveRefit(Update):
     def describe(self) -> str:
         head = "" if self.network is None else f" and an auxiliary head, {type(self.network).__name__}"
         return f"refit from the last iterate with a live reference{head}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepWeighted(Update):
+    """Any update with adaptive step weights (TPO) from the reference's states; see `capabilities.StepDifferences`.
+
+    mark    text that ends a step, such as a newline or a full stop; "" makes every token a step.
+    form    how similarity becomes a weight: "difference" weighs steps that differ from the other paths' steps,
+            "release" those that are like the first path's.
+    """
+
+    base: Update = field(default_factory=Refit)
+    mark: str = "\n"
+    form: StepForm = "difference"
+    parameters: ClassVar[tuple[str, ...]] = ("mark", "form")
+    capabilities: ClassVar[tuple[type, ...]] = (TokenWeights,)
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(StepForm):
+            raise ValueError(f"form must be one of {', '.join(get_args(StepForm))}, got {self.form!r}")
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        return self.base.memory
+
+    def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
+        by = StepDifferences(mark=self.mark, form=self.form)
+        return TokenWeighted(base=self.base, by=by).move(method, world, state, rows, anchors)
+
+    def describe(self) -> str:
+        return f"steps weighted by the reference's {StepDifferences.name}, then {self.base.describe()}"
 
 
 @dataclass(frozen=True, kw_only=True)
