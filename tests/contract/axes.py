@@ -38,9 +38,12 @@ from equipoise.play.pairings.sampled import (
 )
 from equipoise.play.pairings.score_margin import ScoreMargin
 from equipoise.play.pairings.self_labelled import ImplicitRewardLabels
+from equipoise.play.pairings.self_tested import SelfTested
 from equipoise.play.pairings.unpaired import AgainstOwnSamples, Labelled, MatchedPrompts, WithUnrelated
 from equipoise.play.pairings.votes import Votes
 from equipoise.play.players.by_domain import ByDomain
+from equipoise.play.players.code_and_tests import CodeAndTests
+from equipoise.play.players.curriculum import Deficient, EasyToHard
 from equipoise.play.players.perturbed import PerturbedPlayer
 from equipoise.play.players.recorded import (
     Demonstrations,
@@ -121,6 +124,14 @@ PLAYERS = [
     Row(example=DispreferredResponses()),
     Row(example=DispreferredResponses(own=2)),
     Row(example=ByDomain(stay=1, parts=2)),
+    Row(example=EasyToHard(stages=2)),
+    Row(
+        example=Deficient(
+            base=TreeSearch(mark="", depth=2, iterations=1, outcome="win_rate", self_evaluation=False),
+            share=0.5,
+        )
+    ),
+    Row(example=CodeAndTests(codes=2, tests=3, ask_both="{prompt}")),
 ]
 
 BY_PLACE = {"permutation in text": "what is drawn for a row is addressed by its place"}
@@ -171,6 +182,8 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
+    Row(example=SelfTested(codes=2)),
+    Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]
 
 UPDATES = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
 from equipoise.methods.index import get
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.code.self_written import PassTable
 from equipoise.play import capabilities
 from equipoise.play.component import parts
 from equipoise.play.needs import NOTHING, Needs
@@ -47,6 +49,7 @@ from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.self_tests import SelfTests
 from equipoise.worlds.text.world import TextWorld
 from text_world_fixtures import GAME
 
@@ -205,6 +208,7 @@ class Text:
             "oracle": Checked((SCORING if needed.scores else GAME).oracle()),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
+            "self_tests": SelfTests(renderer=self.renderer, run=by_spelling),
             "progress": Progress(quiet=True),
             "accelerator": Accelerator(cpu=True),
         }
@@ -248,6 +252,16 @@ class Text:
             writers=("start",) * width,
             **_labels(draw, count, width),
         )
+
+
+def by_spelling(problems: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[PassTable]:
+    """Stands for a sandbox: whether a code passes a test depends on both texts, and on nothing else."""
+    tables = []
+    for codes, tests in problems:
+        passed = [[crc32(f"{code} {test}".encode()) % 2 == 0 for test in tests] for code in codes]
+        all_read = np.ones(max(len(codes), len(tests)), dtype=bool)
+        tables.append(PassTable(np.array(passed), all_read[: len(codes)], all_read[: len(tests)]))
+    return tables
 
 
 # rows ---------------------------------------------------------------------------------------------

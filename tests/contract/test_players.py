@@ -94,6 +94,8 @@ def check_prompts(row: Row, plays: Plays) -> None:
         for state, rows in zip(played.states, played.rows, strict=True):
             sampled = "recorded" not in rows.writers
             source = played.world.prompts(state) if sampled else played.world.recorded(state).alone()
+            if sampled and row.example.needs.records and not set(rows.prompts) <= set(source.prompts):
+                source = played.world.recorded(state)  # samples for the prompts of recorded responses
             assert set(rows.prompts.tolist()) <= set(source.prompts.tolist())
             assert (rows.weight >= 0).all()
             if kind == "table" and sampled:

@@ -258,7 +258,10 @@ ALIKE = set(METHODS) - set(FIRST.values())
 EASIER = {
     "dno_prct": {"high": 3.0, "margin": 0.1, "own_margin": 0.1},
     # the panel has no scores
-    "mcts_dpo": {"outcome": "win_rate", "mark": "", "depth": 3, "iterations": 2},
+    **{
+        name: {"outcome": "win_rate", "mark": "", "depth": 3, "iterations": 2}
+        for name in ("mcts_dpo", "itool", "itool_dpo")
+    },
 }
 
 

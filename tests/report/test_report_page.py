@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from equipoise.report.run.figures import FIGURES, draw, smooth
 from equipoise.report.run.load import RunFolderError, load_run
 from equipoise.report.run.page import write_report
+from equipoise.report.run.self_tests import self_tests
 
 
 class Page(HTMLParser):
@@ -158,3 +160,20 @@ def test_smoothing_keeps_a_line_and_skips_gaps() -> None:
     holes = np.where(np.arange(9) == 4, np.nan, 1.0)
     assert smooth(holes, 3) == pytest.approx(np.ones(9))
     assert np.isnan(smooth(np.full(9, np.nan), 3)).all()
+
+
+def test_self_written_tests_are_counted_by_round(tmp_path) -> None:
+    """Two problems of round 1: three of four codes and three of four tests are read, and three of eight cells pass."""
+    lines = [
+        {"round": 1, "codes_read": 2, "tests_read": 1, "passed": [[1, 0], [1, 0]]},
+        {"round": 1, "codes_read": 1, "tests_read": 2, "passed": [[1, 0], [0, 0]]},
+        {"round": 2, "codes_read": 2, "tests_read": 2, "passed": [[1, 1], [1, 1]]},
+        {"round": 2, "codes_read": 2, "tests_read": 2, "passed": []},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + "no line\n[]\n"
+    (tmp_path / "self_tests.jsonl").write_text(text)
+    assert self_tests(tmp_path) == [
+        (1, 2, "75.0 %", "75.0 %", "37.5 %"),
+        (2, 1, "100.0 %", "100.0 %", "100.0 %"),
+    ]
+    assert self_tests(tmp_path / "nowhere") == []

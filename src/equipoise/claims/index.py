@@ -57,6 +57,8 @@ HOMES: Mapping[str, str] = {
     "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
     "pal_new_users": "rewards.pal:NEW_USERS",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
+    "itool_fragments": "tokens.itool:FRAGMENT_PAIRS",
+    "dstc_minimax": "rewards.dstc:MINIMAX_CHOICE",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }
 

@@ -15,6 +15,7 @@ from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
+from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
 from equipoise.methods.gpo import GPO
@@ -22,6 +23,7 @@ from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
 from equipoise.methods.inpo import INPO
 from equipoise.methods.ipo import IPO, IPO_MEAN
+from equipoise.methods.itool import ITOOL, ITOOL_DPO, SFT_EASY_TO_HARD
 from equipoise.methods.kto import APO_ZERO_UNPAIRED, KTO
 from equipoise.methods.lists import PLACKETT_LUCE, TPO, TPO_TREES
 from equipoise.methods.maxmin import MAXMIN
@@ -98,6 +100,7 @@ OFFLINE = (
     TPO,
     COPG_OFFLINE,
     SFT,
+    SFT_EASY_TO_HARD,
 )
 PAIR_LOSSES = (
     RDPO,
@@ -148,6 +151,10 @@ TO_A_REWARD = (
     RSO_HINGE,
     OSP,
     UPO,
+    DSTC,
+    DSTC_KTO,
+    ITOOL,
+    ITOOL_DPO,
     XPO,
     VPO,
     SAIL,

@@ -60,6 +60,12 @@ def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return CodeTests.of(settings, file)
 
 
+def _tool_calls(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.tools.tool_calls import ToolCalls
+
+    return ToolCalls.of(settings, file)
+
+
 def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
     from equipoise.oracles.models.dropout import mc_dropout
 
@@ -99,6 +105,7 @@ def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Ma
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
     "tests": _tests,
+    "tool_calls": _tool_calls,
     "recorded": _recorded,
     "density_ratio": _density_ratio,
     "implicit_reward": _implicit_reward,

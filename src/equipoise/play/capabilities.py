@@ -58,6 +58,17 @@ class StepDifferences:
     gives: ClassVar[tuple[str, ...]] = ("step",)
 
 
+class PassTables(NamedTuple):
+    """Which self-written codes of each row pass which of its self-written tests.
+
+    passed   [N, J, K] whether code j passes test k; False where either cannot be read.
+    read     [N, K] whether the test can be read.
+    """
+
+    passed: npt.NDArray[np.bool_]
+    read: npt.NDArray[np.bool_]
+
+
 TokenWeighting = Activations | StepDifferences
 
 
@@ -359,6 +370,26 @@ class NamedScores(Protocol):
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
         """Tensors computed once and kept with the run, as `LearnedRewards.cached`."""
+        ...
+
+
+@runtime_checkable
+class SelfWrittenTests(Protocol):
+    """a sandbox that runs self-written code against self-written tests (DSTC)."""
+
+    def asked(self, rows: Rows, template: str) -> Rows:
+        """The rows without responses, their prompts in the words of a template, which holds `{prompt}`."""
+        ...
+
+    def pass_tables(self, state: State, rows: Rows, codes: int) -> PassTables:
+        """Runs the first `codes` responses of each row against the others, its tests; inside a stage."""
+        ...
+
+    def concatenated(
+        self, rows: Rows, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], form: str
+    ) -> npt.NDArray[Any]:
+        """[N] one response of each row: the code of column first[i] and the test of second[i] in a form that holds
+        `{code}` and `{test}`; None where the text cannot be an answer."""
         ...
 
 

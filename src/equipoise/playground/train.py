@@ -22,10 +22,10 @@ from torch.nn.functional import cross_entropy
 from equipoise.playground.grammar import ANSWERS, GUESTS, REQUESTS, WEATHERS, Answer, Request, vocabulary
 from equipoise.playground.language import LanguageGame
 from equipoise.playground.reference import POLICY_FILE, model_path, response_logprob
+from equipoise.playground.small_model import small_llama, word_tokenizer
 
 SEED = 0
 STEPS, BATCH, PEAK_RATE, WARMUP = 1500, 64, 3e-3, 50
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 # The habits: how often an attribute fits the request, and how often each style is poured, whatever the request.
 FITS = 0.6
@@ -47,45 +47,13 @@ def habits() -> Float[Tensor, "X A"]:
 
 
 def build_tokenizer(known: Sequence[str] | None = None) -> Any:
-    """One token per word, of the grammar's or of those that are given; the tokenizer itself puts one BOS before a text
-    and nothing after it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = {word: index for index, word in enumerate((*SPECIAL, *(known or vocabulary())))}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", words["<s>"])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        model_max_length=64,
-        clean_up_tokenization_spaces=False,
-    )
+    """One token per word, of the grammar's or of those that are given; see `small_model.word_tokenizer`."""
+    return word_tokenizer(known or vocabulary())
 
 
 def build_model(tokenizer: Any) -> Any:
     """A Llama of two layers and about 0.2 M parameters, freshly initialised."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return LlamaForCausalLM(config).float()
+    return small_llama(tokenizer)
 
 
 def fit(model: Any, tokenizer: Any, game: LanguageGame) -> None:

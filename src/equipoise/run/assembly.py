@@ -17,6 +17,9 @@ from equipoise.data.revision_prompt import INSTRUCTION, Leads, leads_of
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.text import Evaluator
 from equipoise.models.adapters import MERGED_BASE
+from equipoise.oracles.code.sandbox import Limits, Sandbox, guarantees
+from equipoise.oracles.code.self_written import pass_tables
+from equipoise.play.capabilities import SelfWrittenTests
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
@@ -25,6 +28,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
+from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials, game_prompts
 from equipoise.run.settings import RunConfig
@@ -35,6 +39,7 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_out import Watching
 from equipoise.worlds.text.progress import Progress
+from equipoise.worlds.text.self_tests import SelfTests
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -118,6 +123,7 @@ def build(
         oracle=materials.oracle,
         lead=lead_of(materials),
         degrade=degrade_of(materials),
+        self_tests=self_tests_of(config, materials),
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,
@@ -181,6 +187,29 @@ def degrade_of(materials: Materials) -> Degrade:
         return None if texts is None else [renderer.answer(prompt, text) for text in texts]
 
     return degrade
+
+
+def self_tests_of(config: RunConfig, materials: Materials) -> SelfTests | None:
+    """What runs code that the policy writes against its tests; None for a method that writes none.
+
+    Raises ConfigError on a machine that cannot keep code apart, unless the settings accept this.
+    """
+    if SelfWrittenTests not in materials.method.capabilities:
+        return None
+    about = config.sandbox
+    held = guarantees()
+    if about.isolation == "namespaces" and held.isolation != "namespaces":
+        raise ConfigError(
+            f"{config.method} runs code that the policy writes, and this machine cannot isolate it ({held.why}); run "
+            "where user namespaces are allowed, or set sandbox.isolation=limits, which does not enforce: "
+            f"{', '.join(held.not_enforced)}"
+        )
+    limits = Limits(seconds=about.seconds, wall=about.wall, memory=about.memory * 2**20)
+    sandbox = Sandbox(limits, about.isolation)
+    return SelfTests(
+        renderer=materials.renderer,
+        run=lambda problems: pass_tables(sandbox, problems, about.concurrency),
+    )
 
 
 def automatic_rate(policy: CausalPolicy) -> float:

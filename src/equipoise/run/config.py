@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from equipoise.play.method import Method
 
 
+FILES = (
+    "model.path",
+    "data.path",
+    "data.evaluation",
+    "oracle",
+)  # settings that may name a small world's file
+
+
 class ConfigError(ValueError):
     """An unknown or illegal setting; the message names it, its location and the known ones."""
 
@@ -49,7 +57,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
         chosen |= dict(method.playground)
     elif method.oracle:
         chosen["oracle"] = method.oracle
-    config = _build(method.name, chosen | given)
+    config = _build(method.name, _located(chosen | given))
     try:
         method.with_parameters(config.objective)
     except ValueError as error:
@@ -90,6 +98,16 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
+
+
+def _located(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the files of small worlds by their paths."""
+    from equipoise.playground.worlds import located  # loads PyTorch, see `_method`
+
+    try:
+        return {name: located(value) if name in FILES else value for name, value in settings.items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _method(name: str) -> Method:

@@ -70,7 +70,21 @@ def _shown(value: Any) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"`{k}={v:.4g}`" if isinstance(v, float) else f"`{k}={v}`" for k, v in values.items())
+    return ", ".join(f"`{name}={_plain(value)}`" for name, value in values.items())
+
+
+def _plain(value: Any) -> str:
+    """A value on one line; of a text of several lines, such as a prompt, the first words."""
+    if isinstance(value, str) and "\n" in value.strip():
+        first = value.split(maxsplit=1)[0]
+        return "..." if "`" in first else f"{first} ..."
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else repr(value)[1:-1]
+        if isinstance(value, str)
+        else str(value)
+    )
 
 
 if __name__ == "__main__":

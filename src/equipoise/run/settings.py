@@ -15,7 +15,10 @@ from equipoise.worlds.text.folder.gate_list import ALLOWABLE
 
 # what may differ when a run goes on: how questions are asked and what may be let through, not what is trained
 ASKING = ("concurrency", "retries", "failures", "store", "most_calls", "most_cost")
-MAY_CHANGE = frozenset(("allow", *(f"judging.{name}" for name in ASKING)))
+SANDBOX = ("isolation", "seconds", "wall", "memory", "concurrency")
+MAY_CHANGE = frozenset(
+    ("allow", *(f"judging.{name}" for name in ASKING), *(f"sandbox.{name}" for name in SANDBOX))
+)
 
 
 class Section(BaseModel):
@@ -261,6 +264,18 @@ class JudgingSettings(Section):
     )
 
 
+class SandboxSettings(Section):
+    isolation: Literal["namespaces", "limits"] = Field(
+        "namespaces",
+        description="how code that the policy writes is kept apart (dstc); limits: resource limits alone, with network "
+        "and files open to it",
+    )
+    seconds: int = Field(5, gt=0, description="processor time of one run of self-written code")
+    wall: float = Field(15.0, gt=0, description="seconds by the clock of one run")
+    memory: int = Field(512, gt=0, description="MiB of address space of one process")
+    concurrency: int = Field(2, gt=0, description="problems whose code runs at once")
+
+
 class EvaluateSettings(Section):
     prompts: int = Field(64, gt=0, description="held-out prompts for win rates")
     samples: int = Field(4, gt=0, description="responses per prompt")
@@ -321,6 +336,7 @@ class RunConfig(Section):
     sampling: SamplingSettings = SamplingSettings()
     judging: JudgingSettings = JudgingSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    sandbox: SandboxSettings = SandboxSettings()
 
     @property
     def playground(self) -> bool:

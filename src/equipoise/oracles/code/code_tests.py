@@ -20,6 +20,7 @@ from equipoise.oracles.code.problems import BadTests, Problem, problem_of
 from equipoise.oracles.code.sandbox import Isolation, Limits, Sandbox, SandboxError, guarantees
 from equipoise.oracles.file import OracleFile, data_errors, settings_of
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
+from equipoise.oracles.questions.prompt_keys import prompt_keys
 from equipoise.oracles.questions.questioner import Ask, Failure, Policy
 from equipoise.oracles.questions.verdicts import Verdict
 
@@ -139,7 +140,7 @@ class CodeTests:
         return Verdict(share if self.file.score == "share" else float(share == 1), 0.0, about)
 
     def _problem(self, prompt: OraclePrompt) -> Problem:
-        for key in _keys(prompt):
+        for key in prompt_keys(prompt):
             if key in self.problems:
                 return self.problems[key]
         raise OracleError(
@@ -166,18 +167,6 @@ def code_of(response: str, how: str, prompt: OraclePrompt = "") -> str:
     return blocks[-1][2] if blocks else response
 
 
-def _keys(prompt: Any) -> Iterator[str]:
-    """The keys under which a prompt's tests are looked for, the most exact first."""
-    if isinstance(prompt, str):
-        yield prompt
-        return
-    turns = [{"role": turn.get("role"), "content": turn.get("content")} for turn in prompt]
-    yield json.dumps(turns, sort_keys=True)
-    asked = [turn["content"] for turn in turns if turn["role"] == "user"]
-    if asked:
-        yield str(asked[-1])
-
-
 def _problems(source: Path, columns: Columns) -> Iterator[tuple[str, Problem]]:
     """(key, problem) of every row. Raises DataError with file, line and reason."""
     seen: dict[str, Problem] = {}
@@ -189,7 +178,7 @@ def _problems(source: Path, columns: Columns) -> Iterator[tuple[str, Problem]]:
                 f"no column {missing!r}; it has {', '.join(map(repr, row.values))}: name it under `columns`"
             )
         try:
-            key = next(_keys(prompt))
+            key = next(prompt_keys(prompt))
             problem = problem_of(tests, row.values.get(columns.entry_point))
         except (BadTests, AttributeError, TypeError, StopIteration) as error:
             raise row.error(str(error)) from error

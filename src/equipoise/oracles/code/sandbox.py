@@ -195,6 +195,13 @@ class Sandbox:
         over there; results come back as plain values, and the comparison is made where no line of the code runs. A
         value that is not plain equals nothing. `entry` is also known as `candidate`.
         """
+        passed, why, _ = self.tried(code, tests, names, entry)
+        return passed, why
+
+    def tried(
+        self, code: str, tests: Sequence[str], names: Sequence[str], entry: str | None = None
+    ) -> tuple[list[int], str, bool]:
+        """As `tests`, and whether every test was tried: not once the code's process has ended, or time is up."""
         about = {"tests": list(tests), "names": list(names), "entry": entry, "count": len(tests)}
         served = {"role": "serve", "code": code}
         tested = {"role": "test", "longest": LONGEST_ANSWER, **about}
@@ -209,9 +216,9 @@ class Sandbox:
                 tester.ended()
         try:
             line = json.loads(said)
-            return [int(bool(n)) for n in line["passed"]], str(line["why"])
+            return [int(bool(n)) for n in line["passed"]], str(line["why"]), bool(line["whole"])
         except (ValueError, KeyError, TypeError):
-            return [0] * len(tests), "the tests did not end"
+            return [0] * len(tests), "the tests did not end", False
 
     @contextmanager
     def _started(self, task: Mapping[str, Any], fds: Sequence[int], longer: float = 0.0) -> Iterator[_Run]:

@@ -77,7 +77,7 @@ def test(task: Mapping[str, Any], fds: Sequence[int]) -> None:
             why = why or said
     except BaseException as error:  # noqa: BLE001  whatever the code raises
         why = f"{type(error).__name__}: {error}"
-    say(verdict, {"passed": passed, "why": why[:300]})
+    say(verdict, {"passed": passed, "why": why[:300], "whole": not remote.gone})
 
 
 def run_test(source: str, remote: Remote, names: Sequence[str], entry: str | None) -> tuple[bool, str]:
@@ -98,10 +98,11 @@ class Gone(Exception):
 
 
 class Remote:
-    """The response's side of the pipe."""
+    """The response's side of the pipe; `gone` once it has ended, so that nothing more comes of it."""
 
     def __init__(self, answers: IO[bytes], requests: IO[bytes], longest: int) -> None:
         self.answers, self.requests, self.longest = answers, requests, longest
+        self.gone = False
 
     def start(self) -> list[str]:
         return [name for name in self._answer().get("names", ()) if isinstance(name, str)]
@@ -116,6 +117,7 @@ class Remote:
     def _answer(self) -> dict[str, Any]:
         line = self.answers.readline(self.longest)
         if not line.endswith(b"\n"):
+            self.gone = True
             raise Gone("the response's process has ended" if not line else "an answer is too long")
         reply = json.loads(line)
         if not isinstance(reply, dict):

@@ -14,12 +14,19 @@ from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
 from equipoise.play.trees.growth import Expansion, Growing, Outcome
-from equipoise.play.trees.readings import TreePair, ends_of, response_pair, step_pairs, steps_of
+from equipoise.play.trees.readings import (
+    TreePair,
+    ends_of,
+    fragment_pairs,
+    response_pair,
+    step_pairs,
+    steps_of,
+)
 from equipoise.play.trees.search import EveryStep, MonteCarlo, grow
 from equipoise.play.trees.tree import Node, Tree
 from equipoise.play.world import World
 
-Level = Literal["step", "response"]
+Level = Literal["step", "fragment", "response"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,8 @@ class TreeSearch(Players):
     """Labelled pairs from a search tree of each prompt, grown by the policy (MCTS-DPO); see `trees.search.MonteCarlo`.
 
     level       "step": the best and the worst sibling by Q after each prefix of the chosen path, with the prefix as
-                their lead and visit counts as label smoothing (`trees.readings.step_pairs`); "response": the best and
+                their lead and visit counts as label smoothing (`trees.readings.step_pairs`); "fragment": single
+                steps at every node by the responses that end below them (`fragment_pairs`); "response": the best and
                 the worst whole response of the same tree, with a hard label.
     pairs       most step pairs of a prompt; together they have the weight of one row.
     others      `iterations`, `exploration` of the search; `branch`, `depth`, `mark`, `step_tokens`, `outcome`,
@@ -92,7 +100,10 @@ class TreeSearch(Players):
         return 2
 
     def write(self, world: World, state: State) -> Rows:
-        prompts = world.prompts(state)
+        return self.write_on(world, state, world.prompts(state))
+
+    def write_on(self, world: World, state: State, prompts: Rows) -> Rows:
+        """The pairs of these prompts, rows without responses."""
         trees = [Tree() for _ in range(len(prompts))]
         for _ in grow(trees, self.search, Expansion(world, state, prompts, self.growing)):
             pass
@@ -101,6 +112,8 @@ class TreeSearch(Players):
     def _read(self, tree: Tree) -> list[TreePair]:
         if self.level == "step":
             return step_pairs(tree, self.pairs)
+        if self.level == "fragment":
+            return fragment_pairs(tree, most=self.pairs)
         pair = response_pair(tree)
         return [pair] if pair else []
 
@@ -110,10 +123,8 @@ class TreeSearch(Players):
         )
 
     def describe(self) -> str:
-        return (
-            f"pairs of {'sibling steps' if self.level == 'step' else 'responses'} from a search tree of the policy, "
-            f"{self.branch} steps after each prefix"
-        )
+        what = "responses" if self.level == "response" else "sibling steps"
+        return f"pairs of {what} from a search tree of the policy, {self.branch} steps after each prefix"
 
 
 @dataclass(frozen=True, kw_only=True)

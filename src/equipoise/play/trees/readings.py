@@ -41,6 +41,39 @@ def step_pairs(tree: Tree, most: int = 8) -> list[TreePair]:
     return pairs[:most]
 
 
+def fragment_pairs(tree: Tree, least: float = 0.0, most: int = 8) -> list[TreePair]:
+    """Pairs of single steps at every node: of its children, those whose whole responses are worth most and least.
+
+        worth(step) = mean value of the responses that end below it;    a pair where worths differ by more than `least`
+
+    A child below which no response has ended takes no part. The label is hard. Pairs of the largest differences come
+    first.
+
+    most   of the pairs.
+
+    Source: Zeng et al. 2025 (2501.09766), whose code compares the children of every node; the mean is ours.
+    """
+    found = []
+    for node in tree.nodes():
+        worths = [(_worth(child), child) for child in node.children or ()]
+        ended = [(worth, child) for worth, child in worths if worth is not None]
+        if len(ended) > 1:
+            low, high = min(ended, key=lambda e: e[0]), max(ended, key=lambda e: e[0])
+            if high[0] - low[0] > least:
+                found.append((high[0] - low[0], TreePair([high[1]], [low[1]], 0.0)))
+    return [pair for _, pair in sorted(found, key=lambda f: -f[0])[:most]]
+
+
+def _worth(node: Node) -> float | None:
+    """Mean value of the responses that end below a node; None if none has."""
+    waiting, values = [node], []
+    while waiting:
+        one = waiting.pop()
+        values += [one.value] if one.over else []
+        waiting += one.children or []
+    return sum(values) / len(values) if values else None
+
+
 def visit_smoothing(preferred: int, dispreferred: int) -> float:
     """alpha = min(1/2, N_l/(N_l + max(1, N_w))): 0 where the worse step was never visited, at most 1/2."""
     return min(0.5, dispreferred / (dispreferred + max(1, preferred)))

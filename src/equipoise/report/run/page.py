@@ -13,6 +13,7 @@ from equipoise.report.run.diagnose import diagnose, verdict
 from equipoise.report.run.figures import draw, write_figures
 from equipoise.report.run.load import Estimate, Ledger, Round, Run, Sample, load_run
 from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric, duration, plain
+from equipoise.report.run.self_tests import self_tests
 from equipoise.report.run.within_fits import chosen
 
 # A report is for reading: beyond these sizes the files themselves are the better place.
@@ -58,6 +59,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "samples": _samples(run.samples),
         "samples_left_out": max(0, len({s.prompt_index for s in run.samples}) - MAX_PROMPTS),
         "gates": [(gate, plain_or_none(gate.measured), plain_or_none(gate.limit)) for gate in run.gates],
+        "self_tests": self_tests(run.folder),
         "ledger": _ledger(run.ledger) if run.ledger else None,
         "costs": _costs(run),
         "command": _command(run.environment.get("command")),

@@ -25,7 +25,14 @@ from equipoise.data.revision_prompt import Leads
 from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
-from equipoise.play.capabilities import AuxiliaryModels, RewardData, Step, StepCut, TokenWeighting
+from equipoise.play.capabilities import (
+    AuxiliaryModels,
+    PassTables,
+    RewardData,
+    Step,
+    StepCut,
+    TokenWeighting,
+)
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
@@ -50,6 +57,7 @@ from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_rewards import RunRewards
 from equipoise.worlds.text.sampling import Sampler
 from equipoise.worlds.text.self_evaluation import SelfEvaluator
+from equipoise.worlds.text.self_tests import SelfTests
 from equipoise.worlds.text.training import Trainer
 
 
@@ -67,6 +75,7 @@ class TextWorld:
     keep      rounds whose final checkpoint is kept; None: all.
     watching  what is evaluated and saved inside fits, on the held-out comparisons `held_out`.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
+    self_tests runs code that the policy wrote against tests that it wrote.
     """
 
     policy: CausalPolicy
@@ -83,6 +92,7 @@ class TextWorld:
     oracle: Oracle | None = None
     lead: Leads | None = None
     degrade: Degrade | None = None
+    self_tests: SelfTests | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
@@ -237,6 +247,18 @@ class TextWorld:
     def degraded(self, rows: Rows, degrees: int) -> Rows:
         assert self.degrade is not None
         return further_answers.degraded(rows, degrees, self.degrade)
+
+    def asked(self, rows: Rows, template: str) -> Rows:
+        assert self.self_tests is not None
+        return self.self_tests.asked(rows, template)
+
+    def pass_tables(self, state: State, rows: Rows, codes: int) -> PassTables:
+        assert self.self_tests is not None
+        return self.self_tests.pass_tables(self.journal, state.round, rows, codes)
+
+    def concatenated(self, rows: Rows, first: np.ndarray, second: np.ndarray, form: str) -> np.ndarray:
+        assert self.self_tests is not None
+        return self.self_tests.concatenated(rows, first, second, form)
 
     def texts(self, rows: Rows) -> list[list[str]]:
         return [[response.text for response in group] for group in rows.responses]
