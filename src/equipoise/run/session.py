@@ -376,6 +376,9 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "kl": last["kl"],
         "exact_kl": last["exact_kl"],
         "accuracy": last["accuracy"],
+        "ranking": None if last["ranking"] is None else {"reference": first["ranking"], "final": last["ranking"]},
+        "ranking_gain": last["ranking_gain"],
+        "chosen_log_ratio": last["chosen_log_ratio"],
         "length": last["length"],
         **({"best": best} if (best := Best(journal).about) else {}),
         "step_zero_log_ratio_per_token": max(
