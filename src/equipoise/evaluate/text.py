@@ -15,7 +15,6 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
 
-
 PAIR_FIGURES = ("accuracy", "ranking", "ranking_gain", "chosen_log_ratio", "rejected_log_ratio")
 
 
