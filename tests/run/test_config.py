@@ -99,7 +99,8 @@ def test_later_layers_win():
     own = resolve("inpo", {"model.path": "m"})
     assert own.play.rounds == method.rounds
     assert own.objective == method.parameters()
-    assert own.train.batch == method.train["batch"]
+    assert own.train.schedule == method.train["schedule"]
+    assert own.train.batch == "auto" != method.train["batch"]  # scaled to the data
     assert own.train.micro_batch == "auto"
     nested = {"train": {"batch": 16, "lr": 1e-5}, "play.rounds": 7}
     config = resolve("inpo", {"model.path": "m"}, nested, {"batch": 32, "lr": None})
@@ -177,6 +178,6 @@ def test_pairings_that_cannot_work_are_refused_before_compute(method, settings, 
 
 def test_how_questions_are_asked_may_change_and_what_they_mean_may_not():
     base = resolve("inpo")
-    same = resolve("inpo", {"judging.failures": 0.1, "judging.concurrency": 8, "allow": ["one_step"]})
+    same = resolve("inpo", {"judging.failures": 0.1, "judging.concurrency": 8, "allow": ["few_steps"]})
     assert same.hash() == base.hash() and same.lasting() == base.lasting()
     assert resolve("inpo", {"judging.both_orders": True}).hash() != base.hash()

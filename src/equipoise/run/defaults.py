@@ -56,15 +56,19 @@ def decide(config: RunConfig, materials: Materials) -> Decided:
     open_ = [name for name in AUTOMATIC if settings[name] == "auto"]
     values: dict[str, Any] = {}
     method, train = materials.method, config.train
-    if "train.batch" in open_ or "train.epochs" in open_:
+    least = int(method.train.get("epochs", 1))
+    if train.batch == "auto":
         values["train.batch"], values["train.epochs"] = batch_and_epochs(
             comparisons(config, materials),
             needed=steps_needed(method),
             most=int(method.train.get("batch", BATCH)),
-            least=int(method.train.get("epochs", 1)),
-            batch=None if train.batch == "auto" else train.batch,
-            epochs=None if train.epochs == "auto" else train.epochs,
+            least=least if train.epochs == "auto" else train.epochs,
+            more=train.epochs == "auto",
         )
+    elif (
+        train.epochs == "auto"
+    ):  # with a batch that is set, passes are the method's: the user counts the steps
+        values["train.epochs"] = least
     if "train.lr" in open_:
         shape = shape_of(config)
         lora = bool(config.model.lora_rank or shape.continued)
@@ -92,35 +96,26 @@ def continued(config: RunConfig, folder: Path) -> tuple[RunConfig, tuple[str, ..
 
 
 def batch_and_epochs(
-    comparisons: int,
-    *,
-    needed: int = ENOUGH_STEPS,
-    most: int = BATCH,
-    least: int = 1,
-    batch: int | None = None,
-    epochs: int | None = None,
+    comparisons: int, *, needed: int = ENOUGH_STEPS, most: int = BATCH, least: int = 1, more: bool = True
 ) -> tuple[int, int]:
     """(comparisons a step, passes) that give a fit `needed` optimizer steps, if its data allow that.
 
     First the batch is halved, from the paper's `most` down to LEAST_BATCH, until `least` passes have the steps; then
     passes are added, up to MOST_EPOCHS. With n comparisons, batch b and E passes there are E ceil(n / b) steps.
 
-    most, least     the method's own batch and passes: the largest batch and the fewest passes that are taken.
-    batch, epochs   given by the user, and not changed.
+    most, least   the method's own batch and passes: the largest batch and the fewest passes that are taken.
+    more          whether passes may be added; not if the user has set them.
 
     More comparisons never give a smaller batch, nor more passes at the same batch. Raises ValueError without
     comparisons.
     """
     if comparisons < 1:
         raise ValueError(f"a fit needs comparisons, got {comparisons}")
-    passes = least if epochs is None else epochs
-    size = most if batch is None else batch
-    while batch is None and size // 2 >= LEAST_BATCH and passes * math.ceil(comparisons / size) < needed:
-        size //= 2
-    if epochs is None:
-        wanted = math.ceil(needed / math.ceil(comparisons / size))
-        passes = max(least, min(wanted, MOST_EPOCHS))
-    return size, passes
+    batch = most
+    while batch // 2 >= LEAST_BATCH and least * math.ceil(comparisons / batch) < needed:
+        batch //= 2
+    wanted = math.ceil(needed / math.ceil(comparisons / batch))
+    return batch, max(least, min(wanted, MOST_EPOCHS)) if more else least
 
 
 def steps_needed(method: Method) -> int:

@@ -176,8 +176,8 @@ class PlaySettings(Section):
 class TrainSettings(Section):
     epochs: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="passes over a round's comparisons; auto: the method's, and more, up to 5, if a fit has fewer than "
-        "100 optimizer steps with the smallest batch",
+        description="passes over a round's comparisons; auto: the method's; where the batch is auto too, more, up to 5, "
+        "if a fit has fewer than 100 optimizer steps with the smallest batch",
     )
     batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
