@@ -1,4 +1,4 @@
-"""Defaults by data and model: hand arithmetic, bounds and monotony of the rules, and a run that keeps what was decided."""
+"""Defaults by data and model: hand arithmetic, bounds and monotonicity of the rules, and a run that keeps them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_rate_by_hand():
     assert automatic(8 * 10**9, lora=True) == 5e-6
     assert automatic(8 * 10**9, papers=1e-5) == 1e-5
     assert automatic(8 * 10**4) == HIGHEST  # 5e-7 x 10^(5 x 0.8) is 5e-3
-    assert automatic(8 * 10**6) == pytest.approx(5e-7 * 10**2.4, rel=0.01)  # 1.3e-4
+    assert automatic(8 * 10**6) == 1.3e-4  # 5e-7 x 10^2.4 = 1.256e-4, in two digits
 
 
 @given(sizes, sizes, st.booleans())
@@ -226,10 +226,10 @@ def test_a_run_says_and_keeps_what_was_decided(pairs, tmp_path, capsys):
     assert play().summary == run.summary  # resumed
     assert (run.folder / "config.yaml").read_bytes() == before
     assert play(**{"train.batch": 8}).summary == run.summary  # the same, said
-    with pytest.raises(ConfigError, match="train.batch: 8 -> 4"):
+    with pytest.raises(ConfigError, match=r"train\.batch: 8 -> 4"):
         play(**{"train.batch": 4})
     (run.folder / "config.yaml").write_text(before.decode().replace("- train.batch\n", ""))
-    with pytest.raises(ConfigError, match="config.yaml was edited|train.batch: 8 -> auto"):
+    with pytest.raises(ConfigError, match=r"train\.batch: 8 -> auto"):
         play()
 
 

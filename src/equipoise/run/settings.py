@@ -176,7 +176,7 @@ class PlaySettings(Section):
 class TrainSettings(Section):
     epochs: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="passes over a round's comparisons; auto: the method's; where the batch is auto too, more, up to 5, "
+        description="passes over a round's comparisons; auto: the method's; with an automatic batch more, up to 5, "
         "if a fit has fewer than 100 optimizer steps with the smallest batch",
     )
     batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
