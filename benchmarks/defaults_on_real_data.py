@@ -1,11 +1,11 @@
 """Do the defaults train? Methods on real preference data with no setting given beyond data, model and oracle.
 
-    python benchmarks/defaults_on_real_data.py [DATA] --model NAME=FOLDER ... [--method dpo ...] [--only persona_yes_no ...]
+    python benchmarks/defaults_on_real_data.py [DATA] --model NAME=FOLDER ... [--method dpo ...] [--only truthfulqa ...]
                                                [--set NAME=VALUE ...]
     python benchmarks/defaults_on_real_data.py --draw      (write the section of README.md again from the figures)
 
-DATA (default: data) holds one folder for each data set, with pairs.jsonl.gz in it. --set cuts the data or the evaluation
-(data.limit=300 data.held_out=0.4 evaluate.prompts=8); what was cut stands beside each figure.
+DATA (default: data) holds one folder for each data set, with pairs.jsonl.gz in it. --set cuts the data or the
+evaluation (data.limit=300 data.held_out=0.4 evaluate.prompts=8); what was cut stands beside each figure.
 
 INPO samples, and needs answers to compare and somebody who compares them. Its model is first fine-tuned on the chosen
 answers (`align sft`, with its defaults), and is what INPO is compared with; its oracle knows the recorded answers of a
@@ -116,18 +116,24 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def draw() -> None:
     """The section of README.md."""
-    header = (
-        "run", "steps", "reference ranks", "policy ranks", "gain, paired", "implicit reward", "KL", "chosen", "rejected",
-    )  # fmt: skip
+    header = [
+        "run",
+        "steps",
+        "reference",
+        "policy",
+        "gain, paired",
+        "implicit reward",
+        "KL",
+        "chosen",
+        "rejected",
+    ]
     found = _lines(RESULTS)
     lines = []
     for model in dict.fromkeys(one["model"] for one in found):
         rows = [one for one in found if one["model"] == model]
         lines += [f"**{model}**", ""]
-        lines += table(
-            header, map(row, sorted(rows, key=lambda r: (SETS.index(r["data"]), METHODS.index(r["method"]))))
-        )
-        lines += sorted({decided(one) for one in rows}) + [""]
+        rows.sort(key=lambda one: (SETS.index(one["data"]), METHODS.index(one["method"])))
+        lines += [*table(header, map(row, rows)), *dict.fromkeys(map(decided, rows)), ""]
     write_section("\n".join(lines).rstrip(), "defaults_on_real_data.py")
 
 

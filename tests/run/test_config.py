@@ -25,7 +25,7 @@ from equipoise.safe_yaml import word
             r"unknown setting 'lora'; did you mean 'model.lora_alpha', 'model.lora_rank' or 'model.lora_targets'\?$",
         ),
         ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
-        ({"epochs": 0}, r"^train.epochs must be a whole number above 0, got 0$"),
+        ({"epochs": 0}, r"^train.epochs must be a whole number above 0 or \"auto\", got 0$"),
         ({"rounds": 2.5}, r"^play.rounds must be a whole number above 0, got 2.5$"),
         ({"lr": "abc"}, r'^train.lr must be a number or "auto", got \'abc\'$'),
         ({"held_out": 2}, r"^data.held_out must be a number above 0 and below 1, got 2$"),
