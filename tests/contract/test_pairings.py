@@ -31,6 +31,7 @@ from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.pairings.sampled import WithThird
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
+from equipoise.run.defaults import per_prompt
 from equipoise.worlds.table.world import TableWorld
 
 CASES = named(PAIRINGS)
@@ -164,6 +165,14 @@ def check_reach(row: Row, forms: Forms, text: Text) -> None:
             assert [plain(rows) for rows in kept.rows] == [plain(rows) for rows in formed.rows]
 
 
+def check_count(row: Row, forms: Forms, text: Text) -> None:
+    """It says how many comparisons a prompt's samples give, at most; an exact game enumerates them all."""
+    for kind, formed in forms(row).items():
+        given, made = formed.given[0], formed.rows[0]
+        most = per_prompt(row.example, given.responses.shape[1])
+        assert kind == "table" or f"count in {kind}" in row.exempt or len(made) <= most * len(given)
+
+
 def check_permutation(row: Row, forms: Forms, text: Text) -> None:
     for kind, formed in forms(row).items():
         turned = form(row.example, kind, fitting(row), text, turned=True)
@@ -177,7 +186,15 @@ def same_comparisons(first: Rows, second: Rows) -> bool:
     return what == others and numbers.shape == other.shape and np.allclose(numbers, other, rtol=1e-9)
 
 
-CHECKS = [check_result, check_needs, check_capabilities, check_replay, check_reach, check_permutation]
+CHECKS = [
+    check_result,
+    check_needs,
+    check_capabilities,
+    check_replay,
+    check_reach,
+    check_count,
+    check_permutation,
+]
 
 
 @each_pairing
@@ -233,6 +250,9 @@ class Wrong(Pairing):
         world.past(state, 1)
         at = np.arange(len(rows), dtype=float)
         return replace(rows.columns([np.full(len(rows), 1)]), weight=-at, prob=at + len(self.count))
+
+    def comparisons(self, width: int) -> int:
+        return 0
 
     def reach(self, rounds: int) -> int:
         return 0

@@ -157,7 +157,15 @@ def check_capabilities(row: Row, played: Played) -> None:
     assert touched == declared(row.example)
 
 
-CHECKS = [check_names, check_moves, check_needs, check_capabilities]
+def check_fits(row: Row, played: Played) -> None:
+    """It minimises the round's objective exactly where it says so; otherwise it takes gradient steps."""
+    for moves in played(row).values():
+        assert row.example.fits == (
+            bool({"fit", "fit_with"} & moves.called) and "descend" not in moves.called
+        )
+
+
+CHECKS = [check_names, check_moves, check_needs, check_capabilities, check_fits]
 
 
 @each_update
@@ -260,6 +268,7 @@ class Wrong(Update):
     """Moves nothing, under a name that it does not keep, after a draw that it does not declare."""
 
     memory: ClassVar[tuple[str, ...]] = (AVERAGE,)
+    fits: ClassVar[bool] = True
     needs: ClassVar[Needs] = PAIRS | ORACLE
     capabilities: ClassVar[tuple[type, ...]] = (Perturbations,)
 

@@ -89,6 +89,22 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str], str]] = {
         ("warning", "held-out-accuracy"),
         "worse than chance",
     ),
+    "ranks more": (
+        {"ranking": after(estimate(0.8), estimate(0.5)), "ranking_gain": after(estimate(0.3))},
+        ("good", "held-out-ranking"),
+        "80.0 % have the preferred response as the more likely one, 50.0 % under the reference; 95 % interval of the "
+        "difference: +26.0, +34.0 points",
+    ),
+    "ranks as before": (
+        {"ranking": after(estimate(0.51), estimate(0.5)), "ranking_gain": after(estimate(0.01))},
+        ("note", "held-out-ranking"),
+        "−3.0, +5.0 points, which includes 0",
+    ),
+    "ranks fewer": (
+        {"ranking": after(estimate(0.4), estimate(0.5)), "ranking_gain": after(estimate(-0.1))},
+        ("warning", "held-out-ranking"),
+        "−14.0, −6.0 points",
+    ),
     "unfinished": (
         {"finished": after(0.8, 0.97)},
         ("warning", "unfinished-responses"),

@@ -7,6 +7,7 @@ import pytest
 from equipoise.run import banner
 from equipoise.run.assembly import build, launch
 from equipoise.run.config import resolve
+from equipoise.run.defaults import Decided
 from equipoise.run.materials import gather
 from equipoise.worlds.text.progress import Progress
 
@@ -31,7 +32,7 @@ def test_recorded_feedback_is_counted_and_timed_whatever_its_kind(method, says, 
     config = resolve(method, FEW)
     materials = gather(config, tmp_path)
     world, _ = build(config, materials, tmp_path, Progress(quiet=True), launch())
-    banner.announce(config, materials, world, tmp_path)
+    banner.announce(Decided(config, ()), materials, world, tmp_path)
     told = capsys.readouterr().err
     assert says in told if says else "recorded " not in told.split("  data  ")[1].split("\n")[0], told
     assert ("s of training a round" in told) == bool(says)

@@ -36,7 +36,7 @@ def test_a_methods_own_schedule_is_its_default_and_a_number_takes_its_place():
             r"unknown setting 'lora'; did you mean 'model.lora_alpha', 'model.lora_rank' or 'model.lora_targets'\?$",
         ),
         ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
-        ({"epochs": 0}, r"^train.epochs must be a whole number above 0, got 0$"),
+        ({"epochs": 0}, r"^train.epochs must be a whole number above 0 or \"auto\", got 0$"),
         ({"rounds": 2.5}, r"^play.rounds must be a whole number above 0, got 2.5$"),
         ({"lr": "abc"}, r'^train.lr must be a number or "auto", got \'abc\'$'),
         ({"held_out": 2}, r"^data.held_out must be a number above 0 and below 1, got 2$"),
@@ -110,7 +110,8 @@ def test_later_layers_win():
     own = resolve("inpo", {"model.path": "m"})
     assert own.play.rounds == method.rounds
     assert own.objective == method.parameters()
-    assert own.train.batch == method.train["batch"]
+    assert own.train.schedule == method.train["schedule"]
+    assert own.train.batch == "auto" != method.train["batch"]  # scaled to the data
     assert own.train.micro_batch == "auto"
     nested = {"train": {"batch": 16, "lr": 1e-5}, "play.rounds": 7}
     config = resolve("inpo", {"model.path": "m"}, nested, {"batch": 32, "lr": None})
@@ -188,6 +189,6 @@ def test_pairings_that_cannot_work_are_refused_before_compute(method, settings, 
 
 def test_how_questions_are_asked_may_change_and_what_they_mean_may_not():
     base = resolve("inpo")
-    same = resolve("inpo", {"judging.failures": 0.1, "judging.concurrency": 8, "allow": ["one_step"]})
+    same = resolve("inpo", {"judging.failures": 0.1, "judging.concurrency": 8, "allow": ["few_steps"]})
     assert same.hash() == base.hash() and same.lasting() == base.lasting()
     assert resolve("inpo", {"judging.both_orders": True}).hash() != base.hash()

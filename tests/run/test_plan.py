@@ -37,7 +37,7 @@ def test_one_step_is_said_to_be_one(pairs, tmp_path):
     made = plan(resolve("dpo", given(pairs, **{"train.batch": 64})), tmp_path / "run")
     assert (made.per_round, made.total) == (1, 1)
     assert any("ONE optimizer step a round" in line for line in made.lines())
-    assert any("gate one_step" in warning for warning in made.warnings)
+    assert any("gate few_steps" in warning for warning in made.warnings)
     assert list(tmp_path.iterdir()) == []
 
 

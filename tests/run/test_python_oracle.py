@@ -50,7 +50,7 @@ def play(out, prompts, oracle, rounds=1, **more):
         rounds=rounds,
         quiet=True,
         settings=settings,
-        allow=["one_step"],
+        allow=["few_steps"],
         **more,
     )
 

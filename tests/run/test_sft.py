@@ -17,7 +17,13 @@ from equipoise.run import session
 from equipoise.run.config import ConfigError, resolve
 from equipoise.worlds.text.fit import Fit
 
-FEW = {"evaluate.prompts": 4, "evaluate.samples": 1, "evaluate.pairs": 8, "sampling.max_new_tokens": 10}
+FEW = {
+    "train.batch": 64,
+    "evaluate.prompts": 4,
+    "evaluate.samples": 1,
+    "evaluate.pairs": 8,
+    "sampling.max_new_tokens": 10,
+}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,17 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
 
+PAIR_FIGURES = (
+    "accuracy",
+    "ranking",
+    "ranking_gain",
+    "chosen_log_ratio",
+    "rejected_log_ratio",
+    "chosen_probability",
+    "rejected_probability",
+    "likelihood_ece",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
@@ -101,36 +112,40 @@ class Evaluator:
 
     def _pairs(self, state: State) -> dict[str, Any]:
         """Accuracy of the implicit reward on held-out pairs (ties count half), the mean log-ratio of each side, the
-        mean probability of each side, exp(log pi(y)/|y|), and the calibration error of the likelihoods.
+        mean probability of each side, exp(log pi(y)/|y|), the calibration error of the likelihoods, and the ranking
+        accuracy of the policy, with what it gains on the reference's.
 
-        For held-out unpaired feedback see `_labels`. None before training, where every margin is 0.
+        ranking         share of held-out pairs with log pi(y_w|x) > log pi(y_l|x), ties half; at round 0 that of the
+                        reference.
+        ranking_gain    its difference to the reference's, pair by pair. None before training.
+
+        For held-out unpaired feedback see `_labels`. The other figures are None before training, where every margin
+        is 0.
         """
-        if self.pairs is None or state.round == 1:
-            return dict.fromkeys(
-                (
-                    "accuracy",
-                    "chosen_log_ratio",
-                    "rejected_log_ratio",
-                    "chosen_probability",
-                    "rejected_probability",
-                    "likelihood_ece",
-                )
-            )
+        none = dict.fromkeys(PAIR_FIGURES)
+        if self.pairs is None:
+            return none
+        single, before = self.pairs.responses.shape[1] == 1, state.round == 1
+        if single and before:
+            return none
         policy, reference = (
-            self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating")
+            self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating").numpy()
             for name in (START, INITIAL)
         )
-        ratio = (policy - reference).numpy()
+        ratio = policy - reference
         tokens = np.array([[len(r.ids) for r in group] for group in self.pairs.responses], dtype=float)
-        mean_logp = policy.numpy() / tokens
+        mean_logp = policy / tokens
         probability = np.exp(mean_logp)
-        if self.pairs.responses.shape[1] == 1:
-            return self._labels(ratio[:, 0], probability[:, 0])
-        margin = ratio[:, 0] - ratio[:, 1]
+        if single:
+            return none | self._labels(ratio[:, 0], probability[:, 0])
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
-        right = (margin > 0) + 0.5 * (margin == 0)
-        return {
-            "accuracy": clustered_share(right, prompts),
+        ranked, at_first = preferred(policy), preferred(reference)
+        found = none | {"ranking": clustered_share(ranked, prompts)}
+        if before:
+            return found
+        return found | {
+            "accuracy": clustered_share(preferred(ratio), prompts),
+            "ranking_gain": clustered_mean(ranked - at_first, prompts, bounds=(-1.0, 1.0)),
             "chosen_log_ratio": float(ratio[:, 0].mean()),
             "rejected_log_ratio": float(ratio[:, 1].mean()),
             "chosen_probability": float(probability[:, 0].mean()),
@@ -158,3 +173,8 @@ class Evaluator:
             prompts = np.unique([hash(p.ids) for p in self.pairs.prompts[up]], return_inverse=True)[1]
             figures["accuracy"] = clustered_share((below + to) / (2 * len(bad)), prompts)
         return figures
+
+
+def preferred(values: Floats) -> Floats:
+    """[N] 1 where the first of two values [N, 2] is larger, 1/2 where they are equal, else 0."""
+    return np.asarray((values[:, 0] > values[:, 1]) + 0.5 * (values[:, 0] == values[:, 1]), dtype=np.float64)

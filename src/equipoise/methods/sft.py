@@ -23,8 +23,12 @@ SFT = Method(
     anchors={},
     update=Refit(),
     rounds=1,
+    train={"lr": 2e-5},
     playground={**TINY, "train.epochs": 3},
-    sources=of(OURS, "rounds"),
+    sources={
+        **of(OURS, "rounds"),
+        "lr": "alignment handbook's recipe for Zephyr, 7B; its recipe for SmolLM2 of 135M and 360M has 1e-3",
+    },
     notes="Of preference pairs the chosen response is imitated, of unpaired feedback the desirable ones, of a ranked "
     "list the best; conversations give one demonstration for each assistant turn (data.turns).",
 )

@@ -66,6 +66,7 @@ def build(
 ) -> tuple[TextWorld, Evaluator]:
     """Load the model and put the world together.
 
+    config  without `auto` in what `defaults.decide` decides.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
     base    checkpoint of the policy before the run's phases; None: there are none.
     gates   judge that the policy is the one that its folder holds; None: for a probe, which trains nothing.
@@ -92,8 +93,6 @@ def build(
     if start is not None:
         checkpoint.load_into(policy, start)
     train = config.train.model_dump()
-    if train["lr"] == "auto":
-        train["lr"] = automatic_rate(policy)
     tokens = train.pop("tokens")
     watching = Watching(
         steps=config.evaluate.steps,
@@ -210,18 +209,6 @@ def self_tests_of(config: RunConfig, materials: Materials) -> SelfTests | None:
         renderer=materials.renderer,
         run=lambda problems: pass_tables(sandbox, problems, about.concurrency),
     )
-
-
-def automatic_rate(policy: CausalPolicy) -> float:
-    """Default peak learning rate by model size N (parameters): 5e-7 (8e9 / N)^0.62, at most 3e-4.
-
-    A power law through the papers' 5e-7 at 8B and 3e-4 at 250,000 parameters, where one round of SPAC lowers its
-    loss on short dialogue pairs (docs/log.md has the figures, and the long rows on which it does not); ten times more
-    for LoRA, with its fewer weights. A starting point, not a paper's recommendation.
-    """
-    size = sum(p.numel() for p in policy.model.parameters())
-    lora = any(not p.requires_grad for p in policy.model.parameters())
-    return float(f"{min(3e-4, 5e-7 * (8e9 / size) ** 0.62) * (10 if lora else 1):.2g}")
 
 
 def _finite(materials: Materials) -> FiniteGame | None:

@@ -28,16 +28,19 @@ from equipoise.run.costs import (
     most_resident,
     recorded_steps,
     resident,
+    steps_of,
 )
+from equipoise.run.defaults import Decided, comparisons
 from equipoise.run.materials import Materials
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.world import TextWorld
 
 
-def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: Path) -> None:
+def announce(decided: Decided, materials: Materials, world: TextWorld, folder: Path) -> None:
     """Print the banner to stderr."""
-    about, method = describe(config, materials, world), materials.method
+    config, method = decided.config, materials.method
+    about = describe(config, materials, world)
     say = [
         f"{method.title} ({method.name}, {method.paper or 'no paper'}; formula: {method.confidence})",
         f"  players   {method.players.describe()}; pairs: {method.pairing.describe()}; "
@@ -51,7 +54,8 @@ def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: 
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
         f"  memory    about {gib(about['memory'])} at the peak, of which {gib(about['activations'])} activations of a "
         f"micro-batch and {gib(about['optimizer'])} optimizer; {gib(about['disk'])} of disk",
-        f"  steps     {_steps(config, about)}",
+        f"  steps     {_steps(config, materials, about)}",
+        *([f"  chosen    {decided.sentence}, by the data and the model"] if decided.chosen else []),
         f"  folder    {folder}",
     ]
     if materials.dataset is not None:
@@ -110,9 +114,14 @@ def _remarks(materials: Materials) -> tuple[str, ...]:
     return asked.remarks if isinstance(asked, Remarking) else ()
 
 
-def _steps(config: RunConfig, about: dict[str, Any]) -> str:
+def _steps(config: RunConfig, materials: Materials, about: dict[str, Any]) -> str:
+    batch = settled(config.train.batch)
     if about["steps"] is None:
-        return f"batches of {config.train.batch:,} of the comparisons that are sampled, {config.train.epochs} times"
+        most = comparisons(config, materials)
+        return (
+            f"batches of {batch:,} of the comparisons that are sampled, {settled(config.train.epochs)} times: with "
+            f"{most:,} comparisons, the most that a round can give, {steps_of(config, most):,} a round"
+        )
     one = (
         "ONE optimizer step"
         if about["steps_per_round"] == 1
@@ -120,7 +129,7 @@ def _steps(config: RunConfig, about: dict[str, Any]) -> str:
     )
     seconds = about["seconds_per_round"]
     return (
-        f"{about['steps']:,} in all: in batches of {config.train.batch:,} a round is {one}; about {clock(seconds)} of "
+        f"{about['steps']:,} in all: in batches of {batch:,} a round is {one}; about {clock(seconds)} of "
         f"training a round, {clock(seconds * config.play.rounds)} in all"
     )
 

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from equipoise.run.config_errors import illegal, unknown
-from equipoise.run.settings import RunConfig, Section, flat
+from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, Section, flat
 from equipoise.safe_yaml import load, word
 
 if TYPE_CHECKING:
     from equipoise.play.method import Method
 
 
-FILES = (
-    "model.path",
-    "data.path",
-    "data.evaluation",
-    "oracle",
-)  # settings that may name a small world's file
+# settings that may name a file of a small world
+FILES = ("model.path", "data.path", "data.evaluation", "oracle")
+# of the built-in game, whose methods' settings are measured on its one model and its data
+GAME = {"train.batch": BATCH, "train.epochs": 1, "sampling.max_new_tokens": 128}
 
 
 class ConfigError(ValueError):
@@ -54,9 +52,11 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
-        chosen |= dict(method.playground)
-    elif method.oracle:
-        chosen["oracle"] = method.oracle
+        chosen = GAME | chosen | dict(method.playground)
+    else:  # a paper's settings are for its model and its data, and are scaled to these
+        chosen = {name: value for name, value in chosen.items() if name not in AUTOMATIC}
+        if method.oracle:
+            chosen["oracle"] = method.oracle
     config = _build(method.name, _located(chosen | given))
     try:
         method.with_parameters(config.objective)
@@ -75,7 +75,8 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: a configuration must be a mapping of settings, got {type(content).__name__}"
         )
-    content.pop("hash", None)
+    for about in ("hash", "chosen"):  # of a run's own record
+        content.pop(about, None)
     return content
 
 

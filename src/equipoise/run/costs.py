@@ -26,7 +26,7 @@ from equipoise.policy.load_gate import memory_holds
 from equipoise.policy.loading import Lora
 from equipoise.policy.loading import plan as start_plan
 from equipoise.run.materials import Materials
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import RunConfig, settled
 
 FP32 = 4
 LORA_RANK = 16  # of the LoRA that is suggested
@@ -141,13 +141,15 @@ def tokens_at_least(config: RunConfig, materials: Materials) -> int:
     if rows is not None:
         return max(packed_length(p.ids, list(g)) for p, g in zip(rows.prompts, rows.responses, strict=True))
     longest = max(len(prompt.ids) for prompt in materials.pool)
-    return longest + 2 * config.sampling.max_new_tokens
+    return longest + 2 * settled(config.sampling.max_new_tokens)
 
 
 def micro_batch_tokens(config: RunConfig, materials: Materials, budget: int | None = None) -> int:
     """Tokens of the largest micro-batch under a token budget: no more than a batch has."""
     least = tokens_at_least(config, materials)
-    most = config.train.micro_batch if isinstance(config.train.micro_batch, int) else config.train.batch
+    most = (
+        config.train.micro_batch if isinstance(config.train.micro_batch, int) else settled(config.train.batch)
+    )
     tokens = config.train.tokens if isinstance(config.train.tokens, int) else budget or DEFAULT_TOKEN_BUDGET
     return max(least, min(tokens, most * least))
 
@@ -157,7 +159,7 @@ def held_tokens(config: RunConfig, materials: Materials) -> int:
     samples = max(materials.method.players.width or 1, config.evaluate.samples)
     prompts = [len(prompt.ids) for prompt in (*materials.pool, *materials.unseen)]
     together = min(config.sampling.batch, len(prompts))
-    return together * (max(prompts, default=0) + samples * config.sampling.max_new_tokens)
+    return together * (max(prompts, default=0) + samples * settled(config.sampling.max_new_tokens))
 
 
 def checkpoint_bytes(config: RunConfig, shape: Shape) -> float:
@@ -238,7 +240,12 @@ def recorded_steps(config: RunConfig, materials: Materials) -> int | None:
     if rows is None:
         return None
     taken = math.ceil(len(rows) / materials.method.players.parts)
-    return config.train.epochs * math.ceil(taken / config.train.batch)
+    return steps_of(config, taken)
+
+
+def steps_of(config: RunConfig, comparisons: int) -> int:
+    """Optimizer steps of a fit on so many comparisons."""
+    return settled(config.train.epochs) * math.ceil(comparisons / settled(config.train.batch))
 
 
 def clock(seconds: float) -> str:

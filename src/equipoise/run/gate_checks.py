@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Room
+from equipoise.play.method import Method
 from equipoise.policy.protocol import Measured
 from equipoise.run.materials import Materials
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.folder.gate_list import GATES
 
 
@@ -22,15 +23,18 @@ def before_a_model(config: RunConfig, materials: Materials) -> Iterator[Measured
     yield from _context(config, materials)
 
 
-def steps(total: int) -> Measured:
-    """Whether a run takes enough optimizer steps for a schedule to mean anything."""
-    limit = GATES["one_step"].limit or 0
+def steps(per_round: int, method: Method, config: RunConfig) -> Measured:
+    """Whether training takes enough optimizer steps to move a policy and for a schedule to mean anything: each fit, or
+    the whole run where a round is a few gradient steps, and in the built-in game, whose settings are measured."""
+    whole = config.playground or not method.update.fits
+    found, limit = per_round * (method.rounds if whole else 1), GATES["few_steps"].limit or 0
     return Measured(
-        name="one_step",
-        measured=total,
+        name="few_steps",
+        measured=found,
         limit=limit,
-        passed=total >= limit,
-        sentence=f"the whole run takes about {total:,} optimizer step{'s' * (total != 1)}",
+        passed=found >= limit,
+        sentence=f"{'the whole run' if whole or method.rounds == 1 else 'a round'} takes about {found:,} optimizer "
+        f"step{'s' * (found != 1)}, and the policy has hardly been trained",
     )
 
 
@@ -55,12 +59,13 @@ def _context(config: RunConfig, materials: Materials) -> Iterator[Measured]:
     if room is None:
         return
     longest, limit = room
-    need = longest + config.sampling.max_new_tokens
+    new = settled(config.sampling.max_new_tokens)
+    need = longest + new
     yield Measured(
         name="reward_context",
         measured=need,
         limit=limit,
         passed=need <= limit,
         sentence=f"{judge.name} accepts {limit:,} tokens; the longest prompt has {longest:,} there, and with a "
-        f"response of {config.sampling.max_new_tokens:,} tokens {need:,}",
+        f"response of {new:,} tokens {need:,}",
     )

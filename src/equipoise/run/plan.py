@@ -30,10 +30,11 @@ from equipoise.run.costs import (
     resident,
     shape_of,
 )
+from equipoise.run.defaults import decide
 from equipoise.run.gate_checks import before_a_model, steps
 from equipoise.run.materials import VERDICTS, Materials, gather
 from equipoise.run.probe import Questions, probe
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import RunConfig, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Plan:
 
     memory, machine    at the peak, by what it holds; of the device that trains.
     per_round, total   optimizer steps; None where they depend on what is sampled and nothing was probed.
+    chosen             the settings that were decided by data and model, as one sentence; "" if all were given.
     seconds            by phase, of the whole run; empty without a probe.
     disk, free         what the run folder will hold, what the disk has.
     asked              questions to an oracle of single questions by stage; empty for other oracles, None: not counted.
@@ -56,6 +58,7 @@ class Plan:
     comparisons: int | None
     per_round: int | None
     batch: int
+    chosen: str
     seconds: dict[str, float]
     checkpoints: int
     disk: float
@@ -100,6 +103,7 @@ class Plan:
                 else "not measured: the model does not fit here"
             ),
             f"steps     {_steps(self)}",
+            *([f"chosen    {self.chosen}, by the data and the model"] if self.chosen else []),
             f"disk      about {gib(self.disk)} for {self.checkpoints:,} checkpoints, of {gib(self.free)} free"
             + (
                 ""
@@ -124,6 +128,8 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
     with tempfile.TemporaryDirectory(prefix="equipoise-plan-") as name:
         folder = Path(name)
         materials = gather(config, folder)
+        decided = decide(config, materials)
+        config = decided.config
         warned = [found for found in before_a_model(config, materials) if not found.passed]
         shape = shape_of(config)
         machine = machine_bytes(accelerator.device.type)
@@ -136,7 +142,7 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         checkpoint = measured.checkpoint if measured else checkpoint_bytes(config, shape)
         per_round = measured.steps if measured else recorded_steps(config, materials)
         if per_round is not None:
-            found = steps(per_round * config.play.rounds)
+            found = steps(per_round // (measured.fits if measured else 1), materials.method, config)
             warned += [] if found.passed else [found]
         return Plan(
             method=config.method,
@@ -146,7 +152,8 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
             machine=machine,
             comparisons=measured.comparisons if measured else None,
             per_round=per_round,
-            batch=config.train.batch,
+            batch=settled(config.train.batch),
+            chosen=decided.sentence,
             seconds=measured.seconds if measured else {},
             checkpoints=checkpoints_kept(config),
             disk=checkpoint * checkpoints_kept(config) + 3 * checkpoint_bytes(config, shape),

@@ -24,9 +24,9 @@ from equipoise.oracles.questions.dry_run import Asked, DryRun
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build
-from equipoise.run.costs import Memory
+from equipoise.run.costs import Memory, steps_of
 from equipoise.run.materials import Materials
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -98,7 +98,7 @@ def probe(config: RunConfig, materials: Materials, accelerator: Accelerator, fol
     few = replace(few, oracle=counting(materials.oracle))
     small, evaluator = build(config, few, folder, Progress(clock.record, quiet=True), accelerator)
     clock.spent[2, "loading"] = time.perf_counter() - begun
-    tokens = min(config.sampling.max_new_tokens, NEW_TOKENS)
+    tokens = min(settled(config.sampling.max_new_tokens), NEW_TOKENS)
     world = replace(
         small,
         decoding=replace(small.decoding, max_new_tokens=tokens),
@@ -133,7 +133,7 @@ def _few(config: RunConfig, materials: Materials) -> tuple[Materials, float]:
     """Materials of a small round, evenly spread over the whole; and how many times the whole is larger."""
     pairs, share = materials.pairs, 1.0
     if pairs is not None:
-        count = min(len(pairs), max(config.train.batch, PROMPTS))
+        count = min(len(pairs), max(settled(config.train.batch), PROMPTS))
         share = len(pairs) / count
         pairs = pairs.take(np.arange(count) * len(pairs) // count)
     held = materials.held_out
@@ -199,7 +199,7 @@ def _scaled(
         seconds={phase: spent for phase, spent in seconds.items() if spent > 0},
         comparisons=total,
         fits=fits,
-        steps=fits * config.train.epochs * math.ceil(total / config.train.batch),
+        steps=fits * steps_of(config, total),
         checkpoint=written,
         token_bytes=token_bytes,
         asked={},
@@ -221,4 +221,5 @@ def _evaluations(config: RunConfig, materials: Materials) -> float:
 
 def _longer(config: RunConfig) -> float:
     """How many times responses may be longer than those of a small round."""
-    return config.sampling.max_new_tokens / min(config.sampling.max_new_tokens, NEW_TOKENS)
+    tokens = settled(config.sampling.max_new_tokens)
+    return tokens / min(tokens, NEW_TOKENS)

@@ -22,7 +22,7 @@ from equipoise.run.config import ConfigError
 from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.noise_settings import NoiseSettings, treatment
-from equipoise.run.settings import DataSettings, ModelSettings, Section, TrainSettings
+from equipoise.run.settings import BATCH, DataSettings, ModelSettings, Section, TrainSettings
 from equipoise.run.user_settings import GroupSettings, PalPart, train_for_users
 
 UserKind: TypeAlias = Literal["groups", "pal"]
@@ -30,18 +30,16 @@ USER_KINDS: tuple[str, ...] = get_args(UserKind)  # rewards for several users
 TOKENS = 8192  # padded tokens of one forward pass, if the setting is "auto"
 
 
-def _some(section: type[Section], *names: str) -> Any:
-    """A section with some of another's settings: their types, defaults and descriptions."""
+def _some(section: type[Section], *names: str, **own: Any) -> Any:
+    """A section with some of another's settings: their types, defaults and descriptions; and with its own."""
     fields: dict[str, Any] = {
         name: (section.model_fields[name].annotation, section.model_fields[name]) for name in names
-    }
+    } | own
     return create_model(section.__name__, __base__=Section, **fields)
 
 
 READ = ("format", "mapping", "strict", "limit", "prompt_words", "wrap", "system", "equal_scores")
 FIT = (
-    "epochs",
-    "batch",
     "tokens",
     "lr",
     "schedule",
@@ -54,7 +52,12 @@ FIT = (
 )
 ModelPart = _some(ModelSettings, "precision", "lora_rank", "lora_alpha", "lora_targets")
 DataPart = _some(DataSettings, "path", "evaluation", "allow_overlap", "max_length", "held_out", *READ)
-TrainPart = _some(TrainSettings, *FIT)
+TrainPart = _some(
+    TrainSettings,
+    *FIT,
+    epochs=(int, Field(1, gt=0, description="passes over the comparisons")),
+    batch=(int, Field(BATCH, gt=0, description="comparisons per optimizer step")),
+)
 
 
 class HeadSettings(Section):

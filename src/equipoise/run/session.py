@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers.utils.logging import disable_progress_bar
 
-from equipoise import __version__
 from equipoise.evaluate.text import Evaluator
-from equipoise.oracles.rules.given import Given, OracleLike, again, given, is_given
+from equipoise.oracles.rules.given import Given, OracleLike, given
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
 from equipoise.policy import load_gate
 from equipoise.policy.export import dtype_of, export
-from equipoise.policy.files import write_json, write_text
+from equipoise.policy.files import write_json
 from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
+from equipoise.run.beginning import begin, gathered
 from equipoise.run.claimed import claimed
-from equipoise.run.config import ConfigError, difference, read_file, resolve
+from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.costs import recorded_steps
-from equipoise.run.environment import add_process
-from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.inputs import FILE as INPUTS_FILE
-from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
-from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
+from equipoise.run.gate_checks import steps
 from equipoise.run.phases import configuration, phases_of
-from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.journal import Journal
-from equipoise.worlds.text.folder.manifest import MANIFEST, DamagedRun
+from equipoise.worlds.text.folder.manifest import DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -166,7 +160,11 @@ def run(
         disable_progress_bar()
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
         with accelerator.main_process_first():
-            materials = _begin(config, folder, gates, oracle) if main else gather(config, folder, oracle)
+            if main:
+                decided, materials = begin(config, folder, gates, oracle)
+            else:
+                decided, materials = gathered(config, folder, oracle)
+        config = decided.config
         journal = Journal(folder)
         if not journal.checkpoint(0).exists():
             for name, phase in phases.items():
@@ -176,8 +174,8 @@ def run(
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
         world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
         if main and not quiet:
-            announce(config, materials, world, folder)
-        _judge_steps(gates, recorded_steps(config, materials), config)
+            announce(decided, materials, world, folder)
+        _judge_steps(gates, recorded_steps(config, materials), config, materials.method)
         method = materials.method
         _check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
@@ -189,9 +187,9 @@ def run(
             _measure(state, journal, evaluator, config)
             world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
-                _judge_steps(
-                    gates, sum(line["round"] == 1 for line in journal.lines("metrics.jsonl")), config
-                )
+                taken = [line for line in journal.lines("metrics.jsonl") if line["round"] == 1]
+                fits = len({line.get("fit") for line in taken})
+                _judge_steps(gates, len(taken) // max(1, fits), config, method)
             left.tell(state.round - 1)
 
         play(method, world, state, boundary)
@@ -205,73 +203,6 @@ def run(
         return Run(folder, summary, folder / "report.html")
 
 
-def _begin(config: RunConfig, folder: Path, gates: Gates, oracle: Given | None) -> Materials:
-    """Gather the inputs, check that they are those that the folder was begun with, and write what the run is.
-
-    Raises ConfigError, DataError, OracleError or GateClosed; nothing is written before all is checked, except data that
-    are generated.
-    """
-    started = _same_settings(config, folder)
-    record = Record.read(folder) if started else Record(folder)
-    files = of_files(config, record.hasher)
-    if started:
-        record.check(files, gates, partial=True)
-        record.check_settings(config)
-    materials = gather(config, folder, oracle)
-    now = joined(files, of_materials(materials, folder, record.hasher))
-    if started:
-        record.check(now, gates)
-        _versions(record, gates)
-    for found in before_a_model(config, materials):
-        gates.judge(found)
-    write_text(
-        folder / "config.yaml",
-        yaml.safe_dump(config.plain() | {"hash": config.hash()}, sort_keys=False, allow_unicode=True),
-    )
-    record.write(now, config)
-    tell(record, gates)
-    if materials.dataset is not None:
-        write_json(folder / "ledger.json", materials.dataset.ledger.as_json())
-    add_process(folder)
-    return materials
-
-
-def _same_settings(config: RunConfig, folder: Path) -> bool:
-    """Whether the folder has a run that has begun. Raises ConfigError, with the differences, if its settings are other.
-
-    A folder of a run that was refused before its policy was written is used again. What a run has begun with is asked
-    of every folder with a policy or a round, whatever else of it was deleted.
-    """
-    stored = folder / "config.yaml"
-    begun = any(any(folder.glob(f"{part}/*")) for part in ("checkpoints", "rounds"))
-    if not stored.exists():
-        if begun:
-            raise ConfigError(f"{stored} is missing: nothing says which settings the run was begun with")
-        return False
-    before = {name: value for name, value in flat(read_file(stored)).items() if name not in MAY_CHANGE}
-    before.pop("inputs", None)  # of an older run folder
-    changed = difference(before, config.lasting())
-    named = str(before.get("oracle"))
-    if begun and config.oracle is None and is_given(named):
-        raise ConfigError(f"{folder}: {again(named)}")
-    if not begun:
-        if changed:
-            for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
-                (folder / name).unlink(missing_ok=True)
-        return False
-    if changed:
-        lines = "\n  ".join(changed)
-        raise ConfigError(
-            f"{folder} has a run with other settings:\n  {lines}\n"
-            "resume it with the same settings, or choose another folder"
-        )
-    if not (folder / MANIFEST).exists() and (folder / INPUTS_FILE).exists():
-        raise ConfigError(
-            f"{folder / MANIFEST} is missing: nothing proves that the run's files are as written"
-        )
-    return True
-
-
 def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> None:
     """Raises ConfigError for an oracle that is code and that only a configuration file names: it would be run."""
     oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
@@ -283,18 +214,10 @@ def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> No
             )
 
 
-def _versions(record: Record, gates: Gates) -> None:
-    if record.version != __version__ and gates.main and not gates.quiet:
-        print(
-            f"  note      this run was begun with equipoise {record.version}; this is {__version__}",
-            file=sys.stderr,
-        )
-
-
-def _judge_steps(gates: Gates, per_round: int | None, config: RunConfig) -> None:
-    """Judge the number of optimizer steps, once a round's are known."""
-    if per_round is not None:
-        gates.judge(steps(per_round * config.play.rounds))
+def _judge_steps(gates: Gates, a_fit: int | None, config: RunConfig, method: Method) -> None:
+    """Judge the number of optimizer steps, once a fit's are known."""
+    if a_fit is not None:
+        gates.judge(steps(a_fit, method, config))
 
 
 def _check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
@@ -377,6 +300,11 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "kl": last["kl"],
         "exact_kl": last["exact_kl"],
         "accuracy": last["accuracy"],
+        "ranking": None
+        if last["ranking"] is None
+        else {"reference": first["ranking"], "final": last["ranking"]},
+        "ranking_gain": last["ranking_gain"],
+        "chosen_log_ratio": last["chosen_log_ratio"],
         "length": last["length"],
         **({"best": best} if (best := Best(journal).about) else {}),
         "step_zero_log_ratio_per_token": max(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -16,9 +16,15 @@ from equipoise.worlds.text.folder.gate_list import ALLOWABLE
 # what may differ when a run goes on: how questions are asked and what may be let through, not what is trained
 ASKING = ("concurrency", "retries", "failures", "store", "most_calls", "most_cost")
 SANDBOX = ("isolation", "seconds", "wall", "memory", "concurrency")
+# settings that a run decides by its data and model unless they are given (`run.defaults`)
+AUTOMATIC = ("train.batch", "train.epochs", "train.lr", "sampling.max_new_tokens")
+BATCH = 64  # comparisons per optimizer step where neither user nor method says
 MAY_CHANGE = frozenset(
     ("allow", *(f"judging.{name}" for name in ASKING), *(f"sandbox.{name}" for name in SANDBOX))
 )
+
+
+T = TypeVar("T")
 
 
 class Section(BaseModel):
@@ -182,8 +188,16 @@ class PlaySettings(Section):
 
 
 class TrainSettings(Section):
-    epochs: int = Field(1, gt=0, description="passes over a round's comparisons")
-    batch: int = Field(64, gt=0, description="comparisons per optimizer step")
+    epochs: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="passes over a round's comparisons; auto: the method's; with an automatic batch more, up to 5, "
+        "if a fit has fewer than 100 optimizer steps with the smallest batch",
+    )
+    batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="comparisons per optimizer step; auto: the method's, halved down to 8 until a fit has 100 "
+        "optimizer steps",
+    )
     micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="most comparisons per forward pass; auto: as many as `tokens` allows",
@@ -192,7 +206,9 @@ class TrainSettings(Section):
         "auto",
         description="most tokens per forward pass; auto: what memory allows, by a probe",
     )
-    lr: float | Literal["auto"] = Field("auto", description="peak learning rate; auto: by model size")
+    lr: float | Literal["auto"] = Field(
+        "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="of the learning rate after the warm-up, within a round"
     )
@@ -224,7 +240,11 @@ class SamplingSettings(Section):
     top_p: float = Field(
         1.0, gt=0, le=1, description="nucleus sampling: sample from this probability mass; 1: off"
     )
-    max_new_tokens: int = Field(128, gt=0, description="most tokens of a sampled response")
+    max_new_tokens: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="most tokens of a sampled response; auto: what 99 % of the recorded responses have, between 16 and "
+        "512, and 128 without any",
+    )
     batch: int = Field(32, gt=0, description="prompts decoded concurrently (continuous batching)")
     engine: Literal["torch", "vllm"] = Field(
         "torch", description="vllm: if installed; not yet tested on a GPU"
@@ -378,6 +398,13 @@ SECTIONS = (
     "objective",
     *(n for n, field in RunConfig.model_fields.items() if isinstance(field.default, Section)),
 )
+
+
+def settled(value: T | Literal["auto"]) -> T:
+    """A setting whose `auto` was decided (`run.defaults`). Raises ValueError if it was not."""
+    if value == "auto":
+        raise ValueError("a setting is still auto: it is decided once the data are read")
+    return value
 
 
 def flat(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

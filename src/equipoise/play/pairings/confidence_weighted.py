@@ -85,6 +85,9 @@ class ConfidenceWeighted(Pairing):
                 f"confidence-weighted pairs need an even number of responses per prompt, got {width}"
             )
 
+    def comparisons(self, width: int) -> int:
+        return (width // 2) ** 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
         self.check(count)

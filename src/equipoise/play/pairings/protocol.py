@@ -38,6 +38,10 @@ class Pairing(Component, Protocol):
         """The round's comparisons, with labels (`prob`), rewards or both."""
         ...
 
+    def comparisons(self, width: int) -> int:
+        """Comparisons that a row of `width` responses gives, at most."""
+        return 1
+
     def reach(self, rounds: int) -> int:
         """Replay horizon: how many rounds back comparisons are replayed from, in a run of `rounds` rounds."""
         return 0

@@ -40,6 +40,9 @@ class Matches(Pairing):
     def check(self, width: int) -> None:
         at_least(2, "matches", width)
 
+    def comparisons(self, width: int) -> int:
+        return width - 1 if self.tournament else width // 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
         self.check(count)
@@ -81,6 +84,9 @@ class Neighbours(Pairing):
 
     def check(self, width: int) -> None:
         at_least(2, "a ranking", width)
+
+    def comparisons(self, width: int) -> int:
+        return width - 1
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])

@@ -56,6 +56,9 @@ class Pairs(Pairing):
                 f"{'all' if self.every else 'disjoint'} pairs need {need} per prompt, got {width}"
             )
 
+    def comparisons(self, width: int) -> int:
+        return width * (width - 1) // 2 if self.every else width // 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         count = rows.responses.shape[1]
         self.check(count)
@@ -230,6 +233,9 @@ class WithThird(Pairing):
             raise ValueError(
                 f"pairs with a third response need a multiple of {shares} responses per prompt, got {width}"
             )
+
+    def comparisons(self, width: int) -> int:
+        return width // (2 if self.third == "second" else 3)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])

@@ -66,6 +66,9 @@ class ScoreMargin(Pairing):
     def check(self, width: int) -> None:
         at_least(2, "pairs by score margin", width)
 
+    def comparisons(self, width: int) -> int:
+        return width * (width - 1) // 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         points = self._points(world, state, rows)

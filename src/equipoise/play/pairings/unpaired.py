@@ -28,6 +28,9 @@ class Labelled(Pairing):
     def check(self, width: int) -> None:
         single(width)
 
+    def comparisons(self, width: int) -> int:
+        return 2 if self.balanced else 1  # of a soft label
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         return _balance(_certain(rows)) if self.balanced else rows
@@ -69,6 +72,9 @@ class MatchedPrompts(Pairing):
 
     def check(self, width: int) -> None:
         single(width)
+
+    def comparisons(self, width: int) -> int:
+        return 2  # of a soft label
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])

@@ -35,6 +35,9 @@ class Votes(Pairing):
         if width < 2 or width % 2:
             raise ValueError(f"votes need an even number of responses per prompt, got {width}")
 
+    def comparisons(self, width: int) -> int:
+        return width // 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         half, parts = rows.responses.shape[1] // 2, []

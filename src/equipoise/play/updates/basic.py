@@ -25,6 +25,8 @@ OWN = "own"  # a round's policy before its steps on recorded pairs
 class Refit(Update):
     """Minimise the round's objective, starting from the policy at the start of the round."""
 
+    fits: ClassVar[bool] = True
+
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         return {START: world.fit(state, rows, anchors, method.loss)}
 
@@ -154,6 +156,7 @@ class Optimistic(Update):
     """
 
     memory: ClassVar[tuple[str, ...]] = (LAZY,)
+    fits: ClassVar[bool] = True
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         lazy = world.fit(state, rows, anchors, method.loss, start=LAZY, name=LAZY)
@@ -174,6 +177,7 @@ class Extrapolated(Update):
 
     alpha: float = 0.3
     memory: ClassVar[tuple[str, ...]] = (FITTED,)
+    fits: ClassVar[bool] = True
     capabilities: ClassVar[tuple[type, ...]] = (ParameterAverages,)
     parameters: ClassVar[tuple[str, ...]] = ("alpha",)
 
@@ -205,6 +209,10 @@ class Magnetic(Update):
     def memory(self) -> tuple[str, ...]:
         return (*self.base.memory, MAGNET)
 
+    @property
+    def fits(self) -> bool:
+        return self.base.fits
+
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         moved = self.base.move(method, world, state, rows, anchors)
         return moved if state.round % self.every else {**moved, MAGNET: moved[self.to]}
@@ -229,6 +237,10 @@ class Averaged(Update):
     @property
     def memory(self) -> tuple[str, ...]:
         return (*self.base.memory, AVERAGE)
+
+    @property
+    def fits(self) -> bool:
+        return self.base.fits
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         moved = self.base.move(method, world, state, rows, anchors)

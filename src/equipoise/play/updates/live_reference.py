@@ -35,6 +35,7 @@ class LiveRefit(Update):
 
     network: AuxiliaryHead | None = None
     network_rate: float = 1.0
+    fits: ClassVar[bool] = True
     capabilities: ClassVar[tuple[type, ...]] = (LiveReferences,)
 
     @property
@@ -118,6 +119,10 @@ class TokenWeighted(Update):
     @property
     def memory(self) -> tuple[str, ...]:
         return self.base.memory
+
+    @property
+    def fits(self) -> bool:
+        return self.base.fits
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         weights = needing(world, TokenWeights).token_weights(state, rows, self.by, INITIAL)

@@ -73,6 +73,12 @@ class Update(Component, Protocol):
         """Names of the policies kept between rounds; all start as the initial policy."""
         return ()
 
+    @property
+    def fits(self) -> bool:
+        """Whether a round minimises its objective on its comparisons; otherwise it takes a few gradient steps, and
+        the rounds are many."""
+        return False
+
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         """The policies that moved, by name; the next round's starting policy is START."""
         ...

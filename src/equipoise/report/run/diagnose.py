@@ -213,6 +213,26 @@ def accuracy(run: Run) -> Finding | None:
     return Finding("note", "Held-out accuracy not above chance", f"{text}, which includes one half.", anchor)
 
 
+def ranking(run: Run) -> Finding | None:
+    gain, own = (run.final.ranking_gain, run.final.ranking) if run.final else (None, None)
+    first = run.reference.ranking if run.reference else None
+    if gain is None or gain.low is None or gain.high is None or own is None or first is None:
+        return None
+    if gain.value is None or own.value is None or first.value is None:
+        return None
+    points = ", ".join(f"{100 * end:+.1f}".replace("-", "−") for end in (gain.low, gain.high))
+    text = (
+        f"Of held-out pairs {percent(own.value)} have the preferred response as the more likely one, "
+        f"{percent(first.value)} under the reference; 95 % interval of the difference: {points} points"
+    )
+    anchor = "held-out-ranking"
+    if gain.low > 0:
+        return Finding("good", "It ranks more pairs as preferred", f"{text}.", anchor)
+    if gain.high < 0:
+        return Finding("warning", "It ranks fewer pairs as preferred", f"{text}.", anchor)
+    return Finding("note", "Ranking accuracy has not changed", f"{text}, which includes 0.", anchor)
+
+
 def unfinished_responses(run: Run) -> Finding | None:
     before, after = _ends(run, "finished")
     if before is None or after is None or before - after <= UNFINISHED_RISE:
@@ -294,6 +314,7 @@ RULES: tuple[Callable[[Run], Finding | None], ...] = (
     exploitability,
     displacement,
     accuracy,
+    ranking,
     length_drift,
     large_kl,
     saturated_pairs,

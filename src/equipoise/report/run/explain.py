@@ -107,6 +107,15 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         " memorisation.",
     ),
     Explanation(
+        "held-out-ranking",
+        "Held-out ranking accuracy",
+        "The share of held-out pairs whose preferred response is the more likely one, under the policy and under"
+        " the model it started from, pair by pair. A policy can move towards preferred responses (held-out preference"
+        " accuracy) and still rank most pairs as before, above all if it has hardly been trained.",
+        "Look at the number of optimizer steps first: with fewer than a hundred lower the batch or add epochs, or raise"
+        " the learning rate. Long responses of different lengths are ranked by length as much as by preference.",
+    ),
+    Explanation(
         "unfinished-responses",
         "More unfinished responses",
         "More sampled responses than before reach the length limit without an end-of-sequence token."

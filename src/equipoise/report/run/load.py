@@ -44,6 +44,8 @@ class Round(Record):
     gap_tau: float | None = None
     kl: Estimate | None = None
     accuracy: Estimate | None = None
+    ranking: Estimate | None = None
+    ranking_gain: Estimate | None = None
     chosen_log_ratio: float | None = None
     rejected_log_ratio: float | None = None
     chosen_probability: float | None = None

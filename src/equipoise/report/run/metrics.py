@@ -126,6 +126,22 @@ METRICS: tuple[Metric, ...] = (
         "higher",
     ),
     _round(
+        "ranking",
+        "Held-out ranking accuracy",
+        "share of held-out pairs with log π(y_w|x) > log π(y_l|x), summed over tokens (equal ones count half); in "
+        "round 0 the reference's",
+        "share",
+        "higher",
+    ),
+    _round(
+        "ranking_gain",
+        "Gain in ranking accuracy",
+        "ranking accuracy of π minus that of π_ref on the same held-out pairs, with the interval of the paired "
+        "differences",
+        "share",
+        "higher",
+    ),
+    _round(
         "chosen_log_ratio",
         "Log-ratio of chosen responses",
         "held-out mean of log π(y_w|x) - log π_ref(y_w|x), summed over tokens",

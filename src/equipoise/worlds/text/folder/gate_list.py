@@ -59,11 +59,12 @@ _ALL = (
         remedy="lower sampling.max_new_tokens or data.max_prompt_length, or take a reward model with a longer context",
     ),
     Gate(
-        name="one_step",
-        limit=10,
+        name="few_steps",
+        limit=50,
         refuses=False,
-        what="optimizer steps of the whole run: with few, the learning rate's warm-up and schedule mean nothing",
-        remedy="lower train.batch, or raise train.epochs or play.rounds",
+        what="optimizer steps of a fit (of the whole run where a round is a few gradient steps, and in the built-in "
+        "game): with fewer, a policy hardly moves, and a learning rate's warm-up and schedule mean little",
+        remedy="lower train.batch, or raise train.epochs or, where rounds are gradient steps, play.rounds",
     ),
     Gate(
         name="no_sample_ended",
