@@ -135,6 +135,8 @@ def gather(config: RunConfig, out: Path) -> Materials:
             )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
+    if pairs is not None:
+        method = method.for_comparisons(len(pairs))
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
