@@ -40,6 +40,7 @@ MIXED = (
     "sapo_against_spin",
     "sparse_po_masks",
     "d2o_negatives_only",
+    "regret_preferences",
 )
 
 

@@ -436,14 +436,17 @@ def test_hostile_names_and_values_stay_comments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", [trl, axolotl, llama_factory, openrlhf])
 def test_every_setting_of_theirs_has_a_name_of_ours_that_exists_or_a_reason(module: Any) -> None:
-    known = {"seed", *(name for section in ("train", "model", "data") for name in fields(section))}
+    known = {
+        "seed",
+        *(name for section in ("train", "model", "data", "evaluate") for name in fields(section)),
+    }
     for name, meaning in module.MEANINGS.items():
         assert meaning.ours in known if meaning.ours else meaning.ignored or meaning.why, name
 
 
 NAMES = """
     learning_rate per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps report_to
-    eval_steps save_steps save_total_limit gradient_checkpointing warmup_ratio bf16 use_peft
+    eval_steps save_strategy load_best_model_at_end save_total_limit gradient_checkpointing warmup_ratio bf16 use_peft
     lora_r lora_dropout loss_type
     label_smoothing ref_model max_grad_norm lr_scheduler_type optim load_in_4bit attn_implementation output_dir
     num_epochs pref_beta cutoff_len sequence_len base_model micro_batch_size train_batch_size max_len

@@ -107,6 +107,12 @@ def foreign(path: Path) -> list[str]:
     return ["config", "import", str(path / "c.yaml")]
 
 
+def judged(path: Path) -> list[str]:
+    one = {"instruction": HOSTILE, "output_1": HOSTILE, "output_2": "x", "generator_1": HOSTILE}
+    named = one | {"generator_2": HOSTILE, "annotator": HOSTILE}
+    return ["evaluate", rows(path / "a", *(named | {"preference": 1 + k % 2} for k in range(6)))]
+
+
 COMMANDS: dict[str, tuple[int, Callable[[Path], list[str]]]] = {
     "split": (0, split_data),
     "import": (0, foreign),
@@ -136,6 +142,18 @@ COMMANDS: dict[str, tuple[int, Callable[[Path], list[str]]]] = {
     "a game's file": (2, lambda path: ["game", str(path / "x\x1b[2J.json")]),
     "a claim": (2, lambda path: ["claims", HOSTILE]),
     "a command": (2, lambda path: [HOSTILE]),
+    "a judged file": (0, judged),
+    "answers of two models": (
+        2,
+        lambda path: [
+            "evaluate",
+            rows(path / "a", *({"instruction": "t", "output": "x", "generator": n} for n in (HOSTILE, "b"))),
+            "--oracle",
+            "playground",
+        ],
+    ),
+    "no model": (2, lambda path: ["sample", f"a/b/{HOSTILE}", "--data", "d", "--out", "o"]),
+    "a round": (2, lambda path: ["chat", f"a/b/{HOSTILE}", "--round", HOSTILE]),
     "an option": (2, lambda path: ["methods", f"--{HOSTILE}"]),
 }
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
-from equipoise.evaluate.intervals import clustered_mean, clustered_share, wilson
+from equipoise.evaluate.intervals import bootstrap, clustered_mean, clustered_share, wilson
 
 
 def test_one_value_per_cluster_is_the_ordinary_t_interval() -> None:
@@ -107,3 +107,24 @@ def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
 def test_refuses(call) -> None:
     with pytest.raises(ValueError):
         call()
+
+
+def test_bootstrap_of_a_mean_agrees_with_its_t_interval():
+    values = np.random.default_rng(0).normal(size=120)
+    by_t = clustered_mean(values, range(120))
+    drawn = bootstrap(float(values.mean()), lambda rows: float(values[rows].mean()), range(120), draws=800)
+    assert drawn["low"] == pytest.approx(by_t["low"], abs=0.03)
+    assert drawn["high"] == pytest.approx(by_t["high"], abs=0.03)
+
+
+def test_bootstrap_draws_whole_prompts():
+    seen = []
+    bootstrap(0.0, lambda rows: seen.append(sorted(rows)) or 0.0, ["a", "a", "b"], draws=30)
+    assert {tuple(rows) for rows in seen} == {(0, 0, 1, 1), (0, 1, 2), (2, 2)}
+
+
+def test_bootstrap_of_one_prompt_or_no_value_has_no_interval():
+    assert bootstrap(1.0, lambda rows: 1.0, ["a", "a"])["low"] is None
+    assert bootstrap(1.0, lambda rows: float("nan"), ["a", "b"])["low"] is None
+    with pytest.raises(ValueError, match="at least one row"):
+        bootstrap(1.0, lambda rows: 1.0, [])

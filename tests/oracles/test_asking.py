@@ -216,3 +216,66 @@ def test_a_store_with_a_verdict_that_is_no_number_is_refused(tmp_path):
     store._run("UPDATE verdict SET value = ?", ["much"])
     with pytest.raises(OracleError, match=r"cannot use the verdict store .*v\.sqlite"):
         store.get([b"key"])
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from equipoise.oracles import Asking, Policy, VerdictStore
+from equipoise.oracles.rules import RuleOracle
+path, log = Path(sys.argv[1]), Path(sys.argv[2])
+def slow(prompt, response):
+    time.sleep(0.01)
+    with log.open("a") as file:
+        file.write(response + "\\n")
+    return float(response)
+oracle = Asking(RuleOracle(slow, "slow", [path.with_name("rule.txt")]), VerdictStore(path), Policy(concurrency=4))
+print(oracle.score(["p"] * 60, [str(i) for i in range(60)]).tolist() == [float(i) for i in range(60)])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_ask_no_question_twice(tmp_path: Path):
+    given = [sys.executable, "-c", RACER, str(tmp_path / "v.sqlite"), str(tmp_path / "log")]
+    racers = [subprocess.Popen(given, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [racer.communicate()[0] for racer in racers] == ["True\n"] * 2
+    assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(i) for i in range(60)]
+
+
+def test_a_second_verdict_gives_way_to_the_first(tmp_path: Path):
+    store = VerdictStore(tmp_path / "v.sqlite")
+    assert store.put(b"key", "mine", Verdict(0.25, cost=1.0)) == Verdict(0.25, cost=1.0)
+    assert store.put(b"key", "mine", Verdict(0.75, cost=2.0)) == Verdict(0.25, cost=1.0)
+    assert store.spent("mine") == (1, 3.0)
+
+
+def test_a_refusal_in_one_place_keeps_the_answers_in_flight():
+    answered = []
+
+    async def judge(prompt: str, response: str) -> float:
+        if response == "0":
+            await asyncio.sleep(0.005)
+            raise OracleError("refuses every question")
+        await asyncio.sleep(0.02)
+        answered.append(response)
+        return float(response)
+
+    class Refusing(RuleOracle):
+        def _failure(self, error, question):
+            return error
+
+    oracle = Asking(Refusing(judge, "judge"), policy=Policy(concurrency=4))
+    with pytest.raises(OracleError, match="refuses every question"):
+        oracle.score(["p"] * N, [str(i) for i in range(N)])
+    assert sorted(answered) == ["1", "2", "3"] and oracle.account.answered == 3
+
+
+def test_a_rule_may_give_several_scores():
+    def rate(prompt: str, response: str) -> dict:
+        return {"short": -float(len(response)), "kind": float("please" in response)}
+
+    rate.attributes = ("short", "kind")
+    oracle = Asking(RuleOracle(rate, "rate"))
+    assert oracle.scores(["p", "p"], ["a", "please"]).tolist() == [[-1, 0], [-6, 1]]
+    assert oracle.score(["p"], ["please"]).tolist() == [-2.5] and oracle.account.asked == 2
+    assert oracle.scores([], []).shape == (0, 2)

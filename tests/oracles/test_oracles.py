@@ -38,7 +38,7 @@ def rule(function):
 def test_broken_contracts_are_refused_by_name(function, says):
     oracle = rule(function)
     with pytest.raises(OracleError, match=says):
-        oracle.score(P, A) if oracle.inner.scores else oracle.compare(P, A, B)
+        oracle.score(P, A) if oracle.inner.questioner.scores else oracle.compare(P, A, B)
 
 
 def test_wrong_shape_is_refused():

@@ -15,7 +15,7 @@ from transformers import (
 
 from equipoise import oracles
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import RewardOracle
+from equipoise.oracles.reward import load_oracle
 from equipoise.playground import LanguageGame, model_path
 
 GAME = LanguageGame()
@@ -46,8 +46,8 @@ def saved(folder, kind=LlamaForSequenceClassification, **changes):
 @pytest.mark.parametrize("kind", [LlamaForSequenceClassification, BertForSequenceClassification])
 def test_equals_transformers_own_forward_whatever_the_batch(tmp_path, kind):
     model = saved(tmp_path, kind)
-    oracle = RewardOracle.load(tmp_path, batch=3)
-    ids = [oracle._ids(p, a) for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+    oracle = load_oracle(tmp_path, tokens=48)
+    ids = [oracle.reading.loaded.texts.answer(p, a) for p, a in zip(PROMPTS, ANSWERS, strict=True)]
     assert len({len(i) for i in ids}) > 2
     with torch.no_grad():
         plain = [float(model(input_ids=torch.tensor([i])).logits[0, 0]) for i in ids]
@@ -67,7 +67,7 @@ def test_compares_by_bradley_terry_through_load(tmp_path):
 def test_too_long_is_refused_not_cut(tmp_path):
     saved(tmp_path, max_position_embeddings=16)
     with pytest.raises(OracleError, match=r"accepts 16 tokens; a prompt with its response has \d+"):
-        RewardOracle.load(tmp_path).score(PROMPTS, ANSWERS)
+        load_oracle(tmp_path).score(PROMPTS, ANSWERS)
 
 
 def test_classifiers_are_no_reward_models(tmp_path):
@@ -88,7 +88,7 @@ def test_a_head_that_is_not_there_is_not_drawn_at_random(tmp_path):
 def test_chat_prompts_need_a_template(tmp_path):
     saved(tmp_path)
     with pytest.raises(OracleError, match="no chat template"):
-        RewardOracle.load(tmp_path).score([[{"role": "user", "content": "a"}]], ["b"])
+        load_oracle(tmp_path).score([[{"role": "user", "content": "a"}]], ["b"])
 
 
 GEMMA = (
@@ -108,7 +108,7 @@ def with_template(folder, template):
 
 
 def test_a_template_that_refuses_a_turn_is_a_sentence_before_anything_is_sampled(tmp_path):
-    oracle = RewardOracle.load(with_template(tmp_path, GEMMA))
+    oracle = load_oracle(with_template(tmp_path, GEMMA))
     assert oracle.room([[USER]])[1] == 40
     for ask in (lambda: oracle.room([[USER], [SYSTEM, USER]]), lambda: oracle.score([[SYSTEM, USER]], ["a"])):
         with pytest.raises(
@@ -134,19 +134,19 @@ def test_a_template_that_cannot_judge_is_refused_at_load(tmp_path, template, wha
 
 
 def test_a_template_that_leaves_the_system_turn_out_says_so(tmp_path, caplog):
-    RewardOracle.load(with_template(tmp_path, PLAIN))
+    load_oracle(with_template(tmp_path, PLAIN))
     assert "leaves system turns out" not in caplog.text
     template = "{% for m in messages if m.role != 'system' %}{{ m.content }} {% endfor %}"
-    RewardOracle.load(with_template(tmp_path, template))
+    load_oracle(with_template(tmp_path, template))
     assert "leaves system turns out; it judges without them" in caplog.text
 
 
 def test_its_context_length_is_known_beforehand(tmp_path):
     saved(tmp_path)
-    oracle = RewardOracle.load(tmp_path)
+    oracle = load_oracle(tmp_path)
     longest, limit = oracle.room(PROMPTS)
-    assert limit == oracle.max_positions == 40
-    assert longest == max(len(oracle.tokenizer(prompt).input_ids) for prompt in PROMPTS)
+    assert limit == 40
+    assert longest == max(len(oracle.reading.loaded.texts.tokenizer(prompt).input_ids) for prompt in PROMPTS)
 
 
 def test_tokens_without_a_row_are_named(tmp_path):
@@ -154,14 +154,14 @@ def test_tokens_without_a_row_are_named(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.add_tokens([f"<plan{i}>" for i in range(64)])
     tokenizer.save_pretrained(tmp_path)
-    oracle = RewardOracle.load(tmp_path)
+    oracle = load_oracle(tmp_path)
     assert bool(oracle.score(PROMPTS[:1], ANSWERS[:1]).isfinite())
     with pytest.raises(OracleError, match=r"has no row for token \d+ of its tokenizer"):
         oracle.score(PROMPTS[:1], ["<plan63>"])
     tokenizer.add_special_tokens({"eos_token": "<plan62>"})
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(OracleError, match="<plan62>"):
-        RewardOracle.load(tmp_path)
+        load_oracle(tmp_path)
 
 
 def test_a_broken_folder_is_one_sentence(tmp_path):
@@ -171,14 +171,14 @@ def test_a_broken_folder_is_one_sentence(tmp_path):
     stored = {name: tensor.clone() for name, tensor in load_file(file).items()}  # the file is mapped
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OracleError, match="not an intact safetensors file"):
-        RewardOracle.load(tmp_path)
+        load_oracle(tmp_path)
     stored["score.weight"][0, 0] = float("nan")
     save_file(stored, file, metadata={"format": "pt"})
     with pytest.raises(OracleError, match=r"score\.weight has NaN or infinite values"):
-        RewardOracle.load(tmp_path)
+        load_oracle(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(OracleError, match="cannot load a tokenizer"):
-        RewardOracle.load(tmp_path)
+        load_oracle(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(OracleError, match=r"config\.json is not JSON"):
-        RewardOracle.load(tmp_path)
+        load_oracle(tmp_path)

@@ -89,3 +89,40 @@ def test_parameters_out_of_range_are_refused(wrong):
 def test_halves_need_an_even_number():
     with pytest.raises(ValueError, match="even number"):
         ConfidenceWeighted().check(3)
+
+
+class Voting:
+    """A world whose oracle votes; it compares by the responses' numbers."""
+
+    def __init__(self, votes: np.ndarray) -> None:
+        self.of, self.asked = votes, []
+
+    def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        self.asked.append(
+            (rows.responses[np.arange(len(rows)), first], rows.responses[np.arange(len(rows)), second])
+        )
+        return self.of[:, : len(rows)]
+
+    def win_rates(self, state, rows, against, opponents, of, decode) -> np.ndarray:
+        return rows.responses.astype(float)
+
+
+def test_the_oracles_own_votes_may_be_the_estimator():
+    pairing = ConfidenceWeighted(estimator="oracle")
+    assert str(pairing.needs) == "an oracle that votes" and pairing.needs.records is None
+    votes = np.array([[0.75, 0.9, 1.0, 0.5], [0.25, 0.9, 0.0, 0.5]])
+    world = Voting(votes)
+    rows = Rows(
+        prompts=np.zeros(1, int),
+        responses=np.array([[3, 0, 2, 1]]),
+        weight=np.array([2.0]),
+        writers=("start",) * 4,
+    )
+    made = pairing.form(world, State.begin(None), rows)
+    better, worse = world.asked[0]
+    assert sorted(zip(better, worse, strict=True)) == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    sure = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)  # by hand, for 3 to 1 and 1 to 3
+    assert made.weight.tolist() == pytest.approx([2 * sure, 2.0, 0.0, 2.0])
+    assert made.prob.tolist() == pytest.approx([(1 + sure) / 2, 1.0, 0.5, 1.0])
+    with pytest.raises(ValueError, match="the estimator is 'learned' or the 'oracle'"):
+        ConfidenceWeighted(estimator="guess")

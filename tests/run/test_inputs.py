@@ -165,8 +165,9 @@ def test_a_template_that_writes_the_date_is_seen_on_another_day():
 
 
 @pytest.mark.parametrize("named", ["../base", "base"])
-def test_an_adapters_base_is_an_input_wherever_the_loader_finds_it(tmp_path, named):
+def test_an_adapters_base_is_an_input_wherever_the_loader_finds_it(tmp_path, named, monkeypatch):
     """A name relative to the adapter, and a moved checkpoint whose base lies beside it."""
+    monkeypatch.chdir(tmp_path)  # whose parent has no folder "base"
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     for folder, file in ((base, "config.json"), (adapter, "adapter_config.json")):
         folder.mkdir()

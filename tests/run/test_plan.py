@@ -122,3 +122,30 @@ def test_a_limit_on_kept_checkpoints(pairs, tmp_path):
         settings=SMALL | {"play.keep": 1, "evaluate.every": 4, "objective.parts": 4},
     )
     assert again.summary["kl"] == run.summary["kl"]
+
+
+def test_a_judge_is_counted_and_not_asked(pairs, tmp_path):
+    """Disjoint pairs of 4 samples in both orders: 4 questions a prompt; an evaluation: 1 sample each, 2 questions."""
+    judge = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "price": {"input": 1, "output": 2}}
+    (tmp_path / "judge.yaml").write_text(json.dumps(judge))
+    settings = {"play.samples": 4, "play.prompts": 16, "play.pairing": "disjoint"}
+    config = resolve(
+        "ipo_md", given(pairs, **settings), {"play.rounds": 3, "oracle": str(tmp_path / "judge.yaml")}
+    )
+    made = plan(config, tmp_path / "run")
+    assert made.asked is not None and not (tmp_path / "run").exists()
+    assert 0 < made.asked["rounds"].questions <= 3 * 16 * 4
+    assert 0 < made.asked["evaluation"].questions <= 4 * 2 * 2
+    for stage in made.asked.values():  # 256 tokens are the longest answer
+        assert stage.output_tokens == pytest.approx(256 * stage.questions, rel=0.1)
+        assert stage.cost == pytest.approx((stage.input_tokens + 2 * stage.output_tokens) / 1e6)
+    said = "\n".join(made.lines())
+    assert "oracle    at most about" in said and "an estimate" in said and "stored" not in said
+
+
+def test_verdicts_in_the_store_are_said(pairs, tmp_path):
+    (tmp_path / "rule.py").write_text("def score(prompt, response): return len(response)\n")
+    settings = {"play.samples": 4, "play.prompts": 8, "judging.store": str(tmp_path / "v.sqlite")}
+    config = resolve("inpo", given(pairs, **settings), {"oracle": f"{tmp_path / 'rule.py'}:score"})
+    assert plan(config).stored[0] > 0  # a rule costs nothing: it was asked
+    assert any("verdicts of this oracle" in line for line in plan(config).lines())

@@ -50,6 +50,7 @@ HOMES: Mapping[str, str] = {
     "gpm_cycles": "rewards.gpm:CYCLES",
     "rto_credit": "tokens.rto:CREDIT",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
+    "regret_preferences": "rewards.regret_preferences:REGRET",
 }
 
 

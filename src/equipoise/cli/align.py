@@ -51,3 +51,7 @@ def align(
         return
     print_table(compare([run.folder]))
     print(f"report   {run.report}\nmodel    {run.checkpoint}")
+    best = run.summary.get("best")
+    if best:
+        at = f"round {best['round']}" + (f", step {best['step']}" if best["step"] else "")
+        print(f"best     {run.best}  ({best['metric']} {best['value']:.4g}, {at})")

@@ -16,7 +16,23 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import align, claims, compare, config, data, demo, games, methods, plan, reports
+from equipoise.cli import (
+    align,
+    chat,
+    claims,
+    compare,
+    config,
+    data,
+    demo,
+    evaluate,
+    games,
+    label,
+    methods,
+    oracle,
+    plan,
+    reports,
+    sample,
+)
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.looked_for import Commands
 from equipoise.cli.safe_stream import safe_output
@@ -31,6 +47,9 @@ for command in (
     align.align,
     plan.plan,
     compare.compare,
+    evaluate.evaluate,
+    sample.sample,
+    chat.chat,
     games.play,
     games.game,
     methods.methods,
@@ -42,9 +61,11 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(oracle.app, name="oracle")
+app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
-RESUMES = ("align", "demo")  # commands that continue a run folder
+RESUMES = ("align", "demo", "evaluate", "label", "sample")  # commands that continue what they were stopped in
 
 
 def _version(asked: bool) -> None:

@@ -7,11 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMPARED = "`equipoise align METHOD --oracle ...` evaluates every round, and `equipoise compare RUN RUN` compares runs"
-SAMPLED = (
-    "the policy after each round, RUN/checkpoints/round-NNN, is a Hugging Face folder, for transformers or vLLM; "
-    "responses that a run sampled are in RUN/samples.jsonl"
-)
+COMPARED = "`equipoise evaluate A B --data PROMPTS --oracle O` asks which is better; `equipoise compare RUN RUN` compares runs"
+SERVED = "the policy after each round, RUN/checkpoints/round-NNN, is a Hugging Face folder, for transformers or vLLM"
 TRAINED = "`equipoise align METHOD --model MODEL --data FILE` trains; `equipoise methods` lists the methods"
 PUBLISHED = (
     "RUN/checkpoints/round-NNN is a Hugging Face folder (RUN/export in the dtype of model.export); upload it with "
@@ -19,19 +16,17 @@ PUBLISHED = (
 )
 READ = "`equipoise report RUN` writes the figures, the diagnosis and a page"
 INSTEAD = {
-    "evaluate": COMPARED,
     "eval": COMPARED,
-    "generate": SAMPLED,
-    "sample": f"`equipoise data sample` draws rows of data; {SAMPLED}",
-    "chat": SAMPLED,
-    "serve": SAMPLED,
+    "arena": COMPARED,
+    "generate": "`equipoise sample MODEL --data PROMPTS --out FILE` writes answers, `equipoise chat MODEL` talks",
+    "serve": SERVED,
     "merge": "`--set model.adapter=merge` merges the adapter that a run starts from into its model; merge a run's own "
     "adapter with PEFT's merge_and_unload",
     "export": PUBLISHED,
     "push": PUBLISHED,
     "upload": PUBLISHED,
-    "label": "`equipoise align METHOD --oracle ...` judges what it samples, and `equipoise data convert RUN` writes a "
-    "run's judged pairs as data",
+    "annotate": "`equipoise label page FILE` opens a page where people compare (docs/labelling.md)",
+    "reward": "`equipoise oracle train bt --model MODEL --data FILE --out FOLDER` trains a reward model",
     "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",
     "diagnose": READ,
     "show": READ,
@@ -44,7 +39,7 @@ INSTEAD = {
     "which --config reads",
     "sweep": "call `equipoise align` for each setting with a folder of its own (--out), then `equipoise compare`",
     "convert": "`equipoise data convert FILE`",
-    "check": "`equipoise data check FILE`",
+    "check": "`equipoise data check FILE`, `equipoise oracle check ORACLE`",
     "import": "`equipoise config import FILE`",
 }
 

@@ -30,7 +30,9 @@ Model = Annotated[str | None, typer.Option(help="checkpoint folder or hub name")
 Data = Annotated[list[str] | None, typer.Option(help="file of pairs or prompts (repeatable)")]
 Oracle = Annotated[
     str | None,
-    typer.Option(help="module:function, file.py:function, a judge's YAML file, or a reward model's folder"),
+    typer.Option(
+        help="module:function, file.py:function, an oracle's YAML file, label:PORT (people), or a reward model's folder"
+    ),
 ]
 Rounds = Annotated[int | None, typer.Option(min=1, help="rounds of the game")]
 RunSeed = Annotated[int | None, typer.Option(help="random seed of the whole run")]

@@ -23,7 +23,8 @@ def plan(
     set: Settings = None,
     json: Json = False,
 ) -> None:
-    """Estimate memory, time, optimizer steps and disk of a run by short probes; no run folder is made."""
+    """Estimate memory, time, optimizer steps, disk and questions to a judge, by short probes; no run folder is made,
+    and a judge is asked nothing."""
     from equipoise.cli.options import show
     from equipoise.run.config import parse_settings
     from equipoise.run.plan import Plan

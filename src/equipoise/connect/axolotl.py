@@ -6,6 +6,7 @@ from typing import Any
 
 from equipoise.connect import losses
 from equipoise.connect.common import COMMON, batch, epochs, held_out, lora, schedule
+from equipoise.connect.evaluating import evaluating
 from equipoise.connect.meanings import (
     ImportFailed,
     Meaning,
@@ -25,15 +26,15 @@ RL = ("dpo", "ipo", "kto", "orpo", "simpo")
 MACHINE = names(
     "wandb_project wandb_entity wandb_watch wandb_name wandb_log_model wandb_run_id wandb_mode use_wandb "
     "mlflow_experiment_name use_mlflow use_tensorboard comet_project_name use_comet dataset_prepared_path "
-    "dataset_processes eval_batch_size evals_per_epoch saves_per_epoch save_first_step xformers_attention "
+    "dataset_processes eval_batch_size save_first_step xformers_attention "
     "sdp_attention flash_optimum eval_table_size debug deepcompile plugins liger_rope liger_rms_norm "
-    "liger_glu_activation liger_layer_norm early_stopping_patience liger_fused_linear_cross_entropy "
+    "liger_glu_activation liger_layer_norm liger_fused_linear_cross_entropy "
     "cut_cross_entropy auto_resume_from_checkpoints hub_strategy pad_to_sequence_len lora_mlp_kernel "
     "lora_qkv_kernel lora_o_kernel lora_embedding_kernel lora_on_cpu lora_fan_in_fan_out model_type "
     "tokenizer_type is_falcon_derived_model is_llama_derived_model dpo_use_liger_kernel dpo_padding_free "
     "shuffle_merged_datasets dpo_generate_during_eval gpu_memory_limit strict loss_watchdog_threshold "
     "loss_watchdog_patience peft_autocast_adapter_dtype sample_packing eval_sample_packing "
-    "train_on_inputs bfloat16 load_best_model_at_end save_only_model ddp world_size torchao_qat"
+    "train_on_inputs bfloat16 save_only_model ddp world_size torchao_qat"
 )
 
 MEANINGS: dict[str, Meaning] = {
@@ -60,7 +61,9 @@ MEANINGS: dict[str, Meaning] = {
     "tokens": absent("tokens are the tokenizer's: add them to the model's folder first"),
     "added_tokens_overrides": absent("tokens are the tokenizer's: change the model's folder first"),
     "unfrozen_parameters": absent("all weights are trained, or LoRA's adapters"),
-    "test_datasets": absent("held-out prompts are drawn from the data: data.held_out"),
+    "test_datasets": absent("name their files in data.evaluation"),
+    "evals_per_epoch": absent("steps are counted here: set evaluate.steps"),
+    "saves_per_epoch": absent("steps are counted here: set train.save_steps"),
     "lora_model_dir": absent("to go on from an adapter, give its folder as model.path"),
     "peft_use_dora": COMMON["use_dora"],
     "peft_use_rslora": COMMON["use_rslora"],
@@ -87,6 +90,7 @@ def translate(given: dict[str, Any], trainer: str | None, processes: int, progra
         batch(t, total, 1, processes, "batch_size")
     _lora(t)
     held_out(t, t.take("val_set_size"), "val_set_size")
+    evaluating(t, alone=True)
     _data(t)
     template = t.take("chat_template")
     if template not in (None, "tokenizer_default", "jinja"):

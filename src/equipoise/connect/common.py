@@ -80,8 +80,7 @@ MACHINE = names(
     "resume_from_checkpoint save_only_model save_safetensors precompute_ref_log_probs "
     "precompute_ref_batch_size per_device_eval_batch_size eval_accumulation_steps generate_during_eval "
     "trust_remote_code config_file num_processes num_machines mixed_precision main_process_port "
-    "use_fast_tokenizer dataloader_drop_last save_strategy save_total_limit eval_strategy "
-    "evaluation_strategy eval_steps save_steps load_best_model_at_end metric_for_best_model "
+    "use_fast_tokenizer dataloader_drop_last "
     "gradient_checkpointing_use_reentrant is_encoder_decoder"
 )
 

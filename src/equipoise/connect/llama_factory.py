@@ -8,6 +8,7 @@ from typing import Any
 
 from equipoise.connect import losses
 from equipoise.connect.common import COMMON, batch, held_out, lora
+from equipoise.connect.evaluating import evaluating
 from equipoise.connect.meanings import (
     ImportFailed,
     Meaning,
@@ -50,7 +51,7 @@ MEANINGS: dict[str, Meaning] = {
     "ref_model": absent("the reference is the model that the run starts from: give that as model.path"),
     "ref_model_adapters": absent("the reference is the model that the run starts from"),
     "pref_bco_weight": absent("BCO is a method of its own (bco_pair); it is not added to another loss"),
-    "eval_dataset": absent("held-out prompts are drawn from the data: data.held_out"),
+    "eval_dataset": absent("name its files in data.evaluation"),
     "interleave_probs": absent("files are read one after the other, each whole"),
     "mix_strategy": absent(
         "files are read one after the other", unless=lambda value: value in (None, "concat")
@@ -110,6 +111,7 @@ def translate(
     batch(t, each, t.take("gradient_accumulation_steps", default=1), processes, "per_device_train_batch_size")
     _lora(t)
     held_out(t, t.take("val_size"), "val_size")
+    evaluating(t)
     _data(t, folder)
     t.apply(MEANINGS)
     for name, value in (

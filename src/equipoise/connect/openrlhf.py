@@ -94,7 +94,7 @@ MEANINGS: dict[str, Meaning] = {
     "max_samples": ours("data.limit", whole),
     "dataset_probs": absent("files are read one after the other, each whole"),
     "dataset_split": absent("write that split to a file", unless=lambda value: value in (None, "train")),
-    "eval_dataset": absent("held-out prompts are drawn from the data: data.held_out"),
+    "eval_dataset": absent("name its files in data.evaluation"),
     "input_template": absent("write the template's words into the prompts"),
     "tokenizer_chat_template": ours("data.template", str),
     "save_path": COMMON["output_dir"],
@@ -126,6 +126,10 @@ def translate(given: dict[str, Any], trainer: str | None, processes: int, progra
         t.put(name, number(value), "adam_betas")
     _schedule(t)
     _data(t)
+    for theirs, ours_ in (("eval_steps", "evaluate.steps"), ("save_steps", "train.save_steps")):
+        every = t.take(theirs, default=-1)
+        if whole(every) > 0:  # -1: never
+            t.put(ours_, whole(every), theirs)
     t.put("model.precision", "bf16", "bf16")
     t.apply(MEANINGS)
     for name, value in (

@@ -6,6 +6,7 @@ from typing import Any
 
 from equipoise.connect import losses
 from equipoise.connect.common import COMMON, batch, lora
+from equipoise.connect.evaluating import evaluating
 from equipoise.connect.foreign import literal
 from equipoise.connect.meanings import (
     ImportFailed,
@@ -76,6 +77,7 @@ def translate(given: dict[str, Any], trainer: str | None, processes: int, progra
     batch(t, each, t.take("gradient_accumulation_steps", default=1), processes, "per_device_train_batch_size")
     _lora(t)
     _data(t)
+    evaluating(t)
     half = flag(t.given.get("fp16", False))
     t.apply(MEANINGS)
     for name, value in (

@@ -1,125 +1,25 @@
-"""Confidence intervals for means: clustered by prompt where values share one, Wilson for independent trials."""
+"""Confidence intervals for means, as `core.intervals` computes them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any, TypeAlias, TypedDict
+from equipoise.core.intervals import (
+    Clusters,
+    Interval,
+    Rows,
+    bootstrap,
+    clustered_mean,
+    clustered_share,
+    jackknife,
+    wilson,
+)
 
-import numpy as np
-import numpy.typing as npt
-from scipy.stats import norm, t
-
-Clusters: TypeAlias = Sequence[Hashable] | npt.NDArray[Any]
-
-# Cluster sums closer to each other than this share of their scale are equal up to rounding.
-_ROUNDING = 1e-12
-
-
-class Interval(TypedDict):
-    """A mean with its two-sided interval; low and high are None where the data give none."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-def clustered_mean(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float = 0.95
-) -> Interval:
-    """Mean of all values with a t-interval that treats each cluster (prompt) as one independent draw.
-
-        m = sum_i v_i / n,     r_g = sum_{i in g} (v_i - m),     se^2 = G/(G-1) * sum_g r_g^2 / n^2
-        interval = m -+ t_{G-1, (1+level)/2} * se
-
-    values    [n] finite numbers in any unit; those of one prompt may depend on each other in any way.
-    clusters  [n] the prompt of each value; G distinct prompts, with any numbers of values.
-
-    m is a ratio of two cluster totals, so the linearised (cluster-robust) variance is exact for equal sizes
-    and first order otherwise. It was preferred to a cluster bootstrap: the same first-order coverage, no
-    random numbers, and t quantiles widen it where G is small, where the percentile bootstrap is too narrow.
-
-    One cluster carries no information on the spread between prompts: low = high = None. If all clusters agree the
-    formula gives an interval of width 0, which is overconfident; for values in [0, 1] use
-    `clustered_share`. Raises ValueError for no values, unequal lengths, a value that is not finite, or level
-    outside (0, 1).
-    """
-    value, se, groups, n = _spread(values, clusters, level)
-    if se is None:
-        return Interval(value=value, low=None, high=None, n=n)
-    half = float(t.ppf((1 + level) / 2, groups - 1)) * se
-    return Interval(value=value, low=value - half, high=value + half, n=n)
-
-
-def clustered_share(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float = 0.95
-) -> Interval:
-    """Mean of values in [0, 1] (win rates, shares) with a clustered interval that stays inside [0, 1].
-
-    The Wilson interval of m at the effective number of trials m (1 - m) / se^2, with m, se and the t quantile
-    of `clustered_mean`. Where all clusters agree (every prompt won) se is 0 and the G prompts count as G
-    trials, so the interval never collapses to a point. One cluster: low = high = None.
-
-    Raises ValueError as `clustered_mean` does, and for a value outside [0, 1]. Effective sample size in a
-    binomial interval: Korn & Graubard 1998, with Wilson's form in place of Clopper-Pearson's (RECALLED).
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ValueError("a share is a mean of values in [0, 1]; use clustered_mean for anything else")
-    value, se, groups, n = _spread(array, clusters, level)
-    if se is None:
-        return Interval(value=value, low=None, high=None, n=n)
-    trials = value * (1 - value) / se**2 if se > 0 else float(groups)
-    low, high = _wilson(value, trials, float(t.ppf((1 + level) / 2, groups - 1)))
-    return Interval(value=value, low=low, high=high, n=n)
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval for the share of successes in n independent trials (Wilson 1927).
-
-        [ p + z^2/2n -+ z sqrt( p (1-p)/n + z^2/4n^2 ) ] / (1 + z^2/n),    p = successes/n
-
-    Raises ValueError unless 0 <= successes <= n, n >= 1 and level is in (0, 1).
-    """
-    _check_level(level)
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    low, high = _wilson(successes / n, float(n), float(norm.ppf((1 + level) / 2)))
-    return Interval(value=successes / n, low=low, high=high, n=n)
-
-
-def _wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:
-    z2 = quantile**2 / trials
-    centre = share + z2 / 2
-    half = float(np.sqrt(z2 * share * (1 - share) + z2**2 / 4))
-    return max(0.0, (centre - half) / (1 + z2)), min(1.0, (centre + half) / (1 + z2))
-
-
-def _spread(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float
-) -> tuple[float, float | None, int, int]:
-    """Mean, cluster-robust standard error (None for one cluster), number of clusters, number of values."""
-    _check_level(level)
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) != len(clusters) or len(array) == 0:
-        raise ValueError(
-            f"need one cluster per value and at least one value: {array.shape} and {len(clusters)}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"{int((~np.isfinite(array)).sum())} of {len(array)} values are not finite")
-    index: dict[Hashable, int] = {}
-    member = [index.setdefault(cluster, len(index)) for cluster in clusters]
-    n, groups = len(array), len(index)
-    # Rounding may carry the mean of equal values past them, and a share past 1.
-    value = float(np.clip(array.mean(), array.min(), array.max()))
-    if groups < 2:
-        return value, None, groups, n
-    residual = np.bincount(member, weights=array - value, minlength=groups)
-    if float(np.abs(residual).max()) <= _ROUNDING * n * max(float(np.abs(array).max()), 1e-300):
-        return value, 0.0, groups, n
-    return value, float(np.sqrt(groups / (groups - 1) * (residual**2).sum()) / n), groups, n
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+__all__ = [
+    "Clusters",
+    "Interval",
+    "Rows",
+    "bootstrap",
+    "clustered_mean",
+    "clustered_share",
+    "jackknife",
+    "wilson",
+]

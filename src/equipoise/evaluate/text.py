@@ -38,7 +38,9 @@ class Evaluator:
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
-        line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
+        # a self-judging oracle: the same judge in every round, so that its figures compare
+        with self.world.judge.judged_by(state.policies[INITIAL]):
+            line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )

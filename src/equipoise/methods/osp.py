@@ -36,6 +36,6 @@ OSP = Method(
     },
     evidence=("tests/play/test_pairing.py", "tests/core/test_strengths.py", "osp_strengths"),
     notes="The loss is DPO's in expectation over a soft label. The paper's judge is the policy itself, asked in both "
-    "orders; here it is the oracle, also on the playground: give one that asks the model for the paper's setting. How "
-    "the paper turns a judgement into a strength was not recovered; here it is the probability.",
+    "orders: give an oracle of kind self. On the playground it is the game's. How the paper turns a judgement into a "
+    "strength was not recovered; here it is the probability of the judge's own next token.",
 )

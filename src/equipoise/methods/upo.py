@@ -33,6 +33,7 @@ UPO = Method(
         "samples": "paper's text: four or more",
         "mu": "ours: 1",
         "dropout": OURS,
+        "estimator": OURS,
         "smoothing": "0: the soft label takes its place",
         "pairing": "paper's text; the smoothing is ours, see there",
         "batch": OURS,
@@ -40,5 +41,6 @@ UPO = Method(
     evidence=("tests/play/test_confidence_weighted.py",),
     notes="The paper's smoothing flips or erases every label as it is printed; what stands here is what it sets out to "
     "do. Its likelihood loss of the better response is left out. The estimator is a small reward on the initial "
-    "policy's hidden states, where the paper's is a language model of its own.",
+    "policy's hidden states, where the paper's is a language model of its own with dropout: that is `estimator=oracle` "
+    "with an oracle of kind mc_dropout.",
 )

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.spec import Placement, load
+from equipoise.oracles.spec import load
 from equipoise.oracles.table import RecordedOracle, TableOracle
 from equipoise.oracles.verdicts import VerdictStore
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Fallible, Oracle, OracleError, OraclePrompt, shortened
+from equipoise.oracles.protocol import Attributed, Fallible, Oracle, OracleError, OraclePrompt, shortened
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Checked:
 
     On every call: one finite number per question, probabilities in [0, 1]; nan, a question without a verdict, only
     from an oracle that says so (`may_fail`). On `probe` questions of a call, evenly spread: P(a > b) + P(b > a) = 1
-    within `tolerance`. Raises OracleError that names the first failing question.
+    within `tolerance`; probe 0 is for those who measure what the order does. Raises OracleError that names the first
+    failing question.
     """
 
     inner: Oracle
@@ -29,6 +30,10 @@ class Checked:
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def parts(self) -> tuple[Oracle]:
+        return (self.inner,)
+
     def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
         prob = self._finite(self.inner.compare(prompts, a, b), len(prompts), "compare")
         outside = ((prob < 0) | (prob > 1)).nonzero().flatten().tolist()
@@ -38,6 +43,8 @@ class Checked:
                 f"oracle {self.name} answered {float(prob[i])!r} for {shortened(a[i])} against {shortened(b[i])}; "
                 "compare must return a probability in [0, 1]"
             )
+        if not self.probe:
+            return prob
         probed = sorted({i * len(prompts) // self.probe for i in range(self.probe)}) if len(prompts) else []
         there, first, second = [prompts[i] for i in probed], [b[i] for i in probed], [a[i] for i in probed]
         back = self._finite(self.inner.compare(there, first, second), len(probed), "compare")
@@ -54,6 +61,24 @@ class Checked:
 
     def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
         return self._finite(self.inner.score(prompts, responses), len(prompts), "score")
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the oracle's scores of a response; none where it has no such scores."""
+        return self.inner.attributes if isinstance(self.inner, Attributed) else ()
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
+        """[N, A] the named scores. Raises OracleError where the oracle has none."""
+        if not isinstance(self.inner, Attributed):
+            raise OracleError(f"oracle {self.name} has no named scores")
+        answer = torch.as_tensor(self.inner.scores(prompts, responses))
+        if answer.shape != (len(prompts), len(self.attributes)):
+            raise OracleError(
+                f"oracle {self.name}: scores of {len(prompts)} responses and {len(self.attributes)} attributes have "
+                f"shape {tuple(answer.shape)}"
+            )
+        columns = [self._finite(column, len(prompts), "scores") for column in answer.unbind(1)]
+        return torch.stack(columns, dim=1) if columns else answer.double()
 
     def _finite(self, answer: Any, count: int, call: str) -> Tensor:
         try:

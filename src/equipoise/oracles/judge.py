@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from equipoise.data.records import tools_of
-from equipoise.oracles.asking import Ask, Failure, Policy
+from equipoise.oracles.chat_reply import ChatReply, Unreadable, seconds_to_wait
+from equipoise.oracles.file import OracleFile, settings_of
+from equipoise.oracles.judge_prompt import JudgePrompt, prompt_text
 from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.questioner import Ask, Estimate, Failure, Policy
 from equipoise.oracles.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI
 
-PROMPTS = Path(__file__).with_name("prompts")
+T = TypeVar("T")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
-RULE = "===="  # between the system message and the question
+LEAST_MASS = 0.01  # of A and B together among the first tokens: with less the judge says something else
+CHARACTERS = 4.0  # of a token, where tokens are estimated
+NEVER = (401, 402, 403, 404)  # statuses that no other question would change
+PASSING = (408, 409, 425, 429)  # and all from 500 on: another attempt may help
 SHOWN = 200  # characters of an unreadable answer that a message quotes
 ANSWER_FORMAT = {
     ("pairwise", "json"): 'Answer with JSON: {"winner": "A"}, {"winner": "B"} or {"winner": "tie"}.',
@@ -39,15 +44,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-class Price(BaseModel):
+class Price(OracleFile):
     """Price of a judge's tokens, in money per million."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     input: float = Field(0.0, ge=0)
     output: float = Field(0.0, ge=0)
 
 
-class JudgeFile(BaseModel):
+class JudgeFile(OracleFile):
     """A judge, as its YAML file says.
 
     model        name of the model at the server
@@ -56,18 +60,19 @@ class JudgeFile(BaseModel):
     question     "pairwise": which of two responses is better; "pointwise": a score from 1 to 10 of each
     answer       "json": a JSON object with one field; "token": P(A > B) from the probabilities of the first token
     structured   whether the server can enforce a JSON schema
+    attributes   names of several scores that a pointwise judge gives at once; its score is their mean
     prompt       file of the question, a Jinja template; None: the one of this package
     temperature, max_tokens, timeout   of a request; seconds
     price        per million tokens, for the account and the cap
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     model: str
     base_url: str | None = None
     key: str = "OPENAI_API_KEY"
     question: Literal["pairwise", "pointwise"] = "pairwise"
     answer: Literal["json", "token"] = "json"
     structured: bool = True
+    attributes: tuple[str, ...] = ()
     prompt: str | None = None
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(256, gt=0)
@@ -98,54 +103,26 @@ class JudgeOracle:
     def __init__(self, file: JudgeFile, template: str, name: str) -> None:
         if file.question == "pointwise" and file.answer == "token":
             raise OracleError(f"{name}: a pointwise judge answers in JSON; set `answer: json`")
-        system, rule, question = template.partition(RULE + "\n")
-        if not rule:
-            raise OracleError(f"{name}: the prompt needs a line {RULE} between system message and question")
+        if file.attributes and file.question != "pointwise":
+            raise OracleError(f"{name}: a pairwise judge has no attributes; set `question: pointwise`")
         self.file, self.name = file, name
         self.scores = file.question == "pointwise"
-        # text for a model, not a page; a misspelt name is an error, not nothing
-        environment = ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
-        try:
-            self._system, self._question = environment.from_string(system), environment.from_string(question)
-        except TemplateError as error:
-            raise OracleError(f"{name}: the prompt is not a Jinja template: {error}") from error
-        self._try_prompt()
-        about = file.model_dump(exclude={"key", "price", "timeout", "prompt"})
+        self.attributes = tuple(dict.fromkeys(file.attributes))
+        self.prompt = JudgePrompt(template, _answer_format(file), scores=self.scores, name=name)
+        beside = {"key", "price", "timeout", "prompt"} | (set() if file.attributes else {"attributes"})
+        about = file.model_dump(exclude=beside)
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    def _try_prompt(self) -> None:
-        """Write one question. Raises OracleError if it cannot be written, or does not show what is to be judged."""
-        samples = ("first sample",) if self.scores else ("first sample", "second sample")
-        try:
-            question = self.messages("a conversation", *samples)[1]["content"]
-        except Exception as error:
-            raise OracleError(f"{self.name}: the prompt cannot be written: {error}") from error
-        for sample, field in zip(
-            samples, ("response",) if self.scores else ("response_a", "response_b"), strict=True
-        ):
-            if sample not in question:
-                raise OracleError(f"{self.name}: the prompt does not show the judge {{{{ {field} }}}}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> JudgeOracle:
         """The judge of a YAML file's settings. Raises OracleError that names the file and the setting."""
-        try:
-            judge = JudgeFile.model_validate(settings)
-            prompt = file.parent / judge.prompt if judge.prompt else PROMPTS / f"{judge.question}.jinja"
-            template = prompt.read_text(encoding="utf-8")
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-            )
-            raise OracleError(f"judge {file}: {problems}") from error
-        except (OSError, ValueError) as error:
-            raise OracleError(f"cannot read the prompt of judge {file}: {error}") from error
-        return cls(judge, template, str(file))
+        judge = settings_of(JudgeFile, settings, file)
+        return cls(judge, prompt_text(judge.prompt, file, f"{judge.question}.jinja"), str(file))
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
-        """A session with the server; the client itself repeats rate-limited and failed requests."""
+        """A session with the server. A question is one request: what failed is repeated by whoever asks."""
         try:
             from openai import AsyncOpenAI
         except ImportError as error:
@@ -155,102 +132,146 @@ class JudgeOracle:
         if key is None:
             raise OracleError(f"judge {self.name}: set the environment variable {self.file.key} to its key")
         async with AsyncOpenAI(
-            api_key=key, base_url=self.file.base_url, timeout=self.file.timeout, max_retries=policy.retries
+            api_key=key, base_url=self.file.base_url, timeout=self.file.timeout, max_retries=0
         ) as client:
 
             async def ask(prompt: OraclePrompt, *responses: str) -> Verdict:
-                return await self._ask(client, self.messages(prompt, *responses))
+                return await self._ask(client, self.prompt.messages(prompt, *responses))
 
             yield ask
 
-    def messages(self, prompt: OraclePrompt, *responses: str) -> list[dict[str, str]]:
-        """The request's messages: the instructions, and the fenced question."""
-        conversation = prompt if isinstance(prompt, str) else "\n".join(_turn(turn) for turn in prompt)
-        if tools_of(prompt):
-            conversation = f"tools: {json.dumps(tools_of(prompt), default=str)}\n{conversation}"
-        texts = [conversation, *responses]
-        mark = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-        opened, closed = f"[[{mark}]]", f"[[/{mark}]]"
-        fenced = [f"{opened}\n{text}\n{closed}" for text in texts]
-        names = ("conversation", "response") if self.scores else ("conversation", "response_a", "response_b")
-        fields = dict(zip(names, fenced, strict=True))
-        fields["answer_format"] = ANSWER_FORMAT[self.file.question, self.file.answer]
-        marks = {"open": opened, "close": closed}
-        return [
-            {"role": "system", "content": self._system.render(**marks).strip()},
-            {"role": "user", "content": self._question.render(**fields, **marks).strip()},
-        ]
+    def estimate(self, prompt: OraclePrompt, *responses: str) -> Estimate:
+        """Tokens and cost of one question: a token for four characters, and the longest answer that is allowed."""
+        length = sum(len(message["content"]) for message in self.prompt.messages(prompt, *responses))
+        answer = 1 if self.file.answer == "token" else self.file.max_tokens
+        return self._priced(length / CHARACTERS, float(answer))
+
+    def _priced(self, input: float, output: float) -> Estimate:
+        price = self.file.price
+        cost = (input * price.input + output * price.output) / 1e6
+        return Estimate(input=input, output=output, cost=cost)
 
     async def _ask(self, client: AsyncOpenAI, messages: Sequence[Mapping[str, str]]) -> Verdict:
-        import openai
+        body = await self._body(client, self._request(messages))
+        try:
+            reply = ChatReply.of(body)
+        except Unreadable as error:
+            raise Failure(str(error), transient=True) from None
+        length = sum(len(message["content"]) for message in messages)
+        # a server that counts nothing is charged by length, so that a limit of cost still holds
+        used = reply.tokens or (math.ceil(length / CHARACTERS), math.ceil(len(reply.text) / CHARACTERS))
+        cost = self._priced(*used).cost
+        try:
+            scores = None
+            if self.file.answer == "token":
+                value = self._token(reply)
+            elif self.attributes:
+                scores = self._json(
+                    reply, lambda answer: {name: _score(answer[name]) for name in self.attributes}
+                )
+                value = math.fsum(scores.values()) / len(scores)
+            else:
+                value = self._json(
+                    reply, lambda answer: _score(answer["score"]) if self.scores else VALUE[answer["winner"]]
+                )
+        except Failure as failure:
+            failure.cost = cost
+            raise
+        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)}, scores)
 
+    def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         file = self.file
         request: dict[str, Any] = {"model": file.model, "messages": messages, "temperature": file.temperature}
         if file.answer == "token":
-            request |= {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-        else:
-            request |= {"max_tokens": file.max_tokens}
-            if file.structured:
-                request["response_format"] = {"type": "json_schema", "json_schema": _schema(file.question)}
+            return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+        request |= {"max_tokens": file.max_tokens}
+        if file.structured:
+            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file)}
+        return request
+
+    async def _body(self, client: AsyncOpenAI, request: Mapping[str, Any]) -> bytes:
+        """The body of the server's reply to one request. The whole request has `timeout` seconds: a client's own
+        timeout begins anew with each piece that a slow server sends."""
+        import openai
+
+        asking = client.chat.completions.with_raw_response.create(**request)
         try:
-            reply = await client.chat.completions.create(**request)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise OracleError(
-                f"judge {self.name}: the server refuses every question: {_said(error)}"
+            return bytes((await asyncio.wait_for(asking, self.file.timeout)).content)
+        except asyncio.TimeoutError:
+            raise Failure(f"no answer within {self.file.timeout:g} s", transient=True) from None
+        except openai.APIStatusError as error:
+            raise self._refused(error) from None
+        except openai.OpenAIError as error:
+            passing = isinstance(error, openai.APIConnectionError)
+            raise Failure(_said(error), transient=passing) from None
+        except UnicodeEncodeError:
+            raise Failure(
+                "a text holds half of a character (a lone surrogate), which cannot be sent", transient=False
             ) from None
-        except openai.BadRequestError as error:
-            raise Failure(f"the server refuses the request: {_said(error)}", transient=False) from None
-        except openai.OpenAIError as error:  # the client has repeated it already
-            raise Failure(_said(error), transient=False) from None
-        except ValueError as error:  # a body that is no JSON
+        except ValueError as error:  # of the client's own, on a body that is no JSON
             raise Failure(f"the server's reply cannot be read: {error}", transient=True) from None
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise Failure("the server's reply has no answer", transient=True)
-        value, said = self._token(choices[0]) if file.answer == "token" else self._json(choices[0])
-        usage = getattr(reply, "usage", None)
-        used = (getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0)
-        cost = (used[0] * file.price.input + used[1] * file.price.output) / 1e6
-        return Verdict(value, cost, {"answer": said, "tokens": list(used)})
 
-    def _json(self, choice: Any) -> tuple[float, str]:
-        said = str(getattr(choice.message, "content", None) or "")
+    def _refused(self, error: APIStatusError) -> Exception:
+        """What a status means: no question will be answered, or this one not now, or this one never."""
+        status = error.status_code
+        if status in NEVER or error.code == "insufficient_quota":
+            return OracleError(f"judge {self.name}: the server refuses every question: {_said(error)}")
+        after = seconds_to_wait(error.response.headers, time.time())
+        return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
+
+    def _json(self, reply: ChatReply, read: Callable[[Any], T]) -> T:
+        said = reply.text
         try:
-            answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
-            if self.scores:
-                score = float(answer["score"])
-                if not SCALE[0] <= score <= SCALE[1]:
-                    raise ValueError(f"a score outside {SCALE}")
-                return score, said
-            return VALUE[answer["winner"]], said
+            end = said.rindex("}") + 1
+            if said[end:].strip(" \t\r\n`"):
+                raise ValueError("words behind the verdict, which may be a quotation")
+            return read(json.loads(said[said.index("{") : end], object_pairs_hook=_once))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise Failure(f"an answer that cannot be read: {said[:SHOWN]!r}", transient=True) from None
+            cut = f" (cut off after max_tokens = {self.file.max_tokens:,})" if reply.cut else ""
+            raise Failure(f"an answer that cannot be read{cut}: {said[:SHOWN]!r}", transient=True) from None
 
-    def _token(self, choice: Any) -> tuple[float, str]:
-        content = getattr(getattr(choice, "logprobs", None), "content", None)
-        if not content:
+    def _token(self, reply: ChatReply) -> float:
+        if not reply.first:
             raise Failure("the server gives no log-probs; set `answer: json`", transient=False)
         mass = dict.fromkeys("AB", 0.0)
-        for entry in content[0].top_logprobs or ():
-            token = (entry.token or "").strip()
-            if token in mass and entry.logprob is not None:
-                mass[token] += math.exp(min(entry.logprob, 0.0))
+        for token, logprob in reply.first:
+            if token.strip() in mass:
+                mass[token.strip()] += math.exp(min(logprob, 0.0))
         total = sum(mass.values())
-        if not total > 0:
-            raise Failure(f"neither A nor B among the likely answers: {content[0].token!r}", transient=True)
-        return mass["A"] / total, content[0].token
+        if not total >= LEAST_MASS:
+            raise Failure(f"neither A nor B among the likely answers: {reply.text!r}", transient=True)
+        return mass["A"] / total
 
 
-def _schema(question: str) -> dict[str, Any]:
-    fields = SCHEMAS[question]
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose names stands there once: of two verdicts neither counts."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name that stands there twice")
+    return dict(pairs)
+
+
+def _score(number: Any) -> float:
+    """A score within the scale. Raises ValueError for one outside it, and as `float` does."""
+    if isinstance(number, bool):
+        raise ValueError("a truth value is no score")
+    score = float(number)
+    if not SCALE[0] <= score <= SCALE[1]:
+        raise ValueError(f"a score outside {SCALE}")
+    return score
+
+
+def _answer_format(file: JudgeFile) -> str:
+    if not file.attributes:
+        return ANSWER_FORMAT[file.question, file.answer]
+    fields = ", ".join(f"{json.dumps(name)}: a number from 1 to 10" for name in file.attributes)
+    return f"Answer with JSON: {{{fields}}}."
+
+
+def _schema(file: JudgeFile) -> dict[str, Any]:
+    named = {name: {"type": "number"} for name in file.attributes}
+    fields = named or SCHEMAS[file.question]
     schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
     return {"name": "verdict", "strict": True, "schema": schema}
-
-
-def _turn(turn: Mapping[str, Any]) -> str:
-    """A turn of a conversation for the judge; tool calls are shown as they were made."""
-    calls = turn.get("tool_calls")
-    return f"{turn['role']}: {turn['content']}" + (f"\n{json.dumps(calls, default=str)}" if calls else "")
 
 
 def _said(error: Exception) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # A prompt as an oracle reads it: plain text, or chat messages {"role": ..., "content": ...}, with whatever else a turn
 # has, such as "tool_calls". Where tools or template settings belong to it, the list is a `data.records.Conversation`,
@@ -74,7 +74,76 @@ class Fingerprinted(Protocol):
 
 
 @runtime_checkable
+class Attributed(Protocol):
+    """An oracle with several named scores of a response, such as helpfulness and harmlessness.
+
+    attributes  their names, in order; none: it has only the one score
+    scores(prompts, responses) -> [N, A] float64, higher is better; a row is nan where there is no verdict
+    """
+
+    @property
+    def attributes(self) -> tuple[str, ...]: ...
+
+    def scores(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
 class Fallible(Protocol):
     """An oracle whose answers may be nan: questions without a verdict."""
 
     may_fail: bool
+
+
+@runtime_checkable
+class SeesPolicy(Protocol):
+    """A self-judging oracle: it asks the policy of the round, which the world shows it before every call.
+
+    see(policy, digest)   policy: the model in memory (`policy.causal.CausalPolicy`) with the weights that judge;
+                          digest: hash of these weights, which belongs to the keys of stored verdicts
+    """
+
+    def see(self, policy: Any, digest: str) -> None: ...
+
+
+@runtime_checkable
+class Uncertain(Protocol):
+    """An oracle that is uncertain: it asks several members, or one model several times.
+
+    votes(prompts, a, b) -> [T, N] float64, the probability of each member or pass t that a[i] beats b[i]; nan: none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def votes(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor: ...
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """An oracle that asks others, `parts`."""
+
+    @property
+    def parts(self) -> Sequence[Any]: ...
+
+
+@runtime_checkable
+class Networked(Protocol):
+    """An oracle with a neural network of its own in memory."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+
+C = TypeVar("C")
+
+
+def parts_that(oracle: Any, can: Callable[..., C]) -> Iterator[C]:
+    """The oracle and those that it asks, outermost first, as far as they follow a protocol.
+
+    can    the protocol's class. It is annotated by what it makes, because `type[C]` admits no abstract class.
+    """
+    if isinstance(oracle, cast(type[C], can)):
+        yield oracle
+    if isinstance(oracle, Composed):
+        for part in oracle.parts:
+            yield from parts_that(part, can)

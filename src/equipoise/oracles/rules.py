@@ -7,9 +7,10 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Any
 
 import torch
 
-from equipoise.oracles.asking import Ask, Failure, Policy
 from equipoise.oracles.protocol import OracleError, shortened
+from equipoise.oracles.questioner import Ask, Failure, Policy
 from equipoise.oracles.rule_sources import sources
 from equipoise.oracles.verdicts import Verdict
 
@@ -33,12 +34,15 @@ class RuleOracle:
     its attribute `tools` (`data.records.Conversation`). Equal questions must get equal answers. The function is asked
     in the main thread unless several questions may be asked at once; then it must be safe to call from threads.
 
+    attributes   names of the scores that the function returns as a mapping, from its attribute `attributes`; the score
+                 is then their mean
     files   source files that its verdicts depend on, for its fingerprint; none: the one that it is written in
     """
 
     def __init__(self, function: Callable[..., Any], name: str, files: Sequence[Path] = ()) -> None:
         self.function, self.name, self.both_orders = function, name, False
         self.scores = _arity(function) == 2
+        self.attributes = tuple(map(str, getattr(function, "attributes", ())))
         self.fingerprint = f"{name} {source_hash(function, files)}"
 
     @asynccontextmanager
@@ -78,6 +82,9 @@ class RuleOracle:
 
     def _verdict(self, answer: Any, question: Sequence[Any]) -> Verdict:
         try:
+            if self.attributes and isinstance(answer, Mapping):
+                scores = {name: _number(answer.get(name)) for name in self.attributes}
+                return Verdict(math.fsum(scores.values()) / len(scores), scores=scores)
             return Verdict(_number(answer))
         except OracleError as error:
             raise self._failure(error, question) from error

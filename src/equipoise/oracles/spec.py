@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from equipoise.oracles.asking import Asking, Policy, Questioner
+from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
+from equipoise.oracles.ensemble import Ensemble, Members
+from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.questioner import Batched, Policy, Questioner
 from equipoise.oracles.rules import load_rule
 from equipoise.oracles.verdicts import VerdictStore
 from equipoise.safe_yaml import load as load_yaml
 
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where an oracle's own models run: on the run's device and in its dtype unless the oracle says otherwise.
-
-    device  a torch device; None: the GPU if there is one
-    dtype   "float32", "bfloat16", "float16"; None: as the checkpoint is stored
-    tokens  most padded tokens of one batch
-    """
-
-    device: str | None = None
-    dtype: str | None = "float32"
-    tokens: int = 8192
-
-
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
-Made: TypeAlias = Questioner | Oracle
+Made: TypeAlias = "Questioner | Batched | Oracle | Members[Made]"
 Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
@@ -40,7 +29,79 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return JudgeOracle.of(settings, file)
 
 
-KINDS: dict[str, Maker] = {"judge": _judge}  # `kind:` of a YAML file; a file without it is a judge
+def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.recorded import RecordedVerdicts
+
+    return RecordedVerdicts.of(settings, file)
+
+
+def _density_ratio(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.density_ratio import density_ratio
+
+    return density_ratio(settings, file, placement)
+
+
+def _implicit_reward(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.density_ratio import implicit_reward
+
+    return implicit_reward(settings, file, placement)
+
+
+def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.self_judge import SelfJudge
+
+    return SelfJudge.of(settings, file)
+
+
+def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.code_tests import CodeTests
+
+    return CodeTests.of(settings, file)
+
+
+def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.dropout import mc_dropout
+
+    return mc_dropout(settings, file, placement, _of_folder)
+
+
+def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.relevance import relevance
+
+    return relevance(settings, file, placement)
+
+
+def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    def member(spec: str) -> Made:
+        if Path(spec).is_file() and _read(Path(spec), KINDS)[0] == "ensemble":  # perhaps this very file
+            raise OracleError(f"the oracle {file}: its member {spec} is an ensemble; name that one's members")
+        return _made(spec, placement, KINDS)
+
+    return Members.of(settings, file, member)
+
+
+def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.reward import as_oracle_errors, oracle_of
+    from equipoise.reward_models.yes_no import YesNo, load
+
+    with as_oracle_errors():
+        loaded = load(YesNo.of(settings, file), dtype=placement.dtype, device=placement.device)
+        return oracle_of(loaded, placement.tokens)
+
+
+KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
+    "judge": _judge,
+    "tests": _tests,
+    "recorded": _recorded,
+    "density_ratio": _density_ratio,
+    "implicit_reward": _implicit_reward,
+    "self": _self,
+    "ensemble": _ensemble,
+    "mc_dropout": _mc_dropout,
+    "relevance": _relevance,
+    "yes_no": _yes_no,
+}
+PEOPLE = re.compile(r"label:\d{1,5}")  # no rule: a function's name has no digit in front
 
 
 def load(
@@ -49,38 +110,63 @@ def load(
     store: Path | None = None,
     policy: Policy | None = None,
     placement: Placement | None = None,
+    kinds: Mapping[str, Maker] = KINDS,
 ) -> Checked:
     """Loads `module:function` or `file.py:function` (a rule), an oracle's YAML file, or a reward model's folder.
+
+    `label:PORT` is short for a file of kind `people` with this port.
 
     store      file in which verdicts of single questions are kept; None: only in memory
     policy     how single questions are asked: concurrency, retries, failures
     placement  where models run
+    kinds      `kind:` of a YAML file -> its maker; rooms above this one add their own
 
     Raises OracleError if the spec is none of these, or names something that cannot be used.
     """
     placement = placement or Placement()
-    if (Path(spec) / "config.json").is_file():
-        from equipoise.oracles.reward import RewardOracle
+    placement = replace(placement, folder=placement.folder or (store.parent if store else None))
+    return asked(_made(spec, placement, kinds), store, policy)
 
-        return Checked(RewardOracle.load(spec))
+
+def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
+    """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
+    if isinstance(made, Members):
+        members = tuple(asked(member, store, policy) for member in made.made)
+        return Checked(Ensemble(members, made.weights, made.name))
+    if isinstance(made, Questioner | Batched):
+        return Checked(Asking(made, VerdictStore(store) if store else None, policy))
+    return Checked(made)
+
+
+def is_code(spec: str) -> bool:
+    """Whether a specification names code, which would be run."""
+    return ":" in spec and not PEOPLE.fullmatch(spec) and not Path(spec).is_dir()
+
+
+def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
+    if (Path(spec) / "config.json").is_file():
+        return _of_folder(spec, placement)
     if spec.endswith((".yaml", ".yml")):
-        return asked(_of_file(Path(spec), placement), store, policy)
+        kind, settings = _read(Path(spec), kinds)
+        return kinds[kind](settings, Path(spec), placement)
+    if PEOPLE.fullmatch(spec) and "people" in kinds:
+        return kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement)
     if ":" in spec:
-        return asked(load_rule(spec), store, policy)
+        return load_rule(spec)
     raise OracleError(
         f"{spec!r} is neither a rule (module:function or file.py:function), an oracle's file (.yaml) nor a folder "
         "with a reward model"
     )
 
 
-def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
-    """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
-    if isinstance(made, Questioner):
-        return Checked(Asking(made, VerdictStore(store) if store else None, policy))
-    return Checked(made)
+def _of_folder(spec: str, placement: Placement) -> Oracle:
+    from equipoise.oracles.reward import load_oracle
+
+    return load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
 
 
-def _of_file(file: Path, placement: Placement) -> Made:
+def _read(file: Path, kinds: Mapping[str, Maker]) -> tuple[str, Mapping[str, Any]]:
+    """(kind, settings) of a YAML file. Raises OracleError for one that cannot be read, or of an unknown kind."""
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -88,6 +174,6 @@ def _of_file(file: Path, placement: Placement) -> Made:
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")
     kind = settings.get("kind", "judge")
-    if kind not in KINDS:
-        raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(KINDS))}")
-    return KINDS[kind]({name: value for name, value in settings.items() if name != "kind"}, file, placement)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise OracleError(f"{file}: kind {kind!r} is none of {', '.join(sorted(kinds))}")
+    return kind, {str(name): value for name, value in settings.items() if name != "kind"}

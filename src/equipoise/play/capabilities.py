@@ -240,6 +240,15 @@ class Perturbations(Protocol):
 
 
 @runtime_checkable
+class OracleVotes(Protocol):
+    """votes of an uncertain oracle: an ensemble, or passes with dropout (UPO)."""
+
+    def votes(self, rows: Rows, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> Floats:
+        """[T, N] probability of each of T votes that response first[i] of row i beats response second[i]."""
+        ...
+
+
+@runtime_checkable
 class LearnedRewards(Protocol):
     """features and texts of responses, for a reward learned during the run (RLP, UPO)."""
 

@@ -19,18 +19,22 @@ class Needs:
     margins      the pairs say by how much the chosen response is better.
     rationales   the pairs come with a text that explains the preference.
     oracle       an oracle is needed to compare two responses.
+    votes        the oracle must say how uncertain it is: several members, or passes with dropout.
 
-    Raises ValueError for margins or rationales without pairs.
+    Raises ValueError for margins or rationales without pairs, and for votes without an oracle.
     """
 
     records: Records | None = None
     margins: bool = False
     rationales: bool = False
     oracle: bool = False
+    votes: bool = False
 
     def __post_init__(self) -> None:
         if (self.margins or self.rationales) and self.records != "pairs":
             raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
+        if self.votes and not self.oracle:
+            raise ValueError("votes need an oracle")
 
     def __or__(self, other: Needs) -> Needs:
         """Combined needs of two components. Raises ValueError if they read different kinds of records."""
@@ -41,6 +45,7 @@ class Needs:
             margins=self.margins or other.margins,
             rationales=self.rationales or other.rationales,
             oracle=self.oracle or other.oracle,
+            votes=self.votes or other.votes,
         )
 
     @property
@@ -59,11 +64,15 @@ class Needs:
     def __str__(self) -> str:
         more = [name for name in ("margins", "rationales") if getattr(self, name)]
         records = [f"{self.records} with {' and '.join(more)}" if more else self.records] * bool(self.records)
-        return " and ".join([*map(str, records), *["oracle"] * self.oracle]) or "prompts"
+        return " and ".join([*map(str, records), *self._oracle()]) or "prompts"
+
+    def _oracle(self) -> list[str]:
+        return ["an oracle that votes" if self.votes else "oracle"] * self.oracle
 
 
 NOTHING = Needs()
 ORACLE = Needs(oracle=True)
+ORACLE_WITH_VOTES = Needs(oracle=True, votes=True)
 PAIRS = Needs(records="pairs")
 PAIRS_WITH_MARGINS = Needs(records="pairs", margins=True)
 PAIRS_WITH_RATIONALES = Needs(records="pairs", rationales=True)

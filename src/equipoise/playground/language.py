@@ -14,7 +14,7 @@ from torch import Tensor
 
 from equipoise.core.dims import PerComparison
 from equipoise.games.preference import PreferenceGame
-from equipoise.oracles.protocol import OracleError, OraclePrompt
+from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 from equipoise.playground import panel
 from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
 
@@ -168,5 +168,7 @@ def _row(prompt: OraclePrompt) -> int:
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"] if prompt else ""
     index = request_index(text)
     if index is None:
-        raise OracleError(f"{text!r} is not a request of the tea house; use one of LanguageGame().prompts")
+        raise OracleError(
+            f"{shortened(text)} is not a request of the tea house; use one of LanguageGame().prompts"
+        )
     return index

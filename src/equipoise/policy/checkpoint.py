@@ -70,6 +70,11 @@ def load_into(policy: CausalPolicy, folder: Path) -> None:
             parameter.copy_(stored[name])
 
 
+def stored_fingerprint(folder: Path) -> str:
+    """The fingerprint of the policy that a checkpoint holds, as it was written with it."""
+    return (folder / FINGERPRINT).read_text(encoding="utf-8")
+
+
 def verify(folder: Path) -> None:
     """Check that no file of a checkpoint has changed since it was saved. Raises ModelError naming one that has."""
     digests.verify(folder, may_lack=(MOMENTS,))

@@ -18,6 +18,7 @@ from equipoise.policy.files import whole
 from equipoise.report.labels import label
 from equipoise.report.load import Estimate, Round, Run
 from equipoise.report.metrics import duration, percent, plain
+from equipoise.report.step_axis import boundaries, step_axis
 from equipoise.report.style import (
     BLUE,
     FAINT,
@@ -29,6 +30,7 @@ from equipoise.report.style import (
     render,
     styled,
 )
+from equipoise.report.within_fits import said, within_fits
 
 # Raw values are smoothed over this share of the run: enough to see a trend, too little to hide a round.
 SMOOTHING = 0.05
@@ -256,25 +258,12 @@ def finite(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def boundaries(run: Run) -> list[int]:
-    """Positions in `run.steps` where a new round begins."""
-    return [i for i in range(1, len(run.steps)) if run.steps[i].round != run.steps[i - 1].round]
-
-
 def round_axis(axes: Axes, rounds: Sequence[Round]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     first, last = min(one.round for one in rounds), max(one.round for one in rounds)
     margin = 0.03 * (last - first) or 0.5
     axes.set_xlim(first - margin, last + margin)
     axes.set_xlabel("round (0 = reference)")
-
-
-def step_axis(axes: Axes, run: Run) -> None:
-    for boundary in boundaries(run):
-        axes.axvline(boundary + 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
-    axes.set_xlim(0.5, len(run.steps) + 0.5)
-    axes.set_xlabel("optimizer step")
 
 
 def gap_axis(axes: Axes, values: Sequence[float]) -> None:
@@ -341,6 +330,13 @@ FIGURES: tuple[tuple[str, str, str, Callable[[Run], Figure | None], Callable[[Ru
         "Thin: each step; thick: moving mean within a round; dotted: rounds. Each round is a new loss.",
         training,
         lambda run: f"Loss and gradient norm over {len(run.steps)} optimizer steps",
+    ),
+    (
+        "within_fits",
+        "Held-out rows during training",
+        "The policy every few steps on rows that it is not trained on; dotted: rounds. Star: the best checkpoint.",
+        within_fits,
+        said,
     ),
     (
         "length",

@@ -72,6 +72,29 @@ class Step(Record):
     reward: float | None = None
 
 
+class Within(Record):
+    """One line of within_fits.jsonl: the policy inside a fit on held-out rows, after a step of a round."""
+
+    round: int
+    step: int
+    loss: float | None = None
+    accuracy: float | None = None
+    margin: float | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+
+
+class Chosen(Record):
+    """The best checkpoint of summary.json; step None: measured after a round."""
+
+    metric: str
+    value: float
+    better: str
+    round: int
+    step: int | None = None
+    folder: str
+
+
 class Timing(Record):
     """One line of timings.jsonl: seconds and tokens that one phase of one round took."""
 
@@ -137,6 +160,7 @@ class Summary(Record):
     data: Any = None
     oracle: Any = None
     status: str | None = None
+    best: Chosen | None = None
     seconds: dict[str, float] = {}
     tokens: dict[str, float] = {}
 
@@ -154,6 +178,7 @@ class Run:
     summary: Summary = field(default_factory=Summary)
     rounds: tuple[Round, ...] = ()
     steps: tuple[Step, ...] = ()
+    within: tuple[Within, ...] = ()
     timings: tuple[Timing, ...] = ()
     samples: tuple[Sample, ...] = ()
     ledger: Ledger | None = None
@@ -213,6 +238,7 @@ def load_run(folder: str | Path) -> Run:
         summary=_object(folder / "summary.json", Summary, notes) or Summary(),
         rounds=_latest(_lines(folder / "evaluation.jsonl", Round, notes), lambda r: (r.round,), notes),
         steps=tuple(_lines(folder / "metrics.jsonl", Step, notes)),
+        within=tuple(_lines(folder / "within_fits.jsonl", Within, [])),  # most runs have none
         timings=tuple(_lines(folder / "timings.jsonl", Timing, notes)),
         samples=_latest(
             _lines(folder / "samples.jsonl", Sample, notes), lambda s: (s.prompt_index, s.round), notes

@@ -16,6 +16,7 @@ from equipoise.report.diagnose import diagnose, verdict
 from equipoise.report.figures import draw, write_figures
 from equipoise.report.load import Estimate, Ledger, Round, Run, Sample, load_run
 from equipoise.report.metrics import METRICS, ROUND_METRICS, Metric, duration, plain
+from equipoise.report.within_fits import chosen
 
 # A report is for reading: beyond these sizes the files themselves are the better place.
 MAX_PROMPTS = 12
@@ -118,6 +119,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Paper", summary.paper),
         ("Confidence", summary.confidence),
         ("Model", summary.model),
+        ("Best checkpoint", chosen(run) or None),
         ("Data", summary.data),
         ("Oracle", summary.oracle),
         ("Rounds", summary.rounds),

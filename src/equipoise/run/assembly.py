@@ -33,6 +33,7 @@ from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
+from equipoise.worlds.text.held_out import Watching
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -87,10 +88,19 @@ def build(
     if train["lr"] == "auto":
         train["lr"] = automatic_rate(policy)
     tokens = train.pop("tokens")
+    watching = Watching(
+        steps=config.evaluate.steps,
+        save=train.pop("save_steps"),
+        keep=train.pop("keep"),
+        best=None if config.evaluate.best == "none" else config.evaluate.best,
+        patience=config.evaluate.patience,
+    )
     policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
     journal = Journal(out)
+    folder = RunFolder(journal=journal, seeds=Seeds(config.seed), accelerator=accelerator)
+    held_out = _kept(folder, "pairs", materials.held_out)
     world = TextWorld(
         policy=policy,
         journal=journal,
@@ -108,12 +118,14 @@ def build(
         accelerator=accelerator,
         allowed=config.allow,
         keep=config.play.keep,
+        watching=watching,
+        held_out=held_out,
     )
     evaluator = Evaluator(
         world=world,
         prompts=_kept_prompts(world.folder, materials.unseen),
         samples=config.evaluate.samples,
-        pairs=_kept(world.folder, "pairs", materials.held_out),
+        pairs=held_out,
         finite=_finite(materials),
         tau=materials.method.tau,
     )

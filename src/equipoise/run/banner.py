@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.data.collate import row_length
+from equipoise.oracles.asking import Asking
+from equipoise.oracles.checked import unwrapped
+from equipoise.oracles.questioner import Remarking
 from equipoise.play.rows import Rows
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches
@@ -42,6 +45,7 @@ def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: 
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
         *(f"  start     {said}" for said in world.policy.notes()),
+        *(f"  oracle    {said}" for said in _remarks(materials)),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
         + f"{about['tokens']:,} tokens, longest row {about['longest_row']:,}",
@@ -97,6 +101,13 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "seconds_per_round": None if rows is None else _probe(world, rows) / parts,
         "lr": world.training.lr,
     }
+
+
+def _remarks(materials: Materials) -> tuple[str, ...]:
+    """What the oracle has to say before the run."""
+    asking = unwrapped(materials.oracle)
+    asked = asking.questioner if isinstance(asking, Asking) else None
+    return asked.remarks if isinstance(asked, Remarking) else ()
 
 
 def _steps(config: RunConfig, about: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Fingerprinted
 from equipoise.oracles.rule_sources import distribution, sources
+from equipoise.oracles.spec import is_code
 from equipoise.play.rows import Rows
 from equipoise.playground import model_path
 from equipoise.policy.files import write_json
@@ -271,11 +272,13 @@ def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
     if Path(spec).is_file():
         yield Path(spec).name, hasher(Path(spec))
         return
+    if not is_code(spec):
+        return
     files = sources(spec)
     for file in files:
         beside = file.is_relative_to(files[0].parent)
         yield str(file.relative_to(files[0].parent) if beside else file.name), hasher(file)
-    version = distribution(spec) if files or ":" in spec else None
+    version = distribution(spec)
     if version:
         yield "distribution", version
 

@@ -5,7 +5,7 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,10 @@ from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
-from equipoise.oracles.checked import Checked
-from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.checked import Checked, unwrapped
+from equipoise.oracles.protocol import Oracle, Uncertain
+from equipoise.oracles.questioner import Covering
+from equipoise.oracles.spec import KINDS, Made, Maker
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -64,6 +66,15 @@ PAIRINGS = {
     "scored": Scored(),
     "best_worst": BestWorst(),
 }
+
+
+def _people(settings: Mapping[str, Any], file: Path, placement: oracles.Placement) -> Made:
+    from equipoise.label.people import PeopleOracle
+
+    return PeopleOracle.of(settings, file, placement)
+
+
+ORACLES: Mapping[str, Maker] = {**KINDS, "people": _people}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +151,8 @@ def gather(config: RunConfig, out: Path) -> Materials:
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
+    _check_prompts(oracle, (*pool, *unseen))
+    _check_measured(config, game, oracle, held_out)
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
         raise ConfigError(
@@ -157,6 +170,33 @@ def gather(config: RunConfig, out: Path) -> Materials:
         oracle=oracle,
         game=game,
     )
+
+
+def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:
+    """Raises OracleError for a prompt that the oracle knows nothing of, where it knows only some."""
+    asking = unwrapped(oracle)
+    asked = asking.questioner if isinstance(asking, oracles.Asking) else None
+    if isinstance(asked, Covering):
+        asked.check_prompts([prompt.context for prompt in prompts])
+
+
+def _check_measured(
+    config: RunConfig, game: LanguageGame | None, oracle: Oracle | None, held_out: Rows | None
+) -> None:
+    """Raises ConfigError for an evaluation inside fits, or a best checkpoint, by what the run cannot measure."""
+    asked, best = config.evaluate.steps, config.evaluate.best
+    if held_out is None and (asked or best == "accuracy"):
+        name = "evaluate.steps" if asked else "evaluate.best: accuracy"
+        raise ConfigError(
+            f"{name} needs held-out rows of recorded feedback, and {config.method} reads none of these data; "
+            "leave it out"
+        )
+    if best == "win_rate" and oracle is None:
+        raise ConfigError("evaluate.best: win_rate needs an oracle; give --oracle, or take accuracy")
+    if best in ("exact_win_rate", "exploitability") and game is None:
+        raise ConfigError(
+            f"evaluate.best: {best} is computed on the playground only; take accuracy or win_rate"
+        )
 
 
 def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, model: str, out: Path) -> Renderer:
@@ -228,15 +268,36 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
     if config.oracle:
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
-        return oracles.load(config.oracle, store=store, policy=oracles.Policy(**judging))
+        dtype, device, tokens = (judging.pop(name) for name in ("dtype", "device", "tokens"))
+        own = "bfloat16" if config.model.precision == "bf16" else "float32"
+        placement = oracles.Placement(
+            dtype={"run": own, "stored": None}.get(dtype, dtype), device=device, tokens=tokens
+        )
+        oracle = oracles.load(
+            config.oracle,
+            store=store,
+            policy=oracles.Policy(**judging),
+            placement=placement,
+            kinds=ORACLES,
+        )
+        return _that_votes(oracle, method)
     if game is not None:
-        return Checked(game.oracle())
+        return _that_votes(Checked(game.oracle()), method)
     if method.needs.oracle:
         raise ConfigError(
             f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
-            "file.py:function, a judge's YAML file or a reward model's folder)"
+            "file.py:function, an oracle's YAML file or a reward model's folder)"
         )
     return None
+
+
+def _that_votes(oracle: Oracle, method: Method) -> Oracle:
+    if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
+        raise ConfigError(
+            f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "
+            "not; give one of kind ensemble or mc_dropout"
+        )
+    return oracle
 
 
 def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:

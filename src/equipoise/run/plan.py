@@ -10,6 +10,9 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise.oracles.asking import Asking
+from equipoise.oracles.checked import unwrapped
+from equipoise.oracles.verdicts import VerdictStore
 from equipoise.policy.protocol import Measured
 from equipoise.run.assembly import launch
 from equipoise.run.costs import (
@@ -28,8 +31,8 @@ from equipoise.run.costs import (
     shape_of,
 )
 from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.materials import gather
-from equipoise.run.probe import probe
+from equipoise.run.materials import VERDICTS, Materials, gather
+from equipoise.run.probe import Questions, probe
 from equipoise.run.settings import RunConfig
 
 
@@ -41,6 +44,8 @@ class Plan:
     per_round, total   optimizer steps; None where they depend on what is sampled and nothing was probed.
     seconds            by phase, of the whole run; empty without a probe.
     disk, free         what the run folder will hold, what the disk has.
+    asked              questions to an oracle of single questions by stage; empty for other oracles, None: not counted.
+    stored             (verdicts, cost) of this oracle in the store that the run would use.
     """
 
     method: str
@@ -55,6 +60,8 @@ class Plan:
     checkpoints: int
     disk: float
     free: float
+    asked: dict[str, Questions] | None
+    stored: tuple[int, float]
     advice: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -100,6 +107,7 @@ class Plan:
                 else "; it does not fit: set play.keep=1 to keep the last round's only"
             ),
         ]
+        said += oracle_lines(self.asked, self.stored)
         said += [f"warning   {sentence}" for sentence in self.warnings]
         said += [f"to fit    {sentence}" for sentence in self.advice]
         return said
@@ -143,9 +151,46 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
             checkpoints=checkpoints_kept(config),
             disk=checkpoint * checkpoints_kept(config) + 3 * checkpoint_bytes(config, shape),
             free=float(shutil.disk_usage(_existing(out or Path.cwd())).free),
+            asked=dict(measured.asked) if measured else None,
+            stored=_stored(materials, out),
             advice=tuple(advice(config, materials, shape, memory, machine)),
             warnings=tuple(map(_sentence, warned)),
         )
+
+
+def oracle_lines(asked: dict[str, Questions] | None, stored: tuple[int, float]) -> list[str]:
+    """What will be asked of an oracle of single questions, for people; nothing for any other oracle."""
+    if not asked:
+        return []
+    total = sum(stage.questions for stage in asked.values())
+    stages = ", ".join(f"{name} {stage.questions:,}" for name, stage in asked.items())
+    said = [f"oracle    at most about {total:,} questions ({stages}); equal ones are asked once"]
+    tokens = [
+        sum(getattr(stage, name) for stage in asked.values()) for name in ("input_tokens", "output_tokens")
+    ]
+    if any(tokens):
+        cost = sum(stage.cost for stage in asked.values())
+        price = f"about {cost:,.4g} by the file's price" if cost else "no price is set in its file"
+        said.append(
+            f"price     {price}: an estimate from {tokens[0]:,.0f} tokens read (four characters each) and at most "
+            f"{tokens[1]:,.0f} written; nothing was asked for this plan, and the judge's time is not in it"
+        )
+    if stored[0]:
+        said.append(
+            f"stored    {stored[0]:,} verdicts of this oracle ({stored[1]:,.4g} spent); which of them the run meets "
+            "again is only known once it has sampled"
+        )
+    return said
+
+
+def _stored(materials: Materials, out: Path | None) -> tuple[int, float]:
+    """(verdicts, cost) of the run's oracle: in the store that the settings name, or in that of the run folder."""
+    asking = unwrapped(materials.oracle)
+    if not isinstance(asking, Asking):
+        return 0, 0.0
+    own = None if out is None else out / VERDICTS
+    store = VerdictStore(own) if own is not None and own.is_file() else asking.store
+    return store.spent(asking.fingerprint)
 
 
 def _steps(plan: Plan) -> str:

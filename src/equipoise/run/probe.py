@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,10 @@ import numpy as np
 from accelerate import Accelerator
 
 from equipoise.evaluate.text import Evaluator
+from equipoise.oracles.asking import Asking
+from equipoise.oracles.checked import Checked, unwrapped
+from equipoise.oracles.dry_run import Asked, DryRun
+from equipoise.oracles.protocol import Oracle
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build
@@ -38,6 +42,7 @@ class Probe:
     comparisons    of a round.       fits    trainings in a round.       steps   optimizer steps of a round.
     checkpoint     bytes of a round's checkpoint.
     token_bytes    bytes a token that a forward pass keeps for the backward.
+    asked          questions to the oracle of the whole run, by stage; empty where it is none of single questions.
     """
 
     seconds: dict[str, float]
@@ -46,10 +51,31 @@ class Probe:
     steps: int
     checkpoint: float
     token_bytes: float
+    asked: Mapping[str, Questions]
 
     def refined(self, memory: Memory, tokens: float) -> Memory:
         """The estimate with the measured bytes of a micro-batch's activations."""
         return memory.with_activations(tokens * self.token_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Questions of one stage, at most, with their tokens and cost as estimated from lengths; 0 where none is priced."""
+
+    questions: int
+    input_tokens: float
+    output_tokens: float
+    cost: float
+
+    @classmethod
+    def of(cls, asked: Asked, longer: float) -> Questions:
+        found = asked.estimate(longer)
+        return cls(
+            questions=math.ceil(asked.questions),
+            input_tokens=found.input,
+            output_tokens=found.output,
+            cost=found.cost,
+        )
 
 
 class _Clock:
@@ -69,6 +95,7 @@ def probe(config: RunConfig, materials: Materials, accelerator: Accelerator, fol
     """Play two small rounds and an evaluation in a temporary folder."""
     clock, begun = _Clock(), time.perf_counter()
     few, share = _few(config, materials)
+    few = replace(few, oracle=counting(materials.oracle))
     small, evaluator = build(config, few, folder, Progress(clock.record, quiet=True), accelerator)
     clock.spent[2, "loading"] = time.perf_counter() - begun
     tokens = min(config.sampling.max_new_tokens, NEW_TOKENS)
@@ -78,8 +105,28 @@ def probe(config: RunConfig, materials: Materials, accelerator: Accelerator, fol
         prompts_per_round=min(len(few.pool), PROMPTS),
     )
     evaluator = replace(evaluator, world=world)
-    played = _played(materials, world, evaluator, clock)
-    return _scaled(config, materials, clock, share, bytes_per_token(small.policy), *played)
+    asked: dict[str, Asked] = {}
+    played = _played(few, world, evaluator, clock, asked)
+    found = _scaled(config, materials, clock, share, bytes_per_token(small.policy), *played)
+    return replace(found, asked=_all_asked(config, materials, asked, share))
+
+
+def counting(oracle: Oracle | None) -> Oracle | None:
+    """The same oracle, but an oracle of single questions counts them, and is not asked if that costs money."""
+    asking = unwrapped(oracle)
+    return DryRun(oracle, asking) if isinstance(asking, Asking) and isinstance(oracle, Checked) else oracle
+
+
+def _all_asked(
+    config: RunConfig, materials: Materials, asked: Mapping[str, Asked], share: float
+) -> dict[str, Questions]:
+    """The whole run's questions, from those of one small round and one small evaluation."""
+    longer, rounds = _longer(config), config.play.rounds
+    times = {
+        "rounds": _times(config, materials, share) * rounds,
+        "evaluation": _evaluations(config, materials),
+    }
+    return {stage: Questions.of(one * times[stage], longer) for stage, one in asked.items()}
 
 
 def _few(config: RunConfig, materials: Materials) -> tuple[Materials, float]:
@@ -100,14 +147,21 @@ def _spread(prompts: Sequence[object]) -> list:  # type: ignore[type-arg]
 
 
 def _played(
-    materials: Materials, world: TextWorld, evaluator: Evaluator, clock: _Clock
+    materials: Materials, world: TextWorld, evaluator: Evaluator, clock: _Clock, asked: dict[str, Asked]
 ) -> tuple[int, int, float, dict[str, float]]:
     """(comparisons, fits, checkpoint bytes, seconds of evaluation by phase) of the second of two small rounds."""
     method = materials.method
     state = world.begin(method.update.memory, keep_past=method.asks_the_past)
+    counted = materials.oracle if isinstance(materials.oracle, DryRun) else None
     evaluator.measure(state)
+    if counted is not None:
+        asked["evaluation"] = counted.taken()
     for _ in range(2):
+        if counted is not None:
+            counted.taken()
         state = play_round(method, world, state)
+    if counted is not None:
+        asked["rounds"] = counted.taken()
     before = clock.of(2)
     evaluator.measure(state)
     measured = {phase: spent - before.get(phase, 0.0) for phase, spent in clock.of(2).items()}
@@ -131,10 +185,7 @@ def _scaled(
     written: float,
     evaluation: dict[str, float],
 ) -> Probe:
-    recorded = bool(materials.method.players.needs.records)
-    prompts = min(config.play.prompts or len(materials.pool), len(materials.pool))
-    times = share if recorded else prompts / min(len(materials.pool), PROMPTS)
-    longer = config.sampling.max_new_tokens / min(config.sampling.max_new_tokens, NEW_TOKENS)
+    times, longer = _times(config, materials, share), _longer(config)
     rounds, total = config.play.rounds, max(1, round(comparisons * times))
     loading = clock.spent.pop((2, "loading"))
     seconds = {
@@ -143,9 +194,7 @@ def _scaled(
     }
     seconds["loading"] = loading
     seconds["writing"] = seconds.get("writing", 0.0) * (rounds + 1) / rounds  # and the initial policy
-    boundaries = 1 + math.ceil(rounds / config.evaluate.every)
-    wider = len(materials.unseen) / max(1, min(len(materials.unseen), PROMPTS))
-    seconds["evaluating"] = sum(evaluation.values()) * boundaries * wider * longer
+    seconds["evaluating"] = sum(evaluation.values()) * _evaluations(config, materials) * longer
     return Probe(
         seconds={phase: spent for phase, spent in seconds.items() if spent > 0},
         comparisons=total,
@@ -153,4 +202,23 @@ def _scaled(
         steps=fits * config.train.epochs * math.ceil(total / config.train.batch),
         checkpoint=written,
         token_bytes=token_bytes,
+        asked={},
     )
+
+
+def _times(config: RunConfig, materials: Materials, share: float) -> float:
+    """How many times a round is larger than the small one."""
+    prompts = min(config.play.prompts or len(materials.pool), len(materials.pool))
+    recorded = bool(materials.method.players.needs.records)
+    return share if recorded else prompts / min(len(materials.pool), PROMPTS)
+
+
+def _evaluations(config: RunConfig, materials: Materials) -> float:
+    """How many times all evaluations together are larger than a small one."""
+    boundaries = 1 + math.ceil(config.play.rounds / config.evaluate.every)
+    return boundaries * len(materials.unseen) / max(1, min(len(materials.unseen), PROMPTS))
+
+
+def _longer(config: RunConfig) -> float:
+    """How many times responses may be longer than those of a small round."""
+    return config.sampling.max_new_tokens / min(config.sampling.max_new_tokens, NEW_TOKENS)

@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from equipoise import __version__
 from equipoise.evaluate.text import Evaluator
+from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
 from equipoise.play.round import play
 from equipoise.play.state import State
@@ -33,6 +34,7 @@ from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
 from equipoise.run.phases import configuration, phases_of
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
+from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.journal import Journal
@@ -54,6 +56,12 @@ class Run:
         """The last round's policy, a Hugging Face folder."""
         return Journal(self.folder).checkpoint(self.summary["rounds"])
 
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint by evaluate.best; None if none was asked for, or its metric was never measured."""
+        best = self.summary.get("best")
+        return self.folder / best["folder"] if best else None
+
 
 def align(
     method: str,
@@ -72,7 +80,7 @@ def align(
     """Align a language model with a method; see `equipoise methods` for their names.
 
     model     checkpoint folder or hub name      data    file(s) of feedback or prompts
-    oracle    module:function, file.py:function, a judge's YAML file or a reward model's folder
+    oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
@@ -159,6 +167,7 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
 
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
+            world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
                 _judge_steps(
                     gates, sum(line["round"] == 1 for line in journal.lines("metrics.jsonl")), config
@@ -244,8 +253,7 @@ def _name_code(config: RunConfig, file: Path, named: Sequence[str | None]) -> No
     """Raises ConfigError for an oracle that is code and that only a configuration file names: it would be run."""
     oracles = [config.oracle, *(configuration(config, phase).oracle for phase in phases_of(config))]
     for oracle in oracles:
-        code = oracle and ":" in oracle and not Path(oracle).is_dir()
-        if code and not any(text and str(oracle) in text for text in named):
+        if oracle and is_code(oracle) and not any(text and str(oracle) in text for text in named):
             raise ConfigError(
                 f"{file} names an oracle that is code, {oracle}, which would be run; name it yourself with "
                 f"--oracle {oracle}, or trust the file with --allow {CODE}"
@@ -304,6 +312,16 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     journal.seal()
 
 
+def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
+    """Keep the round's policy as the best one, if the run chooses among rounds and this one is the best so far."""
+    metric, best = config.evaluate.best, Best(journal)
+    if metric == "none" or (config.evaluate.steps and metric in WITHIN_A_FIT):
+        return
+    lines = [line for line in journal.lines("evaluation.jsonl") if line["round"] > 0]
+    if lines and lines[-1]["round"] == state.round - 1 and best.is_best(metric, lines, lines[-1]):
+        best.take(journal.checkpoint(state.round - 1), metric, lines[-1])
+
+
 def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
     """Write the last policy in the dtype that model.export asks for, unless it is there."""
     start, target = world.policy.start, journal.folder / "export"
@@ -337,6 +355,7 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "exact_kl": last["exact_kl"],
         "accuracy": last["accuracy"],
         "length": last["length"],
+        **({"best": best} if (best := Best(journal).about) else {}),
         "step_zero_log_ratio_per_token": max(
             (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None
         ),

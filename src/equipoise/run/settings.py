@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from equipoise.data.reading.data_files import data_file
 from equipoise.worlds.text.folder.gate_list import ALLOWABLE
@@ -189,6 +189,14 @@ class TrainSettings(Section):
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon: smaller gradients are not amplified")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     save_every: int = Field(200, gt=0, description="optimizer steps between saved positions")
+    save_steps: int = Field(
+        0,
+        ge=0,
+        description="optimizer steps between policies saved inside a fit, in checkpoints/step-ROUND-STEP; 0: none",
+    )
+    keep: int | None = Field(
+        None, gt=0, description="how many policies of save_steps are kept, the last ones; none: all"
+    )
 
 
 class SamplingSettings(Section):
@@ -222,6 +230,15 @@ class JudgingSettings(Section):
     store: str | None = Field(
         None, description="file of verdicts, shared by runs; none: verdicts.sqlite in the run folder"
     )
+    dtype: Literal["run", "stored", "float32", "bfloat16", "float16"] = Field(
+        "run",
+        description="of a reward model's weights; run: bfloat16 if model.precision is bf16, else float32; stored: as "
+        "its checkpoint is; its last layer is computed in float32 in any case",
+    )
+    device: str | None = Field(
+        None, description="where a reward model runs, such as cpu or cuda:1; none: on the GPU if there is one"
+    )
+    tokens: int = Field(8192, gt=0, description="most padded tokens of a reward model's forward pass")
     most_calls: int | None = Field(None, gt=0, description="most questions that one start of the run may ask")
     most_cost: float | None = Field(
         None, gt=0, description="most that the verdicts may cost, in the oracle's units"
@@ -236,13 +253,45 @@ class EvaluateSettings(Section):
         1, gt=0, description="rounds between evaluations; the first and last are always evaluated"
     )
     shown: int = Field(4, gt=0, description="prompts whose samples the report shows")
+    steps: int = Field(
+        0,
+        ge=0,
+        description="optimizer steps between evaluations inside a fit (loss, accuracy and margin of held-out rows); "
+        "0: none",
+    )
+    best: Literal["none", "accuracy", "margin", "loss", "win_rate", "exact_win_rate", "exploitability"] = (
+        Field(
+            "none",
+            description="metric of the policy that is kept in checkpoints/best; accuracy, margin and loss are compared "
+            "inside fits (evaluate.steps), the others, and accuracy without evaluate.steps, after rounds",
+        )
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="evaluations inside a fit without a better evaluate.best after which the fit ends; 0: never",
+    )
+
+    @model_validator(mode="after")
+    def _measured(self) -> EvaluateSettings:
+        within = self.best in ("accuracy", "margin", "loss")
+        if self.best in ("margin", "loss") and not self.steps:
+            raise ValueError(
+                f"best: {self.best} is measured inside fits: set evaluate.steps, such as steps=50"
+            )
+        if self.patience and not (within and self.steps):
+            raise ValueError(
+                "patience needs evaluate.steps above 0, and evaluate.best: accuracy, margin or loss"
+            )
+        return self
 
 
 class RunConfig(Section):
     method: str = Field(description="a name of `equipoise methods`")
     seed: int = Field(0, description="seed of all random draws")
     oracle: str | None = Field(
-        None, description="module:function, file.py:function, a judge's YAML file, or a reward model's folder"
+        None,
+        description="module:function, file.py:function, an oracle's YAML file, or a reward model's folder",
     )
     allow: list[str] = Field(
         default_factory=list,
@@ -261,6 +310,14 @@ class RunConfig(Section):
     def playground(self) -> bool:
         """Neither model nor data: the built-in language game."""
         return self.model.path is None and self.data.path is None
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> RunConfig:
+        if self.evaluate.best == "loss" and self.play.rounds > 1:
+            raise ValueError(
+                "evaluate.best: every round has a loss of its own; with several rounds take accuracy"
+            )
+        return self
 
     @field_validator("allow")
     @classmethod

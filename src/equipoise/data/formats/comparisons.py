@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from equipoise.data.errors import OffScale, Refusal
 from equipoise.data.formats.asked import checked, compared_turns, is_texts
 from equipoise.data.formats.columns import shapes
-from equipoise.data.formats.format import Fields, Format, RawRow
+from equipoise.data.formats.format import Fields, Format, RawRow, peeked
 from equipoise.data.formats.parse_values import Reading, label_of, number_of, text_of
 from equipoise.data.records import Candidate, Context
 
@@ -36,6 +37,7 @@ FIRST, SECOND = ("|".join(dict.fromkeys(names)) for names in zip(*ANSWER_PAIRS, 
 
 SCORES = tuple((stem + a, stem + b) for stem in ("score", "reward", "rating") for a, b in _MARKS)
 
+MODELS = ("model_a", "model_b")  # who wrote which answer
 TIES = ("tie", "ties", "both", "draw", "equal", "same", "bothgood", "tiebothgood")
 _WINS = (("a", "left", "first"), ("b", "right", "second"))
 _STEM = re.compile(r"^(model|assistant|response|answer|option|output|completion)[ _]?")
@@ -79,7 +81,15 @@ def _comparison(verdict: Verdict) -> Callable[[RawRow, Reading], Fields]:
         prob = verdict(row, reading)
         context, *sides = compared_turns(row, names, reading)
         a, b = (checked(side, name, reading) for side, name in zip(sides, names, strict=True))
-        return compared(context, (a, b), prob, reading, *_scores(row, reading)) | _margin(row, reading)
+        fields = compared(context, (a, b), prob, reading, *_scores(row, reading)) | _margin(row, reading)
+        wrote = [peeked(row, name) for name in MODELS]
+        if all(isinstance(name, str) for name in wrote):
+            ordered = wrote if fields["candidates"][0].content == a else wrote[::-1]
+            fields["candidates"] = tuple(
+                replace(candidate, source=name)
+                for candidate, name in zip(fields["candidates"], ordered, strict=True)
+            )
+        return fields
 
     return parse
 
@@ -113,7 +123,7 @@ def by_winner(row: RawRow, reading: Reading) -> float:
         value = int(value)
     said = str(value).strip().lower()
     names = answer_names(row) or ("", "")
-    models = [str(row.get(name, "")).strip().lower() for name in ("model_a", "model_b")]
+    models = [str(row.get(name, "")).strip().lower() for name in MODELS]
     for side, prob in enumerate((1.0, 0.0)):
         if (
             said in (names[side].lower(), names[side][-1:].lower(), *_WINS[side])

@@ -82,3 +82,8 @@ class Tracked(Mapping[str, Any]):
     def unused(self) -> dict[str, Any]:
         """The columns that nothing read, with their values."""
         return {name: value for name, value in self.row.items() if name not in self.used}
+
+
+def peeked(row: RawRow, name: str) -> Any:
+    """A column's value without reading it: it stays among the unused ones. None if there is none."""
+    return (row.row if isinstance(row, Tracked) else row).get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import log
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch.special import entr
 from equipoise.core.objectives.base import positive
 from equipoise.oracles import learned
 from equipoise.oracles.learned import Fitting, LearnedReward
-from equipoise.play.capabilities import LearnedRewards, needing
-from equipoise.play.needs import ORACLE, PAIRS, Needs
+from equipoise.play.capabilities import LearnedRewards, OracleVotes, needing
+from equipoise.play.needs import ORACLE, ORACLE_WITH_VOTES, PAIRS, Needs
 from equipoise.play.pairings.learned_reward import labelled
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.pairings.sampled import Scored, distinct
@@ -42,10 +42,12 @@ class ConfidenceWeighted(Pairing):
 
         c = (1 - B/log 2)^mu,    P(y_w beats y_l) = (1 + c)/2,    weight c
 
-    B         disagreement of `passes` dropout passes (see `disagreement`) of a Bradley-Terry reward on frozen features,
-              learned from recorded pairs in round 1; each pass drops a share `dropout` of the last hidden layer, the
-              same units for both responses.
+    B         disagreement of several votes (see `disagreement`).
     mu        > 0, how fast confidence falls with B.
+    estimator whose votes. "learned": `passes` dropout passes of a Bradley-Terry reward on frozen features, learned from
+              recorded pairs in round 1; each pass drops a share `dropout` of the last hidden layer, the same units for
+              both responses. "oracle": the oracle's own, the members of an ensemble or passes of a reward model with
+              dropout; no pairs are needed then.
 
     A loss of labelled pairs becomes the conservative one with label-flip rate e = (1 - c)/2: if all passes agree the
     pair is certain; at maximal disagreement its target margin is 0 and so is its weight. Halves are by win rates within
@@ -56,13 +58,22 @@ class ConfidenceWeighted(Pairing):
     mu: float = 1.0
     passes: int = 10
     dropout: float = 0.1
+    estimator: Literal["learned", "oracle"] = "learned"
     fitting: Fitting = field(default_factory=Fitting)
-    parameters: ClassVar[tuple[str, ...]] = ("mu", "passes", "dropout")
-    needs: ClassVar[Needs] = PAIRS | ORACLE
-    capabilities: ClassVar[tuple[type, ...]] = (LearnedRewards,)
+    parameters: ClassVar[tuple[str, ...]] = ("mu", "passes", "dropout", "estimator")
+
+    @property
+    def needs(self) -> Needs:
+        return PAIRS | ORACLE if self.estimator == "learned" else ORACLE_WITH_VOTES
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return (LearnedRewards,) if self.estimator == "learned" else (OracleVotes,)
 
     def __post_init__(self) -> None:
         positive(mu=self.mu)
+        if self.estimator not in ("learned", "oracle"):
+            raise ValueError(f"the estimator is 'learned' or the 'oracle', got {self.estimator!r}")
         if self.passes < 1 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"need passes >= 1 and dropout in [0, 1), got {self.passes!r} and {self.dropout!r}"
@@ -90,6 +101,9 @@ class ConfidenceWeighted(Pairing):
 
     def sure(self, world: World, state: State, pairs: Rows) -> Floats:
         """[N] confidence c of each pair."""
+        if self.estimator == "oracle":
+            first, second = np.zeros(len(pairs), np.intp), np.ones(len(pairs), np.intp)
+            return self.confidence(torch.from_numpy(needing(world, OracleVotes).votes(pairs, first, second)))
         learning = needing(world, LearnedRewards)
         kept = learning.cached(
             state,
@@ -107,7 +121,12 @@ class ConfidenceWeighted(Pairing):
             )  # which units are dropped, the same in every run
             stay = torch.rand(self.passes, 1, parts.shape[1], generator=draw) >= self.dropout
             prob = (parts * stay / (1 - self.dropout)).sum(dim=2).sigmoid()
-            return ((1 - disagreement(prob) / log(2)) ** self.mu).numpy()
+            return self.confidence(prob)
+
+    def confidence(self, prob: Tensor) -> Floats:
+        """[N] confidence c of pairs with votes p [T, N]."""
+        return ((1 - disagreement(prob) / log(2)) ** self.mu).numpy()
 
     def describe(self) -> str:
-        return "the better half against the worse half, labelled by an estimator's confidence"
+        whose = "an estimator's" if self.estimator == "learned" else "the oracle's"
+        return f"the better half against the worse half, labelled by {whose} confidence"

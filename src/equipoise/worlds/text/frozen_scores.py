@@ -68,7 +68,7 @@ class FrozenScores:
     ) -> np.ndarray:
         """[N, K, T] token weights from a checkpoint's hidden states; stored like an anchor."""
         pairs = pairs_of(rows)
-        fingerprint = f"{_weights_of(checkpoint_folder)}|{by!r}"
+        fingerprint = f"{checkpoint.stored_fingerprint(checkpoint_folder)}|{by!r}"
 
         def make() -> tuple[Tensor, Tensor]:
             with (
@@ -129,7 +129,7 @@ class FrozenScores:
 
     def fingerprint(self, checkpoint_folder: Path) -> str:
         """Fingerprint of the checkpoint and of the kernels that score here: a run may be resumed on another machine."""
-        return f"{_weights_of(checkpoint_folder)}|{self.model.policy.path}"
+        return f"{checkpoint.stored_fingerprint(checkpoint_folder)}|{self.model.policy.path}"
 
     def _stored(
         self, fingerprint: str, pairs: Sequence[Comparison], make: Callable[[], tuple[Tensor, Tensor]]
@@ -137,7 +137,3 @@ class FrozenScores:
         """One process writes the store, then all read it."""
         self.folder.once(lambda: self.store.get(fingerprint, pairs, make))
         return self.store.get(fingerprint, pairs, make)[0]
-
-
-def _weights_of(checkpoint_folder: Path) -> str:
-    return (checkpoint_folder / checkpoint.FINGERPRINT).read_text(encoding="utf-8")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ import torch
 from equipoise.data.collate import Ids
 from equipoise.oracles.asking import Account, Asking
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.protocol import Counting, Oracle, OracleError
+from equipoise.oracles.protocol import Counting, Oracle, OracleError, SeesPolicy, Uncertain, parts_that
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
+from equipoise.policy.checkpoint import stored_fingerprint
 from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.held_model import HeldModel
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
@@ -30,16 +34,21 @@ class Judge:
 
     asked       called with the number of new answers, for progress
     unjudged    prompts of which a verdict is missing, since the last call of `judged`
+    model       the model in memory, which a self-judging oracle asks
+    policy      checkpoint of the policy that such an oracle asks; set by `judged_by`
     """
 
     oracle: Oracle | None
+    model: HeldModel | None = None
+    policy: Path | None = None
     asked: Callable[[int], None] = lambda count: None
     unjudged: set[Ids] = field(default_factory=set)
-    _before: Account = field(default_factory=Account)
+    _before: dict[int, Account] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inner = unwrapped(self.oracle)
         self.counting = isinstance(self.inner, Counting)
+        self.seeing = list(parts_that(self.oracle, SeesPolicy))
         if isinstance(self.inner, Counting):
             self.inner.answered = self.asked
 
@@ -47,41 +56,85 @@ class Judge:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
         if self.oracle is None:
             raise OracleError("this method needs an oracle that compares two responses; give --oracle")
-        every = np.arange(len(rows))
-        contexts = [prompt.context for prompt in rows.prompts]
-        texts = [[r.text for r in rows.responses[every, column]] for column in (first, second)]
+        contexts, texts = asked_about(rows, first, second)
         answers = []
-        for begin in range(0, len(rows), JUDGE_BATCH):
-            part = slice(begin, begin + JUDGE_BATCH)
-            answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
-            if not self.counting:
-                self.asked(len(answers[-1]))
+        # one that asks single questions is given all at once: a batch would wait for its slowest answer
+        size = max(1, len(rows)) if self.counting else JUDGE_BATCH
+        with self._shown():
+            for begin in range(0, len(rows), size):
+                part = slice(begin, begin + size)
+                answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
+                if not self.counting:
+                    self.asked(len(answers[-1]))
         wins = torch.cat(answers).double().numpy() if answers else np.empty(0)
         missing = np.isnan(wins)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, wins)  # left out by `judged`
 
-    def account(self) -> dict[str, Any] | None:
-        """What the oracle was asked since the last call: calls, stored verdicts, failures, disagreements of orders."""
-        if not isinstance(self.inner, Asking) or self.inner.account == self._before:
-            return None
-        account = self.inner.account
-        before, self._before = self._before, replace(account, reasons=dict(account.reasons))
-        return account.since(before)
+    def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        """[T, N] the votes of an uncertain oracle that response first[i] beats response second[i].
+
+        Raises OracleError for an oracle without votes.
+        """
+        if not isinstance(self.inner, Uncertain):
+            raise OracleError(
+                "this needs an oracle that says how uncertain it is; give one of kind ensemble or mc_dropout"
+            )
+        contexts, texts = asked_about(rows, first, second)
+        with self._shown():
+            votes = self.inner.votes(contexts, *texts).double()
+        if bool((votes.isinf() | (votes < 0) | (votes > 1)).any()):
+            raise OracleError(f"oracle {self.inner.name}: a vote is not a probability")
+        missing = votes.isnan().any(dim=0).numpy()
+        self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
+        return np.where(missing, 0.5, votes.numpy())
+
+    @contextmanager
+    def judged_by(self, policy: Path) -> Iterator[None]:
+        """Context manager: a self-judging oracle asks the policy of this checkpoint."""
+        before, self.policy = self.policy, policy
+        try:
+            yield
+        finally:
+            self.policy = before
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Context manager: the policy that judges is in memory, and every oracle that asks it has seen it."""
+        if not self.seeing:
+            yield
+            return
+        if self.model is None or self.policy is None:
+            raise OracleError("a self-judging oracle is asked outside of a round")
+        with self.model.playing(self.policy) as policy:
+            for oracle in self.seeing:
+                oracle.see(policy, stored_fingerprint(self.policy))
+            yield
+
+    def accounts(self) -> list[tuple[str, dict[str, Any]]]:
+        """What each oracle was asked since the last call, by name: calls, stored verdicts, failures, disagreements."""
+        lines = []
+        for place, oracle in enumerate(parts_that(self.oracle, Asking)):
+            before = self._before.get(place, Account())
+            if oracle.account != before:
+                self._before[place] = replace(oracle.account, reasons=dict(oracle.account.reasons))
+                lines.append((oracle.name, oracle.account.since(before)))
+        return lines
 
     def note(self, journal: Journal, round: int, stage: str) -> None:
-        """Write into judging.jsonl what the oracle was asked since the last note."""
-        asked = self.account()
-        if asked is None:
-            return
-        journal.append("judging.jsonl", {"round": round, "stage": stage, **asked})
-        if asked["compared"] >= FEW and asked["disagreed"] > asked["compared"] / 2:
-            log.warning(
-                "the oracle prefers the same position in both orders in %d of %d comparisons: it says little about the "
-                "responses",
-                asked["disagreed"],
-                asked["compared"],
-            )
+        """Write into judging.jsonl what was asked since the last note: a line for the oracle, or for each member."""
+        composed = not isinstance(self.inner, Asking)
+        for name, asked in self.accounts():
+            about = {"oracle": name} if composed else {}
+            journal.append("judging.jsonl", {"round": round, "stage": stage, **about, **asked})
+            if asked["compared"] >= FEW and asked["disagreed"] > asked["compared"] / 2:
+                log.warning(
+                    "%s prefers the same position in both orders in %d of %d comparisons: it says little about the "
+                    "responses",
+                    f"the oracle {name}" if composed else "the oracle",
+                    asked["disagreed"],
+                    asked["compared"],
+                )
 
     def judged(self, rows: Rows) -> Rows:
         """The rows of those prompts whose verdicts all came; the others are left out, never guessed."""
@@ -116,3 +169,10 @@ class Judge:
             rates[:, k] += of(wins)
             rates[:, j] += of(1 - wins)
         return rates / (own - 1)
+
+
+def asked_about(rows: Rows, first: np.ndarray, second: np.ndarray) -> tuple[list[Any], list[list[str]]]:
+    """(prompts as an oracle reads them, texts of the first and of the second responses)."""
+    every = np.arange(len(rows))
+    texts = [[response.text for response in rows.responses[every, column]] for column in (first, second)]
+    return [prompt.context for prompt in rows.prompts], texts

@@ -19,18 +19,24 @@ from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
+from equipoise.worlds.text.folder.journal import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.held_out import Watch
 from equipoise.worlds.text.live_scoring import LiveScoring
 
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Trains the model in memory; every resulting policy is a checkpoint of the run folder."""
+    """Trains the model in memory; every resulting policy is a checkpoint of the run folder.
+
+    watch   evaluates and saves inside the fits of a round's policy.
+    """
 
     folder: RunFolder
     model: HeldModel
     training: Training
+    watch: Watch
 
     def train(
         self,
@@ -62,6 +68,8 @@ class Trainer:
             folder.once(tidy)
             return made
         model.hold(state.policies[start])
+        watch = self.watch if name == POLICY else None
+        held = watch.prepare(state, anchors, tokens=objective.reads.tokens) if watch else None
         scoring: Scoring = (
             PolicyScoring(policy, objective)
             if models is None
@@ -75,6 +83,7 @@ class Trainer:
             folder.accelerator,
             lambda epoch: folder.seeds.generator("order", state.round, epoch).permutation(len(rows)),
         )
+        self.watch.check(fit, held)
         if carry:
             checkpoint.load_moments(state.policies[start], policy, fit.optimizer)
         before = sum(
@@ -84,11 +93,13 @@ class Trainer:
         self._resume(fit, state, name, before)
         with folder.progress.phase(state.round, "training", fit.steps, "steps") as phase:
             phase.done = fit.position
-            while fit.position < fit.steps:
+            ended = False
+            while fit.position < fit.steps and not ended:
                 figures = fit.step()
                 self._record(state.round, before + fit.position, name, figures)
                 phase.tick()
-                if fit.position % self.training.save_every == 0 and fit.position < fit.steps:
+                ended = watch is not None and watch.after_step(fit, held, state.round, before + fit.position)
+                if self._due(fit) and not ended:
                     self._save_position(fit, state, name)
             phase.tokens = _tokens(rows) * self.training.epochs
         with folder.progress.phase(state.round, "writing", 1, "checkpoint") as phase:
@@ -135,6 +146,11 @@ class Trainer:
         self.folder.once(make)
         return folder
 
+    def _due(self, fit: Fit) -> bool:
+        """Whether the position after this step is to be saved: as set, and wherever a policy is saved."""
+        every = (self.training.save_every, self.watch.watching.save)
+        return fit.position < fit.steps and any(n and fit.position % n == 0 for n in every)
+
     def _save_position(self, fit: Fit, state: State, name: str) -> None:
         about: dict[str, int | str] = {"round": state.round, "step": fit.position, "fit": name}
         journal = self.folder.journal
@@ -169,7 +185,12 @@ class Trainer:
             journal.manifest.verify(journal.progress)
             about = checkpoint.load_progress(journal.progress, self.model.policy, fit.optimizer)
             fit.position = about["step"]
-        self.folder.once(lambda: journal.rewind("metrics.jsonl", state.round, before + fit.position))
+
+        def rewind() -> None:
+            for log in ("metrics.jsonl", WITHIN):
+                journal.rewind(log, state.round, before + fit.position)
+
+        self.folder.once(rewind)
 
 
 def _tokens(rows: Rows) -> int:

@@ -40,6 +40,7 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.held_out import Watch, Watching
 from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.sampling import Sampler
@@ -56,6 +57,7 @@ class TextWorld:
     lead      renders an earlier answer as the context of its revision; None if nothing is revised.
     allowed   names of gates that may be closed.
     keep      rounds whose final checkpoint is kept; None: all.
+    watching  what is evaluated and saved inside fits, on the held-out comparisons `held_out`.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     """
 
@@ -75,6 +77,8 @@ class TextWorld:
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
     keep: int | None = None
+    watching: Watching = field(default_factory=Watching)
+    held_out: Rows | None = None
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
@@ -88,14 +92,17 @@ class TextWorld:
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
-        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked)
+        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
             store=self.store,
             micro_batch=self.training.micro_batch,
         )
-        self.trainer = Trainer(folder=self.folder, model=self.model, training=self.training)
+        self.watch = Watch(
+            folder=self.folder, frozen=self.frozen, watching=self.watching, pairs=self.held_out
+        )
+        self.trainer = Trainer(folder=self.folder, model=self.model, training=self.training, watch=self.watch)
 
     # The run: position, finished stages, named draws
 
@@ -118,7 +125,8 @@ class TextWorld:
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         def judged() -> Rows:
-            rows = self.judge.judged(make())
+            with self.judge.judged_by(state.policies[START]):
+                rows = self.judge.judged(make())
             self.judge.note(self.journal, state.round, name)
             return rows
 
@@ -197,6 +205,9 @@ class TextWorld:
     def compare(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.compare(rows, first, second)
 
+    def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
+        return self.judge.votes(rows, first, second)
+
     def win_rates(
         self,
         state: State,
@@ -228,6 +239,8 @@ class TextWorld:
                 f"round {state.round} has no comparisons to train on: all responses are equal (raise "
                 "sampling.temperature) or the pairing filters them all out"
             )
+
+        self.watch.anchored = dict(names)
 
         def scored() -> dict[str, Tensor]:
             return {

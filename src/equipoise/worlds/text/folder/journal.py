@@ -21,7 +21,8 @@ from equipoise.policy.files import whole, write_text
 from equipoise.worlds.text.folder.manifest import Manifest, append_line, complete_lines
 
 # Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
-LOGS = ("metrics.jsonl", "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
+WITHIN = "within_fits.jsonl"  # evaluations inside fits
+LOGS = ("metrics.jsonl", WITHIN, "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
 REPEATED = (
     "evaluation.jsonl",
     "samples.jsonl",

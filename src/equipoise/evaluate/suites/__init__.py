@@ -1,0 +1,1 @@
+"""Files of public evaluations: AlpacaEval, Arena-Hard, MT-Bench, RewardBench; read, scored, written."""
