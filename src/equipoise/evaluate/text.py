@@ -86,7 +86,8 @@ class Evaluator:
         return clustered_share(np.concatenate(wins)[judged], prompts[judged])
 
     def _drift(self, state: State, own: Rows) -> dict[str, Any]:
-        """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share."""
+        """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share; and how
+        much the reference is surprised by the policy's responses, in nats per token."""
         logp = np.array([[r.logp for r in group] for group in own.responses])
         anchor = self.world.score(state.round - 1, own, state.policies[INITIAL], phase="evaluating").numpy()
         length = np.array([[len(r.ids) for r in group] for group in own.responses], dtype=float)
@@ -96,6 +97,7 @@ class Evaluator:
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
             "length": clustered_mean(length.ravel(), prompts),
             "finished": float(finished.mean()),
+            "surprisal": float((-anchor / length).mean()),
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:

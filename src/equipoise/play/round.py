@@ -20,15 +20,13 @@ def play_round(method: Method, world: World, state: State) -> State:
     return world.settle(state.advance(moved))
 
 
-def play(method: Method, world: World, state: State, after: Callable[[State], None] | None = None) -> State:
+def play(
+    method: Method, world: World, state: State, go_on: Callable[[State], bool] = lambda state: True
+) -> State:
     """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done.
 
-    `after` is called with the state at every round boundary, including the starting one.
+    `go_on` is called with the state at every round boundary, including the starting one; the game ends if it says no.
     """
-    if after:
-        after(state)
-    while state.round <= method.rounds:
+    while go_on(state) and state.round <= method.rounds:
         state = play_round(method, world, state)
-        if after:
-            after(state)
     return state

@@ -150,6 +150,13 @@ METRICS: tuple[Metric, ...] = (
         "higher",
     ),
     _round(
+        "surprisal",
+        "Surprisal of the reference",
+        "mean over sampled responses of −log π_ref(y|x)/|y|: how little the reference expects the policy's responses",
+        "nats per token",
+        "neutral",
+    ),
+    _round(
         "outside",
         "Mass outside the grammar",
         "E_x [ 1 - Σ_{y in the game} π(y|x) ], by enumeration: probability of texts outside the game's list",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ import yaml
 from transformers.utils.logging import disable_progress_bar
 
 from equipoise import __version__
+from equipoise.evaluate.support import support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
+from equipoise.play.needs import DEMONSTRATIONS
 from equipoise.play.round import play
 from equipoise.play.state import State
 from equipoise.policy import load_gate
@@ -36,7 +38,7 @@ from equipoise.run.phases import configuration, phases_of
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
-from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.manifest import MANIFEST, DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
@@ -53,8 +55,8 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The last round's policy, a Hugging Face folder."""
-        return Journal(self.folder).checkpoint(self.summary["rounds"])
+        """The delivered policy, a Hugging Face folder: of the last round, or of the last within the support."""
+        return Journal(self.folder).checkpoint(self.summary["delivered"])
 
     @property
     def best(self) -> Path | None:
@@ -165,18 +167,22 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
             gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
         left = Left(config.play.rounds, quiet=quiet or not main)
 
-        def boundary(state: State) -> None:
+        def go_on(state: State) -> bool:
             _measure(state, journal, evaluator, config)
+            accelerator.wait_for_everyone()
+            if not _judge_support(method, journal, gates, state.round - 1):
+                return False
             world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
                 _judge_steps(
                     gates, sum(line["round"] == 1 for line in journal.lines("metrics.jsonl")), config
                 )
             left.tell(state.round - 1)
+            return True
 
-        play(method, world, state, boundary)
+        play(method, world, state, go_on)
         if main:
-            _export(config, world, journal)
+            _export(config, method, world, journal)
         accelerator.wait_for_everyone()
         summary = _summary(config, materials.method, journal)
         if main:
@@ -312,6 +318,32 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     journal.seal()
 
 
+def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:
+    """Judge whether the policy after a round, if it was evaluated, is within the reference's support."""
+    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+    if not done or done not in lines or _may_leave(method):
+        return True
+    try:
+        gates.judge(support(lines[0], lines[done]), round=done)
+    except GateClosed as closed:
+        if gates.main and not gates.quiet:
+            print(f"  stopped   {closed}", file=sys.stderr)
+        return False
+    return True
+
+
+def _may_leave(method: Method) -> bool:
+    """Whether a method may leave the reference's support: demonstrations may lie anywhere."""
+    return method.needs.records == DEMONSTRATIONS.records
+
+
+def _delivered(method: Method, journal: Journal, allowed: Collection[str]) -> int:
+    """The last evaluated round whose policy is within the reference's support, or may be outside it."""
+    lines = list(journal.lines("evaluation.jsonl"))
+    anywhere = "support" in allowed or _may_leave(method)
+    return max(line["round"] for line in lines if anywhere or support(lines[0], line).passed)
+
+
 def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
     """Keep the round's policy as the best one, if the run chooses among rounds and this one is the best so far."""
     metric, best = config.evaluate.best, Best(journal)
@@ -322,20 +354,21 @@ def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
         best.take(journal.checkpoint(state.round - 1), metric, lines[-1])
 
 
-def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
-    """Write the last policy in the dtype that model.export asks for, unless it is there."""
+def _export(config: RunConfig, method: Method, world: TextWorld, journal: Journal) -> None:
+    """Write the delivered policy in the dtype that model.export asks for, unless it is there."""
     start, target = world.policy.start, journal.folder / "export"
     if start is None or start.adapted or target.exists():
         return
     dtype = dtype_of(config.model.export, start.chain.base.dtype)
     if dtype is not None:
         given = start.chain.base.tensors if config.model.export == "auto" else None
-        export(journal.checkpoint(config.play.rounds), target, dtype, given)
+        export(journal.checkpoint(_delivered(method, journal, config.allow)), target, dtype, given)
 
 
 def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    first, last = lines[0], lines[method.rounds]
+    delivered, played = _delivered(method, journal, config.allow), max(lines)
+    first, last = lines[0], lines[delivered]
     phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
     for line in journal.lines("timings.jsonl"):
         for kind, total in phases.items():
@@ -347,6 +380,8 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "paper": method.paper,
         "confidence": method.confidence,
         "rounds": method.rounds,
+        "delivered": delivered,
+        **({} if delivered == played else {"left_support": support(first, lines[played]).sentence}),
         "seed": config.seed,
         "win_rate": last["win_rate"],
         "exact_win_rate": last["exact_win_rate"],

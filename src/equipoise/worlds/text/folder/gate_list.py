@@ -59,6 +59,14 @@ _ALL = (
         remedy="lower sampling.max_new_tokens or data.max_prompt_length, or take a reward model with a longer context",
     ),
     Gate(
+        name="support",
+        limit=1.0,
+        what="after each evaluated round, how far its policy is outside the reference's support, as a share of what is "
+        "allowed: mass outside an enumerable game, the reference's surprisal per token, responses that do not end. A "
+        "run that leaves it ends there, and delivers the last round that did not",
+        remedy="raise the objective's KL weight or lower train.lr",
+    ),
+    Gate(
         name="one_step",
         limit=10,
         refuses=False,
