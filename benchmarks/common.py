@@ -81,6 +81,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [lines[0], "|---|" + "---:|" * (len(header) - 1), *lines[1:], ""]
 
 
+def said(found: Any, signed: bool = False) -> str:
+    """A mean with its interval, of `core.intervals`."""
+    sign = "+" if signed else ""
+    if found["low"] is None:
+        return f"{found['value']:{sign}.3f}"
+    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+
+
 def seconds(act: Callable[[], Any]) -> float:
     """Processor time of one thread."""
     start = time.process_time()

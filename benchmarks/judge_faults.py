@@ -192,7 +192,7 @@ async def serve() -> None:
 def ask(args: argparse.Namespace) -> None:
     """One asking process: its figures as a line of JSON."""
     from equipoise.oracles import Asking, Policy, VerdictStore
-    from equipoise.oracles.judge import JudgeFile, JudgeOracle
+    from equipoise.oracles.judges.judge import JudgeFile, JudgeOracle
 
     file = JudgeFile(
         model="m",

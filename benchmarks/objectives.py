@@ -28,7 +28,7 @@ import yaml
 from common import HERE, machine, table, told, versions, write_section
 
 from equipoise.methods.index import METHODS
-from equipoise.report.guide import need_of
+from equipoise.report.methods.guide import need_of
 from equipoise.run.session import align
 
 RUNS = Path("runs/benchmark-objectives")

@@ -20,7 +20,7 @@ from typing import Any
 from common import cpu, table
 from matplotlib.ticker import FuncFormatter
 
-from equipoise.cli.exact_games import one_thread
+from equipoise.cli.games.play import one_thread
 from equipoise.games import nash, regularised_nash, zoo
 from equipoise.games.preference import PreferenceGame
 from equipoise.methods.index import get

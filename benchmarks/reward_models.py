@@ -1,13 +1,13 @@
-"""Bradley-Terry, general preference and pairwise models on cyclic and on real preferences: held-out accuracy, log-loss.
+"""Bradley-Terry, general preference and pairwise models on cycles and on round robins: held-out accuracy, log-loss.
 
-    python benchmarks/reward_models.py cycle|items|texts|harmless [--seeds 5] [--data ../shared/data]
+    python benchmarks/reward_models.py cycle|items [--seeds 5] [--data data]
 
 cycle     three answers that beat each other in a circle, whatever the prompt; accuracy on prompts that were held out
 items     round robins without text: a model has a reward, an embedding or a table entry for each system; log-loss on
           held-out prompts (oasst953, vicuna80, pandalm) or held-out pairs (soccer, pokemon), of all pairs and of those
           that are part of a cyclic triple
-texts     answers read by a language model of 260,000 parameters; log-loss on held-out prompts
-harmless  Bradley-Terry on multi-turn dialogues, the same language model; accuracy on held-out prompts
+
+`reward_texts.py` has models that read real answers, `reward_bodies.py` and `noisy_labels.py` noisy labels.
 
 Rules, set before the runs: the same body, rate, epochs and split for every kind; the split is the seed's; log 2 = 0.693
 is what a coin gives. Intervals are 95 %: over seeds (t) where there are several, clustered by prompt (or pair) else.
@@ -28,7 +28,6 @@ import torch
 
 from equipoise.core.intervals import clustered_mean
 from equipoise.core.links import skew_score
-from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
 from equipoise.reward_models.fit import Fitting, fit
 from equipoise.reward_models.head import Head
@@ -49,26 +48,19 @@ NAMES = ("Tom", "Lily", "Ben", "Sue", "Max", "Mia")
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=("cycle", "items", "texts", "harmless"))
+    parser.add_argument("part", choices=("cycle", "items"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--epochs", type=int, default=2, help="of the parts texts and harmless")
-    parser.add_argument("--rows", type=int, help="of each file, at most; none: all")
+    parser.add_argument("--data", type=Path, default=Path("data"))
     arguments = parser.parse_args()
-    part = globals()[arguments.part]
-    more = (
-        {"epochs": arguments.epochs, "rows": arguments.rows}
-        if arguments.part in ("texts", "harmless")
-        else {}
-    )
-    for row in part(arguments.data, arguments.seeds, **more):
+    part = cycle if arguments.part == "cycle" else items
+    for row in part(arguments.data, arguments.seeds):
         print(json.dumps(row), flush=True)
 
 
-def trained(body: Path, files: Any, head: Head, seed: int, fitting: Fitting, **how: Any) -> dict[str, Any]:
+def trained(body: Path, files: Any, head: Head, seed: int, fitting: Fitting) -> dict[str, Any]:
     """Held-out figures of a model that is trained on some files."""
     start = begin(body, head, seed=seed, max_length=512)
-    train, held = parts(start, read(files, **how), share=0.3, seed=seed)
+    train, held = parts(start, read(files), share=0.3, seed=seed)
     fit(start.model, train, fitting=fitting, seed=seed)
     return held_out(start.model, held)
 
@@ -97,46 +89,6 @@ def cycle(data: Path, seeds: int) -> Iterator[dict[str, Any]]:
                 "accuracy": over_seeds(found, "accuracy"),
                 "log_loss": over_seeds(found, "log_loss"),
             }
-
-
-def texts(data: Path, seeds: int, epochs: int, rows: int | None) -> Iterator[dict[str, Any]]:
-    sets: dict[str, dict[str, Any]] = {
-        "pandalm_human": {},
-        "llmbar": {},
-        "mt_bench_human": {},
-        "judge_roundrobin_vicuna80": {"mapping": {"prob": "prob_chosen"}},
-    }
-    for name, how in sets.items():
-        file = data / name / "pairs.jsonl.gz"
-        for kind, head in HEADS.items():
-            fitting = Fitting(lr=1e-3, epochs=epochs, batch=16)
-            try:
-                found = [
-                    trained(data / "lm_stories260k", file, head, seed, fitting, limit=rows, **how)
-                    for seed in range(seeds)
-                ]
-            except DataError as error:  # no text is as short as the model's context
-                yield {"set": name, "model": kind, "nothing": str(error).splitlines()[0]}
-                continue
-            yield {
-                "set": name,
-                "model": kind,
-                "pairs": found[0]["pairs"],
-                "accuracy": over_seeds(found, "accuracy"),
-                "log_loss": over_seeds(found, "log_loss"),
-                "first_seed": {own: found[0][own] for own in ("accuracy", "log_loss")},
-            }
-
-
-def harmless(data: Path, seeds: int, epochs: int, rows: int | None) -> Iterator[dict[str, Any]]:
-    found = []
-    for seed in range(seeds):
-        fitting = Fitting(lr=1e-3, epochs=epochs, batch=32)
-        file = data / "hh_rlhf_harmless" / "pairs.jsonl.gz"
-        found.append(trained(data / "lm_stories260k", file, HEADS["bt"], seed, fitting, limit=rows))
-        yield {"set": "harmless", "model": "bt", "seed": seed, **found[-1]}
-    for name in ("accuracy", "log_loss"):
-        yield {"set": "harmless", "model": "bt", name: over_seeds(found, name)}
 
 
 # items --------------------------------------------------------------------------------------------

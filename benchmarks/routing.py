@@ -25,9 +25,9 @@ import numpy as np
 from common import command, machine, table, told, versions
 
 from equipoise.claims.claim import interval
-from equipoise.oracles.comparison_features import Binning, Comparison
-from equipoise.oracles.hybrid import Pool, fit_linear_reward, measure_of, word_differences
-from equipoise.oracles.routing import fit_predictor, simulate
+from equipoise.oracles.hybrid.comparison_features import Binning, Comparison
+from equipoise.oracles.hybrid.pool import Pool, fit_linear_reward, measure_of, word_differences
+from equipoise.oracles.hybrid.routing import fit_predictor, simulate
 
 SEEDS, MIXES, DRAWS = 10, 200, 20
 BUDGETS = (0.1, 0.25, 0.5)

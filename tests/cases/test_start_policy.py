@@ -186,6 +186,7 @@ def test_a_broken_model_folder_ends_in_one_line_before_anything_is_written(
     refused = equipoise(f"align dpo --model {folder} --data rows.jsonl --out run {SMALL}")
     assert refused.code == 2, refused.text
     assert "error:" in refused.err and "Traceback" not in refused.text
+    assert str(folder) in refused.err.replace("\n", "")
     assert len(refused.err[refused.err.index("error:") :].strip().splitlines()) <= 6
     assert not (tmp_path / "run").exists()
 

@@ -13,10 +13,10 @@ from rich.console import Console
 import equipoise.claims
 from equipoise.claims.claim import Claim, Evidence, Line, Panel, Table, interval, log_slope, verdict
 from equipoise.claims.index import CLAIMS, HOMES, get
-from equipoise.report import claims as report
-from equipoise.report import stored
-from equipoise.report.claims_picture import picture
-from equipoise.report.claims_text import print_claims, print_evidence
+from equipoise.report.claims import evidence as report
+from equipoise.report.claims.picture import picture
+from equipoise.report.claims.text import print_claims, print_evidence
+from equipoise.report.methods import stored
 
 EVIDENCE = Evidence(
     verdict="holds",

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from equipoise.cli.app import main
+from equipoise.core.intervals import clustered_share
 from equipoise.data.reading.read import read
 from equipoise.evaluate import lm_eval, writer
 from equipoise.evaluate.answers import key_of, read_answers
 from equipoise.evaluate.conversation import Chat
-from equipoise.evaluate.intervals import clustered_share
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench
 from equipoise.evaluate.writer import Writer, ranking_accuracy
@@ -136,6 +136,7 @@ def test_sample_refuses_in_one_sentence(prompts, tmp_path, capsys):
     (tmp_path / "there.jsonl").write_text("x")
     given = ("sample", model_path(), "--data", prompts, "--out")
     assert "exists: choose another name" in refused(capsys, *given, tmp_path / "there.jsonl")
+    assert "is a folder: name a file" in refused(capsys, *given, tmp_path, "--overwrite")
     assert "--format must be" in refused(capsys, *given, tmp_path / "a", "--format", "csv")
     assert "there is no such file or folder" in refused(
         capsys, "sample", tmp_path / "none/x/y", "--data", prompts, "--out", tmp_path / "a"
@@ -377,6 +378,29 @@ def test_evaluate_refuses_in_one_sentence(prompts, tmp_path, capsys):
         capsys, "evaluate", tmp_path / "a.json", model_path(), "--oracle", "playground"
     )
     assert "--format must be one of" in refused(capsys, "evaluate", model_path(), "--format", "helm")
+    assert "is a file: --out names the folder" in refused(
+        capsys, "evaluate", model_path(), "--data", prompts, "--oracle", "playground", "--out", prompts
+    )
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_before_another_answers(prompts, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    given = ["evaluate", model_path(), "--data", prompts, "--oracle", "playground", "--out", tmp_path / "o"]
+    for more in ("--baseline", tmp_path / "empty"), ("--reference", tmp_path / "empty"):
+        said = refused(capsys, *given, *more)
+        assert str(tmp_path / "empty") in said and "loading" not in said
+
+
+def test_who_meets_nobody_gets_rewards_and_no_win_rate(tmp_path, capsys):
+    (tmp_path / "longer.py").write_text("def score(prompt, answer):\n    return len(answer)\n")
+    rows = [{"instruction": f"t{k}", "output": "x" * k, "generator": "one"} for k in range(1, 4)]
+    (tmp_path / "one.json").write_text(json.dumps(rows))
+    given = ["--oracle", f"{tmp_path / 'longer.py'}:score", "--out", tmp_path / "o", "--json"]
+    for participants in ([tmp_path / "one.json"], [tmp_path / "one.json"] * 2):
+        ask("evaluate", *participants, *given)
+        found = json.loads(capsys.readouterr().out)
+        assert found["own"]["one"]["reward"]["value"] == 2
+        assert "win_rates" not in found and "one meets nobody" in found["notes"][0]
 
 
 def test_lm_eval_is_handed_a_model_and_told_where_it_is_missing(monkeypatch, tmp_path, capsys):

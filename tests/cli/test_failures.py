@@ -102,3 +102,9 @@ def test_a_long_line_of_a_message_is_cut_with_a_count():
     assert said.endswith(f"... ({5000 - LONGEST_LINE:,} more characters)\nand a second")
     assert message_of(ValueError()) == "ValueError"
     assert message_of(KeyError("no such key")) == "no such key"
+
+
+def test_an_error_of_the_system_names_its_file_first_and_no_number(tmp_path):
+    missing = tmp_path / "missing"
+    assert message_of(caught(missing.read_text)) == f"{missing}: No such file or directory"
+    assert message_of(OSError("no file is named")) == "no file is named"

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from equipoise.core.auxiliary_heads import SparseMasks
-from equipoise.oracles.learned import Fitting
+from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.capabilities import StepDifferences
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted

@@ -47,7 +47,8 @@ def other(value: Any) -> Any:
         return value + 1
     if isinstance(value, float):
         return 1.0 if isinf(value) else value / 3 + 0.01
-    return {None: 0.5, "bradley_terry": "thurstone", "thurstone": "bradley_terry"}[value]
+    named = {"bradley_terry": "thurstone", "thurstone": "bradley_terry", "learned": "oracle"}
+    return {None: 0.5, **named}[value]
 
 
 def method_with(component: Any) -> Method:

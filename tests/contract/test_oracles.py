@@ -6,6 +6,7 @@ Oracles are listed in the folder `oracle_rows`, one line each; every row gets ev
 from __future__ import annotations
 
 import copy
+import inspect
 import pkgutil
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -20,14 +21,21 @@ import pytest
 import torch
 from torch import Tensor
 
+import equipoise
 from contract.oracle_rows import FIRST, PROMPTS, SECOND, Listed, every
-from equipoise import oracles
 from equipoise.data.records import Conversation
-from equipoise.oracles import spec
-from equipoise.oracles.asking import Ask, Asking, Policy
+from equipoise.label.people import PeopleOracle
+from equipoise.oracles.account import Account, Accounted
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Fallible, Fingerprinted, Oracle, OracleError, Room
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.judges.judge import JudgeOracle
+from equipoise.oracles.models.density_ratio import DensityRatio
+from equipoise.oracles.models.reward import RewardOracle
+from equipoise.oracles.protocol import Fallible, Fingerprinted, Oracle, OracleError, Room, parts_that
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Ask, Batched, Mirrored, Policy
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.rules.rule_oracle import RuleOracle
+from equipoise.run import materials
 
 ORACLES = every()
 HOSTILE = {
@@ -48,36 +56,52 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(params=ORACLES.values(), ids=ORACLES.keys())
+@pytest.fixture(params=ORACLES.values(), ids=ORACLES.keys(), scope="module")
 def listed(request: pytest.FixtureRequest) -> Listed:
     return request.param
 
 
-@pytest.fixture
-def oracle(listed: Listed, tmp_path: Path) -> Oracle:
-    return listed.build(tmp_path)
+@pytest.fixture(scope="module")
+def oracle(listed: Listed, tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    """Built once for all checks: its answers do not depend on what it was asked before."""
+    return listed.build(tmp_path_factory.mktemp("oracle"))
 
 
 def test_every_oracle_is_listed(tmp_path_factory: pytest.TempPathFactory):
-    known: set[str] = set()
+    """Every class of the package that answers, and every `kind:` of a file, in a row that is made of it."""
+    known: set[type] = set()
     for listed in ORACLES.values():
-        built = listed.build(tmp_path_factory.mktemp("built"))
-        known |= {type(built).__name__, type(getattr(built, "questioner", None)).__name__}
-    found = {kind.__name__ for kind in classes_of_oracles()}
-    assert {"Checked", "RewardOracle", "JudgeOracle"} <= found <= known
-    assert spec.KINDS.keys() <= {listed.kind for listed in ORACLES.values()}
+        known |= {type(part) for part in parts_that(listed.build(tmp_path_factory.mktemp("built")), object)}
+    found = classes_of_oracles()
+    assert {Checked, Asking, RewardOracle, JudgeOracle, RuleOracle, DensityRatio, PeopleOracle} <= found
+    assert not {kind.__name__ for kind in found - known}, "classes without a row in oracle_rows"
+    assert {listed.kind for listed in ORACLES.values()} == {"", *materials.ORACLES}
 
 
 def classes_of_oracles() -> set[type]:
-    """All classes below `equipoise.oracles` that compare, or that are asked single questions."""
+    """All classes of the package that compare two responses, or that are asked questions, alone or in batches."""
     found: set[type] = set()
-    for info in pkgutil.walk_packages(oracles.__path__, f"{oracles.__name__}."):
+    for info in pkgutil.walk_packages(equipoise.__path__, f"{equipoise.__name__}."):
+        if info.name.endswith("__main__"):
+            continue
         for value in vars(import_module(info.name)).values():
             own = isinstance(value, type) and value.__module__ == info.name
-            if own and not vars(value).get("_is_protocol", False) and not value.__name__.startswith("_"):
-                asks = hasattr(value, "open") and hasattr(value, "both_orders")
-                found |= {value} if hasattr(value, "compare") or asks else set()
-    return found - {Policy}
+            if own and answers(value) and not vars(value).get("_is_protocol"):
+                found.add(value)
+    return found
+
+
+def answers(kind: type) -> bool:
+    """Whether a class has the verbs of an `Oracle`, of a `Questioner` or of a `Batched`; a world compares rows."""
+    verbs = (
+        ("compare", ["self", "prompts", "a", "b"]),
+        ("open", ["self", "policy"]),
+        ("answer", ["self", "questions"]),
+    )
+    return any(
+        hasattr(kind, verb) and list(inspect.signature(getattr(kind, verb)).parameters) == given
+        for verb, given in verbs
+    )
 
 
 # the checks ---------------------------------------------------------------------------------------
@@ -167,6 +191,26 @@ def check_errors(oracle: Any, listed: Listed) -> None:
         oracle.compare(listed.prompts[:3], listed.first[:2], [*listed.second[:3], listed.second[0]])
 
 
+def check_unjudged(oracle: Any, listed: Listed) -> None:
+    """A question without a verdict is nan in both orders, leaves the others theirs, and is counted with its reason."""
+    if listed.unjudged is None:
+        return
+    prompt, a, b = listed.unjudged
+    first, second = [listed.first[0], a, b, a], [listed.second[0], b, a, a]
+    prob = fresh(oracle).compare([listed.prompts[0], prompt, prompt, prompt], first, second)
+    assert prob.isnan().tolist() == [False, True, True, True]
+    assert abs(float(prob[0]) - float(verdicts(oracle, listed, [0]))) <= listed.within
+    if listed.scores:
+        assert oracle.score([prompt, listed.prompts[0]], [a, listed.first[0]]).isnan().tolist() == [
+            True,
+            False,
+        ]
+    assert any(part.may_fail for part in parts_that(oracle, Fallible))
+    account = Account.total(part.account for part in parts_that(oracle, Accounted))
+    reasons = [reason for reason in account.reasons if listed.called in reason]
+    assert reasons and account.failed == sum(account.reasons.values()) > 0
+
+
 def check_score(oracle: Any, listed: Listed) -> None:
     """Scores are finite, and the higher one is preferred; a general preference has none."""
     if not listed.scores:
@@ -200,14 +244,12 @@ def check_forms(oracle: Any, listed: Listed) -> None:
 def check_hostile(oracle: Any, listed: Listed) -> None:
     """Any text gets a probability, no verdict, or one short refusal, and moves no other question's verdict."""
     prompt, a, b = listed.prompts[0], listed.first[0], listed.second[0]
-    usual = float(verdicts(oracle, listed, [0]))
-    usually = (prompt, a, b)
-    strange = [
-        q for t in HOSTILE.values() for q in ((prompt, t, b), (prompt, a, t), (prompt, t, t), (t, a, b))
-    ]
-    if not answered_or_refused(oracle, [*strange, usually], usual, listed.within):
-        for question in strange:
-            answered_or_refused(oracle, [question, usually], usual, listed.within)
+    usual, usually = float(verdicts(oracle, listed, [0])), (prompt, a, b)
+    as_answers = [q for t in HOSTILE.values() for q in ((prompt, t, b), (prompt, a, t), (prompt, t, t))]
+    for strange in (as_answers, [(t, a, b) for t in HOSTILE.values()]):
+        if not answered_or_refused(oracle, [*strange, usually], usual, listed.within):
+            for question in strange:
+                answered_or_refused(oracle, [question, usually], usual, listed.within)
 
 
 def answered_or_refused(
@@ -242,6 +284,7 @@ CHECKS = [
     check_unchanged,
     check_process,
     check_errors,
+    check_unjudged,
     check_score,
     check_forms,
     check_hostile,
@@ -310,33 +353,54 @@ class Halted:
         self.inner, self.most, self.asked = inner, most, []
         self.name, self.fingerprint = inner.name, inner.fingerprint
         self.scores, self.both_orders = inner.scores, inner.both_orders
+        if isinstance(inner, Mirrored):
+            self.mirrored, self.together = True, 1  # one at a time: what is in flight is lost
 
+    def count(self, question: tuple[Any, ...]) -> None:
+        if len(self.asked) == self.most:
+            raise KeyboardInterrupt
+        self.asked.append(repr(question))
+
+
+class HaltedSingly(Halted):
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
         async with self.inner.open(policy) as ask:
 
             async def limited(*question: Any) -> Any:
-                if len(self.asked) == self.most:
-                    raise KeyboardInterrupt
-                self.asked.append(repr(question))
+                self.count(question)
                 return await ask(*question)
 
             yield limited
 
 
+class HaltedInBatches(Halted):
+    """One question to a batch."""
+
+    def batches(self, questions: Sequence[Any]) -> list[list[int]]:
+        return [[i] for batch in self.inner.batches(questions) for i in batch]
+
+    def answer(self, questions: Sequence[Any]) -> Any:
+        for question in questions:
+            self.count(question)
+        return self.inner.answer(questions)
+
+
 def test_an_oracle_resumed_from_its_store_asks_nothing_twice(listed: Listed, tmp_path: Path):
     built = listed.build(tmp_path)
     if not isinstance(built, Asking):
-        return  # asked in batches: nothing is stored
-    whole, store = verdicts(built, listed), tmp_path / "verdicts.sqlite"
+        return  # whole comparisons, of which nothing is stored
+    halted_of = HaltedInBatches if isinstance(built.questioner, Batched) else HaltedSingly
     questions = [list(column) for column in (listed.prompts, listed.first, listed.second)]
-    halted = Halted(built.questioner, 3)
+    whole, store = Asking(halted_of(built.questioner, 1000)).compare(*questions), tmp_path / "verdicts.sqlite"
+    assert torch.allclose(whole, verdicts(built, listed), rtol=0, atol=listed.within)
+    halted = halted_of(built.questioner, 3)
     with pytest.raises(KeyboardInterrupt):
         Asking(halted, VerdictStore(store)).compare(*questions)
-    again = Halted(listed.build(tmp_path).questioner, 1000)  # type: ignore[attr-defined]
+    again = halted_of(listed.build(tmp_path).questioner, 1000)  # type: ignore[attr-defined]
     assert torch.equal(Asking(again, VerdictStore(store)).compare(*questions), whole)
     assert len(halted.asked) == 3 and again.asked and not set(halted.asked) & set(again.asked)
-    silent = Halted(built.questioner, 0)
+    silent = halted_of(built.questioner, 0)
     assert torch.equal(Asking(silent, VerdictStore(store)).compare(*questions), whole)
     assert not silent.asked
 
@@ -401,5 +465,7 @@ class Careless(Answering):
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_careless_oracle_is_seen(check: Any):
+    question = ("", "", "")
+    listed = Listed(build=lambda folder: Careless(), scores=True, unknown=question, unjudged=question)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check(Careless(), Listed(build=lambda folder: Careless(), scores=True, unknown=("", "", "")))
+        check(Careless(), listed)

@@ -14,9 +14,9 @@ from equipoise.evaluate import diversity
 from equipoise.evaluate.answers import Answer, gather, key_of, questions_of, read_answers, write_answers
 from equipoise.evaluate.contest import contest, rewards
 from equipoise.evaluate.population import battles_of, population
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 CHAT = [{"role": "user", "content": "Name a colour."}]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import log, nan
@@ -12,8 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.core.intervals import clustered_mean, jackknife
+from equipoise.core.logistic import sigmoid, slope
 from equipoise.data.errors import DataError
-from equipoise.evaluate.intervals import clustered_mean, jackknife
 from equipoise.evaluate.oracle_check import Comparison, Comparisons, Wanted, check, measured
 from equipoise.evaluate.oracle_check.accuracy import accuracy
 from equipoise.evaluate.oracle_check.agreement import (
@@ -27,12 +30,13 @@ from equipoise.evaluate.oracle_check.asked import Verdicts, ask, recorded
 from equipoise.evaluate.oracle_check.calibration import calibration, confidences, ece, ece_of_noise
 from equipoise.evaluate.oracle_check.cycles import cycles
 from equipoise.evaluate.oracle_check.length import length_bias
-from equipoise.evaluate.oracle_check.logistic import sigmoid, slope
 from equipoise.evaluate.oracle_check.order import order_bias
 from equipoise.evaluate.oracle_check.transitivity import transitivity
 from equipoise.oracles import Asking, Checked, OracleError, Policy
-from equipoise.oracles.asking import Failure
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.questions.questioner import Failure
+from equipoise.oracles.rules.rule_oracle import RuleOracle
+from equipoise.report.oracle_check.run import oracle_check
+from equipoise.worlds.text.progress import Progress
 
 Answers = Sequence[tuple[str, str]]
 
@@ -111,6 +115,25 @@ def test_swapping_every_comparison_changes_no_figure_of_accuracy(rows):
 # asking -------------------------------------------------------------------------------------------
 
 
+def test_a_progress_line_counts_the_questions_and_is_silent_when_quiet(capsys):
+    comparisons = of_pairs([("a", "b"), ("d", "c")], [1, 1])
+    check([rule(first_place)], comparisons, Wanted(fits=False), Progress())
+    assert re.search(r"rule +4/4 questions", capsys.readouterr().err)
+    check([rule(first_place)], comparisons, Wanted(fits=False), Progress(quiet=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_weights_of_rows_are_left_aside_and_this_is_said(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b", "weight": 1 + i} for i in range(3)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = oracle_check([rule(first_place)], [path], Wanted(fits=False))
+    assert (
+        "2 rows have a weight, which a check leaves aside: each comparison counts once" in report.ledger.notes
+    )
+    assert report.first["accuracy"]["accuracy"]["n"] == 3
+
+
 def first_place(prompt: str, a: str, b: str) -> float:
     return 0.9 if a < b else 0.4
 
@@ -185,6 +208,7 @@ def test_a_symmetric_oracle_has_no_order_bias_at_all():
 REPEATS, LEAST = 100, 90
 
 
+@pytest.mark.slow
 def test_intervals_cover_a_planted_order_bias_length_weight_and_temperature():
     """Thirty prompts of 1 to 7 comparisons; the order bias of a prompt is shared by its comparisons."""
     generator = np.random.default_rng(5)
@@ -414,6 +438,7 @@ def tournament(
     return Comparisons(rows=rows, left_out={}), np.array(probs)
 
 
+@pytest.mark.slow
 def test_systems_in_a_circle_need_more_than_a_score_and_ranked_ones_do_not():
     """Rock, paper, scissors at 0.85: a score predicts 1/2, whose log-loss is log 2; the truth's is 0.4227."""
     generator = np.random.default_rng(0)
@@ -438,8 +463,8 @@ def test_without_writers_the_responses_of_a_prompt_are_the_players():
     strength = np.array([4.0, 2.0, 0.0, -2.0, -4.0])
     rows, _ = tournament(np.random.default_rng(0), sigmoid(strength[:, None] - strength[None]), 2)
     rows = Comparisons(rows=[Comparison(**{**vars(row), "writers": None}) for row in rows.rows], left_out={})
-    probs = np.array(
-        [sigmoid(strength[i] - strength[j]) for _ in range(2) for i, j in combinations(range(5), 2)]
+    probs = sigmoid(
+        np.array([strength[i] - strength[j] for _ in range(2) for i, j in combinations(range(5), 2)])
     )
     found = transitivity(rows, probs)
     assert found["players"].startswith("responses")
@@ -472,6 +497,7 @@ def test_the_jackknife_has_no_interval_without_spread_or_without_a_number():
 # the whole ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_whole_check_has_every_section_and_two_oracles_of_one_name_keep_apart():
     generator = np.random.default_rng(0)
     pairs = [("word " * i, "word " * j) for i, j in generator.integers(1, 30, size=(40, 2))]

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from equipoise.core.logistic import log_loss, sigmoid
 from equipoise.data.errors import DataError
 from equipoise.evaluate.oracle_check import Comparison, Comparisons
 from equipoise.evaluate.oracle_check.dissection import dissection
 from equipoise.evaluate.oracle_check.laplace_logistic import collapsed, maximum, sample, split_r_hat
-from equipoise.evaluate.oracle_check.logistic import log_loss, sigmoid
 from equipoise.evaluate.oracle_check.properties import PROPERTIES, difference, longer, repeated
 
 
+@pytest.mark.slow
 def test_one_weight_has_the_posterior_that_quadrature_gives():
     """x = 1 in 30 comparisons of which 22 are won, prior Laplace(0, 0.1)."""
     x, target = np.ones((30, 1)), np.repeat([1.0, 0.0], [22, 8])
@@ -47,6 +48,7 @@ def test_the_short_cut_is_the_largest_density_and_its_zeros_are_exact():
     assert (np.abs(gradient[w == 0]) <= 10 + 1e-2).all()
 
 
+@pytest.mark.slow
 def test_planted_weights_are_recovered_within_their_credible_intervals():
     """Twelve properties, 600 comparisons, weights drawn from the prior: 95 % of the intervals hold them."""
     generator = np.random.default_rng(1)
@@ -167,6 +169,7 @@ def test_annotated_columns_are_properties_by_either_spelling():
         difference(Comparisons(rows=rows, left_out={}), ["depth"])
 
 
+@pytest.mark.slow
 def test_an_oracle_that_likes_exclamation_marks_is_seen_to():
     generator = np.random.default_rng(0)
     rows = [compared("Yes!" if k % 2 else "Yes.", "Yes." if k % 2 else "Yes!", k) for k in range(200)]

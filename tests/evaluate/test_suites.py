@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 
+from equipoise.core.intervals import clustered_share
 from equipoise.data.errors import DataError
-from equipoise.evaluate.intervals import clustered_share
 from equipoise.evaluate.length_control import GAMED_WEIGHT
 from equipoise.evaluate.recorded import evaluate_recorded, kind_of
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench, reward_bench
@@ -83,6 +84,33 @@ def test_alpaca_eval_difficulties_with_gamed_rows(tmp_path):
     assert found.gamed is None and found.gamma == read.gamma
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("index,instruction_difficulty\ninf,1\n", r"d\.csv:2: not a number"),
+        ("index,instruction_difficulty\n0,one\n", r"d\.csv:2: not a number"),
+        ("index,instruction_difficulty\n0,nan\n", "not finite"),
+        ("index,other\n0,1\n", "no difficulties"),
+        ("", "no difficulties"),
+        ("index,instruction_difficulty\n0," + "1" * 200_000, "no CSV"),
+    ],
+)
+def test_difficulties_that_cannot_be_used_are_one_sentence(tmp_path, text, why):
+    path = tmp_path / "d.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=why):
+        alpaca_eval.read_difficulty(path)
+
+
+def test_a_table_that_may_never_end_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (alpaca_eval.read_difficulty, alpaca_eval.read_leaderboard):
+        with pytest.raises(DataError, match="not a regular file"):
+            read(tmp_path / "pipe")
+        with pytest.raises(DataError, match="no such file"):
+            read(tmp_path / "none")
+
+
 def test_arena_hard_verdicts_of_both_orders(tmp_path):
     """The baseline is A in the first game and B in the second."""
     rows = [
@@ -124,7 +152,8 @@ def test_arena_hard_2_keeps_categories_apart_and_survives_writing(tmp_path):
 )
 def test_arena_hard_labels_of_probabilities_mirror(prob, said):
     assert arena_hard.label(prob) == said
-    assert arena_hard.VERDICTS[arena_hard.label(1 - prob)][0] == 1 - arena_hard.VERDICTS[said][0]
+    other = arena_hard.label(1 - prob)
+    assert arena_hard.VERDICTS[other] == (1 - arena_hard.VERDICTS[said][0], arena_hard.VERDICTS[said][1])
 
 
 def test_mt_bench_pairs_win_only_where_both_orders_agree(tmp_path):

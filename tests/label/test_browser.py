@@ -74,6 +74,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly
 def test_fifty_pairs_by_keys_with_a_killed_server(page: Any, tmp_path: Path):
     rows = [
         {"prompt": f"What is {i} + {i}?", "chosen": f"right {i}", "rejected": f"wrong {i}"} for i in range(50)

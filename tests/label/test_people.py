@@ -23,11 +23,12 @@ from equipoise import oracles
 from equipoise.label.desk import Stale
 from equipoise.label.people import PeopleOracle, WaitingDesk
 from equipoise.label.votes import Votes
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import OracleError
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.spec import Placement, is_code
-from equipoise.oracles.verdicts import VerdictStore
 from equipoise.run.materials import ORACLES
 
 CHAT = [{"role": "user", "content": "hello"}]
@@ -163,16 +164,16 @@ def test_how_people_are_named(tmp_path: Path):
     assert loaded.fingerprint != short.fingerprint
     assert not is_code("label:8123") and is_code("label:judge") and is_code("a.py:f")
     file.write_text("kind: people\nport: 99999999\n")
-    with pytest.raises(OracleError, match=r"people of .*people\.yaml: port: "):
+    with pytest.raises(OracleError, match=r"the oracle .*people\.yaml: port: "):
         oracles.load(str(file), kinds=ORACLES)
-    with pytest.raises(OracleError, match="kind 'people' is none of judge"):
+    with pytest.raises(OracleError, match="kind 'people' is none of "):
         oracles.load(str(file))
 
 
 SETTINGS = "play.prompts=3 play.samples=2 evaluate.prompts=2 evaluate.samples=1 sampling.max_new_tokens=6 train.batch=4"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_run_asks_people_nothing_twice(tmp_path: Path):
     command = [
         sys.executable,

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from equipoise.oracles.agreement import clusters, confident_pair, normalised, same_text
+from equipoise.oracles.learned.agreement import clusters, confident_pair, normalised, same_text
 
 
 def test_texts_are_equal_up_to_case_punctuation_and_space():

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.rules import RuleOracle
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 
 N = 40
 PROMPTS = [f"prompt {i}" for i in range(N)]
@@ -88,6 +89,13 @@ def test_small_calls_share_the_quota_of_all_questions():
     assert oracle.account.failed == 2
     with pytest.raises(OracleError, match="1 of 1 questions"):
         asking(Judge(1, error=ValueError())).compare(PROMPTS[:1], A[:1], B[:1])
+
+
+def test_a_call_without_failures_is_answered_whatever_failed_before():
+    oracle = asking(Judge(1, error=ValueError("unreadable")))
+    with pytest.raises(OracleError, match="1 of 1 questions"):
+        oracle.compare(PROMPTS[:1], A[:1], B[:1])
+    assert torch.isfinite(oracle.compare(PROMPTS[1:5], A[1:5], B[1:5])).all()
 
 
 def test_equal_questions_are_asked_once_and_equal_runs_agree_bit_for_bit(tmp_path: Path):
@@ -181,13 +189,14 @@ def test_a_dry_run_counts_what_is_not_stored(tmp_path: Path):
 WRITER = """
 import sys
 from pathlib import Path
-from equipoise.oracles.verdicts import Verdict, VerdictStore, key_of
+from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 store, start = VerdictStore(Path(sys.argv[1])), int(sys.argv[2])
 for i in range(start, start + 200):
     store.put(key_of("o", [i]), "o", Verdict(i / 7))
 """
 
 
+@pytest.mark.slow
 def test_processes_share_one_store(tmp_path: Path):
     path = tmp_path / "v.sqlite"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), start]) for start in ("0", "100")]
@@ -222,7 +231,7 @@ RACER = """
 import sys, time
 from pathlib import Path
 from equipoise.oracles import Asking, Policy, VerdictStore
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 path, log = Path(sys.argv[1]), Path(sys.argv[2])
 def slow(prompt, response):
     time.sleep(0.01)

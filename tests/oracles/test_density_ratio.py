@@ -12,14 +12,14 @@ from transformers import AutoTokenizer
 from equipoise import oracles
 from equipoise.core.links import bradley_terry
 from equipoise.data.records import Conversation
-from equipoise.oracles.asking import Failure, Policy
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.density_ratio import DensityRatio
-from equipoise.oracles.domains import Domains
-from equipoise.oracles.language_model import frozen
+from equipoise.oracles.models.density_ratio import DensityRatio
+from equipoise.oracles.models.domains import Domains
+from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.verdicts import VerdictStore, key_of
+from equipoise.oracles.questions.questioner import Failure, Policy
+from equipoise.oracles.questions.verdicts import VerdictStore, key_of
 from equipoise.playground import LanguageGame
 from oracles.tiny_models import causal, plain_logp, tokenizer
 

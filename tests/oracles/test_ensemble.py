@@ -14,11 +14,12 @@ from transformers import (
 )
 
 from equipoise import oracles
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked, unwrapped
 from equipoise.oracles.ensemble import Ensemble
 from equipoise.oracles.protocol import OracleError, Uncertain, parts_that
-from equipoise.oracles.rules import RuleOracle
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.playground import LanguageGame
 from oracles.tiny_models import causal, tokenizer
 

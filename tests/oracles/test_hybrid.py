@@ -12,8 +12,8 @@ from scipy.special import expit
 from equipoise.cli.app import main
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
-from equipoise.oracles.comparison_features import Binning, Comparison
-from equipoise.oracles.hybrid import (
+from equipoise.oracles.hybrid.comparison_features import Binning, Comparison
+from equipoise.oracles.hybrid.pool import (
     Pool,
     fit_linear_reward,
     measure_of,
@@ -128,12 +128,12 @@ def test_measured_mixes_decide(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "line 2: no JSON object"),
-        ("[]", "line 2: a mix needs people"),
-        ('{"people": ["2-0"], "performance": NaN}', "line 2: a mix needs people"),
-        ('{"people": ["2-0"], "performance": 1%s}' % ("0" * 400), "line 2: a mix needs people"),
-        ('{"people": ["9-9"], "performance": 1}', "line 2: no pair of the pool has the id '9-9'"),
-        ('{"people": [{}], "performance": 1}', "line 2: no pair of the pool"),
+        ("{", "m.jsonl:2:"),
+        ("[]", ":2: a row must be an object"),
+        ('{"people": ["2-0"], "performance": NaN}', ":2: `performance` must be a number"),
+        ('{"people": ["2-0"], "performance": 1%s}' % ("0" * 400), ":2: a whole number has more than"),
+        ('{"people": ["9-9"], "performance": 1}', ":2: no pair of the pool has the id '9-9'"),
+        ('{"people": [{}], "performance": 1}', ":2: no pair of the pool"),
     ],
 )
 def test_broken_mixes(files, tmp_path, line, why):

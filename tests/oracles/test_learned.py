@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from equipoise.oracles.bottleneck import Bottleneck, gaussian_kl, kl_warmup, shared_information
-from equipoise.oracles.learned import Fitting, LearnedReward, Views, fit, pair_loss
+from equipoise.oracles.learned.bottleneck import Bottleneck, gaussian_kl, kl_warmup, shared_information
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views, fit, pair_loss
 
 DOUBLE = torch.float64
 
@@ -85,6 +85,7 @@ def trained(first, second, *, slowly: bool) -> float:
     return float(loss.detach())
 
 
+@pytest.mark.slow
 def test_the_bottleneck_finds_what_views_share():
     """Two views of one cause; the same views in disorder share nothing, and no code does better than 2 log 2."""
     cause = normal(3, 64, 1) * torch.ones(1, 6, dtype=DOUBLE)

@@ -12,10 +12,11 @@ import torch
 
 from equipoise import oracles
 from equipoise.oracles import RecordedOracle, TableOracle
-from equipoise.oracles.asking import Asking, Policy
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.rules import RuleOracle, load_rule
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
+from equipoise.oracles.rules.rule_oracle import RuleOracle, load_rule
 
 P = ["p"] * 3
 A, B = ["a", "bb", "ccc"], ["ccc", "a", "bb"]

@@ -53,7 +53,7 @@ def test_the_fingerprint_is_of_the_verdicts(tmp_path: Path):
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"prompt": "p", "response_a": "a", "response_b": "b"}, "line 1: a recorded verdict needs prompt"),
+        ({"prompt": "p", "response_a": "a", "response_b": "b"}, ":1: a recorded verdict needs prompt"),
         ({"prompt": "p", "response_a": "a", "response_b": "b", "prob": 1.2}, "prob is 1.2"),
         ({"prompt": "p", "response_a": "a", "response_b": "b", "prob": True}, "prob is True"),
         ({"prompt": 3, "response_a": "a", "response_b": "b", "prob": 1}, "must be text or a list"),
@@ -70,3 +70,8 @@ def test_a_missing_file_and_an_unknown_setting_are_one_sentence(tmp_path: Path):
     (tmp_path / "judge.yaml").write_text("kind: recorded\nverdicts: nothing.jsonl\n", encoding="utf-8")
     with pytest.raises(OracleError, match=r"nothing\.jsonl"):
         load(str(tmp_path / "judge.yaml"))
+
+
+def test_a_file_without_verdicts_is_refused_before_anything_is_asked(tmp_path: Path):
+    with pytest.raises(OracleError, match=r"v\.jsonl: no rows"):
+        oracle(tmp_path, [])

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
 from equipoise import oracles
-from equipoise.oracles.embeddings import load_embedding, special_tokens_around
+from equipoise.oracles.models.embeddings import load_embedding, special_tokens_around
+from equipoise.oracles.models.relevance import repetition_penalty
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.relevance import repetition_penalty
 from equipoise.playground import LanguageGame
 from oracles.tiny_models import tokenizer
 

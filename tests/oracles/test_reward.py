@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from equipoise import oracles
+from equipoise.oracles.models.reward import load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import load_oracle
 from equipoise.playground import LanguageGame, model_path
 
 GAME = LanguageGame()
@@ -64,10 +64,32 @@ def test_compares_by_bradley_terry_through_load(tmp_path):
     assert torch.allclose(oracle.compare(PROMPTS, ANSWERS, ANSWERS[::-1]), torch.sigmoid(r - b))
 
 
-def test_too_long_is_refused_not_cut(tmp_path):
+def test_a_text_beyond_the_context_has_no_verdict_and_is_not_cut(tmp_path, caplog):
     saved(tmp_path, max_position_embeddings=16)
-    with pytest.raises(OracleError, match=r"accepts 16 tokens; a prompt with its response has \d+"):
-        load_oracle(tmp_path).score(PROMPTS, ANSWERS)
+    oracle = load_oracle(tmp_path)
+    lengths = [
+        len(oracle.reading.loaded.texts.unbounded(p, a)) for p, a in zip(PROMPTS, ANSWERS, strict=True)
+    ]
+    assert min(lengths) <= 16 < max(lengths)
+    short = [i for i, length in enumerate(lengths) if length <= 16]
+    scores = oracle.score(PROMPTS, ANSWERS)
+    assert scores.isnan().tolist() == [length > 16 for length in lengths]
+    alone = load_oracle(tmp_path).score([PROMPTS[i] for i in short], [ANSWERS[i] for i in short])
+    assert torch.allclose(scores[short], alone, rtol=0, atol=1e-6)
+    assert oracle.compare(PROMPTS, ANSWERS, ANSWERS).isnan().tolist() == scores.isnan().tolist()
+    (reason,) = oracle.account.reasons  # each question is counted once, however often it is asked
+    assert oracle.account.reasons[reason] == oracle.account.failed == len(ANSWERS) - len(short)
+    assert "accepts 16 tokens; a prompt with its response has more" in reason
+    assert caplog.text.count("there is no verdict on longer texts") == 1
+
+
+def test_outputs_that_are_not_finite_are_refused_not_left_out(tmp_path):
+    saved(tmp_path)
+    oracle = load_oracle(tmp_path)
+    with torch.no_grad():
+        oracle.network.body.score.weight.fill_(3e38)
+    with pytest.raises(OracleError, match="its outputs are not finite"):
+        oracle.score(PROMPTS, ANSWERS)
 
 
 def test_classifiers_are_no_reward_models(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipoise.oracles.comparison_features import Binning, Comparison, lexical
-from equipoise.oracles.routing import Mixes, Predictor, draw_mix, fit_predictor, simulate
+from equipoise.oracles.hybrid.comparison_features import Binning, Comparison, lexical
+from equipoise.oracles.hybrid.routing import Mixes, Predictor, draw_mix, fit_predictor, simulate
 
 WORDS = ("red", "blue", "Paris", "7", "green", "dog")
 TEXT = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)

@@ -10,10 +10,10 @@ import torch
 
 from equipoise import oracles
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.language_model import frozen
+from equipoise.oracles.judges.self_judge import LETTERS, POINTS
+from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, SeesPolicy, parts_that
-from equipoise.oracles.self_judge import LETTERS, POINTS
 from equipoise.play.state import INITIAL, START
 from equipoise.playground import LanguageGame
 from equipoise.policy import checkpoint
@@ -64,8 +64,8 @@ def next_token(policy, oracle: Checked, question, options) -> torch.Tensor:
 def letters(monkeypatch):
     """Words of the playground's tokenizer in the place of letters and digits, which it does not know."""
     words = sorted(word for word in tokenizer().get_vocab() if word.isalpha())[:6]
-    monkeypatch.setattr("equipoise.oracles.self_judge.LETTERS", tuple(words[:2]))
-    monkeypatch.setattr("equipoise.oracles.self_judge.POINTS", tuple(words))
+    monkeypatch.setattr("equipoise.oracles.judges.self_judge.LETTERS", tuple(words[:2]))
+    monkeypatch.setattr("equipoise.oracles.judges.self_judge.POINTS", tuple(words))
     return words
 
 
@@ -107,7 +107,7 @@ def test_without_a_policy_it_says_that_it_needs_a_run(tmp_path):
 
 
 def test_a_tokenizer_that_writes_the_answers_alike_is_a_failure(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("equipoise.oracles.self_judge.LETTERS", ("tea", "tea"))
+    monkeypatch.setattr("equipoise.oracles.judges.self_judge.LETTERS", ("tea", "tea"))
     with pytest.raises(OracleError, match="writes two of the possible answers alike"):
         judge(tmp_path, tiny).compare(PROMPTS, FIRST, SECOND)
 

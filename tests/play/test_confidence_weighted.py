@@ -11,7 +11,7 @@ import torch
 
 from equipoise.games import zoo
 from equipoise.methods.upo import UPO
-from equipoise.oracles.learned import Fitting
+from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted, disagreement
 from equipoise.play.round import play
 from equipoise.play.rows import Rows

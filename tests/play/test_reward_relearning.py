@@ -10,7 +10,7 @@ import torch
 
 from equipoise.games import zoo
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
-from equipoise.oracles.learned import Fitting, LearnedReward
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.round import play
 from equipoise.play.rows import Rows

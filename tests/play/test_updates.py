@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from equipoise.games import zoo
 from equipoise.games.closed_form import mirror_step
 from equipoise.methods.index import METHODS, get
-from equipoise.oracles.learned import Fitting
+from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.replay_buffer import Replayed
 from equipoise.play.pairings.sampled import Pairs, Scored

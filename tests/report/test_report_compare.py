@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from equipoise.cli.app import main
-from equipoise.report.compare import compare, print_table, write_comparison
-from equipoise.report.metrics import BY_NAME
+from equipoise.report.run.compare import compare, print_table, write_comparison
+from equipoise.report.run.metrics import BY_NAME
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from equipoise.report.diagnose import RULES, diagnose, verdict
-from equipoise.report.explain import EXPLANATIONS
-from equipoise.report.load import load_run
+from equipoise.report.run.diagnose import RULES, diagnose, verdict
+from equipoise.report.run.explain import EXPLANATIONS
+from equipoise.report.run.load import load_run
 
 GOOD = {("good", "win-rate"), ("good", "exploitability"), ("good", "held-out-accuracy")}
 

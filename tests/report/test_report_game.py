@@ -13,9 +13,9 @@ from rich.console import Console
 
 from equipoise.cli.app import main
 from equipoise.games import zoo
-from equipoise.report.game import game_report
-from equipoise.report.game_picture import game_picture, write_game_picture
-from equipoise.report.game_text import plain, print_game
+from equipoise.report.games.analysis import game_report
+from equipoise.report.games.picture import game_picture, write_game_picture
+from equipoise.report.games.text import plain, print_game
 
 ROOT = Path(__file__).resolve().parents[2]
 GAME_KEYS = {

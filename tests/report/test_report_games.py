@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from equipoise.cli.exact_games import play
-from equipoise.report.games import CORNERS, FLOOR, OTHERS, game_figure, in_plane, write_game_figure
+from equipoise.cli.games.play import play
+from equipoise.report.games.figure import CORNERS, FLOOR, OTHERS, game_figure, in_plane, write_game_figure
 
 
 def trace(gaps, tau_gaps=None, **more):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.report.load import RunFolderError, load_run
+from equipoise.report.run.load import RunFolderError, load_run
 
 
 def append(folder: Path, name: str, text: str) -> None:

@@ -13,9 +13,17 @@ from equipoise.claims.index import CLAIMS
 from equipoise.core.objectives import Dpo
 from equipoise.core.objectives.catalog import CATALOG, Confidence
 from equipoise.methods.index import METHODS, get
-from equipoise.report import stored
-from equipoise.report.guide import NO_SOURCE, entry, need_of, row_of
-from equipoise.report.methods import CONFIDENCE, NEEDS, SHORT, chosen, grouped, print_method, print_methods
+from equipoise.report.methods import stored
+from equipoise.report.methods.guide import NO_SOURCE, entry, need_of, row_of
+from equipoise.report.methods.text import (
+    CONFIDENCE,
+    NEEDS,
+    SHORT,
+    chosen,
+    grouped,
+    print_method,
+    print_methods,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_SETTINGS = {

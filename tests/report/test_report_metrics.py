@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.report import explain, metrics
-from equipoise.report.load import Estimate, Round, Step
-from equipoise.report.metrics import BY_NAME, METRICS, duration, percent, plain
+from equipoise.report.run import explain, metrics
+from equipoise.report.run.load import Estimate, Round, Step
+from equipoise.report.run.metrics import BY_NAME, METRICS, duration, percent, plain
 
 DOCS = Path(__file__).parents[2] / "docs"
 

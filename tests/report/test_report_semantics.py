@@ -12,9 +12,9 @@ from rich.console import Console
 from equipoise.cli.app import main
 from equipoise.core.objectives import CATALOG
 from equipoise.methods.index import METHODS
-from equipoise.report.semantics import YOURS, everything, explain, known, landscape
-from equipoise.report.semantics_picture import components, layers, places, untidy, write_landscape
-from equipoise.report.semantics_text import blind_spots, print_everything, print_explained
+from equipoise.report.semantics.explanation import YOURS, everything, explain, known, landscape
+from equipoise.report.semantics.picture import components, layers, places, untidy, write_landscape
+from equipoise.report.semantics.text import blind_spots, print_everything, print_explained
 from equipoise.semantics.losses import READINGS, STRUCTURES, UNREAD
 
 SECTION_KEYS = {

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize, relu, softmax
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model
 
 from equipoise import oracles
+from equipoise.oracles.models.reward import PairwiseOracle, PreferenceOracle, load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import PairwiseOracle, PreferenceOracle, load_oracle
 from equipoise.playground import model_path
 from reward_models.tiny import CYCLE, GAME, SHAPE, decoder
 
@@ -83,7 +83,7 @@ def test_attributes_with_a_gate(tmp_path):
     oracle = load_oracle(folder)
     expected = [score(p, a) for p, a in zip(prompts, A, strict=True)]
     assert oracle.score(prompts, A).tolist() == pytest.approx(expected, abs=1e-4)
-    assert oracle.attributes(prompts, A).shape == (3, 3)
+    assert oracle.scores(prompts, A).shape == (3, 3)
     assert bool(oracles.load(str(folder)).compare(prompts, A, B).isfinite().all())
 
 
@@ -126,10 +126,16 @@ def test_a_released_general_preference_model(tmp_path, caplog, prompt_head):
     assert load_oracle(folder).reading.loaded.head.tau == 2.0
 
 
+def test_a_released_general_preference_model_of_one_plane_has_temperature_1(tmp_path):
+    folder = with_tensors(tmp_path, {"value_head.weight": random(2, 16)})
+    chat(folder)
+    assert load_oracle(folder).reading.loaded.head.tau == 1.0
+
+
 def test_a_value_head_of_one_row_is_a_reward(tmp_path):
     folder = with_tensors(tmp_path, {"value_head.weight": random(1, 16)})
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = [[*tokenizer(PROMPTS[0] + A[0]).input_ids[:-1], tokenizer.eos_token_id]]
+    ids = [[*tokenizer(f"{PROMPTS[0]} {A[0]}").input_ids[:-1], tokenizer.eos_token_id]]
     expected = float(random(1, 16) @ states(folder, ids[0])[-1])
     assert float(load_oracle(folder).score(PROMPTS[:1], A[:1])) == pytest.approx(expected, abs=1e-5)
 

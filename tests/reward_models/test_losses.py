@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from equipoise.reward_models.head import Head
-from equipoise.reward_models.losses import centring, over_attributes, preference_loss, symmetric_prob
+from equipoise.reward_models.losses import (
+    centring,
+    over_attributes,
+    preference_loss,
+    symmetric_logit,
+    symmetric_prob,
+)
 from equipoise.reward_models.model import RewardModel
 
 numbers = st.floats(-6, 6)
@@ -80,6 +86,17 @@ def test_both_orders_together_are_a_preference(forward, backward):
     assert float(there + back) == pytest.approx(1.0)
     assert float(symmetric_prob(one(forward), one(-forward))) == pytest.approx(
         float(torch.sigmoid(one(forward)))
+    )
+
+
+def test_a_pairwise_model_that_is_sure_has_a_finite_logit():
+    sure, unsure = one(80.0), one(0.3)
+    for sign in (1, -1):
+        logit = symmetric_logit(sign * sure, -sign * sure)
+        assert 25 < sign * float(logit) < 30
+        assert torch.isfinite(preference_loss(logit, one(1.0))).all()
+    assert float(torch.sigmoid(symmetric_logit(unsure, sure))) == pytest.approx(
+        float(symmetric_prob(unsure, sure)), abs=1e-12
     )
 
 

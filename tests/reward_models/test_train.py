@@ -17,8 +17,8 @@ from equipoise.cli.app import main
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import read
 from equipoise.models.errors import ModelError
+from equipoise.oracles.models.reward import PreferenceOracle, load_oracle
 from equipoise.oracles.protocol import OracleError
-from equipoise.oracles.reward import PreferenceOracle, load_oracle
 from equipoise.policy.loading import Lora
 from equipoise.reward_models.fit import Fitting, Remedies, fit
 from equipoise.reward_models.head import Head
@@ -68,7 +68,8 @@ def plain_prob(folder, kind, prompt, a, b):
             return model(**tokenizer(text, return_tensors="pt")).logits[0].double()
 
     if kind == "bt":
-        return float(torch.sigmoid(out(prompt + a) - out(prompt + b)))
+        # a tokenizer of words knows no word across the seam, so that a space stands there
+        return float(torch.sigmoid(out(f"{prompt} {a}") - out(f"{prompt} {b}")))
     if kind == "pair":
         forms = [f"[CONTEXT] {prompt}\n[A] {x}\n[B] {y}\n[BETTER]" for x, y in ((a, b), (b, a))]
         return float((torch.sigmoid(out(forms[0])) + 1 - torch.sigmoid(out(forms[1]))) / 2)
@@ -77,7 +78,7 @@ def plain_prob(folder, kind, prompt, a, b):
     scales = 2 * torch.softmax(
         load_file(folder / "prompt_scales.safetensors")["linear.weight"] @ state / 4, dim=0
     )
-    v, w = out(prompt + a), out(prompt + b)
+    v, w = out(f"{prompt} {a}"), out(f"{prompt} {b}")
     planes = torch.stack([v[0] * w[1] - v[1] * w[0], v[2] * w[3] - v[3] * w[2]])
     return float(torch.sigmoid((scales.double() * planes).sum() / 0.1))
 
@@ -120,8 +121,8 @@ def test_the_room_of_two_responses_needs_no_chat_template(folders):
     texts.tokenizer.chat_template = None
     turns = [[{"role": "user", "content": PROMPTS[0]}]]
     assert oracle.room(turns) == (len(texts.pair(turns[0], "", "")), 128)
-    with pytest.raises(OracleError, match="accepts 128 tokens"):
-        oracle.compare(turns, ["tea " * 200], ["tea"])
+    assert oracle.compare(turns, ["tea " * 200], ["tea"]).isnan().all()
+    assert "accepts 128 tokens" in next(iter(oracle.account.reasons)) and oracle.account.failed == 1
 
 
 def test_a_response_is_embedded_once_for_all_comparisons(folders):
@@ -138,6 +139,7 @@ def test_a_response_is_embedded_once_for_all_comparisons(folders):
     assert torch.allclose(matrix[1, :, 0], single, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cycle_is_learnt_by_a_general_preference_and_not_by_bradley_terry(body, tmp_path):
     accuracy, cycle = {}, written(tmp_path / "rows.jsonl", cyclic_rows(3))
     for kind, head in {"gpm": Head(kind="gpm", dimension=2, temperature=1.0), "bt": Head()}.items():
@@ -227,7 +229,7 @@ def test_attributes_have_labels_of_their_own(body, tmp_path):
     result = train(body, read(data), tmp_path / "out", head=head, fitting=FAST, held_out_share=0.3)
     assert set(result.figures["attributes"]) == {"reward", "kind", "short"}
     oracle = load_oracle(tmp_path / "out")
-    each = oracle.attributes(PROMPTS[:3], CYCLE)
+    each = oracle.scores(PROMPTS[:3], CYCLE)
     assert torch.allclose(oracle.score(PROMPTS[:3], CYCLE), each @ torch.tensor([0.5, 2.0, -1.0]).double())
     with pytest.raises(DataError, match="no pair has a label of the attribute 'honest'"):
         parts(begin(body, Head(attributes=("reward", "honest"))), read(data))
@@ -361,6 +363,8 @@ def test_the_command(body, cycle, tmp_path, capsys):
     )
     assert code == 0, said.err
     assert json.loads(said.out)["held_out"]["pairs"] > 0
+    code, said = run("bt", *about, "--out", tmp_path / "bt", "--set", "batch=10000")
+    assert code == 0 and "warning  1 optimizer step hardly" in said.out + said.err
     assert oracles.load(str(tmp_path / "gpm")).compare(PROMPTS[:1], CYCLE[:1], CYCLE[1:2]).shape == (1,)
     for arguments, says in (
         (("bt", *about, "--out", tmp_path / "gpm"), "exists"),
@@ -371,6 +375,10 @@ def test_the_command(body, cycle, tmp_path, capsys):
         (("bt", *about, "--out", tmp_path / "x", "--set", "epochs=none"), "epochs"),
         (("bt", "--model", body, "--out", tmp_path / "x"), "give --data"),
         (("bt", *about, "--out", tmp_path / "x", "--set", "head.size=2"), "unknown setting"),
+        (
+            ("bt", *about, "--out", tmp_path / "x", "--set", "lr=1e30", "batch=2", "epochs=3"),
+            "error: the loss is not finite at step",
+        ),
     ):
         code, said = run(*arguments)
         assert code == 2 and says in said.err, said.err

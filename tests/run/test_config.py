@@ -34,6 +34,8 @@ from equipoise.safe_yaml import word
         ({"batc": 3}, r"did you mean 'train.batch'"),
         ({"learning_rate": 1}, r"^unknown setting 'learning_rate': it is train.lr here$"),
         ({"train.learning_rate": 1}, r"it is train.lr here$"),
+        ({"data.eval": "x"}, r"^unknown setting 'data.eval': it is data.evaluation here$"),
+        ({"eval.path": "x"}, r"^unknown setting 'eval.path': it is data.evaluation here$"),
         ({"lora_dropout": 0.1}, r"'lora_dropout': it does not exist here: LoRA has no dropout here$"),
         ({"precision": "fp16"}, r'^model.precision must be one of "fp32", "bf16", got \'fp16\'$'),
         ({"beta": -1}, r"objective: beta must be a positive number, got -1\.0"),

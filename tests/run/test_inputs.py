@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from equipoise.cli.app import main
 from equipoise.data.rendering.render import Renderer
-from equipoise.oracles.rule_sources import distribution, sources
+from equipoise.oracles.rules.rule_sources import distribution, sources
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy.causal import CausalPolicy
 from equipoise.run import inputs

@@ -12,8 +12,8 @@ import pytest
 from equipoise.cli.app import main
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy import files
-from equipoise.report.compare import compare
-from equipoise.report.page import write_report
+from equipoise.report.run.compare import compare
+from equipoise.report.run.page import write_report
 from equipoise.run.session import align
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 from equipoise.worlds.text.training import Trainer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.methods.index import METHODS, get
-from equipoise.report import stored
+from equipoise.report.methods import stored
 from equipoise.run.methods_docs import BY_HAND, guide, page, pages, write
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods"

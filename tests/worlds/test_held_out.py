@@ -62,7 +62,10 @@ def worlds(make_world, tmp_path, held):
     return make
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "simpo"])
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("ipo", "simpo")]
+
+
+@pytest.mark.parametrize("name", ["dpo", *SLOWER])
 def test_evaluation_and_saving_change_no_trained_byte(worlds, name):
     plain = played(worlds("plain"), name)
     generator = torch.get_rng_state()
@@ -108,6 +111,7 @@ def summed(model, prompt, response):
     return float(logits.gather(1, ids[0, len(prompt) :, None]).sum())
 
 
+@pytest.mark.slow
 def test_a_fit_killed_between_evaluations_goes_on_as_if_never_killed(worlds, monkeypatch):
     whole = played(worlds("whole", watching=EVERY))
     step = Fit.step
@@ -130,6 +134,7 @@ def test_a_fit_killed_between_evaluations_goes_on_as_if_never_killed(worlds, mon
     assert weights(again.checkpoints / "best") == weights(whole.checkpoints / "best")
 
 
+@pytest.mark.slow
 def test_policies_saved_inside_a_fit_are_policies(worlds, policy):
     """A saved policy is the one after that step: a shorter fit with the same schedule ends there."""
     world = worlds("run", watching=Watching(save=1, keep=2))

@@ -16,26 +16,21 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli import (
-    align,
-    chat,
-    claims,
-    compare,
-    config,
-    data,
-    demo,
-    evaluate,
-    games,
-    label,
-    methods,
-    oracle,
-    plan,
-    reports,
-    sample,
-)
+from equipoise.cli import claims, config, label, methods
+from equipoise.cli.data import commands as data
+from equipoise.cli.evaluation.chat import chat
+from equipoise.cli.evaluation.evaluate import evaluate
+from equipoise.cli.evaluation.sample import sample
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
+from equipoise.cli.games.commands import game, play
 from equipoise.cli.looked_for import Commands
+from equipoise.cli.oracle import commands as oracle
 from equipoise.cli.safe_stream import safe_output
+from equipoise.cli.training.align import align
+from equipoise.cli.training.compare import compare
+from equipoise.cli.training.demo import demo
+from equipoise.cli.training.plan import plan
+from equipoise.cli.training.report import report
 
 app = typer.Typer(
     cls=Commands,
@@ -44,19 +39,19 @@ app = typer.Typer(
     help="Align language models with preferences by games, with evidence.",
 )
 for command in (
-    align.align,
-    plan.plan,
-    compare.compare,
-    evaluate.evaluate,
-    sample.sample,
-    chat.chat,
-    games.play,
-    games.game,
+    align,
+    plan,
+    compare,
+    evaluate,
+    sample,
+    chat,
+    play,
+    game,
     methods.methods,
     methods.explain,
     claims.claims,
-    reports.report,
-    demo.demo,
+    report,
+    demo,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -15,13 +15,13 @@ def claims(
     out: Annotated[Path | None, typer.Option(help="folder for the figures and the evidence")] = None,
 ) -> None:
     """List the papers' claims, or run one claim's program and print its evidence."""
-    from equipoise.report.claims_text import print_claims, print_evidence
+    from equipoise.report.claims.text import print_claims, print_evidence
 
     if name is None:
-        from equipoise.report.stored import claims
+        from equipoise.report.methods.stored import claims
 
         print_claims(claims(), Console())
     else:
-        from equipoise.report.claims import run_claim
+        from equipoise.report.claims.evidence import run_claim
 
         print_evidence(run_claim(name, scale, out), Console())

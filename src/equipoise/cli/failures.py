@@ -24,7 +24,8 @@ def explains_itself(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
         return True
-    return isinstance(error, ValueError | KeyError | RuntimeError | OSError) and _raised_here(error)
+    written = ValueError | KeyError | RuntimeError | OSError | FloatingPointError
+    return isinstance(error, written) and _raised_here(error)
 
 
 def _raised_here(error: BaseException) -> bool:
@@ -38,8 +39,11 @@ def _raised_here(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """The error's message, safe to print, with long lines cut. A KeyError's is its argument, not in quotes."""
+    """The error's message, safe to print, with long lines cut. A KeyError's is its argument, not in quotes; one of the
+    system names the file first."""
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        said = f"{error.filename}: {error.strerror}"  # without the number, and the file first as in every message
     text = str(said) or type(error).__name__
     return "\n".join(printable(line, most=LONGEST_LINE) for line in text.split("\n"))
 

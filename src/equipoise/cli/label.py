@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from equipoise.cli.data_options import FormatName, Mapped
+from equipoise.cli.data.options import FormatName, Mapped
 from equipoise.cli.options import Json, Overwrite, Settings, show
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def export(
 def _read(
     compared: list[str] | None, answers: list[str], seed: int, *, round: int | None, **options: Any
 ) -> tuple[Sequence[Pair], list[str]]:
-    from equipoise.cli.data_options import given, options_of
-    from equipoise.cli.data_output import dataset_of
+    from equipoise.cli.data.options import given, options_of
+    from equipoise.cli.data.output import dataset_of
     from equipoise.data.reading.read import read
     from equipoise.label.pairs import of_dataset, of_two
 

@@ -7,7 +7,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMPARED = "`equipoise evaluate A B --data PROMPTS --oracle O` asks which is better; `equipoise compare RUN RUN` compares runs"
+COMPARED = (
+    "`equipoise evaluate A B --data PROMPTS --oracle O` asks which is better; "
+    "`equipoise compare RUN RUN` compares runs"
+)
 SERVED = "the policy after each round, RUN/checkpoints/round-NNN, is a Hugging Face folder, for transformers or vLLM"
 TRAINED = "`equipoise align METHOD --model MODEL --data FILE` trains; `equipoise methods` lists the methods"
 PUBLISHED = (

@@ -22,8 +22,8 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """List the methods by the data they need, or show one: choices, formula, defaults and sources, limits, evidence."""
-    from equipoise.report.methods import chosen, print_method, print_methods
-    from equipoise.report.stored import method, methods
+    from equipoise.report.methods.stored import method, methods
+    from equipoise.report.methods.text import chosen, print_method, print_methods
 
     if name:
         show(method(name), as_json, print_method)
@@ -46,8 +46,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Explain a loss in logic: formula, truth table, gradient, blind spots, and which losses are stronger."""
-    from equipoise.report import semantics
-    from equipoise.report.semantics_text import print_everything, print_explained
+    from equipoise.report.semantics import explanation as semantics
+    from equipoise.report.semantics.text import print_everything, print_explained
 
     every = what == semantics.EVERY
     if every and (given or also or against):
@@ -56,7 +56,7 @@ def explain(
         )
     result = semantics.everything() if every else semantics.explain(what, given, also, against or ())
     if plot:
-        from equipoise.report.semantics_picture import write_landscape
+        from equipoise.report.semantics.picture import write_landscape
 
         write_landscape(semantics.landscape(None if every else result), plot)
     show(result, as_json, print_everything if every else print_explained, picture=plot)

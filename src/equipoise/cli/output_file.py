@@ -15,8 +15,10 @@ class OutputExists(ValueError):
 
 
 def check_new(*outs: str, overwrite: bool) -> None:
-    """Raises OutputExists if a file exists and may not be replaced. Call it before anything is read."""
+    """Raises OutputExists for a folder, and for a file that may not be replaced. Call it before anything is read."""
     for out in outs:
+        if out != STDOUT and Path(out).is_dir():
+            raise OutputExists(f"{out} is a folder: name a file")
         if out != STDOUT and Path(out).exists() and not overwrite:
             raise OutputExists(f"{out} exists: choose another name, or give --overwrite")
     if len(set(outs)) < len(outs):

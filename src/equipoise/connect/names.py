@@ -77,6 +77,10 @@ SYNONYMS = {
     "lr_scheduler": "lr_scheduler_type",
     "num_epochs": "num_train_epochs",
     "epochs": "num_train_epochs",
+    **dict.fromkeys(
+        ("data.eval", "eval.path", "eval.data", "eval_data", "eval_path", "eval_file", "validation_file"),
+        "eval_dataset",
+    ),
 }
 
 

@@ -1,20 +1,30 @@
-"""Confidence intervals clustered by prompt: means, shares, any smooth statistic; Wilson for independent trials."""
+"""Confidence intervals clustered by prompt: means, shares, any smooth statistic; Wilson for independent trials.
+
+A statistic with bounds has an interval inside them: it is made on an unbounded scale (logit, or log of the distance to
+the one bound) and carried back, so that no end is cut off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from scipy.stats import norm, t
 
 Clusters: TypeAlias = Sequence[Hashable] | npt.NDArray[Any]
 Rows: TypeAlias = npt.NDArray[np.intp]
+Bounds: TypeAlias = tuple[float, float]
+
+UNBOUNDED: Bounds = (-np.inf, np.inf)
+POSITIVE: Bounds = (0.0, np.inf)
 
 # Cluster sums closer to each other than this share of their scale are equal up to rounding.
 _ROUNDING = 1e-12
 MOST_GROUPS = 50  # of the jackknife
+LARGEST_EXPONENT = 600.0  # two prompts that differ widely leave one side all but open; its end stays a number
 
 
 class Interval(TypedDict):
@@ -27,7 +37,10 @@ class Interval(TypedDict):
 
 
 def clustered_mean(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters, level: float = 0.95
+    values: Sequence[float] | npt.NDArray[np.float64],
+    clusters: Clusters,
+    level: float = 0.95,
+    bounds: Bounds = UNBOUNDED,
 ) -> Interval:
     """Mean of all values with a t-interval that treats each cluster (prompt) as one independent draw.
 
@@ -36,21 +49,28 @@ def clustered_mean(
 
     values    [n] finite numbers in any unit; those of one prompt may depend on each other in any way.
     clusters  [n] the prompt of each value; G distinct prompts, with any numbers of values.
+    bounds    (a, b) between which every value must lie; the interval then stays between them. It is made for
+              h(m) with the standard error h'(m) se, and carried back:
+
+        h(m) = log (m - a)/(b - m)  of two finite bounds,    log (m - a) or log (b - m)  of one
 
     m is a ratio of two cluster totals, so the linearised (cluster-robust) variance is exact for equal sizes
     and first order otherwise. It was preferred to a cluster bootstrap: the same first-order coverage, no
     random numbers, and t quantiles widen it where G is small, where the percentile bootstrap is too narrow.
 
     One cluster carries no information on the spread between prompts: low = high = None. If all clusters agree the
-    formula gives an interval of width 0, which is overconfident; for values in [0, 1] use
-    `clustered_share`. Raises ValueError for no values, unequal lengths, a value that is not finite, or level
-    outside (0, 1).
+    formula gives an interval of width 0, which is overconfident (but see `_between` for values that all lie on one
+    of two bounds); for shares use `clustered_share`. Raises ValueError for no values, unequal lengths, a value that is
+    not finite or outside the bounds, or level outside (0, 1).
     """
     value, se, groups, n = _spread(values, clusters, level)
+    room = 1e-9 * max(1.0, abs(value))  # what arithmetic leaves of a bound
+    if np.min(values) < bounds[0] - room or np.max(values) > bounds[1] + room:
+        raise ValueError(f"values between {np.min(values)} and {np.max(values)} are outside {bounds}")
     if se is None:
         return Interval(value=value, low=None, high=None, n=n)
-    half = float(t.ppf((1 + level) / 2, groups - 1)) * se
-    return Interval(value=value, low=value - half, high=value + half, n=n)
+    low, high = _between(value, se, groups, level, bounds)
+    return Interval(value=value, low=low, high=high, n=n)
 
 
 def clustered_share(
@@ -77,7 +97,11 @@ def clustered_share(
 
 
 def jackknife(
-    statistic: Callable[[Rows], float], clusters: Clusters, level: float = 0.95, groups: int = MOST_GROUPS
+    statistic: Callable[[Rows], float],
+    clusters: Clusters,
+    level: float = 0.95,
+    groups: int = MOST_GROUPS,
+    bounds: Bounds = UNBOUNDED,
 ) -> Interval:
     """Delete-a-group jackknife interval of a statistic that is no mean: a kappa, a slope, a temperature.
 
@@ -86,6 +110,8 @@ def jackknife(
     statistic  indices of rows -> the statistic of these rows; nan where they have none. Smooth: quantiles are not.
     clusters   [n] the prompt of each row. Prompts are dealt in turn into G = min(prompts, groups) groups; s is the
                statistic of all rows, s_g that of the rows outside group g.
+    bounds     between which the statistic lies by its definition; the interval then stays between them, as that of
+               `clustered_mean` does. For a correlation, between -1 and 1, this is Fisher's z.
 
     Linear statistics get the interval of `clustered_mean` to first order. It was preferred to a bootstrap: no random
     numbers, and G evaluations. low = high = None for one cluster, and if s or any s_g is not finite.
@@ -104,13 +130,13 @@ def jackknife(
     if not np.isfinite(without).all():
         return Interval(value=value, low=None, high=None, n=n)
     se = float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
-    half = float(t.ppf((1 + level) / 2, count - 1)) * se
-    return Interval(value=value, low=value - half, high=value + half, n=n)
+    low, high = _between(value, se, count, level, bounds)
+    return Interval(value=value, low=low, high=high, n=n)
 
 
 def bootstrap(
     value: float,
-    statistic: Callable[[npt.NDArray[np.intp]], float],
+    statistic: Callable[[Rows], float],
     clusters: Clusters,
     *,
     draws: int = 200,
@@ -128,24 +154,26 @@ def bootstrap(
     _check_level(level)
     if not len(clusters) or draws < 1:
         raise ValueError(f"need at least one row and one draw: {len(clusters)} and {draws}")
-    rows: dict[Hashable, list[int]] = {}
-    for i, cluster in enumerate(clusters):
-        rows.setdefault(cluster, []).append(i)
-    members = [np.array(group, dtype=np.intp) for group in rows.values()]
-    if len(members) < 2:
+    if len(set(clusters)) < 2:
         return Interval(value=value, low=None, high=None, n=len(clusters))
-    random = np.random.Generator(np.random.Philox(seed))
-    drawn = np.array(
-        [
-            statistic(np.concatenate([members[g] for g in random.integers(len(members), size=len(members))]))
-            for _ in range(draws)
-        ]
-    )
+    drawn = np.array([statistic(rows) for rows in resampled(clusters, draws, seed)])
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) < draws / 2:
         return Interval(value=value, low=None, high=None, n=len(clusters))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=value, low=float(low), high=float(high), n=len(clusters))
+
+
+def resampled(clusters: Clusters, draws: int, seed: int) -> Iterator[Rows]:
+    """Bootstrap resamples of whole clusters (prompts): for each draw the rows of as many clusters, with replacement."""
+    found: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(clusters):
+        found.setdefault(cluster, []).append(i)
+    members = [np.array(group, dtype=np.intp) for group in found.values()]
+    random = np.random.Generator(np.random.Philox(seed))
+    for _ in range(draws):
+        chosen = random.integers(len(members), size=len(members))
+        yield np.concatenate([members[group] for group in chosen])
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -160,6 +188,31 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
         raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
     low, high = _wilson(successes / n, float(n), float(norm.ppf((1 + level) / 2)))
     return Interval(value=successes / n, low=low, high=high, n=n)
+
+
+def _between(value: float, se: float, groups: int, level: float, bounds: Bounds) -> tuple[float, float]:
+    """Ends of the t-interval of a value with this standard error, between its bounds.
+
+    A value on one of two bounds has no logit and no spread: every prompt agrees with it. As with shares, the G prompts
+    then count as G trials of Wilson's interval, so that perfect agreement of a few prompts is no certainty.
+    """
+    quantile = float(t.ppf((1 + level) / 2, groups - 1))
+    (low, high), half = bounds, quantile * se
+    if low > -np.inf and high < np.inf:
+        place = (value - low) / (high - low)
+        if min(place, 1 - place) <= _ROUNDING:
+            ends = _wilson(float(round(place)), float(groups), quantile)
+        else:
+            centre, half = np.log(place / (1 - place)), half / (high - low) / (place * (1 - place))
+            ends = float(expit(centre - half)), float(expit(centre + half))
+        return low + (high - low) * ends[0], low + (high - low) * ends[1]
+    near, away = (low, 1) if low > -np.inf else (high, -1)
+    distance = away * (value - near)
+    if not half or distance == np.inf:
+        return value - half, value + half
+    factor = np.exp(min(half / distance, LARGEST_EXPONENT))
+    ends_at = sorted((near + away * distance / factor, near + away * distance * factor))
+    return float(ends_at[0]), float(ends_at[1])
 
 
 def _wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:

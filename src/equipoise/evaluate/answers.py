@@ -10,8 +10,9 @@ from typing import Any
 
 from equipoise.data.collate import Ids
 from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.data.records import Candidate, Context, Conversation, Message, digest, oracle_context, plain
-from equipoise.evaluate.file_rows import Row, read_rows, write_array, write_lines
+from equipoise.evaluate.written_rows import write_array, write_lines
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from equipoise.core.intervals import Interval, clustered_mean, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate.answers import Answers, key_of, questions_of, read_answers
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.suites.alpaca_eval import Difficulty
-from equipoise.evaluate.writer import Writer, divergence, of_rows, ranking_accuracy, sampled
+from equipoise.evaluate.writer import Writer, divergence, inspected, of_rows, ranking_accuracy, sampled
 from equipoise.models.errors import ModelError
 from equipoise.oracles.protocol import Oracle
 from equipoise.policy.protocol import Decoding
@@ -57,6 +57,8 @@ def collect(asked: Request, everyone: Sequence[Located]) -> tuple[list[Answers],
     """Everybody's answers; then figures that need the models again: KL divergences, ranking accuracies."""
     questions = questions_of(asked.questions) if asked.questions else {}
     files = {one.name: _of_file(one.file, questions, asked.data) for one in everyone if one.file}
+    for one in everyone if asked.reference is None else [*everyone, asked.reference]:
+        inspected(one)  # a model that cannot be loaded is refused before another has answered
     answers: list[Answers] = []
     figures: dict[str, dict[str, Any]] = {}
     words: dict[str, str] = {}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_mean, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.evaluate.answers import Answers
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.play.state import Floats
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, clustered_mean
+from equipoise.core.intervals import POSITIVE, Interval, clustered_mean
 
 ORDER = 4
 MOST = 16  # answers to one prompt that are compared with each other
@@ -43,7 +43,7 @@ def self_bleu(answers: Sequence[Sequence[str]]) -> Interval | None:
         for i, own in enumerate(split):
             values.append(bleu(own, split[:i] + split[i + 1 :]))
             prompts.append(number)
-    return clustered_mean(values, prompts) if values else None
+    return clustered_mean(values, prompts, bounds=(0.0, 1.0)) if values else None
 
 
 def bleu(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -75,7 +75,7 @@ def figures(by: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     prompts = np.repeat(np.arange(len(by)), [len(group) for group in by.values()])
     return {f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)} | {
         "self_bleu": self_bleu(list(by.values())),
-        "characters": clustered_mean([float(len(text)) for text in texts], prompts),
+        "characters": clustered_mean([float(len(text)) for text in texts], prompts, bounds=POSITIVE),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.evaluate import diversity
@@ -16,14 +17,13 @@ from equipoise.evaluate.answers import Answers, instruction_of
 from equipoise.evaluate.arena.bradley_terry import rated
 from equipoise.evaluate.collect import Request, collect
 from equipoise.evaluate.contest import Contest, contest, rewards
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
-from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
+from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled
 from equipoise.evaluate.located import Located
 from equipoise.evaluate.population import battles_of, population
 from equipoise.evaluate.suites.alpaca_eval import Annotations
-from equipoise.oracles.asking import Asking
-from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.account import Account, Accounted
+from equipoise.oracles.protocol import Oracle, parts_that
+from equipoise.oracles.questions.asking import Asking
 
 DRAWS = 200  # bootstrap resamples
 FEWEST = 5  # prompts, for length control
@@ -60,7 +60,13 @@ def evaluate(asked: Request) -> Evaluated:
         "notes": [note for a in answers for note in a.notes],
     }
     contests: list[Contest] = []
-    if asked.oracle is not None:
+    if (
+        asked.oracle is not None and len(answers) == 1
+    ):  # a verdict on equal answers says nothing, and may cost money
+        result["notes"].append(
+            f"{base.name} meets nobody: name a second participant, or --baseline, for a win rate"
+        )
+    elif asked.oracle is not None:
         contests = _contests(asked, candidates, base)
         result |= _judged(asked, answers, base, contests)
     result["own"] = {
@@ -124,8 +130,6 @@ def _judged(
 def _controlled(asked: Request, made: Contest, base: Answers) -> dict[str, Any] | None:
     """Length-controlled win rate of a contest; difficulties by the number of the baseline's prompt, if they are given
     for all."""
-    if made.candidate == made.against:
-        return of_the_baseline(len(made.prob)).plain()
     if len(set(made.prompts)) < FEWEST or np.isnan(made.prob).all():
         return None
     gamma: Any = None
@@ -154,16 +158,18 @@ def _finished(found: Answers) -> dict[str, Any]:
     ]
     return {
         "finished": clustered_share([float(f) for _, f in known], [k for k, _ in known]) if known else None,
-        "tokens": clustered_mean([t for _, t in tokens], [k for k, _ in tokens]) if tokens else None,
+        "tokens": clustered_mean([t for _, t in tokens], [k for k, _ in tokens], bounds=POSITIVE)
+        if tokens
+        else None,
     }
 
 
 def _judge_figures(oracle: Oracle) -> dict[str, Any]:
-    """What the oracle was asked, and how often its two orders prefer the same answer."""
-    inner = unwrapped(oracle)
-    if not isinstance(inner, Asking):
-        return {}
-    account = inner.account
+    """What the oracle was asked, how often its two orders prefer the same answer, and why verdicts are missing."""
+    account = Account.total(part.account for part in parts_that(oracle, Accounted))
+    reasons = {"reasons": account.reasons} if account.reasons else {}
+    if not any(parts_that(oracle, Asking)):
+        return {"failed": account.failed} | reasons if account.failed else {}
     both = account.compared
     votes = [1.0] * (both - account.disagreed) + [0.0] * account.disagreed
     agree = clustered_share(votes, range(both)) if both else None
@@ -173,7 +179,7 @@ def _judge_figures(oracle: Oracle) -> dict[str, Any]:
         "failed": account.failed,
         "cost": account.cost,
         "orders_agree": agree,
-    }
+    } | reasons
 
 
 def oracle_accuracy(oracle: Oracle, pairs: Dataset) -> dict[str, Any]:

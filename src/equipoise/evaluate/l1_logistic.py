@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.play.state import Floats
+from equipoise.core.logistic import Floats, log_loss, sigmoid
 
 GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))  # inverse strengths that are tried
 STEPS = 200
@@ -34,7 +34,7 @@ def fit(x: Floats, prob: Floats, weight: Floats, c: float) -> Floats:
     scale = max(c * float((weight[:, None] * np.abs(x)).sum()), 1.0)
     value = _objective(x, prob, weight, c, w)
     for _ in range(STEPS):
-        q = _sigmoid(x @ w)
+        q = sigmoid(x @ w)
         gradient = c * (x.T @ (weight * (q - prob)))
         if _violation(gradient, w) <= TOLERANCE * scale:
             break
@@ -74,7 +74,7 @@ def fit_cv(
     for k in range(splits):
         kept, left = fold != k, fold == k
         for j, c in enumerate(grid):
-            q = np.clip(_sigmoid(x[left] @ fit(x[kept], prob[kept], weight[kept], c)), 1e-15, 1 - 1e-15)
+            q = np.clip(sigmoid(x[left] @ fit(x[kept], prob[kept], weight[kept], c)), 1e-15, 1 - 1e-15)
             entropy = prob[left] * np.log(q) + (1 - prob[left]) * np.log(1 - q)
             losses[k, j] = -(weight[left] * entropy).mean()
     c = float(grid[int(losses.mean(0).argmin())])
@@ -96,13 +96,7 @@ def folds(groups: np.ndarray, splits: int) -> np.ndarray:
 
 
 def _objective(x: Floats, prob: Floats, weight: Floats, c: float, w: Floats) -> float:
-    z = x @ w
-    loss = prob * np.logaddexp(0, -z) + (1 - prob) * np.logaddexp(0, z)
-    return float(np.abs(w).sum() + c * (weight * loss).sum())
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return np.exp(-np.logaddexp(0, -z))
+    return float(np.abs(w).sum() + c * (weight * log_loss(x @ w, prob)).sum())
 
 
 def _violation(gradient: Floats, w: Floats) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, bootstrap
+from equipoise.core.logistic import Floats, sigmoid
 from equipoise.evaluate import l1_logistic
-from equipoise.evaluate.intervals import Interval, bootstrap
-from equipoise.play.state import Floats
 
 GAMED_WEIGHT = 0.2 / 2  # of a gamed row: the regularisation 0.2, shared by two gamed baselines
 LEAST_PROMPTS = 200  # below which the penalty shrinks the estimate noticeably
@@ -106,7 +106,7 @@ def length_controlled(
     fitted = l1_logistic.fit_cv(x, p, weight, groups=groups.tolist())
     neutral = own.copy()
     neutral[:, 1] = 0.0
-    predicted = _predict(neutral, fitted.weights)
+    predicted = sigmoid(neutral @ fitted.weights)
     raw = float(prob[judged].mean())
 
     def again(rows: np.ndarray) -> float:
@@ -119,12 +119,12 @@ def length_controlled(
             np.concatenate([np.full(len(extra[0]), GAMED_WEIGHT), np.ones(len(kept))]),
             fitted.c,
         )
-        return float(_predict(neutral[rows], w).mean())
+        return float(sigmoid(neutral[rows] @ w).mean())
 
     value = float(predicted.mean())
     return LengthControlled(
         value=value,
-        standard_error=float(predicted.std(ddof=1) / np.sqrt(len(predicted))) if len(predicted) > 1 else 0.0,
+        standard_error=float(predicted.std(ddof=1) / np.sqrt(len(predicted))),
         interval=bootstrap(value, again, names, draws=draws, seed=seed) if draws else None,
         theta=float(fitted.weights[0]),
         phi=float(fitted.weights[1]),
@@ -155,7 +155,7 @@ def predicted_win_rate(
 ) -> float:
     """Length-controlled P(A beats B) of two models fitted against one baseline: mean_i s(dtheta + dpsi gamma_i)."""
     z = (theta - other_theta) + (psi - other_psi) * np.asarray(difficulty, float)
-    return float(np.exp(-np.logaddexp(0, -z)).mean())
+    return float(sigmoid(z).mean())
 
 
 def standardised(baseline_length: Floats, candidate_length: Floats) -> Floats:
@@ -189,7 +189,3 @@ def _extra(gamed: Gamed | None, width: int) -> tuple[Floats, Floats]:
         return np.zeros((0, width)), np.zeros(0)
     rows = np.column_stack([np.zeros(len(gamed.prob)), np.tanh(gamed.delta), gamed.difficulty])
     return rows, np.asarray(gamed.prob, float)
-
-
-def _predict(x: Floats, w: Floats) -> Floats:
-    return np.exp(-np.logaddexp(0, -(x @ w)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.evaluate.arena.bradley_terry import mean_scores, rated
-from equipoise.evaluate.file_rows import Row, read_rows
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench, reward_bench
 from equipoise.evaluate.suites.alpaca_eval import Difficulty
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
@@ -95,7 +95,7 @@ class Evaluator:
         prompts = np.repeat(np.arange(len(own)), self.samples)
         return {
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
-            "length": clustered_mean(length.ravel(), prompts),
+            "length": clustered_mean(length.ravel(), prompts, bounds=POSITIVE),
             "finished": float(finished.mean()),
             "surprisal": float((-anchor / length).mean()),
         }

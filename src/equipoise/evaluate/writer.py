@@ -18,8 +18,9 @@ from equipoise.data.rendering.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.evaluate.answers import Answer, Answers, canonical, gather, key_of
 from equipoise.evaluate.located import Located
-from equipoise.models.adapters import lineage
+from equipoise.models.adapters import chain, lineage
 from equipoise.models.errors import ModelError
+from equipoise.models.folder import described
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import Floats
@@ -62,9 +63,7 @@ class Writer:
         """
         if of.model is None:
             raise ModelError(f"{of.file} is a file of answers: there is no model to ask")
-        folder = Path(of.model)
-        if folder.is_dir():
-            verify(folder, may_lack=(MOMENTS,))
+        inspected(of)
         tokenizer = load_tokenizer(of.model)
         check_tokenizer(of.model, tokenizer)
         limit = longest_sequence(of.model)
@@ -230,6 +229,19 @@ def ranking_accuracy(logp: Floats, length: Floats) -> tuple[Floats, Floats]:
     """
     mean = logp / length
     return (logp[:, 0] >= logp[:, 1]).astype(float), (mean[:, 0] >= mean[:, 1]).astype(float)
+
+
+def inspected(of: Located) -> None:
+    """Check a participant's model by its configuration and the headers of its files, without loading weights.
+
+    Raises ModelError or DataError for a model that cannot be loaded.
+    """
+    if of.model is None:
+        return
+    folder = Path(of.model)
+    if folder.is_dir():
+        verify(folder, may_lack=(MOMENTS,))
+    described(chain(of.model).base)
 
 
 def divergence(own: Sequence[Answer], reference: Floats) -> Floats:

@@ -193,7 +193,7 @@ def fit_reward(
     wins     [*seeds, N] labels, P(first preferred) in [0, 1].
     decay    a small pull to 0: what the labels do not determine stays there.
 
-    V* is solved anew for the reward of each step. The regret model's likelihood is not concave: with small steps Adam
+    V* is solved again for the reward of each step. The regret model's likelihood is not concave: with small steps Adam
     stays at a poor optimum, which the defaults leave. Copies share nothing; their losses are summed.
     """
     reward = torch.zeros(*wins.shape[:-1], *world.successor.shape, dtype=torch.float64, requires_grad=True)

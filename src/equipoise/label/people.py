@@ -14,24 +14,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from equipoise.data.records import template_kwargs_of, tools_of
 from equipoise.label.desk import Shown, Stale, vote_on
 from equipoise.label.pairs import Pair
 from equipoise.label.plan import Item
 from equipoise.label.votes import CHOICES, Choice, Vote, Votes, claim
+from equipoise.oracles.file import OracleFile, settings_of
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt
-from equipoise.oracles.questioner import Ask, Failure, Policy
-from equipoise.oracles.verdicts import Verdict
+from equipoise.oracles.questions.questioner import Ask, Failure, Policy
+from equipoise.oracles.questions.verdicts import Verdict
 from equipoise.play.seeds import Seeds
 
 VOTES = "votes.jsonl"
 DECIDED: tuple[Choice, ...] = ("a", "b", "tie")
 
 
-class PeopleFile(BaseModel):
+class PeopleFile(OracleFile):
     """People, as their YAML file says.
 
     question   what they are asked
@@ -40,7 +41,6 @@ class PeopleFile(BaseModel):
     seed       of the sides
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     question: str = "Which answer is better?"
     rater: str = Field("people", pattern=r"^\w[\w .@+-]{0,39}$")
     port: int = Field(0, ge=0, le=65535)
@@ -153,13 +153,7 @@ class PeopleOracle:
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path, placement: Placement) -> PeopleOracle:
         """People as a YAML file's settings say. Raises OracleError that names the file and the setting."""
-        try:
-            said = PeopleFile.model_validate(settings)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-            )
-            raise OracleError(f"people of {file}: {problems}") from error
+        said = settings_of(PeopleFile, settings, file)
         try:
             import starlette  # noqa: F401 - said before a model is loaded, not at the first question
             import uvicorn  # noqa: F401

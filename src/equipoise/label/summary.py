@@ -10,7 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from equipoise.evaluate import Interval, clustered_share, wilson
+from equipoise.evaluate.oracle_check.agreement import cohen_kappa
 from equipoise.label.errors import LabelError
 from equipoise.label.pairs import Pair
 from equipoise.label.votes import CHOICES, Vote, Votes
@@ -114,9 +117,8 @@ def win_rates(votes: Votes) -> list[dict[str, Any]]:
 def between_raters(votes: Votes) -> list[dict[str, Any]]:
     """Cohen's kappa of every two raters over the pairs that both answered.
 
-    kappa = (p - e) / (1 - e), with p the share of pairs with one answer (first, second, tie or both bad; a rater's
-    first answer to a pair) and e that share for independent raters with the same frequencies. None where e = 1, or
-    without common pairs. Skipped pairs are not answered.
+    Answers are first, second, tie or both bad, a rater's first one to a pair (`oracle_check.agreement.cohen_kappa`).
+    None where chance alone agrees always, or without common pairs. Skipped pairs are not answered.
     """
     said = {name: _first_said(cast) for name, cast in votes.cast.items() if cast}
     found = []
@@ -130,11 +132,10 @@ def cohen(both: Sequence[tuple[Hashable, Hashable]]) -> dict[str, float | None]:
     """{"agree", "kappa"} of two raters' answers to the same questions; None where they are not defined."""
     if not both:
         return {"agree": None, "kappa": None}
-    n = len(both)
-    agree = sum(a == b for a, b in both) / n
-    ones, others = Counter(a for a, _ in both), Counter(b for _, b in both)
-    chance = sum(ones[answer] * others[answer] for answer in ones) / n**2
-    return {"agree": agree, "kappa": None if chance >= 1 else (agree - chance) / (1 - chance)}
+    code: dict[Hashable, int] = {}
+    one, other = np.array([[code.setdefault(said, len(code)) for said in pair] for pair in both], float).T
+    kappa = cohen_kappa(one, other)
+    return {"agree": float((one == other).mean()), "kappa": None if math.isnan(kappa) else kappa}
 
 
 def agreement(

@@ -88,7 +88,7 @@ class Votes:
                     "file with --out"
                 ) from error
         if votes.begun.get("version") != VERSION:
-            raise LabelError(f"{path} is not a votes file of this version; choose another with --out")
+            raise LabelError(f"{path} is not a votes file of this version; name another file")
         return votes
 
     @classmethod

@@ -39,5 +39,6 @@ AOT_UNPAIRED = replace(
         **{k: v for k, v in BCO.sources.items() if k != "shift"},
         "smoothing": "TRL: none unless it is set",
     },
-    notes="The batch is part of the loss: a larger one sorts finer. Both kinds weigh alike, whatever their numbers.",
+    notes="The batch is part of the loss: a larger one sorts finer. Both kinds have equal weight, "
+    "whatever their numbers.",
 )

@@ -26,7 +26,7 @@ BCO = replace(
         "shift": "the paper's as we recall it; TRL pools both kinds",
         "rounds": "the data are recorded once",
     },
-    notes="Both kinds weigh alike over the data, whatever their numbers: the loss is a sum of two means.",
+    notes="Both kinds have equal weight over the data, whatever their numbers: the loss is a sum of two means.",
 )
 
 BCO_UDM = replace(

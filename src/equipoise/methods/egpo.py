@@ -21,7 +21,7 @@ from equipoise.play.updates.basic import Extragradient, MirrorStep
 
 
 def gradient_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:
-    """pi ~ pi_t^(1 - eta beta) pi_ref^(eta beta) exp(eta P(y > opponent)), from pi_t whoever the opponent is."""
+    """pi ~ pi_t^(1 - eta beta) pi_ref^(eta beta) exp(eta P(y > opponent)), from pi_t whatever the opponent."""
     eta, beta = (method.parameters()[name] for name in ("eta", "beta"))
     win = game.win(state.policies[OPPONENT])
     return mirror_step(state.policies[START], win, step=eta, magnet=game.initial(), pull=eta * beta)

@@ -50,7 +50,7 @@ NPO_RT = replace(
     objective=NpoRt(beta=0.1),
     playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},
     sources={**NPO.sources, "retain": "authors' code; there the NLL is a mean over tokens"},
-    notes="Desirable responses are the retain set; both sets weigh alike.",
+    notes="Desirable responses are the retain set; both sets have equal weight.",
 )
 
 NPO_KL = replace(
@@ -60,8 +60,8 @@ NPO_KL = replace(
     objective=NpoKl(beta=0.1),
     update=LiveRefit(),
     sources={**NPO.sources, "retain": "authors' code"},
-    notes="Desirable responses are the retain set; both sets weigh alike. The reference is a second model in memory "
-    "while the policy is trained.",
+    notes="Desirable responses are the retain set; both sets have equal weight. The reference is a second model in "
+    "memory while the policy is trained.",
 )
 
 GRADIENT_ASCENT = replace(

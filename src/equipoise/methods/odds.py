@@ -19,7 +19,7 @@ ORPO = replace(
     anchors={},
     playground={**TINY, "objective.lam": 1.0, "train.epochs": 4},
     sources={**DPO.sources, "lam": "a library's (TRL); 0.1 to 0.25 by model, recalled"},
-    notes="Meant for a base model: supervised fine-tuning with a term beside it. The paper's rate is 8e-6, recalled.",
+    notes="Meant for a base model: supervised fine-tuning with an additional term. The paper's rate is 8e-6, recalled.",
 )
 
 ASFT = replace(

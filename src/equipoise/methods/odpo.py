@@ -1,4 +1,4 @@
-"""DPO treats all pairs alike, whether the chosen response is slightly or far better. ODPO, DPO with an offset
+"""DPO treats all pairs equally, whether the chosen response is slightly or far better. ODPO, DPO with an offset
 (2402.10571), requires the margin to exceed an offset that grows with the difference of the two responses'
 scores.
 """

@@ -1,7 +1,7 @@
 """Human preference labels are scarce. After a seed of recorded pairs these methods sample pairs and label them
 by the policy's own implicit reward, and guard against its errors: SPA, spread preference annotation
 (2406.04412), smooths doubtful labels; CREAM, consistency-regularised self-rewarding (2410.12735), trusts labels
-as far as two successive policies rank alike.
+as far as two successive policies agree in their ranking.
 """
 
 from dataclasses import replace

@@ -48,7 +48,7 @@ SAPO = Method(
     "one of `parts` parts of the data, and the average moves once a round: with train.batch at least that many pairs a "
     "round is the paper's optimizer step; with fewer the average and the samples stand still for several steps. "
     "AdamW stands for RMSprop. The paper samples at temperature 0.7, top_k 50 and top_p 0.95. The hinge and the "
-    "odds-ratio form of the loss are not here. Where the old tail depends on the segment before it, the data's law is "
-    "no fixed point (derived; see the claim sapo_against_spin): stop early. Exact games have responses of one token "
-    "and no buffer.",
+    "odds-ratio form of the loss are not here. Where the old tail depends on the segment before it, the data's "
+    "distribution is no fixed point (derived; see the claim sapo_against_spin): stop early. Exact games have responses "
+    "of one token and no buffer.",
 )

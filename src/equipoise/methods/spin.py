@@ -24,7 +24,7 @@ SPIN = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64, "epochs": 3},
-    # near the data's law the margins' gradient is noise: at a rate of 1e-3 the later rounds leave the grammar
+    # near the data's distribution the margins' gradient is noise: at a rate of 1e-3 the later rounds leave the grammar
     playground={**TINY, "train.lr": 5e-4, "objective.beta": 0.5, "train.epochs": 2},
     exact={"beta": 0.5},
     sources={

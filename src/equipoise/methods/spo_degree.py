@@ -25,6 +25,6 @@ SPO_DEGREE = replace(
     update=LiveRefit(network=DegreeHeads(degrees=4)),
     playground={**DPO.playground, "objective.network_rate": 10.0},
     sources={**DPO.sources, **of(OURS, "gamma_d degrees network_rate")},
-    notes="Not self-play preference optimisation, the method spo. Six degraded texts are read beside each pair. "
+    notes="Not self-play preference optimisation, the method spo. Six degraded texts are read with each pair. "
     "gamma_d is the paper's gamma.",
 )

@@ -23,6 +23,7 @@ WPO = replace(
         "batch": "ours; the authors' configuration has 16 for each GPU",
         "rounds": "the data are recorded once",
     },
-    notes="The weight of a response is made anew in every step, from the policy as it is: one more product with the "
-    "head, without a gradient. The authors also mix in pairs of the policy's own responses; here pairs are recorded.",
+    notes="The weight of a response is computed again in every step, from the policy as it is: one more product with "
+    "the head, without a gradient. The authors also mix in pairs of the policy's own responses; here pairs "
+    "are recorded.",
 )

@@ -14,7 +14,7 @@ from equipoise.models.folder import ADAPTER_CONFIG, ModelFolder, inspect
 
 MOST_ADAPTERS = 8  # on top of one another
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-MERGED_BASE = "base"  # folder beside a run's checkpoints: the model that their adapters belong to
+MERGED_BASE = "base"  # folder among a run's checkpoints: the model that their adapters belong to
 SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 
 
@@ -46,8 +46,8 @@ class Chain:
     def base_name(self) -> str:
         """The name by which the outermost adapter's base can be loaded from here: as it is given, if that works."""
         named = str(self.adapters[-1].settings["base_model_name_or_path"])
-        beside = (self.adapters[-1].path / named).is_dir() or not HUB_NAME.fullmatch(named)
-        return str(self.base.path.resolve()) if beside and not Path(named).is_dir() else named
+        on_disk = (self.adapters[-1].path / named).is_dir() or not HUB_NAME.fullmatch(named)
+        return str(self.base.path.resolve()) if on_disk and not Path(named).is_dir() else named
 
     @property
     def top(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.oracles.protocol import Attributed, Fallible, Oracle, OracleError, OraclePrompt, shortened
+from equipoise.oracles.protocol import Attributed, Oracle, OracleError, OraclePrompt, may_fail, shortened
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Checked:
                 f"oracle {self.name}: {call} of {count} questions returned shape {tuple(answer.shape)}"
             )
         fine = torch.isfinite(answer)
-        if isinstance(self.inner, Fallible) and self.inner.may_fail:
+        if may_fail(self.inner):
             fine |= answer.isnan()
         bad = (~fine).nonzero().flatten().tolist()
         if bad:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from equipoise.oracles.file import OracleFile, beside, digest, settings_of
 from equipoise.oracles.protocol import (
-    Fallible,
     Fingerprinted,
     Oracle,
     OracleError,
     OraclePrompt,
     Room,
+    may_fail,
     parts_that,
 )
 
@@ -94,7 +94,7 @@ class Ensemble:
 
     @property
     def may_fail(self) -> bool:
-        return any(part.may_fail for member in self.members for part in parts_that(member, Fallible))
+        return any(map(may_fail, self.members))
 
     @property
     def fingerprint(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from equipoise.data.errors import DataError
 from equipoise.models.adapters import HUB_NAME
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError
@@ -49,6 +51,15 @@ def settings_of(kind: type[F], settings: Mapping[str, Any], file: Path) -> F:
             for e in error.errors()
         )
         raise OracleError(f"the oracle {file}: {problems}") from error
+
+
+@contextmanager
+def data_errors(of: str) -> Iterator[None]:
+    """Context manager: a file that an oracle reads its questions' answers from cannot be used (DataError)."""
+    try:
+        yield
+    except DataError as error:
+        raise OracleError(f"the oracle {of}: {error}") from None
 
 
 def beside(file: Path, named: str) -> str:

@@ -147,3 +147,8 @@ def parts_that(oracle: Any, can: Callable[..., C]) -> Iterator[C]:
     if isinstance(oracle, Composed):
         for part in oracle.parts:
             yield from parts_that(part, can)
+
+
+def may_fail(oracle: Any) -> bool:
+    """Whether answers of an oracle may be nan, its own or those of an oracle that it asks."""
+    return any(part.may_fail for part in parts_that(oracle, Fallible))

@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.ensemble import Ensemble, Members
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle, OracleError
-from equipoise.oracles.questioner import Batched, Policy, Questioner
-from equipoise.oracles.rules import load_rule
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Batched, Policy, Questioner
+from equipoise.oracles.questions.verdicts import VerdictStore
+from equipoise.oracles.rules.given import again, is_given
+from equipoise.oracles.rules.rule_oracle import load_rule
 from equipoise.safe_yaml import load as load_yaml
 
 # (settings of the file without `kind`, the file's path, placement) -> an oracle of single questions, or of batches
@@ -24,49 +25,49 @@ Maker: TypeAlias = Callable[[Mapping[str, Any], Path, Placement], Made]
 
 
 def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.judge import JudgeOracle
+    from equipoise.oracles.judges.judge import JudgeOracle
 
     return JudgeOracle.of(settings, file)
 
 
 def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.recorded import RecordedVerdicts
+    from equipoise.oracles.recorded.verdict_file import RecordedVerdicts
 
     return RecordedVerdicts.of(settings, file)
 
 
 def _density_ratio(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.density_ratio import density_ratio
+    from equipoise.oracles.models.density_ratio import density_ratio
 
     return density_ratio(settings, file, placement)
 
 
 def _implicit_reward(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.density_ratio import implicit_reward
+    from equipoise.oracles.models.density_ratio import implicit_reward
 
     return implicit_reward(settings, file, placement)
 
 
 def _self(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.self_judge import SelfJudge
+    from equipoise.oracles.judges.self_judge import SelfJudge
 
     return SelfJudge.of(settings, file)
 
 
 def _tests(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.code_tests import CodeTests
+    from equipoise.oracles.code.code_tests import CodeTests
 
     return CodeTests.of(settings, file)
 
 
 def _mc_dropout(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.dropout import mc_dropout
+    from equipoise.oracles.models.dropout import mc_dropout
 
     return mc_dropout(settings, file, placement, _of_folder)
 
 
 def _relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.relevance import relevance
+    from equipoise.oracles.models.relevance import relevance
 
     return relevance(settings, file, placement)
 
@@ -81,7 +82,7 @@ def _ensemble(settings: Mapping[str, Any], file: Path, placement: Placement) -> 
 
 
 def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
-    from equipoise.oracles.reward import as_oracle_errors, oracle_of
+    from equipoise.oracles.models.reward import as_oracle_errors, oracle_of
     from equipoise.reward_models.yes_no import YesNo, load
 
     with as_oracle_errors():
@@ -130,6 +131,8 @@ def load(
 
 def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -> Checked:
     """An oracle whose every answer is checked; one of single questions is asked as the policy says."""
+    if isinstance(made, Checked):
+        return made
     if isinstance(made, Members):
         members = tuple(asked(member, store, policy) for member in made.made)
         return Checked(Ensemble(members, made.weights, made.name))
@@ -140,7 +143,7 @@ def asked(made: Made, store: Path | None = None, policy: Policy | None = None) -
 
 def is_code(spec: str) -> bool:
     """Whether a specification names code, which would be run."""
-    return ":" in spec and not PEOPLE.fullmatch(spec) and not Path(spec).is_dir()
+    return ":" in spec and not (PEOPLE.fullmatch(spec) or is_given(spec) or Path(spec).is_dir())
 
 
 def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
@@ -151,6 +154,8 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
         return kinds[kind](settings, Path(spec), placement)
     if PEOPLE.fullmatch(spec) and "people" in kinds:
         return kinds["people"]({"port": int(spec.partition(":")[2])}, Path(spec), placement)
+    if is_given(spec):
+        raise OracleError(again(spec))
     if ":" in spec:
         return load_rule(spec)
     raise OracleError(
@@ -160,7 +165,7 @@ def _made(spec: str, placement: Placement, kinds: Mapping[str, Maker]) -> Made:
 
 
 def _of_folder(spec: str, placement: Placement) -> Oracle:
-    from equipoise.oracles.reward import load_oracle
+    from equipoise.oracles.models.reward import load_oracle
 
     return load_oracle(spec, dtype=placement.dtype, device=placement.device, tokens=placement.tokens)
 
@@ -169,7 +174,9 @@ def _read(file: Path, kinds: Mapping[str, Maker]) -> tuple[str, Mapping[str, Any
     """(kind, settings) of a YAML file. Raises OracleError for one that cannot be read, or of an unknown kind."""
     try:
         settings = load_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OracleError(f"cannot read the oracle {file}: {error.strerror or error}") from error
+    except ValueError as error:
         raise OracleError(f"cannot read the oracle {file}: {error}") from error
     if not isinstance(settings, Mapping):
         raise OracleError(f"cannot read the oracle {file}: it must hold settings, NAME: VALUE in each line")

@@ -112,7 +112,7 @@ def sync(path: Path) -> None:
 def _settle(draft: Path) -> None:
     """Flush a draft with all that is in it, and give its files the permissions that the user's umask gives new files.
 
-    Libraries write through temporary files, which nobody else may read.
+    Libraries write through temporary files, which no other user may read.
     """
     mask = os.umask(0)
     os.umask(mask)

@@ -144,8 +144,8 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
     return model
 
 
-def with_lora(model: Any, lora: Lora) -> Any:
-    """Add a new LoRA adapter: A is drawn at random and B is 0, so the policy is unchanged."""
+def with_lora(model: Any, lora: Lora, task: str = "CAUSAL_LM") -> Any:
+    """Add a new LoRA adapter for a task of PEFT's: A is drawn at random and B is 0, so that nothing changes yet."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -153,7 +153,7 @@ def with_lora(model: Any, lora: Lora) -> Any:
         lora_alpha=lora.alpha or 2.0 * lora.rank,  # type: ignore[arg-type]  # peft says int and takes a fraction
         lora_dropout=0.0,
         target_modules=lora.targets or "all-linear",
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(lora.seed)
@@ -163,23 +163,34 @@ def with_lora(model: Any, lora: Lora) -> Any:
             raise ModelError(f"cannot add a LoRA adapter: {first_line(error)}") from None
 
 
+def read_model(kind: Any, path: Path, what: str, **how: Any) -> tuple[Any, dict[str, Any]]:
+    """A transformers model from a folder's safetensors, without running code of the folder: (model, loading info).
+
+    kind   an Auto class, such as AutoModelForCausalLM; what and how: its name in messages, more for `from_pretrained`
+
+    Weights that the files lack are drawn at random by transformers: look at `missing_keys`. Raises ModelError, in one
+    sentence, for a folder that cannot be read.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            str(path),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **how,
+        )
+    except Exception as error:  # noqa: BLE001 - a model class may raise anything
+        raise ModelError(f"cannot load {what} from {path}: {first_line(error)}") from None
+    return model, info
+
+
 def _full(found: Chain) -> Any:
     from transformers import AutoModelForCausalLM
 
     path = found.base.path
     described(found.base)
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(path),
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # noqa: BLE001 - a model class may raise anything
-        raise ModelError(f"cannot load a causal language model from {path}: {first_line(error)}") from None
-    model, info = loaded
+    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=torch.float32)
     if info["missing_keys"]:  # transformers would initialise them at random
         raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
     left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))

@@ -4,62 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as ConsoleTable
 from rich.text import Text
 
 from equipoise.policy.files import write_json
-from equipoise.report.labels import label
-from equipoise.report.metrics import percent, plain
+from equipoise.report.estimates import NOTHING, number, share
 from equipoise.report.page import cut, render_page, write_page
+from equipoise.report.run.metrics import percent, plain
+from equipoise.report.sheet import Sheet, print_sheet
+from equipoise.safe_text import printable
 
-NOTHING = "–"
 LONGEST = 4_000  # characters of a shown answer
 SHOWN = 8  # prompts whose answers the page shows
 
 
-@dataclass(frozen=True)
-class Table:
-    """A titled table of texts: the first column names, the others hold figures.
-
-    note   what a reader should know of its figures; "" if nothing
-    """
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
-def share(found: Any) -> str:
-    """A share with its interval, in percent."""
-    if not isinstance(found, Mapping) or found["low"] is None:
-        return _interval(found, percent)
-    low, high = 100 * float(found["low"]), 100 * float(found["high"])
-    return f"{percent(float(found['value']))} ({low:.1f}–{high:.1f})"
-
-
-def number(found: Any) -> str:
-    """A mean with its interval, or a number."""
-    return _interval(found, plain)
-
-
-def _interval(found: Any, show: Callable[[float], str]) -> str:
-    if found is None:
-        return NOTHING
-    if not isinstance(found, Mapping):
-        return show(float(found))
-    text = show(float(found["value"]))
-    if found["low"] is None:
-        return text
-    return f"{text} ({show(float(found['low']))}–{show(float(found['high']))})"
-
-
-def tables(results: Mapping[str, Any]) -> list[Table]:
+def tables(results: Mapping[str, Any]) -> list[Sheet]:
     """The tables of results.json, whatever it holds."""
     made = [make(results) for make in (_rates, _ratings, _own, _population, _mixtures, _judge, _lm_eval)]
     made += [_annotated(results), _matched(results), _grades(results), _benchmark(results)]
@@ -67,7 +29,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     return [table for table in made if table is not None and table.rows]
 
 
-def _rates(results: Mapping[str, Any]) -> Table | None:
+def _rates(results: Mapping[str, Any]) -> Sheet | None:
     rows = [
         (
             one["candidate"],
@@ -91,7 +53,7 @@ def _rates(results: Mapping[str, Any]) -> Table | None:
     note = "95 % intervals, clustered by prompt."
     if forms:
         note += f" Length control: AlpacaEval 2's model, {' and '.join(forms)} form."
-    return Table(
+    return Sheet(
         f"Win rate against {results.get('baseline')}",
         ("", "win rate", "length-controlled", "comparisons", "prompts", "failed", "with failures"),
         rows,
@@ -115,8 +77,8 @@ def _rating_rows(ratings: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _ratings(results: Mapping[str, Any]) -> Table | None:
-    return Table(
+def _ratings(results: Mapping[str, Any]) -> Sheet | None:
+    return Sheet(
         "Bradley-Terry ratings",
         ("", "rating", "win rate against the baseline", "battles"),
         _rating_rows(results.get("ratings", ())),
@@ -143,7 +105,7 @@ RANKED: Sequence[tuple[str, str]] = (
 )
 
 
-def _own(results: Mapping[str, Any]) -> Table | None:
+def _own(results: Mapping[str, Any]) -> Sheet | None:
     own = results.get("own", {})
     rows: list[tuple[str, ...]] = [
         (heading, *(show(one.get(key)) for one in own.values()))
@@ -155,10 +117,10 @@ def _own(results: Mapping[str, Any]) -> Table | None:
         for key, heading in RANKED
         if any(one.get("ranking", {}).get(key) is not None for one in own.values())
     ]
-    return Table("Each model's answers", ("", *own), rows)
+    return Sheet("Each model's answers", ("", *own), rows)
 
 
-def _population(results: Mapping[str, Any]) -> Table | None:
+def _population(results: Mapping[str, Any]) -> Sheet | None:
     game = results.get("population")
     if not game:
         return None
@@ -168,7 +130,7 @@ def _population(results: Mapping[str, Any]) -> Table | None:
         for name, row in zip(names, game["win_rates"], strict=True)
     ]
     winner = "One model beats all others." if game["condorcet_winner"] else "No model beats all others."
-    return Table(
+    return Sheet(
         "Win rates of the population",
         ("", *names, "share in the Nash mixture"),
         rows,
@@ -176,13 +138,13 @@ def _population(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _mixtures(results: Mapping[str, Any]) -> Table | None:
+def _mixtures(results: Mapping[str, Any]) -> Sheet | None:
     game = results.get("population")
     rows = [
         (name, share(one["interval"]), one["exploiter"])
         for name, one in (game or {}).get("exploitability", {}).items()
     ]
-    return Table(
+    return Sheet(
         "Exploitability within the population",
         ("", "exploitability", "exploited most by"),
         rows,
@@ -190,32 +152,33 @@ def _mixtures(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _judge(results: Mapping[str, Any]) -> Table | None:
+def _judge(results: Mapping[str, Any]) -> Sheet | None:
     judge = results.get("judge") or {}
     rows = [(words, show(judge[key])) for key, words, show in (
         ("orders_agree", "both orders prefer the same answer", share),
-        ("answered", "new verdicts", number),
-        ("stored", "verdicts read back", number),
-        ("failed", "questions without a verdict", number),
+        ("answered", "new verdicts", str),
+        ("stored", "verdicts read back", str),
+        ("failed", "questions without a verdict", str),
         ("cost", "cost", number),
     ) if judge.get(key) is not None]  # fmt: skip
+    rows += [(f"without a verdict: {why}", str(count)) for why, count in judge.get("reasons", {}).items()]
     accuracy = judge.get("accuracy")
     if accuracy:
         rows.append(("accuracy on the recorded pairs", share(accuracy["accuracy"])))
-    return Table(f"The judge {results.get('oracle')}", ("", ""), rows)
+    return Sheet(f"The judge {results.get('oracle')}", ("", ""), rows)
 
 
-def _lm_eval(results: Mapping[str, Any]) -> Table | None:
+def _lm_eval(results: Mapping[str, Any]) -> Sheet | None:
     rows = [
         (name, task, metric.partition(",")[0], plain(value))
         for name, tasks in results.get("lm_eval", {}).items()
         for task, metrics in tasks.items()
         for metric, value in metrics.items()
     ]
-    return Table("lm-evaluation-harness", ("", "task", "metric", "value"), rows)
+    return Sheet("lm-evaluation-harness", ("", "task", "metric", "value"), rows)
 
 
-def _annotated(results: Mapping[str, Any]) -> Table | None:
+def _annotated(results: Mapping[str, Any]) -> Sheet | None:
     rows = []
     notes = []
     for one in results.get("models", ()) if results.get("kind") == "alpaca_eval annotations" else ():
@@ -234,7 +197,7 @@ def _annotated(results: Mapping[str, Any]) -> Table | None:
         notes += [
             f"{one['model']}: {lc['form']} form" + (f"; {lc['warning']}" if lc["warning"] else "") + "."
         ]
-    return Table(
+    return Sheet(
         "AlpacaEval",
         ("", "win rate", "length-controlled", "its standard error", "discrete", "characters", "failed"),
         rows,
@@ -242,7 +205,7 @@ def _annotated(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _matched(results: Mapping[str, Any]) -> Table | None:
+def _matched(results: Mapping[str, Any]) -> Sheet | None:
     rows = [
         (
             one["model"],
@@ -254,7 +217,7 @@ def _matched(results: Mapping[str, Any]) -> Table | None:
         )
         for one in results.get("matches", ())
     ]
-    return Table(
+    return Sheet(
         "MT-Bench, pairs",
         ("", "win rate", "with half of the ties", "wins", "losses", "ties"),
         [tuple(map(str, row)) for row in rows],
@@ -262,7 +225,7 @@ def _matched(results: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _grades(results: Mapping[str, Any]) -> Table | None:
+def _grades(results: Mapping[str, Any]) -> Sheet | None:
     rows = [
         (
             one["model"],
@@ -272,10 +235,10 @@ def _grades(results: Mapping[str, Any]) -> Table | None:
         )
         for one in results.get("grades", ())
     ]
-    return Table("MT-Bench, grades", ("", "mean", "first turn", "second turn", "failed"), rows)
+    return Sheet("MT-Bench, grades", ("", "mean", "first turn", "second turn", "failed"), rows)
 
 
-def _benchmark(results: Mapping[str, Any]) -> Table | None:
+def _benchmark(results: Mapping[str, Any]) -> Sheet | None:
     found = results.get("reward_bench")
     if not found:
         return None
@@ -286,17 +249,17 @@ def _benchmark(results: Mapping[str, Any]) -> Table | None:
     if found["strict"] != found["overall"]:
         note += f"With equal best scores counted as wrong: {percent(found['strict'])}. "
     note += f"{found['failed']} items with an answer without a score." if found["failed"] else ""
-    return Table(
+    return Sheet(
         f"RewardBench {found['version']}: {results.get('oracle')}", ("", "accuracy"), rows, note.strip()
     )
 
 
-def _categories(results: Mapping[str, Any]) -> list[Table]:
+def _categories(results: Mapping[str, Any]) -> list[Sheet]:
     made = []
     for name, one in results.get("categories", {}).items():
         left_out = f" {one['failed']} questions without verdicts in both orders." if one["failed"] else ""
         made.append(
-            Table(
+            Sheet(
                 f"Arena-Hard ({name}): Bradley-Terry against {one['baseline']}, as version 0.1",
                 ("", "rating", "win rate", "battles"),
                 _rating_rows(one["ratings"]),
@@ -304,7 +267,7 @@ def _categories(results: Mapping[str, Any]) -> list[Table]:
             )
         )
         made.append(
-            Table(
+            Sheet(
                 f"Arena-Hard ({name}): mean score, as version 2.0",
                 ("", "score"),
                 [(score["model"], share(score["score"])) for score in one["scores"]],
@@ -317,19 +280,11 @@ def _categories(results: Mapping[str, Any]) -> list[Table]:
 def print_evaluation(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the tables; names are untrusted and carry no markup."""
     console = console or Console()
-    for table in tables(results):
-        drawn = ConsoleTable(box=None, pad_edge=False, header_style="bold", title_justify="left")
-        for k, heading in enumerate(table.headings):
-            drawn.add_column(Text(label(heading, 30)), justify="right" if k else "left")
-        for row in table.rows:
-            drawn.add_row(*(Text(label(text, 40)) for text in row))
-        console.print(Text(label(table.title, 200), style="bold"))
-        console.print(drawn)
-        if table.note:
-            console.print(Text(label(table.note, 2000)))
-        console.print()
+    for sheet in tables(results):
+        print_sheet(sheet, console)
+    console.print()
     for note in results.get("notes", ()):
-        console.print(Text(f"note: {label(note, 400)}"))
+        console.print(Text(f"note: {printable(note, most=400)}"))
 
 
 def write_evaluation(

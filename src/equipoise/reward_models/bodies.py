@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from equipoise.models.errors import ModelError, first_line
+from equipoise.models.errors import ModelError
 from equipoise.models.folder import ModelFolder
+from equipoise.policy.loading import read_model
 
 
 def classifier(folder: ModelFolder, dtype: Any, name: str) -> Any:
@@ -21,18 +22,7 @@ def classifier(folder: ModelFolder, dtype: Any, name: str) -> Any:
 
 def from_files(kind: Any, folder: ModelFolder, dtype: Any, name: str, **how: Any) -> Any:
     """A transformers model of some kind from its folder. Raises ModelError if a weight is missing."""
-    try:
-        model, loading = kind.from_pretrained(
-            str(folder.path),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=dtype,
-            output_loading_info=True,
-            **how,
-        )
-    except Exception as error:  # noqa: BLE001 - a model class may raise anything
-        raise ModelError(f"cannot load a reward model from {name}: {first_line(error)}") from None
+    model, loading = read_model(kind, folder.path, "a reward model", dtype=dtype, **how)
     if loading["missing_keys"]:  # transformers would initialise them at random
         missing = ", ".join(sorted(loading["missing_keys"])[:3])
         raise ModelError(f"{name} is not a trained reward model: the checkpoint lacks {missing}")

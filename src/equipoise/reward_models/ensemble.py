@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from equipoise.core.folds import folds_of
+from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.data.records import digest
 from equipoise.models.errors import ModelError
 from equipoise.reward_models.fit import Fitting, fit
@@ -94,12 +96,11 @@ class Ensemble:
 
 
 def _folds(groups: Sequence[str], folds: int, seed: int) -> list[int]:
-    """The fold of each pair: prompts in random order, dealt out in turn."""
+    """The fold of each pair, whatever the order of the pairs."""
     names = sorted(set(groups))
     if folds > len(names):
         raise ModelError(f"{len(names)} prompts cannot be divided into {folds} folds")
-    order = np.random.default_rng([seed, folds]).permutation(len(names))
-    of = {names[index]: place % folds for place, index in enumerate(order)}
+    of = dict(zip(names, folds_of(names, folds, [seed, folds]).tolist(), strict=True))
     return [of[group] for group in groups]
 
 
@@ -123,18 +124,16 @@ def read_strengths(path: str | Path, pairs: Sequence[LabelledPair]) -> Strength:
     rows: dict[str, tuple[float, float]] = {}
     models = 0
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"cannot read strengths from {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    for number, line in enumerate(lines, start=1):
-        name, mean, std, own = _row(line, f"{path}, line {number}")
-        if rows.setdefault(name, (mean, std)) != (mean, std):
-            raise ModelError(f"{path}, line {number}: this pair has another strength in an earlier line")
-        if models not in (0, own):
-            raise ModelError(f"{path}, line {number}: strengths of {own} models among those of {models}")
-        models = own
+        for row in read_rows(path):
+            name, own = row.text("pair"), _of_row(row)
+            if rows.setdefault(name, own) != own:
+                raise row.error("this pair has another strength in an earlier line")
+            count = row.number("models")
+            if count < 1 or models not in (0, count):
+                raise row.error(f"a strength of {count:g} models among those of {models:g}")
+            models = int(count)
+    except DataError as error:
+        raise ModelError(f"cannot read strengths: {error}") from None
     found = []
     for pair in pairs:
         straight, turned = _keys(pair)
@@ -152,18 +151,8 @@ def read_strengths(path: str | Path, pairs: Sequence[LabelledPair]) -> Strength:
     return Strength(means, stds, models)
 
 
-def _row(line: str, where: str) -> tuple[str, float, float, int]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ModelError(f"{where}: no JSON object") from None
-    if not isinstance(row, Mapping) or not isinstance(row.get("pair"), str):
-        raise ModelError(f"{where}: a strength needs pair, mean, std and models")
-    mean, std, models = (row.get(name, math.nan) for name in ("mean", "std", "models"))
-    # JSON's integers have no largest one, and math.isfinite would overflow
-    numbers = all(
-        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300 for x in (mean, std)
-    )
-    if not numbers or std < 0 or not isinstance(models, int) or isinstance(models, bool) or models < 1:
-        raise ModelError(f"{where}: mean {mean!r}, std {std!r} and models {models!r} are no strength")
-    return row["pair"], float(mean), float(std), models
+def _of_row(row: Row) -> tuple[float, float]:
+    mean, std = row.number("mean"), row.number("std")
+    if std < 0:
+        raise row.error(f"`std` is negative: {std:g}")
+    return mean, std

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core import reduce
+from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.reward_models.batches import padded
 from equipoise.reward_models.losses import centring, over_attributes, preference_loss
 from equipoise.reward_models.model import Read, RewardModel
@@ -35,7 +36,7 @@ class Fitting:
     batch: int = 64
     tokens: int = 8192
     lr: float | None = None
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.03
     weight_decay: float = 0.0
     beta1: float = 0.9
@@ -49,13 +50,7 @@ class Fitting:
         """Learning rate at step `step` (0-based) of `steps`. Raises ValueError if none was decided."""
         if self.lr is None:
             raise ValueError("a fit needs a learning rate")
-        rising = max(1, math.ceil(self.warmup * steps)) if self.warmup else 0
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - rising) / max(1, steps - rising)
-        return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+        return rate(step, steps, peak=self.lr, schedule=self.schedule, warmup=self.warmup)
 
 
 @dataclass(frozen=True)
@@ -161,9 +156,9 @@ def fit(
             for chosen in _steps(trained, fitting.batch, orders, epoch):
                 draw = np.random.default_rng([orders, epoch, done, 1])
                 turned = [bool(turn) for turn in draw.random(len(chosen)) < 0.5]
-                rate = fitting.rate(done, steps)
+                lr = fitting.rate(done, steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = lr
                 optimizer.zero_grad()
                 with remedies.within(model, done) if remedies.within else nullcontext():
                     figures = _gradient(model, chosen, turned, fitting, remedies)
@@ -174,9 +169,7 @@ def fit(
                     )
                 optimizer.step()
                 done += 1
-                report(
-                    {"step": done, "steps": steps, "epoch": epoch, **figures, "lr": rate, "gradient": norm}
-                )
+                report({"step": done, "steps": steps, "epoch": epoch, **figures, "lr": lr, "gradient": norm})
     model.eval()
 
 

@@ -136,8 +136,8 @@ def _value_head(source: Source) -> Found:
     """A reward or an embedding v = W h at the text's end; planes scaled by softmax of W' h at the prompt's end.
 
     Neither temperature nor normalisation is in the tensors: the section `equipoise` of config.json says them, else they
-    are as in the authors' example (unit length, temperature 0.1), which is said in the log. As there, the last token is
-    the end of sequence, and a prompt ends where its template ends without opening an answer.
+    are as in the authors' code (unit length; temperature 0.1, of one plane 1), which is said in the log. As there, the
+    last token is the end of sequence, and a prompt ends where its template ends without opening an answer.
     """
     tensors = source.tensors("value_head.", "prompt_head.")
     weight = tensors["value_head.weight"]
@@ -148,17 +148,13 @@ def _value_head(source: Source) -> Found:
     elif len(weight) == 1:
         head = Head()
     else:
-        head = Head(
-            kind="gpm",
-            dimension=len(weight),
-            temperature=0.1,
-            normalise=True,
-            scales="prompt_head.weight" in tensors,
-        )
+        prompted = "prompt_head.weight" in tensors
+        head = Head(kind="gpm", dimension=len(weight), normalise=True, scales=prompted)
         log.warning(
-            "%s: its tensors do not say its temperature and whether embeddings have unit length; taken are 0.1 and "
+            "%s: its tensors do not say its temperature and whether embeddings have unit length; taken are %s and "
             "unit length; a section %r in its config.json says otherwise",
             source.name,
+            head.tau,
             SECTION,
         )
     if head.outputs != len(weight) or (head.scaled and "prompt_head.weight" not in tensors):

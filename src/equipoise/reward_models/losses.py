@@ -64,6 +64,11 @@ def symmetric_prob(forward: PerPair, backward: PerPair) -> PerPair:
     return (torch.sigmoid(forward) + torch.sigmoid(-backward)) / 2
 
 
+def symmetric_logit(forward: PerPair, backward: PerPair) -> PerPair:
+    """Logit of `symmetric_prob`; P is kept 1e-12 away from 0 and 1, so that it is finite where both orders are sure."""
+    return torch.logit(symmetric_prob(forward, backward), eps=1e-12)
+
+
 def tempered(logit: PerPair, temperature: float) -> PerPair:
     """Logit at another temperature, z / T. Raises ValueError unless T > 0."""
     positive(temperature=temperature)

@@ -6,18 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from scipy.optimize import minimize_scalar
 
-from equipoise.core.intervals import clustered_mean, clustered_share
-from equipoise.reward_models.losses import preference_loss
+from equipoise.core.calibration import confidences, ece, ranked_right
+from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
+from equipoise.core.logistic import Floats, log_loss, sigmoid, slope
 from equipoise.reward_models.model import RewardModel
 from equipoise.reward_models.pairs import LabelledPair
 from equipoise.reward_models.read import pair_logits, position_bias
-
-Numbers = npt.NDArray[np.float64]
-BINS = 10
 
 
 def held_out(model: RewardModel, pairs: Sequence[LabelledPair], tokens: int = 8192) -> dict[str, Any]:
@@ -44,73 +39,36 @@ def held_out(model: RewardModel, pairs: Sequence[LabelledPair], tokens: int = 81
     return figures
 
 
-def _figures(logit: Numbers, prob: Numbers, groups: Sequence[str]) -> dict[str, Any]:
+def _figures(logit: Floats, prob: Floats, groups: Sequence[str]) -> dict[str, Any]:
     known = ~np.isnan(prob)
     if not known.any():
         return {"accuracy": None, "log_loss": None, "calibration": None}
     logit, prob = logit[known], prob[known]
     clusters = [group for group, kept in zip(groups, known, strict=True) if kept]
-    loss = preference_loss(torch.from_numpy(logit), torch.from_numpy(prob)).numpy()
     telling = prob != 0.5
-    right = correct(logit[telling], prob[telling])
+    right = ranked_right(logit[telling], prob[telling])
     among = [group for group, kept in zip(clusters, telling, strict=True) if kept]
     return {
         "accuracy": clustered_share(right, among) if telling.any() else None,
-        "log_loss": clustered_mean(loss, clusters),
-        "calibration": calibration(logit, prob) if telling.any() else None,
+        "log_loss": clustered_mean(log_loss(logit, prob), clusters, bounds=POSITIVE),
+        "calibration": calibration(logit, prob),
     }
 
 
-def correct(logit: Numbers, prob: Numbers) -> Numbers:
-    """1 where the model ranks a pair as it is labelled, 0 where not, 1/2 where it does not know."""
-    agreed = np.sign(logit) == np.sign(prob - 0.5)
-    return np.where(logit == 0, 0.5, agreed.astype(np.float64))
+def calibration(logit: Floats, prob: Floats) -> dict[str, float | None]:
+    """Calibration error of preference probabilities sigma(z), and what one temperature mends of it.
 
-
-def calibration(logit: Numbers, prob: Numbers, bins: int = BINS) -> dict[str, float]:
-    """Calibration error of preference probabilities, and what one temperature mends of it.
-
-        ECE = sum_b (n_b / n) |accuracy_b - confidence_b|,   confidence sigma(|z|) in [1/2, 1], equal bins
-
-    ece, brier        of the logits z as they are; the Brier score is the mean of (sigma(z) - p)^2
-    temperature       T that minimises the mean log-loss of z / T; inf: the logits say nothing, and 1/2 is best
-    ece_tempered, log_loss_tempered    at that temperature, chosen on these very pairs
-
-    Pairs have one label orientation only, so correctness, and not the label, is compared with confidence. Pairs whose
-    label is 1/2 say nothing of correctness and are in the Brier score and the temperature alone.
+    logit, prob       [N] z = logit of P(first beats second), in nats; label in [0, 1]
+    ece, brier        of the logits z as they are (`core.calibration.ece`); mean of (sigma(z) - p)^2
+    temperature       T that minimises the mean log-loss of z / T; None where no positive finite T is the best one
+    ece_tempered, log_loss_tempered    at that temperature, chosen on these very pairs; None without it
     """
-    best = fitted_temperature(logit, prob)
-    loss = preference_loss(torch.from_numpy(logit / best), torch.from_numpy(prob))
+    sharpness = slope(logit, prob)
+    fits = 0 < sharpness < np.inf
     return {
-        "ece": _ece(logit, prob, bins),
-        "brier": float(np.mean((_sigmoid(logit) - prob) ** 2)),
-        "temperature": best,
-        "ece_tempered": _ece(logit / best, prob, bins),
-        "log_loss_tempered": float(loss.mean()),
+        "ece": ece(*confidences(sigmoid(logit), prob)),
+        "brier": float(np.square(sigmoid(logit) - prob).mean()),
+        "temperature": 1 / sharpness if fits else None,
+        "ece_tempered": ece(*confidences(sigmoid(sharpness * logit), prob)) if fits else None,
+        "log_loss_tempered": float(log_loss(sharpness * logit, prob).mean()) if fits else None,
     }
-
-
-def fitted_temperature(logit: Numbers, prob: Numbers) -> float:
-    """Temperature T in [1e-3, 1e6] that minimises the mean log-loss of z / T; the loss is convex in 1/T."""
-    about, labels = torch.from_numpy(logit), torch.from_numpy(prob)
-
-    def loss(inverse: float) -> float:
-        return float(preference_loss(about * inverse, labels).mean())
-
-    found = minimize_scalar(
-        lambda log: loss(float(np.exp(log))), bounds=(np.log(1e-6), np.log(1e3)), method="bounded"
-    )
-    return float(np.exp(-found.x))
-
-
-def _ece(logit: Numbers, prob: Numbers, bins: int) -> float:
-    telling = prob != 0.5
-    logit, prob = logit[telling], prob[telling]
-    confidence, right = _sigmoid(np.abs(logit)), correct(logit, prob)
-    place = np.clip(((confidence - 0.5) * 2 * bins).astype(np.intp), 0, bins - 1)
-    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(logit))
-
-
-def _sigmoid(logit: Numbers) -> Numbers:
-    return torch.sigmoid(torch.from_numpy(logit)).numpy()

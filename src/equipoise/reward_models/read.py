@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equipoise.reward_models.batches import by_tokens, padded
-from equipoise.reward_models.losses import symmetric_prob
+from equipoise.reward_models.losses import symmetric_logit
 from equipoise.reward_models.model import RewardModel
 from equipoise.reward_models.pairs import LabelledPair
 
@@ -49,7 +49,7 @@ def pair_logits(model: RewardModel, pairs: Sequence[LabelledPair], tokens: int) 
     forward = outputs(model, [pair.tokens[0] for pair in pairs], tokens)
     backward = outputs(model, [pair.tokens[1] for pair in pairs], tokens)
     if model.head.kind == "pair":
-        return torch.logit(symmetric_prob(forward, backward))
+        return symmetric_logit(forward, backward)
     return model.logits(forward, backward, prompt_weights(model, [pair.opening for pair in pairs], tokens))
 
 

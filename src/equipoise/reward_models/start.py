@@ -14,7 +14,7 @@ from equipoise.data.rendering.tokens import load_tokenizer
 from equipoise.models.adapters import Chain, chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.models.tokenizer import settings_of
-from equipoise.policy.loading import Lora, load_model, plan
+from equipoise.policy.loading import Lora, load_model, plan, read_model, with_lora
 from equipoise.reward_models.bodies import check_finite, context_length, embedding_rows
 from equipoise.reward_models.folder import load
 from equipoise.reward_models.head import Head
@@ -74,7 +74,9 @@ def begin(
             tokenizer, str(path), rows=embedding_rows(model.body), limit=min(limits) if limits else None
         )
         model.pad = model.body.config.pad_token_id = texts.pad
-        return _adapted(model, texts, lora) if lora is not None and lora.rank else Beginning(model, texts)
+        if lora is None or not lora.rank:
+            return Beginning(model, texts)
+        return _adapted(model, texts, replace(lora, seed=seed))
 
 
 def _choose_padding(tokenizer: Any) -> None:
@@ -139,18 +141,8 @@ def _encoder(found: Chain, config: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     path = found.base.path
-    try:
-        body, info = AutoModelForSequenceClassification.from_pretrained(
-            str(path),
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # noqa: BLE001 - a model class may raise anything
-        raise ModelError(f"cannot load {path}: {first_line(error)}") from None
+    kind = AutoModelForSequenceClassification
+    body, info = read_model(kind, path, "an encoder", config=config, dtype=torch.float32)
     prefix = f"{body.base_model_prefix}."
     lacking = sorted(
         key for key in info["missing_keys"] if key.startswith(prefix) and ".pooler." not in f".{key}"
@@ -162,19 +154,7 @@ def _encoder(found: Chain, config: Any) -> Any:
 
 def _adapted(model: RewardModel, texts: Texts, lora: Lora) -> Beginning:
     """The model with a new LoRA adapter on its linear layers; its head is trained in full."""
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha or 2.0 * lora.rank,  # type: ignore[arg-type]  # peft says int and takes a fraction
-        lora_dropout=0.0,
-        target_modules=lora.targets or "all-linear",
-        task_type=TaskType.SEQ_CLS,
-    )
-    try:
-        wrapped = get_peft_model(model.body, config)
-    except ValueError as error:
-        raise ModelError(f"cannot add a LoRA adapter: {first_line(error)}") from None
+    wrapped = with_lora(model.body, lora, "SEQ_CLS")
     inner = wrapped.base_model.model
     adapted = RewardModel(inner, model.head, prompt_head=model.prompt_head, pad=model.pad)
     return Beginning(adapted.train(), texts, wrapped)

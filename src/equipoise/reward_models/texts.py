@@ -13,6 +13,11 @@ from equipoise.models.tokenizer import check_tokenizer
 
 log = logging.getLogger(__name__)
 
+
+class TooLong(ModelError):
+    """A text beyond the context length of a reward model."""
+
+
 MARKS = ("[CONTEXT]", "[A]", "[B]", "[BETTER]")  # of the two responses in one text
 
 
@@ -54,12 +59,12 @@ class Texts:
             self._probe_template()
 
     def answer(self, prompt: Any, response: str) -> list[int]:
-        """Tokens of a prompt with a response. Raises ModelError for one that is too long, or that cannot be written."""
+        """Tokens of a prompt with a response. Raises TooLong beyond the context, ModelError for what is unreadable."""
         ids = self._within(self.unbounded(prompt, response))
         return [*ids[:-1], self.tokenizer.eos_token_id] if self.ends else ids
 
     def prompt(self, prompt: Any) -> list[int]:
-        """Tokens of a prompt alone, as generation is given it."""
+        """Tokens of a prompt alone, as generation is given it. Raises as `answer`."""
         if isinstance(prompt, str):
             ids = self.tokenizer(prompt, verbose=False).input_ids
         else:
@@ -69,7 +74,7 @@ class Texts:
     def pair(self, prompt: Any, first: str, second: str) -> list[int]:
         """Tokens of a prompt with two responses: "[CONTEXT] x [A] y1 [B] y2 [BETTER]".
 
-        A mark that stands in a text is broken up, so that no response can pose as the other one.
+        A mark that stands in a text is broken up, so that no response can pose as the other one. Raises as `answer`.
         """
         return self._within(self._unbounded_pair(prompt, first, second))
 
@@ -96,8 +101,18 @@ class Texts:
                 self._chat((), [{"role": "user", "content": asked}], add_generation_prompt=True)
             )
         if isinstance(prompt, str):
-            return self._known(self.tokenizer(prompt + response, verbose=False).input_ids)
+            return self._known(self._joined(prompt, response))
         return self._known(self._chat(prompt, [*prompt, {"role": "assistant", "content": response}]))
+
+    def _joined(self, prompt: str, response: str) -> list[int]:
+        """Tokens of a text with its continuation. A tokenizer of words knows no word across the seam, such as
+        "tea.Gladly,"; where a space between the two leaves fewer unknown tokens, there is one."""
+        ids = list(self.tokenizer(prompt + response, verbose=False).input_ids)
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None or unknown not in ids:
+            return ids
+        apart = list(self.tokenizer(f"{prompt} {response}", verbose=False).input_ids)
+        return apart if apart.count(unknown) < ids.count(unknown) else ids
 
     def _chat(self, prompt: Any, turns: Sequence[Any], **how: Any) -> list[int]:
         if not self.tokenizer.chat_template:
@@ -107,8 +122,9 @@ class Texts:
 
     def _within(self, ids: list[int]) -> list[int]:
         if self.limit and len(ids) > self.limit:
-            raise ModelError(
-                f"{self.name} accepts {self.limit} tokens; a prompt with its response has {len(ids)}"
+            raise TooLong(
+                f"{self.name} accepts {self.limit} tokens; a prompt with its response has {len(ids)}; "
+                "leave it out, or take a model with a longer context"
             )
         return ids
 

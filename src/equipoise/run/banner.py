@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.data.collate import row_length
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.questioner import Remarking
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Remarking
 from equipoise.play.rows import Rows
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches

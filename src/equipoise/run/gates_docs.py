@@ -5,7 +5,7 @@ python -m equipoise.run.gates_docs > docs/gates.md
 
 from __future__ import annotations
 
-from equipoise.report.comparable import DIFFERENT
+from equipoise.report.run.comparable import DIFFERENT
 from equipoise.worlds.text.folder.gate_list import CODE, GATES, INPUTS
 
 INTRODUCTION = """# Gates

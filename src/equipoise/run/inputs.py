@@ -24,7 +24,8 @@ from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Fingerprinted
-from equipoise.oracles.rule_sources import distribution, sources
+from equipoise.oracles.rules.given import is_given
+from equipoise.oracles.rules.rule_sources import distribution, sources
 from equipoise.oracles.spec import is_code
 from equipoise.play.rows import Rows
 from equipoise.playground import model_path
@@ -265,6 +266,8 @@ def _data(config: RunConfig, hasher: Hasher) -> Iterator[tuple[str, str]]:
 
 
 def _oracle(spec: str, hasher: Hasher) -> Iterator[tuple[str, str]]:
+    if is_given(spec):
+        return  # the fingerprint says all
     if Path(spec).is_dir():
         yield from _model(spec, hasher)
         yield from _tokenizer(spec, hasher)

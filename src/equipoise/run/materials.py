@@ -27,9 +27,10 @@ from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Oracle, Uncertain
-from equipoise.oracles.questioner import Covering
-from equipoise.oracles.spec import KINDS, Made, Maker
+from equipoise.oracles.protocol import Oracle, Uncertain, parts_that
+from equipoise.oracles.questions.questioner import Covering
+from equipoise.oracles.rules.given import Given
+from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -39,7 +40,7 @@ from equipoise.playground import LanguageGame, model_path, reference_policy, wri
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError
-from equipoise.run.settings import RunConfig
+from equipoise.run.settings import ASKING, JudgingSettings, RunConfig
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
     Recording,
@@ -121,15 +122,17 @@ def method_of(config: RunConfig) -> Method:
     return method
 
 
-def gather(config: RunConfig, out: Path) -> Materials:
+def gather(config: RunConfig, out: Path, given: Given | None = None) -> Materials:
     """Read, check, render and split the data; load tokenizer and oracle, but no model.
+
+    given   the oracle that the configuration names, where it is a Python object.
 
     Raises ConfigError, DataError or OracleError with a message that says what to do.
     """
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
-    oracle = _oracle(config, method, game, out)
+    oracle = _oracle(config, method, game, out, given)
     dataset = _dataset(config, method, game, out)
     tokenizer = load_tokenizer(model)
     beyond = check_tokenizer(model, tokenizer)
@@ -175,18 +178,18 @@ def gather(config: RunConfig, out: Path) -> Materials:
 def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:
     """Raises OracleError for a prompt that the oracle knows nothing of, where it knows only some."""
     asking = unwrapped(oracle)
-    asked = asking.questioner if isinstance(asking, oracles.Asking) else None
-    if isinstance(asked, Covering):
-        asked.check_prompts([prompt.context for prompt in prompts])
+    questioner = asking.questioner if isinstance(asking, oracles.Asking) else None
+    if isinstance(questioner, Covering):
+        questioner.check_prompts([prompt.context for prompt in prompts])
 
 
 def _check_measured(
     config: RunConfig, game: LanguageGame | None, oracle: Oracle | None, held_out: Rows | None
 ) -> None:
     """Raises ConfigError for an evaluation inside fits, or a best checkpoint, by what the run cannot measure."""
-    asked, best = config.evaluate.steps, config.evaluate.best
-    if held_out is None and (asked or best == "accuracy"):
-        name = "evaluate.steps" if asked else "evaluate.best: accuracy"
+    every, best = config.evaluate.steps, config.evaluate.best
+    if held_out is None and (every or best == "accuracy"):
+        name = "evaluate.steps" if every else "evaluate.best: accuracy"
         raise ConfigError(
             f"{name} needs held-out rows of recorded feedback, and {config.method} reads none of these data; "
             "leave it out"
@@ -264,7 +267,9 @@ def _readers(kind: Kind, most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Oracle | None:
+def _oracle(
+    config: RunConfig, method: Method, game: LanguageGame | None, out: Path, given: Given | None
+) -> Oracle | None:
     if config.oracle:
         judging = config.judging.model_dump()
         store = Path(judging.pop("store") or out / VERDICTS)
@@ -273,10 +278,14 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
         placement = oracles.Placement(
             dtype={"run": own, "stored": None}.get(dtype, dtype), device=device, tokens=tokens
         )
+        policy = oracles.Policy(**judging)
+        if given is not None and config.oracle == given.spec:
+            _check_asking(config, given)
+            return _that_votes(asked(given.made, store, policy), method)
         oracle = oracles.load(
             config.oracle,
             store=store,
-            policy=oracles.Policy(**judging),
+            policy=policy,
             placement=placement,
             kinds=ORACLES,
         )
@@ -289,6 +298,18 @@ def _oracle(config: RunConfig, method: Method, game: LanguageGame | None, out: P
             "file.py:function, an oracle's YAML file or a reward model's folder)"
         )
     return None
+
+
+def _check_asking(config: RunConfig, given: Given) -> None:
+    """Raises ConfigError for settings of how questions are asked, where the oracle has its own policy and store."""
+    changed = [
+        name for name in ASKING if getattr(config.judging, name) != JudgingSettings.model_fields[name].default
+    ]
+    if changed and any(parts_that(given.made, oracles.Asking)):
+        raise ConfigError(
+            f"judging.{changed[0]} does not reach the oracle {given.spec}, which is asked by an Asking of its own; "
+            "give the oracle of single questions itself, or set it there"
+        )
 
 
 def _that_votes(oracle: Oracle, method: Method) -> Oracle:

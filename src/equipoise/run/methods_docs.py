@@ -16,9 +16,9 @@ from equipoise.games.fit import NotConverged
 from equipoise.methods.index import METHODS
 from equipoise.methods.tiny import TINY
 from equipoise.play.method import Method
-from equipoise.report import stored
-from equipoise.report.guide import entry
-from equipoise.report.methods import CONFIDENCE, Entry, anchors, grouped, line, short, sourced
+from equipoise.report.methods import stored
+from equipoise.report.methods.guide import entry
+from equipoise.report.methods.text import CONFIDENCE, Entry, anchors, grouped, line, short, sourced
 from equipoise.worlds.table.play_game import play_game
 
 DOCS = Path("docs/methods")

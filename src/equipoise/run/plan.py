@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.verdicts import VerdictStore
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.policy.protocol import Measured
 from equipoise.run.assembly import launch
 from equipoise.run.costs import (

@@ -17,10 +17,10 @@ import numpy as np
 from accelerate import Accelerator
 
 from equipoise.evaluate.text import Evaluator
-from equipoise.oracles.asking import Asking
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.dry_run import Asked, DryRun
 from equipoise.oracles.protocol import Oracle
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.dry_run import Asked, DryRun
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from equipoise import __version__
 from equipoise.evaluate.support import support
 from equipoise.evaluate.text import Evaluator
+from equipoise.oracles.rules.given import Given, OracleLike, again, given, is_given
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
 from equipoise.play.needs import DEMONSTRATIONS
@@ -23,7 +24,7 @@ from equipoise.play.state import State
 from equipoise.policy import load_gate
 from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json, write_text
-from equipoise.report.page import write_report
+from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.claimed import claimed
@@ -70,7 +71,7 @@ def align(
     *,
     model: str | Path | None = None,
     data: str | Path | list[str | Path] | None = None,
-    oracle: str | None = None,
+    oracle: OracleLike | None = None,
     rounds: int | None = None,
     out: str | Path | None = None,
     seed: int | None = None,
@@ -82,7 +83,9 @@ def align(
     """Align a language model with a method; see `equipoise methods` for their names.
 
     model     checkpoint folder or hub name      data    file(s) of feedback or prompts
-    oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder
+    oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
+              function (prompt, response) -> score or (prompt, a, b) -> P(a beats b), plain or async, or an object with
+              a fingerprint that follows `oracles.Oracle`, `oracles.Questioner` or `oracles.Batched` (docs/oracles.md)
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
@@ -91,13 +94,16 @@ def align(
 
     Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
     TrainingError if training cannot continue. A folder of a run with other settings, or that was begun with another
-    model, oracle, template or other data, is refused. A refused call leaves no folder behind that it made.
+    model, oracle, template or other data, is refused. A refused call leaves no folder behind that it made. To resume a
+    run with an oracle in Python, give the function or object again: config.yaml holds only its name.
     """
+    named = oracle is None or isinstance(oracle, str | Path)
+    held = None if named else given(oracle)
     resolved = configured(
         method,
         model=model,
         data=data,
-        oracle=oracle,
+        oracle=held.spec if held else str(oracle) if oracle else None,
         rounds=rounds,
         seed=seed,
         config=config,
@@ -105,7 +111,11 @@ def align(
         allow=allow,
     )
     folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
-    return run(resolved, folder, quiet=quiet)
+    try:
+        return run(resolved, folder, oracle=held, quiet=quiet)
+    finally:
+        if held:
+            held.asked()
 
 
 def configured(
@@ -138,9 +148,17 @@ def configured(
     return resolved
 
 
-def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bool = False) -> Run:
+def run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    oracle: Given | None = None,
+    start: Path | None = None,
+    quiet: bool = False,
+) -> Run:
     """Play a resolved configuration in a folder, from wherever that folder stands.
 
+    oracle  the oracle that the configuration names, where it is a Python object.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
     """
     phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
@@ -150,11 +168,12 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         disable_progress_bar()
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
         with accelerator.main_process_first():
-            materials = _begin(config, folder, gates) if main else gather(config, folder)
+            materials = _begin(config, folder, gates, oracle) if main else gather(config, folder, oracle)
         journal = Journal(folder)
         if not journal.checkpoint(0).exists():
             for name, phase in phases.items():
-                start = run(phase, folder / "phases" / name, start=start, quiet=quiet).checkpoint
+                into = folder / "phases" / name
+                start = run(phase, into, oracle=oracle, start=start, quiet=quiet).checkpoint
         progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
         world, evaluator = build(config, materials, folder, progress, accelerator, start, gates)
         if main and not quiet:
@@ -191,7 +210,7 @@ def run(config: RunConfig, folder: Path, *, start: Path | None = None, quiet: bo
         return Run(folder, summary, folder / "report.html")
 
 
-def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
+def _begin(config: RunConfig, folder: Path, gates: Gates, oracle: Given | None) -> Materials:
     """Gather the inputs, check that they are those that the folder was begun with, and write what the run is.
 
     Raises ConfigError, DataError, OracleError or GateClosed; nothing is written before all is checked, except data that
@@ -203,7 +222,7 @@ def _begin(config: RunConfig, folder: Path, gates: Gates) -> Materials:
     if started:
         record.check(files, gates, partial=True)
         record.check_settings(config)
-    materials = gather(config, folder)
+    materials = gather(config, folder, oracle)
     now = joined(files, of_materials(materials, folder, record.hasher))
     if started:
         record.check(now, gates)
@@ -237,6 +256,9 @@ def _same_settings(config: RunConfig, folder: Path) -> bool:
     before = {name: value for name, value in flat(read_file(stored)).items() if name not in MAY_CHANGE}
     before.pop("inputs", None)  # of an older run folder
     changed = difference(before, config.lasting())
+    named = str(before.get("oracle"))
+    if begun and config.oracle is None and is_given(named):
+        raise ConfigError(f"{folder}: {again(named)}")
     if not begun:
         if changed:
             for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):

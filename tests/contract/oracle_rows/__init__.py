@@ -36,8 +36,9 @@ class Listed:
     prompts, first, second   five questions that it answers; the last one is of two equal responses.
     chat      whether it also answers prompts that are chat messages; otherwise it must refuse them.
     plain     whether it answers prompts that are plain text; otherwise it must refuse them.
-    unknown   a prompt with two responses that it must refuse, and `called` the word by which the error names it; None
-              where it answers every text.
+    unknown   a prompt with two responses that it must refuse; None where it answers every text.
+    unjudged  a prompt with two responses on which it gives no verdict; None where there is no such question.
+    called    the word by which the error, or the reason in its account, names `unknown` or `unjudged`.
     scores    whether it has a scalar score.
     within    how far a verdict may move with the batch that it is asked in, and with the order of the two responses.
     depends   what its verdicts depend on -> an edit of the folder that changes it: the fingerprint must change.
@@ -52,6 +53,7 @@ class Listed:
     chat: bool = False
     plain: bool = True
     unknown: tuple[Any, str, str] | None = None
+    unjudged: tuple[Any, str, str] | None = None
     called: str = ""
     scores: bool = False
     within: float = 0.0

@@ -1,7 +1,8 @@
-"""Rules, tables, recorded votes, a one-logit reward model, LLM judges and the playground's panel and host."""
+"""Rules, tables, recorded votes, LLM judges and the playground's panel and host."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Callable
@@ -9,17 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
-
+from contract.oracle_folders import bare
 from contract.oracle_rows import FIRST, GAME, PROMPTS, QUESTIONS, SECOND, Listed, replaced
 from equipoise import oracles
-from equipoise.oracles.checked import Checked, unwrapped
+from equipoise.oracles.checked import Checked
+from equipoise.oracles.judges.judge_prompt import PROMPTS as TEMPLATES
 from equipoise.oracles.protocol import Oracle
-from equipoise.oracles.reward import RewardOracle
-from equipoise.oracles.table import RecordedOracle, TableOracle
-from equipoise.playground import LanguageGame, model_path
+from equipoise.oracles.recorded.table import RecordedOracle, TableOracle
+from equipoise.playground import LanguageGame
 from oracles.chat_server import between, said, serving
 
 HOST = LanguageGame("transitive")
@@ -45,36 +43,28 @@ def rule(function: str) -> Callable[[Path], Oracle]:
     return build
 
 
-def bare(checked: Checked) -> Oracle:
-    """What `load` wraps, so that the suite and not `Checked` judges its answers."""
-    oracle = unwrapped(checked)
-    assert oracle is not None
-    return oracle
-
-
-def reward_model(folder: Path) -> Oracle:
-    """A random model of two layers; a context of 40 tokens."""
-    if not (folder / "config.json").is_file():
-        config = LlamaConfig(
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            vocab_size=64,
-            max_position_embeddings=40,
-            num_labels=1,
-            pad_token_id=0,
-        )
-        torch.manual_seed(3)
-        LlamaForSequenceClassification(config).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(model_path()).save_pretrained(folder)
-    return RewardOracle.load(folder, batch=3)
-
-
 def table(folder: Path) -> Oracle:
+    """The panel's preferences, the one of the first two responses as a file of the folder says."""
     prompts = {prompt: x for x, prompt in enumerate(PROMPTS)}
     responses = [{text: a for a, text in enumerate(GAME.responses)}] * len(PROMPTS)
-    return TableOracle(prompts, responses, GAME.preference[: len(PROMPTS)])
+    preference = GAME.preference[: len(PROMPTS)].clone()
+    preference[0, 0, 1] = kept(folder, "0.75")
+    preference[0, 1, 0] = 1 - preference[0, 0, 1]
+    return TableOracle(prompts, responses, preference)
+
+
+def votes(folder: Path) -> Oracle:
+    """Recorded votes with the share of a file of the folder."""
+    share = kept(folder, "0.75")
+    return RecordedOracle([*((p, a, b, share) for p, a, b in QUESTIONS[:-1]), (*QUESTIONS[-1], 0.5)])
+
+
+def kept(folder: Path, number: str) -> float:
+    """The number in a row's folder, which is written first."""
+    file = folder / "prob.txt"
+    if not file.is_file():
+        file.write_text(number, encoding="utf-8")
+    return float(file.read_text(encoding="utf-8"))
 
 
 def answers(request: dict[str, Any], number: int) -> dict[str, Any]:
@@ -94,11 +84,10 @@ def answers(request: dict[str, Any], number: int) -> dict[str, Any]:
 def server() -> str:
     """Address of a server that lives as long as the tests."""
     running = serving(answers)
-    _kept.append(running)
+    atexit.register(
+        running.__exit__, None, None, None
+    )  # later its thread is gone, and closing would wait for it
     return running.__enter__()[0]
-
-
-_kept: list[Any] = []  # a context manager that is collected would close its server
 
 
 def judge(**settings: Any) -> Callable[[Path], Oracle]:
@@ -115,12 +104,7 @@ def judge(**settings: Any) -> Callable[[Path], Oracle]:
 
 
 def _question(kind: str) -> str:
-    return (Path(oracles.__file__).with_name("prompts") / f"{kind}.jinja").read_text(encoding="utf-8")
-
-
-def weights_moved(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    save_file({name: t + 0.5 for name, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    return (TEMPLATES / f"{kind}.jinja").read_text(encoding="utf-8")
 
 
 RULE_DEPENDS = {
@@ -132,19 +116,17 @@ JUDGE_DEPENDS = {
     "the prompt": replaced("question.jinja", "====", "Be strict.\n===="),
     "the temperature": replaced("judge.yaml", '"model"', '"temperature": 0.5, "model"'),
 }
+PROB = {"a preference": replaced("prob.txt", "0.75", "0.5")}
 IN_MEMORY = {"fingerprint": "made in memory: no file or command names it"}
-BY_FOLDER = {"fingerprint": "a run records the hashes of its folder's files"}
 UNKNOWN = ("where?", FIRST[0], SECOND[0])
 
 ORACLES = {
-    "table": Listed(build=table, unknown=UNKNOWN, called="table", exempt=IN_MEMORY),
+    "table": Listed(build=table, unknown=UNKNOWN, called="table", depends=PROB),
     "recorded": Listed(
-        build=lambda folder: RecordedOracle(
-            [*((p, a, b, 0.75) for p, a, b in QUESTIONS[:-1]), (*QUESTIONS[-1], 0.5)]
-        ),
+        build=votes,
         unknown=(PROMPTS[0], "an answer without votes", SECOND[0]),
         called="recorded",
-        exempt=IN_MEMORY,
+        depends=PROB,
     ),
     "rule of scores": Listed(build=rule("score"), chat=True, scores=True, depends=RULE_DEPENDS),
     "rule that waits": Listed(build=rule("later"), chat=True, scores=True, depends=RULE_DEPENDS),
@@ -156,14 +138,6 @@ ORACLES = {
         chat=True,
         depends={"its code": replaced("length.py", "0.6", "0.7")},
         exempt={"antisymmetry": "the user's function prefers whoever stands first"},
-    ),
-    "reward model": Listed(
-        build=reward_model,
-        unknown=(PROMPTS[0], "tea " * 40, SECOND[0]),
-        called="accepts 40 tokens",
-        scores=True,
-        within=1e-6,
-        exempt=BY_FOLDER,
     ),
     "judge of pairs": Listed(build=judge(), kind="judge", chat=True, depends=JUDGE_DEPENDS),
     "judge by first token": Listed(

@@ -1,195 +1,180 @@
-"""Oracles made of language models: density ratios, a self-judge, ensembles, dropout, relevance by embeddings."""
+"""Language models as oracles: density ratios, Yes or No, the policy itself, and relevance by embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel
 
-from contract.oracle_rows import PROMPTS, SECOND, Listed, replaced
-from contract.oracle_rows.known import bare, weights_moved
-from equipoise import oracles
-from equipoise.oracles.asking import Asking
-from equipoise.oracles.language_model import frozen
+from contract.oracle_folders import SAYS_WORDS, SHAPE, STRONG, WEAK, changed, drawn, moved, row, words
+from contract.oracle_rows import PROMPTS, SECOND, replaced
+from equipoise.oracles.models.language_model import frozen
 from equipoise.oracles.placement import Placement
-from equipoise.oracles.protocol import Oracle, OraclePrompt, SeesPolicy, parts_that
+from equipoise.oracles.protocol import Oracle, SeesPolicy, parts_that
 from equipoise.policy import checkpoint
-from oracles.tiny_models import causal, tokenizer
 
-ROUNDS = 1e-5  # of log-probs in fp32, between batches
-
-
-class Anew:
-    """An asked oracle of batches without a memory: it answers every question again."""
-
-    may_fail = True
-
-    def __init__(self, asked: Asking) -> None:
-        self.asked, self.name, self.fingerprint = asked, asked.name, asked.fingerprint
-
-    def compare(self, prompts: Sequence[OraclePrompt], a: Sequence[str], b: Sequence[str]) -> Tensor:
-        return self._anew().compare(prompts, a, b)
-
-    def score(self, prompts: Sequence[OraclePrompt], responses: Sequence[str]) -> Tensor:
-        return self._anew().score(prompts, responses)
-
-    def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
-        return self.asked.room(prompts)
-
-    def _anew(self) -> Asking:
-        return Asking(self.asked.questioner, None, self.asked.policy)
+TOO_LONG = (PROMPTS[0], "tea " * 500, SECOND[0])
+TEMPLATE = "strong/chat_template.jinja"
+DOMAINS = [
+    {"name": "tea", "words": ["tea"], "instruction": "Serve tea."},
+    {"name": "other", "exemplars": [{"prompt": "Coffee?", "response": " No."}]},
+]
+QUESTION = "Judge.\n====\n{{ conversation }}\n{{ response_a }}\n{{ response_b }}\n{{ answer_format }}"
+POINTS = "Judge.\n====\n{{ conversation }}\n{{ response }}\n{{ answer_format }}"
 
 
-def models(folder: Path) -> None:
-    """Two language models of two layers, and two reward models with dropout."""
-    for seed, name in enumerate(("strong", "weak")):
-        if not (folder / name).is_dir():
-            causal(folder / name, seed, positions=256)
-    for seed, name in enumerate(("first", "second")):
-        if not (folder / name).is_dir():
-            torch.manual_seed(seed)
-            config = BertConfig(
-                hidden_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=24,
-                vocab_size=64,
-                max_position_embeddings=256,
-                num_labels=1,
-            )
-            BertForSequenceClassification(config).save_pretrained(folder / name)
-            tokenizer().save_pretrained(folder / name)
+def static(folder: Path) -> None:
+    """Static embeddings of the playground's words."""
+    matrix = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    save_file({"embeddings": matrix}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "model2vec"}), encoding="utf-8")
+    words().save_pretrained(folder)
 
 
-def of_file(text: str) -> Callable[[Path], Oracle]:
-    def build(folder: Path) -> Oracle:
-        models(folder)
-        (folder / "chat.jinja").write_text(TEMPLATE, encoding="utf-8")
-        file = folder / "oracle.yaml"
-        if not file.is_file():
-            file.write_text(text, encoding="utf-8")
-        found = bare(oracles.load(str(file)))
-        return Anew(found) if isinstance(found, Asking) else found
-
-    return build
+def encoder(folder: Path) -> None:
+    config = BertConfig(**SHAPE, vocab_size=64, max_position_embeddings=12)
+    drawn(BertModel(config), 4).save_pretrained(folder)
+    words().save_pretrained(folder)
 
 
-def static(folder: Path) -> Oracle:
-    place = folder / "vectors"
-    if not place.is_dir():
-        place.mkdir()
-        draw = torch.Generator().manual_seed(0)
-        save_file({"embeddings": torch.randn(64, 8, generator=draw)}, place / "model.safetensors")
-        tokenizer().save_pretrained(place)
-    return of_file("kind: relevance\nembeddings: vectors\n")(folder)
+def shown(oracle: Oracle, folder: Path) -> None:
+    """The policy of the round, as a run shows it."""
+    policy = frozen(str(folder / "policy"), Placement(device="cpu", tokens=1024))
+    for part in parts_that(oracle, SeesPolicy):
+        part.see(policy, checkpoint.fingerprint(policy))
 
 
-def own(question: str) -> Callable[[Path], Oracle]:
-    """A self-judge that has seen a policy, with a short prompt and words that the policy's tokenizer knows."""
-
-    def build(folder: Path) -> Oracle:
-        (folder / "pairwise.jinja").write_text("====\n{{ conversation }} {{ response_a }} {{ response_b }}")
-        (folder / "pointwise.jinja").write_text("====\n{{ conversation }} {{ response }}")
-        oracle = of_file(f"kind: self\nquestion: {question}\nprompt: {question}.jinja\n")(folder)
-        assert isinstance(oracle, Anew)
-        policy = frozen(str(folder / "strong"), Placement(device="cpu"))
-        for part in parts_that(oracle.asked, SeesPolicy):
-            part.options = ("tea.", "for", "a", "On", "hot", "mint")[: len(part.options)]  # type: ignore[attr-defined]
-            part.see(policy, checkpoint.fingerprint(policy))
-        return Anew(oracle.asked)
-
-    return build
+def one_row_moved(folder: Path) -> None:
+    """An edit: one vector of static embeddings."""
+    file = folder / "embeddings" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["embeddings"][3] += 1
+    save_file(tensors, file)
 
 
-def moved(name: str) -> Callable[[Path], Any]:
-    return lambda folder: weights_moved(folder / name)
-
-
-TEMPLATE = (
-    "{% if tools %}{{ tools | tojson }} {{ eos_token }} {% endif %}"
-    "{% for m in messages %}{{ m.role }} {{ m.content }} {{ eos_token }} {% endfor %}"
-    "{% if add_generation_prompt %}assistant {% endif %}"
-)
-RATIO = "kind: density_ratio\nstrong: strong\nweak: weak\ntemplate: chat.jinja\ntokens: 64\nbeta: 0.5\n"
-IMPLICIT = "kind: implicit_reward\npolicy: strong\nreference: weak\ntemplate: chat.jinja\nbeta: 0.5\n"
-TOO_LONG = (PROMPTS[0], "tea. " * 300, SECOND[0])
-BOTH = {"the strong model": moved("strong"), "the weak model": moved("weak")}
+RATIO = {
+    "scores": True,
+    "chat": True,
+    "within": 1e-5,
+    "unknown": TOO_LONG,
+    "called": "accepts 1,024 tokens",
+}
+RELEVANCE = {
+    "the similarity": changed(similarity="dot"),
+    "the length": changed(length=50),
+    "the repetition": changed(repetition=False),
+    "beta": changed(beta=2.0),
+}
+judge_itself = partial(row, "self", models={"policy": STRONG}, ready=shown)
 
 ORACLES = {
-    "density ratio": Listed(
-        build=of_file(RATIO),
-        kind="density_ratio",
-        chat=True,
-        unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        scores=True,
-        within=ROUNDS,
-        depends=BOTH | {"beta": replaced("oracle.yaml", "0.5", "0.25")},
-    ),
-    "implicit reward": Listed(
-        build=of_file(IMPLICIT),
-        kind="implicit_reward",
-        chat=True,
-        unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        scores=True,
-        within=ROUNDS,
-        depends=BOTH,
-    ),
-    "policy as judge of pairs": Listed(
-        build=own("pairwise"),
-        kind="self",
-        chat=True,
-        unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        within=ROUNDS,
+    "density ratio": row(
+        "density_ratio",
+        {"strong": "strong", "weak": "weak", "device": "cpu"},
+        {"strong": STRONG, "weak": WEAK},
         depends={
-            "the policy": moved("strong"),
+            "the strong model": moved("strong"),
+            "the weak model": moved("weak"),
+            "beta": changed(beta=0.5),
+            "the mean over tokens": changed(per_token=True),
+            "the template": changed(template="plain"),
+            "the chat template": replaced(TEMPLATE, "{{ m.role }}:", "{{ m.role }}>"),
+        },
+        **RATIO,
+    ),
+    "density ratio with domains": row(
+        "density_ratio",
+        {"strong": "strong", "weak": "weak", "device": "cpu", "per_token": True, "domains": "domains.yaml"},
+        {"strong": STRONG, "weak": WEAK},
+        {"domains.yaml": json.dumps(DOMAINS)},
+        depends={
+            "an instruction": replaced("domains.yaml", "Serve tea.", "Serve coffee."),
+            "an exemplar": replaced("domains.yaml", "Coffee?", "Cocoa?"),
+            "a domain's words": replaced("domains.yaml", '["tea"]', '["cup"]'),
+        },
+        **RATIO,
+    ),
+    "implicit reward": row(
+        "implicit_reward",
+        {"policy": "policy", "reference": "reference", "beta": 0.1, "device": "cpu"},
+        {"policy": STRONG, "reference": WEAK},
+        depends={
+            "the policy": moved("policy"),
+            "the reference": moved("reference"),
+            "beta": changed(beta=0.2),
+        },
+        **RATIO,
+    ),
+    "yes or no": row(
+        "yes_no",
+        {"model": "model", "question": "{prompt}\n{response}\nGood?"},
+        {"model": STRONG},
+        scores=True,
+        chat=True,
+        within=1e-6,
+        unjudged=TOO_LONG,
+        called="accepts 1024 tokens",
+        depends={
+            "the model": moved("model"),
+            "the question": changed(question="{prompt}\n{response}\nBad?"),
+            "the word that says yes": changed(positive="Right"),
+            "the word that says no": changed(negative="Wrong"),
         },
     ),
-    "policy as judge of one": Listed(
-        build=own("pointwise"),
-        kind="self",
+    "yes or no without a chat template": row(
+        "yes_no",
+        {"model": "model", "positive": "mint", "negative": "black", "question": "{prompt} {response}"},
+        {"model": SAYS_WORDS},
+        scores=True,
         chat=True,
-        unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        scores=True,
-        within=ROUNDS,
-        depends={"the policy": moved("strong")},
+        within=1e-6,
+        unjudged=(PROMPTS[0], "tea " * 1100, SECOND[0]),
+        called="accepts 1024 tokens",
+        depends={"the model": moved("model")},
     ),
-    "ensemble": Listed(
-        build=of_file("kind: ensemble\nmembers: [first, second]\nweights: [1, 2]\n"),
-        kind="ensemble",
-        scores=True,
+    "the policy itself": judge_itself(
+        {"prompt": "question.jinja"},
+        files={"question.jinja": QUESTION},
+        chat=True,
+        within=1e-6,
         unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        within=ROUNDS,
-        depends={"a member": moved("second"), "a weight": replaced("oracle.yaml", "2]", "3]")},
-    ),
-    "dropout": Listed(
-        build=of_file("kind: mc_dropout\nmodel: first\ndevice: cpu\npasses: 2\nrate: 0.01\nseed: 0\n"),
-        kind="mc_dropout",
-        scores=True,
-        unknown=TOO_LONG,
-        called="accepts 256 tokens",
-        exempt={"score": "a mean of probabilities need not order responses as a mean of scores does"},
+        called="accepts 1,024 tokens",
         depends={
-            "the model": moved("first"),
-            "the seed": replaced("oracle.yaml", "seed: 0", "seed: 1"),
-            "the rate": replaced("oracle.yaml", "0.01", "0.02"),
+            "the policy": moved("policy"),
+            "the prompt": replaced("question.jinja", "Judge.", "Judge well."),
+            "the template": changed(template="plain"),
         },
     ),
-    "relevance": Listed(
-        build=static,
-        kind="relevance",
+    "the policy's own points": judge_itself(
+        {"prompt": "question.jinja", "question": "pointwise"},
+        files={"question.jinja": POINTS},
         chat=True,
         scores=True,
-        within=1e-12,
-        depends={"the vectors": moved("vectors")},
+        within=1e-6,
+        unknown=TOO_LONG,
+        called="accepts 1,024 tokens",
+        depends={"the policy": moved("policy"), "beta": changed(beta=2.0)},
+    ),
+    "relevance by an encoder": row(
+        "relevance",
+        {"embeddings": "embeddings", "device": "cpu"},
+        {"embeddings": encoder},
+        scores=True,
+        chat=True,
+        within=1e-6,
+        depends={"the encoder": moved("embeddings"), **RELEVANCE},
+    ),
+    "relevance by static embeddings": row(
+        "relevance",
+        {"embeddings": "embeddings", "similarity": "dot"},
+        {"embeddings": static},
+        scores=True,
+        chat=True,
+        within=1e-9,
+        depends={"a vector": one_row_moved},
     ),
 }

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
-from equipoise.oracles import learned
-from equipoise.oracles.agreement import confident_pair
-from equipoise.oracles.learned import Fitting, LearnedReward, Views
+from equipoise.oracles.learned import feature_reward
+from equipoise.oracles.learned.agreement import confident_pair
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views
 
 PROMPTS, RESPONSES = 40, 12
 SHARED, OWNED = 4, 8  # features of the prompt, which its responses share, and of the response
@@ -90,13 +90,13 @@ def learn(bandit: Bandit, seed: int) -> dict[str, tuple[float, float, float]]:
         kl = policy * (policy.clamp(min=1e-300).log() - bandit.reference)
         return float((policy * bandit.reward).sum(dim=1).mean()), float(kl.sum(dim=1).mean())
 
-    first = table(learned.fit(pairs, prob, weight, seed=seed, fitting=FITTING))
+    first = table(feature_reward.fit(pairs, prob, weight, seed=seed, fitting=FITTING))
     policy = optimum(bandit, first)
     own = torch.multinomial(policy, OWN, replacement=True, generator=draw)  # [X, n]
 
     views = bandit.features[torch.arange(PROMPTS)[:, None], own].unflatten(1, (-1, 2)).flatten(0, 1)
     alike = Views(views, torch.ones(len(views), dtype=torch.float64))
-    uml = learned.fit(pairs, prob, weight, seed=seed, views=alike, bottleneck=0.5, fitting=FITTING)
+    uml = feature_reward.fit(pairs, prob, weight, seed=seed, views=alike, bottleneck=0.5, fitting=FITTING)
 
     said = []
     for x, responses in enumerate(own.tolist()):
@@ -107,7 +107,7 @@ def learn(bandit: Bandit, seed: int) -> dict[str, tuple[float, float, float]]:
     made = torch.stack([bandit.features[at, best], bandit.features[at, other]], dim=1)
     share = torch.tensor([s[3] for s in said], dtype=torch.float64)
     both = torch.cat([pairs, made]), torch.ones(PAIRS + len(made)), torch.cat([weight, share])
-    spg = learned.fit(*both, seed=seed, fitting=FITTING)
+    spg = feature_reward.fit(*both, seed=seed, fitting=FITTING)
 
     learnt = {"recorded": first, "uml": table(uml), "spg": table(spg)}
     figures = {name: (accuracy(bandit, r, policy), *worth(optimum(bandit, r))) for name, r in learnt.items()}

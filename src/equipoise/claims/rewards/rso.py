@@ -59,7 +59,7 @@ def run(scale: Scale) -> Evidence:
 
 
 def laws(draws: int, games: int = 4) -> Laws:
-    """Law of what is accepted among M draws from the reference, estimated from `draws` prompts each."""
+    """Distribution of what is accepted among M draws from the reference, estimated from `draws` prompts each."""
     first: dict[str, list[list[float]]] = {rule: [] for rule in TEMPERATURES}
     together: dict[str, list[list[float]]] = {rule: [] for rule in TEMPERATURES}
     noises = []

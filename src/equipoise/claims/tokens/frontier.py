@@ -40,14 +40,14 @@ def climb(
     *,
     steps: int,
     rate: float,
-    beside: nn.Module | None = None,
+    auxiliary: nn.Module | None = None,
 ) -> Climb:
-    """Adam on the summed losses of the copies, [seeds], from the reference on; `beside` is an auxiliary module.
+    """Adam on the summed losses of the copies, [seeds], from the reference on; `auxiliary` is an auxiliary module.
 
     truth    [seeds, A] the true score of every response.
     """
     logits = reference.logits.clone().requires_grad_(True)
-    trained = [logits, *([] if beside is None else beside.parameters())]
+    trained = [logits, *([] if auxiliary is None else auxiliary.parameters())]
     optimizer = torch.optim.Adam(trained, lr=rate)
     base, path = reference.tabular(), []
     for step in range(steps + 1):

@@ -113,14 +113,14 @@ class Learnt:
 def learn(pairs: Pairs, name: str, steps: int, rate: float = 0.02) -> Learnt:
     seeds, form = len(pairs.responses), objective(name)
     base, fixed = reference(seeds), true_mask(seeds)
-    beside = Masks(seeds) if name == LEARNT else None
+    auxiliary = Masks(seeds) if name == LEARNT else None
 
     def loss(policy: TokenPolicy) -> Tensor:
-        found = scores(policy, base, pairs, fixed if beside is None else beside())
+        found = scores(policy, base, pairs, fixed if auxiliary is None else auxiliary())
         return form(found).value.view(seeds, -1).mean(dim=1)
 
-    path = climb(loss, base, truth().expand(seeds, -1), steps=steps, rate=rate, beside=beside)
-    return Learnt(path, None if beside is None else beside().detach().mean(dim=1).numpy())
+    path = climb(loss, base, truth().expand(seeds, -1), steps=steps, rate=rate, auxiliary=auxiliary)
+    return Learnt(path, None if auxiliary is None else auxiliary().detach().mean(dim=1).numpy())
 
 
 def leak(pairs: Pairs) -> tuple[float, float]:

@@ -116,14 +116,14 @@ def fit(
             [scores(part, rows[k : k + 64], width, None, policy.pad).logp for k in range(0, len(rows), 64)]
         )
     own = [] if frozen else [p for _, p in policy.parameters()]
-    beside = [] if network is None else list(network.parameters())
-    groups = [{"params": own, "lr": RATE}, {"params": beside, "lr": 10 * RATE}]
+    auxiliary = [] if network is None else list(network.parameters())
+    groups = [{"params": own, "lr": RATE}, {"params": auxiliary, "lr": 10 * RATE}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=RATE, eps=EPS)
     for at in order:
         found = scores(part, [rows[i] for i in at], width, anchors[at], policy.pad)
         optimizer.zero_grad()
         objective(found).value.mean().backward()
-        nn.utils.clip_grad_norm_([*own, *beside], CLIP)
+        nn.utils.clip_grad_norm_([*own, *auxiliary], CLIP)
         optimizer.step()
     return part
 

@@ -115,7 +115,7 @@ def _scores(row: RawRow, reading: Reading) -> tuple[float | None, float | None]:
 def by_winner(row: RawRow, reading: Reading) -> float:
     """`winner`: model_a, model_b, tie, tie (bothbad), or the name of the column or model that won (Chatbot Arena).
 
-    A number is that of the answer's column: 0 or 1 beside `response_0` and `response_1`, 1 or 2 beside `response1` and
+    A number is that of the answer's column: 0 or 1 with `response_0` and `response_1`, 1 or 2 with `response1` and
     `response2`.
     """
     value = row.get("winner")

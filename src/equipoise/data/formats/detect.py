@@ -79,7 +79,7 @@ def decide(rows: Iterable[RawRow] | Survey, wanted: str = "auto", *, file: str =
 
     A format named in the configuration is taken. Otherwise every row votes; rows with null or malformed values
     fit no format and do not vote (the parser refuses them one by one). Votes for two formats are an error, and so is
-    a list of prompts beside columns that look like answers and a preference.
+    a list of prompts with columns that look like answers and a preference.
     """
     if wanted != "auto":
         return _named(wanted), f"format {wanted}: as configured"

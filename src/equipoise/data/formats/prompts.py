@@ -72,7 +72,7 @@ def _is_chat(row: RawRow) -> bool:
 
 
 def _is_prompt(row: RawRow) -> bool:
-    """A string; beside a conversation that begins with it, it says nothing more than the conversation does."""
+    """A string; next to a conversation that begins with it, it says nothing more than the conversation does."""
     if not all_text("prompt")(row):
         return False
     turns = next((row[name] for name in ("messages", "conversations") if name in row), None)

@@ -33,7 +33,7 @@ def round_list(row: RawRow, reading: Reading) -> Fields:
 
 
 def _settings(row: RawRow) -> Fields:
-    """Template settings of the prompt, which `tools` and `weight` stand beside under their usual names."""
+    """Template settings of the prompt, next to `tools` and `weight` under their usual names."""
     given = _said(row.get("template_kwargs"))
     return {"template_kwargs": given} if given else {}
 

@@ -74,7 +74,7 @@ def _file(name: str, entry: Mapping[str, Any], file: DataFile) -> DataFile:
     only = frozenset(mapping.values()) if given is not None else None
     path = Path(file.path).parent / entry["file_name"]
     if not path.exists():
-        raise DataError(f"data set {name!r}: no file {entry['file_name']!r} beside it", file=file.path)
+        raise DataError(f"data set {name!r}: no file {entry['file_name']!r} in its folder", file=file.path)
     own = replace(file, path=str(path), split=entry.get("split"), limit=entry.get("num_samples", file.limit))
     usual = OPENAI_TAGS if formatting == "openai" else {}
     return replace(own, mapping={**mapping, **file.mapping}, only=only, tags=usual | tags)

@@ -196,6 +196,9 @@ def resolve(
     source, about = _chosen(template)
     try:
         return ChatTemplate(tokenizer, source, date=date, kwargs=kwargs), about
+    except DataError as error:
+        file = tokenizer.name_or_path if source is None else template if source != template else None
+        raise DataError(error.reason, file=file, hint=error.hint) from None
     except Refusal as refusal:
         raise DataError(str(refusal), hint="change `data.chat_template_kwargs`") from None
 

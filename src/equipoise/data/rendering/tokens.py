@@ -54,7 +54,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise DataError(
             f"cannot load a tokenizer: {first_line(error)}",
             file=str(path),
-            hint="give a folder with tokenizer.json, or a hub name",
+            hint="copy or download the model's files again, or give another folder or hub name",
         ) from None
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from equipoise.evaluate.intervals import Interval, bootstrap
-from equipoise.play.state import Floats
+from equipoise.core.intervals import Interval, Rows, bootstrap, resampled
+from equipoise.core.logistic import Floats, log_loss, sigmoid
 
 ELO = 400 / math.log(10)  # points of a rating for one nat
 ANCHOR = 1000.0
 RIDGE = 1e-8  # of a battle's weight; keeps the ratings of models finite that won or lost every battle
 STRONG = 3  # battles that a verdict like A>>B counts for
-ROWS: TypeAlias = "np.ndarray"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Rating:
         return dict(vars(self)) | {"interval": list(self.interval)}
 
 
-def fit(battles: Battles, baseline: int, rows: ROWS | None = None) -> Floats:
+def fit(battles: Battles, baseline: int, rows: Rows | None = None) -> Floats:
     """Bradley-Terry log-strengths [M] in nats by maximum likelihood, that of the baseline 0.
 
         P(a beats b) = s(theta_a - theta_b);   maximises sum_i w_i [ p_i log s + (1 - p_i) log(1 - s) ]
@@ -76,13 +75,11 @@ def fit(battles: Battles, baseline: int, rows: ROWS | None = None) -> Floats:
     ridge = RIDGE * max(float(weight.sum()), 1.0)
 
     def value(t: Floats) -> float:
-        z = t[first] - t[second]
-        loss = prob * np.logaddexp(0, -z) + (1 - prob) * np.logaddexp(0, z)
-        return float((weight * loss).sum() + ridge / 2 * (t**2).sum())
+        return float((weight * log_loss(t[first] - t[second], prob)).sum() + ridge / 2 * (t**2).sum())
 
     now = value(theta)
     for _ in range(200):
-        q = np.exp(-np.logaddexp(0, -(theta[first] - theta[second])))
+        q = sigmoid(theta[first] - theta[second])
         slope = weight * (q - prob)
         gradient = np.bincount(first, slope, count) - np.bincount(second, slope, count) + ridge * theta
         if np.abs(gradient[free]).max(initial=0.0) <= 1e-10 * max(float(weight.sum()), 1.0):
@@ -131,18 +128,20 @@ def rated(
         raise ValueError(f"no battle with the baseline {baseline!r}")
     anchor = battles.models.index(baseline)
     strength, sure = fit(battles, anchor), finite(battles, anchor)
-    everything = _resampled(battles, anchor, draws, seed)
-    low, high = np.quantile(everything, [(1 - level) / 2, (1 + level) / 2], axis=0)
     spread = len(set(battles.prompts)) > 1
+    rows = resampled(battles.prompts, draws, seed) if spread else ()
+    drawn = np.array([strength, *(fit(battles, anchor, chosen) for chosen in rows)])
+    low, high = np.quantile(drawn[spread:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    win_rate, worst, best = sigmoid(strength), sigmoid(low), sigmoid(high)
     weights = np.bincount(battles.first, battles.weight, len(battles.models)) + np.bincount(
         battles.second, battles.weight, len(battles.models)
     )
     found = []
     for m, model in enumerate(battles.models):
         one = Interval(
-            value=_sigmoid(float(strength[m])),
-            low=_sigmoid(float(low[m])) if spread else None,
-            high=_sigmoid(float(high[m])) if spread else None,
+            value=float(win_rate[m]),
+            low=float(worst[m]) if spread else None,
+            high=float(best[m]) if spread else None,
             n=round(float(weights[m])),
         )
         ends = (ELO * float(low[m]) + ANCHOR, ELO * float(high[m]) + ANCHOR)
@@ -156,18 +155,6 @@ def rated(
             )
         )
     return sorted(found, key=lambda r: -r.win_rate["value"])
-
-
-def _resampled(battles: Battles, anchor: int, draws: int, seed: int) -> Floats:
-    """[draws, M] strengths of battles whose prompts were drawn with replacement."""
-    found: list[Floats] = []
-
-    def again(rows: np.ndarray) -> float:
-        found.append(fit(battles, anchor, rows))
-        return 0.0
-
-    bootstrap(0.0, again, battles.prompts, draws=draws, seed=seed)
-    return np.array(found) if found else np.zeros((1, len(battles.models)))
 
 
 def mean_scores(
@@ -187,7 +174,3 @@ def mean_scores(
 
     own = [battles.prompts[int(i)] for i in rows]
     return bootstrap(mean(np.arange(len(rows))), mean, own, draws=draws, seed=seed, level=level)
-
-
-def _sigmoid(z: float) -> float:
-    return math.exp(-math.log1p(math.exp(-z))) if z >= 0 else math.exp(z) / (1 + math.exp(z))

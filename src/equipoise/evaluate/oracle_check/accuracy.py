@@ -6,16 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, clustered_share
+from equipoise.core.calibration import side
+from equipoise.core.intervals import Interval, clustered_share
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-
-TIE = 1e-9  # how near to 1/2 a probability says tie
-
-
-def side(prob: Floats) -> Floats:
-    """[N] 1 where a is preferred, -1 where b is, 0 at a tie, nan where there is no verdict."""
-    return np.where(np.isnan(prob), np.nan, np.sign(prob - 0.5) * (np.abs(prob - 0.5) > TIE))
 
 
 def accuracy(comparisons: Comparisons, verdicts: Verdicts) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Rows, clustered_share, jackknife
-from equipoise.evaluate.oracle_check.accuracy import side
+from equipoise.core.calibration import side
+from equipoise.core.intervals import Interval, Rows, clustered_share, jackknife
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.evaluate.oracle_check.length import finite
@@ -82,7 +82,7 @@ def agreement(comparisons: Comparisons, raters: Sequence[Verdicts]) -> dict[str,
     def alpha_of(rows: Rows) -> float:
         return krippendorff_alpha(both_ways(sides[:, rows]))
 
-    return {"pairs": pairs, "alpha": finite(jackknife(alpha_of, groups)) if len(raters) > 2 else None}
+    return {"pairs": pairs, "alpha": _coefficient(alpha_of, groups) if len(raters) > 2 else None}
 
 
 def _two(
@@ -105,9 +105,14 @@ def _two(
 
     return found | {
         "same": clustered_share((a == b).astype(float), known),
-        "kappa": finite(jackknife(kappa_of, known)),
-        "correlation": finite(jackknife(correlation_of, known)),
+        "kappa": _coefficient(kappa_of, known),
+        "correlation": _coefficient(correlation_of, known),
     }
+
+
+def _coefficient(statistic: Callable[[Rows], float], groups: Sequence[Hashable]) -> Interval | None:
+    """A coefficient of agreement between -1 and 1, with its interval; None where there is no number."""
+    return finite(jackknife(statistic, groups, bounds=(-1.0, 1.0)))
 
 
 def self_agreement(comparisons: Comparisons, verdicts: Verdicts) -> dict[str, Any] | None:
@@ -126,9 +131,7 @@ def self_agreement(comparisons: Comparisons, verdicts: Verdicts) -> dict[str, An
     return {
         "same": clustered_share((one == two).astype(float), groups),
         "opposite": clustered_share((one * two < 0).astype(float), groups),
-        "kappa": finite(
-            jackknife(lambda rows: cohen_kappa(both_ways(one[rows]), both_ways(two[rows])), groups)
-        ),
+        "kappa": _coefficient(lambda rows: cohen_kappa(both_ways(one[rows]), both_ways(two[rows])), groups),
         "moved": float(np.abs(first - second)[known].mean()),
         "asked": count,
         "failed": int((~known).sum()),

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-from equipoise.oracles.asking import Account, Asking, Policy
+from equipoise.oracles.account import Account, Accounted
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Fingerprinted, OracleError
+from equipoise.oracles.protocol import Fingerprinted, OracleError, parts_that
+from equipoise.oracles.questions.asking import Asking
+from equipoise.oracles.questions.questioner import Policy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,7 +22,7 @@ class Verdicts:
 
     forth  [N] P(a beats b), asked with a first         back  [N] P(a beats b), asked with b first
     again  [M] of the first comparisons, asked a second time with a first; M = 0 if it was not
-    asked  what asking took (`oracles.asking.Account`), for an oracle of single questions; reasons of failures
+    asked  what asking took (`oracles.account.Account`), with the reasons of failures; {} if nothing was counted
     """
 
     name: str
@@ -57,13 +59,15 @@ def ask(oracle: Checked, comparisons: Comparisons, again: int = 0) -> Verdicts:
     """
     asking = unwrapped(oracle)
     raw = Checked(_in_one_order(asking) if isinstance(asking, Asking) else oracle.inner, probe=0)
+    before = Account.total(part.account for part in parts_that(raw, Accounted))
     prompts, a, b = comparisons.questions()
     forth = raw.compare(prompts, a, b).numpy()
     back = 1 - raw.compare(prompts, b, a).numpy()
     some = slice(0, again)
     fresh = Checked(_anew(raw.inner), probe=0) if isinstance(raw.inner, Asking) else raw
     twice = fresh.compare(prompts[some], a[some], b[some]).numpy() if again else np.empty(0)
-    account = raw.inner.account.since(Account()) if isinstance(raw.inner, Asking) else {}
+    after = Account.total(part.account for part in parts_that(raw, Accounted))
+    account = after.since(before) if after != before else {}
     found = Verdicts(
         name=oracle.name,
         fingerprint=asking.fingerprint if isinstance(asking, Fingerprinted) else oracle.name,
@@ -78,6 +82,16 @@ def ask(oracle: Checked, comparisons: Comparisons, again: int = 0) -> Verdicts:
             f"oracle {oracle.name}: none of {len(comparisons):,} comparisons has a verdict in both orders: {why}"
         )
     return found
+
+
+def to_ask(oracle: object, comparisons: Comparisons) -> int | None:
+    """How many questions the comparisons are in both orders, without those of stored verdicts; None: not known."""
+    if not isinstance(oracle, Asking):
+        return None
+    prompts, a, b = comparisons.questions()
+    if oracle.questioner.scores:
+        return oracle.to_ask([*zip(prompts, a, strict=True), *zip(prompts, b, strict=True)])
+    return oracle.to_ask([*zip(prompts, a, b, strict=True), *zip(prompts, b, a, strict=True)])
 
 
 def recorded(comparisons: Comparisons, probs: Sequence[float], name: str) -> Verdicts:

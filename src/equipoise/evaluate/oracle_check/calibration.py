@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, Rows, clustered_mean, jackknife
-from equipoise.evaluate.oracle_check.accuracy import side
+from equipoise.core.calibration import bins, confidences, ece, places
+from equipoise.core.folds import folds_of
+from equipoise.core.intervals import POSITIVE, Interval, Rows, clustered_mean, jackknife
+from equipoise.core.logistic import CLIP, LARGEST_LOSS, log_loss, logit, slope
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.evaluate.oracle_check.length import finite
-from equipoise.evaluate.oracle_check.logistic import CLIP, log_loss, logit, slope
 
-BINS = 10  # of equal width, on [1/2, 1]
 FOLDS = 5
 RESAMPLES = 200
 
@@ -49,8 +49,8 @@ def calibration(comparisons: Comparisons, verdicts: Verdicts, seed: int = 0) -> 
         "ece": ece(confidence, agreement),
         "ece_of_noise": ece_of_noise(confidence, seed),
         "bins": bins(confidence, agreement),
-        "brier": clustered_mean(np.square(prob - label), groups),
-        "log_loss": clustered_mean(log_loss(score, label), groups),
+        "brier": clustered_mean(np.square(prob - label), groups, bounds=(0.0, 1.0)),
+        "log_loss": clustered_mean(log_loss(score, label), groups, bounds=(0.0, LARGEST_LOSS)),
         "sharpness": sharpness,
         "temperature": _inverse(sharpness),
         "log_loss_cooled": cooled(score, label, groups, seed),
@@ -59,39 +59,9 @@ def calibration(comparisons: Comparisons, verdicts: Verdicts, seed: int = 0) -> 
     }
 
 
-def confidences(prob: Floats, label: Floats) -> tuple[Floats, Floats]:
-    """(q, c): confidence in the preferred answer, and how far the label agrees with it."""
-    preferred = side(prob)
-    return np.maximum(prob, 1 - prob), 0.5 + preferred * (label - 0.5)
-
-
-def bins(confidence: Floats, agreement: Floats) -> list[dict[str, float]]:
-    """The reliability diagram: bins of equal width on [1/2, 1] that hold anything."""
-    place = _places(confidence)
-    width = 0.5 / BINS
-    return [
-        {
-            "from": round(0.5 + b * width, 3),
-            "to": round(0.5 + (b + 1) * width, 3),
-            "n": int((place == b).sum()),
-            "confidence": float(confidence[place == b].mean()),
-            "agreement": float(agreement[place == b].mean()),
-        }
-        for b in range(BINS)
-        if (place == b).any()
-    ]
-
-
-def ece(confidence: Floats, agreement: Floats) -> float:
-    """Expected calibration error: the mean over comparisons of their bin's |mean c - mean q|."""
-    place = _places(confidence)
-    gaps = np.bincount(place, weights=agreement - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
 def ece_of_noise(confidence: Floats, seed: int) -> float:
     """Mean ECE of hard labels that are drawn with the stated confidences."""
-    place = _places(confidence)
+    place = places(confidence)
     generator = np.random.default_rng(seed)
     drawn = [
         np.abs(np.bincount(place, weights=(generator.random(len(place)) < confidence) - confidence)).sum()
@@ -113,19 +83,7 @@ def cooled(score: Floats, label: Floats, groups: Sequence[Hashable], seed: int) 
         if out.any() and not 0 < sharpness < np.inf:
             return None
         loss[out] = log_loss(sharpness * score[out], label[out])
-    return clustered_mean(loss, groups)
-
-
-def folds_of(groups: Sequence[Hashable], count: int, seed: int) -> Any:
-    """[N] the fold of each row: prompts dealt at random into `count` folds of nearly equal numbers of prompts."""
-    names = list(dict.fromkeys(groups))
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold = {names[index]: place % count for place, index in enumerate(order)}
-    return np.array([fold[group] for group in groups])
-
-
-def _places(confidence: Floats) -> Any:
-    return np.clip(((confidence - 0.5) * 2 * BINS + 1e-9).astype(int), 0, BINS - 1)
+    return clustered_mean(loss, groups, bounds=POSITIVE)
 
 
 def _inverse(sharpness: Interval | None) -> Interval | None:

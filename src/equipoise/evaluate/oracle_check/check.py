@@ -11,7 +11,7 @@ import numpy as np
 
 from equipoise.evaluate.oracle_check.accuracy import accuracy
 from equipoise.evaluate.oracle_check.agreement import agreement, self_agreement
-from equipoise.evaluate.oracle_check.asked import Verdicts, ask, recorded
+from equipoise.evaluate.oracle_check.asked import Verdicts, ask, recorded, to_ask
 from equipoise.evaluate.oracle_check.calibration import calibration
 from equipoise.evaluate.oracle_check.comparisons import Comparisons
 from equipoise.evaluate.oracle_check.cycles import cycles
@@ -19,7 +19,10 @@ from equipoise.evaluate.oracle_check.dissection import dissection
 from equipoise.evaluate.oracle_check.length import length_bias
 from equipoise.evaluate.oracle_check.order import order_bias
 from equipoise.evaluate.oracle_check.transitivity import transitivity
-from equipoise.oracles.checked import Checked
+from equipoise.oracles.checked import Checked, unwrapped
+from equipoise.oracles.protocol import Counting
+from equipoise.safe_text import printable
+from equipoise.worlds.text.progress import Phase, Progress
 
 LABELS = "labels"
 
@@ -41,16 +44,36 @@ class Wanted:
 
 
 def check(
-    oracles: Sequence[Checked], comparisons: Comparisons, wanted: Wanted | None = None
+    oracles: Sequence[Checked],
+    comparisons: Comparisons,
+    wanted: Wanted | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Ask every oracle in both orders and measure it: {"data", "oracles", "labels", "agreement", "dissection"}.
 
     The first oracle is the one that is checked, the others are compared with it; each section is what the function of
-    its name returns. Raises OracleError as `asked.ask` does, and DataError for an annotation without columns.
+    its name returns. `progress` shows how far the questions are.
+
+    Raises OracleError as `asked.ask` does, and DataError for an annotation without columns.
     """
     wanted = wanted or Wanted()
     again = min(wanted.again, len(comparisons))
-    return measured(comparisons, named(ask(oracle, comparisons, again) for oracle in oracles), wanted)
+    asked = (_watched(oracle, comparisons, again, progress) for oracle in oracles)
+    return measured(comparisons, named(asked), wanted)
+
+
+def _watched(oracle: Checked, comparisons: Comparisons, again: int, progress: Progress | None) -> Verdicts:
+    """`ask`, with a progress line for an oracle that says how far it is."""
+    inner = unwrapped(oracle)
+    if progress is None or not isinstance(inner, Counting):
+        return ask(oracle, comparisons, again)
+    phase = Phase(progress, printable(oracle.name, most=40), to_ask(inner, comparisons), "questions")
+    inner.answered = phase.tick
+    try:
+        return ask(oracle, comparisons, again)
+    finally:
+        inner.answered = None
+        phase.show(last=True)
 
 
 def measured(comparisons: Comparisons, asked: Sequence[Verdicts], wanted: Wanted) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import clustered_share
-from equipoise.evaluate.oracle_check.accuracy import side
+from equipoise.core.calibration import side
+from equipoise.core.intervals import clustered_share
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 
 COIN = 0.25  # of the 8 outcomes of three coins, 2 are cycles

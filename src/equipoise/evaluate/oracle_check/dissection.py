@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import clustered_share
-from equipoise.evaluate.oracle_check.accuracy import side
-from equipoise.evaluate.oracle_check.calibration import FOLDS, folds_of
+from equipoise.core.calibration import side
+from equipoise.core.folds import folds_of
+from equipoise.core.intervals import clustered_share
+from equipoise.evaluate.oracle_check.calibration import FOLDS
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
 from equipoise.evaluate.oracle_check.laplace_logistic import CONVERGED, SCALE, maximum, sample
 from equipoise.evaluate.oracle_check.properties import difference
@@ -29,7 +30,6 @@ def dissection(
         P(a beats b) = sigma(alpha . x),    alpha_f ~ Laplace(0, scale)
 
     x_f in {-1, 0, 1}: a has more of property f, or less, or neither.
-
 
     properties  names, see `properties.difference`
     raters      of each: mean, low, high (posterior mean and 95 % credible interval by Monte Carlo, [F]), map (the

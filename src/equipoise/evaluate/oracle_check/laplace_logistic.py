@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from equipoise.core.logistic import sigmoid
 from equipoise.evaluate.oracle_check.comparisons import Floats
-from equipoise.evaluate.oracle_check.logistic import sigmoid
 
 SCALE = 0.1  # of the prior, as in the paper
 LEAPS = (6, 16)  # leapfrog steps of one draw, uniformly at random

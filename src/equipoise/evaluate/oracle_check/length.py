@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import Interval, Rows, clustered_share, jackknife
-from equipoise.evaluate.oracle_check.accuracy import side
+from equipoise.core.calibration import side
+from equipoise.core.intervals import Interval, Rows, clustered_share, jackknife
+from equipoise.core.logistic import slope
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-from equipoise.evaluate.oracle_check.logistic import slope
 
 
 def length_bias(comparisons: Comparisons, verdicts: Verdicts) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
-from equipoise.evaluate.oracle_check.accuracy import side
+from equipoise.core.calibration import side
+from equipoise.core.intervals import clustered_mean, clustered_share
 from equipoise.evaluate.oracle_check.asked import Verdicts
 from equipoise.evaluate.oracle_check.comparisons import Comparisons
 
@@ -34,7 +34,7 @@ def order_bias(comparisons: Comparisons, verdicts: Verdicts) -> dict[str, Any]:
     first, second = (one > 0) & (two < 0), (one < 0) & (two > 0)
     largest = float(np.abs(forth - back).max())
     return {
-        "bias": clustered_mean(gap, groups),
+        "bias": clustered_mean(gap, groups, bounds=(-1.0, 1.0)),
         "consistent": clustered_share((one == two).astype(float), groups),
         "position": clustered_share((first | second).astype(float), groups),
         "first": int(first.sum()),

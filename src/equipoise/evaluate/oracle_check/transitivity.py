@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.evaluate.intervals import clustered_mean, clustered_share
-from equipoise.evaluate.oracle_check.accuracy import side
-from equipoise.evaluate.oracle_check.calibration import FOLDS, folds_of
+from equipoise.core.calibration import side
+from equipoise.core.folds import folds_of
+from equipoise.core.intervals import clustered_mean, clustered_share
+from equipoise.core.logistic import LARGEST_LOSS, log_loss, logit
+from equipoise.evaluate.oracle_check.calibration import FOLDS
 from equipoise.evaluate.oracle_check.comparisons import Comparisons, Floats
-from equipoise.evaluate.oracle_check.logistic import log_loss, logit
 from equipoise.games.fit import NotConverged
 from equipoise.games.skew import GeneralPreference, fit_bradley_terry, fit_general_preference
 
@@ -78,7 +79,10 @@ def transitivity(comparisons: Comparisons, prob: Floats, seed: int = 0) -> dict[
         "prompts": len(set(groups)),
         "n": len(groups),
         "left_out": left_out,
-        "log_loss": {name: clustered_mean(values, groups) for name, values in losses.items()},
+        "log_loss": {
+            name: clustered_mean(values, groups, bounds=(0.0, LARGEST_LOSS))
+            for name, values in losses.items()
+        },
         "accuracy": {name: clustered_share(values, groups) for name, values in right.items()},
         "gain": {
             name: clustered_mean(base - np.array(values), groups)

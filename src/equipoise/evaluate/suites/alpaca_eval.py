@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_share
 from equipoise.data.errors import DataError
-from equipoise.evaluate.file_rows import Row, read_rows, write_array
-from equipoise.evaluate.intervals import Interval, clustered_share
+from equipoise.data.files.bounds import LINE, size
+from equipoise.data.files.object_rows import Row, read_rows
+from equipoise.data.files.open_bytes import check_regular, damage
 from equipoise.evaluate.length_control import Gamed, LengthControlled, length_controlled, of_the_baseline
+from equipoise.evaluate.written_rows import write_array
 from equipoise.play.state import Floats
 from equipoise.policy.files import write_text
 
@@ -23,6 +26,8 @@ BOARD = (
     "win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate", "mode",
     "avg_length", "length_controlled_winrate", "lc_standard_error",
 )  # fmt: skip
+LARGEST = LINE  # bytes of a table that is read whole
+LONGEST_ROW = 100_000  # characters of its lines
 NEEDED = frozenset({"instruction", "output_1", "output_2", "preference"})
 
 
@@ -112,10 +117,7 @@ def read_difficulty(path: str | Path) -> Difficulty:
 
     Raises DataError for another file, and for a value that is no number.
     """
-    try:
-        table = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read it: {error}", file=str(path)) from error
+    table = _table(path)
     columns = set(table[0]) if table else set()
     number = next((name for name in ("index", "") if name in columns), None)
     if number is None or "instruction_difficulty" not in columns:
@@ -138,7 +140,7 @@ def read_difficulty(path: str | Path) -> Difficulty:
                         float(row["instruction_difficulty"]),
                     )
                 )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"not a number: {error}", file=str(path), line=line) from None
     if not all(map(math.isfinite, gamma.values())) or not np.isfinite(np.array(rows)).all():
         raise DataError("a difficulty or preference is not finite", file=str(path))
@@ -238,12 +240,26 @@ def write_annotations(path: Path, found: Annotations) -> Path:
     )
 
 
+def _table(path: str | Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, whose first column may have no name. Raises DataError for one that cannot be read."""
+    path, file = Path(path), str(path)
+    with damage(file):
+        check_regular(path, file)
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"larger than {size(LARGEST)}: no table of AlpacaEval's is", file=file)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            # not csv.field_size_limit, which is the whole process's
+            if any(len(line) > LONGEST_ROW for line in text.splitlines()):
+                raise csv.Error(f"a line of more than {LONGEST_ROW:,} characters")
+            return list(csv.DictReader(io.StringIO(text)))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"no CSV: {error}", file=file) from None
+
+
 def read_leaderboard(path: str | Path) -> dict[str, dict[str, str]]:
     """A leaderboard's rows by model, as texts. Raises DataError for a file without the column `win_rate`."""
-    try:
-        table = list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read it: {error}", file=str(path)) from error
+    table = _table(path)
     if not table or not {"", "win_rate"} <= set(table[0]):
         raise DataError("no leaderboard: expected a column of names and `win_rate`", file=str(path))
     return {row[""]: {name: row[name] for name in row if name} for row in table}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.evaluate.arena.bradley_terry import STRONG, Battles
-from equipoise.evaluate.file_rows import Row, read_rows, write_lines
+from equipoise.evaluate.written_rows import write_lines
 
 BASELINES = {"0.1": "gpt-4-0314", "2.0": "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash"}
 VERDICTS = {  # a verdict of A against B -> (credit of A, battles that it counts for)
@@ -100,11 +101,15 @@ def battles(judgments: Sequence[Judgment]) -> tuple[Battles, int]:
 
 
 def label(prob: float) -> str:
-    """The verdict of A against B that stands for a probability: strong beyond 1 in 10, a tie around one half."""
-    for limit, said in ((0.9, "A>>B"), (0.55, "A>B"), (0.45, "A=B"), (0.1, "B>A")):
-        if prob >= limit:
-            return said
-    return "B>>A"
+    """The verdict of A against B that stands for P(A beats B): strong from 0.9 on, a tie within 0.05 of one half.
+
+    Mirrored exactly: the verdict for 1 - prob is that of B against A.
+    """
+    margin = round(abs(prob - 0.5), 9)  # 1 - prob is rounded
+    if margin < 0.05:
+        return "A=B"
+    sign = ">>" if margin >= 0.4 else ">"
+    return f"A{sign}B" if prob > 0.5 else f"B{sign}A"
 
 
 def write_judgments(path: Path, judgments: Sequence[Judgment], version: str = "2.0") -> Path:

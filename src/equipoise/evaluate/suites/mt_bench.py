@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_mean, clustered_share
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.evaluate.arena.bradley_terry import Battles
-from equipoise.evaluate.file_rows import Row, read_rows, write_lines
-from equipoise.evaluate.intervals import Interval, clustered_mean, clustered_share
+from equipoise.evaluate.written_rows import write_lines
 
 FAILED = -1.0  # the grade of an answer whose grade could not be read
 WINNERS = ("model_1", "model_2", "tie", "error")

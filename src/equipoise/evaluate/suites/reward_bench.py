@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from equipoise.core.intervals import Interval, clustered_share
 from equipoise.data.errors import DataError
+from equipoise.data.files.object_rows import Row, read_rows
 from equipoise.evaluate.contest import no_scalar
-from equipoise.evaluate.file_rows import Row, read_rows
-from equipoise.evaluate.intervals import Interval, clustered_share
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.state import Floats
 

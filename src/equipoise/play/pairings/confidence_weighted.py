@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.special import entr
 
 from equipoise.core.objectives.base import positive
-from equipoise.oracles import learned
-from equipoise.oracles.learned import Fitting, LearnedReward
+from equipoise.oracles.learned import feature_reward
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward
 from equipoise.play.capabilities import LearnedRewards, OracleVotes, needing
 from equipoise.play.needs import ORACLE, ORACLE_WITH_VOTES, PAIRS, Needs
 from equipoise.play.pairings.learned_reward import labelled
@@ -108,7 +108,7 @@ class ConfidenceWeighted(Pairing):
         kept = learning.cached(
             state,
             "estimator",
-            lambda seed: learned.fit(
+            lambda seed: feature_reward.fit(
                 *labelled(world, state, world.recorded(state)), seed=seed, fitting=self.fitting
             ),
         )

@@ -3,7 +3,8 @@
 (1) train a reward on recorded pairs, (2) policy gradient, (3) sample from the policy, (4) retrain the reward with the
 samples, (5) policy gradient from the initial policy with the new reward. The samples are unlabelled, and used in two
 ways: RLP-UML makes the reward's last layer keep what two samples of one prompt share (an information bottleneck,
-`oracles.bottleneck`); RLP-SPG pairs the policy's most frequent answer with its other answers (`oracles.agreement`).
+`oracles.learned.bottleneck`); RLP-SPG pairs the policy's most frequent answer with its other answers
+(`oracles.learned.agreement`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.oracles import learned
-from equipoise.oracles.agreement import Same, confident_pair, same_text
-from equipoise.oracles.learned import Fitting, LearnedReward, Views
+from equipoise.oracles.learned import feature_reward
+from equipoise.oracles.learned.agreement import Same, confident_pair, same_text
+from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views
 from equipoise.play.capabilities import LearnedRewards, needing
 from equipoise.play.needs import PAIRS, Needs
 from equipoise.play.pairings.protocol import Pairing
@@ -83,7 +84,7 @@ class ByLearnedReward(Pairing):
                 pairs, prob, weight = (
                     torch.cat(two) for two in zip((pairs, prob, weight), more, strict=True)
                 )
-        return learned.fit(
+        return feature_reward.fit(
             pairs,
             prob,
             weight,

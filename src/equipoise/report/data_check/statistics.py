@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from equipoise.core.intervals import clustered_share
 from equipoise.data.records import Context, Record
 from equipoise.data.rendering.render import sides_of
-from equipoise.evaluate.intervals import clustered_share
 
 SHOWN_SYSTEMS = 3  # system prompts that are quoted
 SHOWN_COUNTS = 12  # rows of a table of counts

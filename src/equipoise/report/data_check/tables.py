@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from equipoise.report.data_check.check import Report
 from equipoise.report.data_check.statistics import SHOWN_COUNTS
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table: its title, its columns (the first one words, the others numbers), its rows."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
+from equipoise.report.sheet import Sheet
 
 QUANTILES = ("mean", "median", "p95", "max")
 

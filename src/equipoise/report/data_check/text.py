@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from equipoise.report.data_check.check import Report
-from equipoise.report.data_check.tables import Sheet, sentences, sheets
+from equipoise.report.data_check.tables import sentences, sheets
 from equipoise.report.data_check.views import Part, Piece, View
+from equipoise.report.sheet import print_sheet
 from equipoise.safe_text import printable
 
 COLOURS = {"chosen": "green", "rejected": "red", "completion": "green"}
-LONGEST_NAME = 60  # characters of a name in a table
 LONGEST_PART = 1500  # characters of a prompt or an answer that are shown, from its beginning and from its end
 
 LEGEND = "dim: read, not scored; [in brackets]: scored; after the |: the token that closes the answer"
@@ -28,21 +27,11 @@ def print_check(report: Report, console: Console) -> None:
     for sentence in sentences(report):
         console.print(Text(f"- {printable(sentence)}"))
     for sheet in sheets(report):
-        console.print(Text(f"\n{sheet.title}", style="italic"))
-        console.print(_table(sheet))
+        print_sheet(sheet, console)
     if report.views:
         console.print(Text(f"\n{LEGEND}", style="dim"))
     for view in report.views:
         print_view(view, console)
-
-
-def _table(sheet: Sheet) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(sheet.columns):
-        table.add_column(Text(name), justify="right" if index else "left")
-    for row in sheet.rows:
-        table.add_row(*(Text(printable(cell, most=LONGEST_NAME)) for cell in row))
-    return table
 
 
 def print_view(view: View, console: Console) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from equipoise.report.estimates import number, share
 from equipoise.report.oracle_check.run import Report
-from equipoise.report.oracle_check.tables import number, share
 
 Level = Literal["good", "note", "warning"]
 MANY_FAILURES = 0.05
@@ -29,7 +29,7 @@ def findings(report: Report) -> list[Finding]:
     """The findings on the checked oracle, the most serious first."""
     oracle = report.first
     found = [
-        *_accuracy(oracle["accuracy"]),
+        *_accuracy(oracle["accuracy"], oracle["asked"]),
         *_order(oracle["order"]),
         *_length(oracle["length"]),
         *_calibration(oracle["calibration"]),
@@ -43,15 +43,17 @@ def findings(report: Report) -> list[Finding]:
     return sorted(found, key=lambda finding: rank.index(finding.level))
 
 
-def _accuracy(a: Mapping[str, Any]) -> Iterator[Finding]:
+def _accuracy(a: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Finding]:
     if a["failed"]:
+        reasons: Mapping[str, int] = asked.get("reasons", {})
+        why = f" Most often: {max(reasons, key=lambda reason: reasons[reason])}." if reasons else ""
         part = a["failed"] / a["comparisons"]
         level: Level = "warning" if part > MANY_FAILURES else "note"
         yield Finding(
             level,
             "Questions without a verdict",
             f"{a['failed']:,} of {a['comparisons']:,} comparisons have none; accuracy counts them as wrong "
-            f"({share(a['answered'])} where it answered).",
+            f"({share(a['answered'])} where it answered).{why}",
         )
     found = a["accuracy"]
     if found is None:
@@ -105,8 +107,8 @@ def _length(w: Mapping[str, Any]) -> Iterator[Finding]:
                 f"The longer answer wins {share(w['longer_wins'])}; in the labels {share(w['longer_wins_label'])}.",
             )
         return
-    weights = f"{number(w['oracle'])} logits, the labels {number(w['label'])}"
-    beside = f"Length weight {weights}; difference {number(excess)}."
+    weights = f"{number(w['oracle'], 2)} logits, the labels {number(w['label'], 2)}"
+    beside = f"Length weight {weights}; difference {number(excess, 2)}."
     if excess["low"] > 0:
         yield Finding("warning", "Rewards length more than the labels do", beside)
     elif excess["high"] < 0:
@@ -129,13 +131,17 @@ def _calibration(c: Mapping[str, Any]) -> Iterator[Finding]:
         cooled = c["log_loss_cooled"]
         mended = f"; held-out log-loss at that temperature {number(cooled, 3)}" if cooled else ""
         yield Finding(
-            "note", "Too sure of itself", f"{figures}; divide its logits by {number(temperature)}{mended}."
+            "note", "Too sure of itself", f"{figures}; divide its logits by {number(temperature, 2)}{mended}."
         )
     elif sharpness["low"] > 1 + SMALL:
-        yield Finding("note", "Less sure than it could be", f"{figures}; temperature {number(temperature)}.")
+        yield Finding(
+            "note", "Less sure than it could be", f"{figures}; temperature {number(temperature, 2)}."
+        )
     else:
         yield Finding(
-            "good", "Calibrated, as far as these data tell", f"{figures}; temperature {number(temperature)}."
+            "good",
+            "Calibrated, as far as these data tell",
+            f"{figures}; temperature {number(temperature, 2)}.",
         )
 
 

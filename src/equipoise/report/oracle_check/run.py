@@ -11,6 +11,7 @@ from equipoise.data.ledger import Ledger
 from equipoise.data.reading.read import read
 from equipoise.evaluate.oracle_check import Wanted, check, comparisons_of
 from equipoise.oracles.checked import Checked
+from equipoise.worlds.text.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ def oracle_check(
     *,
     limit: int | None = None,
     writers: tuple[str, str] | None = None,
+    progress: Progress | None = None,
     **reading: Any,
 ) -> Report:
     """Read the files and check the oracles on their comparisons; settings as `read` and `comparisons_of` take them.
@@ -43,13 +45,18 @@ def oracle_check(
     Raises DataError and OracleError as these and `evaluate.oracle_check.check` do.
     """
     dataset = read(list(files), **reading)
+    weighted = sum(record.weight != 1 for record in dataset.records)
+    if weighted:
+        dataset.ledger.note(
+            f"{weighted:,} rows have a weight, which a check leaves aside: each comparison counts once"
+        )
     comparisons = comparisons_of(dataset, limit=limit, writers=writers, seed=wanted.seed)
     return Report(
         files=[str(file) for file in files],
         kind=dataset.kind,
         format=dataset.format,
         ledger=dataset.ledger,
-        figures=check(oracles, comparisons, wanted),
+        figures=check(oracles, comparisons, wanted, progress),
     )
 
 

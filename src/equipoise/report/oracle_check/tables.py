@@ -5,32 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equipoise.report.data_check.tables import Sheet
+from equipoise.report.estimates import NOTHING, number, share
 from equipoise.report.oracle_check.run import Report
-
-NOTHING = "–"
-
-
-def share(interval: Mapping[str, Any] | None) -> str:
-    """A share in per cent with its interval."""
-    if interval is None:
-        return NOTHING
-    value = f"{100 * interval['value']:.1f} %"
-    if interval["low"] is None:
-        return value
-    return f"{value} [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
-
-
-def number(interval: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """A number with its interval; an end that does not exist is open."""
-    if interval is None:
-        return NOTHING
-    value = f"{interval['value']:+.{digits}f}" if interval["value"] < 0 else f"{interval['value']:.{digits}f}"
-    ends = [interval["low"], interval["high"]]
-    if ends == [None, None]:
-        return value
-    low, high = ("…" if end is None else f"{end:.{digits}f}" for end in ends)
-    return f"{value} [{low}, {high}]"
+from equipoise.report.sheet import Sheet
 
 
 def sheets(report: Report) -> list[Sheet]:
@@ -56,9 +33,9 @@ def _oracles(oracles: Sequence[Mapping[str, Any]]) -> Sheet:
         ("the place decides", lambda o: share(o["order"]["position"])),
         ("… the first place, the second", lambda o: f"{o['order']['first']:,}, {o['order']['second']:,}"),
         ("both orders agree", lambda o: share(o["order"]["consistent"])),
-        ("length weight (logits)", lambda o: number(o["length"]["oracle"])),
-        ("… of the labels", lambda o: number(o["length"]["label"])),
-        ("… difference", lambda o: number(o["length"]["excess"])),
+        ("length weight (logits)", lambda o: number(o["length"]["oracle"], 2)),
+        ("… of the labels", lambda o: number(o["length"]["label"], 2)),
+        ("… difference", lambda o: number(o["length"]["excess"], 2)),
         ("prefers the longer answer", lambda o: share(o["length"]["longer_wins"])),
         ("… the labels", lambda o: share(o["length"]["longer_wins_label"])),
         (
@@ -68,7 +45,7 @@ def _oracles(oracles: Sequence[Mapping[str, Any]]) -> Sheet:
         ("Brier score", lambda o: number(o["calibration"]["brier"], 3)),
         ("log-loss, nats", lambda o: number(o["calibration"]["log_loss"], 3)),
         ("… at a fitted temperature, held out", lambda o: number(o["calibration"]["log_loss_cooled"], 3)),
-        ("temperature", lambda o: number(o["calibration"]["temperature"])),
+        ("temperature", lambda o: number(o["calibration"]["temperature"], 2)),
         ("same answer when asked twice", lambda o: share((o["self_agreement"] or {}).get("same"))),
     ]
     rows = [(name, *(of(oracle) for oracle in oracles)) for name, of in lines]
@@ -133,13 +110,13 @@ def _agreement(agreement: Mapping[str, Any]) -> Sheet:
             f"{p['one']} – {p['two']}",
             f"{p['n']:,}",
             share(p["same"]),
-            number(p["kappa"]),
-            number(p["correlation"]),
+            number(p["kappa"], 2),
+            number(p["correlation"], 2),
         )
         for p in agreement["pairs"]
     ]
     if agreement["alpha"]:
-        rows.append(("all: Krippendorff's alpha", "", "", number(agreement["alpha"]), ""))
+        rows.append(("all: Krippendorff's alpha", "", "", number(agreement["alpha"], 2), ""))
     return Sheet("Agreement", ("", "comparisons", "same side", "Cohen's kappa", "correlation"), rows)
 
 
@@ -156,7 +133,7 @@ def _dissection(found: Mapping[str, Any] | None) -> Sheet:
             found["properties"][f],
             f"{100 * found['differs'][f]:.0f} %",
             *(
-                f"{r['mean'][f]:+.2f} [{r['low'][f]:+.2f}, {r['high'][f]:+.2f}], MAP {r['map'][f]:+.2f}"
+                f"{r['mean'][f]:+.2f} ({r['low'][f]:+.2f} to {r['high'][f]:+.2f}), MAP {r['map'][f]:+.2f}"
                 for r in raters.values()
             ),
         )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.worlds.text import batch_context as whole_step
 from equipoise.worlds.text.errors import TrainingError
@@ -48,7 +49,7 @@ class Training:
     batch: int = 64
     micro_batch: int | None = None
     lr: float = 5e-7
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.03
     weight_decay: float = 0.0
     beta1: float = 0.9
@@ -59,13 +60,7 @@ class Training:
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at optimizer step `step` (0-based) of `steps`."""
-        rising = max(1, math.ceil(self.warmup * steps)) if self.warmup else 0
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - rising) / max(1, steps - rising)
-        return self.lr * ((1 - done) if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+        return rate(step, steps, peak=self.lr, schedule=self.schedule, warmup=self.warmup)
 
 
 class Reading(NamedTuple):

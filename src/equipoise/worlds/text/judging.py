@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from equipoise.data.collate import Ids
-from equipoise.oracles.asking import Account, Asking
+from equipoise.oracles.account import Account, Accounted
 from equipoise.oracles.checked import unwrapped
 from equipoise.oracles.protocol import Counting, Oracle, OracleError, SeesPolicy, Uncertain, parts_that
 from equipoise.play.rows import Rows
@@ -114,16 +114,16 @@ class Judge:
     def accounts(self) -> list[tuple[str, dict[str, Any]]]:
         """What each oracle was asked since the last call, by name: calls, stored verdicts, failures, disagreements."""
         lines = []
-        for place, oracle in enumerate(parts_that(self.oracle, Asking)):
+        for place, oracle in enumerate(parts_that(self.oracle, Accounted)):
             before = self._before.get(place, Account())
             if oracle.account != before:
-                self._before[place] = replace(oracle.account, reasons=dict(oracle.account.reasons))
+                self._before[place] = oracle.account.copy()
                 lines.append((oracle.name, oracle.account.since(before)))
         return lines
 
     def note(self, journal: Journal, round: int, stage: str) -> None:
         """Write into judging.jsonl what was asked since the last note: a line for the oracle, or for each member."""
-        composed = not isinstance(self.inner, Asking)
+        composed = not isinstance(self.inner, Accounted)
         for name, asked in self.accounts():
             about = {"oracle": name} if composed else {}
             journal.append("judging.jsonl", {"round": round, "stage": stage, **about, **asked})

@@ -53,7 +53,7 @@ class Phase:
         seconds = self.shown - self.started
         rate = self.done / seconds if seconds > 0 else 0.0
         of = "" if self.total is None else f"/{self.total}"
-        line = f"{self.title:<22} {self.done}{of} {self.unit}  {rate:.1f}/s"
+        line = f"{self.title:<22} {self.done}{of} {self.unit}  {_pace(rate)}"
         line += (
             f"  {seconds:.1f} s"
             if last or self.total is None
@@ -63,6 +63,11 @@ class Phase:
             print(f"\r{line:<78}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _pace(rate: float) -> str:
+    """Units per second, or seconds per unit where that says more."""
+    return f"{1 / rate:.1f} s each" if 0 < rate < 0.5 else f"{rate:.1f}/s"
 
 
 class Left:

@@ -213,7 +213,7 @@ ROWS: dict[str, Row] = {
         ),
         exempt={
             "at_anchor": "the surrogate holds log-probs themselves, not only ratios",
-            "first_order": "the score-function term moves both responses alike",
+            "first_order": "the score-function term moves both responses equally",
         },
         estimates=estimates.self_made_loss,
         bounded="E[-log sigma(u)] >= 0; margin without bound",

@@ -1,0 +1,154 @@
+"""`equipoise data ...`: look at preference data before training on it, and write it in other layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from equipoise.cli.data.options import (
+    Configuration,
+    Files,
+    FormatName,
+    Mapped,
+    given,
+    options_of,
+)
+from equipoise.cli.options import Json, Overwrite, Seed, Settings, show
+from equipoise.cli.output_file import check_new, write_new
+
+app = typer.Typer(no_args_is_help=True, help="Look at preference data, and convert, split or sample it.")
+
+
+@app.command()
+def check(
+    file: Files = None,
+    model: Annotated[
+        str | None, typer.Option(help="show tokens as this model's tokenizer makes them")
+    ] = None,
+    format: FormatName = None,
+    mapping: Mapped = None,
+    rows: Annotated[int, typer.Option(min=0, help="how many of the first rows are shown")] = 3,
+    row: Annotated[
+        list[str] | None, typer.Option("--row", metavar="FILE:LINE", help="show this row (repeatable)")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="write the report as one HTML page")] = None,
+    config: Configuration = None,
+    set: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Read data as a run would: the ledger, lengths, labels, and with a model which tokens are scored."""
+    from equipoise.report.data_check.check import SETTINGS, check_json
+    from equipoise.report.data_check.check import check as read
+    from equipoise.report.data_check.text import print_check
+
+    data = given(file, SETTINGS, "check", format=format, mapping=mapping, set=set, config=config)
+    report = read(data.files, model or data.model, rows, row or (), **data.settings)
+    if html:
+        from equipoise.report.data_check.page import write_page
+
+        write_page(report, html)
+    show(report, as_json, print_check, plain=check_json)
+    if html and not as_json:
+        print(f"page  {html}")
+
+
+To = Annotated[
+    Literal["jsonl", "trl", "openai", "llama-factory"],
+    typer.Option("--to", help="layout to write; jsonl: our own, which holds every kind"),
+]
+Pairs = Annotated[
+    Literal["best_worst", "all", "adjacent"] | None,
+    typer.Option(help="make pairs of ranked or scored lists"),
+]
+Lossless = Annotated[bool, typer.Option("--lossless", help="refuse rather than leave anything out")]
+
+
+@app.command()
+def convert(
+    file: Files = None,
+    *,
+    out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
+    to: To = "jsonl",
+    round: Annotated[
+        int | None,
+        typer.Option(min=1, help="of a run folder: this round's judged responses; none: all rounds"),
+    ] = None,
+    pairs: Pairs = None,
+    lossless: Lossless = False,
+    format: FormatName = None,
+    mapping: Mapped = None,
+    config: Configuration = None,
+    set: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write data, or the judged responses of a run folder, in another layout."""
+    from equipoise.cli.data.output import converted, dataset_of, lines, report, report_layout
+    from equipoise.data.reading.read import read
+
+    check_new(out, overwrite=overwrite)
+    data = given(file, options_of(read), "convert", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings, round=round, pairs=pairs)
+    rows, account = converted(dataset, to, lossless=lossless)
+    write_new((out, lines(rows, out)), overwrite=overwrite)
+    report(dataset, account)
+    report_layout(to, dataset.kind, out)
+
+
+@app.command()
+def split(
+    file: Files = None,
+    *,
+    out_train: Annotated[str, typer.Option(help="file of JSON lines")],
+    out_held_out: Annotated[str, typer.Option(help="file of JSON lines")],
+    fraction: Annotated[float, typer.Option(help="share of the prompts that is held out")] = 0.1,
+    seed: Seed = 0,
+    to: To = "jsonl",
+    format: FormatName = None,
+    mapping: Mapped = None,
+    config: Configuration = None,
+    set: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split data by prompt into a training and a held-out part that share none."""
+    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.data.reading.read import read
+    from equipoise.data.split import split as parts
+
+    outs = (out_train, out_held_out)
+    check_new(*outs, overwrite=overwrite)
+    data = given(file, options_of(read), "split", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings)
+    sides = [converted(dataset.with_records(part), to) for part in parts(dataset.records, fraction, seed)]
+    files = [(out, lines(rows, out)) for out, (rows, _) in zip(outs, sides, strict=True)]
+    write_new(*files, overwrite=overwrite)
+    report(dataset, *(account for _, account in sides))
+
+
+@app.command()
+def sample(
+    file: Files = None,
+    *,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="how many rows, or prompts")],
+    out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
+    by: Annotated[Literal["row", "prompt"], typer.Option(help="what is counted")] = "row",
+    seed: Seed = 0,
+    to: To = "jsonl",
+    format: FormatName = None,
+    mapping: Mapped = None,
+    config: Configuration = None,
+    set: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a random sample of rows, or of whole prompts, in the order of the data."""
+    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.data.reading.read import read
+    from equipoise.data.sample import sample as drawn
+
+    check_new(out, overwrite=overwrite)
+    data = given(file, options_of(read), "sample", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings)
+    rows, account = converted(dataset.with_records(drawn(dataset.records, count, seed, by)), to)
+    write_new((out, lines(rows, out)), overwrite=overwrite)
+    report(dataset, account)

@@ -1,0 +1,124 @@
+"""`equipoise evaluate`: is it better? Win rates, ratings, exploitability and more, with intervals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from equipoise.cli.evaluation.options import (
+    Batch,
+    Count,
+    Limit,
+    MaxNewTokens,
+    Precision,
+    Round,
+    SamplingSeed,
+    System,
+    Temperature,
+    TopK,
+    TopP,
+    Wrap,
+    placed,
+    quiet_libraries,
+    read_prompts,
+)
+from equipoise.cli.options import Json
+
+
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="models, adapters, run folders, files of answers; or files that a judge has filled (AlpacaEval "
+            "annotations, Arena-Hard or MT-Bench judgments), or RewardBench's items"
+        ),
+    ],
+    data: Annotated[list[str] | None, typer.Option(help="file of prompts (repeatable)")] = None,
+    oracle: Annotated[
+        str | None,
+        typer.Option(
+            help="the judge: module:function, file.py:function, a YAML file, a reward model's folder, or playground"
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="whom the others are compared with; the last model, or a run's start, if not given"
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="a policy from which KL divergences are measured")
+    ] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Option(help="held-out pairs, for ranking accuracies (repeatable)")
+    ] = None,
+    difficulty: Annotated[
+        Path | None,
+        typer.Option(
+            help="AlpacaEval's df_gamed.csv or instruction_difficulty.csv, for its full length control"
+        ),
+    ] = None,
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="all pairs of models meet, and not only each the baseline")
+    ] = False,
+    lm_eval: Annotated[
+        str | None, typer.Option(help="tasks of lm-evaluation-harness, separated by commas")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of results.json, the page, answers and verdicts")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="also write files of alpaca_eval, arena_hard or mt_bench into --out")
+    ] = None,
+    count: Count = 1,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    max_new_tokens: MaxNewTokens = 256,
+    seed: SamplingSeed = 0,
+    round: Round = "final",
+    wrap: Wrap = "none",
+    system: System = None,
+    limit: Limit = None,
+    precision: Precision = "fp32",
+    batch: Batch = 32,
+    failures: Annotated[
+        float, typer.Option(min=0, max=0.99, help="share of questions that may stay without a verdict")
+    ] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Compare models, run folders or files of answers: win rate, length control, ratings, each with an interval."""
+    from equipoise.cli.evaluation import steps as steps
+
+    quiet_libraries()
+    asked = steps.Asked(
+        models=list(models), baseline=baseline, reference=reference, oracle=oracle, out=out or Path("evaluation"),
+        difficulty=difficulty, everybody=everybody, format=format, count=count, seed=seed, round=round,
+        temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, batch=batch,
+        failures=failures, data=list(data or []), load=placed(precision),
+        lm_eval=[t.strip() for t in (lm_eval or "").split(",") if t.strip()],
+    )  # fmt: skip
+    told = (lambda line: None) if as_json else (lambda line: print(line, file=sys.stderr))
+    results, examples = steps.measured(
+        asked,
+        lambda files: read_prompts(files, wrap=wrap, system=system, limit=limit, seed=seed),
+        list(pairs or []),
+        told,
+    )
+    _finish(asked, results, examples, as_json)
+
+
+def _finish(asked: Any, results: dict[str, Any], examples: list[Any], as_json: bool) -> None:
+    from equipoise.report.evaluation import print_evaluation, write_evaluation
+
+    results["asked"] = asked.plain()
+    written, page = write_evaluation(asked.out, results, examples)
+    if as_json:
+        print(json.dumps(results))
+        return
+    print_evaluation(results)
+    print(f"results  {written}\npage     {page}")

@@ -1,0 +1,1 @@
+"""Code tests as an oracle: programming problems, and the sandbox in which responses run."""

@@ -1,0 +1,1 @@
+"""Hybrid preferences: which comparisons people label, and which an AI judge."""

@@ -1,0 +1,1 @@
+"""Rewards learned in a run: from frozen features of the policy and its own answers."""

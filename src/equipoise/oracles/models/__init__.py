@@ -1,0 +1,1 @@
+"""Model-based oracles: reward models, preference models, density ratios and embeddings."""

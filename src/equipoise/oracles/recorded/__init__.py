@@ -1,0 +1,1 @@
+"""Recorded judgements as oracles: preference matrices, votes, and files of verdicts."""
