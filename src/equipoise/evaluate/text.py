@@ -97,23 +97,36 @@ class Evaluator:
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
             "length": clustered_mean(length.ravel(), prompts, bounds=POSITIVE),
             "finished": float(finished.mean()),
-            "surprisal": float((-anchor / length).mean()),
+            "surprisal": float((-anchor / np.maximum(length, 1)).mean()),
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
         """Accuracy of the implicit reward on held-out pairs (ties count half), and the mean log-ratio of each side.
 
-        For held-out unpaired feedback see `_labels`. None before training, where every margin is 0.
+        For held-out unpaired feedback see `_labels`. None before training, where every margin is 0. With them, of the
+        recorded responses: the reference's surprisal, nats per token, and the mean length.
         """
+        names = (
+            "accuracy",
+            "chosen_log_ratio",
+            "rejected_log_ratio",
+            "recorded_surprisal",
+            "recorded_length",
+        )
         if self.pairs is None or state.round == 1:
-            return dict.fromkeys(("accuracy", "chosen_log_ratio", "rejected_log_ratio"))
+            return dict.fromkeys(names)
         policy, reference = (
             self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating")
             for name in (START, INITIAL)
         )
         ratio = (policy - reference).numpy()
+        length = np.array([[len(r.ids) for r in group] for group in self.pairs.responses], dtype=float)
+        recorded = {
+            "recorded_surprisal": float((-reference.numpy() / np.maximum(length, 1)).mean()),
+            "recorded_length": float(length.mean()),
+        }
         if self.pairs.responses.shape[1] == 1:
-            return self._labels(ratio[:, 0])
+            return self._labels(ratio[:, 0]) | recorded
         margin = ratio[:, 0] - ratio[:, 1]
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
         right = (margin > 0) + 0.5 * (margin == 0)
@@ -121,6 +134,7 @@ class Evaluator:
             "accuracy": clustered_share(right, prompts),
             "chosen_log_ratio": float(ratio[:, 0].mean()),
             "rejected_log_ratio": float(ratio[:, 1].mean()),
+            **recorded,
         }
 
     def _labels(self, ratio: Floats) -> dict[str, Any]:

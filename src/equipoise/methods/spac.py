@@ -3,7 +3,7 @@ self-play with an adversarial critic (2406.04274), adds pessimism on one own res
 critic, expressed by the policy itself, undervalues what the data do not support.
 
 Structure from the abstract and a public summary; the explicit loss is DERIVED (see the docs page). The paper's
-hyperparameters were not recovered: b and w_pess follow its regret bound, T is ours.
+hyperparameters were not recovered: b and w_pess follow its theory (DERIVED), T is ours.
 """
 
 from equipoise.core.objectives import Spac
@@ -44,20 +44,25 @@ SPAC = Method(
     confidence="derived",
     players=Recorded(own=1),
     pairing=AsRecorded(),
-    objective=Spac(b=1.0, w_pref=1.0, w_pess=0.05),
+    objective=Spac(b=1.0, w_pref=1.0, w_pess=0.025),
     anchors={"previous": START},
     update=Refit(),
     rounds=3,
     train={"batch": 64, "schedule": "cosine", "warmup": 0.1},
     playground={**TINY, "train.epochs": 3},
-    by_size={"w_pess": lambda n: n**-0.5},  # lambda = w_pref/w_pess of order C sqrt(n)
+    by_size={
+        "b": lambda n, rounds: (
+            (rounds / 3) ** 0.5
+        ),  # sqrt(T B^2/(2 KL)) at B = 1 and KL(pi*||pi_1) = 1.5 nats
+        "w_pess": lambda n, rounds: n**-0.5,  # lambda = w_pref/w_pess of order C sqrt(n), at C = 1
+    },
     exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
     closed_form=exact_step,
     sources={
         **of(OURS, "batch schedule warmup parts"),
         **of(NOT_RECOVERED, "w_pref rounds"),
-        "b": "ours: near sqrt(T B^2/(2 KL)), the inverse step of the regret bound",
-        "w_pess": "theory: lambda = w_pref/w_pess of order C sqrt(n); C = 1 is ours",
+        "b": "DERIVED: sqrt(T B^2/(2 KL)), the inverse step of the regret bound; B = 1 and KL = 1.5 nats are ours",
+        "w_pess": "paper's text: lambda = w_pref/w_pess of order C sqrt(n); C = 1 is ours",
         "mode": "log-sigmoid smoothing is the paper's, its form derived",
         "clip": "ours; no part of the smooth form",
         "samples": "paper's text: one own response to a prompt",

@@ -23,7 +23,7 @@ from equipoise.play.updates.protocol import Update
 # (game, round's state, objective and update with their parameters) -> the policy that the round's fit would give
 ClosedForm = Callable[[PreferenceGame, State, "Method"], TabularPolicy]
 Status = Literal["stable", "experimental"]
-AUTO = "auto"  # the value of a parameter that the number of recorded comparisons decides
+AUTO = "auto"  # the value of a parameter that the numbers of recorded comparisons and of rounds decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Method:
     in_theory   players and pairing of the method's theory, where its practice samples differently; exact games use
                 them.
     derived     parameters computed from others unless they are set: name -> function of all parameters.
-    by_size     parameters that may be AUTO: name -> function of n, the number of recorded comparisons.
+    by_size     parameters that may be AUTO: name -> function of (n, T), recorded comparisons and rounds.
     automatic   those that are AUTO; elsewhere, as in exact games, they have the values of the objective.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
     sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
@@ -88,7 +88,7 @@ class Method:
     closed_form: ClosedForm | None = None
     in_theory: tuple[Players, Pairing] | None = None
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
-    by_size: Mapping[str, Callable[[int], float]] = field(default_factory=dict)
+    by_size: Mapping[str, Callable[[int, int], float]] = field(default_factory=dict)
     automatic: frozenset[str] = frozenset()
     kl_weight: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -154,6 +154,10 @@ class Method:
                 values.setdefault(name, value)
         return values
 
+    def defaults(self) -> dict[str, Any]:
+        """The parameters as a run's settings state them: AUTO where the size of the run decides."""
+        return self.parameters() | dict.fromkeys(self.by_size, AUTO)
+
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
         """A copy of the method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is
         a schedule (`play.schedules`).
@@ -198,7 +202,7 @@ class Method:
 
     def for_comparisons(self, count: int) -> Method:
         """The method for `count` recorded comparisons: the parameters that are AUTO have their values."""
-        return self.with_parameters({name: self.by_size[name](count) for name in self.automatic})
+        return self.with_parameters({name: self.by_size[name](count, self.rounds) for name in self.automatic})
 
     def at_round(self, round: int) -> Method:
         """The method with the parameters of a round; schedules over steps are applied in `loss`."""

@@ -21,12 +21,18 @@ def play_round(method: Method, world: World, state: State) -> State:
 
 
 def play(
-    method: Method, world: World, state: State, go_on: Callable[[State], bool] = lambda state: True
+    method: Method,
+    world: World,
+    state: State,
+    after: Callable[[State], None] = lambda state: None,
+    ends: Callable[[State], bool] = lambda state: False,
 ) -> State:
-    """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done.
+    """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done or `ends` says so.
 
-    `go_on` is called with the state at every round boundary, including the starting one; the game ends if it says no.
+    Both are called with the state at every round boundary, including the starting one, `after` first.
     """
-    while go_on(state) and state.round <= method.rounds:
+    after(state)
+    while not ends(state) and state.round <= method.rounds:
         state = play_round(method, world, state)
+        after(state)
     return state

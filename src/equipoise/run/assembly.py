@@ -106,7 +106,7 @@ def build(
         journal=journal,
         seeds=Seeds(config.seed),
         training=Training(**train),
-        decoding=Decoding(**config.sampling.model_dump()),
+        decoding=Decoding(**config.sampling.model_dump() | {"max_new_tokens": materials.max_new_tokens}),
         store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,

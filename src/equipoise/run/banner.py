@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def announce(config: RunConfig, materials: Materials, world: TextWorld, folder: 
         f"  memory    about {gib(about['memory'])} at the peak, of which {gib(about['activations'])} activations of a "
         f"micro-batch and {gib(about['optimizer'])} optimizer; {gib(about['disk'])} of disk",
         f"  steps     {_steps(config, about)}",
+        *(f"  auto      {said}" for said in _automatic(materials.automatic(config))),
         f"  folder    {folder}",
     ]
     if materials.dataset is not None:
@@ -101,6 +103,11 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "seconds_per_round": None if rows is None else _probe(world, rows) / parts,
         "lr": world.training.lr,
     }
+
+
+def _automatic(values: Mapping[str, float]) -> Iterator[str]:
+    if values:
+        yield ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _remarks(materials: Materials) -> tuple[str, ...]:

@@ -19,8 +19,6 @@ from equipoise.safe_yaml import load, word
 if TYPE_CHECKING:
     from equipoise.play.method import Method
 
-AUTO = "auto"
-
 
 class ConfigError(ValueError):
     """An unknown or illegal setting; the message names it, its location and the known ones."""
@@ -44,8 +42,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
         if full in given:
             given[full] = _like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
-    chosen |= {f"objective.{k}": v for k, v in method.parameters().items()}
-    chosen |= {f"objective.{k}": AUTO for k in method.by_size}
+    chosen |= {f"objective.{k}": v for k, v in method.defaults().items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):

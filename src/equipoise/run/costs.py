@@ -141,7 +141,7 @@ def tokens_at_least(config: RunConfig, materials: Materials) -> int:
     if rows is not None:
         return max(packed_length(p.ids, list(g)) for p, g in zip(rows.prompts, rows.responses, strict=True))
     longest = max(len(prompt.ids) for prompt in materials.pool)
-    return longest + 2 * config.sampling.max_new_tokens
+    return longest + 2 * materials.max_new_tokens
 
 
 def micro_batch_tokens(config: RunConfig, materials: Materials, budget: int | None = None) -> int:
@@ -157,7 +157,7 @@ def held_tokens(config: RunConfig, materials: Materials) -> int:
     samples = max(materials.method.players.width or 1, config.evaluate.samples)
     prompts = [len(prompt.ids) for prompt in (*materials.pool, *materials.unseen)]
     together = min(config.sampling.batch, len(prompts))
-    return together * (max(prompts, default=0) + samples * config.sampling.max_new_tokens)
+    return together * (max(prompts, default=0) + samples * materials.max_new_tokens)
 
 
 def checkpoint_bytes(config: RunConfig, shape: Shape) -> float:

@@ -19,7 +19,7 @@ def before_a_model(config: RunConfig, materials: Materials) -> Iterator[Measured
         yield _share("truncation", ledger.truncated, ledger.used, "used rows have an answer cut")
         refused = sum(ledger.refused.values())
         yield _share("refused_rows", refused, ledger.read, "rows were refused")
-    yield from _context(config, materials)
+    yield from _context(materials)
 
 
 def steps(total: int) -> Measured:
@@ -45,7 +45,7 @@ def _share(name: str, part: int, whole: int, what: str) -> Measured:
     )
 
 
-def _context(config: RunConfig, materials: Materials) -> Iterator[Measured]:
+def _context(materials: Materials) -> Iterator[Measured]:
     """Whether the longest response still fits a reward model's context, where the oracle has one."""
     judge = unwrapped(materials.oracle)
     if not isinstance(judge, Room):
@@ -55,12 +55,12 @@ def _context(config: RunConfig, materials: Materials) -> Iterator[Measured]:
     if room is None:
         return
     longest, limit = room
-    need = longest + config.sampling.max_new_tokens
+    need = longest + materials.max_new_tokens
     yield Measured(
         name="reward_context",
         measured=need,
         limit=limit,
         passed=need <= limit,
         sentence=f"{judge.name} accepts {limit:,} tokens; the longest prompt has {longest:,} there, and with a "
-        f"response of {config.sampling.max_new_tokens:,} tokens {need:,}",
+        f"response of {materials.max_new_tokens:,} tokens {need:,}",
     )

@@ -5,6 +5,7 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
 VERDICTS = "verdicts.sqlite"
+UNRECORDED, SHORTEST = (
+    128,
+    8,
+)  # most tokens of a sampled response: without recorded ones, and at the least with them
 TEMPLATE_DATE = "template_date.txt"
 PAIRINGS = {
     "tournament": Tournament(),
@@ -91,6 +96,14 @@ class Materials:
     renderer: Renderer
     oracle: Oracle | None
     game: LanguageGame | None
+    max_new_tokens: int
+
+    def automatic(self, config: RunConfig) -> dict[str, float]:
+        """Values of the settings that are automatic and depend on the data, by name."""
+        known = self.method.parameters()
+        found = {name: float(known[name]) for name in self.method.by_size if config.objective[name] == "auto"}
+        chosen = config.sampling.max_new_tokens == "auto"
+        return found | ({"max_new_tokens": self.max_new_tokens} if chosen else {})
 
 
 def method_of(config: RunConfig) -> Method:
@@ -172,7 +185,21 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         renderer=renderer,
         oracle=oracle,
         game=game,
+        max_new_tokens=_longest_sample(config, pairs),
     )
+
+
+def _longest_sample(config: RunConfig, pairs: Rows | None) -> int:
+    """Most tokens of a sampled response: as set, or half more than 99 % of the recorded responses have.
+
+    The half shows whether responses grow, and a sample that is cut says nothing about its end.
+    """
+    if config.sampling.max_new_tokens != "auto":
+        return config.sampling.max_new_tokens
+    if pairs is None:
+        return UNRECORDED
+    lengths = [len(response.ids) for group in pairs.responses for response in group]
+    return max(SHORTEST, math.ceil(1.5 * float(np.percentile(lengths, 99))))
 
 
 def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:

@@ -98,7 +98,7 @@ def probe(config: RunConfig, materials: Materials, accelerator: Accelerator, fol
     few = replace(few, oracle=counting(materials.oracle))
     small, evaluator = build(config, few, folder, Progress(clock.record, quiet=True), accelerator)
     clock.spent[2, "loading"] = time.perf_counter() - begun
-    tokens = min(config.sampling.max_new_tokens, NEW_TOKENS)
+    tokens = min(materials.max_new_tokens, NEW_TOKENS)
     world = replace(
         small,
         decoding=replace(small.decoding, max_new_tokens=tokens),
@@ -121,7 +121,7 @@ def _all_asked(
     config: RunConfig, materials: Materials, asked: Mapping[str, Asked], share: float
 ) -> dict[str, Questions]:
     """The whole run's questions, from those of one small round and one small evaluation."""
-    longer, rounds = _longer(config), config.play.rounds
+    longer, rounds = _longer(materials), config.play.rounds
     times = {
         "rounds": _times(config, materials, share) * rounds,
         "evaluation": _evaluations(config, materials),
@@ -185,7 +185,7 @@ def _scaled(
     written: float,
     evaluation: dict[str, float],
 ) -> Probe:
-    times, longer = _times(config, materials, share), _longer(config)
+    times, longer = _times(config, materials, share), _longer(materials)
     rounds, total = config.play.rounds, max(1, round(comparisons * times))
     loading = clock.spent.pop((2, "loading"))
     seconds = {
@@ -219,6 +219,6 @@ def _evaluations(config: RunConfig, materials: Materials) -> float:
     return boundaries * len(materials.unseen) / max(1, min(len(materials.unseen), PROMPTS))
 
 
-def _longer(config: RunConfig) -> float:
+def _longer(materials: Materials) -> float:
     """How many times responses may be longer than those of a small round."""
-    return config.sampling.max_new_tokens / min(config.sampling.max_new_tokens, NEW_TOKENS)
+    return materials.max_new_tokens / min(materials.max_new_tokens, NEW_TOKENS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import yaml
 from transformers.utils.logging import disable_progress_bar
 
 from equipoise import __version__
-from equipoise.evaluate.support import support
+from equipoise.evaluate.support import delivered, support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.rules.given import Given, OracleLike, again, given, is_given
 from equipoise.oracles.spec import is_code
@@ -186,24 +186,26 @@ def run(
             gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
         left = Left(config.play.rounds, quiet=quiet or not main)
 
-        def go_on(state: State) -> bool:
+        def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
             accelerator.wait_for_everyone()
-            if not _judge_support(method, journal, gates, state.round - 1):
-                return False
+            if not sound(state):
+                return
             world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
                 _judge_steps(
                     gates, sum(line["round"] == 1 for line in journal.lines("metrics.jsonl")), config
                 )
             left.tell(state.round - 1)
-            return True
 
-        play(method, world, state, go_on)
+        def sound(state: State) -> bool:
+            return _judge_support(method, journal, gates, state.round - 1)
+
+        play(method, world, state, boundary, ends=lambda state: not sound(state))
         if main:
-            _export(config, method, world, journal)
+            _export(config, world, journal)
         accelerator.wait_for_everyone()
-        summary = _summary(config, materials.method, journal)
+        summary = _summary(config, materials, journal)
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             write_report(folder)
@@ -343,27 +345,15 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
 def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:
     """Judge whether the policy after a round, if it was evaluated, is within the reference's support."""
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    if not done or done not in lines or _may_leave(method):
-        return True
+    if not done or done not in lines or method.needs.records == DEMONSTRATIONS.records:
+        return True  # demonstrations may lie anywhere, and are what the policy shall write
     try:
         gates.judge(support(lines[0], lines[done]), round=done)
     except GateClosed as closed:
         if gates.main and not gates.quiet:
-            print(f"  stopped   {closed}", file=sys.stderr)
+            print(f"  stopped   {closed}; delivered is round {delivered(journal)}", file=sys.stderr)
         return False
     return True
-
-
-def _may_leave(method: Method) -> bool:
-    """Whether a method may leave the reference's support: demonstrations may lie anywhere."""
-    return method.needs.records == DEMONSTRATIONS.records
-
-
-def _delivered(method: Method, journal: Journal, allowed: Collection[str]) -> int:
-    """The last evaluated round whose policy is within the reference's support, or may be outside it."""
-    lines = list(journal.lines("evaluation.jsonl"))
-    anywhere = "support" in allowed or _may_leave(method)
-    return max(line["round"] for line in lines if anywhere or support(lines[0], line).passed)
 
 
 def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
@@ -376,7 +366,7 @@ def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
         best.take(journal.checkpoint(state.round - 1), metric, lines[-1])
 
 
-def _export(config: RunConfig, method: Method, world: TextWorld, journal: Journal) -> None:
+def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
     """Write the delivered policy in the dtype that model.export asks for, unless it is there."""
     start, target = world.policy.start, journal.folder / "export"
     if start is None or start.adapted or target.exists():
@@ -384,13 +374,14 @@ def _export(config: RunConfig, method: Method, world: TextWorld, journal: Journa
     dtype = dtype_of(config.model.export, start.chain.base.dtype)
     if dtype is not None:
         given = start.chain.base.tensors if config.model.export == "auto" else None
-        export(journal.checkpoint(_delivered(method, journal, config.allow)), target, dtype, given)
+        export(journal.checkpoint(delivered(journal)), target, dtype, given)
 
 
-def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
+def _summary(config: RunConfig, materials: Materials, journal: Journal) -> dict[str, Any]:
+    method = materials.method
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    delivered, played = _delivered(method, journal, config.allow), max(lines)
-    first, last = lines[0], lines[delivered]
+    sound, played = delivered(journal), max(lines)
+    first, last = lines[0], lines[sound]
     phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
     for line in journal.lines("timings.jsonl"):
         for kind, total in phases.items():
@@ -402,8 +393,9 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "paper": method.paper,
         "confidence": method.confidence,
         "rounds": method.rounds,
-        "delivered": delivered,
-        **({} if delivered == played else {"left_support": support(first, lines[played]).sentence}),
+        "delivered": sound,
+        **({} if sound == played else {"left_support": support(first, lines[played]).sentence}),
+        "automatic": materials.automatic(config),
         "seed": config.seed,
         "win_rate": last["win_rate"],
         "exact_win_rate": last["exact_win_rate"],

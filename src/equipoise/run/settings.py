@@ -154,8 +154,8 @@ class PlaySettings(Section):
     keep: int | None = Field(
         None,
         gt=0,
-        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
-        "what an evaluation compares with, the policy before the last round",
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so do "
+        "the policy before the last round and that of the last evaluation before it",
     )
     panel: Literal["intransitive", "transitive"] = Field("intransitive", description="playground only")
 
@@ -205,7 +205,11 @@ class SamplingSettings(Section):
     top_p: float = Field(
         1.0, gt=0, le=1, description="nucleus sampling: sample from this probability mass; 1: off"
     )
-    max_new_tokens: int = Field(128, gt=0, description="most tokens of a sampled response")
+    max_new_tokens: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="most tokens of a sampled response; auto: half more than 99 % of the recorded responses have, at "
+        "least 8; 128 where the method reads none",
+    )
     batch: int = Field(32, gt=0, description="prompts decoded concurrently (continuous batching)")
     engine: Literal["torch", "vllm"] = Field(
         "torch", description="vllm: if installed; not yet tested on a GPU"

@@ -49,6 +49,8 @@ class Round(Record):
     length: Estimate | None = None
     finished: float | None = None
     surprisal: float | None = None
+    recorded_surprisal: float | None = None
+    recorded_length: float | None = None
     outside: float | None = None
 
 
@@ -158,6 +160,7 @@ class Summary(Record):
     rounds: int | None = None
     delivered: int | None = None
     left_support: str | None = None
+    automatic: Any = None
     seed: int | None = None
     model: Any = None
     data: Any = None

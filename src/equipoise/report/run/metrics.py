@@ -157,6 +157,20 @@ METRICS: tuple[Metric, ...] = (
         "neutral",
     ),
     _round(
+        "recorded_surprisal",
+        "Surprisal of the reference at recorded responses",
+        "the same over held-out recorded responses",
+        "nats per token",
+        "neutral",
+    ),
+    _round(
+        "recorded_length",
+        "Length of recorded responses",
+        "mean number of tokens of a held-out recorded response",
+        "tokens per response",
+        "neutral",
+    ),
+    _round(
         "outside",
         "Mass outside the grammar",
         "E_x [ 1 - Σ_{y in the game} π(y|x) ], by enumeration: probability of texts outside the game's list",
