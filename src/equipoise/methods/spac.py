@@ -21,20 +21,24 @@ from equipoise.play.updates.basic import Refit
 
 
 def exact_step(game: PreferenceGame, state: State, method: Method) -> TabularPolicy:
-    """Unbounded critic on the population of pairs from the reference, then the mirror step (mode "linear").
+    """Critic with |f| <= b clip on the population of pairs from the reference, then the mirror step (mode "linear").
 
-    The argmin of the practical linear objective without clip is exactly this. Raises ValueError in mode "smooth",
-    which has no closed form.
+    Where the box does not bind, the argmin of the practical linear objective without clip is exactly this. A response
+    that wins or loses with certainty has a critic without bound, and the box is what gives it a value. Raises
+    ValueError in mode "smooth", which has no closed form, and NotConverged without a box where there is no minimiser.
     """
     objective = method.objective
     assert isinstance(objective, Spac)
     if objective.mode != "linear":
-        raise ValueError(
-            "SPAC's closed form is that of mode=linear without clip; run mode=smooth with --gradient"
-        )
+        raise ValueError("SPAC's closed form is that of mode=linear; run mode=smooth with --gradient")
     data = population(game, game.initial())
-    lam = objective.w_pref / objective.w_pess
-    return spac_step_exact(data, state.policies[START], lam=lam, eta=1 / objective.b)
+    return spac_step_exact(
+        data,
+        state.policies[START],
+        lam=objective.w_pref / objective.w_pess,
+        eta=1 / objective.b,
+        bound=objective.b * objective.clip,
+    )
 
 
 SPAC = Method(
@@ -56,7 +60,7 @@ SPAC = Method(
         ),  # sqrt(T B^2/(2 KL)) at B = 1 and KL(pi*||pi_1) = 1.5 nats
         "w_pess": lambda n, rounds: n**-0.5,  # lambda = w_pref/w_pess of order C sqrt(n), at C = 1
     },
-    exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": float("inf")},
+    exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": 10.0},
     closed_form=exact_step,
     sources={
         **of(OURS, "batch schedule warmup parts"),
@@ -64,7 +68,7 @@ SPAC = Method(
         "b": "DERIVED: sqrt(T B^2/(2 KL)), the inverse step of the regret bound; B = 1 and KL = 1.5 nats are ours",
         "w_pess": "paper's text: lambda = w_pref/w_pess of order C sqrt(n); C = 1 is ours",
         "mode": "log-sigmoid smoothing is the paper's, its form derived",
-        "clip": "ours; no part of the smooth form",
+        "clip": "ours; the critic's box on exact games, no part of the smooth form",
         "samples": "paper's text: one own response to a prompt",
     },
 )
