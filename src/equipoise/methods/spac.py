@@ -48,7 +48,7 @@ SPAC = Method(
     confidence="derived",
     players=Recorded(own=1),
     pairing=AsRecorded(),
-    objective=Spac(b=1.0, w_pref=1.0, w_pess=0.025),
+    objective=Spac(),
     anchors={"previous": START},
     update=Refit(),
     rounds=3,
