@@ -141,8 +141,9 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "left-the-support",
         "The policy left the reference's support",
         "After a round the policy wrote what the reference would hardly ever write: texts outside the game, tokens that"
-        " it finds several times less likely than its own, or responses that do not end. Preference losses say nothing"
-        " about such texts, so a run does not come back from there. It ended, and delivers the last round before.",
+        " it finds several times less likely than its own and the recorded ones, or responses that do not end or have"
+        " another length altogether. Preference losses say nothing about such texts, so a run does not come back from"
+        " there. It ended, and delivers the last evaluated round before.",
         "Raise the objective's KL weight or pessimism, lower the learning rate, or train fewer epochs a round. To play"
         " on regardless, repeat the command with --allow support.",
     ),

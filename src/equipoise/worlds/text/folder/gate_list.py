@@ -61,10 +61,11 @@ _ALL = (
     Gate(
         name="support",
         limit=1.0,
-        what="after each evaluated round, how far its policy is outside the reference's support, as a share of what is "
-        "allowed: mass outside an enumerable game, the reference's surprisal per token, responses that do not end. A "
-        "run that leaves it ends there, and delivers the last round that did not",
-        remedy="raise the objective's KL weight or lower train.lr",
+        what="after each evaluated round, how far its policy is outside the support of the reference and the recorded "
+        "responses, as a share of what is allowed: mass outside an enumerable game, the reference's surprisal per "
+        "token, responses that do not end, their length. A run that leaves it ends there, and delivers the last "
+        "evaluated round that did not; sample, evaluate, compare and export take that one. Demonstrations may lie anywhere",
+        remedy="raise the objective's KL weight or pessimism, or lower train.lr",
     ),
     Gate(
         name="one_step",
