@@ -64,7 +64,8 @@ _ALL = (
         what="after each evaluated round, how far its policy is outside the support of the reference and the recorded "
         "responses, as a share of what is allowed: mass outside an enumerable game, the reference's surprisal per "
         "token, responses that do not end, their length. A run that leaves it ends there, and delivers the last "
-        "evaluated round that did not; sample, evaluate, compare and export take that one. Demonstrations may lie anywhere",
+        "evaluated round that did not; sample, evaluate, compare and export take that one. Demonstrations may lie "
+        "anywhere",
         remedy="raise the objective's KL weight or pessimism, or lower train.lr",
     ),
     Gate(
