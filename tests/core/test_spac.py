@@ -94,9 +94,9 @@ def test_if_the_data_come_from_the_previous_policy_the_first_step_is_dpos(mode):
 
 def test_linear_pessimism_has_no_lower_bound_without_its_box_and_smooth_has_zero():
     escape = [rows((0.0, 0.0, own)) for own in (-1e1, -1e3, -1e5)]  # the own response is unlearned
-    unboxed = Spac(w_pref=0.0, w_pess=1.0, mode="linear", clip=math.inf)
+    unboxed = Spac(b=0.1, w_pref=0.0, w_pess=1.0, mode="linear", clip=math.inf)
     assert [unboxed(s).value.item() for s in escape] == pytest.approx([-1.0, -1e2, -1e4])
-    boxed = Spac(w_pref=0.0, w_pess=1.0, mode="linear", clip=10.0)
+    boxed = Spac(b=0.1, w_pref=0.0, w_pess=1.0, mode="linear", clip=10.0)
     assert [boxed(s).value.item() for s in escape] == pytest.approx([-1.0, -1.0, -1.0])
     smooth = Spac(w_pref=0.0, w_pess=1.0, mode="smooth")
     assert all(smooth(s).value.item() >= 0 for s in escape)

@@ -11,7 +11,10 @@ from equipoise.core.objectives import Dpo, Spac
 from equipoise.games import NotConverged, PairData, TabularPolicy, enumerate_data, minimise, offline, zoo
 from equipoise.games.closed_form import spac_saddle
 from equipoise.games.expectation import loss
+from equipoise.games.preference import PreferenceGame
 from equipoise.games.spac_t import actor_step, critic, critic_value, spac_step_exact, spac_t
+from equipoise.methods.index import get
+from equipoise.worlds.table.play_game import play_game
 
 INF = float("inf")
 DOUBLE = torch.float64
@@ -54,6 +57,26 @@ def test_a_response_outside_the_data_gets_the_worst_critic():
     assert f[0, 2].item() == -2.0
     with pytest.raises(NotConverged, match="no minimiser"):
         critic(data, uniform(3), lam=1.0)
+
+
+def test_certain_preferences_are_played_within_the_box():
+    """Where every win is certain no lambda gives the critic a minimiser; the box does, and binds nowhere else."""
+    spac = get("spac").with_parameters({**get("spac").exact, "w_pref": 100.0})
+    for size, reference in ((2, [0.1, 0.9]), (3, [0.1, 0.2, 0.7]), (5, [0.2] * 5)):
+        certain = torch.triu(torch.ones(size, size, dtype=DOUBLE), 1) + 0.5 * torch.eye(size, dtype=DOUBLE)
+        game = PreferenceGame(certain, reference)
+        found = play_game(game, spac, rounds=40)
+        assert found["policy"][0][0] == pytest.approx(1.0, abs=1e-6)
+        assert found["gap0"][-1] == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(NotConverged, match="such as clip=10"):
+        play_game(
+            PreferenceGame(certain, [0.1, 0.1, 0.1, 0.1, 0.6]), spac.with_parameters({"clip": INF}), rounds=40
+        )
+    boxed, free = (
+        play_game(zoo.make("brps"), spac.with_parameters({"clip": clip}), rounds=40)["policy"]
+        for clip in (10.0, INF)
+    )
+    np.testing.assert_allclose(boxed, free, atol=1e-12)
 
 
 @pytest.mark.parametrize("lam", [0.3, 0.8, 1.0, 1.1])

@@ -11,6 +11,7 @@ from equipoise.claims.claim import Claim
 # in the order in which they are shown: offline, losses of pairs, lists and tokens, unpaired data, equilibria, rewards
 HOMES: Mapping[str, str] = {
     "spac_coverage": "coverage.spac_coverage:COVERAGE",
+    "spac_shipped_defaults": "coverage.spac_shipped:SHIPPED",
     "spac_lucky_arm": "coverage.spac:LUCKY_ARM",
     "spac_saddle": "coverage.spac:SADDLE",
     "hypo_partial_coverage": "coverage.hypo:PARTIAL_COVERAGE",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from equipoise.evaluate.support import delivered, refused
 from equipoise.models.adapters import HUB_NAME
 from equipoise.models.errors import ModelError
 from equipoise.safe_yaml import load as load_yaml
@@ -53,8 +54,9 @@ class Located:
 def locate(spec: str, round: str = "final") -> Located:
     """Find a run folder, a model or adapter folder, a hub name or a file of answers.
 
-    round   of a run folder: "final" (its last finished round), "best" (the round of the highest win rate that the run
-            itself measured), "start", or a number
+    round   of a run folder: "final" (the round that it delivers: the last finished one within the reference's
+            support), "best" (among these the round of the highest win rate that the run itself measured), "start", or
+            a number
 
     Raises ModelError for a name that is none of these, and for a round that the run does not have.
     """
@@ -77,7 +79,7 @@ def _of_run(folder: Path, round: str) -> Located:
     journal = found.journal
     done = journal.rounds_done()
     if round == "final":
-        chosen = done
+        chosen = delivered(journal)
     elif round == "start":
         chosen = 0
     elif round == "best":
@@ -98,10 +100,12 @@ def _of_run(folder: Path, round: str) -> Located:
 
 
 def _best(journal: Journal, folder: Path) -> int:
+    bad = refused(journal)
     rates = {
         int(line["round"]): float(line["win_rate"]["value"])
         for line in journal.lines("evaluation.jsonl")
         if line.get("win_rate") and line["round"] and journal.checkpoint(line["round"]).is_dir()
+        if line["round"] not in bad
     }
     if not rates or not all(map(math.isfinite, rates.values())):
         raise ModelError(f"{folder} has measured no win rate: give --round final or a number")

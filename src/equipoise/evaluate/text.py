@@ -25,6 +25,8 @@ PAIR_FIGURES = (
     "chosen_probability",
     "rejected_probability",
     "likelihood_ece",
+    "recorded_surprisal",
+    "recorded_length",
 )
 
 
@@ -98,7 +100,8 @@ class Evaluator:
         return clustered_share(np.concatenate(wins)[judged], prompts[judged])
 
     def _drift(self, state: State, own: Rows) -> dict[str, Any]:
-        """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share."""
+        """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share; and how
+        much the reference is surprised by the policy's responses, in nats per token."""
         logp = np.array([[r.logp for r in group] for group in own.responses])
         anchor = self.world.score(state.round - 1, own, state.policies[INITIAL], phase="evaluating").numpy()
         length = np.array([[len(r.ids) for r in group] for group in own.responses], dtype=float)
@@ -108,6 +111,7 @@ class Evaluator:
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
             "length": clustered_mean(length.ravel(), prompts, bounds=POSITIVE),
             "finished": float(finished.mean()),
+            "surprisal": float((-anchor / np.maximum(length, 1)).mean()),
         }
 
     def _pairs(self, state: State) -> dict[str, Any]:
@@ -118,6 +122,9 @@ class Evaluator:
         ranking         share of held-out pairs with log pi(y_w|x) > log pi(y_l|x), ties half; at round 0 that of the
                         reference.
         ranking_gain    its difference to the reference's, pair by pair. None before training.
+
+        recorded_surprisal, recorded_length   of the recorded responses: the reference's surprisal, nats per token, and
+                        the mean length.
 
         For held-out unpaired feedback see `_labels`. The other figures are None before training, where every margin
         is 0.
@@ -136,8 +143,12 @@ class Evaluator:
         tokens = np.array([[len(r.ids) for r in group] for group in self.pairs.responses], dtype=float)
         mean_logp = policy / tokens
         probability = np.exp(mean_logp)
+        recorded = {
+            "recorded_surprisal": float((-reference / np.maximum(tokens, 1)).mean()),
+            "recorded_length": float(tokens.mean()),
+        }
         if single:
-            return none | self._labels(ratio[:, 0], probability[:, 0])
+            return none | self._labels(ratio[:, 0], probability[:, 0]) | recorded
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
         ranked, at_first = preferred(policy), preferred(reference)
         found = none | {"ranking": clustered_share(ranked, prompts)}
@@ -151,6 +162,7 @@ class Evaluator:
             "chosen_probability": float(probability[:, 0].mean()),
             "rejected_probability": float(probability[:, 1].mean()),
             "likelihood_ece": likelihood_ece(mean_logp),
+            **recorded,
         }
 
     def _labels(self, ratio: Floats, probability: Floats) -> dict[str, Any]:

@@ -173,7 +173,9 @@ def _critic(share: Array, slope: Array, lam: Array, bound: float, f: Array, step
         f = _project(share, slope, lam, bound, f, np.where(open_[:, None], direction, 0.0), gradient)
     worst = float(residual.max())
     raise NotConverged(
-        "the critic has no minimiser; use a finite bound",
+        "the critic has no minimiser: a response that won (or lost) all of its pairs, or is in none, has no finite "
+        "value where the policy writes it less (or more) than the data do; bound the critic (SPAC's clip, such as "
+        "clip=10), or, where all preferences are uncertain, raise lambda (w_pref)",
         residual=worst,
         best=torch.from_numpy(f),
     )

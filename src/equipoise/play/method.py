@@ -23,6 +23,7 @@ from equipoise.play.updates.protocol import Update
 # (game, round's state, objective and update with their parameters) -> the policy that the round's fit would give
 ClosedForm = Callable[[PreferenceGame, State, "Method"], TabularPolicy]
 Status = Literal["stable", "experimental"]
+AUTO = "auto"  # the value of a parameter that the numbers of recorded comparisons and of rounds decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Method:
     in_theory   players and pairing of the method's theory, where its practice samples differently; exact games use
                 them.
     derived     parameters computed from others unless they are set: name -> function of all parameters.
+    by_size     parameters that may be AUTO: name -> function of (n, T), recorded comparisons and rounds.
+    automatic   those that are AUTO; elsewhere, as in exact games, they have the values of the objective.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
     sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
     evidence    evidence for the method in addition to its objective's: tests, and claims by name.
@@ -87,6 +90,8 @@ class Method:
     closed_form: ClosedForm | None = None
     in_theory: tuple[Players, Pairing] | None = None
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    by_size: Mapping[str, Callable[[int, int], float]] = field(default_factory=dict)
+    automatic: frozenset[str] = frozenset()
     kl_weight: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
@@ -115,6 +120,8 @@ class Method:
         except ValueError as error:
             raise ValueError(f"method {self.name}: {error}") from error
         known_names = self.parameters()
+        if stray := (self.by_size.keys() - known_names) | (self.automatic - self.by_size.keys()):
+            raise ValueError(f"method {self.name}: {', '.join(sorted(stray))} cannot be {AUTO}")
         for name, schedule in self.schedules.items():
             if name not in known_names:
                 raise ValueError(f"method {self.name}: schedules names {name!r}, which is not a parameter")
@@ -150,9 +157,10 @@ class Method:
         return values
 
     def settings(self) -> dict[str, Any]:
-        """The parameters as a configuration holds them: a scheduled one as its list or ramp."""
+        """The parameters as a configuration holds them: a scheduled one as its list or ramp, and AUTO where the size of
+        the run decides."""
         scheduled = {name: setting_of(schedule) for name, schedule in self.schedules.items()}
-        return self.parameters() | scheduled
+        return self.parameters() | scheduled | dict.fromkeys(self.by_size, AUTO)
 
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
         """A copy of the method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is
@@ -162,7 +170,10 @@ class Method:
         wrong type.
         """
         known, given, schedules = self.parameters(), {}, dict(self.schedules)
+        automatic = {n for n in self.by_size if values.get(n, AUTO if n in self.automatic else None) == AUTO}
         for name, setting in values.items():
+            if name in automatic:
+                continue
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -176,7 +187,7 @@ class Method:
             if isinstance(known[name], float) and not number:
                 raise ValueError(f"{name} must be a number, got {value!r}")
             given[name] = float(value) if isinstance(known[name], float) else value
-        changed = self._with(given, schedules)
+        changed = replace(self._with(given, schedules), automatic=frozenset(automatic))
         for name, schedule in changed.schedules.items():  # check every value now, before a round uses it
             for value in (
                 schedule.values if not isinstance(schedule, Ramp) else (schedule.start, schedule.end)
@@ -192,6 +203,10 @@ class Method:
         }
         changed = {axis: _replaced(getattr(self, axis), given) for axis in AXES}
         return replace(self, **changed, schedules=schedules)
+
+    def for_comparisons(self, count: int) -> Method:
+        """The method for `count` recorded comparisons: the parameters that are AUTO have their values."""
+        return self.with_parameters({name: self.by_size[name](count, self.rounds) for name in self.automatic})
 
     def at_round(self, round: int) -> Method:
         """The method with the parameters of a round; schedules over steps are applied in `loss`."""

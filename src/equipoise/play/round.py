@@ -20,15 +20,19 @@ def play_round(method: Method, world: World, state: State) -> State:
     return world.settle(state.advance(moved))
 
 
-def play(method: Method, world: World, state: State, after: Callable[[State], None] | None = None) -> State:
-    """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done.
+def play(
+    method: Method,
+    world: World,
+    state: State,
+    after: Callable[[State], None] = lambda state: None,
+    ends: Callable[[State], bool] = lambda state: False,
+) -> State:
+    """Play from `state`, which may be in the middle of a run, until `method.rounds` rounds are done or `ends` says so.
 
-    `after` is called with the state at every round boundary, including the starting one.
+    Both are called with the state at every round boundary, including the starting one, `after` first.
     """
-    if after:
-        after(state)
-    while state.round <= method.rounds:
+    after(state)
+    while not ends(state) and state.round <= method.rounds:
         state = play_round(method, world, state)
-        if after:
-            after(state)
+        after(state)
     return state

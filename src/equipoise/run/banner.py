@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def announce(decided: Decided, materials: Materials, world: TextWorld, folder: P
         f"  memory    about {gib(about['memory'])} at the peak, of which {gib(about['activations'])} activations of a "
         f"micro-batch and {gib(about['optimizer'])} optimizer; {gib(about['disk'])} of disk",
         f"  steps     {_steps(config, materials, about)}",
-        *([f"  chosen    {decided.sentence}, by the data and the model"] if decided.chosen else []),
+        *_chosen(decided, materials),
         f"  folder    {folder}",
     ]
     if materials.dataset is not None:
@@ -105,6 +106,18 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "seconds_per_round": None if rows is None else _probe(world, rows) / parts,
         "lr": world.training.lr,
     }
+
+
+def _chosen(decided: Decided, materials: Materials) -> Iterator[str]:
+    """What was not given and depends on the data and the model."""
+    if decided.chosen:
+        yield f"  chosen    {decided.sentence}, by the data and the model"
+    if values := materials.automatic(decided.config):
+        yield (
+            "  chosen    "
+            + ", ".join(f"{n}={v:.4g}" for n, v in values.items())
+            + ", by the data and the rounds"
+        )
 
 
 def _remarks(materials: Materials) -> tuple[str, ...]:

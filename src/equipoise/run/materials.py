@@ -31,7 +31,7 @@ from equipoise.oracles.protocol import Oracle, OracleError, Uncertain, parts_tha
 from equipoise.oracles.questions.questioner import Covering
 from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import KINDS, Made, Maker, asked
-from equipoise.play.method import Method
+from equipoise.play.method import AUTO, Method
 from equipoise.play.needs import Needs
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -95,6 +95,11 @@ class Materials:
     oracle: Oracle | None
     game: LanguageGame | None
 
+    def automatic(self, config: RunConfig) -> dict[str, float]:
+        """Values of the method's parameters that the numbers of recorded comparisons and of rounds decide, by name."""
+        known = self.method.parameters()
+        return {name: float(known[name]) for name in self.method.by_size if config.objective[name] == AUTO}
+
 
 def method_of(config: RunConfig) -> Method:
     """The method with the configuration's parameters, rounds, players and pairing.
@@ -152,6 +157,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
             )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
+    if pairs is not None:
+        method = method.for_comparisons(len(pairs))
     if game is not None:
         texts = game_prompts(game, renderer)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]

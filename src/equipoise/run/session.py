@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise.evaluate.support import delivered, support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.rules.given import Given, OracleLike, given
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
+from equipoise.play.needs import DEMONSTRATIONS
 from equipoise.play.round import play
 from equipoise.play.state import State
 from equipoise.policy import load_gate
@@ -27,11 +30,12 @@ from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.costs import recorded_steps
 from equipoise.run.gate_checks import steps
+from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
-from equipoise.worlds.text.folder.gates import Gates
+from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.manifest import DamagedRun
 from equipoise.worlds.text.progress import Left, Progress
@@ -48,8 +52,8 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The last round's policy, a Hugging Face folder."""
-        return Journal(self.folder).checkpoint(self.summary["rounds"])
+        """The delivered policy, a Hugging Face folder: of the last round, or of the last within the support."""
+        return Journal(self.folder).checkpoint(self.summary["delivered"])
 
     @property
     def best(self) -> Path | None:
@@ -185,6 +189,9 @@ def run(
 
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
+            accelerator.wait_for_everyone()
+            if not sound(state):
+                return
             world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
                 taken = [line for line in journal.lines("metrics.jsonl") if line["round"] == 1]
@@ -192,11 +199,14 @@ def run(
                 _judge_steps(gates, len(taken) // max(1, fits), config, method)
             left.tell(state.round - 1)
 
-        play(method, world, state, boundary)
+        def sound(state: State) -> bool:
+            return _judge_support(method, journal, gates, state.round - 1)
+
+        play(method, world, state, boundary, ends=lambda state: not sound(state))
         if main:
             _export(config, world, journal)
         accelerator.wait_for_everyone()
-        summary = _summary(config, materials.method, journal)
+        summary = _summary(config, materials, journal)
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             write_report(folder)
@@ -258,6 +268,20 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
     journal.seal()
 
 
+def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:
+    """Judge whether the policy after a round, if it was evaluated, is within the reference's support."""
+    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+    if not done or done not in lines or method.needs.records == DEMONSTRATIONS.records:
+        return True  # demonstrations may lie anywhere, and are what the policy shall write
+    try:
+        gates.judge(support(lines[0], lines[done]), round=done)
+    except GateClosed as closed:
+        if gates.main and not gates.quiet:
+            print(f"  stopped   {closed}; delivered is round {delivered(journal)}", file=sys.stderr)
+        return False
+    return True
+
+
 def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
     """Keep the round's policy as the best one, if the run chooses among rounds and this one is the best so far."""
     metric, best = config.evaluate.best, Best(journal)
@@ -269,30 +293,35 @@ def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
 
 
 def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
-    """Write the last policy in the dtype that model.export asks for, unless it is there."""
+    """Write the delivered policy in the dtype that model.export asks for, unless it is there."""
     start, target = world.policy.start, journal.folder / "export"
     if start is None or start.adapted or target.exists():
         return
     dtype = dtype_of(config.model.export, start.chain.base.dtype)
     if dtype is not None:
         given = start.chain.base.tensors if config.model.export == "auto" else None
-        export(journal.checkpoint(config.play.rounds), target, dtype, given)
+        export(journal.checkpoint(delivered(journal)), target, dtype, given)
 
 
-def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, Any]:
+def _summary(config: RunConfig, materials: Materials, journal: Journal) -> dict[str, Any]:
+    method = materials.method
     lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    first, last = lines[0], lines[method.rounds]
+    sound, played = delivered(journal), max(lines)
+    first, last = lines[0], lines[sound]
     phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
     for line in journal.lines("timings.jsonl"):
         for kind, total in phases.items():
             total[line["phase"]] = total.get(line["phase"], 0) + line[kind]
-    gap = first["exploitability"]
+    gap, best = first["exploitability"], Best(journal).about
     return {
         "method": method.name,
         "title": method.title,
         "paper": method.paper,
         "confidence": method.confidence,
         "rounds": method.rounds,
+        "delivered": sound,
+        **({} if sound == played else {"left_support": support(first, lines[played]).sentence}),
+        "automatic": materials.automatic(config),
         "seed": config.seed,
         "win_rate": last["win_rate"],
         "exact_win_rate": last["exact_win_rate"],
@@ -306,7 +335,7 @@ def _summary(config: RunConfig, method: Method, journal: Journal) -> dict[str, A
         "ranking_gain": last["ranking_gain"],
         "chosen_log_ratio": last["chosen_log_ratio"],
         "length": last["length"],
-        **({"best": best} if (best := Best(journal).about) else {}),
+        **({"best": best} if best else {}),
         "step_zero_log_ratio_per_token": max(
             (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None
         ),

@@ -172,8 +172,8 @@ class PlaySettings(Section):
     keep: int | None = Field(
         None,
         gt=0,
-        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so does "
-        "what an evaluation compares with, the policy before the last round",
+        description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so do "
+        "the policy before the last round and that of the last evaluation before it",
     )
     panel: Literal["intransitive", "transitive", "groups"] = Field(
         "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"

@@ -271,6 +271,14 @@ def outside(run: Run) -> Finding | None:
     return Finding("warning", "Mass left the grammar", text, "outside-the-game")
 
 
+def left_support(run: Run) -> Finding | None:
+    what, delivered = run.summary.left_support, run.summary.delivered
+    if what is None:
+        return None
+    text = f"{what[:1].upper()}{what[1:200]}. The run ended there, and delivers round {delivered}."
+    return Finding("warning", "The policy left the reference's support", text, "left-the-support")
+
+
 def loss_trend(run: Run) -> Finding | None:
     numbers = sorted({step.round for step in run.steps})
     losses = [_known(_in_round(run.steps, number), "loss") for number in numbers]
@@ -320,6 +328,7 @@ RULES: tuple[Callable[[Run], Finding | None], ...] = (
     saturated_pairs,
     unfinished_responses,
     outside,
+    left_support,
     loss_trend,
     clipping,
     refused_rows,

@@ -147,6 +147,16 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         " stay inside the data. Take smaller steps.",
     ),
     Explanation(
+        "left-the-support",
+        "The policy left the reference's support",
+        "After a round the policy wrote what the reference would hardly ever write: texts outside the game, tokens that"
+        " it finds several times less likely than its own and the recorded ones, or responses that do not end or have"
+        " another length altogether. Preference losses say nothing about such texts, so a run does not come back from"
+        " there. It ended, and delivers the last evaluated round before.",
+        "Raise the objective's KL weight or pessimism, lower the learning rate, or train fewer epochs a round. To play"
+        " on regardless, repeat the command with --allow support.",
+    ),
+    Explanation(
         "loss-did-not-fall",
         "The loss did not fall",
         "In most rounds the loss at the end of training was not below the loss at the start.",

@@ -53,6 +53,9 @@ class Round(Record):
     likelihood_ece: float | None = None
     length: Estimate | None = None
     finished: float | None = None
+    surprisal: float | None = None
+    recorded_surprisal: float | None = None
+    recorded_length: float | None = None
     outside: float | None = None
 
 
@@ -160,6 +163,9 @@ class Summary(Record):
     paper: str | None = None
     confidence: str | None = None
     rounds: int | None = None
+    delivered: int | None = None
+    left_support: str | None = None
+    automatic: Any = None
     seed: int | None = None
     model: Any = None
     data: Any = None
@@ -206,8 +212,13 @@ class Run:
 
     @property
     def final(self) -> Round | None:
-        """The last evaluated round after the reference."""
-        return self.rounds[-1] if self.rounds and self.rounds[-1].round > 0 else None
+        """The delivered round: the last evaluated one after the reference, unless the run fell back on an earlier."""
+        most = (
+            self.rounds[-1].round
+            if self.summary.delivered is None and self.rounds
+            else self.summary.delivered
+        )
+        return next((one for one in self.rounds if one.round == most and one.round > 0), None)
 
     def by_phase(self, what: str) -> dict[str, float]:
         """Total "seconds" or "tokens" per phase, from timings.jsonl or else from the summary."""

@@ -189,6 +189,27 @@ METRICS: tuple[Metric, ...] = (
         "higher",
     ),
     _round(
+        "surprisal",
+        "Surprisal of the reference",
+        "mean over sampled responses of −log π_ref(y|x)/|y|: how little the reference expects the policy's responses",
+        "nats per token",
+        "neutral",
+    ),
+    _round(
+        "recorded_surprisal",
+        "Surprisal of the reference at recorded responses",
+        "the same over held-out recorded responses",
+        "nats per token",
+        "neutral",
+    ),
+    _round(
+        "recorded_length",
+        "Length of recorded responses",
+        "mean number of tokens of a held-out recorded response",
+        "tokens per response",
+        "neutral",
+    ),
+    _round(
         "outside",
         "Mass outside the grammar",
         "E_x [ 1 - Σ_{y in the game} π(y|x) ], by enumeration: probability of texts outside the game's list",

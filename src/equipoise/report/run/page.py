@@ -98,6 +98,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Data", summary.data),
         ("Oracle", summary.oracle),
         ("Rounds", summary.rounds),
+        ("Delivered round", summary.delivered),
+        ("Automatic settings", summary.automatic or None),
         ("Seed", summary.seed),
         ("Time", duration(sum(run.by_phase("seconds").values())) if run.by_phase("seconds") else None),
         ("Configuration", run.config.get("hash")),

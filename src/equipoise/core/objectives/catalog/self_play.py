@@ -119,7 +119,7 @@ ROWS: dict[str, Row] = {
             Limit(
                 parameters={"w_pess": 0.0},
                 is_="dpo",
-                other={"beta": 0.1},
+                other={"beta": 1.0},
                 anchors={"reference": "previous"},
                 where="b as its beta, the last policy as its reference",
             ),
@@ -133,6 +133,7 @@ ROWS: dict[str, Row] = {
             "spac_saddle",
             "spac_lucky_arm",
             "spac_coverage",
+            "spac_shipped_defaults",
         ),
     ),
     "xpo": Row(

@@ -59,6 +59,16 @@ _ALL = (
         remedy="lower sampling.max_new_tokens or data.max_prompt_length, or take a reward model with a longer context",
     ),
     Gate(
+        name="support",
+        limit=1.0,
+        what="after each evaluated round, how far its policy is outside the support of the reference and the recorded "
+        "responses, as a share of what is allowed: mass outside an enumerable game, the reference's surprisal per "
+        "token, responses that do not end, their length. A run that leaves it ends there, and delivers the last "
+        "evaluated round that did not; sample, evaluate, compare and export take that one. Demonstrations may lie "
+        "anywhere",
+        remedy="raise the objective's KL weight or pessimism, or lower train.lr",
+    ),
+    Gate(
         name="few_steps",
         limit=50,
         refuses=False,

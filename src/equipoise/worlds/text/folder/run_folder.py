@@ -70,7 +70,8 @@ class RunFolder:
     def settle(self, state: State) -> State:
         """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
 
-        The final policies of the last `keep` rounds are kept, of all if a method samples from past ones.
+        The final policies of the last `keep` rounds are kept, of all if a method samples from past ones, and that of
+        the last evaluated round, on which a run falls back whose policy then leaves the reference's support.
         """
 
         def write() -> None:
@@ -85,7 +86,9 @@ class RunFolder:
             self.journal.seal()
             started = {folder for name, folder in named.items() if name != BEFORE}
             keep = None if state.keep_past else self.keep
-            self.journal.tidy(state.round - 1, set(named.values()), started, keep)
+            evaluated = max((line["round"] for line in self.journal.lines("evaluation.jsonl")), default=0)
+            used = {*named.values(), self.journal.checkpoint(evaluated).name}
+            self.journal.tidy(state.round - 1, used, started, keep)
 
         self.once(write)
         return state
