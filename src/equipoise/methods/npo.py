@@ -57,7 +57,8 @@ NPO_RT = replace(
     pairing=Labelled(balanced=True),
     objective=NpoRt(beta=0.1),
     train={**NPO.train, "batch": 64},
-    playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},
+    # the playground's rate is 100 times the authors': there the weight of a mean over seven tokens is that of their sum
+    playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2, "objective.retain": 7.0},
     sources={
         **NPO.sources,
         "retain": "authors' code",
@@ -71,6 +72,7 @@ NPO_KL = replace(
     name="npo_kl",
     title="NPO held to the reference on a retain set",
     objective=NpoKl(beta=0.1),
+    playground={**NPO.playground, "train.lr": 1e-3, "train.epochs": 2},
     update=LiveRefit(),
     notes=f"{SETS} The divergence is a mean over the response's tokens, in the authors' code over all positions of a "
     "padded batch, prompts and padding among them. The reference is a second model in memory while the policy is "
