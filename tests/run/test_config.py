@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from equipoise.methods.index import METHODS
+from equipoise.play.schedules import setting_of
 from equipoise.run.config import ConfigError, difference, parse_settings, read_file, resolve
 from equipoise.run.materials import method_of
 from equipoise.safe_yaml import word
@@ -119,7 +120,8 @@ def test_playground_values_only_without_model_and_data():
         for given in ({"model.path": "m"}, {"data.path": ["d"]}):
             other = resolve(name, given)
             assert not other.playground
-            assert other.objective == method.parameters()
+            scheduled = {parameter: setting_of(s) for parameter, s in method.schedules.items()}
+            assert other.objective == method.parameters() | scheduled
 
 
 def test_column_mapping_is_a_value_not_a_section():

@@ -258,17 +258,8 @@ class OracleScores(Protocol):
 
 
 @runtime_checkable
-class ResponseTexts(Protocol):
-    """responses as texts."""
-
-    def texts(self, rows: Rows) -> list[list[str]]:
-        """The responses as an oracle reads them, [N][K]."""
-        ...
-
-
-@runtime_checkable
 class LearnedRewards(Protocol):
-    """features and texts of responses, for a reward learned during the run (RLP, UPO)."""
+    """features and texts of responses (RLP, UPO, DNO-Prct)."""
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The responses as an oracle reads them, [N][K]."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from equipoise.play.schedules import setting_of
 from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.settings import RunConfig, Section, flat
 from equipoise.safe_yaml import load, word
@@ -30,6 +29,8 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
+    from equipoise.play.schedules import setting_of  # imports torch, which the settings alone do without
+
     method = _method(method_name)
     known = _known(method)
     given: dict[str, Any] = {}
