@@ -69,7 +69,12 @@ from equipoise.play.updates.basic import (
     WithRecorded,
 )
 from equipoise.play.updates.fast_slow import CrossDomainFastSlow, FastSlow
-from equipoise.play.updates.live_reference import LiveRefit, StepWeighted, TokenWeighted
+from equipoise.play.updates.live_reference import (
+    ExtrapolatedLogitsRefit,
+    LiveRefit,
+    StepWeighted,
+    TokenWeighted,
+)
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.play.updates.reward_relearning import Restarted
 from equipoise.play.updates.zeroth_order import ZerothOrder
@@ -169,7 +174,8 @@ PAIRINGS = [
     Row(example=Neighbours()),
     Row(example=ScoreMargin(high=3.0, margin=0.1, own_margin=0.1)),
     Row(example=ImplicitRewardLabels()),
-    Row(example=ImplicitRewardLabels(consistency=True)),
+    Row(example=ImplicitRewardLabels(consistency="corpus")),
+    Row(example=ImplicitRewardLabels(consistency="prompt")),
     Row(example=Labelled()),
     Row(example=Labelled(balanced=True)),
     Row(example=WithUnrelated(), exempt=BY_PLACE),
@@ -199,6 +205,7 @@ UPDATES = [
     Row(example=Averaged(base=Descend(rate=0.2), decay=0.4), method="nash_ema_pg"),
     Row(example=Magnetic(base=Averaged(), every=1), method="dpo"),
     Row(example=LiveRefit(), method="tdpo1"),
+    Row(example=ExtrapolatedLogitsRefit(), method="spa"),
     Row(example=LiveRefit(network=SparseMasks(common=True), network_rate=2.0), method="sparse_po"),
     Row(
         example=TokenWeighted(base=LiveRefit()),

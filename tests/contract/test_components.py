@@ -49,6 +49,7 @@ def other(value: Any) -> Any:
         return 1.0 if isinf(value) else value / 3 + 0.01
     named = {"bradley_terry": "thurstone", "thurstone": "bradley_terry", "learned": "oracle"}
     named |= {"network": "regression", "regression": "network", "features": "model", "text": "states"}
+    named |= {"win rates": "oracle", "corpus": "prompt", "prompt": "corpus"}
     return {None: 0.5, **named}[value]
 
 

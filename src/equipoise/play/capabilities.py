@@ -395,7 +395,7 @@ class SelfWrittenTests(Protocol):
 
 @runtime_checkable
 class LearnedRewards(Protocol):
-    """features and texts of responses, for a reward learned during the run (RLP, UPO)."""
+    """features and texts of responses (RLP, UPO, DNO-Prct)."""
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The responses as an oracle reads them, [N][K]."""

@@ -35,6 +35,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
+
     method = _method(method_name)
     known = _known(method)
     given: dict[str, Any] = {}

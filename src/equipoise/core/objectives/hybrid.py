@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch.nn.functional import logsigmoid, softplus
 
+from equipoise.core.dims import PerComparison
 from equipoise.core.objectives.base import not_negative, positive
 from equipoise.core.objectives.groups import leave_one_out
 from equipoise.core.objectives.reads import Reads
@@ -100,8 +101,13 @@ class Sail:
         margin = self.beta * (scores.gap() - scores.gap("reference"))
         written = self.generation * (scores.logp[:, 0] + scores.logp[:, 1])
         fit, turned = logsigmoid(margin), logsigmoid(-margin)  # F of both orders, and log p of both labels
-        value = -fit - (fit.detach() + log(2)) * (written + self.preference * fit)
+        value = -fit - _above_chance(margin) * (written + self.preference * fit)
         if self.preference > 0:
-            other = -turned - (turned.detach() + log(2)) * (written + self.preference * turned)
+            other = -turned - _above_chance(-margin) * (written + self.preference * turned)
             value = fit.exp().detach() * value + turned.exp().detach() * other
         return Losses(value, margin=margin)
+
+
+def _above_chance(margin: PerComparison) -> PerComparison:
+    """log sigma(u) + log 2, without gradient; in float64, because the sum cancels where u is small."""
+    return (logsigmoid(margin.detach().double()) + log(2)).to(margin)

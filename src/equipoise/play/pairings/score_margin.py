@@ -73,7 +73,7 @@ class ScoreMargin(Pairing):
         self.check(rows.responses.shape[1])
         points = self._points(world, state, rows)
         if self.ngram:
-            texts = needing(world, ResponseTexts).texts(rows)
+            texts = needing(world, LearnedRewards).texts(rows)
             points = np.where(
                 [[repeats(text, self.ngram) for text in group] for group in texts], -np.inf, points
             )
