@@ -29,7 +29,7 @@ MCTS_DPO = Method(
     playground={
         **TINY,
         "play.rounds": 8,
-        "train.lr": 5e-4,
+        "train.lr": 3e-4,
         "train.epochs": 3,
         "train.batch": 64,
         "objective.beta": 0.5,
