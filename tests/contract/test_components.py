@@ -48,6 +48,7 @@ def other(value: Any) -> Any:
     if isinstance(value, float):
         return 1.0 if isinf(value) else value / 3 + 0.01
     named = {"bradley_terry": "thurstone", "thurstone": "bradley_terry", "learned": "oracle"}
+    named |= {"step": "response", "response": "step", "win_rate": "score", "": "\n", "difference": "release"}
     return {None: 0.5, **named}[value]
 
 
