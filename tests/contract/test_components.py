@@ -50,6 +50,7 @@ def other(value: Any) -> Any:
     named = {"bradley_terry": "thurstone", "thurstone": "bradley_terry", "learned": "oracle"}
     named |= {"network": "regression", "regression": "network", "features": "model", "text": "states"}
     named |= {"win rates": "oracle", "corpus": "prompt", "prompt": "corpus"}
+    named |= {"step": "response", "response": "step", "win_rate": "score", "": "\n", "difference": "release"}
     return {None: 0.5, **named}[value]
 
 

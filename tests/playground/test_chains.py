@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from equipoise.data.reading.read import read
 from equipoise.playground.chains import answer_of, correct, prompt_of, right_steps, solution, train
 
-PROMPT = "3 + 4 - 9 + 5 ="
-RIGHT = "3 + 4 = 7 ; 7 - 9 = 8 ; 8 + 5 = 3 ; answer 3"
+PROMPT = "3 + 4 - 3 + 4 ="
+RIGHT = "3 + 4 = 2 ; 2 - 3 = 4 ; 4 + 4 = 3 ; answer 3"
 
 
 def test_a_chain_by_hand():
@@ -28,7 +28,7 @@ def test_what_does_not_end_with_the_answer_is_wrong(response: str):
 
 
 def test_steps_count_up_to_the_first_wrong_one():
-    assert right_steps(PROMPT, RIGHT.replace("7 - 9 = 8", "7 - 9 = 2")) == pytest.approx(1 / 3)
+    assert right_steps(PROMPT, RIGHT.replace("2 - 3 = 4", "2 - 3 = 0")) == pytest.approx(1 / 3)
     assert right_steps(PROMPT, "") == 0
 
 

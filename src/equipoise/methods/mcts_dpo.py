@@ -29,7 +29,7 @@ MCTS_DPO = Method(
     playground={
         **TINY,
         "play.rounds": 8,
-        "train.lr": 5e-4,
+        "train.lr": 3e-4,
         "train.epochs": 3,
         "train.batch": 64,
         "objective.beta": 0.5,
@@ -51,7 +51,7 @@ MCTS_DPO = Method(
         "outcome": "authors' code: +1.25 and -1",
         "self_evaluation": "authors' code",
     },
-    evidence=("tests/play/trees/test_search.py", "tests/worlds/test_step_search.py"),
+    evidence=("tests/play/trees/test_search.py", "tests/worlds/test_step_search.py", "mcts_dpo_step_pairs"),
     notes="The probability of a pair's label is 1 - alpha with alpha from visit counts, so that DPO's loss is the "
     "paper's smoothed one. Give an oracle that scores a response (1 for correct): a rule, tests of code. Not as in the "
     "authors' code: no step of a recorded solution joins the candidates, and the question of self-evaluation does not "

@@ -4,10 +4,10 @@ r"""Chains of arithmetic: a small task whose steps can be right or wrong and who
     equipoise align mcts_dpo --model chains/model --data chains/prompts.jsonl --out runs/chains \
         --oracle equipoise.playground.chains:correct --set mark=";" self_evaluation=false depth=0
 
-    prompt     3 + 4 - 2 + 5 =
-    response   3 + 4 = 7 ; 7 - 2 = 5 ; 5 + 5 = 0 ; answer 0
+    prompt     3 + 4 - 1 + 4 =
+    response   3 + 4 = 2 ; 2 - 1 = 1 ; 1 + 4 = 0 ; answer 0
 
-All numbers are digits, sums and differences are taken modulo 10, and a step ends with ";". The model is trained from
+Numbers are 0 to 4, sums and differences are taken modulo 5, and a step ends with ";". The model is trained from
 scratch, in a minute or two, on solutions whose steps are wrong now and then: it knows how to write a chain, and errs.
 """
 
@@ -26,25 +26,26 @@ from torch.nn.functional import cross_entropy
 from equipoise.playground.train import BATCH, PEAK_RATE, SEED, STEPS, build_model, build_tokenizer
 from equipoise.policy.files import write_text
 
-WORDS = (*map(str, range(10)), "+", "-", "=", ";", "answer")
+BASE = 5  # numbers are taken modulo this
+WORDS = (*map(str, range(BASE)), "+", "-", "=", ";", "answer")
 LENGTH, PROMPTS = 3, 256  # steps of a chain; prompts of the file
 ERRS = 0.25  # how often a step of the training solutions is wrong
 
 
 def prompt_of(rng: random.Random) -> str:
-    """A chain: a digit, then LENGTH times a sign and a digit."""
-    rest = (f" {rng.choice('+-')} {rng.randrange(10)}" for _ in range(LENGTH))
-    return f"{rng.randrange(10)}{''.join(rest)} ="
+    """A chain: a number, then LENGTH times a sign and a number."""
+    rest = (f" {rng.choice('+-')} {rng.randrange(BASE)}" for _ in range(LENGTH))
+    return f"{rng.randrange(BASE)}{''.join(rest)} ="
 
 
 def solution(prompt: str, rng: random.Random, errs: float = 0.0) -> str:
-    """A written solution; each step's result is a wrong digit with probability `errs`."""
+    """A written solution; each step's result is a wrong number with probability `errs`."""
     words = prompt.split()
     total, steps = int(words[0]), []
     for sign, digit in zip(words[1:-1:2], words[2:-1:2], strict=True):
         result = _result(total, sign, int(digit))
         if rng.random() < errs:
-            result = (result + rng.randrange(1, 10)) % 10
+            result = (result + rng.randrange(1, BASE)) % BASE
         steps.append(f"{total} {sign} {digit} = {result} ;")
         total = result
     return f"{' '.join(steps)} answer {total}"
@@ -105,7 +106,7 @@ def _ids(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
 
 
 def _result(total: int, sign: str, digit: int) -> int:
-    return (total + digit if sign == "+" else total - digit) % 10
+    return (total + digit if sign == "+" else total - digit) % BASE
 
 
 def main() -> None:
