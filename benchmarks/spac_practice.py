@@ -156,13 +156,15 @@ def drawn_align(results: dict[str, Any]) -> str:
     lines = [
         told(results),
         "",
-        "Exact win rate against the reference after each round, the median of six seeds (least to most); the most mass "
-        "outside the grammar of any seed and round:",
+        "Exact win rate against the reference after each round, the median over seeds (least to most); the most mass "
+        "outside the grammar of any seed and round; the runs that left the support:",
         "",
     ]
     rows, worse = [], []
     for coverage in COVERAGES:
         mine = [r for r in found if r["coverage"] == coverage]
+        if not mine:
+            continue
         last = max(len(r["rounds"]) for r in mine)
         whole = [r for r in mine if len(r["rounds"]) == last]
         rate = np.array([[line["exact_win_rate"] for line in r["rounds"]] for r in whole])
@@ -171,6 +173,7 @@ def drawn_align(results: dict[str, Any]) -> str:
         rows.append(
             (
                 coverage,
+                str(len(mine)),
                 *(spread(rate[:, t], 100) for t in range(1, last)),
                 spread(gap, 1, 3),
                 f"{outside:.2%}",
@@ -182,7 +185,14 @@ def drawn_align(results: dict[str, Any]) -> str:
             if high < 0:
                 worse.append(f"{coverage}, round {t} ({100 * mean:+.1f} points)")
     rounds = max(len(r["rounds"]) for r in found)
-    header = ("coverage", *(f"round {t}, %" for t in range(1, rounds)), "exploitability", "outside", "left")
+    header = (
+        "coverage",
+        "seeds",
+        *(f"round {t}, %" for t in range(1, rounds)),
+        "exploitability",
+        "outside",
+        "left",
+    )
     lines += table(header, rows)
     lines += ["", f"Rounds worse than the one before: {'; '.join(worse) or 'none'}."]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ import pytest
 import equipoise as eq
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.support import FINISHED, LENGTH, OUTSIDE, SURPRISAL, delivered, support
+from equipoise.play.seeds import Seeds
+from equipoise.play.state import START, State
 from equipoise.policy.protocol import Measured
 from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.run_folder import RunFolder
 
-START = {"round": 0, "outside": 0.01, "surprisal": 1.5, "finished": 0.8, "length": {"value": 20.0}}
+REFERENCE = {"round": 0, "outside": 0.01, "surprisal": 1.5, "finished": 0.8, "length": {"value": 20.0}}
 
 
 def lengths(policy, recorded=None):
@@ -44,7 +48,7 @@ def lengths(policy, recorded=None):
     ],
 )
 def test_each_sign_of_a_policy_that_left_the_support(changed, measured, says):
-    found = support(START, START | {"round": 3} | changed)
+    found = support(REFERENCE, REFERENCE | {"round": 3} | changed)
     assert found.measured == pytest.approx(measured) and says in found.sentence
     assert found.passed == (found.measured <= 1) and found.sentence.startswith("round 3: ")
 
@@ -52,7 +56,7 @@ def test_each_sign_of_a_policy_that_left_the_support(changed, measured, says):
 def test_a_reference_that_seldom_ends_or_is_not_enumerable_asks_nothing_of_the_policy():
     line = {"round": 1, "outside": None, "surprisal": 1.0, "finished": 0.0}
     assert support(line | {"round": 0}, line).passed
-    assert support(START | {"finished": 0.04}, START | {"round": 1, "finished": 0.0}).passed
+    assert support(REFERENCE | {"finished": 0.04}, REFERENCE | {"round": 1, "finished": 0.0}).passed
     assert support({"round": 0}, {"round": 1}).passed  # of an older run folder
 
 
@@ -92,6 +96,18 @@ def test_what_a_folder_delivers_is_what_other_commands_take(
     assert delivered(Journal(folder)) == round == locate(str(folder)).round
     assert locate(str(folder), "best").round == best
     assert locate(str(folder), str(settled)).round == settled  # asked for by its number it is there
+
+
+def test_a_pruned_run_keeps_the_policy_on_which_it_would_fall_back(tmp_path):
+    """Round 3 was evaluated; with one checkpoint kept it is still there when round 5 is settled, and 4 is not."""
+    journal = Journal(tmp_path)
+    for round in range(6):
+        journal.checkpoint(round).mkdir(parents=True)
+    for round in (0, 3):
+        journal.append("evaluation.jsonl", {"round": round})
+    state = State.begin(journal.checkpoint(0)).advance({START: journal.checkpoint(5)})
+    RunFolder(journal=journal, seeds=Seeds(0), keep=1).settle(replace(state, round=6))
+    assert {path.name for path in journal.checkpoints.iterdir()} == {"initial", "round-003", "round-005"}
 
 
 @pytest.mark.slow
