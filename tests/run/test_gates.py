@@ -120,6 +120,7 @@ def test_steps_are_counted_by_fit_or_by_run(method, settings, counted):
     found = steps(49, get(method), resolve(method, settings))
     assert (found.measured, found.limit, found.passed) == (counted, 50, counted >= 50)
     assert f"about {counted:,} optimizer steps" in found.sentence
+    assert ("hardly been trained" in found.sentence) == (not found.passed)
 
 
 class Judge:

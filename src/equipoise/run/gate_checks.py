@@ -28,13 +28,14 @@ def steps(per_round: int, method: Method, config: RunConfig) -> Measured:
     the whole run where a round is a few gradient steps, and in the built-in game, whose settings are measured."""
     whole = config.playground or not method.update.fits
     found, limit = per_round * (method.rounds if whole else 1), GATES["few_steps"].limit or 0
+    what = "the whole run" if whole or method.rounds == 1 else "a round"
+    few = "" if found >= limit else ", and the policy has hardly been trained"
     return Measured(
         name="few_steps",
         measured=found,
         limit=limit,
         passed=found >= limit,
-        sentence=f"{'the whole run' if whole or method.rounds == 1 else 'a round'} takes about {found:,} optimizer "
-        f"step{'s' * (found != 1)}, and the policy has hardly been trained",
+        sentence=f"{what} takes about {found:,} optimizer step{'s' * (found != 1)}{few}",
     )
 
 
