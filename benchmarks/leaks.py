@@ -121,7 +121,8 @@ def rows_of(lines: list[dict[str, Any]]) -> list[list[str]]:
         last = [line["outside"] for line in sound]
         wins = sorted(line["win_rate"] for line in sound)
         gaps = sorted(line["exploitability"] for line in sound)
-        holds = last[-1] <= HOLDS and not failed
+        leaks = last[-1] > HOLDS or bool(failed)
+        verdict = "no" if leaks else "yes" if len(sound) >= len(SEEDS) else "so far"
         rows.append(
             (
                 last[-1],
@@ -134,7 +135,7 @@ def rows_of(lines: list[dict[str, Any]]) -> list[list[str]]:
                     f"{max(line['worst'] for line in sound):.1%}",
                     f"{wins[len(wins) // 2]:.1%} ({wins[0]:.1%} to {wins[-1]:.1%})",
                     f"{gaps[len(gaps) // 2]:.3f}",
-                    "yes" if holds else "no",
+                    verdict,
                 ],
             )
         )

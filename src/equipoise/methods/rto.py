@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from equipoise.methods.ppo import PPO
 from equipoise.methods.sources import CODE, OURS, of
+from equipoise.play.players.sampled import Self
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 
 RTO = replace(
@@ -15,7 +16,9 @@ RTO = replace(
     title="Reinforced Token Optimization",
     paper="2404.18922",
     confidence="verified in code",
+    players=Self(samples=1),
     update=TeacherRewards(base=TokenAdvantages(tau=0.01)),
+    train={**PPO.train, "batch": 128},
     playground={
         **PPO.playground,
         "objective.beta": 0.5,
@@ -25,12 +28,14 @@ RTO = replace(
     exact={"tau": 0.1, "whiten": False, "beta": 0.5},
     sources={
         **PPO.sources,
-        **of(CODE, "clip lam beta1 cap"),
+        **of(CODE, "clip lam beta1 cap samples batch"),
         "tau": "authors' code: their beta2",
         "beta": "DPO's usual",
         "sentence": OURS,
     },
     notes="Round 1 trains the teacher on all recorded pairs, with the learning rate, batch and epochs of the run. The "
-    "response's reward is the win rate against the initial policy, times `sentence`; the released code adds a reward "
-    "model's score. The critic is PPO's here. On a finite game a response is one token.",
+    "response's reward is the win rate against the initial policy, times `sentence`; with a reward model as oracle, "
+    "`play.pairing=reward_normalised` takes its normalised score, clamped to 10, as the released code does. A round is "
+    "one pass over the prompts, of which the authors sample 1024 at a time (`play.prompts`). The critic is PPO's here. "
+    "On a finite game a response is one token.",
 )
