@@ -15,6 +15,7 @@ from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpo import DPO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
+from equipoise.methods.fspo import FSPO
 from equipoise.methods.gpo import GPO
 from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
@@ -68,6 +69,7 @@ OFFLINE = (
     CDPO,
     IPO,
     IPO_MEAN,
+    FSPO,
     VPO_OFFLINE,
     SPIN,
     HYPO,
