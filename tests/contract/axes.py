@@ -18,6 +18,7 @@ from equipoise.play.capabilities import StepDifferences
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.learned_reward import ByLearnedReward
+from equipoise.play.pairings.max_min import MaxMin
 from equipoise.play.pairings.ranking import Matches, Neighbours
 from equipoise.play.pairings.recorded import (
     AsRecorded,
@@ -117,6 +118,7 @@ PLAYERS = [
 ]
 
 BY_PLACE = {"permutation in text": "what is drawn for a row is addressed by its place"}
+NO_NAMES = {"table": "an exact game judges by a matrix and has no named scores"}
 OF_ITS_BASE = {"width": "its base passes rows of every width on, and pairs are what it takes"}
 
 PAIRINGS = [
@@ -157,6 +159,8 @@ PAIRINGS = [
     Row(example=WithUnrelated(), exempt=BY_PLACE),
     Row(example=MatchedPrompts()),
     Row(example=AgainstOwnSamples()),
+    Row(example=MaxMin(), exempt=NO_NAMES),
+    Row(example=MaxMin(eta=0.5), exempt=NO_NAMES),
     Row(example=Votes()),
     Row(example=Votes(votes=3)),
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),

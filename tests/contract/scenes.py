@@ -38,6 +38,7 @@ from equipoise.play.state import (
     State,
     Tilted,
 )
+from equipoise.playground import GameOracle, panel
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -56,7 +57,24 @@ CAPABILITIES = {
     and value.__module__ == capabilities.__name__
     and vars(value).get("_is_protocol")
 }
-ORACLE_VERBS = {"compare", "win_rates"}
+
+
+class Judged(GameOracle):
+    """The panel, with two of its judges' scores by name."""
+
+    attributes = ("host", "doctor")
+
+    def scores(self, prompts: Any, responses: Any) -> Any:
+        table = panel.scores((panel.HOST, panel.DOCTOR))
+        listed = {text: place for place, text in enumerate(GAME.responses)}
+        found = [
+            table[:, GAME.prompts.index(prompt), listed[text]].tolist() if text in listed else [-9.0, -9.0]
+            for prompt, text in zip(prompts, responses, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+
+
+ORACLE_VERBS = {"compare", "win_rates", "named_scores"}
 
 
 def verbs(protocol: type) -> set[str]:
@@ -199,7 +217,7 @@ class Text:
             "store": AnchorStore(folder / "anchors"),
             "pool": self.pool,
             "pairs": self.recorded(needed),
-            "oracle": Checked(GAME.oracle()),
+            "oracle": Checked(Judged(GAME)),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
             "progress": Progress(quiet=True),

@@ -118,4 +118,4 @@ def test_what_is_left_out_and_refused(tmp_path: Path) -> None:
 def test_the_method_shows_four_pairs_and_holds_out_users() -> None:
     fspo = get("fspo")
     assert fspo.data == {"shots": 4, "split_by": "user"} and [p.method for p in fspo.phases] == ["sft"]
-    assert fspo.parameters() == {"tau": 0.01, "parts": 1} or fspo.parameters()["tau"] == 0.01
+    assert fspo.parameters()["tau"] == 0.01  # so that the margin is regressed on 1/(2 beta) = 50
