@@ -206,6 +206,7 @@ def votes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return decoder(folder / "model"), *files
 
 
+@pytest.mark.slow
 def test_groups_are_trained_to_an_oracle_with_a_score_for_each(
     votes: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -226,6 +227,7 @@ def test_groups_are_trained_to_an_oracle_with_a_score_for_each(
     torch.testing.assert_close(oracle.score([game.prompts[0]] * 3, game.responses[:3]), scores.mean(dim=1))
 
 
+@pytest.mark.slow
 def test_pal_is_trained_to_an_oracle_and_fits_a_new_user(
     votes: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
