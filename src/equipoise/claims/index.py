@@ -51,6 +51,7 @@ HOMES: Mapping[str, str] = {
     "rto_credit": "tokens.rto:CREDIT",
     "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
     "pal_new_users": "rewards.pal:NEW_USERS",
+    "fspo_unseen_users": "rewards.fspo:UNSEEN_USERS",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }

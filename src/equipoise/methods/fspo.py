@@ -31,7 +31,7 @@ FSPO = replace(
         "tau": "authors' code (its beta)",
         "shots": "paper's text: 4",
     },
-    evidence=("tests/data/test_episodes.py",),
+    evidence=("tests/data/test_episodes.py", "fspo_unseen_users"),
     notes="The loss is IPO's with summed log-ratios, on episodes: `data.shots` labelled pairs of a user in the prompt, "
     "and another pair of the same user as the query. The held-out share is one of users, so ranking accuracy is of "
     "users that were never trained on. SFT on the preferred answers of the same episodes comes first. A description of "
