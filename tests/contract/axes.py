@@ -17,6 +17,7 @@ from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.learned_reward import ByLearnedReward
+from equipoise.play.pairings.max_min import MaxMin
 from equipoise.play.pairings.ranking import Matches, Neighbours
 from equipoise.play.pairings.recorded import (
     AsRecorded,
@@ -140,6 +141,7 @@ PLAYERS = [
 ]
 
 BY_PLACE = {"permutation in text": "what is drawn for a row is addressed by its place"}
+NO_NAMES = {"table": "an exact game judges by a matrix and has no named scores"}
 OF_ITS_BASE = {"width": "its base passes rows of every width on, and pairs are what it takes"}
 
 PAIRINGS = [
@@ -181,6 +183,8 @@ PAIRINGS = [
     Row(example=WithUnrelated(), exempt=BY_PLACE),
     Row(example=MatchedPrompts()),
     Row(example=AgainstOwnSamples()),
+    Row(example=MaxMin(), exempt=NO_NAMES),
+    Row(example=MaxMin(eta=0.5), exempt=NO_NAMES),
     Row(example=Votes()),
     Row(example=Votes(votes=3)),
     Row(example=ByReward()),

@@ -41,7 +41,7 @@ from equipoise.play.state import (
     State,
     Tilted,
 )
-from equipoise.playground import LanguageGame
+from equipoise.playground import GameOracle, LanguageGame, panel
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -61,8 +61,25 @@ CAPABILITIES = {
     and value.__module__ == capabilities.__name__
     and vars(value).get("_is_protocol")
 }
-ORACLE_VERBS = {"compare", "win_rates", "rewards"}
 SCORING = LanguageGame("transitive")  # whose host gives every answer a reward
+
+
+class Judged(GameOracle):
+    """The panel, with two of its judges' scores by name."""
+
+    attributes = ("host", "doctor")
+
+    def scores(self, prompts: Any, responses: Any) -> Any:
+        table = panel.scores((panel.HOST, panel.DOCTOR))
+        listed = {text: place for place, text in enumerate(GAME.responses)}
+        found = [
+            table[:, GAME.prompts.index(prompt), listed[text]].tolist() if text in listed else [-9.0, -9.0]
+            for prompt, text in zip(prompts, responses, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+
+
+ORACLE_VERBS = {"compare", "win_rates", "rewards", "named_scores"}
 
 
 def verbs(protocol: type) -> set[str]:
@@ -205,7 +222,7 @@ class Text:
             "store": AnchorStore(folder / "anchors"),
             "pool": self.pool,
             "pairs": self.recorded(needed),
-            "oracle": Checked((SCORING if needed.scores else GAME).oracle()),
+            "oracle": Checked(SCORING.oracle() if needed.scores else Judged(GAME)),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
             "self_tests": SelfTests(renderer=self.renderer, run=by_spelling),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn.functional import logsigmoid
+from typer.testing import CliRunner
 
+from equipoise import oracles
 from equipoise.claims.rewards.maxmin import Population
+from equipoise.cli.app import app
 from equipoise.games.tabular import TabularPolicy
 from equipoise.games.utilities import best_policy, expected, max_min
+from equipoise.oracles.protocol import OracleError
+from equipoise.playground import LanguageGame, pairs, reference_policy
 from equipoise.reward_models.ideal_points import Pal, PalSettings, fit_pal, fit_user
 from equipoise.reward_models.user_groups import (
     expectation_maximisation,
@@ -20,6 +29,8 @@ from equipoise.reward_models.user_groups import (
     linear_reward,
     posterior,
 )
+from equipoise.run.reward_training import resolve, train_oracle
+from reward_models.tiny import decoder, written
 
 
 def population(cosine: float = -0.9, pairs: int = 30) -> tuple[Population, tuple[torch.Tensor, ...]]:
@@ -182,3 +193,85 @@ def test_a_new_user_is_found_at_the_right_prototype(form: str) -> None:
     wins = model.logits(pairs, prompts, weights.expand(600, -1)) > 0
     assert float((wins == (pairs[:, 0, 0] < pairs[:, 1, 0])).double().mean()) > 0.85
     assert fit_user(model, shown[:0], prompts[:0], says[:0]).tolist() == [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def votes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(a tiny decoder, pairs of six users of the playground's two groups, pairs of a seventh)."""
+    folder = tmp_path_factory.mktemp("votes")
+    made = pairs(LanguageGame("groups"), 400, coverage="uniform", reference=reference_policy(), seed=2)
+    known = [row | {"user_id": f"u{k % 6}"} for k, row in enumerate(made[:240])]
+    new = [row | {"user_id": "new"} for row in made[240:260]]
+    files = written(folder / "known.jsonl", known), written(folder / "new.jsonl", new)
+    return decoder(folder / "model"), *files
+
+
+@pytest.mark.slow
+def test_groups_are_trained_to_an_oracle_with_a_score_for_each(
+    votes: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    model, known, _ = votes
+    settings = resolve(
+        {"data.path": [str(known)], "groups.counts": [2], "groups.rounds": 1, "train.batch": 128}
+    )
+    result = train_oracle("groups", str(model), settings, tmp_path / "g")
+    assert result.figures["groups"] == 2 and sum(result.figures["users_per_group"]) == 6
+    members = json.loads((tmp_path / "g" / "user_groups.json").read_text())
+    assert members["groups"] == ["group_1", "group_2"] and set(members["users"]) == {
+        f"u{k}" for k in range(6)
+    }
+    oracle = oracles.load(str(tmp_path / "g"))
+    game = LanguageGame("groups")
+    scores = oracle.scores([game.prompts[0]] * 3, game.responses[:3])
+    assert oracle.attributes == ("group_1", "group_2") and scores.shape == (3, 2)
+    torch.testing.assert_close(oracle.score([game.prompts[0]] * 3, game.responses[:3]), scores.mean(dim=1))
+
+
+@pytest.mark.slow
+def test_pal_is_trained_to_an_oracle_and_fits_a_new_user(
+    votes: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    model, known, new = votes
+    settings = resolve({"data.path": [str(known)], "pal.steps": 20, "pal.prototypes": 3})
+    train_oracle("pal", str(model), settings, tmp_path / "p")
+    out = tmp_path / "new.yaml"
+    command = ["oracle", "fit-user", str(tmp_path / "p"), "--data", str(new), "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    one, everyone = oracles.load(str(out)), oracles.load(str(tmp_path / "p"))
+    assert one.attributes == ("new",) and everyone.attributes == ("prototype_1", "prototype_2", "prototype_3")
+    game = LanguageGame("groups")
+    asked = [game.prompts[0]] * 3, list(game.responses[:3])
+    torch.testing.assert_close(one.score(*asked), one.scores(*asked)[:, 0])
+    said = json.loads(json.dumps(yaml.safe_load(out.read_text())))
+    out.write_text(yaml.safe_dump(said | {"users": ["u1", "new"]}))
+    assert oracles.load(str(out)).attributes == ("u1", "new")
+    for wrong, message in (
+        ({"weights": {"new": [1.0, 1.0, 1.0]}}, "must be 3 numbers"),
+        ({"users": ["nobody"]}, "user 'nobody' has no weights here"),
+        ({"more": 1}, "has path, weights and users"),
+    ):
+        out.write_text(yaml.safe_dump(said | wrong))
+        with pytest.raises(OracleError, match=message):
+            oracles.load(str(out))
+    refused = CliRunner().invoke(app, [*command[:4], str(known), *command[5:], "--overwrite"])
+    assert refused.exit_code != 0
+
+
+def test_what_users_rewards_refuse(votes: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    model, known, _ = votes
+    nameless = written(
+        tmp_path / "n.jsonl",
+        [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 1
+        + [{"prompt": "d", "chosen": "b", "rejected": "c"}],
+    )
+    for kind, settings, message in (
+        ("groups", {"data.path": [str(nameless)]}, "names no annotator"),
+        ("groups", {"data.path": [str(known)], "pal.steps": 3}, "settings pal"),
+        ("pal", {"data.path": [str(known)], "train.lr": 1e-3}, "train.* does not apply to pal"),
+        ("groups", {"data.path": [str(known)], "head.weights": [1.0]}, "do not apply to groups: head"),
+        ("bt", {"data.path": [str(known)], "groups.counts": [2]}, r"settings groups\.\* do not apply to bt"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_oracle(kind, str(model), resolve(settings), tmp_path / "o")  # type: ignore[arg-type]
+        assert not (tmp_path / "o").exists()

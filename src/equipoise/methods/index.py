@@ -18,6 +18,7 @@ from equipoise.methods.dpo import DPO
 from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
+from equipoise.methods.fspo import FSPO
 from equipoise.methods.gpo import GPO
 from equipoise.methods.hinge import HINGE, HINGE_NORM, SLIC
 from equipoise.methods.hypo import HYPO
@@ -73,6 +74,7 @@ OFFLINE = (
     CDPO,
     IPO,
     IPO_MEAN,
+    FSPO,
     VPO_OFFLINE,
     SPIN,
     SPIN_HINGE,

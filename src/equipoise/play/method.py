@@ -48,6 +48,7 @@ class Method:
     anchors     the objective's anchor names -> policies ("initial", "start").
     schedules   parameter -> schedule over rounds or steps; elsewhere the parameter has the schedule's first value.
     phases      training phases before the rounds (SFT), in order; the last one's policy is the initial policy.
+    data        data settings that the method is made for, such as few-shot examples.
     train       the paper's training settings, where they differ from the package's.
     sampling    sampling settings that the paper fixes, such as temperature and top_p.
     oracle      the specification of the oracle that it asks unless another is given; None: one must be given.
@@ -82,6 +83,7 @@ class Method:
     rounds: int
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     oracle: str | None = None

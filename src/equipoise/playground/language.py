@@ -120,8 +120,8 @@ class LanguageGame:
             "on the style their majority is cyclic (black > green > mint > black in the morning, reversed in "
             "the evening), so the best play is a mixture.",
             "transitive": "The host alone judges, by a score (Bradley-Terry), so one answer is best.",
-            "groups": "Three users in four rank the styles black > green > mint in the morning, the fourth mint > "
-            "green > black, both reversed in the evening; they agree on everything else.",
+            "groups": "Three users in four rank the styles black > green > mint, the fourth mint > green > black; they "
+            "agree on everything else.",
         }[self.variant]
         return (
             f"A tea house with {len(self.prompts)} requests ({len(self.train)} to train on, "

@@ -18,7 +18,7 @@ it is (m_green_mint, m_mint_black, m_black_green) / sum (DERIVED; the tests conf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -32,18 +32,22 @@ STYLE_STEP = 1.3
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A Bradley-Terry judge: `styles` from best to worst in the morning, and the score of each fitting attribute."""
+    """A Bradley-Terry judge: `styles` from best to worst in the morning, and the score of each fitting attribute.
+
+    reverses    whether the evening reverses the order of styles
+    """
 
     name: str
     styles: tuple[str, str, str]
     courtesy: float
     size: float
     temperature: float
+    reverses: bool = True
 
     def score(self, request: Request, answer: Answer) -> float:
         """Score s_j(x, y) of the module's formula; unbounded, higher is better."""
         place = 1 - self.styles.index(answer.style)
-        direction = 1 if request.time == TIMES[0] else -1
+        direction = -1 if self.reverses and request.time != TIMES[0] else 1
         return (
             self.courtesy * (answer.courtesy == "Gladly,")
             + self.size * (answer.size == GUESTS[request.guest])
@@ -58,9 +62,17 @@ DOCTOR = Judge(name="doctor", styles=("green", "mint", "black"), courtesy=0.8, s
 TRAVELLER = Judge(
     name="traveller", styles=("mint", "black", "green"), courtesy=1.1, size=1.0, temperature=1.1
 )
-# the guests of two groups that like the styles in opposite orders, and the share of each among the users
-VISITOR = Judge(name="visitor", styles=("mint", "green", "black"), courtesy=1.0, size=0.8, temperature=1.3)
-GROUPS = (HOST, VISITOR)
+# two groups of users that like the styles in opposite orders at all hours, and the share of each among the users
+REGULAR = Judge(
+    name="regular",
+    styles=("black", "green", "mint"),
+    courtesy=1.0,
+    size=0.8,
+    temperature=1.3,
+    reverses=False,
+)
+VISITOR = replace(REGULAR, name="visitor", styles=("mint", "green", "black"))
+GROUPS = (REGULAR, VISITOR)
 SHARES = (0.75, 0.25)
 PANEL = (HOST, DOCTOR, TRAVELLER)
 

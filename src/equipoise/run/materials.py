@@ -15,6 +15,7 @@ import numpy as np
 from equipoise import oracles
 from equipoise.data.collate import Prompt
 from equipoise.data.demonstrations import as_demonstrations
+from equipoise.data.episodes import as_episodes
 from equipoise.data.evaluation_files import check_evaluation
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.ranked_lists import as_pairs, without_ties
@@ -368,6 +369,8 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
         equal_scores=data.equal_scores,
         seed=config.seed,
     )
+    if data.shots:
+        dataset = as_episodes(dataset, data.shots, config.seed)
     if needs.records == "demonstrations":
         return as_demonstrations(without_ties(dataset, method.name), data.turns)
     if needs.rationales:
@@ -410,6 +413,8 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
         about |= {"coverage": data.coverage, "noise": data.noise, "rationales": needs.rationales}
         write_pairs(path, game, data.pairs, **about)
     dataset = read(path, format="auto")
+    if data.shots:
+        dataset = as_episodes(dataset, data.shots, config.seed, words=False)
     return as_demonstrations(dataset) if needs.records == "demonstrations" else dataset
 
 

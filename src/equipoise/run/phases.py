@@ -27,11 +27,14 @@ def phases_of(config: RunConfig) -> tuple[Phase, ...]:
 def configuration(config: RunConfig, phase: Phase) -> RunConfig:
     """A phase's configuration: the run's model, data, oracle, seed and `allow`, its own method's defaults and settings.
 
+    On the playground the phase's data are of the run's panel.
+
     Raises ConfigError naming the phase.
     """
     plain = config.plain()
     shared: Mapping[str, Any] = {name: plain[name] for name in SHARED}
-    given = {"seed": config.seed, "oracle": config.oracle, "allow": config.allow}
+    given: dict[str, Any] = {"seed": config.seed, "oracle": config.oracle, "allow": config.allow}
+    given |= {"play.panel": config.play.panel} if config.playground else {}
     try:
         made = resolve(phase.method, shared, given, phase.settings)
     except ConfigError as error:

@@ -98,6 +98,11 @@ class DataSettings(Section):
     split_by: Literal["prompt", "user"] = Field(
         "prompt", description="user: the held-out share is one of annotators, who judge no training row"
     )
+    shots: int = Field(
+        0,
+        ge=0,
+        description="few-shot episodes: labelled pairs of the same annotator shown before each prompt",
+    )
     limit: int | None = Field(None, gt=0, description="read only this many rows")
     strict: bool = Field(False, description="any refused row ends the run")
     allow_template_divergence: bool = Field(

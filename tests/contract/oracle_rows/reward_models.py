@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -15,6 +17,7 @@ from transformers import (
 )
 
 from contract.oracle_folders import (
+    FILE,
     SHAPE,
     STRONG,
     changed,
@@ -30,9 +33,12 @@ from contract.oracle_folders import (
 )
 from contract.oracle_rows import PROMPTS, SECOND, Listed
 from equipoise.oracles.protocol import Oracle
+from equipoise.policy.files import write_json, write_tensors
 from equipoise.reward_models.folder import save
 from equipoise.reward_models.head import SECTION, Head
+from equipoise.reward_models.ideal_points import Pal, PalSettings
 from equipoise.reward_models.model import RewardModel, Scales
+from equipoise.reward_models.pal_training import SETTINGS, TENSORS
 from equipoise.reward_models.texts import Texts
 
 FOLDER = "model"
@@ -107,7 +113,44 @@ ATTRIBUTES = partial(reward_model, head=TWO, limit=40, tokenizer=words)
 GENERAL = partial(reward_model, head=Head(kind="gpm", dimension=4), limit=400, tokenizer=characters)
 PAIRWISE = partial(reward_model, head=Head(kind="pair"), limit=400, tokenizer=characters)
 
+PAL_TRAINED = Head(attributes=("pal",))
+
+
+def ideal_points(folder: Path) -> None:
+    """A random decoder with random ideal points of three users, written as training writes them."""
+    settings = PalSettings(prototypes=2, latent=4)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(9)
+    write_json(folder / SETTINGS, {"settings": asdict(settings), "users": ["u", "v", "w"]})
+    write_tensors(folder / TENSORS, dict(Pal(16, 3, settings).state_dict()))
+    reward_model(folder, head=PAL_TRAINED, limit=40, tokenizer=words)
+
+
+def points_moved(folder: Path) -> None:
+    """An edit: the prototypes are twice as far out."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / FOLDER / TENSORS
+    tensors = load_file(file)
+    save_file({**tensors, "prototypes": 2 * tensors["prototypes"]}, file)
+    summed(file.parent)
+
+
 ORACLES = {
+    "ideal points of users": listed(ideal_points, scores=True, depends={"prototypes": points_moved}),
+    "ideal points of one user": row(
+        "pal",
+        {"path": FOLDER, "weights": {"new": [0.25, 0.75]}},
+        {FOLDER: ideal_points},
+        scores=True,
+        within=1e-6,
+        unjudged=TOO_LONG,
+        called="accepts",
+        depends={
+            "weights": moved(FOLDER),
+            "the user's weights": changed_json(FILE, weights={"new": [0.9, 0.1]}),
+        },
+    ),
     "reward model": listed(REWARD, scores=True),
     "reward model of two attributes": listed(
         ATTRIBUTES, scores=True, depends={"weights of attributes": other_head(weights=[1.0, 1.0])}

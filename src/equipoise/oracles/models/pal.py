@@ -70,8 +70,9 @@ class PalOracle:
                     texts.append((tuple(write.answer(prompt, response)), tuple(write.prompt(prompt))))
                     kept.append(place)
                 except TooLong:
+                    limit = self.loaded.body.texts.limit
                     self.account.fail(
-                        f"{self.name}: a prompt with its response is beyond the model's context"
+                        f"{self.name} accepts {limit} tokens; a prompt with its response has more"
                     )
             if not kept:
                 return rewards
