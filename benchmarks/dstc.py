@@ -123,7 +123,7 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
             "tests": given.tests,
             "lr": given.lr,
             "epochs": given.epochs,
-            "train.batch": 8,
+            "train.batch": 2,
             "max_new_tokens": given.tokens,
             "temperature": 0.8,
             "evaluate.samples": given.samples,

@@ -48,9 +48,10 @@ DSTC = Method(
         **of(NOT_RECOVERED, "codes tests beta rounds"),
         **of(OURS, "ask_code ask_test ask_both joined max_new_tokens"),
         "smoothing": "0 is DPO",
+        "players": SECOND_HAND,
         "pairing": SECOND_HAND,
     },
-    evidence=("tests/play/test_self_tested.py", "tests/oracles/test_self_written.py"),
+    evidence=("tests/play/test_self_tested.py", "tests/oracles/test_self_written.py", "dstc_minimax"),
     notes="Which code is rejected is RECALLED: of those that fail the rejected test, the one with the fewest passes. "
     "Only plain asserts are read as tests (calls of the function, literals, operators): they run beside each "
     "other, and a "

@@ -93,8 +93,9 @@ ITOOL = Method(
         "mark": "authors' code also ends a fragment at a full stop, an equals sign and a bracket",
         "outcome": "ours: how far the calls agree with the right ones; the authors' judge is the policy itself",
         "smoothing": "0 is DPO",
+        "players": "authors' code, but for the search",
     },
-    evidence=("tests/play/test_curriculum.py", "tests/oracles/test_tool_calls.py"),
+    evidence=("tests/play/test_curriculum.py", "tests/oracles/test_tool_calls.py", "itool_fragments"),
     notes="The search is that of mcts_dpo, where the authors' own counts values differently and samples at temperature "
     "1.5. They ask the policy to judge a fragment beside the right call; here every search runs to the end of "
     "the calls, "

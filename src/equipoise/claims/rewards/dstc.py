@@ -14,7 +14,7 @@ from equipoise.play.pairings.self_tested import Choice, minimax
 Bools = npt.NDArray[np.bool_]
 CODES, TESTS = 8, 8
 AGREE = 0.1  # a wrong code passes a wrong test: both err alike
-PLANS: Mapping[Scale, tuple[int, int]] = {"quick": (10, 300), "full": (40, 2000)}  # seeds, problems of each
+PLANS: Mapping[Scale, tuple[int, int]] = {"quick": (10, 300), "full": (20, 1000)}  # seeds, problems of each
 # share of right codes, share of right tests
 QUALITIES: Mapping[str, tuple[float, float]] = {
     "good codes, good tests": (0.6, 0.8),

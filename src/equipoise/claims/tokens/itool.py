@@ -26,7 +26,7 @@ FRAGMENTS, RANDOM_PROMPTS, RESPONSES = (
     "fragments, random requests",
     "responses, deficient",
 )
-PLANS: Mapping[Scale, tuple[int, int]] = {"quick": (10, 100), "full": (40, 400)}  # seeds, requests
+PLANS: Mapping[Scale, tuple[int, int]] = {"quick": (10, 100), "full": (20, 200)}  # seeds, requests
 
 Ints = npt.NDArray[np.intp]
 

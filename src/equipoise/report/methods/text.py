@@ -138,4 +138,6 @@ def anchors(e: Entry) -> str:
 
 def short(value: Any) -> str:
     """A default as it is printed."""
+    if isinstance(value, str):
+        return value.replace("\n", "\\n")
     return f"{value:.4g}" if isinstance(value, float) else str(value)
