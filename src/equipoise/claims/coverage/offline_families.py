@@ -116,12 +116,12 @@ class Drawn:
 def draw(family: Family, n: int, seeds: int) -> Drawn:
     """The same family, n and seed give the same data."""
     pairs = family.pairs(n)
-    mass = (pairs * family.wins * 2).flatten()
-    labelled = (mass / mass.sum()).numpy()
+    labelled = (pairs * family.wins * 2).flatten()
+    shares = (labelled / labelled.sum()).numpy()
     arms = len(family.rewards)
     name = sum(family.name.encode())
     counts = [
-        np.random.default_rng([name, n, seed]).multinomial(n, labelled).reshape(arms, arms)
+        np.random.default_rng([name, n, seed]).multinomial(n, shares).reshape(arms, arms)
         for seed in range(seeds)
     ]
     writer = pairs.sum(dim=1)
