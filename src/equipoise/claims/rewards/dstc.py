@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from equipoise.claims.claim import Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
 from equipoise.play.pairings.self_tested import Choice, minimax
 
 Bools = npt.NDArray[np.bool_]
@@ -131,7 +131,7 @@ def judge(found: Mapping[str, Mapping[str, Array]]) -> Evidence:
         f"{quality}: {100 * mean[0]:+.1f} ({100 * low[0]:+.1f} to {100 * high[0]:+.1f}) over {rule}"
         for (quality, rule), (mean, low, high) in leads.items()
     )
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (quality, rule, *map(float, values.mean(axis=0)))
         for quality, of in found.items()
         for rule, values in of.items()

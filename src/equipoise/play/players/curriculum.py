@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -116,9 +116,7 @@ class Deficient(Players):
         return self.base.write_on(world, state, prompts)
 
     def writing(self, samples: int) -> Deficient:
-        base = self.base.writing(samples)
-        assert hasattr(base, "write_on")
-        return replace(self, base=base)
+        return replace(self, base=cast(OnPrompts, self.base.writing(samples)))
 
     def describe(self) -> str:
         return f"on the {self.share:.0%} of prompts whose recorded response is most perplexing: {self.base.describe()}"

@@ -70,7 +70,8 @@ class SelfTests:
         made: list[Response | None] = []
         for prompt, group, *columns in zip(rows.prompts, rows.responses, first, second, strict=True):
             code, test = (code_of(group[column].text, "fenced").strip() for column in columns)
-            text = PLACE.sub(lambda place, code=code, test=test: code if place[1] == "code" else test, form)
+            said = {"code": code, "test": test}
+            text = PLACE.sub(lambda place: said[place[1]], form)  # noqa: B023 (called at once)
             try:
                 made.append(self.renderer.answer(prompt, text))
             except Refusal:
