@@ -1,10 +1,9 @@
-"""Automatic settings that the data decide: a method's parameters by comparisons and rounds, the length of samples."""
+"""Parameters of a method that the numbers of recorded comparisons and of rounds decide."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from equipoise.methods.index import get
@@ -14,7 +13,7 @@ from equipoise.run.materials import gather
 
 
 def gathered(tmp_path, method, **settings):
-    config = resolve(method, {"data.pairs": 100, "sampling.max_new_tokens": "auto"}, settings)
+    config = resolve(method, {"data.pairs": 100}, settings)
     tmp_path.mkdir(exist_ok=True)
     return config, gather(config, tmp_path)
 
@@ -25,18 +24,15 @@ def test_a_run_takes_what_its_data_decide_and_states_it(tmp_path):
     n, objective = len(materials.pairs), materials.method.objective
     assert (config.objective["b"], config.objective["w_pess"]) == (AUTO, AUTO)
     assert (objective.b, objective.w_pess) == pytest.approx((2.0, n**-0.5))
-    lengths = [len(response.ids) for group in materials.pairs.responses for response in group]
-    assert materials.max_new_tokens == np.ceil(1.5 * np.percentile(lengths, 99)) < 20
-    stated = {"b": objective.b, "w_pess": objective.w_pess, "max_new_tokens": materials.max_new_tokens}
-    assert materials.automatic(config) == pytest.approx(stated)
+    assert materials.automatic(config) == pytest.approx({"b": objective.b, "w_pess": objective.w_pess})
 
 
-def test_what_is_set_stands_and_what_reads_no_records_keeps_the_old_length(tmp_path):
-    config, materials = gathered(tmp_path / "a", "spac", w_pess=0.5, max_new_tokens=7)
-    assert materials.method.objective.w_pess == 0.5 and materials.max_new_tokens == 7
+def test_what_is_set_stands_and_other_methods_have_nothing_to_decide(tmp_path):
+    config, materials = gathered(tmp_path / "a", "spac", w_pess=0.5)
+    assert materials.method.objective.w_pess == 0.5
     assert materials.automatic(config) == {"b": 1.0}
     config, materials = gathered(tmp_path / "b", "inpo")
-    assert materials.automatic(config) == {"max_new_tokens": 128}
+    assert materials.automatic(config) == {}
 
 
 def test_only_what_the_size_can_decide_may_be_automatic():
