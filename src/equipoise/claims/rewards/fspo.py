@@ -139,7 +139,7 @@ UNSEEN_USERS = Claim(
     paper="2502.19312",
     rule="Synthetic users with a random direction of taste each, a small network as the policy, IPO on 128,000 "
     "episodes of four shots. 95 % intervals over seeds. Heart: with four shots the policy predicts a held-out pair of "
-    "users never seen better than one trained by IPO without shots. Also: with the shots' labels turned round more than "
-    "half of its preferences turn; four shots are better than two.",
+    "users never seen better than one trained by IPO without shots. Also: with the shots' labels turned round more "
+    "than half of its preferences turn; four shots are better than two.",
     run=unseen_users,
 )
