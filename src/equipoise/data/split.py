@@ -11,6 +11,10 @@ from equipoise.data.records import Record
 from equipoise.data.rendering.render import Rendered
 
 By: TypeAlias = Literal["prompt", "user"]
+_TOO_FEW = {
+    "prompt": "distinct prompt(s): too few for a training and a held-out part",
+    "user": "annotator(s): too few for a training and a held-out part",
+}
 Item = TypeVar("Item", Record, Rendered)
 
 
@@ -53,7 +57,7 @@ def split(
     )
     if len(ranked) < 2:
         raise DataError(
-            f"{len(ranked)} distinct {by}(s): too few for a training and a held-out part",
+            f"{len(ranked)} {_TOO_FEW[by]}",
             hint=f"give separate files with `data.evaluation`, or more {by}s",
         )
     count = min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)
