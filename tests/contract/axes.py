@@ -16,6 +16,7 @@ from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
+from equipoise.play.pairings.curated import Curated
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.ranking import Matches, Neighbours
 from equipoise.play.pairings.recorded import (
@@ -182,6 +183,8 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
+    Row(example=Curated(real=0.0), exempt=BY_PLACE),
+    Row(example=Curated(gamma=2.0, real=0.5), exempt=BY_PLACE),
     Row(example=SelfTested(codes=2)),
     Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]

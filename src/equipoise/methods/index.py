@@ -52,6 +52,7 @@ from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO, SAPO_HINGE, SAPO_ORPO
+from equipoise.methods.self_consuming import SELF_CONSUMING
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
@@ -164,6 +165,7 @@ TO_A_REWARD = (
     P3O,
     PPO,
     MAXMIN,
+    SELF_CONSUMING,
     RTO,
     RLOO,
     REINFORCE,
