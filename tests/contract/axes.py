@@ -69,6 +69,7 @@ from equipoise.play.updates.basic import (
     Refit,
     WithRecorded,
 )
+from equipoise.play.updates.demonstrations import WithDemonstrations
 from equipoise.play.updates.fast_slow import CrossDomainFastSlow, FastSlow
 from equipoise.play.updates.live_reference import LiveRefit, StepWeighted, TokenWeighted
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
@@ -170,7 +171,8 @@ PAIRINGS = [
     Row(example=Neighbours()),
     Row(example=ScoreMargin(high=3.0, margin=0.1, own_margin=0.1)),
     Row(example=ImplicitRewardLabels()),
-    Row(example=ImplicitRewardLabels(consistency=True)),
+    Row(example=ImplicitRewardLabels(consistency="corpus")),
+    Row(example=ImplicitRewardLabels(consistency="prompt")),
     Row(example=Labelled()),
     Row(example=Labelled(balanced=True)),
     Row(example=WithUnrelated(), exempt=BY_PLACE),
@@ -183,8 +185,8 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
-    Row(example=Curated(real=0.0), exempt=BY_PLACE),
-    Row(example=Curated(gamma=2.0, real=0.5), exempt=BY_PLACE),
+    Row(example=Curated()),
+    Row(example=Curated(gamma=2.0, draw=False)),
     Row(example=SelfTested(codes=2)),
     Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]
@@ -215,6 +217,11 @@ UPDATES = [
     ),
     Row(example=TeacherRewards(base=TokenAdvantages(tau=0.01)), method="rto"),
     Row(example=Restarted(base=Descend(rate=0.2), every=1), method="rloo"),
+    Row(
+        example=WithDemonstrations(real=0.4),
+        method="self_consuming",
+        exempt={"table": "a table's rows carry no lengths, and the loss is a mean over tokens"},
+    ),
     Row(example=FastSlow(rate=0.5), method="ofs_dpo"),
     Row(example=CrossDomainFastSlow(base=FastSlow(rate=0.5), stay=1, recall=3), method="cofs_dpo"),
     Row(example=ZerothOrder(alpha=0.1, mu=0.5), method="zpg"),

@@ -12,7 +12,7 @@ from equipoise.play.method import Method
 from equipoise.play.pairings.curated import Curated
 from equipoise.play.players.sampled import Self
 from equipoise.play.state import START
-from equipoise.play.updates.basic import Refit
+from equipoise.play.updates.demonstrations import WithDemonstrations
 
 SELF_CONSUMING = Method(
     name="self_consuming",
@@ -20,10 +20,10 @@ SELF_CONSUMING = Method(
     paper="2407.09499",
     confidence="recalled",
     players=Self(samples=4),
-    pairing=Curated(gamma=1.0, real=0.5),
+    pairing=Curated(gamma=1.0),
     objective=Sft(),
     anchors={},
-    update=Refit(),
+    update=WithDemonstrations(real=0.5),
     rounds=10,
     train={"lr": 2e-5},
     closed_form=lambda game, state, m: self_consuming_step(
@@ -33,6 +33,7 @@ SELF_CONSUMING = Method(
         gamma=m.parameters()["gamma"],
         real=m.parameters()["real"],
     ),
+    in_theory=(Self(samples=4), Curated(gamma=1.0, draw=False)),
     playground={**TINY, **UNTRUNCATED, "play.samples": 4, "train.epochs": 3},
     sources={
         "lr": "sft's",
@@ -41,8 +42,8 @@ SELF_CONSUMING = Method(
     },
     evidence=("tests/play/test_curated.py", "tests/games/test_curation.py", "self_consuming_curation"),
     notes="Each fit starts at the round's policy, where the paper retrains from scratch; with enough steps both are "
-    "the maximum-likelihood fit. real=1/(1 + lambda) in the paper's symbol. Rewards are log-odds of the oracle's "
-    "comparisons, K (K - 1)/2 for each prompt. Recorded responses are those that are imitated in SFT, of pairs the "
-    "preferred ones. With real=0 the policy narrows to the responses of the highest reward that it can write: the "
-    "null model of every loop that imitates its own best samples.",
+    "the maximum-likelihood fit. real is 1/(1 + lambda) in the paper's symbol, as a share of tokens. Rewards are "
+    "log-odds of the oracle's comparisons, K (K - 1)/2 for each prompt. Recorded responses are those that SFT "
+    "imitates, of pairs the preferred ones. With real=0 the policy narrows to the responses of the highest reward "
+    "that it can write: the null model of every loop that imitates its own best samples.",
 )
