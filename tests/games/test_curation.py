@@ -11,6 +11,7 @@ import torch
 
 from equipoise.games import PreferenceGame, TabularPolicy, zoo
 from equipoise.games.curation import choice_weight, curated, divergence_bound, odds_of, self_consuming_step
+from equipoise.games.offline import population
 from equipoise.methods.index import get
 from equipoise.play.players.recorded import Demonstrations
 from equipoise.play.state import State
@@ -122,12 +123,13 @@ def test_what_the_pairing_enumerates_is_the_closed_form(real: float, cyclic: boo
     assert step.probs()[0].tolist() == pytest.approx(found.tolist(), abs=1e-12)
 
 
-def test_played_rounds_are_the_formula_again_and_again():
+@pytest.mark.parametrize("real", [0.0, 0.4])
+def test_played_rounds_are_the_formula_again_and_again(real: float):
     probs, reward = drawn(5, prompts=2)
     game = PreferenceGame(zoo.bradley_terry(reward).preference, probs)
-    made = get("self_consuming").with_parameters({"real": 0.0})
-    trace = play_game(game, made, rounds=3)
+    trace = play_game(game, get("self_consuming").with_parameters({"real": real}), rounds=3)
+    preferred = population(game, game.initial()).winner
     expected = probs
     for _ in range(3):
-        expected = curated(expected, odds_of(reward), 4, real=probs, share=0)
+        expected = curated(expected, odds_of(reward), 4, real=preferred, share=real)
     torch.testing.assert_close(torch.tensor(trace["policy"]).double(), expected)

@@ -44,7 +44,9 @@ class WithDemonstrations(Update):
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         if anchors:
             raise ValueError("demonstrations can be mixed in only for an objective that reads no anchors")
-        mixed = mixture(rows, Demonstrations().write(world, state), self.real) if self.real else rows
+        mixed = rows
+        if self.real and len(rows):  # a closed form enumerates none
+            mixed = mixture(rows, Demonstrations().write(world, state), self.real)
         return self.base.move(method, world, state, mixed, anchors)
 
     def describe(self) -> str:
