@@ -45,6 +45,7 @@ from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
 from equipoise.methods.rationale import RDPO_RATIONALE, RORPO, RSIMPO
 from equipoise.methods.reference_free import ALPHA_PO, CPO, CPO_SIMPO, DPO_NORM, DPO_REFERENCE_FREE, SIMPO
+from equipoise.methods.reward_augmented import REWARD_AUGMENTED
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
@@ -94,6 +95,7 @@ OFFLINE = (
     SPA,
     CREAM,
     SPO_DEGREE,
+    REWARD_AUGMENTED,
     RDPO_RATIONALE,
     RORPO,
     RSIMPO,
