@@ -16,6 +16,7 @@ from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
+from equipoise.play.pairings.curated import Curated
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.max_min import MaxMin
 from equipoise.play.pairings.ranking import Matches, Neighbours
@@ -69,6 +70,7 @@ from equipoise.play.updates.basic import (
     Refit,
     WithRecorded,
 )
+from equipoise.play.updates.demonstrations import WithDemonstrations
 from equipoise.play.updates.fast_slow import CrossDomainFastSlow, FastSlow
 from equipoise.play.updates.live_reference import (
     ExtrapolatedLogitsRefit,
@@ -192,6 +194,8 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
+    Row(example=Curated()),
+    Row(example=Curated(gamma=2.0, draw=False)),
     Row(example=SelfTested(codes=2)),
     Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]
@@ -223,6 +227,11 @@ UPDATES = [
     ),
     Row(example=TeacherRewards(base=TokenAdvantages(tau=0.01)), method="rto"),
     Row(example=Restarted(base=Descend(rate=0.2), every=1), method="rloo"),
+    Row(
+        example=WithDemonstrations(real=0.4),
+        method="self_consuming",
+        exempt={"table": "a table's rows carry no lengths, and the loss is a mean over tokens"},
+    ),
     Row(example=FastSlow(rate=0.5), method="ofs_dpo"),
     Row(example=CrossDomainFastSlow(base=FastSlow(rate=0.5), stay=1, recall=3), method="cofs_dpo"),
     Row(example=ZerothOrder(alpha=0.1, mu=0.5), method="zpg"),

@@ -46,6 +46,7 @@ from equipoise.methods.policy_gradients import REINFORCE, RLOO, SPO
 from equipoise.methods.ppo import PPO
 from equipoise.methods.rationale import RDPO_RATIONALE, RORPO, RSIMPO
 from equipoise.methods.reference_free import ALPHA_PO, CPO, CPO_SIMPO, DPO_NORM, DPO_REFERENCE_FREE, SIMPO
+from equipoise.methods.reward_augmented import REWARD_AUGMENTED
 from equipoise.methods.rlp import RLP_SPG, RLP_UML
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
@@ -53,6 +54,7 @@ from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
 from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO, SAPO_HINGE, SAPO_ORPO
+from equipoise.methods.self_consuming import SELF_CONSUMING
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
@@ -95,6 +97,7 @@ OFFLINE = (
     SPA,
     CREAM,
     SPO_DEGREE,
+    REWARD_AUGMENTED,
     RDPO_RATIONALE,
     RORPO,
     RSIMPO,
@@ -166,6 +169,7 @@ TO_A_REWARD = (
     P3O,
     PPO,
     MAXMIN,
+    SELF_CONSUMING,
     RTO,
     RLOO,
     REINFORCE,

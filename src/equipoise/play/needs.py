@@ -19,25 +19,29 @@ class Needs:
                  "demonstrations"  responses to imitate; the chosen one of a pair, the best of a list
     margins      the pairs say by how much the chosen response is better.
     rationales   the pairs come with a text that explains the preference.
+    goals        the pairs' responses have scores, and each pair is read at the goals of both (`data.goals`).
     oracle       an oracle is needed to compare two responses.
     votes        the oracle must say how uncertain it is: several members, or passes with dropout.
     scores       the oracle must give a single response a scalar reward.
     named_scores   the oracle must give a response several named scores, such as rewards of groups of users.
 
-    Raises ValueError for margins or rationales without pairs, and for votes or scores without an oracle.
+    Raises ValueError for margins, rationales or goals without pairs, and for votes or scores without an oracle.
     """
 
     records: Records | None = None
     margins: bool = False
     rationales: bool = False
+    goals: bool = False
     oracle: bool = False
     votes: bool = False
     scores: bool = False
     named_scores: bool = False
 
     def __post_init__(self) -> None:
-        if (self.margins or self.rationales) and self.records != "pairs":
-            raise ValueError(f"margins and rationales need pairs, got {self.records or 'prompts only'}")
+        if (self.margins or self.rationales or self.goals) and self.records != "pairs":
+            raise ValueError(
+                f"margins, rationales and goals need pairs, got {self.records or 'prompts only'}"
+            )
         if (self.votes or self.scores or self.named_scores) and not self.oracle:
             raise ValueError("votes and scores need an oracle")
 
@@ -49,6 +53,7 @@ class Needs:
             records=self.records or other.records,
             margins=self.margins or other.margins,
             rationales=self.rationales or other.rationales,
+            goals=self.goals or other.goals,
             oracle=self.oracle or other.oracle,
             votes=self.votes or other.votes,
             scores=self.scores or other.scores,
@@ -71,11 +76,11 @@ class Needs:
             "scores": "lists of responses with numeric rewards",
             "demonstrations": "demonstrations, pairs or ranked lists",
         }[self.records]
-        more = [name for name in ("margins", "rationales") if getattr(self, name)]
+        more = [name for name in ("margins", "rationales", "goals") if getattr(self, name)]
         return f"{words} with {' and '.join(more)}" if more else words
 
     def __str__(self) -> str:
-        more = [name for name in ("margins", "rationales") if getattr(self, name)]
+        more = [name for name in ("margins", "rationales", "goals") if getattr(self, name)]
         records = [f"{self.records} with {' and '.join(more)}" if more else self.records] * bool(self.records)
         return " and ".join([*map(str, records), *self._oracle()]) or "prompts"
 
@@ -93,6 +98,7 @@ ORACLE_WITH_VOTES = Needs(oracle=True, votes=True)
 PAIRS = Needs(records="pairs")
 PAIRS_WITH_MARGINS = Needs(records="pairs", margins=True)
 PAIRS_WITH_RATIONALES = Needs(records="pairs", rationales=True)
+PAIRS_WITH_GOALS = Needs(records="pairs", goals=True)
 UNPAIRED = Needs(records="unpaired")
 LISTS = Needs(records="lists")
 SCORED_LISTS = Needs(records="scores")

@@ -30,7 +30,7 @@ from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
-from equipoise.run.materials import Materials, game_prompts
+from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.gates import Gates
@@ -218,7 +218,7 @@ def _finite(materials: Materials) -> FiniteGame | None:
     eos = codec.eos
     assert eos is not None
     return FiniteGame(
-        prompts=game_prompts(game, materials.renderer),
+        prompts=materials.texts,
         responses=[Response((*codec.continuation(text), eos), text) for text in game.responses],
         preference=game.preference_with_outside,
         held_out=game.held_out,

@@ -42,6 +42,7 @@ from equipoise.playground import LanguageGame, model_path, reference_policy, wri
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError
+from equipoise.run.goal_prompts import best_prompts, game_prompts, with_goals
 from equipoise.run.settings import ASKING, JudgingSettings, RunConfig
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
@@ -84,7 +85,7 @@ ORACLES: Mapping[str, Maker] = {**KINDS, "people": _people}
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
-    """Inputs of a run before any model is loaded."""
+    """Inputs of a run before any model is loaded; `texts` are the prompts of the language game."""
 
     method: Method
     dataset: Dataset | None
@@ -95,6 +96,7 @@ class Materials:
     renderer: Renderer
     oracle: Oracle | None
     game: LanguageGame | None
+    texts: Sequence[Prompt] = ()
 
     def automatic(self, config: RunConfig) -> dict[str, float]:
         """Values of the method's parameters that the numbers of recorded comparisons and of rounds decide, by name."""
@@ -149,6 +151,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     pairs = held_out = None
     pool: list[Prompt] = []
     unseen: list[Prompt] = []
+    texts: list[Prompt] = []
     if dataset is not None:
         train, held = _parts(config, method, dataset, renderer)
         if beyond:
@@ -157,11 +160,11 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
                 f"{len(beyond)} tokens of the tokenizer have no row in the model; no text uses one"
             )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
-        pool, unseen = distinct_prompts(train, renderer), distinct_prompts(held, renderer)
+        pool, unseen = (_prompts(config, method, part, renderer) for part in (train, held))
     if pairs is not None:
         method = method.for_comparisons(len(pairs))
     if game is not None:
-        texts = game_prompts(game, renderer)
+        texts = game_prompts(game, renderer, config.data if method.needs.goals else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     _check_prompts(oracle, (*pool, *unseen))
     _check_measured(config, game, oracle, held_out)
@@ -181,6 +184,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         renderer=renderer,
         oracle=oracle,
         game=game,
+        texts=texts,
     )
 
 
@@ -376,7 +380,8 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
     if needs.rationales:
         return without_ties(dataset, method.name)
     lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
-    return as_pairs(dataset, data.list_pairs) if lists else dataset
+    dataset = as_pairs(dataset, data.list_pairs) if lists else dataset
+    return with_goals(data, dataset) if needs.goals else dataset
 
 
 def _parts(
@@ -400,12 +405,14 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
     """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
     data = config.data
     about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
-    if needs.lists or needs.margins:
-        path, size = out / PLAYGROUND_LISTS, 2 if needs.margins else data.list_size or 5
+    scored_pairs = needs.margins or needs.goals
+    if needs.lists or scored_pairs:
+        path, size = out / PLAYGROUND_LISTS, 2 if scored_pairs else data.list_size or 5
         if not path.exists():
-            write_lists(path, game, data.pairs if needs.margins else data.pairs // 5, size=size, **about)
+            write_lists(path, game, data.pairs if scored_pairs else data.pairs // 5, size=size, **about)
         dataset = read(path, format="auto")
-        return as_pairs(dataset) if needs.margins else dataset
+        dataset = as_pairs(dataset) if scored_pairs else dataset
+        return with_goals(data, dataset) if needs.goals else dataset
     if needs.records is None:
         return None
     path = out / PLAYGROUND_PAIRS
@@ -423,6 +430,9 @@ def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:
     return np.array([TIMES[1] in str(item.record.context) for item in items], dtype=np.intp)
 
 
-def game_prompts(game: LanguageGame, renderer: Renderer) -> list[Prompt]:
-    """The language game's prompts, rendered for the policy."""
-    return [Prompt(renderer.prompt(text), text, text) for text in game.prompts]
+def _prompts(
+    config: RunConfig, method: Method, items: Sequence[Rendered], renderer: Renderer
+) -> list[Prompt]:
+    if method.needs.goals:
+        return best_prompts(config.data, items, renderer)
+    return distinct_prompts(items, renderer)

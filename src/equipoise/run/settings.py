@@ -129,6 +129,16 @@ class DataSettings(Section):
     list_pairs: Literal["best_worst", "all", "adjacent"] = Field(
         "best_worst", description="which pairs of a ranked list a pairwise method trains on"
     )
+    goal: str | None = Field(
+        None,
+        description="reward_augmented only: sentence that asks for a response of a score and holds {goal}; none: "
+        "'Give an answer whose quality is rated {goal}.'",
+    )
+    goal_levels: list[str] = Field(
+        default_factory=list,
+        description="reward_augmented only: names of quality levels, the worst first, into which scores are divided "
+        "in equal parts; none: the scores themselves",
+    )
     turns: Literal["last", "every"] = Field(
         "every", description="sft only: which assistant turns of a conversation are imitated"
     )

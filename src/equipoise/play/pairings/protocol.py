@@ -12,6 +12,7 @@ of earlier rounds); its comparisons carry a label (`Rows.prob`), rewards (`Rows.
     confidence_weighted  labels weighted by an estimator's confidence
     self_labelled        labels by the policy's implicit reward
     learned_reward       rewards of a model that is learned during the run
+    curated              one response of a row kept by a Bradley-Terry choice
     replay_buffer        comparisons of earlier rounds again
     max_min              rewards of the group of users that is worst off
     votes                votes of several annotators
