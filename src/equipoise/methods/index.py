@@ -10,6 +10,7 @@ from equipoise.methods.aot import AOT, AOT_UNPAIRED
 from equipoise.methods.apo import APO
 from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
+from equipoise.methods.constrained import CONSTRAINED
 from equipoise.methods.copg import COPG, COPG_OFFLINE
 from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
@@ -164,6 +165,7 @@ TO_A_REWARD = (
     P3O,
     PPO,
     MAXMIN,
+    CONSTRAINED,
     RTO,
     RLOO,
     REINFORCE,
