@@ -21,7 +21,7 @@ CONSTRAINED = replace(
     playground={
         **RLOO.playground,
         "play.panel": "groups",
-        "objective.thresholds": {"majority": 2.0, "minority": 2.0},
+        "objective.thresholds": {"majority": 2.6, "minority": 2.6},
         "objective.multiplier_rate": 0.5,
         "objective.tau": 0.2,
     },

@@ -15,6 +15,7 @@ from equipoise.methods.copg import COPG, COPG_OFFLINE
 from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
+from equipoise.methods.dpa import DPA
 from equipoise.methods.dpo import DPO
 from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
@@ -166,6 +167,7 @@ TO_A_REWARD = (
     PPO,
     MAXMIN,
     CONSTRAINED,
+    DPA,
     RTO,
     RLOO,
     REINFORCE,
