@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,6 +41,7 @@ def test_steps_are_those_of_torchs_sgd_on_the_papers_loss(form):
 
 
 @forms
+@settings(deadline=None)
 @given(
     mu=st.lists(st.floats(-8, 8), min_size=1, max_size=4),
     shortfall=st.floats(-5, 5).filter(lambda v: abs(v) > 1e-3),
