@@ -56,6 +56,8 @@ HOMES: Mapping[str, str] = {
     "rto_credit": "tokens.rto:CREDIT",
     "linear_alignment": "tokens.linear_alignment:CLOSED_FORM",
     "maxmin_worst_group": "rewards.maxmin:WORST_GROUP",
+    "constrained_proxy_points": "rewards.constrained:PROXY_POINTS",
+    "dpa_front": "rewards.dpa:FRONT",
     "pal_new_users": "rewards.pal:NEW_USERS",
     "fspo_unseen_users": "rewards.fspo:UNSEEN_USERS",
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",

@@ -1,9 +1,12 @@
-"""Several utilities on one finite game: KL-regularised play for a weighted sum of them, and for the worst of them."""
+"""Several utilities on one finite game: KL-regularised play for a weighted sum of them, for the worst of them, and
+under constraints on them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +19,15 @@ Weights: TypeAlias = Float[Tensor, " G"]
 
 class MaxMin(NamedTuple):
     """A max-min policy, the group weights it is the best response to, and the utilities and KL that it has."""
+
+    policy: TabularPolicy
+    weights: Tensor
+    utilities: Tensor
+    kl: float
+
+
+class ConstrainedPolicy(NamedTuple):
+    """The policy nearest to the reference that meets constraints, its multipliers, utilities and KL divergence."""
 
     policy: TabularPolicy
     weights: Tensor
@@ -59,6 +71,45 @@ def max_min(
         log_weights = log_weights - eta / step**0.5 * found
     policy = best_policy(utilities, best, reference, beta)
     return MaxMin(policy, best, expected(utilities, policy), _kl(policy, reference))
+
+
+def constrained(
+    utilities: Utilities,
+    thresholds: npt.ArrayLike,
+    reference: TabularPolicy,
+    *,
+    form: Literal["at_least", "equal"] = "at_least",
+) -> ConstrainedPolicy:
+    """argmin_pi KL(pi || pi_ref) subject to U_g(pi) >= theta_g, or = theta_g: pi_ref exp( sum_g lambda_g u_g ) / Z.
+
+    The dual D(lambda) = max_pi sum_g lambda_g (U_g(pi) - theta_g) - KL is convex with the gradient U(pi) - theta; its
+    minimum over lambda >= 0 (any lambda for equalities) is found by L-BFGS-B.
+
+    thresholds   [G]. Raises ValueError if no policy is found that meets them.
+
+    Source: the problem of constrained RLHF (2310.04373); DERIVED.
+    """
+    from scipy.optimize import minimize
+
+    bound = torch.as_tensor(np.asarray(thresholds, dtype=np.float64))
+
+    def play(weights: npt.NDArray[np.float64]) -> tuple[TabularPolicy, Tensor]:
+        policy = best_policy(utilities, torch.from_numpy(np.array(weights)), reference, 1.0)
+        return policy, expected(utilities, policy)
+
+    def dual(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        policy, found = play(weights)
+        slack = (found - bound).numpy()
+        return float(weights @ slack) - _kl(policy, reference), slack
+
+    limits = [(0.0 if form == "at_least" else None, None)] * len(bound)
+    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    at = minimize(dual, np.zeros(len(bound)), jac=True, method="L-BFGS-B", bounds=limits, options=options).x
+    policy, found = play(at)
+    missed = (bound - found).numpy()
+    if (np.abs(missed) if form == "equal" else missed).max() > 1e-4:
+        raise ValueError(f"no policy was found that meets the thresholds {bound.tolist()}")
+    return ConstrainedPolicy(policy, torch.from_numpy(at), found, _kl(policy, reference))
 
 
 def _kl(policy: TabularPolicy, reference: TabularPolicy) -> float:

@@ -10,10 +10,12 @@ from equipoise.methods.aot import AOT, AOT_UNPAIRED
 from equipoise.methods.apo import APO
 from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
+from equipoise.methods.constrained import CONSTRAINED
 from equipoise.methods.copg import COPG, COPG_OFFLINE
 from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
+from equipoise.methods.dpa import DPA
 from equipoise.methods.dpo import DPO
 from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
@@ -169,6 +171,8 @@ TO_A_REWARD = (
     P3O,
     PPO,
     MAXMIN,
+    CONSTRAINED,
+    DPA,
     SELF_CONSUMING,
     RTO,
     RLOO,

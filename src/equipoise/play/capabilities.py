@@ -365,6 +365,16 @@ class NamedScores(Protocol):
 
 
 @runtime_checkable
+class PromptTemplates(Protocol):
+    """prompts in the words of a template, such as one that tells a direction among rewards (DPA)."""
+
+    def conditioned(self, rows: Rows, templates: Sequence[str]) -> Rows:
+        """The rows without responses; the policy reads prompt i in the words of template i, which holds `{prompt}`, and
+        an oracle reads it as it was."""
+        ...
+
+
+@runtime_checkable
 class SelfWrittenTests(Protocol):
     """a sandbox that runs self-written code against self-written tests (DSTC)."""
 

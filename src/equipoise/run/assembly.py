@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_out import Watching
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.self_tests import SelfTests
+from equipoise.worlds.text.self_tests import SelfTests, asked_by
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -123,6 +124,7 @@ def build(
         lead=lead_of(materials),
         degrade=degrade_of(materials),
         self_tests=self_tests_of(config, materials),
+        reword=partial(asked_by, materials.renderer),
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,

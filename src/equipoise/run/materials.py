@@ -332,6 +332,11 @@ def _that_can(oracle: Oracle, method: Method) -> Oracle:
             f"{method.name} needs an oracle with several named scores of a response, and {oracle.name} has none; train "
             "one with `equipoise oracle train groups`, or on the playground take --set panel=groups"
         )
+    if method.needs.named_scores:
+        try:
+            method.pairing.check_scores(tuple(getattr(oracle, "attributes", ())))
+        except ValueError as error:
+            raise ConfigError(f"{method.name} cannot read the scores of {oracle.name}: {error}") from error
     if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
         raise ConfigError(
             f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "

@@ -12,11 +12,12 @@ from torch import Tensor
 from equipoise.play.capabilities import NamedScores, needing
 from equipoise.play.needs import ORACLE_WITH_NAMED_SCORES, Needs
 from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.pairings.score_scale import means_of, scaled
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.play.world import World
 
-SCALE, WEIGHTS = "group-scale", "group-weights-{:03d}"
+WEIGHTS = "group-weights-{:03d}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,8 @@ class MaxMin(Pairing):
         named = judged.named_scores(rows)
         scores = np.stack(list(named.values()))
 
-        def measured(seed: int) -> dict[str, Tensor]:
-            means = _means(scores, rows)
-            spread = np.sqrt(_means(np.square(scores - means[:, None, None]), rows))
-            return {"mean": torch.from_numpy(means), "spread": torch.from_numpy(np.maximum(spread, 1e-8))}
-
-        scale = judged.kept(state, SCALE, measured)
-        mean, spread = (scale[name].numpy()[:, None, None] for name in ("mean", "spread"))
-        gains = (scores - mean) / spread
-        weights = self.weights(judged, state, _means(gains, rows))
+        gains = scaled(judged, state, rows, scores).gains
+        weights = self.weights(judged, state, means_of(gains, rows))
         reward = np.einsum("g,gnk->nk", weights, gains)
         return replace(rows, reward=reward, attributes={**rows.attributes, **named})
 
@@ -79,11 +73,6 @@ class MaxMin(Pairing):
 
     def describe(self) -> str:
         return "every response with the reward of the group that is worst off"
-
-
-def _means(scores: np.ndarray, rows: Rows) -> np.ndarray:
-    """[G] weighted means of [G, N, K]."""
-    return np.average(scores.mean(axis=2), axis=1, weights=rows.weight)
 
 
 def _missing(seed: int) -> dict[str, Tensor]:

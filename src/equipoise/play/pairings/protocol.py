@@ -15,11 +15,14 @@ of earlier rounds); its comparisons carry a label (`Rows.prob`), rewards (`Rows.
     curated              one response of a row kept by a Bradley-Terry choice
     replay_buffer        comparisons of earlier rounds again
     max_min              rewards of the group of users that is worst off
+    constrained          a Lagrangian of several scores with thresholds
+    best_along           the best response along a direction among several scores
     votes                votes of several annotators
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from equipoise.play.component import Component
@@ -33,6 +36,10 @@ class Pairing(Component, Protocol):
 
     def check(self, width: int) -> None:
         """Raise ValueError if rows of `width` responses cannot be paired this way."""
+        return
+
+    def check_scores(self, names: Sequence[str]) -> None:
+        """Raise ValueError if it cannot read named scores of these names."""
         return
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:

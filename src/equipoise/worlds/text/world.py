@@ -76,6 +76,7 @@ class TextWorld:
     watching  what is evaluated and saved inside fits, on the held-out comparisons `held_out`.
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     self_tests runs code that the policy wrote against tests that it wrote.
+    reword    gives a prompt in the words of a template.
     """
 
     policy: CausalPolicy
@@ -93,6 +94,7 @@ class TextWorld:
     lead: Leads | None = None
     degrade: Degrade | None = None
     self_tests: SelfTests | None = None
+    reword: Callable[[Prompt, str], Prompt] | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
@@ -251,6 +253,12 @@ class TextWorld:
     def asked(self, rows: Rows, template: str) -> Rows:
         assert self.self_tests is not None
         return self.self_tests.asked(rows, template)
+
+    def conditioned(self, rows: Rows, templates: Sequence[str]) -> Rows:
+        assert self.reword is not None
+        pairs = zip(rows.prompts, templates, strict=True)
+        prompts = [replace(self.reword(prompt, by), context=prompt.context) for prompt, by in pairs]
+        return replace(rows.columns([]), prompts=objects(prompts), prob=None)
 
     def pass_tables(self, state: State, rows: Rows, codes: int) -> PassTables:
         assert self.self_tests is not None
