@@ -21,6 +21,7 @@ from torch import Tensor
 
 from equipoise.games.regret import ENTROPY, LOG_BARRIER, Regulariser, magnitude_reduced
 
+EXPLORATION = 0.1  # of the bonus that the analysis asks for: its constants are worst cases, its rate in K is kept
 CHUNK = 256  # episodes whose random numbers are drawn together
 
 
@@ -120,21 +121,21 @@ class Tuning:
     ) -> Tuning:
         """The tuning that balances the terms of the regret bound, with x = H eta.
 
-            cost/x + d x K + d K beta/H + gamma K H/beta,    beta = H^2 eta + H sqrt(gamma/d)
+            cost/x + d x K + d K beta/H + gamma K H/beta,    beta = c (H^2 eta + H sqrt(gamma/d))
 
         cost     log A of exponential weights, A log K of the log barrier;  episodes  K of each run
         refined  nothing bounds a single estimate from below by 1/gamma: gamma = x^2 and x = sqrt(cost/(d K)), regret
                  K^(1/2). Otherwise eta Q^ >= -1 is needed, where Q^ may be as low as -H/gamma: gamma = x, and
                  x = (cost^2/(d K^2))^(1/3) balances cost/x with K sqrt(d gamma), regret K^(2/3).
 
-        The rates are the paper's; the constants are derived here.
+        The rates are the paper's; the constants are derived here, and c = EXPLORATION.
         """
         if refined:
             x = (cost / (dimension * episodes)).sqrt()
             gamma = x.square()
         else:
             x = gamma = (cost.square() / (dimension * episodes.square())).pow(1 / 3)
-        return cls(eta=x / steps, gamma=gamma, beta=steps * (x + (gamma / dimension).sqrt()))
+        return cls(eta=x / steps, gamma=gamma, beta=EXPLORATION * steps * (x + (gamma / dimension).sqrt()))
 
 
 @dataclass(frozen=True, kw_only=True)
