@@ -184,8 +184,8 @@ def curves(horizons: Sequence[int], seeds: Sequence[int]) -> list[Curve]:
 
 
 def refined_regret(scale: Scale) -> Evidence:
-    seeds = range(6) if scale == "quick" else range(20)
-    horizons = (2048, 4096, 8192) if scale == "quick" else (2048, 4096, 8192, 16384, 32768)
+    seeds = range(6) if scale == "quick" else range(16)
+    horizons = (2048, 4096, 8192) if scale == "quick" else (4096, 8192, 16384)
     return judge(curves(horizons, seeds), identities(seeds))
 
 

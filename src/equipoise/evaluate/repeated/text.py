@@ -17,23 +17,24 @@ LONGEST_NAME = 40  # characters of an action's name that the prompt uses
 REASONING = re.compile(r"^.*</think>", re.DOTALL)  # what a reasoning model writes before its answer
 
 TEMPLATE = """\
-You play a game of many rounds. In each round you choose one of {{ actions | length }} actions: {{ actions | join(", ") }}.
-After each round you are told the loss of every action in that round, from 0 (best) to 1 (worst). Your aim is to keep \
-the sum of your losses low.
-{% if shown or before %}
+{% macro listed(losses) %}
+{% for name, loss in losses %}{{ name }} {{ "%.2f" | format(loss) }}{{ ", " if not loop.last }}{% endfor %}
+{% endmacro %}
+You play a game of many rounds. In each round you choose one of these actions: {{ actions | join(", ") }}.
+After each round you are told the loss of every action in it, from 0 (best) to 1 (worst). \
+Keep the sum of your losses low.
+{% if number > 1 %}
+
 {% if before %}
-({{ before }} earlier rounds are not listed.)
+Earlier rounds that are not listed: {{ before }}.
 {% endif %}
 {% for round in shown %}
-Round {{ round.number }}: you chose {{ round.chosen }}. Losses: \
-{% for name, loss in round.losses %}{{ name }} {{ "%.2f" | format(loss) }}{{ ", " if not loop.last else "." }}{% endfor %}
-
+Round {{ round.number }}: you chose {{ round.chosen }}. Losses: {{ listed(round.losses) | trim }}.
 {% endfor %}
-Sum of the losses of each action in all rounds so far: \
-{% for name, loss in totals %}{{ name }} {{ "%.2f" | format(loss) }}{{ ", " if not loop.last else "." }}{% endfor %}
-
+Sum of the losses of each action so far: {{ listed(totals) | trim }}.
 {% endif %}
-This is round {{ number }}. Answer with one action, by its name, and nothing else.
+
+Round {{ number }}: answer with one action, by its name, and nothing else.
 """
 
 
@@ -51,7 +52,11 @@ def names_of(actions: Sequence[str]) -> tuple[str, ...]:
     """
     own = tuple(str(name).strip() for name in actions)
     fit = all(
-        name and len(name) <= LONGEST_NAME and printable(name) == name and disarmed(name) == name and name != "-"
+        name
+        and len(name) <= LONGEST_NAME
+        and printable(name) == name
+        and disarmed(name) == name
+        and name != "-"
         for name in own
     )
     if fit and len({name.casefold() for name in own}) == len(own):
