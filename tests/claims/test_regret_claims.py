@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from equipoise.claims.convergence import regret, regret_loss
+from equipoise.claims.convergence import refined_regret, regret, regret_loss
 
 T = (4, 8, 16, 32, 64, 128, 256)
 
@@ -87,3 +87,42 @@ def test_unseen_losses_lie_between_zero_and_one_and_a_start_is_the_first_play():
             play = regret.learner_for(name, game.actions, game.reference)
             first = play(game.reference.new_zeros(4, 0, game.actions))[:, 0]
             assert np.allclose(first, game.reference, atol=1e-12)
+
+
+def refined(powers: dict[str, float], **changes: float) -> str:
+    found = [
+        refined_regret.Curve(against, name, T, np.tile(np.array(T, dtype=float) ** power, (3, 1)), 0.0)
+        for against in (refined_regret.PLANTED, refined_regret.BLOCKS)
+        for name, power in powers.items()
+    ]
+    exact = {"lemma": -0.1, "violated": 3, "means": 1e-16, "under": -1e-3} | changes
+    return refined_regret.judge(found, refined_regret.Identities(**exact)).verdict
+
+
+@pytest.mark.parametrize(
+    ("power", "plain", "changes", "expected"),
+    [
+        (0.5, 0.68, {}, "holds"),
+        (0.67, 0.8, {}, "fails"),
+        (0.5, 0.5, {}, "mixed"),  # plain estimates cost no more
+        (0.5, 0.68, {"lemma": 0.01}, "mixed"),
+        (0.5, 0.68, {"violated": 0}, "mixed"),
+        (0.5, 0.68, {"means": 1e-3}, "mixed"),
+        (0.5, 0.68, {"under": 1e-3}, "mixed"),
+    ],
+)
+def test_the_rule_of_refined_regret(power, plain, changes, expected):
+    powers = {refined_regret.BARRIER: power, refined_regret.REDUCED: 0.4, refined_regret.PLAIN: plain}
+    assert refined(powers, **changes) == expected
+
+
+def test_the_identities_of_refined_regret():
+    exact = refined_regret.identities([77])
+    assert exact.lemma < 0 < exact.violated and exact.means < 1e-12 and exact.under <= 1e-12
+
+
+def test_blocks_move_the_best_feature_and_planted_losses_keep_it():
+    planted = refined_regret.adversary(refined_regret.PLANTED, 400, 0)
+    blocks = refined_regret.adversary(refined_regret.BLOCKS, 400, 0)
+    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(planted, 4)}) for h in range(2)] == [1, 1]
+    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(blocks, 4)}) for h in range(2)] == [3, 3]

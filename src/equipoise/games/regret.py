@@ -9,6 +9,7 @@ with plays p_t that depend on l_1 .. l_{t-1} only, so the last row is the next p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -16,7 +17,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import binom
+from scipy.stats import binom, linregress
+from scipy.stats import t as student
 from torch import Tensor
 
 from equipoise.games.preference import PreferenceGame
@@ -190,6 +192,37 @@ def trend_p_value(regret: Regrets) -> Float[Tensor, S]:
     per_round = regret / torch.arange(1, regret.shape[1] + 1, dtype=regret.dtype)
     falls = (per_round.diff(dim=1) < 0).sum(dim=1)
     return torch.from_numpy(binom.sf(falls.numpy() - 1, regret.shape[1] - 1, 0.5))
+
+
+class Growth(NamedTuple):
+    """Fitted power of t of each regret, and the p-value of the null hypothesis "the power is 1 or more", [S] each."""
+
+    power: Float[Tensor, S]
+    p_value: Float[Tensor, S]
+
+
+def regret_growth(regret: Regrets) -> Growth:
+    """Regression test of no regret: least squares of log Reg_t on log t over rounds with Reg_t > 0, one-sided t test.
+
+    nan where fewer than three rounds have positive regret: a player that never pays for its ignorance has no power. The
+    rounds of one run depend on each other, so that p-values are too small; those of several runs say more.
+
+    Source: the regression check of Park et al. 2024 (2403.16843), RECALLED.
+    """
+    powers, p_values = [], []
+    for row in regret.double().numpy():
+        kept = row > 0
+        if kept.sum() < 3:
+            powers.append(math.nan)
+            p_values.append(math.nan)
+            continue
+        x = np.log(np.arange(1, len(row) + 1)[kept])
+        fit = linregress(x, np.log(row[kept]))
+        powers.append(float(fit.slope))
+        certain = float(fit.slope < 1) if not fit.stderr > 0 else None
+        score = 0.0 if certain is not None else (fit.slope - 1) / fit.stderr
+        p_values.append(1 - certain if certain is not None else float(student.cdf(score, len(x) - 2)))
+    return Growth(torch.tensor(powers).double(), torch.tensor(p_values).double())
 
 
 def magnitude_reduced(estimate: Tensor, mean_negative: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class ModelFile(OracleFile):
 F = TypeVar("F", bound=BaseModel)
 
 
-def settings_of(kind: type[F], settings: Mapping[str, Any], file: Path) -> F:
+def settings_of(kind: type[F], settings: Mapping[str, Any], file: Path, *, what: str = "oracle") -> F:
     """The record of a file's settings. Raises OracleError that names the file and every setting that is wrong."""
     try:
         return kind.model_validate(settings)
@@ -50,7 +50,7 @@ def settings_of(kind: type[F], settings: Mapping[str, Any], file: Path) -> F:
             f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         )
-        raise OracleError(f"the oracle {file}: {problems}") from error
+        raise OracleError(f"the {what} {file}: {problems}") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.evaluation.options import MaxNewTokens, SamplingSeed, Temperature
 from equipoise.cli.options import Json, Settings, show
 
 
@@ -17,7 +18,33 @@ def play(
             help="a zoo game (rps, brps, random:10, 64 at once: random:10:0x64) or a .json/.npz file"
         ),
     ],
-    method: Annotated[list[str], typer.Option(help="see `equipoise methods` (several at a time; or all)")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="see `equipoise methods` (several at a time; or all)")
+    ] = None,
+    player: Annotated[
+        str | None,
+        typer.Option(
+            help="instead of methods, a language model plays the game round after round through a prompt: a model, "
+            "adapter or run folder, a hub name, or a server's YAML file"
+        ),
+    ] = None,
+    adversary: Annotated[
+        str,
+        typer.Option(
+            help="of --player: random, periodic, best-response, alternating (losses on which leaders lose) or self-play"
+        ),
+    ] = "random",
+    repeats: Annotated[int, typer.Option(min=1, help="of --player: independent runs")] = 5,
+    memory: Annotated[
+        int | None, typer.Option(min=0, help="of --player: rounds that its prompt lists; none given: all")
+    ] = None,
+    temperature: Temperature = 1.0,
+    max_new_tokens: MaxNewTokens = 16,
+    seed: SamplingSeed = 0,
+    transcript: Annotated[
+        Path | None,
+        typer.Option(help="of --player: file of its answers; the same command goes on where it was stopped"),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="rounds to play")] = 100,
     set: Settings = None,
     exact: Annotated[bool, typer.Option("--exact", help="take the method's closed-form step")] = False,
@@ -27,7 +54,31 @@ def play(
     plot: Annotated[Path | None, typer.Option(help="plot the gap by round to a PNG")] = None,
     as_json: Json = False,
 ) -> None:
-    """Play methods on an exact game, or on a batch of them: gaps, distance to the equilibrium, final policies."""
+    """Play methods on an exact game, or on a batch of them: gaps, distance to the equilibrium, final policies.
+
+    With --player a language model plays it repeatedly against an adversary: its regret, and whether that vanishes.
+    """
+    if (player is None) == (not method):
+        raise ValueError(
+            "give either --method NAME, a method to play, or --player MODEL, a language model that plays"
+        )
+    if player is not None:
+        from equipoise.cli.games.repeated import play_player
+        from equipoise.report.games.repeated import print_repeated, write_regret_figure
+
+        if set or exact or gradient:
+            raise ValueError("--set, --exact and --gradient are of methods; --player has none of them")
+        found = play_player(
+            player,
+            game,
+            {"adversary": adversary, "rounds": rounds, "repeats": repeats, "memory": memory, "seed": seed},
+            {"temperature": temperature, "max_new_tokens": max_new_tokens},
+            transcript,
+        )
+        if plot:
+            write_regret_figure(found, plot)
+        show(found, as_json, print_repeated, picture=plot)
+        return
     from equipoise.cli.games.play import play as played
     from equipoise.report.games.play_text import print_play
     from equipoise.run.config import parse_settings
@@ -35,7 +86,7 @@ def play(
     if exact and gradient:
         raise ValueError("--exact and --gradient exclude each other")
     step = True if exact else False if gradient else None
-    result = played(game, method, rounds, parse_settings(set or []), step)
+    result = played(game, method or [], rounds, parse_settings(set or []), step)
     if plot:
         from equipoise.report.games.figure import write_game_figure
 
