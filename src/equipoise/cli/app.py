@@ -62,7 +62,8 @@ app.add_typer(oracle.app, name="oracle")
 app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
-RESUMES = ("align", "demo", "evaluate", "label", "optimize-prompt", "sample")  # commands that continue what they were stopped in
+# commands that continue what they were stopped in
+RESUMES = ("align", "demo", "evaluate", "label", "optimize-prompt", "sample")
 
 
 def _version(asked: bool) -> None:

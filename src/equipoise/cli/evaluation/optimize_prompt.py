@@ -36,7 +36,8 @@ def optimize_prompt(
         Path, typer.Option(help="folder of system_prompt.txt, report.json, report.txt and the steps")
     ],
     optimizer: Annotated[
-        Path | None, typer.Option(help="YAML file of the model that proposes prompts; the judge's if not given")
+        Path | None,
+        typer.Option(help="YAML file of the model that proposes prompts; the judge's if not given"),
     ] = None,
     initial: Annotated[
         str, typer.Option(help="the system prompt to begin with; empty: none")
@@ -85,6 +86,8 @@ def optimize_prompt(
         Models,
         ModelTask,
         SearchFolder,
+        check_queries,
+        read_server,
         settings_of_search,
         split,
     )
@@ -102,16 +105,20 @@ def optimize_prompt(
     policy = Policy(
         concurrency=concurrency, retries=retries, most_calls=most_calls, most_cost=most_cost, unreadable=0.0
     )
-    models = Models.of(judge, optimizer, asked, out / VERDICTS, policy)
+    for file in (judge, optimizer):
+        if file is not None:
+            read_server(file)  # refused before a model is loaded
     writer = Writer.load(where, **placed(precision))
     queries = writer.prompts(dataset)
     print(dataset.ledger, file=sys.stderr)
+    check_queries(queries)
     kept = held_out or max(1, min(20, len(queries) // 3))
     training, aside = split(len(queries), kept, depth, seed)
     plan = Plan(
         initial=first, width=width, depth=depth, proposals=proposals, training=training, held_out=aside
     )
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, batch=batch)
+    models = Models.of(judge, optimizer, asked, out / VERDICTS, policy)
     task = ModelTask(writer=writer, queries=queries, models=models, decoding=decoding, seed=seed)
     folder = SearchFolder(out, settings_of_search(task, plan))
     report = search(task, plan, folder, lambda line: print(line, file=sys.stderr))

@@ -52,7 +52,9 @@ def read_aspects(path: Path) -> dict[str, str]:
     if not isinstance(found, Mapping) or not found:
         raise DataError("aspects must be NAME: MEANING in each line", file=str(path))
     for name, meaning in found.items():
-        if not (isinstance(name, str) and name.isprintable() and '"' not in name and isinstance(meaning, str)):
+        if not (
+            isinstance(name, str) and name.isprintable() and '"' not in name and isinstance(meaning, str)
+        ):
             raise DataError(f"the aspect {name!r} must be a name with its meaning as text", file=str(path))
     return dict(found)
 

@@ -76,9 +76,7 @@ def read_server(file: Path) -> tuple[ServerFile, frozenset[str]]:
         raise OracleError(f"cannot read the judge {file}: it must hold settings, NAME: VALUE in each line")
     if found.get("kind", "judge") != "judge":
         raise OracleError(f"{file}: kind {found['kind']!r} is no chat model behind a server; name a judge")
-    settings = {
-        str(name): value for name, value in found.items() if name != "kind" and name not in COMPARES
-    }
+    settings = {str(name): value for name, value in found.items() if name != "kind" and name not in COMPARES}
     return settings_of(ServerFile, {"max_tokens": LONG_ANSWER, **settings}, file), frozenset(settings)
 
 
@@ -91,19 +89,6 @@ class ModelTask:
     models: Models
     decoding: Decoding
     seed: int
-
-    def __post_init__(self) -> None:
-        for prompt in self.queries:
-            if isinstance(prompt.context, str):
-                raise DataError(
-                    "a query of plain text has no place for a system prompt",
-                    hint="give --wrap chat, so that plain strings become chat turns",
-                )
-            if prompt.context[0].get("role") == "system":
-                raise DataError(
-                    "a query has a system prompt of its own, which the one that is searched would not replace",
-                    hint="take the system turns out of the queries",
-                )
 
     def judge(self, cases: Sequence[tuple[str, int]]) -> list[Judgement | str]:
         """Each (system prompt, query) answered by the model and judged, or why it cannot be answered."""
@@ -214,6 +199,21 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"not as it was written: {error}", file=str(path), hint="delete it") from None
+
+
+def check_queries(queries: Sequence[Prompt]) -> None:
+    """Raises DataError for a query in which a system prompt has no place, or which has one of its own."""
+    for prompt in queries:
+        if isinstance(prompt.context, str):
+            raise DataError(
+                "a query of plain text has no place for a system prompt",
+                hint="give --wrap chat, so that plain strings become chat turns",
+            )
+        if prompt.context[0].get("role") == "system":
+            raise DataError(
+                "a query has a system prompt of its own, which the one that is searched would not replace",
+                hint="take the system turns out of the queries",
+            )
 
 
 def settings_of_search(task: ModelTask, plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Beam search of a system prompt: judged on one query a step, improved where it falls short, chosen on held-out queries.
+"""Beam search of a system prompt, judged on one query a step and chosen on held-out queries (DRPO).
 
     r(p, q) = mean over the aspects of q of the judge's scores in [1, 5] of the answer to q under p; 0: unreadable
     step t:  every prompt p of the beam, last judged on q_(t-1), has the children {p} if r(p, q_(t-1)) is good enough,
@@ -54,7 +54,11 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A prompt in the search: its place in the last beam (`parent`), its path of (prompt, reward), its last judgement."""
+    """A prompt in the search, with its last judgement.
+
+    parent   its parent's place in the beam before
+    path     (prompt, reward) of each step that led here
+    """
 
     prompt: str
     parent: int | None
@@ -94,8 +98,8 @@ class Plan:
 
     initial     the prompt that it starts from
     width, depth, proposals   prompts in the beam, steps after the first judgement, proposals for each prompt
-    training, held_out        indices of the queries: those of the steps, in their order, repeated if they are fewer; and
-                              those by which the result is chosen
+    training, held_out        indices of the queries: those of the steps, in their order and over again if they are too
+                              few, and those by which the result is chosen
     """
 
     initial: str
@@ -162,16 +166,16 @@ def _step(task: Task, plan: Plan, steps: Sequence[Step]) -> Step:
     kept = proposed = unread = 0
     if not steps:
         children.append((plan.initial, None))
-    for parent, node in enumerate(steps[-1].best() if steps else ()):
-        children.append((node.prompt, parent))
+    for place, node in enumerate(steps[-1].best() if steps else ()):
+        children.append((node.prompt, place))
         if node.judgement.good:
             kept += 1
             continue
         proposals = task.propose(node, plan.proposals, number)
         proposed += len(proposals)
         unread += proposals.count(None)
-        children += [(prompt, parent) for prompt in proposals if prompt is not None]
-    distinct = dict(reversed([(prompt, parent) for prompt, parent in children]))  # the first of equal ones
+        children += [(prompt, place) for prompt in proposals if prompt is not None]
+    distinct = dict(reversed(children))  # the first of equal ones
     cases = [(prompt, distinct[prompt]) for prompt in dict.fromkeys(prompt for prompt, _ in children)]
     query = plan.query(number)
     judged = task.judge([(prompt, query) for prompt, _ in cases])
@@ -302,10 +306,12 @@ def report_text(report: Mapping[str, Any]) -> str:
     if difference is None:
         lines.append("the initial prompt stays" if report["system_prompt"] == report["initial"] else "")
     else:
-        interval = "" if difference["low"] is None else f" ({difference['low']:+.2f} to {difference['high']:+.2f})"
+        interval = (
+            "" if difference["low"] is None else f" ({difference['low']:+.2f} to {difference['high']:+.2f})"
+        )
         lines.append(
-            f"chosen minus initial {difference['value']:+.2f}{interval}; the chosen one is the best of several on these "
-            "queries, so judge it again on others before you quote this"
+            f"chosen minus initial {difference['value']:+.2f}{interval}; the chosen one is the best of several on "
+            "these queries, so judge it again on others before you quote this"
         )
     lines.append(
         f"unreadable answers: {unreadable['judgements']} of the judge (reward 0), {unreadable['proposals']} of the "

@@ -1,4 +1,4 @@
-"""Chat client of OpenAI-compatible servers: one request with its charge, failures sorted, JSON answers read strictly."""
+"""Chat client of OpenAI-compatible servers: single requests with their cost, failures sorted, JSON read strictly."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from equipoise.oracles.file import settings_of
-from equipoise.oracles.judges.chat_client import ChatClient, Charged, ServerFile, score_within
+from equipoise.oracles.judges.chat_client import Charged, ChatClient, ServerFile, score_within
 from equipoise.oracles.judges.chat_reply import ChatReply
 from equipoise.oracles.judges.judge_prompt import JudgePrompt, prompt_text
 from equipoise.oracles.protocol import OracleError, OraclePrompt

@@ -31,7 +31,9 @@ from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 
 LONGEST_WAIT = 60.0  # seconds between two attempts, where the server asks for none
 LONGEST_ASKED = 120.0  # a server that asks for more is not waited for
-UNREADABLE = "unreadable"  # in `about` of a verdict that stands for answers that cannot be read: the last reason
+UNREADABLE = (
+    "unreadable"  # in `about` of a verdict that stands for answers that cannot be read: the last reason
+)
 OTHERS = 0.05  # seconds until a question that another process asks is looked for again
 
 
