@@ -94,14 +94,16 @@ class ModelTask:
         """Each (system prompt, query) answered by the model and judged, or why it cannot be answered."""
         answers, refused = self._answers(cases)
         chosen = self.models.judge.verdicts([(self._context(cases[i]), "aspects") for i in answers])
-        names = [_known(verdict).about.get("aspects") or list(self.models.aspects) for verdict in chosen]
+        read = [_known(verdict).about.get("aspects") for verdict in chosen]
+        names = [aspects or list(self.models.aspects) for aspects in read]
+        defaulted = {i for i, aspects in zip(answers, read, strict=True) if not aspects}
         questions = [
             (self._context(cases[i]), "scores", answer, aspects)
             for (i, answer), aspects in zip(answers.items(), names, strict=True)
         ]
         verdicts = dict(zip(answers, self.models.judge.verdicts(questions), strict=True))
         return [
-            _judgement(query, answers[i], _known(verdicts[i])) if i in answers else refused[i]
+            _judgement(query, answers[i], _known(verdicts[i]), i in defaulted) if i in answers else refused[i]
             for i, (_, query) in enumerate(cases)
         ]
 
@@ -130,7 +132,9 @@ class ModelTask:
             self.writer.policy,
             list(prompts.values()),
             1,
-            seed=Seeds(self.seed)("prompt search"),
+            seed=Seeds(self.seed)(
+                "sample"
+            ),  # as `writer.sampled`: the answers of `sample --system` and this seed
             decoding=self.decoding,
             places=[cases[i][1] for i in prompts],
         )
@@ -152,7 +156,7 @@ def _known(verdict: Verdict | None) -> _Said:
     return _Said(verdict.value, verdict.about or {}, verdict.scores or {})
 
 
-def _judgement(query: int, answer: str, said: _Said) -> Judgement:
+def _judgement(query: int, answer: str, said: _Said, all_aspects: bool) -> Judgement:
     return Judgement(
         query=query,
         answer=answer,
@@ -160,6 +164,7 @@ def _judgement(query: int, answer: str, said: _Said) -> Judgement:
         scores=dict(said.scores),
         reasons=said.about.get("reasons", {}),
         unreadable=said.about.get(UNREADABLE),
+        all_aspects=all_aspects,
     )
 
 

@@ -29,7 +29,11 @@ BEST = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the judge says of one answer. `unreadable`: why there are no scores; the reward is then 0."""
+    """What the judge says of one answer.
+
+    unreadable    why there are no scores; the reward is then 0
+    all_aspects   the choice of aspects could not be read, so that all of them are scored
+    """
 
     query: int
     answer: str
@@ -37,6 +41,7 @@ class Judgement:
     scores: Mapping[str, float]
     reasons: Mapping[str, str]
     unreadable: str | None = None
+    all_aspects: bool = False
 
     @property
     def good(self) -> bool:
@@ -244,6 +249,8 @@ def _report(plan: Plan, steps: Sequence[Step], held_out: Sequence[Mapping[str, A
     rewards = {one["prompt"]: [j["reward"] for j in one["judgements"]] for one in usable}
     means = {prompt: math.fsum(found) / len(found) for prompt, found in rewards.items()}
     chosen = max(means, key=lambda prompt: means[prompt])  # of equal ones the earlier
+    judgements = [asdict(node.judgement) for step in steps for node in step.nodes]
+    judgements += [judgement for one in held_out for judgement in one["judgements"]]
     report: dict[str, Any] = {
         "system_prompt": chosen,
         "initial": plan.initial,
@@ -258,7 +265,8 @@ def _report(plan: Plan, steps: Sequence[Step], held_out: Sequence[Mapping[str, A
             ],
         },
         "unreadable": {
-            "judgements": _unreadable(steps, held_out),
+            "judgements": sum(judgement["unreadable"] is not None for judgement in judgements),
+            "choices": len({judgement["query"] for judgement in judgements if judgement["all_aspects"]}),
             "proposals": sum(step.unread for step in steps),
         },
         "steps": [
@@ -281,11 +289,6 @@ def _report(plan: Plan, steps: Sequence[Step], held_out: Sequence[Mapping[str, A
         differences = [a - b for a, b in zip(rewards[chosen], rewards[plan.initial], strict=True)]
         report["held_out"]["difference"] = clustered_mean(differences, plan.held_out)
     return report
-
-
-def _unreadable(steps: Sequence[Step], held_out: Sequence[Mapping[str, Any]]) -> int:
-    on_the_way = sum(node.judgement.unreadable is not None for step in steps for node in step.nodes)
-    return on_the_way + sum(j["unreadable"] is not None for one in held_out for j in one["judgements"])
 
 
 def report_text(report: Mapping[str, Any]) -> str:
@@ -314,7 +317,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             "these queries, so judge it again on others before you quote this"
         )
     lines.append(
-        f"unreadable answers: {unreadable['judgements']} of the judge (reward 0), {unreadable['proposals']} of the "
-        "optimiser (left out)"
+        f"unreadable answers: {unreadable['judgements']} judgements (reward 0), {unreadable['choices']} choices of "
+        f"aspects (all are scored), {unreadable['proposals']} proposals (left out)"
     )
     return "\n".join([*lines, "", "the chosen system prompt:", report["system_prompt"]]) + "\n"
