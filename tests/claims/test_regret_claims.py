@@ -124,5 +124,11 @@ def test_the_identities_of_refined_regret():
 def test_blocks_move_the_best_feature_and_planted_losses_keep_it():
     planted = refined_regret.adversary(refined_regret.PLANTED, 400, 0)
     blocks = refined_regret.adversary(refined_regret.BLOCKS, 400, 0)
-    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(planted, 4)}) for h in range(2)] == [1, 1]
-    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(blocks, 4)}) for h in range(2)] == [3, 3]
+    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(planted, 4)}) for h in range(2)] == [
+        1,
+        1,
+    ]
+    assert [len({int(q[:, h].mean(axis=0).argmin()) for q in np.split(blocks, 4)}) for h in range(2)] == [
+        3,
+        3,
+    ]

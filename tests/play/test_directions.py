@@ -87,7 +87,9 @@ class World:
     def conditioned(self, rows: Rows, templates: Sequence[str]) -> Rows:
         self.asked = [by.replace("{prompt}", p.text) for p, by in zip(rows.prompts, templates, strict=True)]
         ids = [(*p.ids, 7) for p in rows.prompts]
-        return replace(rows, prompts=objects([Prompt(i, p.context) for i, p in zip(ids, rows.prompts, strict=True)]))
+        return replace(
+            rows, prompts=objects([Prompt(i, p.context) for i, p in zip(ids, rows.prompts, strict=True)])
+        )
 
     def sample(self, state: State, rows: Rows, by: Any, count: int) -> Rows:
         groups = [[Response((k,), f"{k}") for k in range(count)] for _ in rows.prompts]

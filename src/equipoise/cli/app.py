@@ -20,6 +20,7 @@ from equipoise.cli import claims, config, label, methods
 from equipoise.cli.data import commands as data
 from equipoise.cli.evaluation.chat import chat
 from equipoise.cli.evaluation.evaluate import evaluate
+from equipoise.cli.evaluation.optimize_prompt import optimize_prompt
 from equipoise.cli.evaluation.sample import sample
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.games.commands import game, play
@@ -44,6 +45,7 @@ for command in (
     compare,
     evaluate,
     sample,
+    optimize_prompt,
     chat,
     play,
     game,
@@ -60,7 +62,8 @@ app.add_typer(oracle.app, name="oracle")
 app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
-RESUMES = ("align", "demo", "evaluate", "label", "sample")  # commands that continue what they were stopped in
+# commands that continue what they were stopped in
+RESUMES = ("align", "demo", "evaluate", "label", "optimize-prompt", "sample")
 
 
 def _version(asked: bool) -> None:

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from equipoise.games.regret import ENTROPY, LOG_BARRIER, Regulariser, magnitude_reduced
 
-EXPLORATION = 0.1  # of the bonus that the analysis asks for: its constants are worst cases, its rate in K is kept
+EXPLORATION = (
+    0.1  # of the bonus that the analysis asks for: its constants are worst cases, its rate in K is kept
+)
 CHUNK = 256  # episodes whose random numbers are drawn together
 
 

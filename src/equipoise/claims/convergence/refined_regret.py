@@ -227,7 +227,16 @@ def figures(found: Sequence[Curve], slopes: Mapping[tuple[str, str], Slope]) -> 
         rows.append((one.against, one.learner, *last, slope.value, slope.error, one.below))
     return Table(
         f"Regret after K = {found[0].horizons[-1]:,} episodes, and its power of K: each K has its own tuning.",
-        ("losses", "learner", "regret", "low", "high", "power of K", "standard error", "share of eta Q^ < -1"),
+        (
+            "losses",
+            "learner",
+            "regret",
+            "low",
+            "high",
+            "power of K",
+            "standard error",
+            "share of eta Q^ < -1",
+        ),
         tuple(rows),
     )
 

@@ -14,7 +14,7 @@ from equipoise import safe_yaml
 from equipoise.data.records import digest
 from equipoise.evaluate.writer import Writer
 from equipoise.oracles.file import settings_of
-from equipoise.oracles.judges.chat_server import ChatServer, Complete, ServerFile
+from equipoise.oracles.judges.chat_client import ChatClient, Send, ServerFile
 from equipoise.oracles.judges.judge_prompt import disarmed
 from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.questions.questioner import Failure
@@ -104,7 +104,7 @@ class ServerPlayer:
 
     @property
     def fingerprint(self) -> str:
-        beside = {"key", "timeout", "concurrency", "retries", "wait"}
+        beside = {"key", "timeout", "price", "structured", "concurrency", "retries", "wait"}
         return digest(["chat server", self.file.model_dump(exclude=beside)])
 
     def answers(self, prompts: Sequence[str], round: int) -> list[str]:
@@ -112,11 +112,11 @@ class ServerPlayer:
 
     async def _all(self, prompts: Sequence[str], round: int) -> list[str]:
         gate = asyncio.Semaphore(self.file.concurrency)
-        async with ChatServer(self.file, f"player {self.name}").open() as complete:
+        async with ChatClient(self.file, f"player {self.name}").open() as send:
 
             async def one(number: int, prompt: str) -> str:
                 async with gate:
-                    return await self._one(complete, prompt, round * len(prompts) + number)
+                    return await self._one(send, prompt, round * len(prompts) + number)
 
             tasks = [asyncio.ensure_future(one(i, prompt)) for i, prompt in enumerate(prompts)]
             try:
@@ -126,18 +126,15 @@ class ServerPlayer:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, complete: Complete, prompt: str, number: int) -> str:
-        request: dict[str, Any] = {
-            "messages": [{"role": "user", "content": disarmed(prompt)}],
-            "temperature": self.file.temperature,
-            "max_tokens": self.file.max_tokens,
-        }
+    async def _one(self, send: Send, prompt: str, number: int) -> str:
+        messages = [{"role": "user", "content": disarmed(prompt)}]
+        fields: dict[str, Any] = {"max_tokens": self.file.max_tokens}
         if self.file.seed is not None:
-            request["seed"] = self.file.seed + number
+            fields["seed"] = self.file.seed + number
         attempt = 0
         while True:
             try:
-                return (await complete(request)).text
+                return (await send(messages, fields)).reply.text
             except Failure as failure:
                 wait = self.file.wait * 2**attempt if failure.after is None else failure.after
                 if not failure.transient or attempt == self.file.retries or wait > LONGEST_WAIT:

@@ -5,26 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import Field
-
-from equipoise.oracles.file import OracleFile, settings_of
+from equipoise.oracles.file import settings_of
+from equipoise.oracles.judges.chat_client import Charged, ChatClient, ServerFile, score_within
 from equipoise.oracles.judges.chat_reply import ChatReply
-from equipoise.oracles.judges.chat_server import SHOWN, ChatServer, Complete, ServerFile
 from equipoise.oracles.judges.judge_prompt import JudgePrompt, prompt_text
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questions.questioner import Ask, Estimate, Failure, Policy
 from equipoise.oracles.questions.verdicts import Verdict
 
-T = TypeVar("T")
 VALUE = {"A": 1.0, "B": 0.0, "tie": 0.5}
 SCALE = (1.0, 10.0)
 LEAST_MASS = 0.01  # of A and B together among the first tokens: with less the judge says something else
-CHARACTERS = 4.0  # of a token, where tokens are estimated
 ANSWER_FORMAT = {
     ("pairwise", "json"): 'Answer with JSON: {"winner": "A"}, {"winner": "B"} or {"winner": "tie"}.',
     ("pairwise", "token"): "Answer with one letter, A or B.",
@@ -36,33 +32,19 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-class Price(OracleFile):
-    """Price of a judge's tokens, in money per million."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
-
-
 class JudgeFile(ServerFile):
-    """A judge, as its YAML file says: a server, and how it is asked.
+    """A judge, as its YAML file says: a chat model at its server, and what it is asked.
 
     question     "pairwise": which of two responses is better; "pointwise": a score from 1 to 10 of each
     answer       "json": a JSON object with one field; "token": P(A > B) from the probabilities of the first token
-    structured   whether the server can enforce a JSON schema
     attributes   names of several scores that a pointwise judge gives at once; its score is their mean
     prompt       file of the question, a Jinja template; None: the one of this package
-    temperature, max_tokens   of a request
-    price        per million tokens, for the account and the cap
     """
 
     question: Literal["pairwise", "pointwise"] = "pairwise"
     answer: Literal["json", "token"] = "json"
-    structured: bool = True
     attributes: tuple[str, ...] = ()
     prompt: str | None = None
-    temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(256, gt=0)
-    price: Price = Price()
 
 
 class JudgeOracle:
@@ -82,6 +64,7 @@ class JudgeOracle:
         if file.attributes and file.question != "pointwise":
             raise OracleError(f"{name}: a pairwise judge has no attributes; set `question: pointwise`")
         self.file, self.name = file, name
+        self.client = ChatClient(file, f"judge {name}")
         self.scores = file.question == "pointwise"
         self.attributes = tuple(dict.fromkeys(file.attributes))
         self.prompt = JudgePrompt(template, _answer_format(file), scores=self.scores, name=name)
@@ -98,98 +81,43 @@ class JudgeOracle:
 
     @asynccontextmanager
     async def open(self, policy: Policy) -> AsyncIterator[Ask]:
-        """A session with the server. A question is one request: what failed is repeated by whoever asks."""
-        async with ChatServer(self.file, f"judge {self.name}").open() as complete:
+        """A session with the server. A question is one request: what failed is repeated by the caller."""
+        async with self.client.open() as send:
 
             async def ask(prompt: OraclePrompt, *responses: str) -> Verdict:
-                return await self._ask(complete, self.prompt.messages(prompt, *responses))
+                return self._verdict(await send(self.prompt.messages(prompt, *responses), self._fields()))
 
             yield ask
 
     def estimate(self, prompt: OraclePrompt, *responses: str) -> Estimate:
         """Tokens and cost of one question: a token for four characters, and the longest answer that is allowed."""
-        length = sum(len(message["content"]) for message in self.prompt.messages(prompt, *responses))
         answer = 1 if self.file.answer == "token" else self.file.max_tokens
-        return self._priced(length / CHARACTERS, float(answer))
+        return self.client.estimate(self.prompt.messages(prompt, *responses), float(answer))
 
-    def _priced(self, input: float, output: float) -> Estimate:
-        price = self.file.price
-        cost = (input * price.input + output * price.output) / 1e6
-        return Estimate(input=input, output=output, cost=cost)
+    def _verdict(self, charged: Charged) -> Verdict:
+        scores = None
+        if self.file.answer == "token":
+            value = _token(charged.reply, charged.cost)
+        elif self.attributes:
+            scores = self.client.read_json(
+                charged, lambda answer: {name: score_within(answer[name], *SCALE) for name in self.attributes}
+            )
+            value = math.fsum(scores.values()) / len(scores)
+        else:
+            value = self.client.read_json(
+                charged,
+                lambda answer: (
+                    score_within(answer["score"], *SCALE) if self.scores else VALUE[answer["winner"]]
+                ),
+            )
+        about = {"answer": charged.reply.text, "tokens": list(charged.tokens)}
+        return Verdict(value, charged.cost, about, scores)
 
-    async def _ask(self, complete: Complete, messages: Sequence[Mapping[str, str]]) -> Verdict:
-        reply = await complete(self._request(messages))
-        length = sum(len(message["content"]) for message in messages)
-        # a server that counts nothing is charged by length, so that a limit of cost still holds
-        used = reply.tokens or (math.ceil(length / CHARACTERS), math.ceil(len(reply.text) / CHARACTERS))
-        cost = self._priced(*used).cost
-        try:
-            scores = None
-            if self.file.answer == "token":
-                value = self._token(reply)
-            elif self.attributes:
-                scores = self._json(
-                    reply, lambda answer: {name: _score(answer[name]) for name in self.attributes}
-                )
-                value = math.fsum(scores.values()) / len(scores)
-            else:
-                value = self._json(
-                    reply, lambda answer: _score(answer["score"]) if self.scores else VALUE[answer["winner"]]
-                )
-        except Failure as failure:
-            failure.cost = cost
-            raise
-        return Verdict(value, cost, {"answer": reply.text, "tokens": list(used)}, scores)
-
-    def _request(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-        file = self.file
-        request: dict[str, Any] = {"messages": messages, "temperature": file.temperature}
-        if file.answer == "token":
-            return request | {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-        request |= {"max_tokens": file.max_tokens}
-        if file.structured:
-            request["response_format"] = {"type": "json_schema", "json_schema": _schema(file)}
-        return request
-
-    def _json(self, reply: ChatReply, read: Callable[[Any], T]) -> T:
-        said = reply.text
-        try:
-            end = said.rindex("}") + 1
-            if said[end:].strip(" \t\r\n`"):
-                raise ValueError("words behind the verdict, which may be a quotation")
-            return read(json.loads(said[said.index("{") : end], object_pairs_hook=_once))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            cut = f" (cut off after max_tokens = {self.file.max_tokens:,})" if reply.cut else ""
-            raise Failure(f"an answer that cannot be read{cut}: {said[:SHOWN]!r}", transient=True) from None
-
-    def _token(self, reply: ChatReply) -> float:
-        if not reply.first:
-            raise Failure("the server gives no log-probs; set `answer: json`", transient=False)
-        mass = dict.fromkeys("AB", 0.0)
-        for token, logprob in reply.first:
-            if token.strip() in mass:
-                mass[token.strip()] += math.exp(min(logprob, 0.0))
-        total = sum(mass.values())
-        if not total >= LEAST_MASS:
-            raise Failure(f"neither A nor B among the likely answers: {reply.text!r}", transient=True)
-        return mass["A"] / total
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, each of whose names stands there once: of two verdicts neither counts."""
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a name that stands there twice")
-    return dict(pairs)
-
-
-def _score(number: Any) -> float:
-    """A score within the scale. Raises ValueError for one outside it, and as `float` does."""
-    if isinstance(number, bool):
-        raise ValueError("a truth value is no score")
-    score = float(number)
-    if not SCALE[0] <= score <= SCALE[1]:
-        raise ValueError(f"a score outside {SCALE}")
-    return score
+    def _fields(self) -> dict[str, Any]:
+        if self.file.answer == "token":
+            return {"max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+        named = {name: {"type": "number"} for name in self.attributes}
+        return self.client.json_fields("verdict", named or SCHEMAS[self.file.question])
 
 
 def _answer_format(file: JudgeFile) -> str:
@@ -199,8 +127,20 @@ def _answer_format(file: JudgeFile) -> str:
     return f"Answer with JSON: {{{fields}}}."
 
 
-def _schema(file: JudgeFile) -> dict[str, Any]:
-    named = {name: {"type": "number"} for name in file.attributes}
-    fields = named or SCHEMAS[file.question]
-    schema = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    return {"name": "verdict", "strict": True, "schema": schema}
+def _token(reply: ChatReply, cost: float) -> float:
+    """P("A") / (P("A") + P("B")) of the first token. Raises Failure."""
+    if not reply.first:
+        raise Failure("the server gives no log-probs; set `answer: json`", transient=False, cost=cost)
+    mass = dict.fromkeys("AB", 0.0)
+    for token, logprob in reply.first:
+        if token.strip() in mass:
+            mass[token.strip()] += math.exp(min(logprob, 0.0))
+    total = sum(mass.values())
+    if not total >= LEAST_MASS:
+        raise Failure(
+            f"neither A nor B among the likely answers: {reply.text!r}",
+            transient=True,
+            cost=cost,
+            unreadable=True,
+        )
+    return mass["A"] / total

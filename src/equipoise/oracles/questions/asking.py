@@ -31,6 +31,9 @@ from equipoise.oracles.questions.verdicts import Verdict, VerdictStore, key_of
 
 LONGEST_WAIT = 60.0  # seconds between two attempts, where the server asks for none
 LONGEST_ASKED = 120.0  # a server that asks for more is not waited for
+UNREADABLE = (
+    "unreadable"  # in `about` of a verdict that stands for answers that cannot be read: the last reason
+)
 OTHERS = 0.05  # seconds until a question that another process asks is looked for again
 
 
@@ -145,7 +148,7 @@ class Asking:
         """[N, A] the named scores of each response; one question gives them all, and the score of `score`."""
         if not self.attributes:
             raise OracleError(f"{self.name} has no named scores")
-        found = self._verdicts(list(zip(prompts, responses, strict=True)))
+        found = self.verdicts(list(zip(prompts, responses, strict=True)))
         rows = [[v.scores[name] if v and v.scores else math.nan for name in self.attributes] for v in found]
         return torch.tensor(rows, dtype=torch.float64).reshape(len(found), len(self.attributes))
 
@@ -155,10 +158,10 @@ class Asking:
         return len(keys - self.store.get(keys).keys())
 
     def _answers(self, questions: Sequence[Question]) -> Tensor:
-        found = self._verdicts(questions)
+        found = self.verdicts(questions)
         return torch.tensor([v.value if v else math.nan for v in found], dtype=torch.float64)
 
-    def _verdicts(self, questions: Sequence[Question]) -> list[Verdict | None]:
+    def verdicts(self, questions: Sequence[Question]) -> list[Verdict | None]:
         """The verdict on every question, None where there is none; what is not stored is asked."""
         keys = [key_of(self.fingerprint, question) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
@@ -257,6 +260,8 @@ class Asking:
             except Failure as failure:
                 self._charge(failure)
                 if not failure.transient or attempt == self.policy.retries:
+                    if failure.unreadable and self.policy.unreadable is not None:
+                        return Verdict(self.policy.unreadable, about={UNREADABLE: str(failure)})
                     raise
                 if (failure.after or 0.0) > LONGEST_ASKED:
                     raise Failure(
@@ -308,7 +313,8 @@ class Asking:
         if most is not None and asked + count > most:
             raise OracleError(
                 f"oracle {self.name}: {count:,} more questions would pass judging.most_calls = {most:,} "
-                f"({asked:,} asked); raise the limit, or lower play.prompts or play.samples"
+                f"({asked:,} asked); raise the limit (--most-calls of a command), or lower play.prompts or "
+                "play.samples"
             )
         if self.policy.most_cost is None:
             return 0.0

@@ -20,12 +20,19 @@ class Failure(Exception):
     transient  whether asking again may help: a rate limit, a timeout, an answer that cannot be parsed
     after      seconds that the server asks to wait, or None
     cost       of the answer, in the units of the oracle's price: an answer that cannot be read is charged all the same
+    unreadable  whether an answer came, and cannot be read
     """
 
     def __init__(
-        self, reason: str, *, transient: bool, after: float | None = None, cost: float = 0.0
+        self,
+        reason: str,
+        *,
+        transient: bool,
+        after: float | None = None,
+        cost: float = 0.0,
+        unreadable: bool = False,
     ) -> None:
-        self.transient, self.after, self.cost = transient, after, cost
+        self.transient, self.after, self.cost, self.unreadable = transient, after, cost, unreadable
         super().__init__(reason)
 
 
@@ -151,6 +158,7 @@ class Policy:
     both_orders   compare in both orders and average: (P(a > b) + 1 - P(b > a)) / 2; None: as the oracle needs it
     most_calls    most questions that this process may ask; None: no limit
     most_cost     most that this oracle may cost, with all that is stored; None: no limit
+    unreadable    value of a question whose every answer stayed unreadable, as its verdict; None: it has failed
     """
 
     concurrency: int = 1
@@ -160,3 +168,4 @@ class Policy:
     both_orders: bool | None = None
     most_calls: int | None = None
     most_cost: float | None = None
+    unreadable: float | None = None
