@@ -64,6 +64,7 @@ HOMES: Mapping[str, str] = {
     "rlp_on_distribution": "rewards.rlp:ON_DISTRIBUTION",
     "itool_fragments": "tokens.itool:FRAGMENT_PAIRS",
     "dstc_minimax": "rewards.dstc:MINIMAX_CHOICE",
+    "reward_augmented_goals": "rewards.reward_augmented:GOALS",
     "self_consuming_curation": "rewards.self_consuming:CURATION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
 }

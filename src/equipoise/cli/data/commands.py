@@ -15,6 +15,17 @@ from equipoise.cli.data.options import (
     given,
     options_of,
 )
+from equipoise.cli.evaluation.options import (
+    Batch,
+    MaxNewTokens,
+    Precision,
+    Round,
+    SamplingSeed,
+    Temperature,
+    TopP,
+    placed,
+    quiet_libraries,
+)
 from equipoise.cli.options import Json, Overwrite, Seed, Settings, show
 from equipoise.cli.output_file import check_new, write_new
 
@@ -155,3 +166,93 @@ def sample(
     rows, account = converted(dataset.with_records(drawn(dataset.records, count, seed, by)), to)
     write_new((out, lines(rows, out)), overwrite=overwrite)
     report(dataset, account)
+
+
+@app.command()
+def rationales(
+    file: Files = None,
+    *,
+    model: Annotated[
+        str, typer.Option(help="who writes: a model or adapter folder, a hub name, or a run folder")
+    ],
+    out: Annotated[str, typer.Option(help="file of JSON lines")],
+    again: Annotated[bool, typer.Option("--again", help="also write those that the data have")] = False,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 1.0,
+    max_new_tokens: MaxNewTokens = 128,
+    round: Round = "final",
+    batch: Batch = 32,
+    precision: Precision = "fp32",
+    seed: SamplingSeed = 0,
+    format: FormatName = None,
+    mapping: Mapped = None,
+    config: Configuration = None,
+    set: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Have a model write why the preferred answer of each pair is better; an interrupted call goes on."""
+    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.data.ranked_lists import without_ties
+    from equipoise.data.reading.read import read
+    from equipoise.evaluate.located import locate
+    from equipoise.evaluate.rationales import with_written_rationales
+    from equipoise.evaluate.writer import Writer
+    from equipoise.policy.protocol import Decoding
+
+    check_new(out, overwrite=overwrite)
+    data = given(file, options_of(read), "rationales", format=format, mapping=mapping, set=set, config=config)
+    quiet_libraries()
+    where = locate(model, round)
+    decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, batch=batch)
+    dataset = without_ties(dataset_of(data.files, data.settings), "a rationale")
+    kept = Path(f"{out}.unfinished")
+    written = with_written_rationales(
+        Writer.load(where, **placed(precision)),
+        dataset,
+        decoding,
+        again=again,
+        seed=seed,
+        store=kept,
+        tick=lambda more: typer.echo(f"{more:,} more pairs", err=True) if more else None,
+    )
+    for note in written.notes:
+        dataset.ledger.note(note)
+    rows, account = converted(dataset.with_records(written.records), "jsonl")
+    write_new((out, lines(rows, out)), overwrite=overwrite)
+    kept.unlink(missing_ok=True)
+    report(dataset, account)
+
+
+@app.command()
+def relabel(
+    file: Files = None,
+    *,
+    out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
+    goal: Annotated[
+        str | None, typer.Option(help="sentence that asks for a response of a score, with {goal} in it")
+    ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="name of a quality level, the worst first (repeatable); none: the scores themselves"
+        ),
+    ] = None,
+    pairs: Pairs = None,
+    format: FormatName = None,
+    mapping: Mapped = None,
+    config: Configuration = None,
+    set: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write every scored pair twice, asked for the score of either response, which is then the preferred one."""
+    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.data.goals import SENTENCE, relabelled
+    from equipoise.data.reading.read import read
+
+    check_new(out, overwrite=overwrite)
+    data = given(file, options_of(read), "relabel", format=format, mapping=mapping, set=set, config=config)
+    dataset = dataset_of(data.files, data.settings, pairs=pairs)
+    made, _ = relabelled(dataset, goal or SENTENCE, level or ())
+    rows, account = converted(made, "jsonl")
+    write_new((out, lines(rows, out)), overwrite=overwrite)
+    report(made, account)

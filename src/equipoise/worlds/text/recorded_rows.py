@@ -65,7 +65,12 @@ class Recording:
             return Feedback(rows, (f"{len(items) - len(rows):,} pairs have no margin above 0",))
         if self.needs.rationales:
             rows = with_rationales(rows, items, self._reasons(items), self.renderer.max_length)
-            return Feedback(rows, (f"{len(items) - len(rows):,} pairs have no rationale that fits",))
+            return Feedback(
+                rows,
+                (
+                    f"{len(items) - len(rows):,} pairs have no rationale that fits and spells no special token",
+                ),
+            )
         return Feedback(rows)
 
     def held_out(self, kind: str, items: Sequence[Rendered], most: int) -> Rows:
@@ -278,7 +283,10 @@ def with_rationales(
         if not text:
             continue
         prompt, (better, worse) = pairs.prompts[i], pairs.responses[i]
-        reason = Response(by.rationale(text), text, lead=by(prompt, better, worse))
+        ids = by.rationale(text)
+        if set(ids[:-1]) & set(by.codec.special_texts.values()):
+            continue  # what is spelled there would end or open a turn
+        reason = Response(ids, text, lead=by(prompt, better, worse))
         if len(prompt.ids) + len(reason.lead) + len(reason.ids) <= longest:
             kept.append(i)
             third.append([reason])
