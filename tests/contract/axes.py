@@ -15,8 +15,11 @@ from typing import Any
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
+from equipoise.play.pairings.best_along import BestAlong
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
+from equipoise.play.pairings.constrained import Constrained
 from equipoise.play.pairings.learned_reward import ByLearnedReward
+from equipoise.play.pairings.max_min import MaxMin
 from equipoise.play.pairings.ranking import Matches, Neighbours
 from equipoise.play.pairings.recorded import (
     AsRecorded,
@@ -44,6 +47,7 @@ from equipoise.play.pairings.votes import Votes
 from equipoise.play.players.by_domain import ByDomain
 from equipoise.play.players.code_and_tests import CodeAndTests
 from equipoise.play.players.curriculum import Deficient, EasyToHard
+from equipoise.play.players.directed import Directed
 from equipoise.play.players.perturbed import PerturbedPlayer
 from equipoise.play.players.recorded import (
     Demonstrations,
@@ -113,6 +117,10 @@ PLAYERS = [
     Row(example=Targets(own=2)),
     Row(example=Segments(longest=3)),
     Row(example=RecordedThenSampled(samples=3)),
+    Row(
+        example=Directed(samples=2, template="{values} {prompt}", words=("black", "mint")),
+        exempt={"table": "an exact game judges by a matrix and has no named scores"},
+    ),
     Row(example=Rejected(samples=2, candidates=3)),
     Row(example=Accepting(samples=2), exempt=EXACT_ONLY),
     Row(example=TreeSearch(mark="", depth=3, iterations=2, outcome="win_rate")),
@@ -135,6 +143,7 @@ PLAYERS = [
 ]
 
 BY_PLACE = {"permutation in text": "what is drawn for a row is addressed by its place"}
+NO_NAMES = {"table": "an exact game judges by a matrix and has no named scores"}
 OF_ITS_BASE = {"width": "its base passes rows of every width on, and pairs are what it takes"}
 
 PAIRINGS = [
@@ -175,6 +184,8 @@ PAIRINGS = [
     Row(example=WithUnrelated(), exempt=BY_PLACE),
     Row(example=MatchedPrompts()),
     Row(example=AgainstOwnSamples()),
+    Row(example=MaxMin(), exempt=NO_NAMES),
+    Row(example=MaxMin(eta=0.5), exempt=NO_NAMES),
     Row(example=Votes()),
     Row(example=Votes(votes=3)),
     Row(example=ByReward()),
@@ -182,6 +193,9 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
+    Row(example=Constrained(thresholds={"host": 1.0}), exempt=NO_NAMES),
+    Row(example=Constrained(thresholds={"doctor": 1.0, "host": 0.0}, constraint="equal"), exempt=NO_NAMES),
+    Row(example=BestAlong(), exempt=NO_NAMES),
     Row(example=SelfTested(codes=2)),
     Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]

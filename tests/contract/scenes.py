@@ -41,7 +41,7 @@ from equipoise.play.state import (
     State,
     Tilted,
 )
-from equipoise.playground import LanguageGame
+from equipoise.playground import GameOracle, LanguageGame, panel
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
@@ -49,7 +49,7 @@ from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.self_tests import SelfTests
+from equipoise.worlds.text.self_tests import SelfTests, asked_by
 from equipoise.worlds.text.world import TextWorld
 from text_world_fixtures import GAME
 
@@ -61,8 +61,25 @@ CAPABILITIES = {
     and value.__module__ == capabilities.__name__
     and vars(value).get("_is_protocol")
 }
-ORACLE_VERBS = {"compare", "win_rates", "rewards"}
 SCORING = LanguageGame("transitive")  # whose host gives every answer a reward
+
+
+class Judged(GameOracle):
+    """The panel, with two of its judges' scores by name."""
+
+    attributes = ("host", "doctor")
+
+    def scores(self, prompts: Any, responses: Any) -> Any:
+        table = panel.scores((panel.HOST, panel.DOCTOR))
+        listed = {text: place for place, text in enumerate(GAME.responses)}
+        found = [
+            table[:, GAME.prompts.index(prompt), listed[text]].tolist() if text in listed else [-9.0, -9.0]
+            for prompt, text in zip(prompts, responses, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+
+
+ORACLE_VERBS = {"compare", "win_rates", "rewards", "named_scores"}
 
 
 def verbs(protocol: type) -> set[str]:
@@ -205,10 +222,11 @@ class Text:
             "store": AnchorStore(folder / "anchors"),
             "pool": self.pool,
             "pairs": self.recorded(needed),
-            "oracle": Checked((SCORING if needed.scores else GAME).oracle()),
+            "oracle": Checked(SCORING.oracle() if needed.scores else Judged(GAME)),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
             "self_tests": SelfTests(renderer=self.renderer, run=by_spelling),
+            "reword": partial(asked_by, self.renderer),
             "progress": Progress(quiet=True),
             "accelerator": Accelerator(cpu=True),
         }

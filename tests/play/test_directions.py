@@ -46,7 +46,7 @@ def test_two_scores_have_the_released_models_weights():
     assert short.template_of({"a": 1.0, "b": 0.5}) == "high high {prompt}"
 
 
-def test_settings_that_cannot_be_read_are_refused():
+def test_settings_that_cannot_be_read_are_refused_and_no_direction_is_equal_weights():
     for template in ("{prompt}", "{weights}", "{direction} {prompt}"):
         with pytest.raises(ValueError, match="holds"):
             Directed(template=template)
@@ -55,8 +55,7 @@ def test_settings_that_cannot_be_read_are_refused():
             Directed(low=low, high=high)
     with pytest.raises(ValueError, match="at least two scores"):
         BestAlong().check_scores(("a",))
-    with pytest.raises(ValueError, match="in no direction"):
-        direction_of({}, ("a", "b"))
+    np.testing.assert_allclose(direction_of({}, ("a", "b"), 2), np.full((2, 2), 0.5**0.5))
     with pytest.raises(ValueError, match=r"named scores|templates? "):
         get("dpa").check_world(TableWorld)
 
@@ -87,7 +86,9 @@ class World:
     def conditioned(self, rows: Rows, templates: Sequence[str]) -> Rows:
         self.asked = [by.replace("{prompt}", p.text) for p, by in zip(rows.prompts, templates, strict=True)]
         ids = [(*p.ids, 7) for p in rows.prompts]
-        return replace(rows, prompts=objects([Prompt(i, p.context) for i, p in zip(ids, rows.prompts, strict=True)]))
+        return replace(
+            rows, prompts=objects([Prompt(i, p.context) for i, p in zip(ids, rows.prompts, strict=True)])
+        )
 
     def sample(self, state: State, rows: Rows, by: Any, count: int) -> Rows:
         groups = [[Response((k,), f"{k}") for k in range(count)] for _ in rows.prompts]

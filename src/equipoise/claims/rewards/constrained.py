@@ -138,7 +138,9 @@ def judge(figures: Array) -> Evidence:
         summary=f"Constraints at the proxy points are met within {worst:.3f} standard deviations, and the true score is "
         f"higher by {shown(gain)} than that of maximising the sum of the proxies, which loses {shown(over)} of its own "
         f"best. Points found jointly are better than points found one by one by {shown(joint)}.",
-        tables=(Table(f"{len(figures)} games: true score on new prompts", ("policy", "true score", ""), rows),),
+        tables=(
+            Table(f"{len(figures)} games: true score on new prompts", ("policy", "true score", ""), rows),
+        ),
     )
 
 

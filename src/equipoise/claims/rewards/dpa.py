@@ -50,7 +50,13 @@ class Told:
 
 
 def learned(
-    features: Tensor, rewards: Tensor, rng: np.random.Generator, low: float, high: float, *, deaf: bool = False
+    features: Tensor,
+    rewards: Tensor,
+    rng: np.random.Generator,
+    low: float,
+    high: float,
+    *,
+    deaf: bool = False,
 ) -> Told:
     """The policy after all rounds, with directions between two angles."""
     policy = Told(torch.zeros(3, FEATURES, dtype=torch.float64), deaf)

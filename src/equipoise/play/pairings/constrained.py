@@ -51,7 +51,9 @@ class Constrained(Pairing):
 
     def __post_init__(self) -> None:
         if self.constraint not in get_args(Form):
-            raise ValueError(f"constraint must be one of {', '.join(get_args(Form))}, got {self.constraint!r}")
+            raise ValueError(
+                f"constraint must be one of {', '.join(get_args(Form))}, got {self.constraint!r}"
+            )
         if not isinstance(self.thresholds, Mapping):
             raise ValueError(f"thresholds maps a score's name to a number, got {self.thresholds!r}")
         for name, value in self.thresholds.items():

@@ -69,4 +69,6 @@ class Directed(Players):
         return replace(self, samples=samples)
 
     def describe(self) -> str:
-        return f"{self.samples} responses by the policy itself, whose prompt tells a direction among the scores"
+        return (
+            f"{self.samples} responses by the policy itself, whose prompt tells a direction among the scores"
+        )
