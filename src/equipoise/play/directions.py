@@ -17,7 +17,7 @@ TEMPLATE = "Answer so that this weighted rating is as high as possible: {weights
 def directions(uniforms: Floats, low: float, high: float) -> Floats:
     """Unit vectors [N, G] of uniform draws [N, G]: at an angle of low to high degrees from the first score.
 
-    v = (cos t, sin t e),    t uniform on [low, high],    e = 1 for G = 2, else uniform on the sphere of G - 1 scores
+    v = (cos t, sin t e),   t uniform on [low, high],    e = 1 for G = 2, else uniform on a sphere of G - 1 scores
     """
     angle = np.deg2rad(low + (high - low) * uniforms[:, :1])
     if uniforms.shape[1] == 2:

@@ -16,6 +16,7 @@ from equipoise.oracles.file import ModelFile, beside, data_errors, digest, setti
 from equipoise.oracles.models.domains import said_by_user
 from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
+from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.questions.questioner import Failure, Question
 from equipoise.oracles.questions.verdicts import Verdict
 
