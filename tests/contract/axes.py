@@ -15,7 +15,9 @@ from typing import Any
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.oracles.learned.feature_reward import Fitting
 from equipoise.play.needs import LISTS, PAIRS_WITH_RATIONALES, SCORED_LISTS
+from equipoise.play.pairings.best_along import BestAlong
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
+from equipoise.play.pairings.constrained import Constrained
 from equipoise.play.pairings.curated import Curated
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.max_min import MaxMin
@@ -46,6 +48,7 @@ from equipoise.play.pairings.votes import Votes
 from equipoise.play.players.by_domain import ByDomain
 from equipoise.play.players.code_and_tests import CodeAndTests
 from equipoise.play.players.curriculum import Deficient, EasyToHard
+from equipoise.play.players.directed import Directed
 from equipoise.play.players.perturbed import PerturbedPlayer
 from equipoise.play.players.recorded import (
     Demonstrations,
@@ -121,6 +124,10 @@ PLAYERS = [
     Row(example=Targets(own=2)),
     Row(example=Segments(longest=3)),
     Row(example=RecordedThenSampled(samples=3)),
+    Row(
+        example=Directed(samples=2, template="{values} {prompt}", words=("black", "mint")),
+        exempt={"table": "an exact game judges by a matrix and has no named scores"},
+    ),
     Row(example=Rejected(samples=2, candidates=3)),
     Row(example=Accepting(samples=2), exempt=EXACT_ONLY),
     Row(example=TreeSearch(mark="", depth=3, iterations=2, outcome="win_rate")),
@@ -196,6 +203,9 @@ PAIRINGS = [
     Row(example=ConfidenceWeighted(fitting=TINY)),
     Row(example=Curated()),
     Row(example=Curated(gamma=2.0, draw=False)),
+    Row(example=Constrained(thresholds={"host": 1.0}), exempt=NO_NAMES),
+    Row(example=Constrained(thresholds={"doctor": 1.0, "host": 0.0}, constraint="equal"), exempt=NO_NAMES),
+    Row(example=BestAlong(), exempt=NO_NAMES),
     Row(example=SelfTested(codes=2)),
     Row(example=SelfTested(codes=2, labels="single"), exempt=BY_PLACE),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -49,7 +50,7 @@ from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
-from equipoise.worlds.text.self_tests import SelfTests
+from equipoise.worlds.text.self_tests import SelfTests, asked_by
 from equipoise.worlds.text.world import TextWorld
 from text_world_fixtures import GAME
 
@@ -226,6 +227,7 @@ class Text:
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
             "self_tests": SelfTests(renderer=self.renderer, run=by_spelling),
+            "reword": partial(asked_by, self.renderer),
             "progress": Progress(quiet=True),
             "accelerator": Accelerator(cpu=True),
         }

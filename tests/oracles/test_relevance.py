@@ -88,6 +88,49 @@ def test_the_reward_is_similarity_times_length_times_repetition(static, tmp_path
     assert torch.equal(only.score([chat], TEXTS[:1]), only.score([PROMPT], TEXTS[:1]))
 
 
+def test_a_prompt_with_a_reference_is_rewarded_by_its_similarity_to_it(static, tmp_path):
+    """The mixture of R3: F(r_y) RP where there is a reference response, r_x LI RP elsewhere."""
+    open_one, closed = GAME.prompts[:2]
+    row = {"prompt": closed, "response": TEXTS[1]}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    ranges = {"reference_range": "[0.2, 0.9]", "open_range": "[-0.1, 0.3]"}
+    mixed = relevance(tmp_path, static, references="answers.jsonl", **ranges)
+    plain = relevance(tmp_path, static)
+    twice = f"{TEXTS[1]} {TEXTS[1]}"
+    texts = [*TEXTS, twice, ""]
+    assert torch.equal(mixed.score([open_one] * 6, texts), plain.score([open_one] * 6, texts))
+    vectors = load_embedding(str(static), Placement(device="cpu"))([TEXTS[1], *texts])
+    near = torch.nn.functional.cosine_similarity(vectors[:1], vectors[1:]).clamp(0.2, 0.9)
+    fresh = torch.tensor([repetition_penalty(text.split()) for text in texts])
+    expected = (-0.1 + 0.4 * (near - 0.2) / 0.7) * fresh
+    expected[-1] = 0  # an empty response
+    scores = mixed.score([closed] * 6, texts)
+    assert scores.tolist() == pytest.approx(expected.tolist())
+    assert float(scores[1]) == pytest.approx(0.3)  # the reference itself: the top of the open-ended range
+    assert float(scores[4]) < float(scores[1])  # said twice: no longer is better here, and trigrams repeat
+    chat = [{"role": "user", "content": closed}]
+    assert torch.equal(mixed.score([chat], TEXTS[:1]), scores[:1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"prompt": "a", "response": "b"}, {"prompt": "a", "response": "c"}], "answers.jsonl:2.*another"),
+        ([{"prompt": "a", "response": " "}], "answers.jsonl:1.*empty"),
+        ([{"prompt": "a"}], "answers.jsonl:1.*`response` must be text"),
+    ],
+)
+def test_references_that_cannot_be_used_are_refused_by_line(static, tmp_path, rows, reason):
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(OracleError, match=reason):
+        relevance(tmp_path, static, references="answers.jsonl")
+
+
+def test_a_range_that_does_not_rise_is_refused(static, tmp_path):
+    with pytest.raises(OracleError, match="open_range must rise"):
+        relevance(tmp_path, static, open_range="[1.0, 1.0]")
+
+
 def test_an_empty_response_is_worth_nothing_and_a_copy_of_the_prompt_the_most_by_similarity_alone(
     static, tmp_path
 ):

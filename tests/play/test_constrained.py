@@ -132,12 +132,12 @@ def test_the_closed_form_meets_its_constraints_with_complementary_slackness(form
     utilities = torch.from_numpy(draw.normal(size=(2, 4, 5)))
     reference = TabularPolicy(torch.from_numpy(draw.normal(size=(4, 5))))
     base = expected(utilities, reference).numpy()
-    found = constrained(utilities, base + [0.4, -0.3], reference, form=form)
-    excess = found.utilities.numpy() - (base + [0.4, -0.3])
+    found = constrained(utilities, base + np.array([0.4, -0.3]), reference, form=form)
+    excess = found.utilities.numpy() - (base + np.array([0.4, -0.3]))
     assert abs(excess[0]) < 1e-5
     if form == "at_least":
         assert excess[1] > 0 and float(found.weights[1]) == 0
     else:
         assert abs(excess[1]) < 1e-5 and float(found.weights[1]) < 0
     with pytest.raises(ValueError, match="no policy"):
-        constrained(utilities, base + [50.0, 0.0], reference, form=form)
+        constrained(utilities, base + np.array([50.0, 0.0]), reference, form=form)

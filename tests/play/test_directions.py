@@ -46,7 +46,7 @@ def test_two_scores_have_the_released_models_weights():
     assert short.template_of({"a": 1.0, "b": 0.5}) == "high high {prompt}"
 
 
-def test_settings_that_cannot_be_read_are_refused():
+def test_settings_that_cannot_be_read_are_refused_and_no_direction_is_equal_weights():
     for template in ("{prompt}", "{weights}", "{direction} {prompt}"):
         with pytest.raises(ValueError, match="holds"):
             Directed(template=template)
@@ -55,8 +55,7 @@ def test_settings_that_cannot_be_read_are_refused():
             Directed(low=low, high=high)
     with pytest.raises(ValueError, match="at least two scores"):
         BestAlong().check_scores(("a",))
-    with pytest.raises(ValueError, match="in no direction"):
-        direction_of({}, ("a", "b"))
+    np.testing.assert_allclose(direction_of({}, ("a", "b"), 2), np.full((2, 2), 0.5**0.5))
     with pytest.raises(ValueError, match=r"named scores|templates? "):
         get("dpa").check_world(TableWorld)
 

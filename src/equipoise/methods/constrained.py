@@ -22,7 +22,7 @@ CONSTRAINED = replace(
         **RLOO.playground,
         "play.panel": "groups",
         "objective.thresholds": {"majority": 2.6, "minority": 2.6},
-        "objective.multiplier_rate": 0.5,
+        "objective.multiplier_rate": 4.0,
         "objective.tau": 0.2,
     },
     sources={

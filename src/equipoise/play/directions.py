@@ -17,7 +17,7 @@ TEMPLATE = "Answer so that this weighted rating is as high as possible: {weights
 def directions(uniforms: Floats, low: float, high: float) -> Floats:
     """Unit vectors [N, G] of uniform draws [N, G]: at an angle of low to high degrees from the first score.
 
-    v = (cos t, sin t e),    t uniform on [low, high],    e = 1 for G = 2, else uniform on the sphere of G - 1 scores
+    v = (cos t, sin t e),   t uniform on [low, high],    e = 1 for G = 2, else uniform on a sphere of G - 1 scores
     """
     angle = np.deg2rad(low + (high - low) * uniforms[:, :1])
     if uniforms.shape[1] == 2:
@@ -73,9 +73,9 @@ def told(direction: Floats, names: Sequence[str], width: int) -> dict[str, Float
     }
 
 
-def direction_of(attributes: Mapping[str, np.ndarray], names: Sequence[str]) -> Floats:
-    """[N, G] the directions that `told` noted. Raises ValueError if there are none."""
+def direction_of(attributes: Mapping[str, np.ndarray], names: Sequence[str], count: int) -> Floats:
+    """[N, G] the directions that `told` noted; of `count` rows that tell none, equal weights of all scores."""
     keys = [ATTRIBUTE.format(name) for name in names]
     if any(key not in attributes for key in keys):
-        raise ValueError("these responses were written in no direction; use the players Directed")
+        return np.full((count, len(names)), len(names) ** -0.5)
     return np.stack([attributes[key][:, 0] for key in keys], axis=1).astype(np.float64)

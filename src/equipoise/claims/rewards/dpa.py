@@ -1,8 +1,8 @@
 """Directional preference alignment (2402.18571): one policy that trades two rewards along a direction that it is told.
 
 Responses have features; two rewards are linear in them and partly opposed. The policy is log-linear,
-pi(y | x, v) ~ exp( phi(x, y) . (theta_0 + v_1 theta_1 + v_2 theta_2) ), and learns by DPA's rounds: directions drawn for
-each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it was not trained on.
+pi(y | x, v) ~ exp( phi(x, y) . (theta_0 + v_1 theta_1 + v_2 theta_2) ), and learns by DPA's rounds: directions drawn
+for each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it was not trained on.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ FRONT = Claim(
     sentence="A single policy trained by rejection-sampling fine-tuning on prompts that tell a direction among rewards "
     "gives users arithmetic control: the rewards trade along the direction.",
     paper="2402.18571",
-    rule="Two rewards of cosine -0.3, a log-linear policy, four rounds of best-of-8, 95 % intervals over games. Heart: "
-    "from each of five angles to the next the first reward falls and the second rises. Also: at 0 and at 90 degrees the "
-    "reward along the direction exceeds that of the same policy trained without hearing directions; at every angle it is "
-    "more than 95 % of that of a policy trained for this angle alone.",
+    rule="Two rewards of cosine -0.3, a log-linear policy, four rounds of best-of-8, 95 % intervals over games. Heart:"
+    " from each of five angles to the next the first reward falls and the second rises. Also: at 0 and at 90 "
+    "degrees the reward along the direction exceeds that of the same policy trained without hearing directions; "
+    "at every angle it is more than 95 % of that of a policy trained for this angle alone.",
     run=front,
 )

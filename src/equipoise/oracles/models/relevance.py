@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
-from equipoise.oracles.file import ModelFile, beside, digest, settings_of
+from equipoise.data.files.object_rows import read_rows
+from equipoise.oracles.file import ModelFile, beside, data_errors, digest, settings_of
 from equipoise.oracles.models.domains import said_by_user
 from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
+from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.questions.questioner import Failure, Question
 from equipoise.oracles.questions.verdicts import Verdict
 
@@ -28,6 +31,10 @@ class RelevanceFile(ModelFile):
     length       words that count as a length of 1; None: length does not count
     repetition   whether repeated trigrams count against a response
     beta         > 0, how many logits the reward is worth where two responses are compared
+    references   file of rows {prompt, response} beside the YAML file, in any container that data may have: reference
+                 responses of closed-ended prompts; every other prompt is open-ended
+    reference_range, open_range   the usual ranges of the similarity to a reference, and of the open-ended reward: the
+                 first is mapped linearly onto the second
     """
 
     embeddings: str
@@ -35,28 +42,53 @@ class RelevanceFile(ModelFile):
     length: float | None = Field(100.0, gt=0, allow_inf_nan=False)
     repetition: bool = True
     beta: float = Field(1.0, gt=0, allow_inf_nan=False)
+    references: str | None = None
+    reference_range: tuple[FiniteFloat, FiniteFloat] = (0.0, 1.0)
+    open_range: tuple[FiniteFloat, FiniteFloat] = (0.0, 1.0)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> RelevanceFile:
+        for name, (low, high) in (("reference_range", self.reference_range), ("open_range", self.open_range)):
+            if not low < high:
+                raise ValueError(f"{name} must rise, got {low!r} to {high!r}")
+        return self
 
 
 class Relevance:
-    """Regularised relevance reward of an open-ended prompt (R3): r(x, y) = beta r_x LI RP.
+    """Regularised relevance reward (R3), a mixture of two rewards by the type of the question.
+
+        open-ended     r(x, y) = beta r_x LI RP
+        closed-ended   r(x, y) = beta F(r_y) RP
 
     r_x   similarity of the embeddings of what the user says and of the response
+    r_y   similarity of the embeddings of the reference response and of the response
     LI    length incentive: words / length
     RP    repetition penalty: distinct trigrams / trigrams, see `repetition_penalty`
+    F     maps `reference_range` linearly onto `open_range`, and what lies outside onto its ends, so that neither type
+          of question outweighs the other
 
-    Two responses compare through Bradley-Terry. An empty response has 0. By r_x alone a copy of the prompt is the best
-    response; LI and RP do not mend that. The paper's reward of closed-ended prompts, which compares with a reference
-    response, is not here.
+    A prompt with a reference response is closed-ended: its length is the reference's, and more of it is no gain. Two
+    responses compare through Bradley-Terry. An empty response has 0. By r_x alone a copy of the prompt is the best
+    response; LI and RP do not mend that.
 
-    Source: 2402.03469, from its text.
+    Source: 2402.03469, from its text; F is RECALLED. The paper's classifier of questions is not here.
     """
 
     scores, both_orders = True, False
 
-    def __init__(self, embedding: Embedding, file: RelevanceFile, name: str) -> None:
-        self.embedding, self.file, self.name = embedding, file, name
-        about = file.model_dump(exclude={"embeddings", "device", "tokens"})
-        self.fingerprint = f"relevance {digest(embedding.content, about)}"
+    def __init__(
+        self,
+        embedding: Embedding,
+        file: RelevanceFile,
+        name: str,
+        references: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.embedding, self.file, self.name, self.references = embedding, file, name, references
+        apart = {"embeddings", "device", "tokens", "references", "reference_range", "open_range"}
+        about: tuple[Any, ...] = (file.model_dump(exclude=apart),)
+        if references:
+            about += (sorted(references.items()), file.reference_range, file.open_range)
+        self.fingerprint = f"relevance {digest(embedding.content, *about)}"
 
     def batches(self, questions: Sequence[Question]) -> list[list[int]]:
         return [
@@ -65,7 +97,9 @@ class Relevance:
         ]
 
     def answer(self, questions: Sequence[Question]) -> list[Verdict | Failure]:
-        texts = [text for prompt, response in questions for text in (said_by_user(prompt), response)]
+        said = [said_by_user(prompt) for prompt, _ in questions]
+        near = [self.references.get(text, text) for text in said]
+        texts = [text for to, (_, response) in zip(near, questions, strict=True) for text in (to, response)]
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         vectors = self.embedding(list(places)).double()
         if self.file.similarity == "cosine":
@@ -73,17 +107,24 @@ class Relevance:
         rows = torch.tensor([places[text] for text in texts]).view(-1, 2)
         relevance = (vectors[rows[:, 0]] * vectors[rows[:, 1]]).sum(dim=1).tolist()
         return [
-            self._verdict(close, response) for close, (_, response) in zip(relevance, questions, strict=True)
+            self._verdict(close, response, closed=text in self.references)
+            for close, text, (_, response) in zip(relevance, said, questions, strict=True)
         ]
 
-    def _verdict(self, close: float, response: str) -> Verdict | Failure:
+    def _verdict(self, close: float, response: str, *, closed: bool) -> Verdict | Failure:
         if not math.isfinite(close):
             return Failure(f"{self.name}: an embedding is not finite", transient=False)
         words = response.split()
-        long = 1.0 if self.file.length is None else len(words) / self.file.length
+        long = 1.0 if closed or self.file.length is None else len(words) / self.file.length
+        worth = self.rescaled(close) if closed else close
         fresh = repetition_penalty(words) if self.file.repetition else 1.0
         about = {"relevance": close, "length": long, "repetition": fresh}
-        return Verdict(self.file.beta * close * long * fresh if words else 0.0, about=about)
+        return Verdict(self.file.beta * worth * long * fresh if words else 0.0, about=about)
+
+    def rescaled(self, close: float) -> float:
+        """F: a similarity to a reference on the scale of the open-ended reward."""
+        (low, high), (least, most) = self.file.reference_range, self.file.open_range
+        return least + (most - least) * min(max((close - low) / (high - low), 0.0), 1.0)
 
 
 def repetition_penalty(words: Sequence[str]) -> float:
@@ -95,5 +136,21 @@ def repetition_penalty(words: Sequence[str]) -> float:
 def relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> Relevance:
     """The relevance reward of a YAML file's settings. Raises OracleError."""
     given = settings_of(RelevanceFile, settings, file)
+    references = _references(file.parent / given.references, file) if given.references else {}
     embedding = load_embedding(beside(file, given.embeddings), given.placed(placement))
-    return Relevance(embedding, given, str(file))
+    return Relevance(embedding, given, str(file), references)
+
+
+def _references(path: Path, file: Path) -> dict[str, str]:
+    """What the user says -> the reference response. Raises OracleError that names the row."""
+    found: dict[str, str] = {}
+    with data_errors(str(file)):
+        for row in read_rows(path):
+            prompt, response = row.text("prompt"), row.text("response")
+            if not response.strip():
+                raise row.error("a reference response is empty")
+            if found.setdefault(prompt, response) != response:
+                raise row.error("its prompt has another reference response already; leave one of them out")
+    if not found:
+        raise OracleError(f"the oracle {file}: {path} has no reference response")
+    return found

@@ -22,6 +22,7 @@ from equipoise.play.world import World
 class BestAlong(Pairing):
     """The response that is best along its prompt's direction: argmax_k v . u(x, y_k), the first of equal ones.
 
+    v    the direction that the players noted (`players.directed`); with others, equal weights of all scores.
     u    the oracle's named scores, with `normalise` in standard deviations of round 1: scores of other units have
          other ranges, and the paper brings all of them to 0 to 100.
 
@@ -46,7 +47,7 @@ class BestAlong(Pairing):
         scores = np.stack(list(named.values()))
         if self.normalise:
             scores = scaled(judged, state, rows, scores).gains
-        along = np.einsum("ng,gnk->nk", direction_of(rows.attributes, tuple(named)), scores)
+        along = np.einsum("ng,gnk->nk", direction_of(rows.attributes, tuple(named), len(rows)), scores)
         kept = replace(rows, attributes={**rows.attributes, **named}).columns([along.argmax(axis=1)])
         return replace(kept, reward=np.ones((len(kept), 1)))
 
