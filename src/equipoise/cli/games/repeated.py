@@ -25,10 +25,17 @@ def player_of(spec: str, decoding: Mapping[str, Any], seed: int) -> Player:
 
 
 def play_player(
-    spec: str, game: str, settings: Mapping[str, Any], decoding: Mapping[str, Any], transcript: Path | None
+    spec: str,
+    game: str,
+    settings: Mapping[str, Any],
+    decoding: Mapping[str, Any],
+    prompt: Path | None,
+    transcript: Path | None,
 ) -> dict[str, Any]:
     """Play, and report. A server's temperature and length stand in its own file."""
-    setup = Setup(game=game_of(game), **settings)  # refused before a model is loaded
+    template = {} if prompt is None else {"template": prompt.read_text(encoding="utf-8", errors="replace")}
+    setup = Setup(game=game_of(game), **settings, **template)  # refused before a model is loaded
+    setup.text.prompt([])
     player = player_of(spec, decoding, setup.seed)
 
     def tick(done: int) -> None:

@@ -14,7 +14,7 @@ from equipoise.core.intervals import clustered_mean
 from equipoise.data.records import digest
 from equipoise.evaluate.repeated.opponents import ADVERSARIES, OPPONENTS, SELF_PLAY, against
 from equipoise.evaluate.repeated.players import Player
-from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, names_of
+from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, RepeatedGameError, names_of
 from equipoise.games.gaps import gap0
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.regret import (
@@ -32,10 +32,6 @@ LEAST_ROUNDS = 4
 SIGNIFICANT = 0.05
 
 
-class RepeatedGameError(ValueError):
-    """A repeated game that cannot be played, with the reason."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What is played.
@@ -43,6 +39,7 @@ class Setup:
     adversary  one of `ADVERSARIES`
     rounds     T of each run;  repeats  independent runs S
     memory     rounds that the prompt lists; None: all
+    template   of the prompt, see `GameText`
 
     Raises RepeatedGameError for a game of several prompts, an unknown adversary or too few rounds.
     """
@@ -52,6 +49,7 @@ class Setup:
     rounds: int
     repeats: int
     memory: int | None = None
+    template: str = TEMPLATE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +66,7 @@ class Setup:
 
     @property
     def text(self) -> GameText:
-        return GameText(names_of(self.game.names[0]), self.memory)
+        return GameText(names_of(self.game.names[0]), self.memory, self.template)
 
     @property
     def seats(self) -> int:
@@ -190,7 +188,7 @@ def _number(value: Tensor) -> float | None:
 
 
 def _fingerprint(setup: Setup, player: Player) -> str:
-    about = [setup.adversary, setup.repeats, setup.memory, setup.seed, list(setup.text.names), TEMPLATE]
+    about = [setup.adversary, setup.repeats, setup.memory, setup.seed, list(setup.text.names), setup.template]
     return digest([player.fingerprint, setup.game.preference.tolist(), *about])
 
 
