@@ -12,6 +12,7 @@ from equipoise.cli.games.play import game_of
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.repeated.game import Setup, play_repeated, report
 from equipoise.evaluate.repeated.players import ModelPlayer, Player, ServerPlayer
+from equipoise.evaluate.repeated.text import TEMPLATE
 from equipoise.evaluate.writer import Writer
 from equipoise.policy.protocol import Decoding
 
@@ -33,8 +34,8 @@ def play_player(
     transcript: Path | None,
 ) -> dict[str, Any]:
     """Play, and report. A server's temperature and length stand in its own file."""
-    template = {} if prompt is None else {"template": prompt.read_text(encoding="utf-8", errors="replace")}
-    setup = Setup(game=game_of(game), **settings, **template)  # refused before a model is loaded
+    template = TEMPLATE if prompt is None else prompt.read_text(encoding="utf-8", errors="replace")
+    setup = Setup(game=game_of(game), template=template, **settings)  # refused before a model is loaded
     setup.text.prompt([])
     player = player_of(spec, decoding, setup.seed)
 

@@ -18,6 +18,7 @@ from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, Repeate
 from equipoise.games.gaps import gap0
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.regret import (
+    Learner,
     external_regret,
     follow_the_leader,
     hedge,
@@ -142,7 +143,7 @@ def report(setup: Setup, player: Player, record: Record) -> dict[str, Any]:
     """
     regret = external_regret(record.losses, record.plays)
     whole = regret.mean(dim=0, keepdim=True)
-    beside = {
+    beside: dict[str, Learner] = {
         "hedge": hedge((8 * torch.tensor(setup.game.actions).log() / setup.rounds).sqrt().item()),
         "follow the leader": follow_the_leader,
     }
@@ -211,7 +212,7 @@ class _Transcript:
         for number, line in enumerate(lines[1:]):
             answers = line.get("answers")
             whole = isinstance(answers, list) and len(answers) == self.seats
-            if line.get("round") != number or not whole or not all(isinstance(a, str) for a in answers):
+            if line.get("round") != number or not whole or not all(isinstance(a, str) for a in answers or ()):
                 raise RepeatedGameError(f"{self.path}, line {number + 2}: not round {number} of this game")
         return [line["answers"] for line in lines[1:]]
 
