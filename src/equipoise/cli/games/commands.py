@@ -38,6 +38,10 @@ def play(
     memory: Annotated[
         int | None, typer.Option(min=0, help="of --player: rounds that its prompt lists; none given: all")
     ] = None,
+    prompt: Annotated[
+        Path | None,
+        typer.Option(help="of --player: Jinja template of the prompt, in place of the built-in one"),
+    ] = None,
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 16,
     seed: SamplingSeed = 0,
@@ -73,6 +77,7 @@ def play(
             game,
             {"adversary": adversary, "rounds": rounds, "repeats": repeats, "memory": memory, "seed": seed},
             {"temperature": temperature, "max_new_tokens": max_new_tokens},
+            prompt,
             transcript,
         )
         if plot:

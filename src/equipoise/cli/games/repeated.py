@@ -12,6 +12,7 @@ from equipoise.cli.games.play import game_of
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.repeated.game import Setup, play_repeated, report
 from equipoise.evaluate.repeated.players import ModelPlayer, Player, ServerPlayer
+from equipoise.evaluate.repeated.text import TEMPLATE
 from equipoise.evaluate.writer import Writer
 from equipoise.policy.protocol import Decoding
 
@@ -25,10 +26,17 @@ def player_of(spec: str, decoding: Mapping[str, Any], seed: int) -> Player:
 
 
 def play_player(
-    spec: str, game: str, settings: Mapping[str, Any], decoding: Mapping[str, Any], transcript: Path | None
+    spec: str,
+    game: str,
+    settings: Mapping[str, Any],
+    decoding: Mapping[str, Any],
+    prompt: Path | None,
+    transcript: Path | None,
 ) -> dict[str, Any]:
     """Play, and report. A server's temperature and length stand in its own file."""
-    setup = Setup(game=game_of(game), **settings)  # refused before a model is loaded
+    template = TEMPLATE if prompt is None else prompt.read_text(encoding="utf-8", errors="replace")
+    setup = Setup(game=game_of(game), template=template, **settings)  # refused before a model is loaded
+    setup.text.prompt([])
     player = player_of(spec, decoding, setup.seed)
 
     def tick(done: int) -> None:

@@ -14,10 +14,11 @@ from equipoise.core.intervals import clustered_mean
 from equipoise.data.records import digest
 from equipoise.evaluate.repeated.opponents import ADVERSARIES, OPPONENTS, SELF_PLAY, against
 from equipoise.evaluate.repeated.players import Player
-from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, names_of
+from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, RepeatedGameError, names_of
 from equipoise.games.gaps import gap0
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.regret import (
+    Learner,
     external_regret,
     follow_the_leader,
     hedge,
@@ -32,10 +33,6 @@ LEAST_ROUNDS = 4
 SIGNIFICANT = 0.05
 
 
-class RepeatedGameError(ValueError):
-    """A repeated game that cannot be played, with the reason."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What is played.
@@ -43,6 +40,7 @@ class Setup:
     adversary  one of `ADVERSARIES`
     rounds     T of each run;  repeats  independent runs S
     memory     rounds that the prompt lists; None: all
+    template   of the prompt, see `GameText`
 
     Raises RepeatedGameError for a game of several prompts, an unknown adversary or too few rounds.
     """
@@ -52,6 +50,7 @@ class Setup:
     rounds: int
     repeats: int
     memory: int | None = None
+    template: str = TEMPLATE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +67,7 @@ class Setup:
 
     @property
     def text(self) -> GameText:
-        return GameText(names_of(self.game.names[0]), self.memory)
+        return GameText(names_of(self.game.names[0]), self.memory, self.template)
 
     @property
     def seats(self) -> int:
@@ -144,7 +143,7 @@ def report(setup: Setup, player: Player, record: Record) -> dict[str, Any]:
     """
     regret = external_regret(record.losses, record.plays)
     whole = regret.mean(dim=0, keepdim=True)
-    beside = {
+    beside: dict[str, Learner] = {
         "hedge": hedge((8 * torch.tensor(setup.game.actions).log() / setup.rounds).sqrt().item()),
         "follow the leader": follow_the_leader,
     }
@@ -190,7 +189,7 @@ def _number(value: Tensor) -> float | None:
 
 
 def _fingerprint(setup: Setup, player: Player) -> str:
-    about = [setup.adversary, setup.repeats, setup.memory, setup.seed, list(setup.text.names), TEMPLATE]
+    about = [setup.adversary, setup.repeats, setup.memory, setup.seed, list(setup.text.names), setup.template]
     return digest([player.fingerprint, setup.game.preference.tolist(), *about])
 
 
@@ -213,7 +212,7 @@ class _Transcript:
         for number, line in enumerate(lines[1:]):
             answers = line.get("answers")
             whole = isinstance(answers, list) and len(answers) == self.seats
-            if line.get("round") != number or not whole or not all(isinstance(a, str) for a in answers):
+            if line.get("round") != number or not whole or not all(isinstance(a, str) for a in answers or ()):
                 raise RepeatedGameError(f"{self.path}, line {number + 2}: not round {number} of this game")
         return [line["answers"] for line in lines[1:]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from equipoise.oracles.judges.judge_prompt import disarmed
@@ -36,6 +36,10 @@ Sum of the losses of each action so far: {{ listed(totals) | trim }}.
 
 Round {{ number }}: answer with one action, by its name, and nothing else.
 """
+
+
+class RepeatedGameError(ValueError):
+    """A repeated game that cannot be played, with the reason."""
 
 
 class Played(NamedTuple):
@@ -70,10 +74,26 @@ class GameText:
 
     names   of the actions, distinct whatever their case
     memory  rounds that the prompt lists, the last ones; sums are always over all rounds. None: all
+    template  a Jinja template with `actions`, `number` of the round, `shown` rounds (`number`, `chosen`, `losses` as
+              pairs of name and loss), `before`, how many are not shown, and `totals`, pairs of name and sum
+
+    Raises RepeatedGameError for a template that cannot be written, or that does not show an action's name.
     """
 
     names: tuple[str, ...]
     memory: int | None = None
+    template: str = TEMPLATE
+
+    def __post_init__(self) -> None:
+        try:
+            first, later = self.prompt([]), self.prompt([Played(0, [0.5] * len(self.names))])
+        except TemplateError as error:
+            raise RepeatedGameError(f"the prompt is no Jinja template of a repeated game: {error}") from error
+        except Exception as error:
+            raise RepeatedGameError(f"the prompt cannot be written: {error}") from error
+        missing = [name for name in self.names if name not in first or name not in later]
+        if missing:
+            raise RepeatedGameError(f"the prompt does not show the action {missing[0]!r}")
 
     def prompt(self, history: Sequence[Played]) -> str:
         """What the player reads before the next round."""
@@ -81,7 +101,7 @@ class GameText:
         shown = [
             {
                 "number": first + i + 1,
-                "chosen": "no action (the answer named none, one was drawn)"
+                "chosen": "none (the answer named no single action)"
                 if one.action is None
                 else self.names[one.action],
                 "losses": list(zip(self.names, one.losses, strict=True)),
@@ -92,7 +112,7 @@ class GameText:
         environment = ImmutableSandboxedEnvironment(
             autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        return environment.from_string(TEMPLATE).render(
+        return environment.from_string(self.template).render(
             actions=self.names,
             shown=shown,
             before=first,
