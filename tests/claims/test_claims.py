@@ -19,13 +19,12 @@ from equipoise.games.expectation import loss
 
 # What the papers say does not all come out; a part that fails is counted, not left out.
 # below; in test_rlp.py: it fails, in twenty seconds; in test_pair_losses.py: it fails at the quick scale;
-# in test_token_claims.py: one fails, two learn too little at the quick scale;
+# in test_token_claims.py: two learn too little at the quick scale;
 # in test_unary_claims.py: one fails, one takes long where shapes are checked
 ELSEWHERE = (
     "spac_coverage",
     "rlp_on_distribution",
     "three_d_properties",
-    "tpo_on_step_trees",
     "rationale_data_efficiency",
     "spo_degree",
     "kto_card",
@@ -42,14 +41,19 @@ MIXED = (
     "d2o_negatives_only",
     "regret_preferences",
     "linear_alignment",
+    "tpo_on_step_trees",
+    "dstc_minimax",
 )
+# the differences are within the intervals of a few seeds
+FAILS = ("mcts_dpo_step_pairs", "spa_few_labels", "cream_noise", "upo_noisy_labels")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name not in ELSEWHERE])
 def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
-    assert first.verdict == ("mixed" if name in MIXED else "holds"), first.summary
+    expected = "mixed" if name in MIXED else "fails" if name in FAILS else "holds"
+    assert first.verdict == expected, first.summary
     if name in ("spac_lucky_arm", "inpo_last_iterate"):
         assert CLAIMS[name].run("quick") == first
 

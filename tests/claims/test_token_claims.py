@@ -75,16 +75,16 @@ def lists_verdict(
 
 def test_rule_of_tpo():
     assert lists_verdict() == "holds"
-    assert lists_verdict(steps=1.2) == "mixed"
-    assert lists_verdict(pairs=1.2) == lists_verdict(best=1.3) == "fails"
+    assert lists_verdict(steps=1.2) == lists_verdict(pairs=1.2) == "mixed"
+    assert lists_verdict(best=1.2) == lists_verdict(best=1.3) == "fails"
     assert lists_verdict(far=0.9) == "fails"  # nobody gets where values are compared
 
 
 def test_rank_weights_beat_the_best_and_worst_but_not_all_pairs():
-    """The claim fails: what the lists add is their pairs, not the ranks' weights."""
+    """Half of the claim fails: what the lists add is their pairs, not the ranks' weights."""
     found = tpo.run("quick")
     at = {row[1]: row[2:5] for row in found.tables[0].rows}
-    assert found.verdict == "fails"
+    assert found.verdict == "mixed"
     assert at[tpo.BEST][0] < at[tpo.TPO][0] < at[tpo.ALL][0]
 
 

@@ -1,4 +1,4 @@
-"""Verdicts from a file, people, tests of code, and runs that are only counted."""
+"""Verdicts from a file, people, tests of code, tool calls, and runs that are only counted."""
 
 from __future__ import annotations
 
@@ -61,6 +61,12 @@ VERDICTS = lines(
     )
 )
 TESTS = lines(*({"prompt": prompt, "tests": [{"input": "", "output": "tea"}]} for prompt in PROMPTS))
+CALLS = lines(
+    *({"prompt": prompt, "calls": [{"name": "pour", "arguments": {"cups": 2}}]} for prompt in PROMPTS)
+)
+TOOLS = json.dumps(
+    [{"name": "pour", "parameters": {"type": "object", "properties": {"hot": {"default": True}}}}]
+)
 MADE = {"fingerprint": "counts questions and answers none; what it counts has a fingerprint of its own"}
 
 ORACLES = {
@@ -99,6 +105,23 @@ ORACLES = {
             "what is run": changed(code="whole"),
             "the score": changed(score="all"),
             "a limit": changed(limits={"seconds": 3}),
+        },
+    ),
+    "tool calls": row(
+        "tool_calls",
+        {"calls": "calls.jsonl", "tools": "tools.json", "score": "graded"},
+        {},
+        {"calls.jsonl": CALLS, "tools.json": TOOLS},
+        chat=True,
+        scores=True,
+        first=("pour(cups=2)", "pour(cups=3, hot=False)", *FIRST[2:]),
+        unknown=("where?", FIRST[0], SECOND[0]),
+        called="has no calls",
+        depends={
+            "a right call": replaced("calls.jsonl", "2", "3"),
+            "a tool's default": replaced("tools.json", "true", "false"),
+            "the score": changed(score="exact"),
+            "the order": changed(order="as given"),
         },
     ),
     "dry run of a rule": Listed(
