@@ -12,7 +12,7 @@ import pytest
 from equipoise.data.collate import Prompt, Response
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
-from equipoise.play.state import BEFORE, INITIAL, OPPONENT, START, State
+from equipoise.play.state import BASE, BEFORE, INITIAL, OPPONENT, START, State
 from equipoise.policy.files import write_json
 from equipoise.worlds.text.folder.journal import Journal, load_rows, save_rows
 
@@ -161,7 +161,7 @@ def test_journal_counts_rounds_that_were_settled(tmp_path):
 
 def test_state_moves_the_names():
     state = State.begin("p0")
-    assert state.policies == {INITIAL: "p0", START: "p0", BEFORE: "p0", OPPONENT: "p0"}
+    assert state.policies == {BASE: "p0", INITIAL: "p0", START: "p0", BEFORE: "p0", OPPONENT: "p0"}
     state = state.advance({START: "p1"}).advance({START: "p2"})
     assert state.round == 3
-    assert state.policies == {INITIAL: "p0", START: "p2", BEFORE: "p1", OPPONENT: "p2"}
+    assert state.policies == {BASE: "p0", INITIAL: "p0", START: "p2", BEFORE: "p1", OPPONENT: "p2"}

@@ -311,7 +311,8 @@ def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_
     stops = range(3, saves + 1)
     resumed, _ = played(tmp_path / "resumed", {stops[0], stops[0] + 2, saves + 1})
     kept = [
-        sorted(f.read_bytes() for f in (tmp_path / run / "kept").glob("*")) for run in ("whole", "resumed")
+        sorted(f.read_bytes() for f in (tmp_path / run / "rewards").glob("*/*.safetensors"))
+        for run in ("whole", "resumed")
     ]
     assert kept[0] == kept[1] and len(kept[0]) == (2 if name.startswith("rlp") else 0)
     for policy in (START, BEFORE, OPPONENT, *method.update.memory):

@@ -130,7 +130,7 @@ def test_adapters_are_merged_before_they_are_handed_over(lora, installed):
 
 
 def test_unsupported_requests_are_refused(tiny, installed, monkeypatch):
-    with pytest.raises(ModelError, match=r"mixture needs sampling\.engine=torch"):
+    with pytest.raises(ModelError, match=r"mixtures, contrasts and .* need sampling\.engine=torch"):
         sampled(tiny(), mixed_with=(tiny().model, 0.5))
     strange = SimpleNamespace(token_ids=(7,), logprobs=[{}], finish_reason="stop")
     with pytest.raises(ModelError, match="token 7, which is not a stop token"):

@@ -180,6 +180,16 @@ def test_an_interrupted_run_says_so_first(make_run) -> None:
         assert (findings[0].level, findings[0].anchor) == ("warning", "run-incomplete")
 
 
+def test_a_run_that_left_the_support_says_what_it_delivers(make_run) -> None:
+    summary = {"status": "finished", "left_support": "round 3: 40.0% of the mass is outside", "delivered": 2}
+    found = [f for f in diagnose(load_run(make_run(3, summary=summary))) if f.anchor == "left-the-support"]
+    assert [f.level for f in found] == ["warning"]
+    assert (
+        "Round 3: 40.0% of the mass is outside" in found[0].sentence
+        and "delivers round 2" in found[0].sentence
+    )
+
+
 def test_nothing_measured_nothing_claimed(make_run) -> None:
     empty = [{"round": r} for r in range(3)]
     run = load_run(make_run(2, evaluation=empty, metrics=[], ledger=None))
@@ -190,7 +200,11 @@ def test_nothing_measured_nothing_claimed(make_run) -> None:
 
 def test_every_rule_and_every_explanation_is_exercised_above() -> None:
     anchors = {expected[1][1] for expected in (*CASES.values(), *STEP_CASES.values())}
-    anchors |= {anchor for _, anchor in LEDGERS.values() if anchor} | {"run-incomplete", "closed-gates"}
+    anchors |= {anchor for _, anchor in LEDGERS.values() if anchor} | {
+        "run-incomplete",
+        "closed-gates",
+        "left-the-support",
+    }
     assert anchors == {one.anchor for one in EXPLANATIONS}
     assert len(RULES) == len(EXPLANATIONS)
 

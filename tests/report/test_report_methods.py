@@ -77,7 +77,7 @@ def test_every_grade_of_confidence_has_its_words():
         ("spin", "pairs"),
         ("rlp_uml", "pairs"),
         ("inpo", "online"),
-        ("sail_dpp", "online"),
+        ("sail_dpp", "pairs"),
         ("rto", "online"),
     ],
 )
@@ -121,7 +121,9 @@ def test_an_entry_says_everything_or_says_that_it_is_not_known(method):
 
 
 def test_sources_speak_of_parameters_that_some_method_has():
-    known = {name for m in METHODS.values() for name in (*m.parameters(), *m.sampling)} | OTHER_SETTINGS
+    known = {
+        name for m in METHODS.values() for name in (*m.parameters(), *m.sampling, *m.data)
+    } | OTHER_SETTINGS
     for name, method in METHODS.items():
         assert set(method.sources) <= known, name
 

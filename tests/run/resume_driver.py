@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
     "evaluate.samples": 2,
     "evaluate.pairs": 8,
     "train.batch": 4,
+    "train.lr": 3e-4,
     "train.micro_batch": 2,
     "train.epochs": 2,
     "train.save_every": 2,

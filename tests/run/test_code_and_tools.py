@@ -37,7 +37,7 @@ def test_files_of_small_worlds_are_named_by_their_mark():
 def test_dstc_trains_on_its_own_code_and_tests(method: str, tmp_path: Path):
     if guarantees().isolation != "namespaces":
         pytest.skip(f"no namespaces here: {guarantees().why}")
-    run = eq.align(method, out=tmp_path, rounds=1, settings=SMALL, quiet=True, allow=["one_step"])
+    run = eq.align(method, out=tmp_path, rounds=1, settings=SMALL, quiet=True, allow=["few_steps"])
     lines = [json.loads(line) for line in (tmp_path / "self_tests.jsonl").read_text().splitlines()]
     assert len(lines) == 6 and all(len(line["passed"]) == 3 for line in lines)
     rows = pq.read_table(tmp_path / "rounds" / "001" / "judging.parquet").to_pydict()
@@ -58,7 +58,7 @@ def test_itool_warms_up_and_learns_from_fragments(tmp_path: Path):
             "sft_easy_to_hard": {"evaluate.prompts": 2, "evaluate.samples": 1, "train.batch": 128}
         },
     }
-    eq.align("itool", out=tmp_path, rounds=1, settings=settings, quiet=True, allow=["one_step"])
+    eq.align("itool", out=tmp_path, rounds=1, settings=settings, quiet=True, allow=["few_steps"])
     stages = [
         pq.read_table(
             tmp_path / "phases" / "sft_easy_to_hard" / "rounds" / f"{r:03d}" / "sampling.parquet"

@@ -131,7 +131,7 @@ def test_playground_values_only_without_model_and_data():
         for given in ({"model.path": "m"}, {"data.path": ["d"]}):
             other = resolve(name, given)
             assert not other.playground
-            assert other.objective == method.settings()
+            assert other.objective == method.defaults()
 
 
 def test_column_mapping_is_a_value_not_a_section():

@@ -17,6 +17,7 @@ from equipoise.run.session import align
 
 SMALL = {
     "train.batch": 8,
+    "train.lr": 3e-4,
     "evaluate.prompts": 2,
     "evaluate.samples": 1,
     "sampling.max_new_tokens": 6,

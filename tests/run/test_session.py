@@ -20,11 +20,12 @@ SETTINGS = {
     "evaluate.prompts": 3,
     "evaluate.samples": 2,
     "train.batch": 8,
+    "train.lr": 3e-4,
     "sampling.max_new_tokens": 9,
 }
 SUMMARY = {
     "method", "title", "paper", "confidence", "rounds", "seed", "win_rate", "exact_win_rate", "exploitability",
-    "kl", "exact_kl", "accuracy", "ranking", "ranking_gain", "chosen_log_ratio", "length",
+    "kl", "exact_kl", "accuracy", "ranking", "ranking_gain", "automatic", "delivered", "chosen_log_ratio", "length",
     "step_zero_log_ratio_per_token", "seconds", "tokens", "model", "data", "oracle", "hash", "status",
 }  # fmt: skip
 

@@ -230,7 +230,7 @@ def describe(method: Method) -> dict[str, Any]:
         "anchors": dict(method.anchors),
         "update": method.update.describe(),
         "rounds": method.rounds,
-        "defaults": method.settings() | dict(method.train),
+        "defaults": method.defaults() | dict(method.train),
         "status": method.status,
         "confidence": method.confidence,
         "notes": method.notes,

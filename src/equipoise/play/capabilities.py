@@ -350,6 +350,15 @@ class OracleVotes(Protocol):
 
 
 @runtime_checkable
+class ResponseTexts(Protocol):
+    """responses as texts (DNO-Prct)."""
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The responses as an oracle reads them, [N][K]."""
+        ...
+
+
+@runtime_checkable
 class NamedScores(Protocol):
     """an oracle's named scores of single responses, such as the rewards of groups of users (MaxMin-RLHF)."""
 

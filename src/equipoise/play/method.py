@@ -159,10 +159,14 @@ class Method:
         return values
 
     def settings(self) -> dict[str, Any]:
-        """The parameters as a configuration holds them: a scheduled one as its list or ramp, and AUTO where the size of
-        the run decides."""
+        """The parameters as a configuration holds them: a scheduled one as its list or ramp, AUTO where the size of the
+        run decides."""
         scheduled = {name: setting_of(schedule) for name, schedule in self.schedules.items()}
-        return self.parameters() | scheduled | dict.fromkeys(self.by_size, AUTO)
+        return self.parameters() | scheduled | dict.fromkeys(self.automatic, AUTO)
+
+    def defaults(self) -> dict[str, Any]:
+        """The settings of a run that gives none: AUTO for every parameter that the size of the run can decide."""
+        return self.settings() | dict.fromkeys(self.by_size, AUTO)
 
     def with_parameters(self, values: Mapping[str, Any]) -> Method:
         """A copy of the method with some parameters changed; a list of numbers, or a mapping with `start` and `end`, is

@@ -24,7 +24,7 @@ class PalSettings:
     form         "a": the ideal point is a mixture of prototypes; "b": of functions of the prompt
     distance     of form "a": "l2", r = -||f - a||; "angle", r = scale cos(f, a)
     prototypes   K                           latent   width of f
-    steps, batch optimizer steps (Adam), pairs of one step
+    steps, pairs optimizer steps (Adam), pairs of one step
     rate, user_rate   learning rates of f and of prototypes and user weights
     penalty      of prototypes longer than 4: penalty sum_k max(||p_k|| - 4, 0)
     prior        of the weights' logits, ridge/2 ||w||^2 of a new user: without labels all prototypes count equally
@@ -35,7 +35,7 @@ class PalSettings:
     prototypes: int = 2
     latent: int = 16
     steps: int = 600
-    batch: int = 256
+    pairs: int = 256
     rate: float = 3e-3
     user_rate: float = 2e-2
     penalty: float = 1.0
@@ -138,7 +138,7 @@ def fit_pal(
     own = {"params": [model.prototypes, model.users, model.scale], "lr": settings.user_rate}
     maps = {"params": [*model.project.parameters(), *model.of_prompt.parameters()], "lr": settings.rate}
     optimizer = torch.optim.Adam([own, maps])
-    size = min(settings.batch, len(pairs))
+    size = min(settings.pairs, len(pairs))
     for _ in range(settings.steps):
         at = torch.randint(len(pairs), (size,), generator=draw)
         logits = model.logits(pairs[at], prompts[at], model.weights()[user[at]])

@@ -49,7 +49,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
         if full in given:
             given[full] = _like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
-    chosen |= {f"objective.{k}": v for k, v in method.settings().items()}
+    chosen |= {f"objective.{k}": v for k, v in method.defaults().items()}
     chosen |= {f"data.{k}": v for k, v in method.data.items()}
     chosen |= {f"train.{k}": v for k, v in method.train.items()}
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}

@@ -35,7 +35,7 @@ def markdown() -> str:
     lines += ["## What each method sets", ""]
     lines += ["| method | rounds | objective | training |", "|---|---|---|---|"]
     for m in METHODS.values():
-        lines.append(f"| `{m.name}` | {m.rounds} | {_settings(m.settings())} | {_settings(m.train)} |")
+        lines.append(f"| `{m.name}` | {m.rounds} | {_settings(m.defaults())} | {_settings(m.train)} |")
     return "\n".join(lines) + "\n"
 
 

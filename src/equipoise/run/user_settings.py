@@ -44,7 +44,7 @@ class PalPart(Section):
     prototypes: int = Field(2, gt=0, description="pal: number of prototypes K")
     latent: int = Field(16, gt=0, description="pal: width of the space of ideal points; the authors' is 512")
     steps: int = Field(600, gt=0, description="pal: optimizer steps")
-    batch: int = Field(256, gt=0, description="pal: pairs of a step")
+    pairs: int = Field(256, gt=0, description="pal: pairs of a step")
     rate: float = Field(3e-3, gt=0, description="pal: learning rate of the projection")
     user_rate: float = Field(2e-2, gt=0, description="pal: learning rate of prototypes and users' weights")
     penalty: float = Field(1.0, ge=0, description="pal: of prototypes longer than 4")

@@ -184,7 +184,7 @@ def fitted_rpo(beta: float, eta: float, drawn: Drawn) -> Tensor:
 
 def spac(drawn: Drawn, rounds: int) -> list[Tensor]:
     """The policy after each round, with the shipped defaults."""
-    method = replace(get("spac"), rounds=rounds).with_parameters(get("spac").settings())
+    method = replace(get("spac"), rounds=rounds).with_parameters(get("spac").defaults())
     objective = method.for_comparisons(drawn.n).objective
     assert isinstance(objective, Spac)
     policies = [drawn.reference]

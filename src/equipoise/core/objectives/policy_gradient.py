@@ -194,6 +194,8 @@ class P3o:
 
     def __call__(self, scores: Scores) -> Losses:
         shaped, moved = _shaped(scores, self.tau), scores.log_ratio("previous")
+        if shaped.shape[1] < 2:
+            raise ValueError("P3O compares at least two responses to a prompt, got one")
         i, j = torch.triu_indices(shaped.shape[1], shaped.shape[1], 1, device=shaped.device)
         d = (shaped[:, i] - shaped[:, j]) / 2
         if self.joint:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from equipoise.play.capabilities import LearnedRewards, ResponseRewards, needing
+from equipoise.play.capabilities import ResponseRewards, ResponseTexts, needing
 from equipoise.play.needs import ORACLE, Needs
 from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import Scored
@@ -60,7 +60,7 @@ class ScoreMargin(Pairing):
     @property
     def capabilities(self) -> tuple[type, ...]:
         return ((ResponseRewards,) if self.points == "oracle" else ()) + (
-            (LearnedRewards,) if self.ngram else ()
+            (ResponseTexts,) if self.ngram else ()
         )
 
     def check(self, width: int) -> None:
@@ -73,7 +73,7 @@ class ScoreMargin(Pairing):
         self.check(rows.responses.shape[1])
         points = self._points(world, state, rows)
         if self.ngram:
-            texts = needing(world, LearnedRewards).texts(rows)
+            texts = needing(world, ResponseTexts).texts(rows)
             points = np.where(
                 [[repeats(text, self.ngram) for text in group] for group in texts], -np.inf, points
             )

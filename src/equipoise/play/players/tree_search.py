@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from equipoise.play.capabilities import StepContinuation, StepCut, needing
-from equipoise.play.needs import NOTHING, ORACLE, Needs
+from equipoise.play.needs import NOTHING, ORACLE, ORACLE_WITH_SCORES, Needs
 from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
@@ -89,7 +89,7 @@ class TreeSearch(Players):
 
     @property
     def needs(self) -> Needs:
-        return NOTHING if self.outcome == "none" else ORACLE
+        return _needs(self.outcome)
 
     @property
     def capabilities(self) -> tuple[type, ...]:
@@ -148,7 +148,6 @@ class TreePaths(Players):
     parameters: ClassVar[tuple[str, ...]] = (
         *("branch", "depth", "nodes", "mark", "step_tokens", "outcome", "opponents"),
     )
-    needs: ClassVar[Needs] = ORACLE
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -156,6 +155,10 @@ class TreePaths(Players):
         if self.outcome not in ("score", "win_rate"):
             raise ValueError(f"outcome must be score or win_rate, got {self.outcome!r}")
         _ = self.growing
+
+    @property
+    def needs(self) -> Needs:
+        return _needs(self.outcome)
 
     @property
     def growing(self) -> Growing:
@@ -216,3 +219,8 @@ def pair_rows(world: World, prompts: Rows, pairs: Sequence[Sequence[TreePair]], 
     share = np.array([1 / len(own) for own in pairs for _ in own])
     smoothing = np.array([pair.smoothing for own in pairs for pair in own])
     return replace(rows, weight=rows.weight * share, prob=1 - smoothing)
+
+
+def _needs(outcome: str) -> Needs:
+    """What a tree must be given: nothing without outcomes, an oracle that compares, or one that scores."""
+    return {"none": NOTHING, "win_rate": ORACLE}.get(outcome, ORACLE_WITH_SCORES)

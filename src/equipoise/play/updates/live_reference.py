@@ -67,6 +67,8 @@ class ExtrapolatedLogitsRefit(Update):
     An exact game, which keeps no model, extrapolates its log-probs instead: there a response is one token.
     """
 
+    fits: ClassVar[bool] = True
+
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         references = {name: method.anchors[name] for name in method.loss.reads.extrapolated}
         if not references or not isinstance(world, LiveReferences):
@@ -95,6 +97,10 @@ class StepWeighted(Update):
     def __post_init__(self) -> None:
         if self.form not in get_args(StepForm):
             raise ValueError(f"form must be one of {', '.join(get_args(StepForm))}, got {self.form!r}")
+
+    @property
+    def fits(self) -> bool:
+        return self.base.fits
 
     @property
     def memory(self) -> tuple[str, ...]:
