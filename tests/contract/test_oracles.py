@@ -99,8 +99,7 @@ def answers(kind: type) -> bool:
         ("answer", ["self", "questions"]),
     )
     return any(
-        callable(getattr(kind, verb, None))
-        and list(inspect.signature(getattr(kind, verb)).parameters) == given
+        callable(own := getattr(kind, verb, None)) and list(inspect.signature(own).parameters) == given
         for verb, given in verbs
     )
 
