@@ -2,7 +2,7 @@
 
 Responses have features; two rewards are linear in them and partly opposed. The policy is log-linear,
 pi(y | x, v) ~ exp( phi(x, y) . (theta_0 + v_1 theta_1 + v_2 theta_2) ), and learns by DPA's rounds: directions drawn
-for each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it was not trained on.
+for each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it has not seen.
 """
 
 from __future__ import annotations
