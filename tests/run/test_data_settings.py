@@ -91,7 +91,7 @@ def test_data_of_another_kind_names_the_methods_that_read_it(tmp_path):
     ):
         materials(tmp_path, "kto", path=written(tmp_path / "b.jsonl", lists))
     prompts = [{"prompt": PROMPTS[n]} for n in range(4)]
-    with pytest.raises(ConfigError, match="the data contain prompts, which these methods read: .*inpo"):
+    with pytest.raises(ConfigError, match=r"the data contain prompts, which these methods read: .*inpo"):
         materials(tmp_path, path=written(tmp_path / "c.jsonl", prompts))
 
 

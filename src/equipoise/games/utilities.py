@@ -3,7 +3,7 @@ under constraints on them."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from equipoise.games.tabular import TabularPolicy
 
 Utilities: TypeAlias = Float[Tensor, "G X A"]
 Weights: TypeAlias = Float[Tensor, " G"]
+OPTIONS: Any = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}  # of the search for multipliers
 
 
 class MaxMin(NamedTuple):
@@ -89,7 +90,7 @@ def constrained(
 
     Source: the problem of constrained RLHF (2310.04373); DERIVED.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import Bounds, minimize
 
     bound = torch.as_tensor(np.asarray(thresholds, dtype=np.float64))
 
@@ -97,14 +98,13 @@ def constrained(
         policy = best_policy(utilities, torch.from_numpy(np.array(weights)), reference, 1.0)
         return policy, expected(utilities, policy)
 
-    def dual(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+    def dual(weights: npt.NDArray[np.float64], /) -> tuple[float, npt.NDArray[np.float64]]:
         policy, found = play(weights)
         slack = (found - bound).numpy()
         return float(weights @ slack) - _kl(policy, reference), slack
 
-    limits = [(0.0 if form == "at_least" else None, None)] * len(bound)
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
-    at = minimize(dual, np.zeros(len(bound)), jac=True, method="L-BFGS-B", bounds=limits, options=options).x
+    limits = Bounds(0.0 if form == "at_least" else -np.inf, np.inf)
+    at = minimize(dual, np.zeros(len(bound)), jac=True, method="L-BFGS-B", bounds=limits, options=OPTIONS).x
     policy, found = play(at)
     missed = (bound - found).numpy()
     if (np.abs(missed) if form == "equal" else missed).max() > 1e-4:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equipoise.claims.claim import (
     Array,
+    Cell,
     Claim,
     Evidence,
     Line,
@@ -219,7 +220,7 @@ def judge(found: Sequence[Curve], exact: Identities) -> Evidence:
 
 
 def figures(found: Sequence[Curve], slopes: Mapping[tuple[str, str], Slope]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for one in found:
         mean, low, high = interval(one.regret[:, -1])
         slope = slopes[one.against, one.learner]
@@ -263,7 +264,7 @@ REFINED_REGRET = Claim(
     "more than two standard errors; the log barrier's second-order bound holds on every random sequence of losses down "
     "to -1000, where that of exponential weights is broken on some; reduced estimates have the plain ones' mean and "
     "are never below H E[min(g, 0)], to 1e-9.",
-    set="the rule, the horizons, the gap of the losses and the scale 0.1 of the bonus were set after pilot runs on other "
-    "seeds, which had shown that smaller K ends before anything is learnt.",
+    set="the rule, the horizons, the gap of the losses and the scale 0.1 of the bonus were set after pilot runs on "
+    "other seeds, which had shown that smaller K ends before anything is learnt.",
     run=refined_regret,
 )

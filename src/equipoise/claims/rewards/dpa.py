@@ -2,8 +2,7 @@
 
 Responses have features; two rewards are linear in them and partly opposed. The policy is log-linear,
 pi(y | x, v) ~ exp( phi(x, y) . (theta_0 + v_1 theta_1 + v_2 theta_2) ), and learns by DPA's rounds: directions drawn
-for each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it was not
-trained on.
+for each prompt, N samples, the best along the direction imitated. Figures are means on prompts that it has not seen.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class Told:
             fit.zero_grad()
             picked = Told(theta, self.deaf).logp(features, v).gather(1, chosen[:, None])
             loss = RIDGE * (theta**2).sum() - picked.mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
-        fit.step(closure)  # type: ignore[no-untyped-call]
+        fit.step(closure)
         return Told(theta.detach(), self.deaf)
 
 

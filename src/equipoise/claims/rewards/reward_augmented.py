@@ -142,7 +142,7 @@ GOALS = Claim(
     paper="2410.08067",
     rule=f"Policies of {FEATURES} features, {PAIRS} pairs of reference draws for each of {PROMPTS} prompts of "
     f"{ARMS} responses, true rewards as scores, {LEVELS} levels, DPO at beta {BETA:g} for both; 95 % paired intervals "
-    "over copies. Heart: the expected reward at the best goal is above DPO's. Also: it rises from each goal to the next; "
-    "and the mean log-ratio of responses in the best quarter that some pair rejects is above DPO's.",
+    "over copies. Heart: the expected reward at the best goal is above DPO's. Also: it rises from each goal to the "
+    "next; and the mean log-ratio of responses in the best quarter that some pair rejects is above DPO's.",
     run=run,
 )
