@@ -141,8 +141,8 @@ GOALS = Claim(
     "less of good rejected responses, and at the best goal improves on DPO on the same pairs.",
     paper="2410.08067",
     rule=f"Policies of {FEATURES} features, {PAIRS} pairs of reference draws for each of {PROMPTS} prompts of "
-    f"{ARMS} responses, true rewards as scores, {LEVELS} levels, DPO at beta {BETA:g} for both; 95 % paired intervals over "
-    "copies. Heart: the expected reward at the best goal is above DPO's. Also: it rises from each goal to the next; and "
-    "the mean log-ratio of responses in the best quarter that some pair rejects is above DPO's.",
+    f"{ARMS} responses, true rewards as scores, {LEVELS} levels, DPO at beta {BETA:g} for both; 95 % paired intervals "
+    "over copies. Heart: the expected reward at the best goal is above DPO's. Also: it rises from each goal to the "
+    "next; and the mean log-ratio of responses in the best quarter that some pair rejects is above DPO's.",
     run=run,
 )
