@@ -28,10 +28,12 @@ REWARD_AUGMENTED = replace(
     exact={"beta": 0.5},
     sources={**DPO.sources, **of(CODE, "beta lr epochs schedule")},
     evidence=("tests/data/test_goals.py", "reward_augmented_goals"),
+    status="experimental",
     notes="The goal is a sentence in the system turn, or before a plain text (data.goal). Pairs whose label "
     "contradicts the scores and pairs of equal goals are left out. The authors' variant for models without a system "
     "turn exchanges the user turns alone, so that its copies at the low goal keep the high one's preference; here the "
     "responses are swapped in every variant (data.system_turn=merge for such models). Evaluation asks for the best "
     "goal. The playground's grammar has no digits, so its goals are two of its words. Exact games, whose prompts hold "
-    "no goal, play DPO.",
+    "no goal, play DPO. Experimental: on the playground the default rate leaves the policy at the reference (win rate "
+    "50.0 %), because the two copies cancel until the model reads the goal, and higher rates left the grammar.",
 )
