@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equipoise.claims.claim import (
     Array,
+    Cell,
     Claim,
     Evidence,
     Line,
@@ -219,7 +220,7 @@ def judge(found: Sequence[Curve], exact: Identities) -> Evidence:
 
 
 def figures(found: Sequence[Curve], slopes: Mapping[tuple[str, str], Slope]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for one in found:
         mean, low, high = interval(one.regret[:, -1])
         slope = slopes[one.against, one.learner]
@@ -227,7 +228,16 @@ def figures(found: Sequence[Curve], slopes: Mapping[tuple[str, str], Slope]) -> 
         rows.append((one.against, one.learner, *last, slope.value, slope.error, one.below))
     return Table(
         f"Regret after K = {found[0].horizons[-1]:,} episodes, and its power of K: each K has its own tuning.",
-        ("losses", "learner", "regret", "low", "high", "power of K", "standard error", "share of eta Q^ < -1"),
+        (
+            "losses",
+            "learner",
+            "regret",
+            "low",
+            "high",
+            "power of K",
+            "standard error",
+            "share of eta Q^ < -1",
+        ),
         tuple(rows),
     )
 
