@@ -97,7 +97,7 @@ def test_the_playgrounds_groups_agree_on_all_but_the_style() -> None:
     first = torch.sigmoid(majority[:, :, None] - majority[:, None])
     second = torch.sigmoid(minority[:, :, None] - minority[:, None])
     torch.testing.assert_close(game.preference, 0.75 * first + 0.25 * second)
-    with pytest.raises(OracleError, match="two groups of users have no scalar reward"):
+    with pytest.raises(OracleError, match="two groups of users have no scalar score"):
         _ = game.reward
     oracle = game.oracle()
     scores = oracle.scores([game.prompts[3]] * 2, [game.responses[5], "no tea"])  # type: ignore[attr-defined]

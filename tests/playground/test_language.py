@@ -179,7 +179,7 @@ def test_oracle_reads_chats_and_ignores_whitespace() -> None:
 
 def test_what_the_oracle_refuses() -> None:
     oracle = GAME.oracle()
-    with pytest.raises(OracleError, match="no scalar reward"):
+    with pytest.raises(OracleError, match="no scalar score"):
         oracle.score([GAME.prompts[0]], [GAME.responses[0]])
     with pytest.raises(OracleError, match="'Coffee!' is not a request"):
         oracle.compare(["Coffee!"], [OUTSIDE], [OUTSIDE])

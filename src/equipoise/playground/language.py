@@ -102,7 +102,7 @@ class LanguageGame:
         """The host's score of each answer. Raises OracleError for the panel, which has no scalar score."""
         if self.variant != "transitive":
             what = "a panel with cycles has" if self.variant == "intransitive" else "two groups of users have"
-            raise OracleError(f"{what} no scalar reward; compare pairs, or use LanguageGame('transitive')")
+            raise OracleError(f"{what} no scalar score; compare pairs, or use LanguageGame('transitive')")
         return panel.scores(self.judges)[0]
 
     def oracle(self) -> GameOracle:

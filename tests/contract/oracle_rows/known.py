@@ -1,4 +1,4 @@
-"""Rules, tables, recorded votes, LLM judges and the playground's panel and host."""
+"""Rules, tables, recorded votes, LLM judges and the playground's panel, host and groups of users."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from equipoise.playground import LanguageGame
 from oracles.chat_server import between, said, serving
 
 HOST = LanguageGame("transitive")
+GROUPS = LanguageGame("groups")
 LENGTH = """
 import length_scale
 def score(prompt, response): return len(response) / length_scale.SCALE
@@ -156,6 +157,9 @@ ORACLES = {
         called="tea house",
         scores=True,
         exempt=IN_MEMORY,
+    ),
+    "groups of users": Listed(
+        build=lambda folder: GROUPS.oracle(), chat=True, unknown=UNKNOWN, called="tea house", exempt=IN_MEMORY
     ),
     "checked": Listed(
         build=lambda folder: Checked(GAME.oracle()),
