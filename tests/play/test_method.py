@@ -64,7 +64,7 @@ def test_needs_are_those_of_all_choices_together():
 
 
 def test_needs_that_cannot_be_met_cannot_be_written_down():
-    with pytest.raises(ValueError, match="margins and rationales need pairs, got"):
+    with pytest.raises(ValueError, match="margins, rationales and goals need pairs, got"):
         Needs(records="lists", margins=True)
     with pytest.raises(ValueError, match="read different records: pairs and lists"):
         _ = PAIRS | LISTS
