@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from math import isinf
 from typing import Any, ClassVar
@@ -51,6 +52,19 @@ def other(value: Any) -> Any:
     named |= {"network": "regression", "regression": "network", "features": "model", "text": "states"}
     named |= {"win rates": "oracle", "corpus": "prompt", "prompt": "corpus"}
     named |= {"step": "response", "response": "step", "win_rate": "score", "": "\n", "difference": "release"}
+    named |= {
+        "initial": "start",
+        "start": "initial",
+        "length": "perplexity",
+        "at_least": "equal",
+        "equal": "at_least",
+    }
+    if isinstance(value, str) and "{" in value:  # a template
+        return f"{value}!"
+    if isinstance(value, tuple):
+        return (*value, *value[:1])
+    if isinstance(value, Mapping):
+        return {name: number + 1 for name, number in value.items()}
     return {None: 0.5, **named}[value]
 
 
@@ -69,7 +83,9 @@ def method_with(component: Any) -> Method:
                 component.check(width)
             except ValueError:
                 continue
-            choices["players"] = Written(by=START, samples=width)
+            choices["players"] = Written(
+                by=START, samples=width + 1 if _takes(component, width + 1) else width
+            )
             break
     choices[axis[base]] = component
     return Method(
@@ -82,6 +98,14 @@ def method_with(component: Any) -> Method:
         rounds=2,
         **choices,
     )
+
+
+def _takes(pairing: Pairing, width: int) -> bool:
+    try:
+        pairing.check(width)
+    except ValueError:
+        return False
+    return True
 
 
 def check_description(component: Any) -> None:

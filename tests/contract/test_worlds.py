@@ -110,6 +110,11 @@ def test_a_language_model_offers_every_capability_and_a_game_what_can_be_enumera
         "StepContinuation",
         "SelfEvaluation",
         "ResponseRewards",
+        "TextEmbeddings",
+        "NamedScores",
+        "RewardModels",
+        "PromptTemplates",
+        "SelfWrittenTests",
     }
 
 

@@ -297,7 +297,7 @@ def test_columns_that_a_dataset_info_does_not_list_are_switched_off(rows: Rows) 
 
 def test_a_dataset_info_names_a_file_that_is_there(rows: Rows) -> None:
     missing = rows(json.dumps({"mine": {"file_name": "none.json"}}), name="dataset_info.json")
-    with pytest.raises(DataError, match=r"data set 'mine': no file 'none.json' beside it"):
+    with pytest.raises(DataError, match=r"data set 'mine': no file 'none.json' in its folder"):
         read(missing)
     remote = rows(json.dumps({"mine": {"hf_hub_url": "a/b"}}), name="dataset_info.json")
     with pytest.raises(DataError, match=r"'mine' is not a file: hf_hub_url 'a/b'\n.*download it"):

@@ -23,8 +23,9 @@ from equipoise.worlds.table.play_game import by_closed_form, play_game
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
 
-# the loss meets these formulas only up to the log-partition, or on the way of a gradient
-APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo"}
+# the loss meets these formulas only up to the log-partition, or on the way of a gradient, or reads lengths, which a
+# game's responses do not have
+APPROXIMATE = {"sppo", "gpo", "spo", "mpo", "srpo", "self_consuming"}
 EXACT = [m.name for m in METHODS.values() if m.closed_form and m.name not in APPROXIMATE]
 
 

@@ -27,6 +27,8 @@ from equipoise.report.methods.text import (
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_SETTINGS = {
+    "phases",
+    "players",
     "rounds",
     "samples",
     "pairing",

@@ -351,7 +351,7 @@ class OracleVotes(Protocol):
 
 @runtime_checkable
 class ResponseTexts(Protocol):
-    """responses as texts (DNO-Prct)."""
+    """responses as texts (RLP, DNO-Prct)."""
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The responses as an oracle reads them, [N][K]."""
@@ -405,11 +405,7 @@ class SelfWrittenTests(Protocol):
 
 @runtime_checkable
 class LearnedRewards(Protocol):
-    """features and texts of responses (RLP, UPO, DNO-Prct)."""
-
-    def texts(self, rows: Rows) -> list[list[str]]:
-        """The responses as an oracle reads them, [N][K]."""
-        ...
+    """features of responses, for a reward learned during the run (RLP, UPO)."""
 
     def features(self, state: State, rows: Rows) -> Tensor:
         """[N, K, F] input features of a learned reward, the same in every round: for text the initial policy's

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from equipoise.play.state import Floats
 
@@ -19,6 +18,8 @@ def directions(uniforms: Floats, low: float, high: float) -> Floats:
 
     v = (cos t, sin t e),   t uniform on [low, high],    e = 1 for G = 2, else uniform on a sphere of G - 1 scores
     """
+    from scipy.special import ndtri  # half a second of imports, which exact games do without
+
     angle = np.deg2rad(low + (high - low) * uniforms[:, :1])
     if uniforms.shape[1] == 2:
         side = np.ones_like(angle)

@@ -42,6 +42,7 @@ class BestAlong(Pairing):
             raise ValueError(f"a direction needs at least two scores, and it has {', '.join(names)}")
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
+        self.check(rows.responses.shape[1])
         judged = needing(world, NamedScores)
         named = judged.named_scores(rows)
         scores = np.stack(list(named.values()))

@@ -41,7 +41,7 @@ class Constrained(Pairing):
     batch; the scale of round 1 is ours.
     """
 
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict, hash=False)
     constraint: Form = "at_least"
     multiplier_rate: float = 0.1
     momentum: float = 0.1

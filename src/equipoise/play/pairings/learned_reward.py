@@ -24,6 +24,7 @@ from equipoise.oracles.learned.agreement import Same, confident_pair, same_meani
 from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views
 from equipoise.play.capabilities import (
     LearnedRewards,
+    ResponseTexts,
     RewardData,
     RewardModels,
     RunCache,
@@ -92,7 +93,9 @@ class ByLearnedReward(Pairing):
     def capabilities(self) -> tuple[type, ...]:
         found: list[type] = [RewardModels] if self.reward == "model" else [LearnedRewards, RunCache]
         if self.confidence is not None:
-            found.append(LearnedRewards)
+            found.append(ResponseTexts)
+            if self.meaning == "states":
+                found.append(LearnedRewards)
             if self.meaning not in ("text", "states"):
                 found.append(TextEmbeddings)
         return tuple(dict.fromkeys(found))
@@ -150,13 +153,12 @@ class ByLearnedReward(Pairing):
 
     def _meanings(self, world: World, state: State, own: Rows) -> Iterator[tuple[list[str], Same]]:
         """Each prompt's responses, and which of them say the same."""
-        learning = needing(world, LearnedRewards)
-        texts = learning.texts(own)
+        texts = needing(world, ResponseTexts).texts(own)
         if self.meaning == "text":
             yield from ((group, self.same) for group in texts)
             return
         if self.meaning == "states":
-            vectors = learning.features(state, own).double()
+            vectors = needing(world, LearnedRewards).features(state, own).double()
             vectors = vectors - vectors.mean(dim=(0, 1))
         else:
             flat = [text for group in texts for text in group]

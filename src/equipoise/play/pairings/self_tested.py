@@ -85,6 +85,9 @@ class SelfTested(Pairing):
                 f"need at least two codes and a test, got {width} responses with {self.codes} codes"
             )
 
+    def comparisons(self, width: int) -> int:
+        return 1 if self.labels == "pairs" else 2
+
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
         bench = needing(world, SelfWrittenTests)
