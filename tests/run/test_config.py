@@ -124,10 +124,11 @@ def test_playground_values_only_without_model_and_data():
         small_world = "model.path" in method.playground  # of its own, with files: no language game
         assert plain.playground != small_world
         for setting, value in method.playground.items():
-            section, leaf = setting.split(".")
-            found = (
-                plain.objective[leaf] if section == "objective" else getattr(getattr(plain, section), leaf)
-            )
+            section, _, leaf = setting.rpartition(".")
+            if section == "objective":
+                found = plain.objective[leaf]
+            else:
+                found = getattr(getattr(plain, section) if section else plain, leaf)
             if "playground:" in str(value):  # a file of its small world
                 assert "playground:" not in str(found), setting
             else:
