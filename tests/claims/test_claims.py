@@ -43,9 +43,17 @@ MIXED = (
     "linear_alignment",
     "tpo_on_step_trees",
     "dstc_minimax",
+    "constrained_proxy_points",
 )
 # the differences are within the intervals of a few seeds
-FAILS = ("mcts_dpo_step_pairs", "spa_few_labels", "cream_noise", "upo_noisy_labels")
+FAILS = (
+    "mcts_dpo_step_pairs",
+    "spa_few_labels",
+    "cream_noise",
+    "upo_noisy_labels",
+    "refined_regret",
+    "reward_augmented_goals",
+)
 
 
 @pytest.mark.slow
