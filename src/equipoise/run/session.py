@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from equipoise.evaluate.support import delivered, support
+from equipoise.evaluate.support import delivered, refused, support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.rules.given import Given, OracleLike, given
 from equipoise.oracles.spec import is_code
@@ -190,7 +190,9 @@ def run(
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
             accelerator.wait_for_everyone()
-            if not sound(state):
+            sound = _judge_support(method, journal, gates, state.round - 1)
+            accelerator.wait_for_everyone()  # what the gate said is read from its file
+            if not sound:
                 return
             world.folder.once(lambda: _keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
@@ -199,10 +201,7 @@ def run(
                 _judge_steps(gates, len(taken) // max(1, fits), config, method)
             left.tell(state.round - 1)
 
-        def sound(state: State) -> bool:
-            return _judge_support(method, journal, gates, state.round - 1)
-
-        play(method, world, state, boundary, ends=lambda state: not sound(state))
+        play(method, world, state, boundary, ends=lambda state: state.round - 1 in refused(journal))
         if main:
             _export(config, world, journal)
         accelerator.wait_for_everyone()
