@@ -1,4 +1,4 @@
-"""`data check`, `convert`, `split`, `sample` and `config import` as typed: files, exit codes, accounts."""
+"""The `data` commands and `config import` as typed: files, exit codes, accounts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from equipoise.cli.app import main
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.reading.read import read
 from equipoise.play.rows import Rows, objects
+from equipoise.playground import model_path
 from equipoise.worlds.text.folder.journal import Journal, save_rows
 
 
@@ -226,3 +227,108 @@ def test_an_imported_configuration_is_written_and_its_losses_are_named(capsys, t
     assert code == 2 and "--overwrite" in err
     code, printed, _ = run(capsys, "config", "import", theirs, "--from", "trl", "--trainer", "dpo")
     assert code == 0 and yaml.safe_load(printed)["method"] == "hinge_norm"
+
+
+SCORED = {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "score_chosen": 9, "score_rejected": 4}
+
+
+def scored(folder: Path, *rows: dict[str, Any]) -> Path:
+    file = folder / "scored.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_relabelled_pairs_are_written_twice_with_their_goals(capsys, tmp_path: Path) -> None:
+    file, out = (
+        scored(tmp_path, SCORED, SCORED | {"prompt": "Who?", "score_rejected": 9}),
+        tmp_path / "out.jsonl",
+    )
+    code, printed, err = run(capsys, "data", "relabel", file, "--out", out, "--goal", "Be a {goal}.")
+    assert code == 0 and printed == ""
+    assert [(row["prompt"], row["chosen"]) for row in lines(out)] == [
+        ("Be a 9.\n\nWhy?", "Because."),
+        ("Be a 4.\n\nWhy?", "No."),
+    ]
+    assert "1 pairs left out: both responses have the same goal" in err and "2 rows written" in err
+    code, printed, _ = run(
+        capsys, "data", "relabel", file, "--out", "-", "--level", "poor", "--level", "good"
+    )
+    goals = [json.loads(line)["attributes"]["goal"] for line in printed.splitlines()]
+    assert code == 0 and goals == ["good", "poor"]
+
+
+def test_scored_lists_are_relabelled_as_pairs(capsys, tmp_path: Path) -> None:
+    file = scored(tmp_path, {"prompt": "q", "responses": ["a", "b", "c"], "rewards": [1, 3, 2]})
+    code, printed, err = run(capsys, "data", "relabel", file, "--out", "-", "--pairs", "best_worst")
+    assert code == 0, err
+    assert [json.loads(line)["chosen"] for line in printed.splitlines()] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "says"),
+    [
+        ([SCORED], ["--goal", "Be good."], "must hold {goal}"),
+        ([SCORED], ["--goal", ""], "must hold {goal}"),
+        ([SCORED], ["--level", "good"], "at least two different levels"),
+        ([SCORED], ["--level", "good", "--level", ""], "the name of a level is blank"),
+        ([SCORED], ["--level", "good", "--level", "\udcff"], "lone surrogate"),
+        ([SCORED], ["--pairs", "all"], "--pairs makes pairs of lists"),
+        ([SCORED | {"score_chosen": "much"}], [], "no pair has a score of each response"),
+        ([SCORED | {"score_chosen": float("nan")}], [], "no pair has a score of each response"),
+        ([SCORED | {"attributes": {"goal": "9"}}], [], "which relabelled pairs have"),
+        ([SCORED | {"prompt": "q\ud800"}], [], "no rows to use"),
+        ([{"prompt": "q", "completion": "a", "label": True}], [], "no pair has a score of each response"),
+        ([], [], "no rows to use"),
+    ],
+)
+def test_what_cannot_be_relabelled_ends_in_a_sentence(
+    capsys, tmp_path: Path, rows: list[dict[str, Any]], more: list[str], says: str
+) -> None:
+    out = tmp_path / "out.jsonl"
+    code, printed, err = run(capsys, "data", "relabel", scored(tmp_path, *rows), "--out", out, *more)
+    assert code == 2 and says in err and printed == "" and not out.exists()
+
+
+def test_rationales_are_written_for_pairs_without_one_and_again_on_request(capsys, tmp_path: Path) -> None:
+    ask = {
+        "prompt": "On a sunny morning a tired sailor asks for tea.",
+        "chosen": "Fine, a small iced mint tea.",
+        "rejected": "Fine, a small hot black tea.",
+    }
+    file, out = (
+        scored(tmp_path, ask, ask | {"prompt": "Who?", "rationale": "It is iced."}),
+        tmp_path / "out.jsonl",
+    )
+    command = ["data", "rationales", file, "--model", model_path(), "--out", out, "--max-new-tokens", 8]
+    code, _, err = run(capsys, *command)
+    assert code == 0, err
+    first, second = lines(out)
+    assert first["rationale"] and second["rationale"] == "It is iced."
+    assert "1 rationales written by" in err and not out.with_name("out.jsonl.unfinished").exists()
+    code, _, err = run(capsys, *command)
+    assert code == 2 and "exists" in err
+    code, _, err = run(capsys, *command, "--overwrite")
+    assert code == 0 and lines(out) == [first, second]  # the same draws
+    code, _, err = run(capsys, *command, "--overwrite", "--again")
+    assert code == 0 and "2 rationales written by" in err and lines(out)[1]["rationale"] != "It is iced."
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "says"),
+    [
+        ([{"prompt": "q", "completion": "a", "label": True}], [], "rationales explain pairs"),
+        ([SCORED | {"rationale": "known"}], [], "every pair has a rationale already"),
+        ([SCORED | {"prob": 0.5}], [], "every pair ties"),
+        ([SCORED | {"rationale": 5}], [], "every row was refused"),
+        ([], [], "no rows to use"),
+        ([SCORED], ["--model", "nowhere/at/all"], "nowhere/at/all"),
+        ([SCORED], ["--precision", "fp8"], "--precision must be fp32 or bf16"),
+    ],
+)
+def test_what_gets_no_rationale_ends_in_a_sentence(
+    capsys, tmp_path: Path, rows: list[dict[str, Any]], more: list[str], says: str
+) -> None:
+    out = tmp_path / "out.jsonl"
+    file = scored(tmp_path, *rows)
+    code, _, err = run(capsys, "data", "rationales", file, "--model", model_path(), "--out", out, *more)
+    assert code == 2 and says in err and not out.exists()

@@ -57,6 +57,12 @@ def test_what_cannot_be_relabelled_is_left_out_and_noted(tmp_path: Path):
     assert "1 pairs left out: a response has no score" in notes
 
 
+def test_relabelled_pairs_are_not_relabelled_again(tmp_path: Path):
+    made, _ = relabelled(data(tmp_path, pair(9, 4)))
+    with pytest.raises(DataError, match="the attribute `goal`, which relabelled pairs have"):
+        relabelled(made)
+
+
 def test_both_copies_stay_on_one_side_of_a_split(tmp_path: Path):
     made, _ = relabelled(data(tmp_path, *(pair(9, 4, f"question {n}") for n in range(20))))
     sides = split(list(made.records), 0.3)
@@ -117,6 +123,9 @@ def test_refusals_are_sentences(tmp_path: Path):
     for levels in (("one",), ("a", "a")):
         with pytest.raises(DataError, match="at least two different levels"):
             Goals(levels=levels)
+    for strange in ({"levels": ("low", " ")}, {"levels": ("low", "\ud800")}, {"sentence": "\udcff {goal}"}):
+        with pytest.raises(DataError, match=r"blank|surrogate"):
+            Goals(**strange)
     with pytest.raises(DataError, match="no pair has a score of each response"):
         relabelled(data(tmp_path, {"prompt": "x", "chosen": "a", "rejected": "b"}))
     with pytest.raises(DataError, match="both responses have the same goal"):

@@ -507,6 +507,24 @@ def test_equal_and_inverted_scores_are_noted_with_their_lines(rows: Rows) -> Non
     assert "1 rows have inverted scores, which do not support their label (data.jsonl:3)" in data.notes
 
 
+@pytest.mark.parametrize("score", ["good", [1], {"a": 1}, float("inf"), float("nan")])
+def test_scores_that_are_no_numbers_are_not_read_and_noted(rows: Rows, score: Any) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": score, "score_rejected": 1}
+    data = read(
+        rows(pair, pair | {"prompt": "r", "score_chosen": 2}, pair | {"prompt": "s", "score_chosen": None})
+    )
+    assert [record.candidates[0].score for record in data.records] == [None, 2, None]
+    said = "`score_chosen` and `score_rejected` are not two finite numbers: not read (1 times)"
+    assert said in data.notes
+
+
+@pytest.mark.parametrize("reward", [None, "good", {}, float("nan"), float("inf")])
+def test_a_round_with_a_reward_that_is_no_number_is_refused(rows: Rows, reward: Any) -> None:
+    row = {"context": '"q"', "responses": [{"text": "a"}, {"text": "b"}], "prompt_ids": [1], "prob": None}
+    with pytest.raises(DataError, match=r"reward is not a|an answer has no reward"):
+        read(rows(row | {"reward": [reward, 1]}), strict=True)
+
+
 def test_equal_scores_may_be_ties_or_left_out(rows: Rows) -> None:
     even = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 2}
     path = rows(even, even | {"prompt": "r", "score_chosen": 3})

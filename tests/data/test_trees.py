@@ -48,6 +48,14 @@ def test_paths_are_a_scored_list(tmp_path: Path, prompt: Any):
         ({"branches": {"step": "a"}}, "branches is a list"),
         ({"branches": [{"step": "a", "value": 1}]}, "two different answers"),
         ({"branches": [{"step": str(i), "value": i} for i in range(10_001)]}, "more than 10,000 paths"),
+        (
+            {"step": "x" * 20_000, "branches": [{"step": str(i), "value": i} for i in range(6_000)]},
+            "more than 100,000,000 characters together",
+        ),
+        ({"branches": [{"step": 5, "value": 1}, {"step": "b", "value": 0}]}, r"branches\[0\].step"),
+        ({"branches": [{"step": "a", "value": "much"}, {"step": "b", "value": 0}]}, "value is not a number"),
+        ({"branches": [{"step": "a", "value": True}, {"step": "b", "value": 0}]}, "not a finite number"),
+        ({"branches": [{"step": "a", "value": float("nan")}, {"step": "b", "value": 0}]}, "not a finite"),
     ],
 )
 def test_a_broken_tree_is_refused(tmp_path: Path, tree: Any, said: str):

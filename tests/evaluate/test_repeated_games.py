@@ -218,6 +218,21 @@ def test_the_playground_model_plays_from_the_command_line(tmp_path: Path, capsys
     )
 
 
+def test_a_prompt_that_is_no_text_is_refused(tmp_path: Path, capsys):
+    file = tmp_path / "prompt.jinja"
+    file.write_bytes("{{ actions }} é".encode("latin-1"))
+    for path in (file, tmp_path, tmp_path / "missing"):
+        given = ["--player", str(model_path()), "--prompt", str(path)]
+        code, _, err = run(capsys, "play", "--game", "rps", *given)
+        assert code == 2 and "cannot read the prompt" in err
+
+
+def test_options_of_a_player_need_one(tmp_path: Path, capsys):
+    given = ["--method", "inpo", "--transcript", str(tmp_path / "t.jsonl")]
+    code, _, err = run(capsys, "play", "--game", "rps", *given)
+    assert code == 2 and "are of --player" in err
+
+
 def test_a_method_and_a_player_exclude_each_other(capsys):
     for given in ([], ["--method", "inpo", "--player", "x"]):
         code, _, err = run(capsys, "play", "--game", "rps", *given)

@@ -162,7 +162,17 @@ def as_calls(asked: Request) -> list[Call]:
 
 
 def test_signatures_that_are_none_are_refused():
-    for tools in ({}, ["order"], [{"name": 7}], [{"name": "f", "parameters": {"properties": [1]}}]):
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    for tools in (
+        {},
+        ["order"],
+        [{"name": 7}],
+        [{"name": "f", "parameters": [1]}],
+        [{"name": "f", "parameters": {"properties": [1]}}],
+        [{"name": "f", "parameters": {"properties": {"x": {"default": deep}}}}],
+    ):
         with pytest.raises(BadTools):
             Signatures.of(tools)
 
@@ -225,6 +235,8 @@ def test_the_oracle_scores_a_response(tmp_path: Path):
         ([ROW, {"prompt": "b", "calls": "f(1)"}], "calls.jsonl:2.*cannot be read: a call has a name"),
         ([ROW, {**ROW, "calls": "f()"}], "calls.jsonl:2.*same prompt and other calls"),
         ([{**ROW, "tools": "no"}], "calls.jsonl:1.*perhaps as JSON"),
+        ([{**ROW, "tools": "[" * 100_000}], "calls.jsonl:1.*perhaps as JSON"),
+        ([{**ROW, "calls": [{"name": "f", "arguments": "[" * 100_000}]}], "calls.jsonl:1.*nested too deeply"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(rows: list[dict[str, Any]], said: str, tmp_path: Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from equipoise.methods.index import METHODS
-from equipoise.run.config_docs import markdown
+from equipoise.run.docs.config import markdown
 from equipoise.run.settings import RunConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -27,7 +27,7 @@ def settings() -> dict[str, str | None]:
 
 def test_the_page_is_current():
     assert PAGE.read_text(encoding="utf-8") == markdown(), (
-        "run: python -m equipoise.run.config_docs > docs/configuration.md"
+        "run: python -m equipoise.run.docs.config > docs/configuration.md"
     )
 
 

@@ -15,8 +15,8 @@ from equipoise.playground import LanguageGame, model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Measured
 from equipoise.run.config import resolve
+from equipoise.run.docs.gates import markdown
 from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.gates_docs import markdown
 from equipoise.run.materials import gather
 from equipoise.run.session import align
 from equipoise.worlds.text.folder.gate_list import ALLOWABLE, GATES
@@ -54,7 +54,7 @@ def play(tmp_path: Path, rows: list[dict], method: str = "dpo", **more):
 
 def test_the_page_is_current_and_names_everything():
     page = (ROOT / "docs" / "gates.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run: python -m equipoise.run.gates_docs > docs/gates.md"
+    assert page == markdown(), "run: python -m equipoise.run.docs.gates > docs/gates.md"
     assert all(f"`{name}`" in page or f"--allow {name}" in page for name in ALLOWABLE)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from equipoise.methods.index import METHODS, get
 from equipoise.report.methods import stored
-from equipoise.run.methods_docs import BY_HAND, guide, page, pages, write
+from equipoise.run.docs.methods import BY_HAND, guide, page, pages, write
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods"
 
@@ -22,13 +22,13 @@ def test_every_page_is_current_and_none_is_left_over(current):
     for path, text in current.items():
         there = DOCS / path
         assert there.is_file() and there.read_text(encoding="utf-8") == text, (
-            f"{path}: run python -m equipoise.run.methods_docs"
+            f"{path}: run python -m equipoise.run.docs.methods"
         )
     assert {p.relative_to(DOCS) for p in DOCS.glob("reference/*")} == set(current) - {Path("reference.md")}
 
 
 def test_the_stored_guide_is_current():
-    assert stored.FILE.read_text(encoding="utf-8") == guide(), "run python -m equipoise.run.methods_docs"
+    assert stored.FILE.read_text(encoding="utf-8") == guide(), "run python -m equipoise.run.docs.methods"
 
 
 def test_the_index_links_every_method_once(current):
@@ -59,7 +59,7 @@ def test_a_method_without_exact_games_says_why():
 
 
 def test_writing_removes_pages_of_methods_that_are_no_more(tmp_path, current, monkeypatch):
-    monkeypatch.setattr("equipoise.run.methods_docs.pages", lambda: current)
+    monkeypatch.setattr("equipoise.run.docs.methods.pages", lambda: current)
     (tmp_path / "reference").mkdir()
     (tmp_path / "reference" / "gone.md").write_text("# gone")
     write(tmp_path, tmp_path / "guide.json")

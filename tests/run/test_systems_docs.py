@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.run.systems_docs import Group, System, faults, page, read
+from equipoise.run.docs.systems import Group, System, faults, page, read
 
 FOLDER = Path(__file__).parents[2] / "docs"
 
@@ -13,7 +13,7 @@ def test_the_page_is_what_the_file_gives():
     groups = read(FOLDER / "systems.yaml")
     assert list(faults(groups)) == []
     assert page(groups) == (FOLDER / "systems.md").read_text(encoding="utf-8"), (
-        "run python -m equipoise.run.systems_docs > docs/systems.md"
+        "run python -m equipoise.run.docs.systems > docs/systems.md"
     )
 
 

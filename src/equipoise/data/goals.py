@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from equipoise.data.errors import DataError
+from equipoise.data.files.characters import bad_text
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Context, Message, Record
+from equipoise.safe_text import is_blank
 
 SENTENCE = "Give an answer whose quality is rated {goal}."
 GOAL = "goal"  # attribute of a relabelled record
@@ -30,7 +32,8 @@ class Goals:
     edges      scores at which the next level begins; from the data (`of`).
     best       the goal that is asked for when the policy is used: the highest score of the data, or the last level.
 
-    Raises DataError for a sentence without {goal}, and for fewer than two or equal levels.
+    Raises DataError for a sentence without {goal}, for fewer than two, equal or blank levels, and for characters that
+    no text has.
     """
 
     sentence: str = SENTENCE
@@ -43,6 +46,11 @@ class Goals:
             raise DataError(f"the sentence that asks for a score must hold {{goal}}, got {self.sentence!r}")
         if self.levels and (len(self.levels) < 2 or len(set(self.levels)) < len(self.levels)):
             raise DataError(f"goals need at least two different levels, got {', '.join(self.levels)}")
+        if any(map(is_blank, self.levels)):
+            raise DataError("the name of a level is blank")
+        strange = bad_text([self.sentence, *self.levels])
+        if strange is not None:
+            raise DataError(f"the sentence that asks for a score, or a level's name: {strange}")
 
     @classmethod
     def of(cls, records: Sequence[Record], sentence: str = SENTENCE, levels: Sequence[str] = ()) -> Goals:
@@ -125,6 +133,8 @@ def _both(record: Record, goals: Goals) -> tuple[list[Record], str]:
     scores = _scores(record)
     if scores is None:
         return [], "a response has no score"
+    if GOAL in record.attributes:
+        return [], f"it has the attribute `{GOAL}`, which relabelled pairs have"
     first, second = record.candidates
     if (record.prob - 0.5) * (scores[0] - scores[1]) < 0:
         return [], "the label contradicts the scores"

@@ -11,9 +11,10 @@ from equipoise.cli.data.options import (
     Configuration,
     Files,
     FormatName,
+    Given,
     Mapped,
     given,
-    options_of,
+    reads_data,
 )
 from equipoise.cli.evaluation.options import (
     Batch,
@@ -27,7 +28,7 @@ from equipoise.cli.evaluation.options import (
     quiet_libraries,
 )
 from equipoise.cli.options import Json, Overwrite, Seed, Settings, show
-from equipoise.cli.output_file import check_new, write_new
+from equipoise.cli.output_file import check_new
 
 app = typer.Typer(no_args_is_help=True, help="Look at preference data, and convert, split or sample it.")
 
@@ -77,8 +78,9 @@ Lossless = Annotated[bool, typer.Option("--lossless", help="refuse rather than l
 
 
 @app.command()
+@reads_data
 def convert(
-    file: Files = None,
+    data: Given,
     *,
     out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
     to: To = "jsonl",
@@ -88,28 +90,21 @@ def convert(
     ] = None,
     pairs: Pairs = None,
     lossless: Lossless = False,
-    format: FormatName = None,
-    mapping: Mapped = None,
-    config: Configuration = None,
-    set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write data, or the judged responses of a run folder, in another layout."""
-    from equipoise.cli.data.output import converted, dataset_of, lines, report, report_layout
-    from equipoise.data.reading.read import read
+    from equipoise.cli.data.output import dataset_of, report_layout, write
 
     check_new(out, overwrite=overwrite)
-    data = given(file, options_of(read), "convert", format=format, mapping=mapping, set=set, config=config)
     dataset = dataset_of(data.files, data.settings, round=round, pairs=pairs)
-    rows, account = converted(dataset, to, lossless=lossless)
-    write_new((out, lines(rows, out)), overwrite=overwrite)
-    report(dataset, account)
+    write((out, dataset), to=to, lossless=lossless, overwrite=overwrite)
     report_layout(to, dataset.kind, out)
 
 
 @app.command()
+@reads_data
 def split(
-    file: Files = None,
+    data: Given,
     *,
     out_train: Annotated[str, typer.Option(help="file of JSON lines")],
     out_held_out: Annotated[str, typer.Option(help="file of JSON lines")],
@@ -119,58 +114,45 @@ def split(
     ] = "prompt",
     seed: Seed = 0,
     to: To = "jsonl",
-    format: FormatName = None,
-    mapping: Mapped = None,
-    config: Configuration = None,
-    set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Split data by prompt, or by annotator, into a training and a held-out part that share none."""
-    from equipoise.cli.data.output import converted, dataset_of, lines, report
-    from equipoise.data.reading.read import read
+    from equipoise.cli.data.output import dataset_of, write
     from equipoise.data.split import split as parts
 
     outs = (out_train, out_held_out)
     check_new(*outs, overwrite=overwrite)
-    data = given(file, options_of(read), "split", format=format, mapping=mapping, set=set, config=config)
     dataset = dataset_of(data.files, data.settings)
-    sides = [converted(dataset.with_records(part), to) for part in parts(dataset.records, fraction, seed, by)]
-    files = [(out, lines(rows, out)) for out, (rows, _) in zip(outs, sides, strict=True)]
-    write_new(*files, overwrite=overwrite)
-    report(dataset, *(account for _, account in sides))
+    sides = map(dataset.with_records, parts(dataset.records, fraction, seed, by))
+    write(*zip(outs, sides, strict=True), to=to, overwrite=overwrite)
 
 
 @app.command()
+@reads_data
 def sample(
-    file: Files = None,
+    data: Given,
     *,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="how many rows, or prompts")],
     out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
     by: Annotated[Literal["row", "prompt"], typer.Option(help="what is counted")] = "row",
     seed: Seed = 0,
     to: To = "jsonl",
-    format: FormatName = None,
-    mapping: Mapped = None,
-    config: Configuration = None,
-    set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a random sample of rows, or of whole prompts, in the order of the data."""
-    from equipoise.cli.data.output import converted, dataset_of, lines, report
-    from equipoise.data.reading.read import read
+    from equipoise.cli.data.output import dataset_of, write
     from equipoise.data.sample import sample as drawn
 
     check_new(out, overwrite=overwrite)
-    data = given(file, options_of(read), "sample", format=format, mapping=mapping, set=set, config=config)
     dataset = dataset_of(data.files, data.settings)
-    rows, account = converted(dataset.with_records(drawn(dataset.records, count, seed, by)), to)
-    write_new((out, lines(rows, out)), overwrite=overwrite)
-    report(dataset, account)
+    kept = dataset.with_records(drawn(dataset.records, count, seed, by))
+    write((out, kept), to=to, overwrite=overwrite)
 
 
 @app.command()
+@reads_data
 def rationales(
-    file: Files = None,
+    data: Given,
     *,
     model: Annotated[
         str, typer.Option(help="who writes: a model or adapter folder, a hub name, or a run folder")
@@ -184,23 +166,17 @@ def rationales(
     batch: Batch = 32,
     precision: Precision = "fp32",
     seed: SamplingSeed = 0,
-    format: FormatName = None,
-    mapping: Mapped = None,
-    config: Configuration = None,
-    set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Have a model write why the preferred answer of each pair is better; an interrupted call goes on."""
-    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.cli.data.output import dataset_of, write
     from equipoise.data.ranked_lists import without_ties
-    from equipoise.data.reading.read import read
     from equipoise.evaluate.located import locate
     from equipoise.evaluate.rationales import with_written_rationales
     from equipoise.evaluate.writer import Writer
     from equipoise.policy.protocol import Decoding
 
     check_new(out, overwrite=overwrite)
-    data = given(file, options_of(read), "rationales", format=format, mapping=mapping, set=set, config=config)
     quiet_libraries()
     where = locate(model, round)
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, batch=batch)
@@ -217,15 +193,14 @@ def rationales(
     )
     for note in written.notes:
         dataset.ledger.note(note)
-    rows, account = converted(dataset.with_records(written.records), "jsonl")
-    write_new((out, lines(rows, out)), overwrite=overwrite)
+    write((out, dataset.with_records(written.records)), overwrite=overwrite)
     kept.unlink(missing_ok=True)
-    report(dataset, account)
 
 
 @app.command()
+@reads_data
 def relabel(
-    file: Files = None,
+    data: Given,
     *,
     out: Annotated[str, typer.Option(help="file of JSON lines; -: standard output")],
     goal: Annotated[
@@ -238,21 +213,13 @@ def relabel(
         ),
     ] = None,
     pairs: Pairs = None,
-    format: FormatName = None,
-    mapping: Mapped = None,
-    config: Configuration = None,
-    set: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write every scored pair twice, asked for the score of either response, which is then the preferred one."""
-    from equipoise.cli.data.output import converted, dataset_of, lines, report
+    from equipoise.cli.data.output import dataset_of, write
     from equipoise.data.goals import SENTENCE, relabelled
-    from equipoise.data.reading.read import read
 
     check_new(out, overwrite=overwrite)
-    data = given(file, options_of(read), "relabel", format=format, mapping=mapping, set=set, config=config)
     dataset = dataset_of(data.files, data.settings, pairs=pairs)
-    made, _ = relabelled(dataset, goal or SENTENCE, level or ())
-    rows, account = converted(made, "jsonl")
-    write_new((out, lines(rows, out)), overwrite=overwrite)
-    report(made, account)
+    made, _ = relabelled(dataset, SENTENCE if goal is None else goal, level or ())
+    write((out, made), overwrite=overwrite)

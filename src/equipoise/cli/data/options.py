@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from equipoise.cli.options import Settings
 
 Files = Annotated[
     list[str] | None, typer.Argument(help="data files; may stand in the file of --config", metavar="FILE ...")
@@ -21,6 +24,13 @@ Mapped = Annotated[
 Configuration = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, of which those of `data` are used")
 ]
+_OPTIONS = {
+    "file": Files,
+    "format": FormatName,
+    "mapping": Mapped,
+    "config": Configuration,
+    "set": Settings,
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,29 @@ def given(
     if not paths:
         raise ConfigError("which data? name files, or a --config file with data.path")
     return Given(paths, changed, resolved.model.path)
+
+
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a `data` command the options of its data: FILE ..., --format, --mapping, --config and --set.
+
+    The command has a parameter `data` in their place: what they say, of the settings that `read` uses (`Given`).
+    """
+
+    @wraps(command)
+    def reading(**options: Any) -> None:
+        from equipoise.data.reading.read import read
+
+        typed = {name: options.pop(name) for name in _OPTIONS}
+        command(given(typed.pop("file"), options_of(read), command.__name__, **typed), **options)
+
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _OPTIONS.items()
+    ]
+    reading.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    reading.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+    return reading
 
 
 def options_of(function: Callable[..., Any]) -> frozenset[str]:

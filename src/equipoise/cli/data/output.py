@@ -1,4 +1,4 @@
-"""What `data convert`, `split` and `sample` share: data in, rows out, and the account on standard error."""
+"""What the `data` commands that write share: data in, rows out, and the account on standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from equipoise.cli.output_file import STDOUT
+from equipoise.cli.output_file import STDOUT, write_new
 from equipoise.data.convert import Account, Row, Target, convert, dataset_info
 from equipoise.data.errors import DataError
 from equipoise.data.ranked_lists import as_pairs
@@ -69,11 +69,19 @@ def lines(rows: Iterable[Row], out: str) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=out == STDOUT, allow_nan=False) + "\n"
 
 
-def report(dataset: Dataset, *accounts: Account) -> None:
-    """The ledger and what was written, on standard error."""
+def write(
+    *parts: tuple[str, Dataset], to: Target = "jsonl", lossless: bool = False, overwrite: bool = False
+) -> None:
+    """Write parts of one data set to a file each, all files or none; the ledger and the account on standard error.
+
+    Raises DataError for a part of which no row can be written, and if `lossless` where anything is left out.
+    """
+    made = [(out, *converted(part, to, lossless=lossless)) for out, part in parts]
+    write_new(*((out, lines(rows, out)) for out, rows, _ in made), overwrite=overwrite)
+    _, dataset = parts[0]
     console = Console(stderr=True)
     console.print(dataset.ledger.table())
-    for sentence in (*dataset.ledger.notes, *(s for account in accounts for s in account.sentences())):
+    for sentence in (*dataset.ledger.notes, *(s for _, _, account in made for s in account.sentences())):
         console.print(f"- {printable(sentence)}", markup=False, highlight=False)
 
 

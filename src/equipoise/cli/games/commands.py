@@ -84,6 +84,8 @@ def play(
             write_regret_figure(found, plot)
         show(found, as_json, print_repeated, picture=plot)
         return
+    if any(given is not None for given in (memory, prompt, transcript)):
+        raise ValueError("--memory, --prompt and --transcript are of --player")
     from equipoise.cli.games.play import play as played
     from equipoise.report.games.play_text import print_play
     from equipoise.run.config import parse_settings

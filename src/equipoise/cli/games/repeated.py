@@ -12,7 +12,7 @@ from equipoise.cli.games.play import game_of
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.repeated.game import Setup, play_repeated, report
 from equipoise.evaluate.repeated.players import ModelPlayer, Player, ServerPlayer
-from equipoise.evaluate.repeated.text import TEMPLATE
+from equipoise.evaluate.repeated.text import TEMPLATE, read_template
 from equipoise.evaluate.writer import Writer
 from equipoise.policy.protocol import Decoding
 
@@ -34,9 +34,8 @@ def play_player(
     transcript: Path | None,
 ) -> dict[str, Any]:
     """Play, and report. A server's temperature and length stand in its own file."""
-    template = TEMPLATE if prompt is None else prompt.read_text(encoding="utf-8", errors="replace")
+    template = TEMPLATE if prompt is None else read_template(prompt)
     setup = Setup(game=game_of(game), template=template, **settings)  # refused before a model is loaded
-    setup.text.prompt([])
     player = player_of(spec, decoding, setup.seed)
 
     def tick(done: int) -> None:

@@ -36,7 +36,9 @@ def _judged(parse: Callable[[RawRow, Reading], Fields | list[Fields]]) -> Callab
             return fields
         attributes = answer_attributes(row, 2, SIDE_ATTRIBUTES, reading)
         fields["candidates"] = with_attributes(fields["candidates"], attributes)
-        scores = next((both for names in SCORE_COLUMNS if (both := _scores(row, names)) is not None), None)
+        scores = next(
+            (both for names in SCORE_COLUMNS if (both := _scores(row, names, reading)) is not None), None
+        )
         if scores is not None:
             fields["candidates"] = tuple(
                 replace(candidate, score=score)
@@ -63,12 +65,21 @@ def probability(row: RawRow, name: str, reading: Reading) -> float:
     return value
 
 
-def _scores(row: RawRow, names: tuple[str, str]) -> tuple[float, float] | None:
-    """Both scores, or None unless both are finite numbers: they are evidence about a label, never required."""
+def _scores(row: RawRow, names: tuple[str, str], reading: Reading) -> tuple[float, float] | None:
+    """Both scores, or None unless both are finite numbers: they are evidence about a label, never required.
+
+    A note counts the rows in which they are something else than numbers or null.
+    """
     if not set(names) <= set(row):
         return None
-    try:
-        scores = float(row[names[0]]), float(row[names[1]])
-    except (TypeError, ValueError):
+    given = [row[name] for name in names]
+    if None in given:
         return None
-    return scores if all(map(math.isfinite, scores)) else None
+    try:
+        scores = float(given[0]), float(given[1])
+    except (TypeError, ValueError, OverflowError):
+        scores = (math.nan, math.nan)
+    if all(map(math.isfinite, scores)):
+        return scores
+    reading.notes[f"`{names[0]}` and `{names[1]}` are not two finite numbers: not read"] += 1
+    return None

@@ -20,21 +20,21 @@ def scored_text(row: RawRow, reading: Reading) -> Fields:
     """`prompt`, `responses` and as many `rewards`, high is best; prompt and responses are strings."""
     context = text_of(row.get("prompt"), "prompt")
     answers = [text_of(answer, f"responses[{i}]") for i, answer in enumerate(row["responses"])]
-    return list_of(row, context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(row, context, answers, numbers_of(row, "rewards", len(answers), reading), reading)
 
 
 def scored_chat(row: RawRow, reading: Reading) -> Fields:
     """The same after a prompt of messages; string answers are wrapped as turns."""
     context = messages_of(row.get("prompt"), "prompt")
     answers = [_turn(answer, f"responses[{i}]", reading) for i, answer in enumerate(row["responses"])]
-    return list_of(row, context, answers, _numbers(row, "rewards", len(answers), reading), reading)
+    return list_of(row, context, answers, numbers_of(row, "rewards", len(answers), reading), reading)
 
 
 def rated(row: RawRow, reading: Reading) -> Fields:
     """A question, `generations` and as many `ratings`, high is best: distilabel's rating task and its relatives."""
     answers_name, scores_name = (next(n for n in names if n in row) for names in (_ANSWERS, _SCORES))
     answers = [_turn(answer, f"{answers_name}[{i}]", reading) for i, answer in enumerate(row[answers_name])]
-    scores = _numbers(row, scores_name, len(answers), reading)
+    scores = numbers_of(row, scores_name, len(answers), reading)
     return list_of(row, asked_turns(row, reading), answers, scores, reading)
 
 
@@ -138,7 +138,8 @@ def _turn(answer: Any, name: str, reading: Reading) -> tuple[Message, ...]:
     return (Message(role="assistant", content=text_of(answer, name)),)
 
 
-def _numbers(row: RawRow, name: str, count: int, reading: Reading) -> list[float]:
+def numbers_of(row: RawRow, name: str, count: int, reading: Reading) -> list[float]:
+    """The finite numbers of a column that has one for each answer. Raises Refusal for anything else."""
     values = row[name]
     if len(values) != count:
         raise Refusal(f"{count} answers with {len(values)} {name}")

@@ -10,7 +10,7 @@ from equipoise.data.errors import Refusal
 from equipoise.data.formats.annotations import answer_attributes, with_attributes
 from equipoise.data.formats.format import Fields, Format, RawRow
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
-from equipoise.data.formats.ranked import list_of
+from equipoise.data.formats.ranked import list_of, numbers_of
 from equipoise.data.records import Candidate, Context, Kind, Message, Space
 
 _COLUMNS = ("context", "responses", "prompt_ids", "prob", "reward")
@@ -32,9 +32,9 @@ def round_pair(row: RawRow, reading: Reading) -> Fields:
 def round_list(row: RawRow, reading: Reading) -> Fields:
     """Two or more sampled answers with a `reward` each, high is best."""
     context, answers = _sampled(row, reading)
-    return list_of(row, context, answers, [float(reward) for reward in row["reward"]], reading) | _settings(
-        row
-    )
+    return list_of(
+        row, context, answers, numbers_of(row, "reward", len(answers), reading), reading
+    ) | _settings(row)
 
 
 def _settings(row: RawRow) -> Fields:

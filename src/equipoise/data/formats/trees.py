@@ -20,6 +20,7 @@ from equipoise.data.formats.ranked import list_of
 from equipoise.data.records import Message
 
 MOST_PATHS = 10_000
+MOST_CHARACTERS = 100_000_000  # of all paths: each repeats what it shares with others
 
 
 def tree_text(row: RawRow, reading: Reading) -> Fields:
@@ -40,6 +41,7 @@ def paths_of(tree: Any, reading: Reading) -> tuple[list[str], list[float]]:
     texts: list[str] = []
     values: list[float] = []
     waiting: list[tuple[Any, str, str]] = [(tree, "", "tree")]
+    size = 0
     while waiting:
         node, before, place = waiting.pop()
         if not isinstance(node, Mapping):
@@ -54,8 +56,13 @@ def paths_of(tree: Any, reading: Reading) -> tuple[list[str], list[float]]:
                 raise Refusal("a path has no value at its end", place)
             texts.append(text)
             values.append(value)
+            size += len(text)
         if len(texts) + len(waiting) + len(branches) > MOST_PATHS:
             raise Refusal(f"a tree has more than {MOST_PATHS:,} paths", place)
+        if size > MOST_CHARACTERS:
+            raise Refusal(
+                f"the paths of a tree have more than {MOST_CHARACTERS:,} characters together", place
+            )
         waiting += [
             (child, text, f"{place}.branches[{i}]") for i, child in reversed(list(enumerate(branches)))
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ class Setup:
     memory     rounds that the prompt lists; None: all
     template   of the prompt, see `GameText`
 
-    Raises RepeatedGameError for a game of several prompts, an unknown adversary or too few rounds.
+    text       of the prompts, made of these
+
+    Raises RepeatedGameError for a game of several prompts, an unknown adversary, too few rounds or a broken template.
     """
 
     game: PreferenceGame
@@ -52,6 +54,7 @@ class Setup:
     memory: int | None = None
     template: str = TEMPLATE
     seed: int = 0
+    text: GameText = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.adversary not in ADVERSARIES:
@@ -64,10 +67,7 @@ class Setup:
             raise RepeatedGameError("a game of one action has no regret")
         if self.rounds < LEAST_ROUNDS or self.repeats < 1:
             raise RepeatedGameError(f"play at least {LEAST_ROUNDS} rounds, once or more")
-
-    @property
-    def text(self) -> GameText:
-        return GameText(names_of(self.game.names[0]), self.memory, self.template)
+        object.__setattr__(self, "text", GameText(names_of(self.game.names[0]), self.memory, self.template))
 
     @property
     def seats(self) -> int:

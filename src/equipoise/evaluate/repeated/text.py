@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import StrictUndefined, TemplateError
@@ -40,6 +41,14 @@ Round {{ number }}: answer with one action, by its name, and nothing else.
 
 class RepeatedGameError(ValueError):
     """A repeated game that cannot be played, with the reason."""
+
+
+def read_template(path: Path) -> str:
+    """The text of a template's file. Raises RepeatedGameError for one that cannot be read as UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RepeatedGameError(f"cannot read the prompt {path}: {error}") from None
 
 
 class Played(NamedTuple):

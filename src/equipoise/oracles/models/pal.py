@@ -121,15 +121,21 @@ def _users(settings: Mapping[str, Any], loaded: LoadedPal, file: Path) -> dict[s
     """User -> mixture weights. Raises ModelError for weights off the simplex, and for names that are unknown."""
     given = settings.get("weights") or {}
     count, found = loaded.pal.settings.prototypes, {}
-    for name, values in given.items() if isinstance(given, Mapping) else ():
+    if not isinstance(given, Mapping):
+        raise ModelError(f"{file}: weights must be USER: [{count} numbers], one line for each user")
+    for name, values in given.items():
         try:
             weights = torch.tensor([float(value) for value in values], dtype=torch.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             weights = torch.empty(0)
-        if len(weights) != count or bool((weights < 0).any()) or abs(float(weights.sum()) - 1) > 1e-6:
+        if not (
+            len(weights) == count and bool((weights >= 0).all()) and abs(float(weights.sum()) - 1) <= 1e-6
+        ):
             raise ModelError(f"{file}: the weights of {name!r} must be {count} numbers >= 0 that sum to 1")
         found[str(name)] = weights
     names = settings.get("users") or list(found)
+    if not isinstance(names, str | list):
+        raise ModelError(f"{file}: users must be a list of names")
     trained = loaded.pal.weights()
     for name in (names := [names] if isinstance(names, str) else [str(n) for n in names]):
         if name not in found and name not in loaded.users:

@@ -39,8 +39,7 @@ def read_calls(text: str) -> tuple[Call, ...]:
     """The calls of a response, in order; () for an empty list. Raises NoCalls.
 
     Either all of the text is calls: one JSON object, a list of them or one on each line, or a call or a list of calls
-    in
-    Python's syntax with named arguments, perhaps in one fenced block; or they stand in <tool_call> tags, and what is
+    in Python's syntax with named arguments, perhaps in one fenced block; or they stand in <tool_call> tags, and what is
     written around these is left alone.
     """
     if len(text) > LONGEST:
@@ -92,6 +91,8 @@ def _loads(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_each_name_once, parse_constant=_no_constant)
     except ValueError as error:
         raise NoCalls(f"no JSON: {error}") from None
+    except RecursionError:
+        raise NoCalls("nested too deeply") from None
 
 
 def _each_name_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,11 +163,11 @@ _WORDS = {"true": True, "false": False, "null": None}
 def _call(name: Any, arguments: Mapping[str, Any]) -> Call:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise NoCalls("a call without a tool's name")
-    _check_value(arguments, DEEPEST)
+    check_value(arguments, DEEPEST)
     return Call(name, dict(arguments))
 
 
-def _check_value(value: Any, left: int) -> None:
+def check_value(value: Any, left: int = DEEPEST) -> None:
     """Raises NoCalls for values that are nested too deeply or infinite."""
     if left == 0:
         raise NoCalls("nested too deeply")
@@ -174,4 +175,4 @@ def _check_value(value: Any, left: int) -> None:
         raise NoCalls("a number that is not finite")
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     for item in inside:
-        _check_value(item, left - 1)
+        check_value(item, left - 1)

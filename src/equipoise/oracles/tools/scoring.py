@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from equipoise.oracles.tools.calls import Call
+from equipoise.oracles.tools.calls import Call, NoCalls, check_value
 
 
 class BadTools(ValueError):
@@ -40,10 +40,16 @@ class Signatures:
             about = tool.get("function", tool) if isinstance(tool, dict) else None
             if not isinstance(about, dict) or not isinstance(about.get("name"), str):
                 raise BadTools("a tool is an object with a name and parameters")
-            properties = (about.get("parameters") or {}).get("properties", {})
+            schema = about.get("parameters") or {}
+            properties = schema.get("properties", {}) if isinstance(schema, dict) else None
             if not isinstance(properties, dict) or not all(isinstance(p, dict) for p in properties.values()):
                 raise BadTools(f"the parameters of {about['name']} are no JSON schema of an object")
-            known[about["name"]] = {n: p["default"] for n, p in properties.items() if "default" in p}
+            defaults = {n: p["default"] for n, p in properties.items() if "default" in p}
+            try:
+                check_value(defaults)
+            except NoCalls as error:
+                raise BadTools(f"a default value of {about['name']} is {error}") from None
+            known[about["name"]] = defaults
         return cls(known)
 
     def complete(self, call: Call) -> Call:

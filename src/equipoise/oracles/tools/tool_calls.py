@@ -162,5 +162,5 @@ def _json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadTools("tools are a list of signatures, {name, parameters}, perhaps as JSON") from None

@@ -1,6 +1,6 @@
 """The lists of methods and claims, read from a file: printing them needs neither PyTorch nor the papers' programs.
 
-`python -m equipoise.run.methods_docs` writes `guide.json` from the live methods and claims; a test fails where the two
+`python -m equipoise.run.docs.methods` writes `guide.json` from the live methods and claims; a test fails where the two
 differ.
 """
 

@@ -1,4 +1,4 @@
-"""Generator of docs/configuration.md: python -m equipoise.run.config_docs > docs/configuration.md"""
+"""Generator of docs/configuration.md: python -m equipoise.run.docs.config > docs/configuration.md"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from equipoise.run.settings import RunConfig
 INTRODUCTION = """\
 # Configuration
 
-Generated from `src/equipoise/run/config.py`; do not edit. Print it with
-`python -m equipoise.run.config_docs > docs/configuration.md`.
+Generated from `src/equipoise/run/settings.py`; do not edit. Print it with
+`python -m equipoise.run.docs.config > docs/configuration.md`.
 
 Later sources win: package defaults, the method's own values (last table), the YAML file of `--config`, the command's
 options, `--set`. A setting has a dotted name (`train.lr`); its last part suffices (`lr`). If it is shared, the method's

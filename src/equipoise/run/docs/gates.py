@@ -1,6 +1,6 @@
 """The documentation page of gates: every name, limit and remedy, from the table that the code reads.
 
-python -m equipoise.run.gates_docs > docs/gates.md
+python -m equipoise.run.docs.gates > docs/gates.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ possible, with one sentence and exit code 2. `--allow NAME` (repeatable; in Pyth
 ends a run.
 
 Generated from `src/equipoise/worlds/text/folder/gate_list.py`; do not edit. Print it with
-`python -m equipoise.run.gates_docs > docs/gates.md`.
+`python -m equipoise.run.docs.gates > docs/gates.md`.
 """
 
 RESUMING = """

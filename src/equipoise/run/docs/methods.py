@@ -1,4 +1,4 @@
-"""Generator of the method pages and the stored guide: `python -m equipoise.run.methods_docs`.
+"""Generator of the method pages and the stored guide: `python -m equipoise.run.docs.methods`.
 
 It writes the pages of all methods under docs/methods, and the file that `equipoise methods` and `equipoise claims`
 print from.
@@ -29,7 +29,7 @@ INTRODUCTION = """\
 # Reference of all methods
 
 Generated from `src/equipoise/methods/` and the catalogue of objectives, with a page for each method; do not edit.
-`python -m equipoise.run.methods_docs` writes it, `equipoise methods` prints it. Which one to take:
+`python -m equipoise.run.docs.methods` writes it, `equipoise methods` prints it. Which one to take:
 [Self-play](../self_play.md).
 
 A method is four choices: players, oracle and pairing, objective, update. Its anchors are frozen policies: "initial" is
