@@ -30,12 +30,6 @@ class NamedScores(Protocol):
         """Name -> [N, K], at least one; inside a stage."""
         ...
 
-    def kept(
-        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
-    ) -> Mapping[str, Tensor]:
-        """Tensors computed once and kept with the run, as `LearnedRewards.cached`."""
-        ...
-
 
 @runtime_checkable
 class OracleVotes(Protocol):
@@ -68,7 +62,7 @@ class LearnedRewards(Protocol):
 
 @runtime_checkable
 class RunCache(Protocol):
-    """tensors that are computed once and kept with the run (RLP, normalised rewards)."""
+    """tensors that are computed once and kept with the run (RLP, normalised rewards, multipliers)."""
 
     def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
