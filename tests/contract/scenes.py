@@ -58,9 +58,7 @@ MEMORY = (MAGNET, LAZY, FITTED, AVERAGE, SLOW, REACHED, TEACHER, CRITIC)
 CAPABILITIES = {
     name: value
     for name, value in vars(capabilities).items()
-    if isinstance(value, type)
-    and value.__module__ == capabilities.__name__
-    and vars(value).get("_is_protocol")
+    if name in capabilities.__all__ and isinstance(value, type) and vars(value).get("_is_protocol")
 }
 SCORING = LanguageGame("transitive")  # whose host gives every answer a reward
 

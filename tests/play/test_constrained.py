@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from equipoise.core.multipliers import Multipliers
 from equipoise.games.tabular import TabularPolicy
@@ -21,6 +19,7 @@ from equipoise.play.pairings.constrained import Constrained
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.worlds.table.world import TableWorld
+from scores_world import NAMED, Scores, two_rows
 
 forms = pytest.mark.parametrize("form", ["at_least", "equal"])
 
@@ -63,35 +62,8 @@ def test_the_weights_that_begin():
         Constrained(constraint="above")  # type: ignore[arg-type]
 
 
-@dataclass
-class Scores:
-    """A world that answers what the pairing asks: named scores, and tensors that are kept."""
-
-    named: Mapping[str, np.ndarray]
-    made: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def named_scores(self, rows: Rows) -> Mapping[str, np.ndarray]:
-        return self.named
-
-    def kept(
-        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
-    ) -> Mapping[str, Tensor]:
-        if name not in self.made:
-            self.made[name] = make(0)
-        return self.made[name]
-
-
-ROWS = Rows(
-    prompts=np.arange(2),
-    responses=np.zeros((2, 2), dtype=int),
-    weight=np.ones(2),
-    writers=("start", "start"),
-)
-NAMED = {"a": np.array([[0.0, 2.0], [2.0, 0.0]]), "b": np.array([[10.0, 10.0], [30.0, 30.0]])}
-
-
 def formed(world: Any, round: int, pairing: Constrained) -> Rows:
-    return pairing.form(world, State(round=round, policies={}), ROWS)
+    return pairing.form(world, State(round=round, policies={}), two_rows())
 
 
 def test_rewards_by_hand_and_multipliers_kept_from_round_to_round():

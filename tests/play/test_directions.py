@@ -94,7 +94,7 @@ class World:
         groups = [[Response((k,), f"{k}") for k in range(count)] for _ in rows.prompts]
         return rows.append(objects(groups, width=count), str(by))
 
-    def kept(
+    def cached(
         self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
         if name not in self.made:

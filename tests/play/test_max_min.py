@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from equipoise.methods.index import get
 from equipoise.oracles.protocol import OracleError
@@ -18,44 +15,15 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.playground import LanguageGame, pairs, reference_policy
 from equipoise.worlds.table.world import TableWorld
-
-
-@dataclass
-class Scores:
-    """A world that answers what the pairing asks: named scores, and tensors that are kept."""
-
-    named: Mapping[str, np.ndarray]
-    made: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def named_scores(self, rows: Rows) -> Mapping[str, np.ndarray]:
-        return self.named
-
-    def kept(
-        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
-    ) -> Mapping[str, Tensor]:
-        if name not in self.made:
-            self.made[name] = make(0)
-        return self.made[name]
-
-
-def rows() -> Rows:
-    return Rows(
-        prompts=np.arange(2),
-        responses=np.zeros((2, 2), dtype=int),
-        weight=np.ones(2),
-        writers=("start", "start"),
-    )
+from scores_world import NAMED, Scores, two_rows
 
 
 def formed(world: Any, round: int, **options: float) -> Rows:
-    return MaxMin(**options).form(world, State(round=round, policies={}), rows())
-
-
-FIRST = {"a": np.array([[0.0, 2.0], [2.0, 0.0]]), "b": np.array([[10.0, 10.0], [30.0, 30.0]])}
+    return MaxMin(**options).form(world, State(round=round, policies={}), two_rows())
 
 
 def test_rewards_are_gains_over_round_one_in_its_units() -> None:
-    world = Scores(FIRST)
+    world = Scores(NAMED)
     formed(world, 1)
     world.named = {"a": np.array([[3.0, 3.0], [3.0, 3.0]]), "b": np.array([[30.0, 10.0], [20.0, 20.0]])}
     second = formed(world, 2)
@@ -64,12 +32,24 @@ def test_rewards_are_gains_over_round_one_in_its_units() -> None:
     assert second.attributes["a"].tolist() == [[3.0, 3.0], [3.0, 3.0]]
 
 
+def test_a_score_that_did_not_vary_in_round_one_counts_in_its_own_units() -> None:
+    world = Scores({"a": np.full((2, 2), 0.1), "b": NAMED["b"]})
+    formed(world, 1)
+    world.named = {"a": np.full((2, 2), 0.4), "b": NAMED["b"] + 10.0}  # gains 0.3 and 1 on average
+    np.testing.assert_allclose(formed(world, 2).rewards, np.full((2, 2), 0.3))
+
+
+def test_weights_of_a_round_that_was_not_played_are_missing() -> None:
+    with pytest.raises(ValueError, match="group-weights of round 1 are missing"):
+        formed(Scores(NAMED), 2, eta=0.5)
+
+
 def test_multiplicative_weights_by_hand() -> None:
-    world = Scores(FIRST)
+    world = Scores(NAMED)
     first = formed(world, 1, eta=0.5)
     gains = np.stack([[[-1.0, 1.0], [1.0, -1.0]], [[-1.0, -1.0], [1.0, 1.0]]])
     np.testing.assert_allclose(first.rewards, gains.mean(axis=0))  # both gain 0: equal weights
-    world.named = {"a": FIRST["a"] + 2.0, "b": FIRST["b"]}
+    world.named = {"a": NAMED["a"] + 2.0, "b": NAMED["b"]}
     second = formed(world, 2, eta=0.5)
     share = 1 / (1 + np.exp(-0.5 * 2))  # of b, which gains 0 where a gains 2
     np.testing.assert_allclose(second.rewards, (1 - share) * (gains[0] + 2) + share * gains[1])

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.play.capabilities import NamedScores, needing
+from equipoise.play.capabilities import NamedScores, RunCache, needing
 from equipoise.play.directions import direction_of
 from equipoise.play.needs import ORACLE_WITH_NAMED_SCORES, Needs
 from equipoise.play.pairings.protocol import Pairing, at_least
-from equipoise.play.pairings.score_scale import scaled
+from equipoise.play.pairings.score_scale import scale_of
 from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.play.world import World
@@ -32,7 +32,10 @@ class BestAlong(Pairing):
     normalise: bool = True
     parameters: ClassVar[tuple[str, ...]] = ("normalise",)
     needs: ClassVar[Needs] = ORACLE_WITH_NAMED_SCORES
-    capabilities: ClassVar[tuple[type, ...]] = (NamedScores,)
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return (NamedScores, RunCache) if self.normalise else (NamedScores,)
 
     def check(self, width: int) -> None:
         at_least(2, "a best response", width)
@@ -43,11 +46,10 @@ class BestAlong(Pairing):
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
-        judged = needing(world, NamedScores)
-        named = judged.named_scores(rows)
+        named = needing(world, NamedScores).named_scores(rows)
         scores = np.stack(list(named.values()))
         if self.normalise:
-            scores = scaled(judged, state, rows, scores).gains
+            scores = scale_of(world, state, rows, scores).gains(scores)
         along = np.einsum("ng,gnk->nk", direction_of(rows.attributes, tuple(named), len(rows)), scores)
         kept = replace(rows, attributes={**rows.attributes, **named}).columns([along.argmax(axis=1)])
         return replace(kept, reward=np.ones((len(kept), 1)))

@@ -9,18 +9,18 @@ from typing import ClassVar, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from equipoise.core.multipliers import Form, Multipliers
-from equipoise.play.capabilities import NamedScores, needing
+from equipoise.play.capabilities import NamedScores, RunCache, needing
 from equipoise.play.needs import ORACLE_WITH_NAMED_SCORES, Needs
+from equipoise.play.pairings.carried import Tensors, carried
 from equipoise.play.pairings.protocol import Pairing
-from equipoise.play.pairings.score_scale import means_of, scaled
+from equipoise.play.pairings.score_scale import means_of, scale_of
 from equipoise.play.rows import Rows
-from equipoise.play.state import State
+from equipoise.play.state import Floats, State
 from equipoise.play.world import World
 
-MULTIPLIERS = "multipliers-{:03d}"
+MULTIPLIERS = "multipliers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Constrained(Pairing):
     momentum: float = 0.1
     parameters: ClassVar[tuple[str, ...]] = ("thresholds", "constraint", "multiplier_rate", "momentum")
     needs: ClassVar[Needs] = ORACLE_WITH_NAMED_SCORES
-    capabilities: ClassVar[tuple[type, ...]] = (NamedScores,)
+    capabilities: ClassVar[tuple[type, ...]] = (NamedScores, RunCache)
 
     def __post_init__(self) -> None:
         if self.constraint not in get_args(Form):
@@ -77,36 +77,34 @@ class Constrained(Pairing):
             )
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        judged = needing(world, NamedScores)
-        named = judged.named_scores(rows)
+        named = needing(world, NamedScores).named_scores(rows)
         self.check_scores(tuple(named))
-        limits = np.array([self.thresholds[name] for name in named if name in self.thresholds])
-        every = scaled(judged, state, rows, np.stack(list(named.values())))
-        bound = np.array([name in self.thresholds for name in named])
-        excess = (every.scores[bound] - limits[:, None, None]) / every.spread[bound][:, None, None]
-        weights = self.multipliers(judged, state, -means_of(excess, rows)).relative
+        bound = [
+            name for name in named if name in self.thresholds
+        ]  # in the oracle's order, as in a resumed run
+        scores = np.stack([named[name] for name in bound])
+        limits = np.array([self.thresholds[name] for name in bound])
+        excess = scale_of(world, state, rows, scores).in_spreads(scores, limits)
+        weights = self.multipliers(world, state, -means_of(excess, rows)).relative
         reward = np.einsum("c,cnk->nk", weights, excess)
         return replace(rows, reward=reward, attributes={**rows.attributes, **named})
 
-    def multipliers(self, judged: NamedScores, state: State, shortfall: np.ndarray) -> Multipliers:
+    def multipliers(self, world: World, state: State, shortfall: Floats) -> Multipliers:
         """Those of this round, moved by its shortfall [C] from those of the round before."""
 
-        def moved(seed: int) -> dict[str, Tensor]:
-            before = Multipliers.new(len(shortfall), self.constraint)
-            if state.round > 1:
-                kept = judged.kept(state, MULTIPLIERS.format(state.round - 1), _missing)
-                before = self._read(kept)
-            now = before.moved(shortfall, rate=self.multiplier_rate, momentum=self.momentum)
-            return {"mu": torch.from_numpy(now.mu), "velocity": torch.from_numpy(now.velocity)}
+        def moved(before: Tensors) -> Tensors:
+            step = {"rate": self.multiplier_rate, "momentum": self.momentum}
+            return _tensors(self._read(before).moved(shortfall, **step))
 
-        return self._read(judged.kept(state, MULTIPLIERS.format(state.round), moved))
+        first = _tensors(Multipliers.new(len(shortfall), self.constraint))
+        return self._read(carried(world, state, MULTIPLIERS, first=first, moved=moved))
 
-    def _read(self, kept: Mapping[str, Tensor]) -> Multipliers:
+    def _read(self, kept: Tensors) -> Multipliers:
         return Multipliers(mu=kept["mu"].numpy(), velocity=kept["velocity"].numpy(), form=self.constraint)
 
     def describe(self) -> str:
         return "every response with its scores in excess of their thresholds, weighed by Lagrange multipliers"
 
 
-def _missing(seed: int) -> dict[str, Tensor]:
-    raise ValueError("the multipliers of the round before are missing from the run folder")
+def _tensors(multipliers: Multipliers) -> Tensors:
+    return {"mu": torch.from_numpy(multipliers.mu), "velocity": torch.from_numpy(multipliers.velocity)}

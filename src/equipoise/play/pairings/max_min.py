@@ -7,17 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from equipoise.play.capabilities import NamedScores, needing
+from equipoise.play.capabilities import NamedScores, RunCache, needing
 from equipoise.play.needs import ORACLE_WITH_NAMED_SCORES, Needs
+from equipoise.play.pairings.carried import Tensors, carried
 from equipoise.play.pairings.protocol import Pairing
-from equipoise.play.pairings.score_scale import means_of, scaled
+from equipoise.play.pairings.score_scale import means_of, scale_of
 from equipoise.play.rows import Rows
-from equipoise.play.state import State
+from equipoise.play.state import Floats, State
 from equipoise.play.world import World
 
-WEIGHTS = "group-weights-{:03d}"
+WEIGHTS = "group-weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,39 +41,32 @@ class MaxMin(Pairing):
     eta: float = 0.0
     parameters: ClassVar[tuple[str, ...]] = ("eta",)
     needs: ClassVar[Needs] = ORACLE_WITH_NAMED_SCORES
-    capabilities: ClassVar[tuple[type, ...]] = (NamedScores,)
+    capabilities: ClassVar[tuple[type, ...]] = (NamedScores, RunCache)
 
     def __post_init__(self) -> None:
         if not self.eta >= 0:
             raise ValueError(f"eta must be >= 0, got {self.eta!r}")
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
-        judged = needing(world, NamedScores)
-        named = judged.named_scores(rows)
+        named = needing(world, NamedScores).named_scores(rows)
         scores = np.stack(list(named.values()))
-
-        gains = scaled(judged, state, rows, scores).gains
-        weights = self.weights(judged, state, means_of(gains, rows))
+        gains = scale_of(world, state, rows, scores).gains(scores)
+        weights = self.weights(world, state, means_of(gains, rows))
         reward = np.einsum("g,gnk->nk", weights, gains)
         return replace(rows, reward=reward, attributes={**rows.attributes, **named})
 
-    def weights(self, judged: NamedScores, state: State, utilities: np.ndarray) -> np.ndarray:
+    def weights(self, world: World, state: State, utilities: Floats) -> Floats:
         """[G] of this round, which the next one starts from."""
         if not self.eta:
             return np.eye(len(utilities))[int(np.argmin(utilities))]
 
-        def moved(seed: int) -> dict[str, Tensor]:
-            before = np.full(len(utilities), 1 / len(utilities))
-            if state.round > 1:
-                before = judged.kept(state, WEIGHTS.format(state.round - 1), _missing)["weights"].numpy()
-            tilted = before * np.exp(-self.eta * (utilities - utilities.min()))
+        equal = {"weights": torch.full((len(utilities),), 1 / len(utilities), dtype=torch.float64)}
+
+        def moved(before: Tensors) -> Tensors:
+            tilted = before["weights"].numpy() * np.exp(-self.eta * (utilities - utilities.min()))
             return {"weights": torch.from_numpy(tilted / tilted.sum())}
 
-        return judged.kept(state, WEIGHTS.format(state.round), moved)["weights"].numpy()
+        return carried(world, state, WEIGHTS, first=equal, moved=moved)["weights"].numpy()
 
     def describe(self) -> str:
         return "every response with the reward of the group that is worst off"
-
-
-def _missing(seed: int) -> dict[str, Tensor]:
-    raise ValueError("the group weights of the round before are missing from the run folder")

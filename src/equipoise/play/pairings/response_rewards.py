@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from equipoise.play.capabilities import ResponseRewards, RunCache, needing
 from equipoise.play.needs import ORACLE_WITH_SCORES, Needs
 from equipoise.play.pairings.protocol import Pairing
+from equipoise.play.pairings.score_scale import scale_of
 from equipoise.play.rows import Rows
-from equipoise.play.state import Floats, State
+from equipoise.play.state import State
 from equipoise.play.world import World
 
 MOMENTS = "reward-moments"
@@ -26,9 +26,8 @@ class ByReward(Pairing):
         R(y) = clamp( (r(x, y) - m)/s, -cap, cap )
 
     r           the oracle's score.
-    normalise   m and s are mean and standard deviation (1 if it is 0) of r over the first round's responses, which the
-                initial policy wrote; kept for the run, so that a reward means the same in every round. Otherwise m = 0
-                and s = 1.
+    normalise   m and s are mean and standard deviation of r in round 1 (`score_scale`), so that a reward means the same
+                in every round. Otherwise m = 0 and s = 1.
     cap         bound on the reward, > 0; infinity for none.
 
     RTO's released code normalises its reward model's scores in this way, by moments of the reward model's own training
@@ -50,18 +49,8 @@ class ByReward(Pairing):
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         reward = needing(world, ResponseRewards).rewards(rows)
         if self.normalise:
-            mean, spread = self._moments(world, state, reward)
-            reward = (reward - mean) / (spread or 1.0)
+            reward = scale_of(world, state, rows, reward[None], MOMENTS).gains(reward[None])[0]
         return replace(rows, reward=np.clip(reward, -self.cap, self.cap))
-
-    def _moments(self, world: World, state: State, reward: Floats) -> tuple[float, float]:
-        """Mean and standard deviation of the first rewards of the run; a resumed run reads them back."""
-
-        def first(seed: int) -> dict[str, torch.Tensor]:
-            return {"moments": torch.tensor([reward.mean(), reward.std()], dtype=torch.float64)}
-
-        mean, spread = needing(world, RunCache).cached(state, MOMENTS, first)["moments"].tolist()
-        return mean, spread
 
     def describe(self) -> str:
         how = " normalised and clamped" if self.normalise else ""

@@ -1,4 +1,4 @@
-"""A common scale of an oracle's named scores: gains over round 1, in standard deviations of that round."""
+"""A common scale of an oracle's scores: gains over round 1, in standard deviations of that round."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipoise.play.capabilities import NamedScores
+from equipoise.play.capabilities import RunCache, needing
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats, State
+from equipoise.play.world import World
 
 SCALE = "group-scale"
+CONSTANT = 1e-8  # a standard deviation up to this is rounding: the score did not vary
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """Named scores of a round's responses, scores [G, N, K], with their mean and spread [G] of round 1."""
+class Scale:
+    """Mean and spread [G] of G scores over the responses of round 1, which the initial policy wrote.
 
-    scores: Floats
+    spread    standard deviation; 1 for a score that did not vary in that round.
+    """
+
     mean: Floats
     spread: Floats
 
-    @property
-    def gains(self) -> Floats:
-        """(r_g - m_g) / s_g, [G, N, K]."""
-        return (self.scores - self.mean[:, None, None]) / self.spread[:, None, None]
+    def gains(self, scores: Floats) -> Floats:
+        """(r_g - m_g) / s_g of scores [G, N, K]."""
+        return self.in_spreads(scores, self.mean)
+
+    def in_spreads(self, scores: Floats, origin: Floats) -> Floats:
+        """(r_g - o_g) / s_g of scores [G, N, K], from an origin [G]."""
+        return (scores - origin[:, None, None]) / self.spread[:, None, None]
 
 
-def scaled(judged: NamedScores, state: State, rows: Rows, scores: Floats) -> Scaled:
-    """The scores [G, N, K] with moments of the first round, which the initial policy wrote; kept with the run."""
+def scale_of(world: World, state: State, rows: Rows, scores: Floats, name: str = SCALE) -> Scale:
+    """The scale that the first scores [G, N, K] of the run set, weighted by their rows; cached with the run."""
 
     def measured(seed: int) -> dict[str, Tensor]:
         means = means_of(scores, rows)
         spread = np.sqrt(means_of(np.square(scores - means[:, None, None]), rows))
-        return {"mean": torch.from_numpy(means), "spread": torch.from_numpy(np.maximum(spread, 1e-8))}
+        spread = np.where(spread > CONSTANT, spread, 1.0)
+        return {"mean": torch.from_numpy(means), "spread": torch.from_numpy(spread)}
 
-    scale = judged.kept(state, SCALE, measured)
-    return Scaled(scores, scale["mean"].numpy(), scale["spread"].numpy())
+    kept = needing(world, RunCache).cached(state, name, measured)
+    return Scale(kept["mean"].numpy(), kept["spread"].numpy())
 
 
 def means_of(scores: Floats, rows: Rows) -> Floats:

@@ -176,11 +176,6 @@ class TextWorld:
     ) -> Mapping[str, Tensor]:
         return self.folder.cached(name, make)
 
-    def kept(
-        self, state: State, name: str, make: Callable[[int], Mapping[str, Tensor]]
-    ) -> Mapping[str, Tensor]:
-        return self.folder.cached(name, make)
-
     # Rows: prompts, recorded comparisons, samples
 
     def prompts(self, state: State) -> Rows:
