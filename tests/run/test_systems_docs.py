@@ -3,10 +3,8 @@
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 
-from equipoise.run.config import ConfigError
 from equipoise.run.systems_docs import Group, System, faults, page, read
 
 FOLDER = Path(__file__).parents[2] / "docs"
@@ -39,7 +37,10 @@ def _parsed(command: str) -> None:
     words = spread(words)
     while hasattr(found, "commands"):
         found = found.commands[words.pop(0)]
-    given = found.make_context(found.name, words).params
+    try:
+        given = found.make_context(found.name, words).params
+    except Exception as error:  # of click, or of the copy of it that a version of typer brings along
+        raise ValueError(f"{command}: {error}") from error
     if found.name == "align":
         configured(
             given["method"],
@@ -70,7 +71,7 @@ def test_commands_are_whole_and_have_the_options_that_they_name(command):
     ],
 )
 def test_a_command_that_would_be_refused_is_seen(command):
-    with pytest.raises((click.UsageError, ConfigError, KeyError)):
+    with pytest.raises((ValueError, KeyError)):
         _parsed(command)
 
 
