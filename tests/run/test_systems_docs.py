@@ -1,5 +1,6 @@
 """The table of published systems names only what is there, and says so of every system."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,56 @@ def test_the_table_has_every_system_of_the_mission():
     assert sum(len(g.systems) for g in groups) == 84
 
 
-def test_commands_name_commands_that_exist():
+def _parsed(command: str) -> None:
+    """Parse a command line as the program does, without running it; of `align`, also the method and its settings."""
     from typer.main import get_command
 
-    from equipoise.cli.app import app
+    from equipoise.cli.app import app, spread
+    from equipoise.run.config import parse_settings
+    from equipoise.run.session import configured
 
-    known = get_command(app).commands
-    for group in read(FOLDER / "systems.yaml"):
-        for system in group.systems:
-            for command in system.commands:
-                words = command.split()
-                assert words[0] == "equipoise" and words[1] in known, command
-                for name in known[words[1]].commands if hasattr(known[words[1]], "commands") else ():
-                    if words[2] == name:
-                        break
-                else:
-                    assert not hasattr(known[words[1]], "commands"), command
+    program, *words = shlex.split(command)
+    assert program == "equipoise", command
+    found = get_command(app)
+    words = spread(words)
+    while hasattr(found, "commands"):
+        found = found.commands[words.pop(0)]
+    try:
+        given = found.make_context(found.name, words).params
+    except Exception as error:  # of click, or of the copy of it that a version of typer brings along
+        raise ValueError(f"{command}: {error}") from error
+    if found.name == "align":
+        configured(
+            given["method"],
+            model=given["model"],
+            data=given["data"],
+            oracle=given["oracle"],
+            settings=parse_settings(given["set"] or []),
+        )
+
+
+COMMANDS = [c for g in read(FOLDER / "systems.yaml") for s in g.systems for c in s.commands]
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
+def test_commands_are_whole_and_have_the_options_that_they_name(command):
+    _parsed(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "equipoise align egpo (also omd",
+        "equipoise align inop",
+        "equipoise align inpo --set nothing=1",
+        "equipoise oracle train gpm ...",
+        "equipoise play --method spac",
+        "equipoise oracle nothing",
+    ],
+)
+def test_a_command_that_would_be_refused_is_seen(command):
+    with pytest.raises((ValueError, KeyError)):
+        _parsed(command)
 
 
 GOOD = {
