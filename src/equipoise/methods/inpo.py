@@ -34,6 +34,7 @@ INPO = Method(
         "play.samples": 24,
         "play.pairing": "disjoint",
         "train.epochs": 5,
+        "train.eps": 1e-2,
     },
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: inpo_step(

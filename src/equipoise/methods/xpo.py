@@ -37,7 +37,7 @@ XPO = Method(
         "objective.alpha": [0.005, 0.0025, 0.001, 0.0],
         "play.rounds": 4,
         "play.samples": 8,
-        "train.lr": 5e-4,
+        "train.eps": 1e-2,
     },
     exact={"beta": 0.5, "alpha": 0.01},
     sources={
@@ -65,7 +65,7 @@ VPO = replace(
         "objective.alpha": [0.01, 0.005, 0.002, 0.0],
         "play.rounds": 4,
         "play.samples": 8,
-        "train.lr": 5e-4,
+        "train.eps": 1e-2,
     },
     exact={"beta": 0.5, "alpha": 0.02},
     sources={
