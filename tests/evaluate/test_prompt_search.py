@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from cases.families import FAMILIES
 from equipoise.cli.app import main
 from equipoise.data.reading.read import read
+from equipoise.evaluate.examples import Examples, prompted, read_examples
 from equipoise.evaluate.located import locate
-from equipoise.evaluate.prompt_search.questions import ASPECTS, AspectScores, Proposal, usable_prompt
+from equipoise.evaluate.prompt_search.questions import ASPECTS, AspectScores, Proposal, Rewrite, usable_prompt
 from equipoise.evaluate.prompt_search.run import split
 from equipoise.evaluate.prompt_search.search import Judgement, Plan, report_text, search
 from equipoise.evaluate.writer import Writer, sampled
@@ -216,6 +217,9 @@ class Stub:
             self.proposed += 1
             prompt = PROMPTS[self.proposed % len(PROMPTS)]
             return said(json.dumps({"analysis": "more", "system_prompt": prompt}))
+        if kind == "rewrite":
+            self.proposed += 1
+            return said(json.dumps({"analysis": "more", "answer": f"better {self.proposed}"}))
         asked = re.findall(r"^- ([\w-]+): ", text, re.MULTILINE)
         scores = scored(query_of(request), between(text, "The answer:"))
         return said(json.dumps({name: {"reason": "so", "score": scores.get(name, 2)} for name in asked}))
@@ -289,6 +293,37 @@ def test_the_chosen_prompt_is_the_best_of_all_as_sampling_with_it_says(model, qu
         assert not again  # another server is another judge
 
 
+def test_examples_are_improved_first_and_shown_with_every_query(model, queries, tmp_path):
+    """Rewards and held-out mean by hand: the answers of `sample --system` after the improved examples."""
+    file = tmp_path / "examples.jsonl"
+    rows = [{"prompt": q, "completion": a} for q, a in (("What of rice?", "Rice."), ("What of tea?", "Tea."))]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--depth", 0, "--examples", file, "--example-steps", 2, "--proposals", 2, "--seed", 4)
+    with serving(Stub()) as (address, requests):
+        ask(address, tmp_path, model, queries, *options)
+        needed = len(requests)
+        ask(address, tmp_path, model, queries, *options)
+        assert len(requests) == needed
+    out = tmp_path / "out"
+    report = json.loads((out / "report.json").read_text())
+    better = read_examples(read(str(out / "examples.jsonl")))
+    for row, example, rewards in zip(rows, better, report["examples"], strict=True):
+        assert example.query == row["prompt"]
+        mean = {
+            text: math.fsum(scored(example.query, text).values()) / 2
+            for text in (row["completion"], example.answer)
+        }
+        assert rewards == {"first": mean[row["completion"]], "last": mean[example.answer]}
+    assert any(one["last"] > one["first"] for one in report["examples"])
+    writer = Writer.load(locate(str(model)))
+    prompts = writer.prompts(read(str(queries), wrap="chat", system="Help."))
+    shown = prompted(writer, prompts, Examples.of(better, 2, None))
+    answers = sampled(writer, shown, 1, Decoding(max_new_tokens=6, temperature=0), seed=4).texts
+    _, aside = split(len(QUERIES), 3, 0, 4)
+    rewards = [math.fsum(scored(QUERIES[i], answers[i]).values()) / 2 for i in aside]
+    assert report["held_out"]["chosen"] == pytest.approx(math.fsum(rewards) / 3)
+
+
 def test_a_killed_command_goes_on_and_asks_nothing_twice(model, queries, tmp_path, capsys):
     """The server refuses after some requests; what was paid for is not asked again, and the result is the same."""
     options = ("--width", 2, "--depth", 2, "--proposals", 2)
@@ -354,6 +389,7 @@ def test_hostile_texts_stay_within_their_fences():
     chat = [{"role": "user", "content": HOSTILE}]
     shown = [AspectScores(ASPECTS).messages(chat, HOSTILE, ["Safety"])]
     shown.append(Proposal().messages(chat, HOSTILE, HOSTILE, [[HOSTILE, 2.0]], [0, 1, 2]))
+    shown.append(Rewrite().messages(chat, HOSTILE, HOSTILE, [0, 1, 2]))
     for system, question in shown:
         text = question["content"]
         mark = re.search(r"\[\[/?(\w{16})\]\]", system["content"])[1]

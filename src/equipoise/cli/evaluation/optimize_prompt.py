@@ -11,16 +11,20 @@ import typer
 
 from equipoise.cli.evaluation.options import (
     Batch,
+    EmbeddingModel,
+    ExampleFiles,
     Limit,
     MaxNewTokens,
     Precision,
     Round,
     SamplingSeed,
+    Shots,
     Temperature,
     TopP,
     Wrap,
     placed,
     quiet_libraries,
+    read_examples,
     read_prompts,
 )
 from equipoise.cli.options import Json
@@ -55,6 +59,15 @@ def optimize_prompt(
             help="queries kept aside, by which the result is chosen; a third of them, at most 20, if not given",
         ),
     ] = None,
+    examples: ExampleFiles = None,
+    shots: Shots = 2,
+    embedding: EmbeddingModel = None,
+    example_steps: Annotated[
+        int,
+        typer.Option(
+            min=0, help="with --examples: steps in which each answer is improved before; 0: they stay"
+        ),
+    ] = 0,
     temperature: Temperature = 0.0,
     top_p: TopP = 1.0,
     max_new_tokens: MaxNewTokens = 256,
@@ -76,10 +89,15 @@ def optimize_prompt(
 ) -> None:
     """Search the system prompt under which a model's answers earn the most from a judge (DRPO, 2411.08733).
 
-    Nothing is trained: use the result with `equipoise sample --system "$(cat OUT/system_prompt.txt)"`. The same command
-    goes on where an interrupted one stopped, and asks no question twice.
+    Nothing is trained: use the result with `equipoise sample --system "$(cat OUT/system_prompt.txt)"`, with the same
+    --examples, or with OUT/examples.jsonl where they were improved. The same command goes on where an interrupted one
+    stopped, and asks no question twice.
     """
+    from dataclasses import replace
+
+    from equipoise.evaluate.examples import write_examples
     from equipoise.evaluate.located import locate
+    from equipoise.evaluate.prompt_search.example_search import improved
     from equipoise.evaluate.prompt_search.questions import ASPECTS, read_aspects, usable_prompt
     from equipoise.evaluate.prompt_search.run import (
         VERDICTS,
@@ -98,9 +116,16 @@ def optimize_prompt(
     from equipoise.policy.protocol import Decoding
 
     quiet_libraries()
+    if example_steps and not examples:
+        raise ValueError("--example-steps improves --examples, which are not given")
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
     first = usable_prompt(initial) if initial.strip() else ""
     asked = read_aspects(aspects) if aspects else ASPECTS
     where = locate(model, round)
+    shown = read_examples(examples, shots, embedding)
     dataset = read_prompts(data, wrap=wrap, system=None, limit=limit, seed=seed)
     policy = Policy(
         concurrency=concurrency, retries=retries, most_calls=most_calls, most_cost=most_cost, unreadable=0.0
@@ -119,9 +144,18 @@ def optimize_prompt(
     )
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, batch=batch)
     models = Models.of(judge, optimizer, asked, out / VERDICTS, policy)
-    task = ModelTask(writer=writer, queries=queries, models=models, decoding=decoding, seed=seed)
-    folder = SearchFolder(out, settings_of_search(task, plan))
-    report = search(task, plan, folder, lambda line: print(line, file=sys.stderr))
+    task = ModelTask(
+        writer=writer, queries=queries, models=models, decoding=decoding, seed=seed, examples=shown
+    )
+    folder = SearchFolder(out, settings_of_search(task, plan, example_steps))
+    rewards: list[dict[str, float]] = []
+    if example_steps and shown is not None:
+        better, rewards = improved(
+            task, shown.examples, steps=example_steps, proposals=proposals, record=folder, tell=tell
+        )
+        task = replace(task, examples=replace(shown, examples=tuple(better)))
+        write_examples(out / "examples.jsonl", better)
+    report = {**search(task, plan, folder, tell), "examples": rewards}
     write_text(out / "system_prompt.txt", report["system_prompt"] + "\n")
     write_json(out / "report.json", report)
     write_text(out / "report.txt", report_text(report))

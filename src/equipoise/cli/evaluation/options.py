@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from equipoise.data.reading.read import Dataset
+    from equipoise.evaluate.examples import Examples
 
 Count = Annotated[int, typer.Option("-n", "--count", min=1, help="answers to each prompt")]
 Temperature = Annotated[float, typer.Option(min=0, help="sampling temperature; 0: the likeliest token")]
@@ -23,6 +24,21 @@ Wrap = Annotated[
 ]
 System = Annotated[str | None, typer.Option(help="system prompt of every conversation that has none")]
 Limit = Annotated[int | None, typer.Option(min=1, help="read only this many rows of the data")]
+ExampleFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--examples", help="file of queries with answers, shown to the model as earlier turns (repeatable)"
+    ),
+]
+Shots = Annotated[int, typer.Option("--shots", min=1, help="with --examples: how many each query is shown")]
+EmbeddingModel = Annotated[
+    str | None,
+    typer.Option(
+        "--embedding",
+        help="with --examples: encoder or static embedding, a folder or hub name, by which those nearest to a query "
+        "are chosen; the authors of DRPO use all-mpnet-base-v2",
+    ),
+]
 SamplingSeed = Annotated[int, typer.Option(help="seed of the sampling")]
 
 
@@ -35,6 +51,22 @@ def read_prompts(
     if wrap not in ("none", "chat"):
         raise ValueError(f"--wrap must be none or chat, got {wrap!r}")
     return read(list(data), wrap=wrap, system=system, limit=limit, seed=seed)
+
+
+def read_examples(files: Sequence[str] | None, shots: int, embedding: str | None) -> Examples | None:
+    """In-context examples of data of any kind. Raises ValueError for an embedding without examples."""
+    if not files:
+        if embedding is not None:
+            raise ValueError("--embedding chooses among --examples, which are not given")
+        return None
+    from equipoise.data.reading.read import read
+    from equipoise.evaluate.examples import Examples
+    from equipoise.evaluate.examples import read_examples as examples_of
+    from equipoise.oracles.models.embeddings import load_embedding
+    from equipoise.oracles.placement import Placement
+
+    found = examples_of(read(list(files)))
+    return Examples.of(found, shots, load_embedding(embedding, Placement()) if embedding else None)
 
 
 def quiet_libraries() -> None:

@@ -11,11 +11,14 @@ import typer
 from equipoise.cli.evaluation.options import (
     Batch,
     Count,
+    EmbeddingModel,
+    ExampleFiles,
     Limit,
     MaxNewTokens,
     Precision,
     Round,
     SamplingSeed,
+    Shots,
     System,
     Temperature,
     TopK,
@@ -23,6 +26,7 @@ from equipoise.cli.evaluation.options import (
     Wrap,
     placed,
     quiet_libraries,
+    read_examples,
     read_prompts,
 )
 from equipoise.cli.options import Overwrite
@@ -64,6 +68,9 @@ def sample(
         float | None,
         typer.Option(help="with --principle: most nats that the step may move a token's distribution"),
     ] = None,
+    examples: ExampleFiles = None,
+    shots: Shots = 2,
+    embedding: EmbeddingModel = None,
     limit: Limit = None,
     precision: Precision = "fp32",
     batch: Batch = 32,
@@ -91,6 +98,7 @@ def sample(
 
     from equipoise.data.plain_strings import note_plain_strings
     from equipoise.evaluate.answers import alpaca_rows, write_answers
+    from equipoise.evaluate.examples import prompted
     from equipoise.evaluate.located import locate
     from equipoise.evaluate.principle import principled
     from equipoise.evaluate.writer import Writer, sampled
@@ -108,11 +116,13 @@ def sample(
     note_plain_strings(dataset, template=writer.renderer.template is not None)
     prompts = writer.prompts(dataset)
     print(dataset.ledger, file=sys.stderr)
+    shown = read_examples(examples, shots, embedding)
     contrast = None
     if principle is not None:
-        contrast = Contrast(
-            prompts=principled(writer, prompts, principle), strength=strength, divergence=divergence
-        )
+        aligned = principled(writer, prompts, principle)
+        aligned = prompted(writer, aligned, shown) if shown else aligned
+        contrast = Contrast(prompts=aligned, strength=strength, divergence=divergence)
+    prompts = prompted(writer, prompts, shown) if shown else prompts
     kept = out.with_name(f"{out.name}.unfinished")
     done = 0
 

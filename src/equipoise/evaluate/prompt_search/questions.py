@@ -1,4 +1,4 @@
-"""Dynamic rewards in three forms of question: aspects of a query, scores of an answer, proposals of a system prompt."""
+"""Dynamic rewards in four forms of question: aspects of a query, scores of an answer, a better prompt or answer."""
 
 from __future__ import annotations
 
@@ -150,18 +150,41 @@ class Proposal(_Fenced):
         return Verdict(1.0, about={"system_prompt": usable_prompt(answer["system_prompt"])})
 
 
-def usable_prompt(said: Any) -> str:
-    """A proposed system prompt as it is used. Raises ValueError for one that is empty, too long or no plain text.
+class Rewrite(_Fenced):
+    """A better answer: (conversation, "rewrite", response, judgement, draw's number).
+
+    The verdict's `about` has it, `answer`; its value is 1. The draw's number is not shown.
+    """
+
+    def __init__(self, temperature: float = TEMPERATURE) -> None:
+        super().__init__("rewrite", temperature)
+        self.temperature = temperature
+
+    def messages(
+        self, conversation: OraclePrompt, response: str, judgement: str, *draw: Any
+    ) -> list[dict[str, str]]:
+        texts = {"conversation": conversation_text(conversation), "response": response}
+        return self.template.messages(texts | {"judgement": judgement})
+
+    def properties(self, *about: Any) -> Mapping[str, Any]:
+        return {"analysis": NAMED, "answer": NAMED}
+
+    def read(self, answer: Any, *about: Any) -> Verdict:
+        return Verdict(1.0, about={"answer": usable_prompt(answer["answer"], "an answer")})
+
+
+def usable_prompt(said: Any, what: str = "a system prompt") -> str:
+    """A proposed system prompt, or answer, as it is used. Raises ValueError for one that is empty, too long or no text.
 
     Marks that servers and templates read as the frame of a chat are disarmed.
     """
     if not isinstance(said, str) or not said.strip():
-        raise ValueError("no system prompt")
+        raise ValueError(f"{what} that is empty")
     text = disarmed(said.strip().replace("\r\n", "\n"))
     if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"a system prompt of {len(text):,} characters")
+        raise ValueError(f"{what} of {len(text):,} characters")
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
-        raise ValueError("a system prompt with control characters")
+        raise ValueError(f"{what} with control characters")
     return text
 
 

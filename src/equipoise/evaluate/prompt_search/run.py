@@ -12,8 +12,9 @@ from equipoise.data.collate import Prompt
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.records import digest
 from equipoise.evaluate.answers import canonical
+from equipoise.evaluate.examples import Example, Examples, prompted
 from equipoise.evaluate.principle import principled
-from equipoise.evaluate.prompt_search.questions import AspectChoice, AspectScores, Proposal
+from equipoise.evaluate.prompt_search.questions import AspectChoice, AspectScores, Proposal, Rewrite
 from equipoise.evaluate.prompt_search.search import Judgement, Node, Plan
 from equipoise.evaluate.writer import Writer
 from equipoise.models.errors import ModelError
@@ -32,6 +33,7 @@ from equipoise.safe_yaml import load
 
 VERDICTS = "verdicts.sqlite"
 LONG_ANSWER = 1024  # tokens of a judgement with reasons, or of a proposal, unless the file says otherwise
+PROPOSED = {"proposal": "system_prompt", "rewrite": "answer"}  # form of question -> what its verdict holds
 COMPARES = ("question", "answer", "attributes", "prompt")  # settings of a judge that compares
 
 
@@ -52,13 +54,14 @@ class Models:
         asked: list[Any] = [AspectChoice(aspects), AspectScores(aspects)]
         file, _ = read_server(judge)
         if optimiser is None:
-            both = Asking(JsonQuestions(file, [*asked, Proposal()], str(judge)), verdicts, policy)
+            both = Asking(JsonQuestions(file, [*asked, Proposal(), Rewrite()], str(judge)), verdicts, policy)
             return cls(judge=both, optimiser=both, aspects=aspects)
         own, given = read_server(optimiser)
-        proposal = Proposal(own.temperature) if "temperature" in given else Proposal()
+        how = {"temperature": own.temperature} if "temperature" in given else {}
+        proposed: list[Any] = [Proposal(**how), Rewrite(**how)]
         return cls(
             judge=Asking(JsonQuestions(file, asked, str(judge)), verdicts, policy),
-            optimiser=Asking(JsonQuestions(own, [proposal], str(optimiser)), verdicts, policy),
+            optimiser=Asking(JsonQuestions(own, proposed, str(optimiser)), verdicts, policy),
             aspects=aspects,
         )
 
@@ -82,42 +85,56 @@ def read_server(file: Path) -> tuple[ServerFile, frozenset[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTask:
-    """A model whose system prompt is searched: answers of a writer, dynamic rewards of a judge, proposals."""
+    """A model whose system prompt is searched: answers of a writer, dynamic rewards of a judge, proposals.
+
+    examples    shown to the model with every query, if given
+    """
 
     writer: Writer
     queries: Sequence[Prompt]
     models: Models
     decoding: Decoding
     seed: int
+    examples: Examples | None = None
 
     def judge(self, cases: Sequence[tuple[str, int]]) -> list[Judgement | str]:
         """Each (system prompt, query) answered by the model and judged, or why it cannot be answered."""
         answers, refused = self._answers(cases)
-        chosen = self.models.judge.verdicts([(self._context(cases[i]), "aspects") for i in answers])
+        asked = [(cases[i][1], self.queries[cases[i][1]].context, answer) for i, answer in answers.items()]
+        judged = dict(zip(answers, self.judged(asked), strict=True))
+        return [judged[i] if i in judged else refused[i] for i in range(len(cases))]
+
+    def judged(self, answers: Sequence[tuple[int, Any, str]]) -> list[Judgement]:
+        """(number, conversation, answer) each judged by the aspects that the judge chooses for the conversation."""
+        chosen = self.models.judge.verdicts([(context, "aspects") for _, context, _ in answers])
         read = [_known(verdict).about.get("aspects") for verdict in chosen]
-        names = [aspects or list(self.models.aspects) for aspects in read]
-        defaulted = {i for i, aspects in zip(answers, read, strict=True) if not aspects}
         questions = [
-            (self._context(cases[i]), "scores", answer, aspects)
-            for (i, answer), aspects in zip(answers.items(), names, strict=True)
+            (context, "scores", answer, aspects or list(self.models.aspects))
+            for (_, context, answer), aspects in zip(answers, read, strict=True)
         ]
-        verdicts = dict(zip(answers, self.models.judge.verdicts(questions), strict=True))
+        verdicts = self.models.judge.verdicts(questions)
         return [
-            _judgement(query, answers[i], _known(verdicts[i]), i in defaulted) if i in answers else refused[i]
-            for i, (_, query) in enumerate(cases)
+            _judgement(number, answer, _known(verdict), not aspects)
+            for (number, _, answer), verdict, aspects in zip(answers, verdicts, read, strict=True)
         ]
 
     def propose(self, node: Node, count: int, step: int) -> list[str | None]:
         """Proposals for a node, addressed by seed, step and number; None: unreadable."""
         judged = node.judgement
         about = (judged.answer, judged.text(), [list(one) for one in node.path])
-        context = self.queries[judged.query].context
-        questions = [(context, "proposal", *about, [self.seed, step, number]) for number in range(count)]
-        found = [_known(verdict) for verdict in self.models.optimiser.verdicts(questions)]
-        return [said.about.get("system_prompt") for said in found]
+        return self._proposed(self.queries[judged.query].context, "proposal", about, count, step)
 
-    def _context(self, case: tuple[str, int]) -> Any:
-        return self.queries[case[1]].context
+    def rewrite(self, example: Example, judged: Judgement, count: int, step: int) -> list[str | None]:
+        """Better answers to an example's query, addressed by seed, step and number; None: unreadable."""
+        context = [{"role": "user", "content": example.query}]
+        return self._proposed(context, "rewrite", (example.answer, judged.text()), count, step)
+
+    def _proposed(
+        self, context: Any, form: str, about: tuple[Any, ...], count: int, step: int
+    ) -> list[str | None]:
+        questions = [(context, form, *about, [self.seed, step, number]) for number in range(count)]
+        found = [_known(verdict) for verdict in self.models.optimiser.verdicts(questions)]
+        return [said.about.get(PROPOSED[form]) for said in found]
 
     def _answers(self, cases: Sequence[tuple[str, int]]) -> tuple[dict[int, str], dict[int, str]]:
         """The answers to cases by their places, and the reasons why others cannot be answered."""
@@ -126,6 +143,8 @@ class ModelTask:
         for i, (prompt, query) in enumerate(cases):
             try:
                 (prompts[i],) = principled(self.writer, [self.queries[query]], prompt)
+                if self.examples is not None:
+                    (prompts[i],) = prompted(self.writer, [prompts[i]], self.examples)
             except (ModelError, Refusal) as error:
                 refused[i] = str(error)
         groups = sample(
@@ -221,10 +240,11 @@ def check_queries(queries: Sequence[Prompt]) -> None:
             )
 
 
-def settings_of_search(task: ModelTask, plan: Plan) -> dict[str, Any]:
+def settings_of_search(task: ModelTask, plan: Plan, example_steps: int = 0) -> dict[str, Any]:
     """What a search depends on, for its folder."""
     asked = [canonical(prompt.context) for prompt in task.queries]
     decoding = {name: value for name, value in vars(task.decoding).items() if name not in ("batch", "memory")}
+    shown = {} if task.examples is None else {"examples": [task.examples.fingerprint, example_steps]}
     return {
         "model": task.writer.fingerprint,
         "queries": digest(asked),
@@ -233,6 +253,7 @@ def settings_of_search(task: ModelTask, plan: Plan) -> dict[str, Any]:
         "decoding": digest(sorted(decoding.items(), key=lambda item: item[0])),
         "seed": task.seed,
         "plan": vars(plan),
+        **shown,
     }
 
 

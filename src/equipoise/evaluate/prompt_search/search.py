@@ -320,4 +320,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"unreadable answers: {unreadable['judgements']} judgements (reward 0), {unreadable['choices']} choices of "
         f"aspects (all are scored), {unreadable['proposals']} proposals (left out)"
     )
+    if report.get("examples"):
+        changed = [one for one in report["examples"] if one["last"] > one["first"]]
+        lines.append(f"{len(changed)} of {len(report['examples'])} examples have a better answer now")
     return "\n".join([*lines, "", "the chosen system prompt:", report["system_prompt"]]) + "\n"
