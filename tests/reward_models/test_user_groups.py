@@ -19,8 +19,7 @@ from equipoise.games.tabular import TabularPolicy
 from equipoise.games.utilities import best_policy, expected, max_min
 from equipoise.oracles.protocol import OracleError
 from equipoise.playground import LanguageGame, pairs, reference_policy
-from equipoise.reward_models.ideal_points import Pal, PalSettings, fit_pal, fit_user
-from equipoise.reward_models.user_groups import (
+from equipoise.reward_models.users.groups import (
     expectation_maximisation,
     first_shares,
     fit_linear_groups,
@@ -28,6 +27,14 @@ from equipoise.reward_models.user_groups import (
     label_likelihood,
     linear_reward,
     posterior,
+)
+from equipoise.reward_models.users.ideal_points import (
+    Pal,
+    PalSettings,
+    fit_pal,
+    fit_user,
+    hinge_loss,
+    logistic_loss,
 )
 from equipoise.run.reward_training import resolve, train_oracle
 from reward_models.tiny import decoder, written
@@ -174,8 +181,23 @@ def test_rewards_are_zero_at_the_ideal_point_alone_and_swapping_negates(pal: Pal
         torch.testing.assert_close(forward, -backward)
 
 
-@pytest.mark.parametrize("form", ["a", "b"])
-def test_a_new_user_is_found_at_the_right_prototype(form: str) -> None:
+def test_losses_of_a_pair_by_hand() -> None:
+    """-log s(z) and max(1 - z, 0), of either answer in its share of the label."""
+    z, prob = torch.tensor([0.5, 2.0, -0.5]).double(), torch.tensor([1.0, 0.0, 0.75]).double()
+    torch.testing.assert_close(
+        hinge_loss(z, prob), torch.tensor([0.5, 3.0, 0.75 * 1.5 + 0.25 * 0.5]).double()
+    )
+    won, lost = np.log1p(np.exp([-0.5, -2.0, 0.5])), np.log1p(np.exp([0.5, 2.0, -0.5]))
+    expected = torch.tensor([won[0], lost[1], 0.75 * won[2] + 0.25 * lost[2]])
+    torch.testing.assert_close(logistic_loss(z, prob), expected)
+    with pytest.raises(ValueError, match="loss must be one of logistic, hinge"):
+        PalSettings(loss="exponential")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("form", "loss"), [("a", "logistic"), ("b", "logistic"), ("a", "hinge"), ("b", "hinge")]
+)
+def test_a_new_user_is_found_at_the_right_prototype(form: str, loss: str) -> None:
     draw = torch.Generator().manual_seed(0)
     tastes = torch.tensor([[2.0, 0, 0], [-2.0, 0, 0]]).double()
     pairs = torch.randn(600, 2, 3, generator=draw).double()
@@ -183,7 +205,7 @@ def test_a_new_user_is_found_at_the_right_prototype(form: str) -> None:
     margin = (pairs * tastes[user % 2][:, None]).sum(dim=2)
     prob = (margin[:, 0] > margin[:, 1]).double()
     prompts = torch.zeros(600, 3).double()
-    settings = PalSettings(form=form, latent=3, steps=250)  # type: ignore[arg-type]
+    settings = PalSettings(form=form, loss=loss, latent=3, steps=250)  # type: ignore[arg-type]
     model = fit_pal(pairs, prompts, user, prob, torch.ones(600).double(), settings)
     own = model.logits(pairs, prompts, model.weights()[user])
     assert float(((own > 0) == (prob > 0.5)).double().mean()) > 0.9

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from equipoise.data.reading.read import Dataset
 from equipoise.reward_models.fit import Fitting
-from equipoise.reward_models.group_training import Grouping, train_groups
-from equipoise.reward_models.ideal_points import PalSettings
-from equipoise.reward_models.pal_training import train_pal
 from equipoise.reward_models.train import Result
+from equipoise.reward_models.users.group_training import Grouping, train_groups
+from equipoise.reward_models.users.ideal_points import PalSettings
+from equipoise.reward_models.users.pal_training import train_pal
 from equipoise.run.config import ConfigError
 from equipoise.run.settings import Section
 
@@ -41,6 +41,7 @@ class PalPart(Section):
         description="pal: a: ideal points, mixtures of prototypes; b: mixtures of functions of the prompt",
     )
     distance: Literal["l2", "angle"] = Field("l2", description="pal, form a: the reward's distance")
+    loss: Literal["logistic", "hinge"] = Field("logistic", description="pal: loss of a pair's logit")
     prototypes: int = Field(2, gt=0, description="pal: number of prototypes K")
     latent: int = Field(16, gt=0, description="pal: width of the space of ideal points; the authors' is 512")
     steps: int = Field(600, gt=0, description="pal: optimizer steps")

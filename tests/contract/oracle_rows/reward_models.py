@@ -36,10 +36,10 @@ from equipoise.oracles.protocol import Oracle
 from equipoise.policy.files import write_json, write_tensors
 from equipoise.reward_models.folder import save
 from equipoise.reward_models.head import SECTION, Head
-from equipoise.reward_models.ideal_points import Pal, PalSettings
 from equipoise.reward_models.model import RewardModel, Scales
-from equipoise.reward_models.pal_training import SETTINGS, TENSORS
 from equipoise.reward_models.texts import Texts
+from equipoise.reward_models.users.ideal_points import Pal, PalSettings
+from equipoise.reward_models.users.pal_training import SETTINGS, TENSORS
 
 FOLDER = "model"
 TOO_LONG = (PROMPTS[0], "tea " * 500, SECOND[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
 from equipoise.games.tabular import TabularPolicy
 from equipoise.games.utilities import best_policy, expected, max_min
-from equipoise.reward_models.user_groups import (
+from equipoise.reward_models.users.groups import (
     LinearGroups,
     fit_linear_groups,
     held_out_log_loss,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
-from equipoise.reward_models.ideal_points import Pal, PalSettings, fit_pal, fit_user
+from equipoise.reward_models.users.ideal_points import Pal, PalSettings, fit_pal, fit_user
 
 FEATURES, LATENT, POINTS = 12, 4, 3
 USERS, PAIRS = 30, 60  # training users, labels of each

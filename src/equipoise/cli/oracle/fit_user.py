@@ -22,7 +22,7 @@ def fit_user(
 ) -> None:
     """Fit the mixture weights of new users, and nothing else; `--oracle FILE` then judges as they would."""
     from equipoise.data.reading.read import read
-    from equipoise.reward_models.pal_training import fit_users, load_pal
+    from equipoise.reward_models.users.pal_training import fit_users, load_pal
 
     check_new(str(out), overwrite=overwrite)
     found = fit_users(load_pal(folder), read(data))

@@ -16,9 +16,9 @@ from equipoise.oracles.models.reward import as_oracle_errors
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import OracleError, OraclePrompt
 from equipoise.oracles.questions.verdicts import key_of
-from equipoise.reward_models.pal_training import SETTINGS, LoadedPal, load_pal
 from equipoise.reward_models.read import last_states
 from equipoise.reward_models.texts import TooLong
+from equipoise.reward_models.users.pal_training import SETTINGS, LoadedPal, load_pal
 
 
 class PalOracle:

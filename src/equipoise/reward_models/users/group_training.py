@@ -7,31 +7,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equipoise.core.calibration import ranked_right
-from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
-from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
-from equipoise.models.errors import ModelError
 from equipoise.policy.files import whole, write_json
 from equipoise.reward_models.fit import Fitting, fit
 from equipoise.reward_models.folder import save
 from equipoise.reward_models.head import Head
 from equipoise.reward_models.pairs import LabelledPair
 from equipoise.reward_models.read import last_states, pair_logits
-from equipoise.reward_models.start import Beginning, begin
-from equipoise.reward_models.train import Result, automatic_rate, parts
-from equipoise.reward_models.user_groups import (
+from equipoise.reward_models.start import Beginning
+from equipoise.reward_models.train import Result, automatic_rate
+from equipoise.reward_models.users.groups import (
     LinearGroups,
     fit_linear_groups,
     held_out_log_loss,
     label_likelihood,
-    numbered,
     posterior,
 )
+from equipoise.reward_models.users.pairs import begin_users, held_out_figures, labels_of
 
 MAP = "user_groups.json"
 
@@ -76,25 +71,19 @@ def train_groups(
     The folder loads as an oracle whose scores are `group_1`, `group_2`, ..., largest group first; user_groups.json says
     who belongs to which. Raises ModelError or DataError before any training for what cannot be used.
     """
-    if out.exists():
-        raise ModelError(f"{out} exists; give another folder, or delete it to train anew")
-    beginning = begin(path, Head(), seed=seed, max_length=max_length)
-    if not hasattr(beginning.model.body, "score"):
-        raise ModelError(f"{path} is no decoder; rewards of groups are read from a decoder's last state")
-    train, held = parts(
-        beginning,
+    given = begin_users(
+        path,
         dataset,
-        share=held_out_share,
+        out,
+        held_out_share=held_out_share,
         evaluation=evaluation,
         allow_overlap=allow_overlap,
+        max_length=max_length,
         seed=seed,
+        device=device,
     )
-    users, user = numbered(named_users(train))
-    held = [pair for pair in held if pair.user in users]
-    if not held:
-        raise DataError("no held-out pair is by a user of the training pairs", hint="hold out more prompts")
-    held_user = torch.tensor([users[pair.user] for pair in held])
-    beginning.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    beginning, train, held = given.beginning, given.train, given.held
+    users, user, held_user = given.users, given.user, given.held_user
     seen, unseen = (differences(beginning, pairs, fitting.tokens) for pairs in (train, held))
     prob, weight = labels_of(train)
     held_prob, _ = labels_of(held)
@@ -164,24 +153,6 @@ def differences(beginning: Beginning, pairs: Sequence[LabelledPair], tokens: int
     return first - second
 
 
-def labels_of(pairs: Sequence[LabelledPair]) -> tuple[Tensor, Tensor]:
-    """(P(first beats second) [N], weight [N])."""
-    values = [[pair.prob[0], pair.weight] for pair in pairs]
-    prob, weight = torch.tensor(values, dtype=torch.float64).unbind(dim=1)
-    return prob, weight
-
-
-def named_users(pairs: Sequence[LabelledPair]) -> list[str]:
-    """Each pair's user. Raises DataError for a pair without one."""
-    nameless = next((pair for pair in pairs if not pair.user), None)
-    if nameless is not None:
-        raise DataError(
-            f"row {nameless.id} names no annotator, and rewards are fitted for groups of annotators",
-            hint="give every row a column `user_id` (docs/data.md)",
-        )
-    return [pair.user for pair in pairs]
-
-
 def _give_heads(beginning: Beginning, weights: Tensor) -> None:
     """Replaces the model's one reward by K linear ones."""
     model = beginning.model
@@ -204,15 +175,6 @@ def _of_group(pair: LabelledPair, shares: Tensor) -> LabelledPair:
 
 def _figures(logits: Tensor, held: Sequence[LabelledPair], user: Tensor, shares: Tensor) -> dict[str, Any]:
     """Held-out accuracy and log-loss of each user's own group."""
-    prob, _ = labels_of(held)
     own = logits[torch.arange(len(held)), shares[user].argmax(dim=1)]
-    telling, clusters = (prob != 0.5).numpy(), np.array([pair.group for pair in held])
-    right = ranked_right(own.numpy()[telling], prob.numpy()[telling])
-    loss = -label_likelihood(own[:, None], prob)[:, 0]
-    return {
-        "pairs": len(held),
-        "prompts": len(set(clusters.tolist())),
-        "accuracy": clustered_share(right, clusters[telling].tolist()) if telling.any() else None,
-        "log_loss": clustered_mean(loss.numpy(), clusters.tolist(), bounds=POSITIVE),
-        "calibration": None,
-    }
+    prob, _ = labels_of(held)
+    return held_out_figures(own, -label_likelihood(own[:, None], prob)[:, 0], held)

@@ -13,23 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.core.calibration import ranked_right
-from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
 from equipoise.models.errors import ModelError
 from equipoise.policy.digests import verify
 from equipoise.policy.files import read_tensors, whole, write_json, write_tensors
 from equipoise.reward_models.folder import Loaded, load, save
-from equipoise.reward_models.group_training import labels_of, named_users
 from equipoise.reward_models.head import Head
-from equipoise.reward_models.ideal_points import Pal, PalSettings, fit_pal, fit_user, pair_loss
 from equipoise.reward_models.model import RewardModel
 from equipoise.reward_models.pairs import LabelledPair, labelled
 from equipoise.reward_models.read import last_states
-from equipoise.reward_models.start import begin
 from equipoise.reward_models.texts import Texts
-from equipoise.reward_models.train import Result, parts
-from equipoise.reward_models.user_groups import numbered
+from equipoise.reward_models.train import Result
+from equipoise.reward_models.users.ideal_points import Pal, PalSettings, fit_pal, fit_user, logistic_loss
+from equipoise.reward_models.users.pairs import begin_users, held_out_figures, labels_of, named_users
 
 SETTINGS, TENSORS = "pal.json", "pal.safetensors"
 HEAD = Head(attributes=("pal",))  # of the body's folder: its one output is not read
@@ -64,38 +61,34 @@ def train_pal(
     Held-out figures are of the training users' own rewards, on prompts that were not trained on. Raises ModelError or
     DataError before any training for what cannot be used.
     """
-    if out.exists():
-        raise ModelError(f"{out} exists; give another folder, or delete it to train anew")
-    beginning = begin(path, Head(), seed=seed, max_length=max_length)
-    if not hasattr(beginning.model.body, "score"):
-        raise ModelError(f"{path} is no decoder; ideal points are read from a decoder's last state")
-    train, held = parts(
-        beginning,
+    given = begin_users(
+        path,
         dataset,
-        share=held_out_share,
+        out,
+        held_out_share=held_out_share,
         evaluation=evaluation,
         allow_overlap=allow_overlap,
+        max_length=max_length,
         seed=seed,
+        device=device,
     )
-    users, user = numbered(named_users(train))
-    held = [pair for pair in held if pair.user in users]
-    if not held:
-        raise DataError("no held-out pair is by a user of the training pairs", hint="hold out more prompts")
-    model = beginning.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    prob, weight = labels_of(train)
-    pal = fit_pal(*features(model, beginning.texts, train, tokens), user, prob, weight, settings, seed=seed)
-    own = pal.weights()[torch.tensor([users[pair.user] for pair in held])]
-    figures = figures_of(pal.logits(*features(model, beginning.texts, held, tokens), own), held)
+    model, texts = given.beginning.model, given.beginning.texts
+    prob, weight = labels_of(given.train)
+    seen = features(model, texts, given.train, tokens)
+    pal = fit_pal(*seen, given.user, prob, weight, settings, seed=seed)
+    logits = pal.logits(*features(model, texts, given.held, tokens), pal.weights()[given.held_user])
+    held_prob, _ = labels_of(given.held)
+    figures = held_out_figures(logits, logistic_loss(logits, held_prob), given.held)
     with whole(out) as draft:
         draft.mkdir()
-        write_json(draft / SETTINGS, {"settings": asdict(settings), "users": list(users)})
+        write_json(draft / SETTINGS, {"settings": asdict(settings), "users": list(given.users)})
         write_tensors(draft / TENSORS, {name: t.contiguous() for name, t in pal.state_dict().items()})
         write_json(draft / "ledger.json", ledger := dataset.ledger.as_json())
         said = {"model": str(path), "seed": seed, "held_out": figures, **(about or {})}
         write_json(draft / "training.json", said)
         _hold_head(model)
-        save(model, beginning.texts, draft)
-    return Result(folder=out, steps=settings.steps, trained=len(train), figures=figures, ledger=ledger)
+        save(model, texts, draft)
+    return Result(folder=out, steps=settings.steps, trained=len(given.train), figures=figures, ledger=ledger)
 
 
 def load_pal(
@@ -147,22 +140,6 @@ def features(
     sides = [last_states(model, [pair.tokens[side] for pair in pairs], tokens) for side in (0, 1)]
     prompts = last_states(model, [tuple(texts.prompt(pair.prompt)) for pair in pairs], tokens)
     return torch.stack(sides, dim=1), prompts
-
-
-def figures_of(logits: Tensor, held: Sequence[LabelledPair]) -> dict[str, Any]:
-    """Accuracy and log-loss of held-out pairs, with intervals clustered by prompt."""
-    prob, _ = labels_of(held)
-    clusters = [pair.group for pair in held]
-    telling = (prob != 0.5).numpy()
-    among = [group for group, kept in zip(clusters, telling, strict=True) if kept]
-    right = ranked_right(logits.numpy()[telling], prob.numpy()[telling])
-    return {
-        "pairs": len(held),
-        "prompts": len(set(clusters)),
-        "accuracy": clustered_share(right, among) if len(among) else None,
-        "log_loss": clustered_mean(pair_loss(logits, prob).numpy(), clusters, bounds=POSITIVE),
-        "calibration": None,
-    }
 
 
 def _hold_head(model: RewardModel) -> None:

@@ -24,6 +24,7 @@ class PalSettings:
     form         "a": the ideal point is a mixture of prototypes; "b": of functions of the prompt
     distance     of form "a": "l2", r = -||f - a||; "angle", r = scale cos(f, a)
     prototypes   K                           latent   width of f
+    loss         of a pair's logit z: "logistic", -log s(z); "hinge", max(1 - z, 0), whose z is a margin and no log-odds
     steps, pairs optimizer steps (Adam), pairs of one step
     rate, user_rate   learning rates of f and of prototypes and user weights
     penalty      of prototypes longer than 4: penalty sum_k max(||p_k|| - 4, 0)
@@ -32,6 +33,7 @@ class PalSettings:
 
     form: Literal["a", "b"] = "a"
     distance: Literal["l2", "angle"] = "l2"
+    loss: Literal["logistic", "hinge"] = "logistic"
     prototypes: int = 2
     latent: int = 16
     steps: int = 600
@@ -40,6 +42,12 @@ class PalSettings:
     user_rate: float = 2e-2
     penalty: float = 1.0
     prior: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a form, distance or loss that is none of those."""
+        for name, known in (("form", ("a", "b")), ("distance", ("l2", "angle")), ("loss", tuple(LOSSES))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
 
 class Pal(nn.Module):
@@ -109,9 +117,17 @@ class Pal(nn.Module):
         return rewards[:, 0] - rewards[:, 1]
 
 
-def pair_loss(logits: PerPair, prob: PerPair) -> PerPair:
+def logistic_loss(logits: PerPair, prob: PerPair) -> PerPair:
     """Logistic loss of soft labels."""
     return -prob * logsigmoid(logits) - (1 - prob) * logsigmoid(-logits)
+
+
+def hinge_loss(logits: PerPair, prob: PerPair) -> PerPair:
+    """Hinge loss of soft labels."""
+    return prob * (1 - logits).clamp(min=0) + (1 - prob) * (1 + logits).clamp(min=0)
+
+
+LOSSES = {"logistic": logistic_loss, "hinge": hinge_loss}
 
 
 def fit_pal(
@@ -124,12 +140,13 @@ def fit_pal(
     *,
     seed: int = 0,
 ) -> Pal:
-    """Fits projection, prototypes and the users' weights together, by Adam on the weighted logistic loss.
+    """Fits projection, prototypes and the users' weights together, by Adam on the weighted loss.
 
     The same arguments give the same tensors. Raises ValueError for settings out of range.
     """
     if settings.prototypes < 1 or settings.latent < 1 or settings.steps < 1:
         raise ValueError("prototypes, latent and steps must be at least 1")
+    pair_loss = LOSSES[settings.loss]
     draw = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -166,6 +183,8 @@ def fit_user(
     w = torch.zeros(model.settings.prototypes, dtype=torch.float64, requires_grad=True)
     importance = torch.ones_like(prob) if weight is None else weight
     optimizer = torch.optim.LBFGS([w], max_iter=100, line_search_fn="strong_wolfe")
+
+    pair_loss = LOSSES[model.settings.loss]
 
     def closure() -> Tensor:
         optimizer.zero_grad()
