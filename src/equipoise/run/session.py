@@ -32,7 +32,7 @@ from equipoise.run.costs import recorded_steps
 from equipoise.run.gate_checks import steps
 from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
-from equipoise.run.screen.plain import PlainLines
+from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
@@ -109,7 +109,8 @@ def align(
     )
     folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
     try:
-        return run(resolved, folder, oracle=held, callbacks=[] if quiet else [PlainLines()], quiet=quiet)
+        with screen(quiet=quiet) as shown:
+            return run(resolved, folder, oracle=held, callbacks=shown, quiet=quiet)
     finally:
         if held:
             held.asked()
@@ -167,14 +168,17 @@ def run(
     main = accelerator.is_main_process
     with claimed(folder) if main else nullcontext():
         disable_progress_bar()
+        journal = Journal(folder)
+        progress = Progress(
+            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
+        )
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
-        with accelerator.main_process_first():
+        with progress.preparing("reading the data"), accelerator.main_process_first():
             if main:
                 decided, materials = begin(config, folder, gates, oracle)
             else:
                 decided, materials = gathered(config, folder, oracle)
         config = decided.config
-        journal = Journal(folder)
         if not journal.checkpoint(0).exists():
             for name, first in phases.items():
                 into = folder / "phases" / name
@@ -182,13 +186,13 @@ def run(
                     first, into, oracle=oracle, start=start, callbacks=callbacks, phase=name, quiet=quiet
                 )
                 start = made.checkpoint
-        progress = Progress(
-            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
-        )
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
-        world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        with progress.preparing("loading the model"):
+            world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        about: Mapping[str, Any] = {}
         if main and not quiet:
-            announce(decided, materials, world, folder)
+            with progress.preparing("estimating time and memory by a probe"):
+                about = announce(decided, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config, materials.method)
         method = materials.method
         _check_evaluations(journal, journal.rounds_done(), config)
@@ -202,6 +206,7 @@ def run(
                 "rounds": config.play.rounds,
                 "done": state.round - 1,
                 "steps": recorded_steps(config, materials),
+                "seconds": about.get("seconds_per_round"),
                 "folder": folder,
                 "phase": phase,
                 "settings": config.plain(),
