@@ -27,7 +27,7 @@ from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
 from equipoise.run.claimed import claimed
-from equipoise.run.config import ConfigError, read_file, resolve
+from equipoise.run.config import ConfigError, of_another, read_file, resolve
 from equipoise.run.costs import recorded_steps
 from equipoise.run.gate_checks import steps
 from equipoise.run.materials import Materials
@@ -83,7 +83,7 @@ def align(
     oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
               function (prompt, response) -> score or (prompt, a, b) -> P(a beats b), plain or async, or an object with
               a fingerprint that follows `oracles.Oracle`, `oracles.Questioner` or `oracles.Batched` (docs/oracles.md)
-    out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
+    out       run folder; the same call on an existing folder resumes it, bit for bit on CPU; else `out` of the file
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
 
@@ -106,8 +106,10 @@ def align(
         config=config,
         settings=settings,
         allow=allow,
+        quiet=quiet,
     )
-    folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
+    out = out or (read_file(Path(config)).get("out") if config else None)
+    folder = Path(str(out)) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
     try:
         with screen(quiet=quiet) as shown:
             return run(resolved, folder, oracle=held, callbacks=shown, quiet=quiet)
@@ -127,11 +129,20 @@ def configured(
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     allow: Sequence[str] = (),
+    quiet: bool = False,
 ) -> RunConfig:
     """The configuration of `align`'s arguments. Raises ConfigError."""
     paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
     stored = read_file(Path(config)) if config else {}
-    stored.pop("inputs", None)  # present in the config.yaml of an older run folder
+    for other in ("inputs", "out"):  # of an older run folder; and of this call, not of the run
+        stored.pop(other, None)
+    stored, left_out = of_another(method, stored)
+    if left_out and not quiet:
+        print(
+            f"note: {config} is for another method; of it {method} leaves out {', '.join(left_out)}; set its own "
+            "parameters with --set",
+            file=sys.stderr,
+        )
     given: dict[str, Any] = {
         "model.path": str(model) if model else None,
         "data.path": paths or None,
