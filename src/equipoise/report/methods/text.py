@@ -41,14 +41,14 @@ CELLS = ("name", "title", "bounded", "paper", "ref", "formula")  # of `line`
 
 # the data that one has, a method to begin with, and why
 START = (
-    ("chosen and rejected answers", "dpo", "the usual first run: one fit, no sampling, no judge"),
-    ("the same, little memory", "simpo", "no reference policy to hold or to score"),
-    ("the same, rarely covered", "spac", "also samples, and distrusts what the pairs do not cover"),
+    ("chosen and rejected answers", "dpo", "one fit, no sampling: the usual start"),
+    ("the same, little memory", "simpo", "needs no reference model"),
+    ("the same, few and uneven", "spac", "cautious where the pairs say little"),
     ("single answers, good or bad", "kto", "needs no pairs"),
     ("ranked lists of answers", "plackett_luce", "uses the whole order"),
-    ("answers to imitate", "sft", "supervised fine-tuning, often the step before"),
-    ("prompts and a judge", "inpo", "few rounds, towards a policy that no other beats"),
-    ("prompts and a reward model", "online_dpo", "pairs of the policy's own answers, by their scores"),
+    ("answers to imitate", "sft", "often the step before preferences"),
+    ("prompts and a judge", "inpo", "few rounds, to an unbeaten policy"),
+    ("prompts and a reward model", "online_dpo", "learns from its own scored answers"),
 )
 
 
@@ -80,11 +80,10 @@ def print_methods(methods: Sequence[Entry], console: Console) -> None:
         console.print("no method matches")
         return
     _print_start(methods, console)
-    fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10}
     wide = console.width >= WIDE
-    if wide:
-        fixed |= {"ref": 4, "formula": 8}
-    spare = console.width - sum(fixed.values()) - (6 if wide else 3)  # a space after each column
+    fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10, "ref": 4}
+    fixed |= {"formula": 8} if wide else {}
+    spare = console.width - sum(fixed.values()) - (6 if wide else 4)  # a space after each column
     columns = {"name": fixed["name"], "title": spare // 2 if wide else spare}
     columns |= ({"bounded": spare - spare // 2} if wide else {}) | fixed
     for heading, group in grouped(methods).items():
@@ -96,7 +95,10 @@ def print_methods(methods: Sequence[Entry], console: Console) -> None:
             table.add_row(*(escape(cells[column]) for column in columns))
         console.print(table, "")
     if not wide:
-        console.print("One in full: equipoise methods NAME. More columns: a terminal of 120", highlight=False)
+        console.print(
+            f"ref: free of any frozen policy. One in full: equipoise methods NAME. {WIDE} columns show more",
+            highlight=False,
+        )
         return
     grades = "; ".join(f"{word}: {CONFIDENCE[grade]}" for grade, word in SHORT.items())
     console.print(
@@ -115,7 +117,7 @@ def _print_start(methods: Sequence[Entry], console: Console) -> None:
     table = Table(
         title="Start here", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
     )
-    table.add_column("you have", width=26)
+    table.add_column("you have", width=max(len(have) for have, _, _ in rows))
     table.add_column("take", width=max(len(name) for _, name, _ in rows))
     table.add_column("because", overflow="fold")
     for have, name, why in rows:

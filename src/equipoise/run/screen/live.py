@@ -10,7 +10,15 @@ from rich.text import Text
 
 from equipoise.run.screen.forecast import Forecast
 from equipoise.run.screen.peak import peak
-from equipoise.run.screen.wording import clock, fitting, pace_words, phase_words, round_parts, step_words
+from equipoise.run.screen.wording import (
+    clock,
+    cost_words,
+    fitting,
+    pace,
+    phase_words,
+    round_parts,
+    step_words,
+)
 from equipoise.safe_text import printable
 from equipoise.worlds.text.progress import Callback, Line, Phase
 
@@ -78,7 +86,8 @@ class LiveScreen(Callback):
         if self.steps:
             parts += step_words(self.steps, self.held)
         if self.phase.unit:
-            parts += pace_words(self.phase, peak() if self.steps else 0.0)
+            parts += cost_words(self.phase, peak() if self.steps else 0.0)
+            parts += [pace(self.phase.rate)] if self.phase.rate else []
         else:
             parts.append(clock(self.phase.seconds))
         return fitting(parts, width)

@@ -10,9 +10,9 @@ from equipoise.run.screen.peak import peak
 from equipoise.run.screen.wording import (
     GAP,
     clock,
+    cost_words,
     left,
     pace,
-    pace_words,
     phase_words,
     round_words,
     step_words,
@@ -69,7 +69,7 @@ class PlainLines(Callback):
         where = f"round {phase.round}" if phase.round or phase.name in ("evaluating", "judging") else ""
         parts = [f"{where:<9}", phase_words(phase), pace(phase.rate), ending]
         if self.last:
-            parts += [*step_words(self.last, self.held), *list(pace_words(phase, peak()))[:2]]
+            parts += [*step_words(self.last, self.held), *cost_words(phase, peak())]
         say(GAP.join(parts))
 
 

@@ -54,18 +54,21 @@ def step_words(line: Line, evaluated: Line) -> Iterator[str]:
     kl = _number(line, "kl")
     if kl is not None:
         yield f"KL {plain(kl)}"
-    elif chosen is not None:
+
+
+def ratio_words(line: Line) -> Iterator[str]:
+    """The log-ratios of chosen and rejected responses, of a step without a KL."""
+    chosen, rejected = _number(line, "chosen_log_ratio"), _number(line, "rejected_log_ratio")
+    if chosen is not None and "kl" not in line:
         yield f"chosen {_signed(chosen)}" + ("" if rejected is None else f" rejected {_signed(rejected)}")
 
 
-def pace_words(phase: Phase, peak: float) -> Iterator[str]:
-    """Tokens per second, the peak of memory in bytes, and the pace in units."""
+def cost_words(phase: Phase, peak: float) -> Iterator[str]:
+    """Tokens per second, and the peak of memory, given in bytes."""
     if phase.token_rate >= 1:
         yield f"{phase.token_rate:,.0f} tokens/s"
     if peak:
         yield f"peak {gib(peak)}"
-    if phase.rate:
-        yield pace(phase.rate)
 
 
 def round_words(line: Line) -> str:
