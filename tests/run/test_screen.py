@@ -19,6 +19,7 @@ from equipoise.run.screen.wording import (
     cost_words,
     fitting,
     phase_words,
+    ratio_words,
     round_words,
     step_words,
 )
@@ -133,8 +134,9 @@ def test_words_of_a_step_and_of_a_round():
         "loss 0.500",
         "margin 0.250",
         "accuracy 71.0 %",
-        "chosen +0.100 rejected −0.150",
     ]
+    assert list(ratio_words(STEP)) == ["chosen +0.100 rejected −0.150"]
+    assert list(ratio_words({"chosen_log_ratio": 0.0})) == ["chosen 0"]
     assert list(step_words({"loss": 1.0, "kl": 0.2}, {})) == ["loss 1.00", "KL 0.200"]
     assert list(step_words({"round": 1}, {})) == []
     assert round_words(RATED) == "round 1  win rate 62.5 % (55–70)  KL 0.500  length 7.00"
@@ -174,8 +176,8 @@ def test_a_terminal_shows_one_bar_and_one_line(width):
     bar, line = drawn.file.getvalue().splitlines()
     assert bar.startswith("dpo  round 1 of 3  ━") and bar.rstrip().endswith("left") and len(bar) <= width
     assert line.startswith("training 4/10 steps  loss 0.500  margin 0.250") and len(line) <= width
-    assert ("50 tokens/s" in line) == (width > 60)
-    assert ("peak" in line) == (width > 80)
+    assert "50 tokens/s" in line
+    assert ("peak" in line) == (width > 60) and ("chosen" in line) == (width > 80)
 
 
 def test_nothing_from_outside_is_markup_or_steers_the_terminal():

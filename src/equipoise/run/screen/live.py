@@ -16,6 +16,7 @@ from equipoise.run.screen.wording import (
     fitting,
     pace,
     phase_words,
+    ratio_words,
     round_parts,
     step_words,
 )
@@ -87,6 +88,7 @@ class LiveScreen(Callback):
             parts += step_words(self.steps, self.held)
         if self.phase.unit:
             parts += cost_words(self.phase, peak() if self.steps else 0.0)
+            parts += ratio_words(self.steps)
             parts += [pace(self.phase.rate)] if self.phase.rate else []
         else:
             parts.append(clock(self.phase.seconds))

@@ -14,6 +14,7 @@ from equipoise.run.screen.wording import (
     left,
     pace,
     phase_words,
+    ratio_words,
     round_words,
     step_words,
 )
@@ -69,7 +70,7 @@ class PlainLines(Callback):
         where = f"round {phase.round}" if phase.round or phase.name in ("evaluating", "judging") else ""
         parts = [f"{where:<9}", phase_words(phase), pace(phase.rate), ending]
         if self.last:
-            parts += [*step_words(self.last, self.held), *cost_words(phase, peak())]
+            parts += [*step_words(self.last, self.held), *ratio_words(self.last), *cost_words(phase, peak())]
         say(GAP.join(parts))
 
 
