@@ -295,13 +295,13 @@ def test_a_refused_run_leaves_no_folder_that_it_made(tmp_path, made):
 
 
 def test_a_second_process_writes_nothing(copy):
-    import fcntl
+    from equipoise.file_lock import take
 
     before = {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in (copy / "run").rglob("*") if f.is_file()}
-    with (copy / "run/.lock").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another process is running"):
-            play(copy, seed=5)
+    held = take(copy / "run/.lock")  # another opening of the file, as by another process
+    with pytest.raises(ConfigError, match="another process is running"):
+        play(copy, seed=5)
+    held.release()
     assert {
         f: (f.stat().st_mtime_ns, f.read_bytes()) for f in (copy / "run").rglob("*") if f.is_file()
     } == before

@@ -18,12 +18,14 @@ import typer
 from equipoise import __version__
 from equipoise.cli import claims, config, label, methods
 from equipoise.cli.data import commands as data
+from equipoise.cli.env import env
 from equipoise.cli.evaluation.chat import chat
 from equipoise.cli.evaluation.evaluate import evaluate
 from equipoise.cli.evaluation.optimize_prompt import optimize_prompt
 from equipoise.cli.evaluation.sample import sample
 from equipoise.cli.failures import explains_itself, keep_traceback, message_of
 from equipoise.cli.games.commands import game, play
+from equipoise.cli.init import init
 from equipoise.cli.looked_for import Commands
 from equipoise.cli.oracle import commands as oracle
 from equipoise.cli.safe_stream import safe_output
@@ -32,6 +34,7 @@ from equipoise.cli.training.compare import compare
 from equipoise.cli.training.demo import demo
 from equipoise.cli.training.plan import plan
 from equipoise.cli.training.report import report
+from equipoise.cli.training.runs import runs
 
 app = typer.Typer(
     cls=Commands,
@@ -53,7 +56,10 @@ for command in (
     methods.explain,
     claims.claims,
     report,
+    runs,
     demo,
+    init,
+    env,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
@@ -81,7 +87,13 @@ def program(
     """Align language models with preferences by games, with evidence."""
 
 
-SEVERAL = ("--set", "--method", "--against", "--mapping")  # options that take several values at a time
+SEVERAL = (
+    "--set",
+    "--method",
+    "--against",
+    "--mapping",
+    "--sweep",
+)  # options that take several values at a time
 ASSIGNED = ("--set", "--mapping")  # those whose values are all NAME=VALUE
 
 

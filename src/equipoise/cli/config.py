@@ -1,4 +1,4 @@
-"""`equipoise config ...`: configurations of other preference trainers as ours."""
+"""`equipoise config ...`: the JSON schema of the settings, and configurations of other preference trainers as ours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ import typer
 from equipoise.cli.options import Overwrite
 from equipoise.cli.output_file import write_new
 
-app = typer.Typer(no_args_is_help=True, help="Import the configuration of another preference trainer.")
+app = typer.Typer(no_args_is_help=True, help="The settings' JSON schema; other trainers' configurations.")
 
 
 @app.callback()
 def group() -> None:
-    """Import the configuration of another preference trainer."""
+    """The settings' JSON schema for an editor, and configurations of other preference trainers as ours."""
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run's settings, by which an editor completes and checks a --config file."""
+    import json
+
+    from equipoise.run.schema import schema as made
+
+    print(json.dumps(made(), indent=2))
 
 
 @app.command("import")

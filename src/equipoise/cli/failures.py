@@ -13,6 +13,7 @@ from equipoise.safe_text import printable
 
 PACKAGE = str(Path(equipoise.__file__).parent) + os.sep
 RAISE = dis.opmap["RAISE_VARARGS"]
+REPORT = "docs/cli.md says where"
 LONGEST_LINE = 2000  # characters of one line of a message
 
 
@@ -59,6 +60,6 @@ def keep_traceback(error: BaseException) -> str:
     said = message_of(error).split("\n")[0]
     what = kind if said == kind else f"{kind}: {said}"
     return (
-        f"an unexpected {what}; this is a fault of the program or of a library, please report it. "
-        f"The traceback is in {file.name}; --traceback prints it"
+        f"an unexpected {what}; this is a fault of equipoise or of a library that it uses, not of what you gave. "
+        f"Please report it ({REPORT}) with the traceback, which is in {file.name}, and the output of `equipoise env`"
     )

@@ -18,6 +18,9 @@ Settings = Annotated[
         "--set", metavar="NAME=VALUE ...", help="settings by dotted or short name, several at a time"
     ),
 ]
+MethodName = Annotated[
+    str | None, typer.Argument(help="see `equipoise methods`; may stand in the file of --config")
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(

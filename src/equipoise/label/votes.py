@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from equipoise.file_lock import Taken, take
 from equipoise.label.errors import LabelError
 from equipoise.label.pairs import Pair
 from equipoise.policy.files import write_text
@@ -166,17 +168,15 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def claim(path: Path) -> IO[str]:
-    """Lock a votes file until what is returned is closed. Raises LabelError if another one writes it."""
-    import fcntl
-
+def claim(path: Path) -> ExitStack:
+    """Lock a votes file until what is returned is closed. Raises LabelError if another page writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f".{path.name}.lock").open("a")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
+        lock = take(path.with_name(f".{path.name}.lock"))
+    except Taken as error:
         raise LabelError(
             f"another page writes {path}: close it, or choose another file with --out"
         ) from error
-    return file
+    held = ExitStack()
+    held.callback(lock.release)
+    return held

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
+from filelock import BaseFileLock
+
+from equipoise.file_lock import Taken, take
 from equipoise.run.config import ConfigError
 
 LOCK = ".lock"
@@ -29,28 +30,31 @@ def claimed(folder: Path) -> Iterator[None]:
         raise ConfigError(f"{folder} is not empty and is not a run folder; choose another")
     made = [part for part in (folder, *folder.parents) if not part.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as file:
-        _lock(file, folder)
-        try:
-            yield
-        except BaseException:
-            if not content and not any(folder.rglob("checkpoints")):
-                _remove(folder, made)
-            raise
-
-
-def _lock(file: IO[str], folder: Path) -> None:
+    lock = _lock(folder)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ConfigError(f"another process is running in {folder}; choose another folder") from error
-    lock = folder / LOCK
-    if not lock.exists() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
-        raise ConfigError(f"another process has just removed {folder}; repeat the command")
+        yield
+    except BaseException:
+        if not content and not any(folder.rglob("checkpoints")):
+            _remove(folder, made, lock)
+        raise
+    finally:
+        lock.release()
 
 
-def _remove(folder: Path, made: list[Path]) -> None:
+def _lock(folder: Path) -> BaseFileLock:
+    try:
+        return take(folder / LOCK)
+    except Taken as error:
+        raise ConfigError(
+            f"another process is running in {folder}, or has just removed it; choose another folder, or repeat the "
+            "command"
+        ) from error
+
+
+def _remove(folder: Path, made: list[Path], lock: BaseFileLock) -> None:
     """Remove what is in the folder, then the folders that were made for it, unless something else is in them."""
+    if os.name == "nt":  # which deletes no open file
+        lock.release()
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for part in made:

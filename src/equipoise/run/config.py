@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # settings that may name a file of a small world
 FILES = ("model.path", "data.path", "data.evaluation", "oracle")
+PATHS = {"model": "model.path", "data": "data.path"}  # what a section means that is no mapping
 # of the built-in game, whose methods' settings are measured on its one model and its data
 GAME = {"train.batch": BATCH, "train.epochs": 1, "sampling.max_new_tokens": 128}
 
@@ -65,6 +66,36 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     except ValueError as error:
         raise ConfigError(f"objective: {error}") from error
     return config
+
+
+def method_name(given: str | None, file: Path | None) -> str:
+    """The method that a call names, or else its configuration file. Raises ConfigError if neither does."""
+    stated = given or (read_file(file).get("method") if file else None)
+    if stated is None:
+        raise ConfigError(
+            "which method? name one (`equipoise methods` lists them), or a --config file with `method:`"
+        )
+    return str(stated)
+
+
+def of_another(method_name: str, stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(a file's settings that another method can use, those of its own method, which are left out).
+
+    A configuration of one method is reused with another one: data, model and training are taken over; parameters of the
+    objective have another meaning in another method, even under the same name. With its own method, all are kept.
+    """
+    own = _method(str(stored.get("method", method_name)))
+    if own is _method(method_name):
+        return dict(stored), []
+    known, kept, left_out = _known(own), {}, []
+    for name, value in flat(stored).items():
+        if name == "method":
+            continue
+        if _full_name(name, known).startswith("objective."):
+            left_out.append(f"{_full_name(name, known)}={value}")
+        else:
+            kept[name] = value
+    return kept, left_out
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -133,6 +164,8 @@ def _known(method: Method) -> list[str]:
 def _full_name(name: str, known: list[str]) -> str:
     if name in known:
         return name
+    if name in PATHS:
+        return PATHS[name]
     matches = [full for full in known if full.rpartition(".")[2] == name]
     if len(matches) == 1:
         return matches[0]

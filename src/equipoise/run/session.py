@@ -27,18 +27,19 @@ from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
 from equipoise.run.claimed import claimed
-from equipoise.run.config import ConfigError, read_file, resolve
+from equipoise.run.config import ConfigError, of_another, read_file, resolve
 from equipoise.run.costs import recorded_steps
 from equipoise.run.gate_checks import steps
 from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
+from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.manifest import DamagedRun
-from equipoise.worlds.text.progress import Left, Progress
+from equipoise.worlds.text.progress import Callback, Progress
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -82,7 +83,7 @@ def align(
     oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
               function (prompt, response) -> score or (prompt, a, b) -> P(a beats b), plain or async, or an object with
               a fingerprint that follows `oracles.Oracle`, `oracles.Questioner` or `oracles.Batched` (docs/oracles.md)
-    out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
+    out       run folder; the same call on an existing folder resumes it, bit for bit on CPU; else `out` of the file
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
 
@@ -105,10 +106,13 @@ def align(
         config=config,
         settings=settings,
         allow=allow,
+        quiet=quiet,
     )
-    folder = Path(out) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
+    out = out or (read_file(Path(config)).get("out") if config else None)
+    folder = Path(str(out)) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
     try:
-        return run(resolved, folder, oracle=held, quiet=quiet)
+        with screen(quiet=quiet) as shown:
+            return run(resolved, folder, oracle=held, callbacks=shown, quiet=quiet)
     finally:
         if held:
             held.asked()
@@ -125,11 +129,20 @@ def configured(
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     allow: Sequence[str] = (),
+    quiet: bool = False,
 ) -> RunConfig:
     """The configuration of `align`'s arguments. Raises ConfigError."""
     paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
     stored = read_file(Path(config)) if config else {}
-    stored.pop("inputs", None)  # present in the config.yaml of an older run folder
+    for other in ("inputs", "out"):  # of an older run folder; and of this call, not of the run
+        stored.pop(other, None)
+    stored, left_out = of_another(method, stored)
+    if left_out and not quiet:
+        print(
+            f"note: {config} is for another method; of it {method} leaves out {', '.join(left_out)}; set its own "
+            "parameters with --set",
+            file=sys.stderr,
+        )
     given: dict[str, Any] = {
         "model.path": str(model) if model else None,
         "data.path": paths or None,
@@ -150,45 +163,71 @@ def run(
     *,
     oracle: Given | None = None,
     start: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    phase: str | None = None,
     quiet: bool = False,
 ) -> Run:
     """Play a resolved configuration in a folder, from wherever that folder stands.
 
     oracle  the oracle that the configuration names, where it is a Python object.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    callbacks  told of the run and of its phases, in the first process.
+    phase   name of this run as a phase of another; None: it is none.
     """
     phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
     accelerator = launch()
     main = accelerator.is_main_process
     with claimed(folder) if main else nullcontext():
         disable_progress_bar()
+        journal = Journal(folder)
+        progress = Progress(
+            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
+        )
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
-        with accelerator.main_process_first():
+        with progress.preparing("reading the data"), accelerator.main_process_first():
             if main:
                 decided, materials = begin(config, folder, gates, oracle)
             else:
                 decided, materials = gathered(config, folder, oracle)
         config = decided.config
-        journal = Journal(folder)
         if not journal.checkpoint(0).exists():
-            for name, phase in phases.items():
+            for name, first in phases.items():
                 into = folder / "phases" / name
-                start = run(phase, into, oracle=oracle, start=start, quiet=quiet).checkpoint
-        progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
+                made = run(
+                    first, into, oracle=oracle, start=start, callbacks=callbacks, phase=name, quiet=quiet
+                )
+                start = made.checkpoint
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
-        world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        with progress.preparing("loading the model"):
+            world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        about: Mapping[str, Any] = {}
         if main and not quiet:
-            announce(decided, materials, world, folder)
+            with progress.preparing("estimating time and memory by a probe"):
+                about = announce(decided, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config, materials.method)
         method = materials.method
         _check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
             gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
-        left = Left(config.play.rounds, quiet=quiet or not main)
+        progress.run_started(
+            {
+                "method": method.name,
+                "title": method.title,
+                "rounds": config.play.rounds,
+                "done": state.round - 1,
+                "steps": recorded_steps(config, materials),
+                "seconds": about.get("seconds_per_round"),
+                "folder": folder,
+                "phase": phase,
+                "settings": config.plain(),
+            }
+        )
 
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
+            measured = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+            progress.round_done({"round": state.round - 1, **measured.get(state.round - 1, {})})
             accelerator.wait_for_everyone()
             sound = _judge_support(method, journal, gates, state.round - 1)
             accelerator.wait_for_everyone()  # what the gate said is read from its file
@@ -199,7 +238,6 @@ def run(
                 taken = [line for line in journal.lines("metrics.jsonl") if line["round"] == 1]
                 fits = len({line.get("fit") for line in taken})
                 _judge_steps(gates, len(taken) // max(1, fits), config, method)
-            left.tell(state.round - 1)
 
         play(method, world, state, boundary, ends=lambda state: state.round - 1 in refused(journal))
         if main:
@@ -209,6 +247,7 @@ def run(
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             write_report(folder)
+        progress.finished(summary)
         return Run(folder, summary, folder / "report.html")
 
 

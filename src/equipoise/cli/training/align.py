@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.options import Allow, Config, Data, Model, Oracle, Rounds, RunSeed, Settings
+from equipoise.cli.options import Allow, Config, Data, MethodName, Model, Oracle, Rounds, RunSeed, Settings
 
 
 def align(
-    method: Annotated[
-        str | None, typer.Argument(help="see `equipoise methods`; may stand in the file of --config")
-    ] = None,
+    method: MethodName = None,
     model: Model = None,
     data: Data = None,
     oracle: Oracle = None,
@@ -24,34 +22,44 @@ def align(
     config: Config = None,
     allow: Allow = None,
     set: Settings = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|NAME=A,B ...",
+            help="run every combination of the values, each in a subfolder, and compare them",
+        ),
+    ] = None,
 ) -> None:
     """Align a language model; without --model and --data, play the built-in language game."""
-    from equipoise.report.run.compare import compare, print_table
-    from equipoise.run.config import ConfigError, parse_settings, read_file
-    from equipoise.run.session import align as call
+    from equipoise.cli.loading import told
 
-    stated = method or (read_file(config).get("method") if config else None)
-    if stated is None:
-        raise ConfigError(
-            "which method? name one (`equipoise methods` lists them), or a --config file with `method:`"
-        )
-    run = call(
-        str(stated),
-        model=model,
-        data=list(data) if data else None,
-        oracle=oracle,
-        rounds=rounds,
-        out=out,
-        seed=seed,
-        config=config,
-        settings=parse_settings(set or []),
-        allow=allow or [],
-    )
+    with told():
+        from equipoise.run.config import method_name, parse_settings
+        from equipoise.run.screen.verdict import print_closing
+        from equipoise.run.session import align as call
+
+    stated = method_name(method, config)
+    settings = parse_settings(set or [])
+    given: dict[str, Any] = {
+        "model": model,
+        "data": list(data) if data else None,
+        "oracle": oracle,
+        "rounds": rounds,
+        "seed": seed,
+        "config": config,
+        "allow": allow or [],
+    }
+    if sweep:
+        from equipoise.cli.training.sweep import run_all
+
+        return run_all(stated, sweep, out, settings, given)
+    run = call(stated, out=out, settings=settings, **given)
     if int(os.environ.get("RANK", "0")):  # of several processes the first one reports
-        return
-    print_table(compare([run.folder]))
+        return None
+    print_closing(run.folder)
     print(f"report   {run.report}\nmodel    {run.checkpoint}")
     best = run.summary.get("best")
     if best:
         at = f"round {best['round']}" + (f", step {best['step']}" if best["step"] else "")
         print(f"best     {run.best}  ({best['metric']} {best['value']:.4g}, {at})")
+    return None

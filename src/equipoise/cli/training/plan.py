@@ -7,11 +7,22 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.options import Allow, Config, Data, Json, Model, Oracle, Rounds, RunSeed, Settings
+from equipoise.cli.options import (
+    Allow,
+    Config,
+    Data,
+    Json,
+    MethodName,
+    Model,
+    Oracle,
+    Rounds,
+    RunSeed,
+    Settings,
+)
 
 
 def plan(
-    method: Annotated[str, typer.Argument(help="see `equipoise methods`")],
+    method: MethodName = None,
     model: Model = None,
     data: Data = None,
     oracle: Oracle = None,
@@ -26,13 +37,13 @@ def plan(
     """Estimate memory, time, optimizer steps, disk and questions to a judge, by short probes; no run folder is made,
     and a judge is asked nothing."""
     from equipoise.cli.options import show
-    from equipoise.run.config import parse_settings
+    from equipoise.run.config import method_name, parse_settings
     from equipoise.run.plan import Plan
     from equipoise.run.plan import plan as call
     from equipoise.run.session import configured
 
     resolved = configured(
-        method,
+        method_name(method, config),
         model=model,
         data=list(data) if data else None,
         oracle=oracle,

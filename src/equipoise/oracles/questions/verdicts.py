@@ -6,8 +6,6 @@ claimed by a lock of the operating system on a file beside the store, which ends
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -15,13 +13,14 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equipoise.data.records import template_kwargs_of, tools_of
 from equipoise.oracles.protocol import OracleError
+from equipoise.oracles.questions.byte_lock import try_lock, unlock
 
 BUSY_SECONDS = 60.0  # how long one process waits for another that is writing
 KEYS_AT_A_TIME = 500  # SQLite's limit on the values of one query is 999 in old builds
@@ -95,7 +94,7 @@ class VerdictStore:
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             asking = None if path == MEMORY else os.open(path.with_name(path.name + ASKING), flags, 0o644)
         except OSError as error:
             raise self._refusal(error) from error
@@ -156,23 +155,22 @@ class VerdictStore:
     def claimed(self, key: bytes) -> Iterator[bool]:
         """Context manager: whether this process may ask the question now; False while another process asks it.
 
-        The claim is a lock on one byte, at a place made from the key. Two keys of one place (one in 2^62) would wait
-        for each other, no more. Within one process nothing is excluded. Where the system has no such locks, every
-        process may ask.
+        The claim is a lock on one byte, at a place made from the key. Two keys of one place (one in 2^62, on Windows in
+        2^31) would wait for each other, no more. Within one process POSIX excludes nothing. Where the system has no
+        such locks, every process may ask.
         """
         if self._asking is None:
             yield True
             return
         place = int.from_bytes(key[:8], "big") >> 2
-        try:
-            fcntl.lockf(self._asking, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except OSError as error:
-            yield error.errno not in (errno.EAGAIN, errno.EACCES)
+        if not try_lock(self._asking, place):
+            yield False
             return
         try:
             yield True
         finally:
-            fcntl.lockf(self._asking, fcntl.LOCK_UN, 1, place)
+            with suppress(OSError):  # a system without such locks
+                unlock(self._asking, place)
 
     def close(self) -> None:
         self._connection.close()

@@ -36,6 +36,22 @@ SHORT: Mapping[str, str] = {
 }
 
 
+WIDE = 120  # columns from which the list shows everything
+CELLS = ("name", "title", "bounded", "paper", "ref", "formula")  # of `line`
+
+# the data that one has, a method to begin with, and why
+START = (
+    ("chosen and rejected answers", "dpo", "one fit, no sampling: the usual start"),
+    ("the same, little memory", "simpo", "needs no reference model"),
+    ("the same, few and uneven", "spac", "cautious where the pairs say little"),
+    ("single answers, good or bad", "kto", "needs no pairs"),
+    ("ranked lists of answers", "plackett_luce", "uses the whole order"),
+    ("answers to imitate", "sft", "often the step before preferences"),
+    ("prompts and a judge", "inpo", "few rounds, to an unbeaten policy"),
+    ("prompts and a reward model", "online_dpo", "learns from its own scored answers"),
+)
+
+
 def chosen(methods: Iterable[Entry], need: str | None = None, reference_free: bool = False) -> list[Entry]:
     """Methods filtered by data need and by whether they read a frozen policy. Raises ValueError for an unknown need."""
     need = "unpaired" if need == "unary" else need  # its name in earlier versions
@@ -56,26 +72,57 @@ def grouped(methods: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def print_methods(methods: Sequence[Entry], console: Console) -> None:
-    """One line for every method, grouped by data requirements."""
+    """Where to start, then one line for every method, grouped by data requirements.
+
+    A narrow terminal shows names, whole titles and papers; a wide one also in what a method is bounded, and the rest.
+    """
     if not methods:
         console.print("no method matches")
         return
-    fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10, "ref": 4, "formula": 8}
-    spare = console.width - sum(fixed.values()) - 6  # a space after each column
-    columns = {"name": fixed["name"], "title": spare * 4 // 9, "bounded": spare - spare * 4 // 9, **fixed}
+    _print_start(methods, console)
+    wide = console.width >= WIDE
+    fixed = {"name": max(len(e["name"]) for e in methods), "paper": 10, "ref": 4}
+    fixed |= {"formula": 8} if wide else {}
+    spare = console.width - sum(fixed.values()) - (6 if wide else 4)  # a space after each column
+    columns = {"name": fixed["name"], "title": spare // 2 if wide else spare}
+    columns |= ({"bounded": spare - spare // 2} if wide else {}) | fixed
     for heading, group in grouped(methods).items():
         table = Table(title=heading, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
         for column, width in columns.items():
-            table.add_column(column, width=width, no_wrap=True, overflow="ellipsis")
+            table.add_column(column, width=width, overflow="fold")
         for e in group:
-            table.add_row(*map(escape, line(e)))
+            cells = dict(zip(CELLS, line(e), strict=True))
+            table.add_row(*(escape(cells[column]) for column in columns))
         console.print(table, "")
+    if not wide:
+        console.print(
+            f"ref: free of any frozen policy. One in full: equipoise methods NAME. {WIDE} columns show more",
+            highlight=False,
+        )
+        return
     grades = "; ".join(f"{word}: {CONFIDENCE[grade]}" for grade, word in SHORT.items())
     console.print(
         f"ref: free of any frozen policy. formula: how sure we are of it ({grades}). "
         "One in full: equipoise methods NAME",
         highlight=False,
     )
+
+
+def _print_start(methods: Sequence[Entry], console: Console) -> None:
+    """The few methods to begin with, by the data that one has."""
+    there = {e["name"] for e in methods}
+    rows = [(have, name, why) for have, name, why in START if name in there]
+    if not rows:
+        return
+    table = Table(
+        title="Start here", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column("you have", width=max(len(have) for have, _, _ in rows))
+    table.add_column("take", width=max(len(name) for _, name, _ in rows))
+    table.add_column("because", overflow="fold")
+    for have, name, why in rows:
+        table.add_row(have, name, why)
+    console.print(table, "")
 
 
 def line(e: Entry) -> tuple[str, ...]:

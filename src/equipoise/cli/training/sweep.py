@@ -1,0 +1,47 @@
+"""`equipoise align --sweep`: one run after another, then their comparison."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from equipoise.cli.failures import explains_itself, message_of
+
+
+def run_all(
+    method: str, swept: Sequence[str], out: Path | None, settings: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Run every combination in its folder; one that is refused or fails is told, and the others go on.
+
+    The same command resumes. Exits with code 2 if a combination has no result.
+    """
+    from equipoise.report.run.comparable import DIFFERENT
+    from equipoise.report.run.compare import compare, print_differences, print_table, write_comparison
+    from equipoise.run.session import align
+    from equipoise.run.sweep import combinations, folder_name, parse
+
+    folder, todo = out or Path("runs") / f"{method}-sweep", combinations(parse(swept))
+    done, failed = [], []
+    for place, combination in enumerate(todo, start=1):
+        name = folder_name(combination)
+        print(f"run {place} of {len(todo)}: {name}", file=sys.stderr, flush=True)
+        try:
+            made = align(method, out=folder / name, settings={**settings, **combination}, **given)
+        except Exception as error:
+            if not explains_itself(error):
+                raise
+            print(f"error: {message_of(error)}", file=sys.stderr)
+            failed.append(name)
+        else:
+            done.append(made.folder)
+    if done:
+        print_table(compare(done, DIFFERENT))
+        print_differences(done, DIFFERENT)
+        print(f"comparison  {write_comparison(done, folder / 'comparison.html', DIFFERENT)}")
+    if failed:
+        print(f"no result: {'; '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(2)

@@ -1,0 +1,133 @@
+"""Runs under a folder, one line each: method, data, rounds, state, main figure, when. Plain files, no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from equipoise.report.labels import label
+from equipoise.safe_yaml import load
+
+DEEPEST = 3  # folders below the one that is listed
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run, by its path below the folder that is listed. `when`: the last change of its logs, seconds since 1970."""
+
+    folder: str
+    method: str
+    data: str
+    rounds: str
+    state: str
+    figure: str
+    when: float
+
+    @property
+    def day(self) -> str:
+        """`when` in local time."""
+        return datetime.fromtimestamp(self.when).astimezone().strftime("%d %b %H:%M")
+
+
+def runs(folder: Path) -> list[Listed]:
+    """All runs under a folder, the last one first. Raises ValueError if there is no such folder."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; runs are written to runs/ unless --out says otherwise")
+    found = [_listed(config.parent, str(config.parent.relative_to(folder))) for config in _configs(folder)]
+    return sorted(found, key=lambda run: -run.when)
+
+
+def _configs(folder: Path) -> list[Path]:
+    """The config.yaml of every run; phases of a run are no runs of their own."""
+    patterns = ["/".join([*["*"] * depth, "config.yaml"]) for depth in range(DEEPEST + 1)]
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    return [
+        path for path in found if path.parent.parent.name != "phases" and (path.parent / ".lock").exists()
+    ]
+
+
+def _listed(folder: Path, name: str) -> Listed:
+    try:
+        config = load((folder / "config.yaml").read_text(encoding="utf-8"))
+        lines = [line for line in _lines(folder / "evaluation.jsonl") if isinstance(line, dict)]
+        finished = (folder / "summary.json").exists()
+    except (OSError, ValueError):
+        config, lines, finished = None, [], False
+    when = max((path.stat().st_mtime for path in folder.glob("*") if path.is_file()), default=0.0)
+    if not isinstance(config, dict):
+        return Listed(name, "?", "?", "?", DAMAGED, "", when)
+    of = _within(config, "play", "rounds")
+    done = max((line["round"] for line in lines if isinstance(line.get("round"), int)), default=None)
+    state = "finished" if finished else "not begun" if done is None else "not finished"
+    last = next((line for line in lines if line.get("round") == done), {}) if done else {}
+    return Listed(
+        name,
+        str(config.get("method", "?")),
+        _data(_within(config, "data", "path")),
+        f"{done or 0}/{of or '?'}",
+        state,
+        _figure(last),
+        when,
+    )
+
+
+def _lines(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def _within(config: Mapping[str, Any], section: str, name: str) -> Any:
+    found = config.get(section)
+    return found.get(name) if isinstance(found, Mapping) else None
+
+
+def _data(path: Any) -> str:
+    files = path if isinstance(path, list) else []
+    names = [str(one.get("path", "?")) if isinstance(one, Mapping) else str(one) for one in files]
+    if not names:
+        return "built-in game"
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return Path(names[0]).name + more
+
+
+def _figure(line: Mapping[str, Any]) -> str:
+    """The figure that says most: a win rate, else held-out accuracy, else the KL."""
+    exact = line.get("exact_win_rate")
+    for name, title in (("win_rate", "win rate"), ("accuracy", "accuracy")):
+        found = line.get(name)
+        if isinstance(found, Mapping) and isinstance(found.get("value"), float):
+            return f"{title} {100 * found['value']:.1f} %"
+        if name == "win_rate" and isinstance(exact, float):
+            return f"win rate {100 * exact:.1f} %"
+    kl = line.get("kl")
+    known = isinstance(kl, Mapping) and isinstance(kl.get("value"), float)
+    return f"KL {kl['value']:.3g}" if known and kl is not None else ""
+
+
+def print_runs(found: Sequence[Listed], console: Console) -> None:
+    """One line for each run; names are untrusted and carry no markup."""
+    if not found:
+        console.print("no runs here")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("folder", "method", "data", "rounds", "state", "figure", "when"):
+        table.add_column(heading, no_wrap=heading in ("rounds", "when"), overflow="fold")
+    for run in found:
+        cells = (run.folder, run.method, run.data, run.rounds, run.state, run.figure, run.day)
+        table.add_row(*(Text(label(cell, 60)) for cell in cells))
+    console.print(table)
+
+
+def as_json(found: Sequence[Listed]) -> list[dict[str, Any]]:
+    """The runs as plain records."""
+    return [asdict(run) for run in found]
