@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from equipoise.api.options import placed
 from equipoise.cli.evaluation.options import (
     Batch,
     Limit,
@@ -19,7 +20,6 @@ from equipoise.cli.evaluation.options import (
     Temperature,
     TopP,
     Wrap,
-    placed,
     quiet_libraries,
     read_prompts,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,11 +30,10 @@ def read_prompts(
     data: Sequence[str], *, wrap: str, system: str | None, limit: int | None, seed: int
 ) -> Dataset:
     """Rows of any kind of data, for their prompts or pairs. Raises ValueError for an unknown `wrap`."""
+    from equipoise.api.options import wrapped
     from equipoise.data.reading.read import read
 
-    if wrap not in ("none", "chat"):
-        raise ValueError(f"--wrap must be none or chat, got {wrap!r}")
-    return read(list(data), wrap=wrap, system=system, limit=limit, seed=seed)
+    return read(list(data), wrap=wrapped(wrap), system=system, limit=limit, seed=seed)
 
 
 def quiet_libraries() -> None:
@@ -42,10 +41,3 @@ def quiet_libraries() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-
-
-def placed(precision: str) -> dict[str, Any]:
-    """Settings of loading a writer. Raises ValueError for an unknown precision."""
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"--precision must be fp32 or bf16, got {precision!r}")
-    return {"precision": precision}
