@@ -34,13 +34,14 @@ from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
 from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
+from equipoise.run.screen.plain import PlainLines
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.manifest import DamagedRun
-from equipoise.worlds.text.progress import Left, Progress
+from equipoise.worlds.text.progress import Callback, Progress
 from equipoise.worlds.text.world import TextWorld
 
 
@@ -99,11 +100,17 @@ def align(
             allow=allow,
         )
 
-    folder = (
-        Path(out) if out else _folder(resolved(Path("/")))
-    )  # objects have the same places in any run's name
+    # objects lie in the folder that is named here; for its name their places do not matter
+    folder = Path(out) if out else _folder(resolved(Path("/")))
     try:
-        return run(resolved(folder), folder, oracle=held, objects=objects, quiet=quiet)
+        return run(
+            resolved(folder),
+            folder,
+            oracle=held,
+            objects=objects,
+            callbacks=[] if quiet else [PlainLines()],
+            quiet=quiet,
+        )
     finally:
         if held:
             held.asked()
@@ -151,6 +158,8 @@ def run(
     oracle: Given | None = None,
     objects: Objects | None = None,
     start: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    phase: str | None = None,
     quiet: bool = False,
 ) -> Run:
     """Play a resolved configuration in a folder, from wherever that folder stands.
@@ -158,6 +167,8 @@ def run(
     oracle  the oracle that the configuration names, where it is a Python object.
     objects the model and data that the configuration names, where they are Python objects.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
+    callbacks  told of the run and of its phases, in the first process.
+    phase   name of this run as a phase of another; None: it is none.
     """
     phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
     accelerator = launch()
@@ -174,10 +185,15 @@ def run(
         config = decided.config
         journal = Journal(folder)
         if not journal.checkpoint(0).exists():
-            for name, phase in phases.items():
+            for name, first in phases.items():
                 into = folder / "phases" / name
-                start = run(phase, into, oracle=oracle, start=start, quiet=quiet).checkpoint
-        progress = Progress(_timer(journal) if main else None, quiet=quiet or not main)
+                made = run(
+                    first, into, oracle=oracle, start=start, callbacks=callbacks, phase=name, quiet=quiet
+                )
+                start = made.checkpoint
+        progress = Progress(
+            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
+        )
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
         world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
         if main and not quiet:
@@ -188,10 +204,23 @@ def run(
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
             gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
-        left = Left(config.play.rounds, quiet=quiet or not main)
+        progress.run_started(
+            {
+                "method": method.name,
+                "title": method.title,
+                "rounds": config.play.rounds,
+                "done": state.round - 1,
+                "steps": recorded_steps(config, materials),
+                "folder": folder,
+                "phase": phase,
+                "settings": config.plain(),
+            }
+        )
 
         def boundary(state: State) -> None:
             _measure(state, journal, evaluator, config)
+            measured = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+            progress.round_done({"round": state.round - 1, **measured.get(state.round - 1, {})})
             accelerator.wait_for_everyone()
             sound = _judge_support(method, journal, gates, state.round - 1)
             accelerator.wait_for_everyone()  # what the gate said is read from its file
@@ -202,7 +231,6 @@ def run(
                 taken = [line for line in journal.lines("metrics.jsonl") if line["round"] == 1]
                 fits = len({line.get("fit") for line in taken})
                 _judge_steps(gates, len(taken) // max(1, fits), config, method)
-            left.tell(state.round - 1)
 
         play(method, world, state, boundary, ends=lambda state: state.round - 1 in refused(journal))
         if main:
@@ -212,6 +240,7 @@ def run(
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             write_report(folder)
+        progress.finished(summary)
         return Run(folder, summary, folder / "report.html")
 
 

@@ -67,6 +67,7 @@ def check(
     from equipoise.oracles import Policy, load
     from equipoise.report.oracle_check.run import oracle_check, report_json
     from equipoise.report.oracle_check.text import print_report
+    from equipoise.run.screen.plain import PlainLines
     from equipoise.worlds.text.progress import Progress
 
     if out:
@@ -81,7 +82,7 @@ def check(
         Wanted(again=again, annotated=annotation or (), fits=fits, seed=seed),
         limit=limit or None,
         writers=columns,
-        progress=Progress(quiet=as_json or not sys.stderr.isatty()),
+        progress=Progress(callbacks=[PlainLines()] if sys.stderr.isatty() and not as_json else []),
         **chosen.settings,
     )
     if out:

@@ -22,7 +22,7 @@ from equipoise.evaluate.oracle_check.transitivity import transitivity
 from equipoise.oracles.checked import Checked, unwrapped
 from equipoise.oracles.protocol import Counting
 from equipoise.safe_text import printable
-from equipoise.worlds.text.progress import Phase, Progress
+from equipoise.worlds.text.progress import Progress
 
 LABELS = "labels"
 
@@ -67,13 +67,13 @@ def _watched(oracle: Checked, comparisons: Comparisons, again: int, progress: Pr
     inner = unwrapped(oracle)
     if progress is None or not isinstance(inner, Counting):
         return ask(oracle, comparisons, again)
-    phase = Phase(progress, printable(oracle.name, most=40), to_ask(inner, comparisons), "questions")
-    inner.answered = phase.tick
-    try:
-        return ask(oracle, comparisons, again)
-    finally:
-        inner.answered = None
-        phase.show(last=True)
+    name, count = printable(oracle.name, most=40), to_ask(inner, comparisons)
+    with progress.phase(0, name, count, "questions") as phase:
+        inner.answered = phase.tick
+        try:
+            return ask(oracle, comparisons, again)
+        finally:
+            inner.answered = None
 
 
 def measured(comparisons: Comparisons, asked: Sequence[Verdicts], wanted: Wanted) -> dict[str, Any]:

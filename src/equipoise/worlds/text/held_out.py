@@ -145,6 +145,7 @@ class Watch:
         """One line of the log, as written."""
         line = {"round": round, "step": step, **measured(fit, held)}
         self.folder.journal.append(WITHIN, line)
+        self.folder.progress.evaluated(line)
         return line
 
     def _save(

@@ -1,98 +1,147 @@
-"""Progress lines on the terminal: position in a phase, rate, and time left."""
+"""Progress of a run: the protocol of callbacks, and the phases and measurements that they are told.
+
+A callback is what follows a run from outside: the screen, a tracker, a user's own object. It is told plain records, the
+lines of the run folder's logs, and can change nothing of the run.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Line = Mapping[str, Any]
 
 
-class Progress:
-    """One progress line per phase: redrawn in place on a terminal, printed every 20 s in a log.
+class Callback(Protocol):
+    """Callback of a run. A class that inherits it overrides what it wants to hear; the rest does nothing.
 
-    Finished phases are handed to `record(round, phase, seconds, tokens)`.
+    It is called in the first process only, in the order of the run. What it raises ends the run.
     """
 
-    def __init__(
-        self, record: Callable[[int, str, float, int], None] | None = None, *, quiet: bool = False
-    ) -> None:
-        self.record = record
-        self.quiet = quiet
-        self.live = sys.stderr.isatty()
+    def run_started(self, about: Line) -> None:
+        """A run begins or is resumed: method, title, rounds, done (rounds finished before), steps (of one round; None:
+        not known yet), folder, phase (its name, of a run that is a phase of another; else None), settings."""
+
+    def phase_started(self, phase: Phase) -> None:
+        """A phase begins: loading, sampling, judging, training, ..."""
+
+    def phase_advanced(self, phase: Phase) -> None:
+        """Some units of a phase are done; called as often as they are, so answer quickly."""
+
+    def phase_ended(self, phase: Phase) -> None:
+        """A phase ended without an error."""
+
+    def step(self, line: Line) -> None:
+        """An optimizer step: its line of metrics.jsonl, with round, step, loss, grad_norm, lr and others."""
+
+    def evaluated(self, line: Line) -> None:
+        """An evaluation on held-out pairs inside a fit: its line of within_fits.jsonl."""
+
+    def round_done(self, line: Line) -> None:
+        """A round is done; 0: the policy before training. `round`, and the rest of its line of evaluation.jsonl if the
+        round was evaluated."""
+
+    def finished(self, summary: Line) -> None:
+        """The run is finished: what summary.json holds."""
+
+
+@dataclass(eq=False)
+class Phase:
+    """A phase of a round: `tick(n)` advances by n units, and callers may add to `tokens`.
+
+    total    units of the whole phase; None: it is not known how many there will be.
+    unit     what is counted, in the plural; empty: nothing is.
+    begun    units that were done before the phase was begun here, of a fit that is resumed.
+    """
+
+    round: int
+    name: str
+    total: int | None
+    unit: str
+    done: int = 0
+    begun: int = 0
+    tokens: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    advanced: Callable[[Phase], None] = field(default=lambda phase: None, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the phase began."""
+        return time.perf_counter() - self.started
+
+    def tick(self, count: int = 1) -> None:
+        """Count units as done."""
+        self.done += count
+        self.advanced(self)
+
+    def resume(self, done: int) -> None:
+        """Begin with units that are done already."""
+        self.done = self.begun = done
+
+
+@dataclass(frozen=True)
+class Progress(Callback):
+    """Tells every callback; finished phases of rounds are handed to `record(round, phase, seconds, tokens)` too.
+
+    quiet   whether warnings are kept from the terminal.
+    """
+
+    record: Callable[[int, str, float, int], None] | None = None
+    callbacks: Sequence[Callback] = ()
+    quiet: bool = False
 
     @contextmanager
     def phase(self, round: int, name: str, total: int | None, unit: str) -> Iterator[Phase]:
-        """One phase of `total` units; None: it is not known how many there will be."""
-        phase = Phase(self, f"round {round}  {name}", total, unit)
-        yield phase
-        phase.show(last=True)
+        """Context manager: one phase of a round, of `total` units; None: it is not known how many there will be."""
+        with self._told(round, name, total, unit) as phase:
+            yield phase
         if self.record:
-            self.record(round, name, time.perf_counter() - phase.started, phase.tokens)
+            self.record(round, name, phase.seconds, phase.tokens)
 
+    @contextmanager
+    def preparing(self, name: str) -> Iterator[None]:
+        """Context manager: what is done before the rounds, such as loading a model; it is told, not recorded."""
+        with self._told(0, name, None, ""):
+            yield
 
-class Phase:
-    """One phase; `tick(n)` advances by n units, and callers may add to `tokens`."""
+    @contextmanager
+    def _told(self, round: int, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+        phase = Phase(round, name, total, unit, advanced=self.phase_advanced)
+        self.phase_started(phase)
+        yield phase
+        self.phase_ended(phase)
 
-    def __init__(self, owner: Progress, title: str, total: int | None, unit: str) -> None:
-        self.owner, self.title, self.total, self.unit = owner, title, total, unit
-        self.started = self.shown = time.perf_counter()
-        self.done = 0
-        self.tokens = 0
+    def run_started(self, about: Line) -> None:
+        for callback in self.callbacks:
+            callback.run_started(about)
 
-    def tick(self, count: int = 1) -> None:
-        self.done += count
-        pause = 0.2 if self.owner.live else 20.0
-        if time.perf_counter() - self.shown > pause:
-            self.show()
+    def phase_started(self, phase: Phase) -> None:
+        for callback in self.callbacks:
+            callback.phase_started(phase)
 
-    def show(self, last: bool = False) -> None:
-        if self.owner.quiet:
-            return
-        self.shown = time.perf_counter()
-        seconds = self.shown - self.started
-        rate = self.done / seconds if seconds > 0 else 0.0
-        of = "" if self.total is None else f"/{self.total}"
-        line = f"{self.title:<22} {self.done}{of} {self.unit}  {_pace(rate)}"
-        line += (
-            f"  {seconds:.1f} s"
-            if last or self.total is None
-            else f"  {_left(self.total - self.done, rate)} left"
-        )
-        if self.owner.live:
-            print(f"\r{line:<78}", end="\n" if last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+    def phase_advanced(self, phase: Phase) -> None:
+        for callback in self.callbacks:
+            callback.phase_advanced(phase)
 
+    def phase_ended(self, phase: Phase) -> None:
+        for callback in self.callbacks:
+            callback.phase_ended(phase)
 
-def _pace(rate: float) -> str:
-    """Units per second, or seconds per unit where that says more."""
-    return f"{1 / rate:.1f} s each" if 0 < rate < 0.5 else f"{rate:.1f}/s"
+    def step(self, line: Line) -> None:
+        for callback in self.callbacks:
+            callback.step(line)
 
+    def evaluated(self, line: Line) -> None:
+        for callback in self.callbacks:
+            callback.evaluated(line)
 
-class Left:
-    """Time left of a whole run, told at the end of each round by those that this process has played."""
+    def round_done(self, line: Line) -> None:
+        for callback in self.callbacks:
+            callback.round_done(line)
 
-    def __init__(self, rounds: int, *, quiet: bool = False) -> None:
-        self.rounds, self.quiet = rounds, quiet
-        self.begun: tuple[int, float] | None = None
-
-    def tell(self, done: int) -> None:
-        now = time.perf_counter()
-        if self.begun is None:
-            self.begun = done, now
-        elif not self.quiet and done < self.rounds:
-            rate = (done - self.begun[0]) / (now - self.begun[1])
-            left = _left(self.rounds - done, rate)
-            print(
-                f"round {done} of {self.rounds} is done; about {left} left of the run",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
-def _left(count: int, rate: float) -> str:
-    if rate == 0:
-        return "?"
-    left = round(count / rate)
-    return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    def finished(self, summary: Line) -> None:
+        for callback in self.callbacks:
+            callback.finished(summary)

@@ -103,7 +103,7 @@ class Trainer:
         )  # steps of this round's other fits
         self._resume(fit, state, name, before)
         with folder.progress.phase(state.round, "training", fit.steps, "steps") as phase:
-            phase.done = fit.position
+            phase.resume(fit.position)
             ended = False
             while fit.position < fit.steps and not ended:
                 figures = fit.step()
@@ -184,7 +184,9 @@ class Trainer:
     def _record(self, round: int, step: int, name: str, figures: Mapping[str, float]) -> None:
         if self.folder.accelerator.is_main_process:
             which = {} if name == POLICY else {"fit": name}
-            self.folder.journal.append("metrics.jsonl", {"round": round, "step": step, **which, **figures})
+            line = {"round": round, "step": step, **which, **figures}
+            self.folder.journal.append("metrics.jsonl", line)
+            self.folder.progress.step(line)
 
     def _is_saved(self, name: str) -> bool:
         """Whether the saved training position belongs to the named fit."""
