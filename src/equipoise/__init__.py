@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from equipoise.run.finished import Run, load_run
     from equipoise.run.session import align
     from equipoise.worlds.table.play_game import play_game
+    from equipoise.worlds.text.progress import Callback
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "Comparison",
     "Evaluation",
     "PreferenceGame",
@@ -43,6 +45,7 @@ _HOME = {
     "Run": "equipoise.run.finished",
     "load_run": "equipoise.run.finished",
     "Comparison": "equipoise.api.comparison",
+    "Callback": "equipoise.worlds.text.progress",
     "compare": "equipoise.api.comparison",
     "Evaluation": "equipoise.api.evaluation",
     "evaluate": "equipoise.api.evaluation",  # also a package, which is callable and calls the same function

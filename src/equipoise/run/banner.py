@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +39,11 @@ from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.world import TextWorld
 
+WORDS = 12  # columns before the words of a line
 
-def announce(decided: Decided, materials: Materials, world: TextWorld, folder: Path) -> None:
-    """Print the banner to stderr."""
+
+def announce(decided: Decided, materials: Materials, world: TextWorld, folder: Path) -> dict[str, Any]:
+    """Print the banner to standard error; returns `describe`'s figures."""
     config, method = decided.config, materials.method
     about = describe(config, materials, world)
     say = [
@@ -62,7 +66,16 @@ def announce(decided: Decided, materials: Materials, world: TextWorld, folder: P
     if materials.dataset is not None:
         say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
         say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
-    print("\n".join(say), file=sys.stderr)
+    print("\n".join(map(_wrapped, say)), file=sys.stderr)
+    return about
+
+
+def _wrapped(line: str) -> str:
+    """A line of the banner in the terminal's width, what follows the first one under its words."""
+    if not sys.stderr.isatty():
+        return line
+    width = max(40, shutil.get_terminal_size().columns - 1)
+    return textwrap.fill(line, width, subsequent_indent=" " * WORDS, break_on_hyphens=False)
 
 
 def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[str, Any]:

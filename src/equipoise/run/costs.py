@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,9 +230,15 @@ def resident() -> float:
 
 def most_resident() -> float:
     """Bytes of memory that this process has held at its peak so far."""
-    import resource
+    try:
+        import resource
+    except ImportError:  # a system without it, such as Windows
+        import psutil
 
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        about = psutil.Process().memory_info()
+        return float(getattr(about, "peak_wset", about.rss))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def recorded_steps(config: RunConfig, materials: Materials) -> int | None:

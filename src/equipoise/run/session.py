@@ -26,6 +26,7 @@ from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
+from equipoise.run.callbacks import Guarded
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.costs import recorded_steps
@@ -34,7 +35,7 @@ from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
 from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
-from equipoise.run.screen.plain import PlainLines
+from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gate_list import CODE
@@ -58,6 +59,7 @@ def align(
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     allow: Sequence[str] = (),
+    callbacks: Sequence[Any] = (),
     quiet: bool = False,
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
@@ -71,11 +73,13 @@ def align(
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
+    callbacks  objects that are told of the run: methods of `equipoise.Callback`, as many as they want
 
     With neither model nor data the built-in language game is played.
 
     Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
-    TrainingError if training cannot continue. A folder of a run with other settings, or that was begun with another
+    TrainingError if training cannot continue, and CallbackError, naming the callback, if one raises: the same call
+    goes on from there. A folder of a run with other settings, or that was begun with another
     model, oracle, template or other data, is refused. A refused call leaves no folder behind that it made. To resume a
     run with an oracle in Python, give the function or object again: config.yaml holds only its name. A model and rows
     given as objects are saved once in the folder `given` of the run, as safetensors and JSON lines, and are its model
@@ -103,14 +107,9 @@ def align(
     # objects lie in the folder that is named here; for its name their places do not matter
     folder = Path(out) if out else _folder(resolved(Path("/")))
     try:
-        return run(
-            resolved(folder),
-            folder,
-            oracle=held,
-            objects=objects,
-            callbacks=[] if quiet else [PlainLines()],
-            quiet=quiet,
-        )
+        with screen(quiet=quiet) as shown:
+            told = [*shown, *map(Guarded, callbacks)]
+            return run(resolved(folder), folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
         if held:
             held.asked()
@@ -175,15 +174,18 @@ def run(
     main = accelerator.is_main_process
     with claimed(folder) if main else nullcontext():
         disable_progress_bar()
+        journal = Journal(folder)
+        progress = Progress(
+            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
+        )
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
-        with accelerator.main_process_first():
+        with progress.preparing("reading the data"), accelerator.main_process_first():
             if main:
                 with (objects or Objects()).written(folder):
                     decided, materials = begin(config, folder, gates, oracle)
             else:
                 decided, materials = gathered(config, folder, oracle)
         config = decided.config
-        journal = Journal(folder)
         if not journal.checkpoint(0).exists():
             for name, first in phases.items():
                 into = folder / "phases" / name
@@ -191,13 +193,13 @@ def run(
                     first, into, oracle=oracle, start=start, callbacks=callbacks, phase=name, quiet=quiet
                 )
                 start = made.checkpoint
-        progress = Progress(
-            _timer(journal) if main else None, callbacks if main else (), quiet=quiet or not main
-        )
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
-        world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        with progress.preparing("loading the model"):
+            world, evaluator = build(config, materials, folder, progress, accelerator, start, base, gates)
+        about: Mapping[str, Any] = {}
         if main and not quiet:
-            announce(decided, materials, world, folder)
+            with progress.preparing("estimating time and memory by a probe"):
+                about = announce(decided, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config, materials.method)
         method = materials.method
         _check_evaluations(journal, journal.rounds_done(), config)
@@ -211,6 +213,7 @@ def run(
                 "rounds": config.play.rounds,
                 "done": state.round - 1,
                 "steps": recorded_steps(config, materials),
+                "seconds": about.get("seconds_per_round"),
                 "folder": folder,
                 "phase": phase,
                 "settings": config.plain(),

@@ -67,7 +67,7 @@ def check(
     from equipoise.oracles import Policy, load
     from equipoise.report.oracle_check.run import oracle_check, report_json
     from equipoise.report.oracle_check.text import print_report
-    from equipoise.run.screen.plain import PlainLines
+    from equipoise.run.screen import screen
     from equipoise.worlds.text.progress import Progress
 
     if out:
@@ -76,15 +76,16 @@ def check(
     chosen = given(data, options_of(read), "check", format=format, mapping=mapping, set=set)
     policy = Policy(concurrency=concurrency)
     oracles = [load(spec, store=store, policy=policy) for spec in (oracle, *(against or ()))]
-    report = oracle_check(
-        oracles,
-        chosen.files,
-        Wanted(again=again, annotated=annotation or (), fits=fits, seed=seed),
-        limit=limit or None,
-        writers=columns,
-        progress=Progress(callbacks=[PlainLines()] if sys.stderr.isatty() and not as_json else []),
-        **chosen.settings,
-    )
+    with screen(quiet=as_json or not sys.stderr.isatty()) as shown:
+        report = oracle_check(
+            oracles,
+            chosen.files,
+            Wanted(again=again, annotated=annotation or (), fits=fits, seed=seed),
+            limit=limit or None,
+            writers=columns,
+            progress=Progress(callbacks=shown),
+            **chosen.settings,
+        )
     if out:
         from equipoise.report.oracle_check.page import write_page
 

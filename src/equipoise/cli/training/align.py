@@ -26,9 +26,12 @@ def align(
     set: Settings = None,
 ) -> None:
     """Align a language model; without --model and --data, play the built-in language game."""
-    from equipoise.report.run.compare import compare, print_table
-    from equipoise.run.config import ConfigError, parse_settings, read_file
-    from equipoise.run.session import align as call
+    from equipoise.cli.loading import told
+
+    with told():
+        from equipoise.run.config import ConfigError, parse_settings, read_file
+        from equipoise.run.screen.verdict import print_closing
+        from equipoise.run.session import align as call
 
     stated = method or (read_file(config).get("method") if config else None)
     if stated is None:
@@ -49,7 +52,7 @@ def align(
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one reports
         return
-    print_table(compare([run.folder]))
+    print_closing(run.folder)
     print(f"report   {run.report}\nmodel    {run.checkpoint}")
     best = run.summary.get("best")
     if best:

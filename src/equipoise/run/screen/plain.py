@@ -1,59 +1,78 @@
-"""Plain lines of a run's progress, for logs and pipes: one line at a phase's end, and one every 20 s within."""
+"""Plain lines of a run's progress, for logs and pipes: few, and none more often than every 20 s within a phase."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from equipoise.run.screen.wording import left, pace
+from equipoise.run.screen.forecast import Forecast
+from equipoise.run.screen.peak import peak
+from equipoise.run.screen.wording import (
+    GAP,
+    clock,
+    left,
+    pace,
+    pace_words,
+    phase_words,
+    round_words,
+    step_words,
+)
 from equipoise.worlds.text.progress import Callback, Line, Phase
 
 PAUSE = 20.0  # seconds between two lines of one phase
+BRIEF = 1.0  # seconds; a phase that took less has no line of its own
 
 
 class PlainLines(Callback):
     """Prints to standard error."""
 
     def __init__(self) -> None:
+        self.forecast = Forecast()
         self.shown = time.perf_counter()
-        self.rounds = 0
-        self.begun: tuple[int, float] | None = None
+        self.last: Line = {}
+        self.held: Line = {}
+        self.begun = False
 
     def run_started(self, about: Line) -> None:
-        self.rounds, self.begun = int(about["rounds"]), None
+        self.begun = True
+        self.forecast.run_started(about)
 
     def phase_started(self, phase: Phase) -> None:
-        self.shown = time.perf_counter()
+        self.forecast.phase_started(phase)
+        self.shown, self.last, self.held = time.perf_counter(), {}, {}
+        if not phase.unit and not self.begun:  # before the rounds: each takes long once
+            say(f"{phase_words(phase)} ...")
 
     def phase_advanced(self, phase: Phase) -> None:
         if time.perf_counter() - self.shown > PAUSE:
-            self._show(phase)
+            rest = "" if phase.total is None else f"{left(phase.total - phase.done, phase.rate)} left"
+            self._show(phase, rest or f"{phase.seconds:.0f} s")
 
     def phase_ended(self, phase: Phase) -> None:
-        self._show(phase, last=True)
+        self.forecast.phase_ended(phase)
+        if phase.unit and phase.seconds >= BRIEF:
+            self._show(phase, f"{phase.seconds:.1f} s")
+
+    def step(self, line: Line) -> None:
+        self.last = line
+
+    def evaluated(self, line: Line) -> None:
+        self.held = line
 
     def round_done(self, line: Line) -> None:
-        now, done = time.perf_counter(), int(line["round"])
-        if self.begun is None:
-            self.begun = done, now
-        elif done < self.rounds:
-            rate = (done - self.begun[0]) / (now - self.begun[1])
-            _say(
-                f"round {done} of {self.rounds} is done; about {left(self.rounds - done, rate)} left of the run"
-            )
+        self.forecast.round_done(line)
+        remaining = self.forecast.left() if line["round"] else None
+        say(round_words(line) + (f"{GAP}about {clock(remaining)} left of the run" if remaining else ""))
 
-    def _show(self, phase: Phase, last: bool = False) -> None:
+    def _show(self, phase: Phase, ending: str) -> None:
         self.shown = time.perf_counter()
-        seconds = phase.seconds
-        rate = (phase.done - phase.begun) / seconds if seconds > 0 else 0.0
-        of = "" if phase.total is None else f"/{phase.total}"
-        where = f"round {phase.round}  {phase.name}" if phase.unit else phase.name
-        line = f"{where:<22} "
-        if phase.unit:
-            line += f"{phase.done}{of} {phase.unit}  {pace(rate)}  "
-        ended = last or phase.total is None
-        _say(line + (f"{seconds:.1f} s" if ended else f"{left((phase.total or 0) - phase.done, rate)} left"))
+        where = f"round {phase.round}" if phase.round or phase.name in ("evaluating", "judging") else ""
+        parts = [f"{where:<9}", phase_words(phase), pace(phase.rate), ending]
+        if self.last:
+            parts += [*step_words(self.last, self.held), *list(pace_words(phase, peak()))[:2]]
+        say(GAP.join(parts))
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print one line to standard error, now."""
     print(line, file=sys.stderr, flush=True)

@@ -23,29 +23,38 @@ class Callback(Protocol):
 
     def run_started(self, about: Line) -> None:
         """A run begins or is resumed: method, title, rounds, done (rounds finished before), steps (of one round; None:
-        not known yet), folder, phase (its name, of a run that is a phase of another; else None), settings."""
+        not known yet), seconds (of a round's training, by a probe; None: not known), folder, phase (its name, of a run
+        that is a phase of another; else None), settings."""
+        return
 
     def phase_started(self, phase: Phase) -> None:
         """A phase begins: loading, sampling, judging, training, ..."""
+        return
 
     def phase_advanced(self, phase: Phase) -> None:
         """Some units of a phase are done; called as often as they are, so answer quickly."""
+        return
 
     def phase_ended(self, phase: Phase) -> None:
         """A phase ended without an error."""
+        return
 
     def step(self, line: Line) -> None:
         """An optimizer step: its line of metrics.jsonl, with round, step, loss, grad_norm, lr and others."""
+        return
 
     def evaluated(self, line: Line) -> None:
         """An evaluation on held-out pairs inside a fit: its line of within_fits.jsonl."""
+        return
 
     def round_done(self, line: Line) -> None:
         """A round is done; 0: the policy before training. `round`, and the rest of its line of evaluation.jsonl if the
         round was evaluated."""
+        return
 
     def finished(self, summary: Line) -> None:
         """The run is finished: what summary.json holds."""
+        return
 
 
 @dataclass(eq=False)
@@ -55,6 +64,7 @@ class Phase:
     total    units of the whole phase; None: it is not known how many there will be.
     unit     what is counted, in the plural; empty: nothing is.
     begun    units that were done before the phase was begun here, of a fit that is resumed.
+    tokens   read or written so far; of a phase that knows all of them from the start, `all_tokens` instead.
     """
 
     round: int
@@ -64,6 +74,7 @@ class Phase:
     done: int = 0
     begun: int = 0
     tokens: int = 0
+    all_tokens: int | None = None
     started: float = field(default_factory=time.perf_counter)
     advanced: Callable[[Phase], None] = field(default=lambda phase: None, repr=False)
 
@@ -71,6 +82,18 @@ class Phase:
     def seconds(self) -> float:
         """Seconds since the phase began."""
         return time.perf_counter() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Units per second of this process, 0 if none is done."""
+        return (self.done - self.begun) / max(self.seconds, 1e-9)
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens per second of this process, 0 if none is known."""
+        if self.all_tokens is not None and self.total:
+            return self.rate * self.all_tokens / self.total
+        return self.tokens / max(self.seconds, 1e-9)
 
     def tick(self, count: int = 1) -> None:
         """Count units as done."""

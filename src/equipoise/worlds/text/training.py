@@ -76,34 +76,36 @@ class Trainer:
         model.hold(state.policies[start])
         watch = self.watch if name == POLICY else None
         held = watch.prepare(state, anchors, tokens=objective.reads.tokens) if watch else None
-        scoring: Scoring
-        if critic:
-            scoring = ValueScoring(
-                policy, objective, value_head(policy, state.policies[start]).to(policy.device)
+        with folder.progress.preparing("preparing the optimizer"):
+            scoring: Scoring
+            if critic:
+                scoring = ValueScoring(
+                    policy, objective, value_head(policy, state.policies[start]).to(policy.device)
+                )
+            elif models is None:
+                scoring = PolicyScoring(policy, objective)
+            else:
+                scoring = self._live(state, start, models, objective)
+            fit = Fit(
+                scoring,
+                rows,
+                anchors,
+                replace(self.training, lr=speed * self.training.lr),
+                folder.accelerator,
+                lambda epoch: folder.seeds.generator("order", state.round, epoch).permutation(len(rows)),
+                part=(min(state.round, self.rounds) - 1, self.rounds) if carry else (0, 1),
             )
-        elif models is None:
-            scoring = PolicyScoring(policy, objective)
-        else:
-            scoring = self._live(state, start, models, objective)
-        fit = Fit(
-            scoring,
-            rows,
-            anchors,
-            replace(self.training, lr=speed * self.training.lr),
-            folder.accelerator,
-            lambda epoch: folder.seeds.generator("order", state.round, epoch).permutation(len(rows)),
-            part=(min(state.round, self.rounds) - 1, self.rounds) if carry else (0, 1),
-        )
-        self.watch.check(fit, held)
-        if carry:
-            checkpoint.load_moments(state.policies[start], policy, fit.optimizer)
-        before = sum(
-            line["round"] == state.round and line.get("fit", POLICY) != name
-            for line in journal.lines("metrics.jsonl")
-        )  # steps of this round's other fits
-        self._resume(fit, state, name, before)
+            self.watch.check(fit, held)
+            if carry:
+                checkpoint.load_moments(state.policies[start], policy, fit.optimizer)
+            before = sum(
+                line["round"] == state.round and line.get("fit", POLICY) != name
+                for line in journal.lines("metrics.jsonl")
+            )  # steps of this round's other fits
+            self._resume(fit, state, name, before)
         with folder.progress.phase(state.round, "training", fit.steps, "steps") as phase:
             phase.resume(fit.position)
+            phase.all_tokens = _tokens(rows) * self.training.epochs
             ended = False
             while fit.position < fit.steps and not ended:
                 figures = fit.step()
@@ -112,7 +114,7 @@ class Trainer:
                 ended = watch is not None and watch.after_step(fit, held, state.round, before + fit.position)
                 if self._due(fit) and not ended:
                     self._save_position(fit, state, name)
-            phase.tokens = _tokens(rows) * self.training.epochs
+            phase.tokens = phase.all_tokens
         with folder.progress.phase(state.round, "writing", 1, "checkpoint") as phase:
             folder.once(lambda: self._save(made, fit.optimizer if carry else None))
             phase.tick()
