@@ -30,6 +30,7 @@ from equipoise.cli.safe_stream import safe_output
 from equipoise.cli.training.align import align
 from equipoise.cli.training.compare import compare
 from equipoise.cli.training.demo import demo
+from equipoise.cli.training.export import export, push
 from equipoise.cli.training.plan import plan
 from equipoise.cli.training.report import report
 
@@ -53,6 +54,8 @@ for command in (
     methods.explain,
     claims.claims,
     report,
+    export,
+    push,
     demo,
 ):
     app.command()(command)

@@ -37,8 +37,8 @@ class Guarded(Callback):
             told(about)
         except Exception as error:
             raise CallbackError(
-                f"the callback {self.name} failed in {event}: {type(error).__name__}: {error}; the same call resumes the "
-                "run"
+                f"the callback {self.name} failed in {event}: {type(error).__name__}: {error}; the same call "
+                "resumes the run"
             ) from error
 
     def run_started(self, about: Line) -> None:
