@@ -11,19 +11,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from equipoise.data.reading.read import read
+    from equipoise.api.comparison import Comparison, compare
+    from equipoise.api.data import read
+    from equipoise.api.evaluation import Evaluation, evaluate
+    from equipoise.api.sampling import Samples, sample
     from equipoise.games.load import load_game
     from equipoise.games.preference import PreferenceGame
-    from equipoise.run.session import Run, align
+    from equipoise.run.finished import Run, load_run
+    from equipoise.run.session import align
     from equipoise.worlds.table.play_game import play_game
+    from equipoise.worlds.text.progress import Callback
 
 __version__ = "0.1.0"
-__all__ = ["PreferenceGame", "Run", "align", "load_game", "play_game", "read"]
+__all__ = [
+    "Callback",
+    "Comparison",
+    "Evaluation",
+    "PreferenceGame",
+    "Run",
+    "Samples",
+    "align",
+    "compare",
+    "evaluate",
+    "load_game",
+    "load_run",
+    "play_game",
+    "read",
+    "sample",
+]
 
 _HOME = {
     "align": "equipoise.run.session",
-    "Run": "equipoise.run.session",
-    "read": "equipoise.data.reading.read",
+    "Run": "equipoise.run.finished",
+    "load_run": "equipoise.run.finished",
+    "Comparison": "equipoise.api.comparison",
+    "Callback": "equipoise.worlds.text.progress",
+    "compare": "equipoise.api.comparison",
+    "Evaluation": "equipoise.api.evaluation",
+    "evaluate": "equipoise.api.evaluation",  # also a package, which is callable and calls the same function
+    "Samples": "equipoise.api.sampling",
+    "sample": "equipoise.api.sampling",
+    "read": "equipoise.api.data",
     "load_game": "equipoise.games.load",
     "PreferenceGame": "equipoise.games.preference",
     "play_game": "equipoise.worlds.table.play_game",

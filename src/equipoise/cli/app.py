@@ -32,6 +32,7 @@ from equipoise.cli.safe_stream import safe_output
 from equipoise.cli.training.align import align
 from equipoise.cli.training.compare import compare
 from equipoise.cli.training.demo import demo
+from equipoise.cli.training.export import export, push
 from equipoise.cli.training.plan import plan
 from equipoise.cli.training.report import report
 from equipoise.cli.training.runs import runs
@@ -57,6 +58,8 @@ for command in (
     claims.claims,
     report,
     runs,
+    export,
+    push,
     demo,
     init,
     env,

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from equipoise.data.collate import Prompt
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.reading.read import Dataset
+from equipoise.data.reading.read import Dataset, read
 from equipoise.data.records import Conversation, Message, Record, digest, template_kwargs_of, tools_of
 from equipoise.evaluate.written_rows import write_lines
 from equipoise.models.errors import ModelError
-from equipoise.oracles.models.embeddings import Embedding
+from equipoise.oracles.models.embeddings import Embedding, load_embedding
+from equipoise.oracles.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,21 @@ def read_examples(dataset: Dataset) -> list[Example]:
     if not found:
         raise DataError("no example: give rows of a query and its answer", hint=str(dataset.ledger))
     return list(found)
+
+
+def shown_from(
+    files: Sequence[str] | str | None, shots: int = 2, embedding: str | None = None
+) -> Examples | None:
+    """Examples of files of any kind, by the embedding of a folder or hub name.
+
+    Raises DataError for an embedding without examples to choose among.
+    """
+    if not files:
+        if embedding is not None:
+            raise DataError("an embedding chooses among examples, which are not given")
+        return None
+    found = read_examples(read(files if isinstance(files, str) else list(files)))
+    return Examples.of(found, shots, load_embedding(embedding, Placement()) if embedding else None)
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
+from equipoise.data.reading.given_rows import DataLike, paths_of
 from equipoise.evaluate.support import delivered, refused, support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.rules.given import Given, OracleLike, given
@@ -26,10 +26,13 @@ from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
+from equipoise.run.callbacks import Guarded
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, of_another, read_file, resolve
 from equipoise.run.costs import recorded_steps
+from equipoise.run.finished import Run
 from equipoise.run.gate_checks import steps
+from equipoise.run.given_objects import ModelLike, Objects, objects_of
 from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
 from equipoise.run.screen import screen
@@ -43,86 +46,87 @@ from equipoise.worlds.text.progress import Callback, Progress
 from equipoise.worlds.text.world import TextWorld
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, its summary (as in summary.json), and its report page."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    report: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """The delivered policy, a Hugging Face folder: of the last round, or of the last within the support."""
-        return Journal(self.folder).checkpoint(self.summary["delivered"])
-
-    @property
-    def best(self) -> Path | None:
-        """The best checkpoint by evaluate.best; None if none was asked for, or its metric was never measured."""
-        best = self.summary.get("best")
-        return self.folder / best["folder"] if best else None
-
-
 def align(
     method: str,
     *,
-    model: str | Path | None = None,
-    data: str | Path | list[str | Path] | None = None,
+    model: ModelLike | None = None,
+    data: DataLike | None = None,
     oracle: OracleLike | None = None,
+    tokenizer: Any = None,
     rounds: int | None = None,
     out: str | Path | None = None,
     seed: int | None = None,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     allow: Sequence[str] = (),
+    callbacks: Sequence[Any] = (),
     quiet: bool = False,
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
 
-    model     checkpoint folder or hub name      data    file(s) of feedback or prompts
+    model     checkpoint folder or hub name; or, in Python, a loaded transformers or PEFT model, with its `tokenizer`
+    data      file(s) of feedback or prompts, see `equipoise.read`; or, in Python, rows: a list of dictionaries, a
+              datasets.Dataset or a DataFrame
     oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
               function (prompt, response) -> score or (prompt, a, b) -> P(a beats b), plain or async, or an object with
               a fingerprint that follows `oracles.Oracle`, `oracles.Questioner` or `oracles.Batched` (docs/oracles.md)
     out       run folder; the same call on an existing folder resumes it, bit for bit on CPU; else `out` of the file
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
+    callbacks  objects that are told of the run: methods of `equipoise.Callback`, as many as they want
 
     With neither model nor data the built-in language game is played.
 
     Raises ConfigError, DataError, OracleError or ModelError before compute is spent, each saying what to do, and
-    TrainingError if training cannot continue. A folder of a run with other settings, or that was begun with another
+    TrainingError if training cannot continue, and CallbackError, naming the callback, if one raises: the same call
+    goes on from there. A folder of a run with other settings, or that was begun with another
     model, oracle, template or other data, is refused. A refused call leaves no folder behind that it made. To resume a
-    run with an oracle in Python, give the function or object again: config.yaml holds only its name.
+    run with an oracle in Python, give the function or object again: config.yaml holds only its name. A model and rows
+    given as objects are saved once in the folder `given` of the run, as safetensors and JSON lines, and are its model
+    and data from then on; the model in memory is not changed.
     """
     named = oracle is None or isinstance(oracle, str | Path)
     held = None if named else given(oracle)
-    resolved = configured(
-        method,
-        model=model,
-        data=data,
-        oracle=held.spec if held else str(oracle) if oracle else None,
-        rounds=rounds,
-        seed=seed,
-        config=config,
-        settings=settings,
-        allow=allow,
-        quiet=quiet,
-    )
+    data = list(data) if isinstance(data, Iterator) else data  # which is read more than once
+    objects = objects_of(model, tokenizer, data)
+
+    def resolved(folder: Path, quiet: bool = quiet) -> RunConfig:
+        places = objects.places(folder)
+        return configured(
+            method,
+            model=places.get("model") or (None if model is None else str(model)),
+            data=places.get("data") or data,
+            oracle=held.spec if held else str(oracle) if oracle else None,
+            rounds=rounds,
+            seed=seed,
+            config=config,
+            settings=settings,
+            allow=allow,
+            quiet=quiet,
+        )
+
     out = out or (read_file(Path(config)).get("out") if config else None)
-    folder = Path(str(out)) if out else Path("runs") / f"{resolved.method}-{resolved.hash()[:8]}"
+    # objects lie in the folder that is named here; for its name their places do not matter
+    folder = Path(str(out)) if out else _folder(resolved(Path("/"), quiet=True))
     try:
         with screen(quiet=quiet) as shown:
-            return run(resolved, folder, oracle=held, callbacks=shown, quiet=quiet)
+            told = [*shown, *map(Guarded, callbacks)]
+            return run(resolved(folder), folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
         if held:
             held.asked()
+
+
+def _folder(config: RunConfig) -> Path:
+    """The run folder of a configuration, where none is named."""
+    return Path("runs") / f"{config.method}-{config.hash()[:8]}"
 
 
 def configured(
     method: str,
     *,
     model: str | Path | None = None,
-    data: str | Path | list[str | Path] | None = None,
+    data: DataLike | None = None,
     oracle: str | None = None,
     rounds: int | None = None,
     seed: int | None = None,
@@ -132,7 +136,7 @@ def configured(
     quiet: bool = False,
 ) -> RunConfig:
     """The configuration of `align`'s arguments. Raises ConfigError."""
-    paths = [str(p) for p in ([data] if isinstance(data, str | Path) else data or [])]
+    paths = list(paths_of(data))
     stored = read_file(Path(config)) if config else {}
     for other in ("inputs", "out"):  # of an older run folder; and of this call, not of the run
         stored.pop(other, None)
@@ -162,6 +166,7 @@ def run(
     folder: Path,
     *,
     oracle: Given | None = None,
+    objects: Objects | None = None,
     start: Path | None = None,
     callbacks: Sequence[Callback] = (),
     phase: str | None = None,
@@ -170,6 +175,7 @@ def run(
     """Play a resolved configuration in a folder, from wherever that folder stands.
 
     oracle  the oracle that the configuration names, where it is a Python object.
+    objects the model and data that the configuration names, where they are Python objects.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
     callbacks  told of the run and of its phases, in the first process.
     phase   name of this run as a phase of another; None: it is none.
@@ -186,7 +192,8 @@ def run(
         gates = Gates(folder=folder, allowed=config.allow, main=main, quiet=quiet)
         with progress.preparing("reading the data"), accelerator.main_process_first():
             if main:
-                decided, materials = begin(config, folder, gates, oracle)
+                with (objects or Objects()).written(folder):
+                    decided, materials = begin(config, folder, gates, oracle)
             else:
                 decided, materials = gathered(config, folder, oracle)
         config = decided.config

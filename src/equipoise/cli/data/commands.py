@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from equipoise.api.options import placed
 from equipoise.cli.data.options import (
     Configuration,
     Files,
@@ -24,7 +25,6 @@ from equipoise.cli.evaluation.options import (
     SamplingSeed,
     Temperature,
     TopP,
-    placed,
     quiet_libraries,
 )
 from equipoise.cli.options import Json, Overwrite, Seed, Settings, show

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from equipoise.api.options import placed
 from equipoise.cli.evaluation.options import (
     MaxNewTokens,
     Precision,
@@ -16,7 +17,6 @@ from equipoise.cli.evaluation.options import (
     Temperature,
     TopK,
     TopP,
-    placed,
     quiet_libraries,
 )
 

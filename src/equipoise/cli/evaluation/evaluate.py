@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,11 +22,11 @@ from equipoise.cli.evaluation.options import (
     TopK,
     TopP,
     Wrap,
-    placed,
     quiet_libraries,
-    read_prompts,
 )
 from equipoise.cli.options import Json
+
+RESULTS = "results.json"
 
 
 def evaluate(
@@ -92,33 +92,20 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare models, run folders or files of answers: win rate, length control, ratings, each with an interval."""
-    from equipoise.cli.evaluation import steps as steps
+    from equipoise.api.evaluation import evaluate as call
+    from equipoise.report.evaluation import print_evaluation
 
     quiet_libraries()
-    asked = steps.Asked(
-        models=list(models), baseline=baseline, reference=reference, oracle=oracle, out=out or Path("evaluation"),
-        difficulty=difficulty, everybody=everybody, format=format, count=count, seed=seed, round=round,
-        temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, batch=batch,
-        failures=failures, data=list(data or []), load=placed(precision),
+    done = call(
+        *models, data=data or None, oracle=oracle, baseline=baseline, reference=reference, pairs=pairs or None,
+        difficulty=difficulty, everybody=everybody, out=out or Path("evaluation"), format=format, count=count,
+        temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed, round=round,
+        wrap=wrap, system=system, limit=limit, precision=precision, batch=batch, failures=failures,
         lm_eval=[t.strip() for t in (lm_eval or "").split(",") if t.strip()],
+        tell=(lambda line: None) if as_json else (lambda line: print(line, file=sys.stderr)),
     )  # fmt: skip
-    told = (lambda line: None) if as_json else (lambda line: print(line, file=sys.stderr))
-    results, examples = steps.measured(
-        asked,
-        lambda files: read_prompts(files, wrap=wrap, system=system, limit=limit, seed=seed),
-        list(pairs or []),
-        told,
-    )
-    _finish(asked, results, examples, as_json)
-
-
-def _finish(asked: Any, results: dict[str, Any], examples: list[Any], as_json: bool) -> None:
-    from equipoise.report.evaluation import print_evaluation, write_evaluation
-
-    results["asked"] = asked.plain()
-    written, page = write_evaluation(asked.out, results, examples)
     if as_json:
-        print(json.dumps(results))
+        print(json.dumps(done.results))
         return
-    print_evaluation(results)
-    print(f"results  {written}\npage     {page}")
+    print_evaluation(done.results)
+    print(f"results  {done.folder / RESULTS}\npage     {done.page}")

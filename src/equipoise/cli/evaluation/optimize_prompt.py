@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from equipoise.api.options import placed
 from equipoise.cli.evaluation.options import (
     Batch,
     EmbeddingModel,
@@ -22,9 +23,7 @@ from equipoise.cli.evaluation.options import (
     Temperature,
     TopP,
     Wrap,
-    placed,
     quiet_libraries,
-    read_examples,
     read_prompts,
 )
 from equipoise.cli.options import Json
@@ -95,7 +94,7 @@ def optimize_prompt(
     """
     from dataclasses import replace
 
-    from equipoise.evaluate.examples import write_examples
+    from equipoise.evaluate.examples import shown_from, write_examples
     from equipoise.evaluate.located import locate
     from equipoise.evaluate.prompt_search.example_search import improved
     from equipoise.evaluate.prompt_search.questions import ASPECTS, read_aspects, usable_prompt
@@ -125,7 +124,7 @@ def optimize_prompt(
     first = usable_prompt(initial) if initial.strip() else ""
     asked = read_aspects(aspects) if aspects else ASPECTS
     where = locate(model, round)
-    shown = read_examples(examples, shots, embedding)
+    shown = shown_from(examples, shots, embedding)
     dataset = read_prompts(data, wrap=wrap, system=None, limit=limit, seed=seed)
     policy = Policy(
         concurrency=concurrency, retries=retries, most_calls=most_calls, most_cost=most_cost, unreadable=0.0

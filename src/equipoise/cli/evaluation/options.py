@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from equipoise.data.reading.read import Dataset
-    from equipoise.evaluate.examples import Examples
 
 Count = Annotated[int, typer.Option("-n", "--count", min=1, help="answers to each prompt")]
 Temperature = Annotated[float, typer.Option(min=0, help="sampling temperature; 0: the likeliest token")]
@@ -46,27 +45,10 @@ def read_prompts(
     data: Sequence[str], *, wrap: str, system: str | None, limit: int | None, seed: int
 ) -> Dataset:
     """Rows of any kind of data, for their prompts or pairs. Raises ValueError for an unknown `wrap`."""
+    from equipoise.api.options import wrapped
     from equipoise.data.reading.read import read
 
-    if wrap not in ("none", "chat"):
-        raise ValueError(f"--wrap must be none or chat, got {wrap!r}")
-    return read(list(data), wrap=wrap, system=system, limit=limit, seed=seed)
-
-
-def read_examples(files: Sequence[str] | None, shots: int, embedding: str | None) -> Examples | None:
-    """In-context examples of data of any kind. Raises ValueError for an embedding without examples."""
-    if not files:
-        if embedding is not None:
-            raise ValueError("--embedding chooses among --examples, which are not given")
-        return None
-    from equipoise.data.reading.read import read
-    from equipoise.evaluate.examples import Examples
-    from equipoise.evaluate.examples import read_examples as examples_of
-    from equipoise.oracles.models.embeddings import load_embedding
-    from equipoise.oracles.placement import Placement
-
-    found = examples_of(read(list(files)))
-    return Examples.of(found, shots, load_embedding(embedding, Placement()) if embedding else None)
+    return read(list(data), wrap=wrapped(wrap), system=system, limit=limit, seed=seed)
 
 
 def quiet_libraries() -> None:
@@ -74,10 +56,3 @@ def quiet_libraries() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-
-
-def placed(precision: str) -> dict[str, Any]:
-    """Settings of loading a writer. Raises ValueError for an unknown precision."""
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"--precision must be fp32 or bf16, got {precision!r}")
-    return {"precision": precision}

@@ -24,10 +24,7 @@ from equipoise.cli.evaluation.options import (
     TopK,
     TopP,
     Wrap,
-    placed,
     quiet_libraries,
-    read_examples,
-    read_prompts,
 )
 from equipoise.cli.options import Overwrite
 from equipoise.cli.output_file import check_new
@@ -85,66 +82,16 @@ def sample(
     With --principle the answers are aligned at decoding: two forward passes a token, nothing is trained. The file
     appears when it is complete; the same command goes on where an interrupted one stopped.
     """
-    if format not in ("jsonl", "alpaca_eval"):
-        raise ValueError(f"--format must be jsonl or alpaca_eval, got {format!r}")
-    if principle is None and divergence is not None:
-        raise ValueError("--divergence bounds the step of --principle, which is not given")
-    if principle is not None and revise:
-        raise ValueError(
-            "--principle and --revise do not go together: revisions are written without the contrast"
-        )
     check_new(str(out), overwrite=overwrite)
-    from dataclasses import replace
-
-    from equipoise.data.plain_strings import note_plain_strings
-    from equipoise.evaluate.answers import alpaca_rows, write_answers
-    from equipoise.evaluate.examples import prompted
-    from equipoise.evaluate.located import locate
-    from equipoise.evaluate.principle import principled
-    from equipoise.evaluate.writer import Writer, sampled
-    from equipoise.policy.generation.contrast import Contrast
-    from equipoise.policy.protocol import Decoding
+    from equipoise.api.sampling import sample as call
 
     quiet_libraries()
-    where = locate(model, round)
-    decoding = Decoding(
-        temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, batch=batch
-    )
-    dataset = read_prompts(data, wrap=wrap, system=system, limit=limit, seed=seed)
-    writer = Writer.load(where, **placed(precision))
-    writer = replace(writer, name=name or writer.name)
-    note_plain_strings(dataset, template=writer.renderer.template is not None)
-    prompts = writer.prompts(dataset)
-    print(dataset.ledger, file=sys.stderr)
-    shown = read_examples(examples, shots, embedding)
-    contrast = None
-    if principle is not None:
-        aligned = principled(writer, prompts, principle)
-        aligned = prompted(writer, aligned, shown) if shown else aligned
-        contrast = Contrast(prompts=aligned, strength=strength, divergence=divergence)
-    prompts = prompted(writer, prompts, shown) if shown else prompts
-    kept = out.with_name(f"{out.name}.unfinished")
-    done = 0
-
-    def tick(more: int) -> None:
-        nonlocal done
-        done += more
-        if more:
-            print(f"{done:,} of {len(prompts):,} prompts", file=sys.stderr)
-
-    answers = sampled(
-        writer,
-        prompts,
-        count,
-        decoding,
-        seed=seed,
-        revisions=revise,
-        store=kept,
-        tick=tick,
-        contrast=contrast,
-    )
-    if format == "alpaca_eval":
-        alpaca_rows(answers, out)  # refuses before anything is written
-    write_answers(out, answers, format)
-    kept.unlink(missing_ok=True)
-    print(f"answers  {out}  ({len(answers):,} of {writer.name})")
+    answers = call(
+        model, data, out=out, count=count, temperature=temperature, top_p=top_p, top_k=top_k,
+        max_new_tokens=max_new_tokens, seed=seed, format=format, round=round, wrap=wrap, system=system,
+        principle=principle, strength=strength, divergence=divergence, examples=examples, shots=shots, embedding=embedding, limit=limit, precision=precision, batch=batch,
+        name=name, revise=revise,
+        begun=lambda ledger: print(ledger, file=sys.stderr),
+        tick=lambda done, total: print(f"{done:,} of {total:,} prompts", file=sys.stderr),
+    )  # fmt: skip
+    print(f"answers  {out}  ({len(answers):,} of {answers.name})")

@@ -19,9 +19,11 @@ from equipoise.data.reading.joined import joined_kind, joined_space
 from equipoise.data.reading.make_records import Maker
 from equipoise.data.reading.raw_rows import RawRows
 from equipoise.data.reading.read_files import inputs_of, listed_again
-from equipoise.data.records import Kind, Record, Space
+from equipoise.data.records import Context, Kind, Record, Space
+from equipoise.html_text import html_table
 
 Options = ParamSpec("Options")
+SHOWN = 5  # records that a notebook shows of a data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,21 @@ class Dataset:
     def with_records(self, records: Sequence[Record]) -> Dataset:
         """The same data set with some of its records."""
         return replace(self, records=tuple(records))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (str(number), _short(record.context), *(_short(c.content) for c in record.candidates[:2]))
+            for number, record in enumerate(self.records[:SHOWN], 1)
+        ]
+        what = f"{len(self):,} records: {self.kind}, {self.space}, format {self.format}"
+        return html_table(rows, ("", "prompt", "first answer", "second answer"), what, "; ".join(self.notes))
+
+
+def _short(context: Context) -> str:
+    """A prompt or an answer as a reader sees it: turns one below the other."""
+    if isinstance(context, str):
+        return context
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in context)
 
 
 @dataclass(frozen=True, kw_only=True)

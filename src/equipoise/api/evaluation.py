@@ -1,4 +1,4 @@
-"""What `equipoise evaluate` does: decide what is evaluated, evaluate it, write files of public suites."""
+"""Evaluation of models, run folders and files of answers: what is evaluated, figures, files of public suites."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipoise import oracles
+from equipoise.api.comparison import folder_of
+from equipoise.api.data import read
+from equipoise.api.options import placed, wrapped
+from equipoise.data.reading.given_rows import DataLike, given_rows, paths_of
 from equipoise.evaluate import lm_eval
 from equipoise.evaluate.answers import shown, write_answers
 from equipoise.evaluate.collect import Request, file_name
-from equipoise.evaluate.evaluation import Evaluated, annotations_of, evaluate
+from equipoise.evaluate.evaluation import Evaluated, annotations_of
+from equipoise.evaluate.evaluation import evaluate as of_request
 from equipoise.evaluate.located import Located, locate
 from equipoise.evaluate.recorded import evaluate_recorded, kind_of
 from equipoise.evaluate.suites import alpaca_eval, arena_hard, mt_bench, reward_bench
 from equipoise.evaluate.suites.alpaca_eval import read_difficulty
+from equipoise.html_text import html_table
 from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
+from equipoise.oracles.rules.given import Given, OracleLike, given
+from equipoise.oracles.spec import asked as asking
 from equipoise.playground import LanguageGame
 from equipoise.policy.protocol import Decoding
+from equipoise.report.evaluation import tables, write_evaluation
 from equipoise.run.config import ConfigError, read_file
+from equipoise.run.finished import Run
 
 if TYPE_CHECKING:
     from equipoise.data.reading.read import Dataset
@@ -29,18 +39,113 @@ if TYPE_CHECKING:
 PLAYGROUND = "playground"
 SHOWN = 8  # prompts whose answers the page shows
 FORMATS = ("alpaca_eval", "arena_hard", "mt_bench")
-Read = Callable[[Sequence[str]], "Dataset"]
+Read = Callable[[DataLike], "Dataset"]
 Measured = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of an evaluation, as in results.json: win rates, ratings and more, each with an interval.
+
+    folder    of results.json, answers and verdicts.      page  the same for a reader, index.html or the like.
+    """
+
+    results: Mapping[str, Any]
+    folder: Path
+    page: Path
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            html_table(sheet.rows, sheet.columns, sheet.title, sheet.note) for sheet in tables(self.results)
+        )
+
+
+def evaluate(
+    *models: Run | str | Path,
+    data: DataLike | None = None,
+    oracle: OracleLike | None = None,
+    baseline: Run | str | Path | None = None,
+    reference: Run | str | Path | None = None,
+    pairs: DataLike | None = None,
+    difficulty: str | Path | None = None,
+    everybody: bool = False,
+    lm_eval: Sequence[str] = (),
+    out: str | Path = "evaluation",
+    format: str | None = None,
+    count: int = 1,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_new_tokens: int = 256,
+    seed: int = 0,
+    round: str = "final",
+    wrap: str = "none",
+    system: str | None = None,
+    limit: int | None = None,
+    precision: str = "fp32",
+    batch: int = 32,
+    failures: float = 0.1,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Compare models, runs or files of answers: win rate, length control, ratings, each with an interval.
+
+    models     results of `align`, run, model or adapter folders, hub names, files of answers; or files that a judge
+               has filled (AlpacaEval annotations, Arena-Hard or MT-Bench judgments), or RewardBench's items
+    data       prompts, and `pairs` held-out pairs for ranking accuracies: files or rows, as `read` takes them
+    oracle     the judge, as `align` takes it, or "playground"
+    baseline   whom the others are compared with; the last model, or a run's start, if not given
+    reference  a policy from which KL divergences are measured
+    out        folder of results.json, the page, answers and verdicts; the same call goes on where one was stopped
+
+    The other arguments are those of `equipoise evaluate`. Raises ConfigError, DataError, OracleError or ModelError.
+    """
+    asked = Asked(
+        models=[_named(model) for model in models],
+        baseline=None if baseline is None else _named(baseline),
+        reference=None if reference is None else _named(reference),
+        oracle=_held(oracle),
+        out=Path(out),
+        difficulty=None if difficulty is None else Path(difficulty),
+        everybody=everybody, format=format, count=count, seed=seed, round=round, temperature=temperature, top_p=top_p,
+        top_k=top_k, max_new_tokens=max_new_tokens, batch=batch, failures=failures, data=data,
+        load=placed(precision), lm_eval=list(lm_eval),
+    )  # fmt: skip
+
+    def rows(data: DataLike) -> Dataset:
+        return read(data, wrap=wrapped(wrap), system=system, limit=limit, seed=seed)
+
+    try:
+        results, examples = measured(asked, rows, pairs, tell)
+    finally:
+        if isinstance(asked.oracle, Given):
+            asked.oracle.asked()
+    results["asked"] = asked.plain()
+    _, page = write_evaluation(asked.out, results, examples)
+    return Evaluation(results, asked.out, page)
+
+
+def _named(model: Run | str | Path) -> str:
+    return str(folder_of(model)) if isinstance(model, Run) else str(model)
+
+
+def _held(oracle: OracleLike | None) -> str | Given | None:
+    return (
+        oracle
+        if oracle is None or isinstance(oracle, str)
+        else str(oracle)
+        if isinstance(oracle, Path)
+        else given(oracle)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The command's options that are no data."""
+    """What an evaluation is asked for, as its results record it."""
 
     models: list[str]
     baseline: str | None
     reference: str | None
-    oracle: str | None
+    oracle: str | Given | None
     out: Path
     difficulty: Path | None
     everybody: bool
@@ -54,13 +159,18 @@ class Asked:
     max_new_tokens: int
     batch: int
     failures: float
-    data: list[str]
+    data: DataLike | None
     load: Mapping[str, Any]
     lm_eval: list[str]
 
     def plain(self) -> dict[str, Any]:
-        """The options as results.json keeps them."""
-        return {name: str(v) if isinstance(v, Path) else v for name, v in vars(self).items()}
+        """The options as results.json keeps them; of objects in memory their names."""
+        rows = given_rows(self.data)
+        held = {
+            "oracle": self.oracle.spec if isinstance(self.oracle, Given) else self.oracle,
+            "data": [rows.name] if rows else list(paths_of(self.data)),
+        }
+        return {name: str(v) if isinstance(v, Path) else v for name, v in (vars(self) | held).items()}
 
     @property
     def decoding(self) -> Decoding:
@@ -73,7 +183,7 @@ class Asked:
         )
 
 
-def measured(asked: Asked, read: Read, pairs: Sequence[str], tell: Callable[[str], None]) -> Measured:
+def measured(asked: Asked, read: Read, pairs: DataLike | None, tell: Callable[[str], None]) -> Measured:
     """(results, examples for the page). Raises a sentence for what cannot be evaluated."""
     if asked.format is not None and asked.format not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {asked.format!r}")
@@ -95,8 +205,9 @@ def measured(asked: Asked, read: Read, pairs: Sequence[str], tell: Callable[[str
             )
             for one in located
         }
-    if asked.oracle or asked.data or pairs or asked.baseline or not asked.lm_eval:
-        found = evaluate(_request(asked, located, read, pairs, difficulty, tell))
+    known = (asked.oracle, asked.data, pairs, asked.baseline)
+    if any(one is not None for one in known) or not asked.lm_eval:
+        found = of_request(_request(asked, located, read, pairs, difficulty, tell))
         results = found.results | results
         examples = _examples(found)
         _write_files(asked, found)
@@ -125,26 +236,25 @@ def _request(
     asked: Asked,
     located: Sequence[Located],
     read: Read,
-    pairs: Sequence[str],
+    pairs: DataLike | None,
     difficulty: Any,
     tell: Callable[[str], None],
 ) -> Request:
     baseline = _baseline(asked, located)
     everyone = [*located, baseline]
-    one_file = len(asked.data) == 1 and Path(asked.data[0]).is_file()
-    questions = Path(asked.data[0]) if one_file and any(one.file for one in everyone) else None
+    questions = _only_file(asked.data) if any(one.file for one in everyone) else None
     spec = asked.oracle or _own_oracle(everyone)
-    if spec is None and not pairs and not asked.reference:
+    if spec is None and pairs is None and not asked.reference:
         raise OracleError(
             "who says which answer is better? give --oracle (or --pairs or --reference for figures without a judge)"
         )
     return Request(
         participants=located,
         baseline=baseline,
-        data=read(asked.data) if asked.data else None,
+        data=None if asked.data is None else read(asked.data),
         questions=questions,
         oracle=_oracle(asked, spec) if spec else None,
-        pairs=_pairs(read(pairs)) if pairs else None,
+        pairs=None if pairs is None else _pairs(read(pairs)),
         reference=locate(asked.reference, "start") if asked.reference else None,
         difficulty=difficulty,
         everybody=asked.everybody,
@@ -154,6 +264,16 @@ def _request(
         seed=asked.seed,
         load=asked.load,
         tell=tell,
+    )
+
+
+def _only_file(data: DataLike | None) -> Path | None:
+    """The file that the data are, if they are one."""
+    if data is None or given_rows(data):
+        return None
+    paths = list(paths_of(data))
+    return (
+        Path(paths[0]) if len(paths) == 1 and isinstance(paths[0], str) and Path(paths[0]).is_file() else None
     )
 
 
@@ -184,14 +304,17 @@ def _own_oracle(everyone: Sequence[Located]) -> str | None:
     return None
 
 
-def _oracle(asked: Asked, spec: str) -> Oracle:
+def _oracle(asked: Asked, spec: str | Given) -> Oracle:
+    policy = oracles.Policy(failures=asked.failures)
+    store = asked.out / "verdicts.sqlite"
+    if isinstance(spec, Given):
+        return asking(spec.made, store, policy)
     name, _, panel = spec.partition(":")
     if name == PLAYGROUND:
         if panel not in ("", "intransitive", "transitive"):
             raise OracleError(f"the playground has the panels intransitive and transitive, got {panel!r}")
         return Checked(LanguageGame("transitive" if panel == "transitive" else "intransitive").oracle())
-    policy = oracles.Policy(failures=asked.failures)
-    return oracles.load(spec, store=asked.out / "verdicts.sqlite", policy=policy)
+    return oracles.load(spec, store=store, policy=policy)
 
 
 def _examples(found: Evaluated) -> list[dict[str, Any]]:

@@ -1,0 +1,28 @@
+"""HTML of small results in notebooks: tables of texts, every one of them escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from equipoise.safe_text import printable
+
+
+def html_table(
+    rows: Iterable[Sequence[str]], headings: Sequence[str] = (), caption: str = "", note: str = ""
+) -> str:
+    """A table of texts, with the first column as headings of the rows; nothing in it is read as markup."""
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in headings)
+    body = "".join(
+        f'<tr><th scope="row" style="text-align:left">{_text(first)}</th>'
+        + "".join(f'<td style="text-align:left;white-space:pre-wrap">{_text(cell)}</td>' for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    title = f'<caption style="text-align:left"><b>{_text(caption)}</b></caption>' if caption else ""
+    after = f"<p>{_text(note)}</p>" if note else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{after}"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text, most=2_000, lines=True))
