@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from equipoise.report.run.load import Run
+from equipoise.report.run.records import Run
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 
 # What must be equal, and what may be given as `--allow NAME`.
