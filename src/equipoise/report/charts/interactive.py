@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HEIGHT = 260  # pixels
 MOST_POINTS = 1500  # of a faint trace; of more, the smallest and the largest of each stretch are drawn
 COLOURS = 6
+DASHES = ("solid", "dashed", "dotdash")  # of the lines after as many as there are colours
 VLINE = 60  # points of a line that answer to a pointer above or below them; of more, those under it
 
 
@@ -121,7 +122,7 @@ def _line(plot: Figure, chart: Chart, line: Line) -> None:
         at, low, high = (list(values) for values in zip(*ends, strict=True))
         plot.varea(at, low, high, fill_alpha=0.14).glyph.tags = tags
         plot.segment(at, low, at, high, line_width=1).glyph.tags = tags
-    plot.line(x, y, line_width=2).glyph.tags = tags
+    plot.line(x, y, line_width=2, line_dash=DASHES[line.colour // COLOURS % len(DASHES)]).glyph.tags = tags
     shown = line.marked or len(line.x) == 1
     _points(plot, chart, line, size=6 if shown else 5, alpha=1.0 if shown else 0.0)
 

@@ -1,0 +1,55 @@
+"""Charts for print: matplotlib's PNG of the lines of charts, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from equipoise.report.charts.chart import Chart
+from equipoise.report.labels import label
+from equipoise.report.style import CYCLE, FAINT, direct_labels, panels, render, styled
+
+WIDTH, HEIGHT = 4.6, 3.0  # inches of a panel
+
+
+def picture(charts: Sequence[Chart]) -> bytes:
+    """PNG of charts of lines, next to each other; each line is named at its end."""
+    with styled():
+        figure, axes = panels(len(charts), height=HEIGHT)
+        figure.set_figwidth(WIDTH * len(charts))
+        figure.set_layout_engine("constrained", wspace=0.08)
+        for panel, chart in zip(axes, charts, strict=True):
+            _panel(panel, chart)
+        return render(figure)
+
+
+def _panel(axes: Axes, chart: Chart) -> None:
+    if chart.level:
+        axes.axhline(chart.level[0], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    if chart.log:
+        axes.set_yscale("log")
+    for one in chart.lines:
+        colour = CYCLE[one.colour % len(CYCLE)]
+        ends = [
+            (x, low, high)
+            for x, low, high in zip(one.x, one.low or (), one.high or (), strict=False)
+            if low is not None and high is not None
+        ]
+        if ends:
+            x, low, high = zip(*ends, strict=True)
+            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(one.x, one.y, color=colour, marker="o")
+    if chart.share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    if chart.from_zero and not chart.log:
+        axes.set_ylim(bottom=min(0.0, *(y for one in chart.lines for y in one.y)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.set_xlabel(chart.x_label)
+    axes.set_title(label(chart.title, 44), loc="left", fontsize=10)
+    known = [one for one in chart.lines if math.isfinite(one.y[-1])]
+    direct_labels(
+        axes, [(one.x[-1], one.y[-1], label(one.name, 18), CYCLE[one.colour % len(CYCLE)]) for one in known]
+    )

@@ -1,0 +1,260 @@
+"""Any runs side by side: figures of the same evaluation in one table, what cannot be compared in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Printed
+from rich.text import Text
+
+from equipoise.report.labels import label
+from equipoise.report.run import paired
+from equipoise.report.run.comparable import FAMILIES, differences, partition, settings
+from equipoise.report.run.load import load_run
+from equipoise.report.run.metrics import BY_NAME, duration
+from equipoise.report.run.records import Estimate, Round, Run
+from equipoise.report.run.round_charts import centre
+
+HEADINGS = {
+    "exact_win_rate": "exact\nwin rate",
+    "exploitability": "exploit-\nability",
+    "kl": "KL\n(nats)",
+    "win_rate": "win rate",
+    "accuracy": "held-out\naccuracy",
+    "ranking": "ranks as\npreferred",
+    "length": "length\n(tokens)",
+    "entropy": "entropy\n(nats/token)",
+    "finished": "finished",
+    "seconds": "time",
+}
+ON_A_PAGE = ("ranking", "entropy", "finished")  # further columns, for which a terminal is too narrow
+NOTHING = "–"
+MAX_SETTINGS = 60  # rows of differing settings that are shown
+SAID = ("win_rate", "accuracy")  # figures whose paired differences are told in a sentence
+
+Figure = Estimate | float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One row: the reference of a table's runs, or the last round of a run. Units as in report/run/metrics.py.
+
+    index  the run's place among the compared ones; None for a reference.
+    """
+
+    name: str
+    index: int | None
+    rounds: int
+    figures: Mapping[str, Figure]
+
+    def text(self, figure: str, *, ends: bool = True) -> str:
+        """A cell: the value, and its interval in brackets unless `ends` is false."""
+        value = self.figures.get(figure)
+        if figure == "seconds":
+            return NOTHING if not isinstance(value, float) else duration(value)
+        metric = BY_NAME[figure]
+        if figure == "kl" and self.index is None and value is not None:
+            return "0"
+        if not isinstance(value, Estimate):
+            return metric.show(value)
+        interval = metric.show_interval(value) if ends else ""
+        return metric.show(value.value) + (f" ({interval})" if interval else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Figures of runs that share the evaluation these rest on.
+
+    moved  for each run after the group's first: figure -> its paired difference to the first.
+    """
+
+    figures: tuple[str, ...]
+    rows: tuple[Compared, ...]
+    moved: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+    def filled(self, page: bool = False) -> tuple[str, ...]:
+        """The figures that a row has, and that fit."""
+        kept = [name for name in HEADINGS if name in self.figures and (page or name not in ON_A_PAGE)]
+        return tuple(name for name in kept if any(row.text(name) != NOTHING for row in self.rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Runs with the names they are told apart by, tables of comparable figures, and sentences on the rest.
+
+    said       what paired differences say.
+    apart      what the runs do not share, and what that does.
+    settings   dotted name -> its value in each run, where they differ.
+    """
+
+    runs: tuple[Run, ...]
+    names: tuple[str, ...]
+    groups: tuple[Group, ...]
+    said: tuple[str, ...]
+    apart: tuple[str, ...]
+    settings: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def plain(self) -> dict[str, Any]:
+        """The comparison as JSON."""
+        return {
+            "runs": [
+                {
+                    "name": name,
+                    "folder": str(run.folder),
+                    "round": run.final.round if run.final else None,
+                    "seconds": _seconds(run),
+                }
+                for name, run in zip(self.names, self.runs, strict=True)
+            ],
+            "evaluations": [
+                {
+                    "figures": list(group.filled(page=True)),
+                    "rows": [
+                        {"name": row.name, "reference": row.index is None, "round": row.rounds}
+                        | {name: _plain(row.figures.get(name)) for name in group.filled(page=True)}
+                        for row in group.rows
+                    ],
+                    "paired_differences": {
+                        name: {figure: _plain(one) for figure, one in moved.items()}
+                        for name, moved in group.moved.items()
+                    },
+                }
+                for group in self.groups
+            ],
+            "said": list(self.said),
+            "not_comparable": list(self.apart),
+            "settings": {
+                name: dict(zip(self.names, values, strict=True)) for name, values in self.settings
+            },
+        }
+
+
+def compare(run_dirs: Sequence[str | Path]) -> Comparison:
+    """Compare the last rounds of any runs, in the order given.
+
+    Figures stand in one table only if they are of one evaluation: the same model to start from, prompts or held-out
+    pairs, oracle and decoding (`comparable.FAMILIES`); what differs is said in words. Names are the methods'; runs of one
+    method are told apart by their folders. Raises ValueError for no run, RunFolderError for a folder that holds none.
+    """
+    if not run_dirs:
+        raise ValueError("no run to compare: give at least one run folder")
+    runs = tuple(load_run(folder) for folder in run_dirs)
+    names = _names(runs)
+    groups = _groups(runs, names)
+    said = [
+        paired.in_words(figure, group.rows[-len(group.moved) - 1].name, other, moved[figure])
+        for group in groups
+        for other, moved in group.moved.items()
+        for figure in SAID
+        if figure in moved and figure in group.figures
+    ]
+    return Comparison(
+        runs=runs,
+        names=names,
+        groups=groups,
+        said=tuple(said),
+        apart=tuple(differences(runs, names)),
+        settings=tuple(settings(runs)),
+    )
+
+
+def print_table(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the tables without the columns that nothing fills; names are untrusted and carry no markup."""
+    console = console or Console()
+    for place, group in enumerate(comparison.groups):
+        figures = group.filled()
+        if not figures:
+            continue
+        table = Printed(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", no_wrap=True)
+        for figure in figures:
+            table.add_column(HEADINGS[figure], justify="right", overflow="fold")
+        for row in group.rows:
+            table.add_row(Text(label(row.name, 40)), *(Text(row.text(figure, ends=figure in SAID)) for figure in figures))
+        if place:
+            console.print()
+        console.print(table)
+
+
+def print_words(comparison: Comparison, console: Console | None = None) -> None:
+    """Print what the differences say, what cannot be compared, and the settings that differ."""
+    console = console or Console()
+    for sentence in (*comparison.said, *comparison.apart):
+        console.print(Text(label(sentence, 400)))
+    shown = comparison.settings[:MAX_SETTINGS]
+    if not shown:
+        return
+    table = Printed(box=None, pad_edge=False, header_style="bold", title="settings that differ", title_justify="left")
+    for heading in ("", *comparison.names):
+        table.add_column(Text(label(heading, 30)), overflow="fold")
+    for name, values in shown:
+        table.add_row(Text(label(name, 60)), *(Text(label(value, 60)) for value in values))
+    console.print(table)
+
+
+def _groups(runs: Sequence[Run], names: Sequence[str]) -> tuple[Group, ...]:
+    """One group for each set of runs and the figures that these share; time belongs to the first."""
+    figures: dict[tuple[int, ...], list[str]] = {}
+    for family in FAMILIES:
+        for members in partition(runs, family):
+            if any(_measured(runs[k], name) for k in members for name in family.figures):
+                figures.setdefault(members, []).extend(family.figures)
+    groups = []
+    timed: set[int] = set()
+    for members, own in (figures or {tuple(range(len(runs))): []}).items():
+        timing = () if timed & set(members) else ("seconds",)
+        timed |= set(members)
+        groups.append(_group(runs, names, members, (*own, *timing)))
+    return tuple(groups)
+
+
+def _group(runs: Sequence[Run], names: Sequence[str], members: Sequence[int], figures: tuple[str, ...]) -> Group:
+    references = [one for k in members if (one := runs[k].reference)]
+    rows = [_row("reference", None, references[0], figures, None)] if references else []
+    rows += [_row(names[k], k, runs[k].final, figures, _seconds(runs[k])) for k in members]
+    first = runs[members[0]]
+    moved = {
+        names[k]: {name: one for name, one in paired.differences(first, runs[k]).items() if name in figures}
+        for k in members[1:]
+    }
+    return Group(figures=figures, rows=tuple(rows), moved=moved)
+
+
+def _row(
+    name: str, index: int | None, record: Round | None, figures: Sequence[str], seconds: float | None
+) -> Compared:
+    values: dict[str, Figure] = {
+        figure: getattr(record, figure) if record else None for figure in figures if figure != "seconds"
+    }
+    return Compared(
+        name=name, index=index, rounds=record.round if record else 0, figures=values | {"seconds": seconds}
+    )
+
+
+def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+    names = [run.name for run in runs]
+    named = [
+        name if names.count(name) == 1 else f"{name} ({run.folder.resolve().name})"
+        for name, run in zip(names, runs, strict=True)
+    ]
+    return tuple(
+        name if named.count(name) == 1 else f"{run.name} ({run.folder.resolve()})"
+        for name, run in zip(named, runs, strict=True)
+    )
+
+
+def _measured(run: Run, figure: str) -> bool:
+    return any(centre(getattr(one, figure)) is not None for one in run.rounds)
+
+
+def _seconds(run: Run) -> float | None:
+    seconds = run.by_phase("seconds")
+    return float(sum(seconds.values())) if seconds else None
+
+
+def _plain(value: Figure) -> Any:
+    return value.model_dump() if isinstance(value, Estimate) else value
