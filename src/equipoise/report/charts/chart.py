@@ -27,6 +27,7 @@ class Line:
     faint      a raw trace under its smoothed line: it is drawn thin, and its values are not in the table
     parts      indices at which the line is broken, where a new round begins
     marked     whether its points are marked
+    star       whether they are marked by stars
     """
 
     name: str
@@ -38,6 +39,7 @@ class Line:
     faint: bool = False
     parts: Sequence[int] = ()
     marked: bool = True
+    star: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

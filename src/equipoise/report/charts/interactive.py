@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 HEIGHT = 260  # pixels
 MOST_POINTS = 1500  # of a faint trace; of more, the smallest and the largest of each stretch are drawn
 COLOURS = 6
+TIP = [("", "@said")]  # one line to a mark, so that those of several lie next to each other
 DASHES = ("solid", "dashed", "dotdash")  # of the lines after as many as there are colours
-VLINE = 60  # points of a line that answer to a pointer above or below them; of more, those under it
 
 
 def page_scripts(charts: Sequence[Chart]) -> dict[str, Any]:
@@ -101,16 +101,19 @@ def draw(chart: Chart) -> Figure:
         _line(plot, chart, line)
     if chart.star:
         x, y, text = chart.star
-        star = Line(name=text, x=[x], y=[y], colour=5)
-        _points(plot, chart, star, size=16, marker="star")
+        _line(plot, chart, Line(name=text, x=[x], y=[y], colour=5, star=True))
     _range(plot, chart)
     return plot
 
 
 def _line(plot: Figure, chart: Chart, line: Line) -> None:
+    """A line with its interval, which says the nearest value wherever a pointer is above or below it."""
+    from bokeh.models import ColumnDataSource, HoverTool
+
     tags = [f"s{line.colour % COLOURS}"]
-    x, y = _drawn(line)
+    points = _drawn(line)
     if line.faint:
+        x, y = [x for x, _, _ in points], [y for _, y, _ in points]
         plot.line(x, y, line_width=1, line_alpha=0.35).glyph.tags = tags
         return
     ends = [
@@ -122,55 +125,44 @@ def _line(plot: Figure, chart: Chart, line: Line) -> None:
         at, low, high = (list(values) for values in zip(*ends, strict=True))
         plot.varea(at, low, high, fill_alpha=0.14).glyph.tags = tags
         plot.segment(at, low, at, high, line_width=1).glyph.tags = tags
-    plot.line(x, y, line_width=2, line_dash=DASHES[line.colour // COLOURS % len(DASHES)]).glyph.tags = tags
-    shown = line.marked or len(line.x) == 1
-    _points(plot, chart, line, size=6 if shown else 5, alpha=1.0 if shown else 0.0)
-
-
-def _points(
-    plot: Figure, chart: Chart, line: Line, *, size: int, alpha: float = 1.0, marker: str = "circle"
-) -> None:
-    """The points of a line, which say their values when they are pointed at."""
-    from bokeh.models import ColumnDataSource, HoverTool
-
-    known = [i for i, value in enumerate(line.y) if math.isfinite(value)]
     source = ColumnDataSource(
         {
-            "x": [line.x[i] for i in known],
-            "y": [line.y[i] for i in known],
-            "name": [line.name] * len(known),
-            "at": [f"{chart.x_label} {chart.at(line.x[i])}" for i in known],
-            "said": [chart.said(line, i) for i in known],
+            "x": [x for x, _, _ in points],
+            "y": [y for _, y, _ in points],
+            "said": [
+                f"{line.name}, {chart.x_label} {chart.at(x)}: {chart.said(line, index)}" for x, _, index in points
+            ],
         }
     )
-    points = plot.scatter("x", "y", source=source, size=size, marker=marker, line_color=None, fill_alpha=alpha)
-    points.glyph.tags = [f"s{line.colour % COLOURS}"]
-    mode = "vline" if len(known) <= VLINE else "mouse"
-    tips = [("", "@name"), ("", "@at"), ("", "@said")]
-    plot.add_tools(HoverTool(renderers=[points], mode=mode, tooltips=tips))
+    dash = DASHES[line.colour // COLOURS % len(DASHES)]
+    drawn = plot.line("x", "y", source=source, line_width=2, line_dash=dash)
+    drawn.glyph.tags = tags
+    if line.marked or len(points) == 1:
+        dots = plot.scatter("x", "y", source=source, size=16 if line.star else 6, line_color=None)
+        dots.glyph.update(tags=[*tags, "dot"], marker="star" if line.star else "circle")
+        drawn = dots if len(points) == 1 else drawn
+    hover = HoverTool(renderers=[drawn], tooltips=TIP, line_policy="nearest", attachment="horizontal")
+    hover.mode = "mouse" if len(points) == 1 else "vline"
+    plot.add_tools(hover)
 
 
-def _drawn(line: Line) -> tuple[list[float], list[float]]:
-    """The points of a line, broken where a part ends; of a long faint one the extremes of each stretch."""
-    x, y = list(line.x), [value if math.isfinite(value) else math.nan for value in line.y]
-    if line.faint and len(x) > MOST_POINTS:
-        size = math.ceil(2 * len(x) / MOST_POINTS)
-        kept = []
-        for start in range(0, len(x), size):
-            stretch = [i for i in range(start, min(start + size, len(x))) if not math.isnan(y[i])]
-            ends = {min(stretch, key=y.__getitem__), max(stretch, key=y.__getitem__)} if stretch else ()
-            kept += sorted(ends)
-        x, y = [x[i] for i in kept], [y[i] for i in kept]
-    breaks = {line.x[part] for part in line.parts if part < len(line.x)}
-    broken_x: list[float] = []
-    broken_y: list[float] = []
-    for at, value in zip(x, y, strict=True):
-        if at in breaks:
-            broken_x.append(at)
-            broken_y.append(math.nan)
-        broken_x.append(at)
-        broken_y.append(value)
-    return broken_x, broken_y
+def _drawn(line: Line) -> list[tuple[float, float, int]]:
+    """(x, y, index) of the points of a line, broken where a part ends; of a long faint one each stretch's extremes."""
+    kept = [i for i, value in enumerate(line.y) if math.isfinite(value)]
+    if line.faint and len(kept) > MOST_POINTS:
+        size = math.ceil(2 * len(kept) / MOST_POINTS)
+        stretches = [kept[start : start + size] for start in range(0, len(kept), size)]
+        kept = [
+            i
+            for stretch in stretches
+            for i in sorted({min(stretch, key=line.y.__getitem__), max(stretch, key=line.y.__getitem__)})
+        ]
+    points: list[tuple[float, float, int]] = []
+    for i in kept:
+        if i in line.parts:
+            points.append((line.x[i], math.nan, i))
+        points.append((line.x[i], line.y[i], i))
+    return points
 
 
 def _boxes(plot: Figure, chart: Chart) -> None:
@@ -183,13 +175,12 @@ def _boxes(plot: Figure, chart: Chart) -> None:
                 "right": list(box.right),
                 "bottom": list(box.bottom),
                 "top": list(box.top),
-                "name": [box.name] * len(box.said),
-                "said": list(box.said),
+                "said": [f"{box.name}: {said}" for said in box.said],
             }
         )
         drawn = plot.quad("left", "right", "top", "bottom", source=source, line_width=1)
         drawn.glyph.tags = [f"s{box.colour % COLOURS}", "box"]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@name"), ("", "@said")]))
+        plot.add_tools(HoverTool(renderers=[drawn], tooltips=TIP))
 
 
 def _range(plot: Figure, chart: Chart) -> None:

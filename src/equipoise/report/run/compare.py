@@ -51,18 +51,22 @@ class Compared:
     rounds: int
     figures: Mapping[str, Figure]
 
-    def text(self, figure: str, *, ends: bool = True) -> str:
-        """A cell: the value, and its interval in brackets unless `ends` is false."""
+    def text(self, figure: str) -> str:
+        """A cell: the value, and its interval in brackets."""
+        value, interval = self.parts(figure)
+        return f"{value} ({interval})" if interval else value
+
+    def parts(self, figure: str) -> tuple[str, str]:
+        """The value and its interval as texts; "" for no interval."""
         value = self.figures.get(figure)
         if figure == "seconds":
-            return NOTHING if not isinstance(value, float) else duration(value)
+            return (duration(value) if isinstance(value, float) else NOTHING), ""
         metric = BY_NAME[figure]
         if figure == "kl" and self.index is None and value is not None:
-            return "0"
+            return "0", ""  # of the reference to itself
         if not isinstance(value, Estimate):
-            return metric.show(value)
-        interval = metric.show_interval(value) if ends else ""
-        return metric.show(value.value) + (f" ({interval})" if interval else "")
+            return metric.show(value), ""
+        return metric.show(value.value), metric.show_interval(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +178,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         for figure in figures:
             table.add_column(HEADINGS[figure], justify="right", overflow="fold")
         for row in group.rows:
-            table.add_row(Text(label(row.name, 40)), *(Text(row.text(figure, ends=figure in SAID)) for figure in figures))
+            table.add_row(Text(label(row.name, 40)), *(Text(_cell(row, figure)) for figure in figures))
         if place:
             console.print()
         console.print(table)
@@ -194,6 +198,12 @@ def print_words(comparison: Comparison, console: Console | None = None) -> None:
     for name, values in shown:
         table.add_row(Text(label(name, 60)), *(Text(label(value, 60)) for value in values))
     console.print(table)
+
+
+def _cell(row: Compared, figure: str) -> str:
+    """A cell of a terminal: the interval, of what it says most of, under the value."""
+    value, interval = row.parts(figure)
+    return f"{value}\n{interval.removesuffix(' %')}" if interval and figure in SAID else value
 
 
 def _groups(runs: Sequence[Run], names: Sequence[str]) -> tuple[Group, ...]:

@@ -12,7 +12,7 @@ from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run import paired
 from equipoise.report.run.compare import HEADINGS, MAX_SETTINGS, Comparison, Group, compare
-from equipoise.report.run.metrics import BY_NAME, duration
+from equipoise.report.run.metrics import BY_NAME, Metric, duration
 from equipoise.report.run.records import Run
 from equipoise.report.run.round_charts import line, spoken
 from equipoise.report.run.sample_views import MAX_TEXT, Shown, response
@@ -127,7 +127,7 @@ def _curve(figure: str, lines: Sequence[Line], of: str, place: int) -> Chart:
     return Chart(
         name=f"{figure}-{place}",
         title=f"{metric.title}{of}",
-        caption=f"In {metric.unit}." if not share else "Bands: 95 % intervals, where the figure has them.",
+        caption=" ".join(_captions(metric, lines)),
         alt=spoken(f"{metric.title}{of}", lines, share),
         x_label="round",
         y_label="share" if share else metric.unit,
@@ -139,14 +139,22 @@ def _curve(figure: str, lines: Sequence[Line], of: str, place: int) -> Chart:
     )
 
 
+def _captions(metric: Metric, lines: Sequence[Line]) -> Iterator[str]:
+    if any(end is not None for one in lines for end in one.low or ()):
+        yield "Bands: 95 % intervals."
+    if metric.better != "neutral":
+        yield f"{metric.better.capitalize()} is better."
+
+
 def _of(group: Group) -> str:
-    return " and ".join(row.name for row in group.rows if row.index is not None)
+    names = [row.name for row in group.rows if row.index is not None]
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
 
 
 def _table(group: Group) -> dict[str, object]:
     figures = group.filled(page=True)
     moved = [
-        (name, [paired.shown(figure, own[figure]) if figure in own else "" for figure in figures])
+        (name, [paired.shown(figure, own[figure]) if figure in own else ("", "") for figure in figures])
         for name, own in group.moved.items()
         if own
     ]
@@ -154,7 +162,7 @@ def _table(group: Group) -> dict[str, object]:
     return {
         "of": _of(group),
         "headings": [HEADINGS[figure].replace("-\n", "").replace("\n", " ") for figure in figures],
-        "rows": [(row.name, [row.text(figure) for figure in figures]) for row in group.rows],
+        "rows": [(row.name, [row.parts(figure) for figure in figures]) for row in group.rows],
         "first": first,
         "moved": moved,
         "empty": not figures,

@@ -50,13 +50,13 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def shown(name: str, moved: Estimate) -> str:
-    """A paired difference in a cell."""
+def shown(name: str, moved: Estimate) -> tuple[str, str]:
+    """A paired difference and its interval, in a cell."""
     if name == "length":
         low, high, value = (f"{v or 0.0:+.1f}".replace("-", "−") for v in (moved.low, moved.high, moved.value))
     else:
         low, high, value = (points(v or 0.0) for v in (moved.low, moved.high, moved.value))
-    return f"{value} ({low} to {high})"
+    return value, f"{low} to {high}"
 
 
 def _wins(run: Run) -> Values:

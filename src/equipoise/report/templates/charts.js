@@ -13,7 +13,7 @@
     const role = glyph.tags.find((tag) => /^s[0-9]$/.test(tag));
     if (role === undefined) return;
     if ("fill_color" in glyph) glyph.fill_color = colour(role);
-    if ("line_color" in glyph) glyph.line_color = glyph.tags.includes("box") ? colour("card") : colour(role);
+    if ("line_color" in glyph && !glyph.tags.includes("dot")) glyph.line_color = glyph.tags.includes("box") ? colour("card") : colour(role);
   }
 
   function paint(plot) {
