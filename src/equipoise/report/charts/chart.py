@@ -120,11 +120,7 @@ class Chart:
             return self._bars()
         lines = [line for line in self.lines if not line.faint]
         values = [
-            {
-                x: self.said(line, i)
-                for i, x in enumerate(line.x)
-                if math.isfinite(line.y[i])
-            }
+            {x: self.said(line, i) for i, x in enumerate(line.x) if math.isfinite(line.y[i])}
             for line in lines
         ]
         places = _spaced(sorted({x for one in values for x in one}))

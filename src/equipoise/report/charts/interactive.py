@@ -130,7 +130,8 @@ def _line(plot: Figure, chart: Chart, line: Line) -> None:
             "x": [x for x, _, _ in points],
             "y": [y for _, y, _ in points],
             "said": [
-                f"{line.name}, {chart.x_label} {chart.at(x)}: {chart.said(line, index)}" for x, _, index in points
+                f"{line.name}, {chart.x_label} {chart.at(x)}: {chart.said(line, index)}"
+                for x, _, index in points
             ],
         }
     )
@@ -193,7 +194,9 @@ def _range(plot: Figure, chart: Chart) -> None:
         room = 0.03 * (max(xs) - min(xs)) or 0.5
         plot.x_range = Range1d(min(xs) - room, max(xs) + room)
     ys = [v for line in chart.lines for v in (*line.y, *(line.low or ()), *(line.high or ()))]
-    ys += [v for box in chart.boxes for v in (*box.bottom, *box.top)] + ([chart.level[0]] if chart.level else [])
+    ys += [v for box in chart.boxes for v in (*box.bottom, *box.top)] + (
+        [chart.level[0]] if chart.level else []
+    )
     known = [float(v) for v in ys if v is not None and math.isfinite(v) and (v > 0 or not chart.log)]
     if chart.log or not known:
         return

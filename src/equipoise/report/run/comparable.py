@@ -144,7 +144,11 @@ def _recorded(run: Run, name: str) -> tuple[str, ...]:
 
 
 def _decoding(run: Run) -> Evidence:
-    named = [f"{name} {_configured(run, 'sampling', name)[0]}" for name in DECODING if _configured(run, "sampling", name)]
+    named = [
+        f"{name} {_configured(run, 'sampling', name)[0]}"
+        for name in DECODING
+        if _configured(run, "sampling", name)
+    ]
     return (), tuple(named)
 
 
@@ -165,7 +169,9 @@ FAMILIES = (
     ),
     Family(("win_rate",), ("model", "prompts", "oracle", "decoding"), "win rates"),
     Family(
-        ("accuracy", "ranking", "chosen_log_ratio", "rejected_log_ratio"), ("model", "pairs"), "held-out figures"
+        ("accuracy", "ranking", "chosen_log_ratio", "rejected_log_ratio"),
+        ("model", "pairs"),
+        "held-out figures",
     ),
     Family(("kl", "length", "entropy", "finished"), ("model", "prompts", "decoding"), "KL and lengths"),
 )

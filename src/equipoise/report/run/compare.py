@@ -62,7 +62,7 @@ class Compared:
         if figure == "seconds":
             return (duration(value) if isinstance(value, float) else NOTHING), ""
         metric = BY_NAME[figure]
-        if figure == "kl" and self.index is None and value is not None:
+        if figure == "kl" and self.index is None and centre(value) is not None:
             return "0", ""  # of the reference to itself
         if not isinstance(value, Estimate):
             return metric.show(value), ""
@@ -131,9 +131,7 @@ class Comparison:
             ],
             "said": list(self.said),
             "not_comparable": list(self.apart),
-            "settings": {
-                name: dict(zip(self.names, values, strict=True)) for name, values in self.settings
-            },
+            "settings": {name: dict(zip(self.names, values, strict=True)) for name, values in self.settings},
         }
 
 
@@ -192,7 +190,9 @@ def print_words(comparison: Comparison, console: Console | None = None) -> None:
     shown = comparison.settings[:MAX_SETTINGS]
     if not shown:
         return
-    table = Printed(box=None, pad_edge=False, header_style="bold", title="settings that differ", title_justify="left")
+    table = Printed(
+        box=None, pad_edge=False, header_style="bold", title="settings that differ", title_justify="left"
+    )
     for heading in ("", *comparison.names):
         table.add_column(Text(label(heading, 30)), overflow="fold")
     for name, values in shown:
@@ -222,7 +222,9 @@ def _groups(runs: Sequence[Run], names: Sequence[str]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _group(runs: Sequence[Run], names: Sequence[str], members: Sequence[int], figures: tuple[str, ...]) -> Group:
+def _group(
+    runs: Sequence[Run], names: Sequence[str], members: Sequence[int], figures: tuple[str, ...]
+) -> Group:
     references = [one for k in members if (one := runs[k].reference)]
     rows = [_row("reference", None, references[0], figures, None)] if references else []
     rows += [_row(names[k], k, runs[k].final, figures, _seconds(runs[k])) for k in members]

@@ -51,7 +51,9 @@ def write_comparison(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
         tables=[_table(group) for group in comparison.groups],
         runs=_about(comparison),
         names=comparison.names,
-        settings=[(name, [cut(v, 200) for v in values]) for name, values in comparison.settings[:MAX_SETTINGS]],
+        settings=[
+            (name, [cut(v, 200) for v in values]) for name, values in comparison.settings[:MAX_SETTINGS]
+        ],
         settings_left_out=max(0, len(comparison.settings) - MAX_SETTINGS),
         samples=side_by_side(comparison),
         charts=charts,
@@ -95,7 +97,8 @@ def curves(comparison: Comparison) -> Iterator[Chart]:
 def side_by_side(comparison: Comparison) -> list[SideBySide]:
     """Prompts that at least two runs answered (one, of a single run), with the response of each one's last round."""
     last = [
-        {s.prompt: s for s in run.samples if run.final and s.round == run.final.round} for run in comparison.runs
+        {s.prompt: s for s in run.samples if run.final and s.round == run.final.round}
+        for run in comparison.runs
     ]
     prompts = dict.fromkeys(prompt for one in last for prompt in one)
     shared = [p for p in prompts if sum(p in one for one in last) >= min(2, len(last))][:MAX_PROMPTS]
@@ -171,7 +174,10 @@ def _table(group: Group) -> dict[str, object]:
 
 def _about(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
     """(name, folder, rounds, optimizer steps, time) of every run."""
-    return [(name, str(run.folder), *_cost(run)) for name, run in zip(comparison.names, comparison.runs, strict=True)]
+    return [
+        (name, str(run.folder), *_cost(run))
+        for name, run in zip(comparison.names, comparison.runs, strict=True)
+    ]
 
 
 def _cost(run: Run) -> tuple[str, str, str]:
@@ -186,7 +192,11 @@ def _cost(run: Run) -> tuple[str, str, str]:
 def _picture(comparison: Comparison, out: Path) -> Path:
     from equipoise.report.charts.printed import picture
 
-    shown = [c for c in curves(comparison) if c.name.split("-")[0] in ("win_rate", "exact_win_rate", "exploitability")]
+    shown = [
+        c
+        for c in curves(comparison)
+        if c.name.split("-")[0] in ("win_rate", "exact_win_rate", "exploitability")
+    ]
     if not shown:
         raise ValueError("none of these runs holds an exploitability or a win rate to draw")
     png = picture(shown)

@@ -89,9 +89,7 @@ def _verdict_pairs(final: Round) -> str:
     if share is None or share.value is None or share.low is None or share.high is None:
         return ""
     if _too_few(share.n, FEWEST_PAIRS):
-        return (
-            f"was tried on {_of(share.n or 0, 'held-out pair')}, which {_are(share.n or 0)} too few to say what it learnt"
-        )
+        return f"was tried on {_of(share.n or 0, 'held-out pair')}, which {_are(share.n or 0)} too few to say what it learnt"
     told = f"({percent(share.value)}, 95 % interval {_range(share)})"
     if share.low > 0.5:
         return f"moved towards the preferred response on most held-out pairs {told}"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from equipoise import safe_yaml
 from equipoise.report.run.records import (
+    Estimate,
     GateLine,
     HeldPair,
     Ledger,
@@ -27,6 +28,8 @@ from equipoise.report.run.records import (
 )
 from equipoise.worlds.text.folder.journal import LOGS, REPEATED
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
+
+__all__ = ("Estimate", "Round", "Run", "RunFolderError", "Sample", "Step", "load_run")
 
 
 class RunFolderError(ValueError):
@@ -69,7 +72,9 @@ def load_run(folder: str | Path) -> Run:
             notes,
         ),
         held_out=_latest(_lines(folder / "held_out.jsonl", HeldPair, []), lambda h: (h.round, h.pair), notes),
-        matrix=_latest(_lines(folder / "win_matrix.jsonl", MatrixCell, []), lambda m: (m.round, m.against), notes),
+        matrix=_latest(
+            _lines(folder / "win_matrix.jsonl", MatrixCell, []), lambda m: (m.round, m.against), notes
+        ),
         # Online runs on a playground read no data, so a missing ledger is nothing to note.
         ledger=_object(folder / "ledger.json", Ledger, []),
         config_text=text,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equipoise.policy.files import whole
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run.charts import charts_of
@@ -17,6 +18,7 @@ from equipoise.report.run.load import load_run
 from equipoise.report.run.matrix import matrix_of
 from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric, duration, percent, plain
 from equipoise.report.run.records import Estimate, Ledger, Round, Run
+from equipoise.report.run.round_charts import centre
 from equipoise.report.run.sample_views import MAX_PROMPTS, MAX_TEXT, sample_views
 from equipoise.report.run.self_tests import self_tests
 
@@ -40,6 +42,20 @@ def write_report(run_dir: str | Path) -> Path:
     charts = charts_of(run)
     html = render_page("page.html.jinja", charts=charts, **page_scripts(charts), **page_context(run))
     return write_page(run.folder / "report.html", html)
+
+
+def write_pictures(run_dir: str | Path) -> list[Path]:
+    """Write each chart of a run as figures/NAME.png, for print. Raises as `write_report` does."""
+    from equipoise.report.charts.printed import picture
+
+    run = load_run(run_dir)
+    paths = []
+    for chart in charts_of(run):
+        path = run.folder / "figures" / f"{chart.name}.png"
+        with whole(path) as draft:
+            draft.write_bytes(picture([chart]))
+        paths.append(path)
+    return paths
 
 
 def page_context(run: Run) -> dict[str, Any]:
@@ -79,7 +95,7 @@ def plain_or_none(value: float | None) -> str:
 def cell(metric: Metric, record: Round | None) -> tuple[str, str]:
     """Value and interval of a metric in one round, as texts."""
     value = getattr(record, metric.name) if record else None
-    if metric.name == "kl" and record and record.round == 0 and value is not None:
+    if metric.name == "kl" and record and record.round == 0 and centre(value) is not None:
         return "0", ""  # of the reference to itself: what was sampled is rounding
     if isinstance(value, Estimate):
         return metric.show(value.value), metric.show_interval(value)

@@ -53,7 +53,9 @@ def points(share: float) -> str:
 def shown(name: str, moved: Estimate) -> tuple[str, str]:
     """A paired difference and its interval, in a cell."""
     if name == "length":
-        low, high, value = (f"{v or 0.0:+.1f}".replace("-", "−") for v in (moved.low, moved.high, moved.value))
+        low, high, value = (
+            f"{v or 0.0:+.1f}".replace("-", "−") for v in (moved.low, moved.high, moved.value)
+        )
     else:
         low, high, value = (points(v or 0.0) for v in (moved.low, moved.high, moved.value))
     return value, f"{low} to {high}"

@@ -37,9 +37,7 @@ class View:
 def sample_views(run: Run) -> list[View]:
     """The first prompts of samples.jsonl."""
     shown = sorted({sample.prompt_index for sample in run.samples})[:MAX_PROMPTS]
-    return [
-        _view(index, [s for s in reversed(run.samples) if s.prompt_index == index]) for index in shown
-    ]
+    return [_view(index, [s for s in reversed(run.samples) if s.prompt_index == index]) for index in shown]
 
 
 def response(sample: Sample, who: str = "") -> Shown:

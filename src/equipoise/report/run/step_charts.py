@@ -83,7 +83,9 @@ def _after_rounds(run: Run, name: str) -> list[tuple[float, int, float, float | 
         if one.round not in last:
             continue
         if name == "accuracy" and one.accuracy and one.accuracy.value is not None:
-            points.append((last[one.round], one.round, one.accuracy.value, one.accuracy.low, one.accuracy.high))
+            points.append(
+                (last[one.round], one.round, one.accuracy.value, one.accuracy.low, one.accuracy.high)
+            )
         chosen, rejected = one.chosen_log_ratio, one.rejected_log_ratio
         if name == "margin" and chosen is not None and rejected is not None:
             points.append((last[one.round], one.round, chosen - rejected, None, None))
