@@ -265,7 +265,7 @@ def shorter(prompt: str, response: str) -> float:
 run: eq.Run = eq.align("dpo", data=[{"prompt": "a", "chosen": "b", "rejected": "c"}], oracle=shorter)
 again: eq.Run = eq.load_run(Path("runs") / "x")
 rows: int = len(eq.read("pairs.jsonl", limit=3))
-found: eq.Comparison = eq.compare(run, again, "runs/y", allow=["different_data"])
+found: eq.Comparison = eq.compare(run, again, "runs/y")
 judged: eq.Evaluation = eq.evaluate(run, oracle=shorter, data="prompts.jsonl")
 texts: list[str] = eq.sample(run, prompts=["a"]).texts
 reveal_type(judged.results)

@@ -39,6 +39,7 @@ def evaluation(rounds: int, **changes: Callable[[int], Any]) -> list[dict[str, A
             "length": {"value": 10 + 0.3 * r, "low": 9.6 + 0.3 * r, "high": 10.4 + 0.3 * r},
             "finished": 0.99,
             "outside": 0.004 + 0.0005 * r,
+            "entropy": {"value": 0.9 - 0.1 * r, "low": 0.85 - 0.1 * r, "high": 0.95 - 0.1 * r, "n": 800},
         }
         lines.append(line | {name: change(r) for name, change in changes.items()})
     return lines
@@ -61,6 +62,7 @@ def training(rounds: int, per_round: int = 60, **changes: Callable[[int, int], A
                 "grad_norm": 0.8 + 0.2 * abs(noise.normal()),
                 "lr": 1e-5,
                 "saturated": 0.3 * done,
+                "accuracy": 0.5 + 0.3 * done,
             }
             lines.append(line | {name: change(r, i) for name, change in changes.items()})
     return lines
@@ -91,9 +93,56 @@ def samples(rounds: int) -> list[dict[str, Any]]:
             "prompt": prompt,
             "response": f"In round {r} the fox learnt to share. {HOSTILE[(i + r) % len(HOSTILE)]}",
             "finished": (i + r) % 4 != 3,
+            "against": f"The reference wrote this. {HOSTILE[i % len(HOSTILE)]}",
+            "win": 0.25 * (r % 4),
         }
         for r in range(rounds + 1)
         for i, prompt in enumerate(prompts)
+    ]
+
+
+def verdicts(rounds: int, prompts: int = 12, per_prompt: int = 2) -> list[dict[str, Any]]:
+    """Verdicts of every round: wins grow with the rounds, and with the length."""
+    return [
+        {
+            "round": r,
+            "prompt_index": i,
+            "sample": k,
+            "win": [0.2, 0.5, 0.9, 0.7][(i + k + r) % 4] if r else 0.5,
+            "length": 8 + (i + k) % 9,
+            "reference_length": 10,
+        }
+        for r in range(rounds + 1)
+        for i in range(prompts)
+        for k in range(per_prompt)
+    ]
+
+
+def held_out(rounds: int, pairs: int = 40) -> list[dict[str, Any]]:
+    """Held-out pairs of every round; three of four have a positive margin after training."""
+    return [
+        {
+            "round": r,
+            "pair": n,
+            "prompt": n // 2,
+            "chosen": 0.1 * r * (n % 4),
+            "rejected": 0.05 * r,
+            "ranked": float(n % 3 > 0),
+        }
+        for r in range(rounds + 1)
+        for n in range(pairs)
+    ]
+
+
+def win_matrix(rounds: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "round": r,
+            "against": q,
+            "win_rate": {"value": 0.5 + 0.08 * (r - q), "low": None, "high": None, "n": 12},
+        }
+        for r in range(1, rounds + 1)
+        for q in range(r)
     ]
 
 
@@ -134,6 +183,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "metrics": training(rounds),
             "timings": timings(rounds),
             "samples": samples(rounds),
+            "verdicts": verdicts(rounds),
+            "held_out": held_out(rounds),
+            "win_matrix": win_matrix(rounds),
             "summary": {
                 "method": "spac",
                 "title": "SPAC: self-play with an adversarial critic",

@@ -194,8 +194,100 @@ def test_nothing_measured_nothing_claimed(make_run) -> None:
     empty = [{"round": r} for r in range(3)]
     run = load_run(make_run(2, evaluation=empty, metrics=[], ledger=None))
     assert diagnose(run) == []
-    assert verdict(run) == "After 2 rounds: no win rate was measured."
+    assert verdict(run) == "After 2 rounds: nothing was measured."
     assert verdict(load_run(make_run(0, name="zero"))).startswith("Nothing has been trained yet")
+
+
+def share(value: float, low: float, high: float, n: int) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "n": n}
+
+
+def found_of(
+    make_run, lines, anchor: str, rounds: int = 1, files: dict[str, Any] | None = None, **changes: Any
+) -> list:
+    evaluation = lines["evaluation"](rounds, **changes)
+    run = load_run(make_run(rounds, evaluation=evaluation, **(files or {})))
+    return [finding for finding in diagnose(run) if finding.anchor == anchor]
+
+
+def test_a_few_pairs_are_too_few_to_say(make_run, lines) -> None:
+    """Six pairs, all right: 47.6 % to 100 % neither shows that it learnt, nor that it did not."""
+    few = after(share(1.0, 0.476, 1.0, 6))
+    (found,) = found_of(make_run, lines, "held-out-accuracy", accuracy=few)
+    assert (found.level, found.title) == ("note", "Too few held-out pairs")
+    assert found.sentence.startswith("6 held-out pairs are too few to say whether it learnt.")
+    assert (
+        found_of(
+            make_run,
+            lines,
+            "held-out-ranking",
+            ranking=after(share(1, 0.5, 1, 6)),
+            accuracy=few,
+            files={"name": "r"},
+        )
+        == []
+    )
+    alone = {
+        "win_rate": after(None),
+        "exact_win_rate": after(None),
+        "exploitability": after(None),
+        "accuracy": few,
+    }
+    run = load_run(make_run(1, name="alone", evaluation=lines["evaluation"](1, **alone)))
+    assert (
+        verdict(run)
+        == "After 1 round the policy was tried on 6 held-out pairs, which are too few to say what it learnt."
+    )
+
+
+def test_a_few_prompts_are_too_few_to_say(make_run, lines) -> None:
+    verdicts = [{"round": 1, "prompt_index": i % 4, "sample": i // 4, "win": 1.0} for i in range(8)]
+    (found,) = found_of(make_run, lines, "win-rate", files={"verdicts": verdicts})
+    assert (found.level, found.title) == ("note", "Too few prompts for a win rate")
+    assert "4 prompts are too few to say which is better" in found.sentence
+    assert "met its reference on 4 prompts" in verdict(load_run(make_run(1, name="b", verdicts=verdicts)))
+
+
+def test_two_more_of_32_samples_without_an_end_are_noise(make_run, lines) -> None:
+    length = after(share(10, 9, 11, 32), share(10, 9, 11, 32))
+    few = found_of(make_run, lines, "unfinished-responses", finished=after(1 / 32, 3 / 32), length=length)
+    assert few == []
+    length = after(share(10, 9, 11, 800), share(10, 9, 11, 800))
+    (many,) = found_of(
+        make_run,
+        lines,
+        "unfinished-responses",
+        finished=after(0.85, 0.94),
+        length=length,
+        files={"name": "many"},
+    )
+    assert "from 6.0 % to 15.0 % of 800 samples" in many.sentence
+
+
+def test_intervals_of_length_that_overlap_are_no_drift(make_run, lines) -> None:
+    wide = after(share(12, 8, 16, 30), share(10, 7, 13, 30))
+    assert found_of(make_run, lines, "length-drift", length=wide) == []
+
+
+def test_one_step_says_nothing_of_clipping_or_saturation(make_run, lines) -> None:
+    metrics = [{"round": 1, "step": 1, "loss": 0.7, "grad_norm": 9.0, "saturated": 0.9}]
+    found = {finding.anchor for finding in diagnose(load_run(make_run(1, metrics=metrics)))}
+    assert not found & {"gradient-clipping", "saturated-pairs"}
+
+
+def test_a_run_without_a_judge_says_what_held_out_pairs_say(make_run, lines) -> None:
+    alone = {"win_rate": after(None), "exact_win_rate": after(None), "exploitability": after(None)}
+    for name, value, words in (
+        (
+            "good",
+            share(0.8, 0.7, 0.9, 90),
+            "moved towards the preferred response on most held-out pairs (80.0 %",
+        ),
+        ("bad", share(0.2, 0.1, 0.3, 90), "moved away from the preferred response on most held-out pairs"),
+        ("none", share(0.5, 0.4, 0.6, 90), "on as many held-out pairs as chance would"),
+    ):
+        evaluation = lines["evaluation"](1, accuracy=after(value), **alone)
+        assert words in verdict(load_run(make_run(1, name=name, evaluation=evaluation)))
 
 
 def test_every_rule_and_every_explanation_is_exercised_above() -> None:

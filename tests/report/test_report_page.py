@@ -1,29 +1,33 @@
-"""The page: self-contained, escaped, whole or absent; figures drawn without touching global state."""
+"""The page: self-contained, escaped, whole or absent; nothing runs in it but the two scripts that it carries."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 
-from equipoise.report.run.figures import FIGURES, draw, smooth
+from equipoise.report.run.charts import charts_of
 from equipoise.report.run.load import RunFolderError, load_run
+from equipoise.report.run.matrix import matrix_of
 from equipoise.report.run.page import write_report
 from equipoise.report.run.self_tests import self_tests
+from equipoise.report.run.step_charts import smooth
 
 
 class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
+    """Tags, attributes, text and scripts of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.tags: set[str] = set()
+        self.scripts: list[tuple[str, str]] = []  # type, content
+        self._open: str | None = None
         self.attributes: list[tuple[str, str, str]] = []
         self.text = ""
         self.source = path.read_text(encoding="utf-8")
@@ -31,28 +35,44 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs) -> None:
         self.tags.add(tag)
+        if tag == "script":
+            self._open = dict(attrs).get("type") or "text/javascript"
         self.attributes += [(tag, name, value or "") for name, value in attrs]
 
+    def handle_endtag(self, tag) -> None:
+        if tag == "script":
+            self._open = None
+
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self._open is None:
+            self.text += data
+        else:
+            self.scripts.append((self._open, data))
 
 
 def check_closed(page: Page) -> None:
-    """No script, no handler, no link out, nothing loaded but inline images."""
-    assert not page.tags & {"script", "iframe", "object", "embed", "link", "base", "form", "a", "svg"}
-    for tag, name, value in page.attributes:
+    """No handler, no link out, nothing loaded; the policy names the scripts that run, by what they hold."""
+    assert not page.tags & {"iframe", "object", "embed", "link", "base", "form", "a", "svg", "img"}
+    for tag, name, _ in page.attributes:
         assert not name.startswith("on"), (tag, name)
-        assert name not in {"href", "style", "srcdoc", "action"}, (tag, name)
-        if name == "src":
-            assert tag == "img"
-            assert base64.b64decode(value.removeprefix("data:image/png;base64,"))[:4] == b"\x89PNG"
-    policies = [value for tag, name, value in page.attributes if tag == "meta" and "default-src" in value]
-    assert len(policies) == 1
-    assert policies[0].startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+        assert name not in {"href", "src", "style", "srcdoc", "action"}, (tag, name)
+    (policy,) = [value for tag, name, value in page.attributes if tag == "meta" and "default-src" in value]
+    run = [text for kind, text in page.scripts if kind == "text/javascript"]
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run]
+    sources = " ".join(f"'sha256-{digest}'" for digest in digests)
+    allowed = f" script-src {sources};" if run else ""
+    assert policy.startswith(
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:;{allowed} base-uri 'none'"
+    )
+    assert {kind for kind, _ in page.scripts} <= {"text/javascript", "application/json"}
+    assert not any(
+        character in text for kind, text in page.scripts if kind != "text/javascript" for character in "<>&"
+    )
     style = page.source.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", page.source)
+    assert len(page.source.encode()) < 5_000_000
 
 
 def test_the_page_is_closed_and_hostile_text_is_text(make_run) -> None:
@@ -73,17 +93,69 @@ def test_the_page_is_closed_and_hostile_text_is_text(make_run) -> None:
     assert "= the sum of the rows above" in page.text
 
 
-def test_every_figure_is_written_and_shown(make_run) -> None:
+def test_every_chart_is_there_with_its_name_and_its_values(make_run) -> None:
+    """Every chart of a run with everything; win rates, 0.5 + 0.24 (1 - exp(-0.8 r)), are in the table under it."""
     folder = make_run(3)
     page = Page(write_report(folder))
-    names = {path.name for path in (folder / "figures").iterdir()}
-    drawn = [
-        name for name, *_ in FIGURES if name != "within_fits"
-    ]  # of a run that is evaluated inside its fits
-    assert names == {f"{name}.png" for name in drawn}
-    assert page.source.count("<img ") == len(drawn)
-    assert all(value for tag, name, value in page.attributes if tag == "img" and name == "alt")
-    assert not list(folder.rglob(".*partial"))
+    names = [chart.name for chart in charts_of(load_run(folder))]
+    assert names == [
+        "win_rate", "outcomes", "exploitability", "accuracy", "margin", "margins", "log_ratios", "kl", "length",
+        "length_and_win", "entropy", "loss", "grad_norm", "learning_rate",
+    ]  # fmt: skip
+    drawn = [value for tag, name, value in page.attributes if tag == "div" and name == "id"]
+    assert drawn == [f"chart-{name}" for name in names]
+    said = [value for tag, name, value in page.attributes if tag == "div" and name == "aria-label"]
+    assert any(text.startswith("Win rate against the reference: sampled 50.0 % at round 0") for text in said)
+    assert "71.8 % (67.8 % to 75.8 %)" in page.text
+    (data,) = [json.loads(text) for kind, text in page.scripts if kind == "application/json"]
+    assert [item["target_id"] for item in data] == drawn
+
+
+def test_the_same_run_gives_the_same_page(make_run) -> None:
+    folder = make_run(2)
+    assert write_report(folder).read_bytes() == write_report(folder).read_bytes()
+
+
+def test_a_win_matrix_has_both_sides_of_each_meeting(make_run) -> None:
+    """Round 2 beats round 1 with 0.58, so round 1 wins 0.42 against it."""
+    matrix = matrix_of(load_run(make_run(2)))
+    assert matrix is not None and matrix.exact and matrix.rounds == (0, 1, 2)
+    assert [[cell.text for cell in cells] for _, cells in matrix.rows] == [
+        ["–", "42.0 %", "34.0 %"],
+        ["58.0 %", "–", "42.0 %"],
+        ["66.0 %", "58.0 %", "–"],
+    ]
+    assert matrix_of(load_run(make_run(1, name="one"))) is None
+
+
+def test_the_last_round_comes_first_with_what_it_met_and_the_verdict(make_run) -> None:
+    page = Page(write_report(make_run(3)))
+    at = [
+        page.text.index(text)
+        for text in ("Round 3", "wins against the reference's: 75.0 %", "Earlier rounds", "Round 2")
+    ]
+    assert at == sorted(at)
+    assert "The reference wrote this." in page.text
+
+
+def test_the_head_names_rate_batch_steps_and_lora(make_run) -> None:
+    config = {
+        "method": "dpo",
+        "train": {"lr": 2e-5, "batch": 16, "schedule": "linear"},
+        "model": {"lora_rank": 8},
+    }
+    text = Page(write_report(make_run(3, config=config))).text
+    for fact in (
+        "Learning rate",
+        "2e-05, linear",
+        "Batch",
+        "16",
+        "Optimizer steps",
+        "180",
+        "LoRA, rank 8, alpha 16",
+    ):
+        assert fact in text
+    assert "equipoise align --config run/config.yaml --out run-again" in text
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
@@ -100,12 +172,15 @@ def test_a_run_without_numbers_draws_nothing_and_says_so(make_run) -> None:
         metrics=[{"round": 1, "step": 1, "loss": None}],
         timings=[],
         samples=[],
+        verdicts=None,
+        held_out=None,
+        win_matrix=None,
         environment=None,
         ledger=None,
     )
     page = Page(write_report(folder))
     check_closed(page)
-    assert "img" not in page.tags
+    assert "script" not in page.tags and "figure" not in page.tags
     assert "No evaluation was recorded." in page.text
     assert "The command was not recorded." in page.text
     assert "environment.json is missing" in page.text
@@ -123,7 +198,8 @@ def test_losses_that_are_not_finite_still_draw(make_run, lines) -> None:
     folder = make_run(2, metrics=metrics)
     page = Page(write_report(folder))
     assert "A loss or gradient is not finite" in page.text
-    assert (folder / "figures/training.png").exists()
+    names = [chart.name for chart in charts_of(load_run(folder))]
+    assert "loss" in names and "grad_norm" not in names
 
 
 def test_lone_surrogates_do_not_stop_the_page(make_run) -> None:
@@ -144,14 +220,6 @@ def test_a_broken_folder_leaves_the_old_report_alone(make_run) -> None:
     with pytest.raises(RunFolderError, match="line 1: round"):
         write_report(folder)
     assert (folder / "report.html").read_bytes() == before
-
-
-def test_drawing_leaves_no_trace_and_repeats_itself(make_run) -> None:
-    run = load_run(make_run(1))
-    settings = dict(matplotlib.rcParams)
-    first, second = draw(run), draw(run)
-    assert dict(matplotlib.rcParams) == settings
-    assert [p.png for p in first] == [p.png for p in second]
 
 
 def test_smoothing_keeps_a_line_and_skips_gaps() -> None:

@@ -1,16 +1,15 @@
-"""Comparison of runs: their last rounds in one table, with the settings in which they differ."""
+"""Comparison of any runs: the figures of one evaluation side by side, and in words what cannot be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from equipoise.html_text import html_table
-from equipoise.report.run import comparable
 from equipoise.report.run import compare as report
-from equipoise.report.run.compare import HEADINGS, NOTHING, Compared
-from equipoise.report.run.load import load_run
+from equipoise.report.run.compare import HEADINGS
+from equipoise.report.run.compare_page import write_comparison
 from equipoise.run.finished import Run
 
 
@@ -18,54 +17,44 @@ from equipoise.run.finished import Run
 class Comparison:
     """Several runs side by side.
 
-    rows      the reference, then the last round of every run.
-    differs   sentences on what was allowed to differ.
-    settings  names of settings that differ, with their values in each run.
+    found   tables of comparable figures (`groups`), sentences on the rest (`said`, `apart`), and `settings` that differ
     """
 
     folders: tuple[Path, ...]
-    allow: tuple[str, ...]
-    rows: tuple[Compared, ...]
-    differs: tuple[str, ...]
-    settings: tuple[tuple[str, tuple[str, ...]], ...]
+    found: report.Comparison
 
     def save(self, out: str | Path) -> Path:
-        """Write the comparison as one page (.html) or a picture (.png); its path."""
-        return report.write_comparison(self.folders, out, self.allow)
+        """Write the comparison as one page (.html) or a picture of its curves (.png); its path."""
+        return write_comparison(self.folders, out)
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as plain values, those of `equipoise compare --json`."""
+        return self.found.plain()
 
     def _repr_html_(self) -> str:
-        names = list(HEADINGS.values())
-        cells = [(row.name, *row.texts()) for row in self.rows]
-        kept = [0, *(k + 1 for k in range(len(names)) if any(row[k + 1] != NOTHING for row in cells))]
-        figures = html_table(
-            [[row[k] for k in kept] for row in cells], ["", *(names[k - 1] for k in kept[1:])], "Comparison"
-        )
-        if not self.settings:
-            return figures
-        runs = [row.name for row in self.rows[-len(self.folders) :]]
-        return figures + html_table(
-            [(name, *values) for name, values in self.settings], ["", *runs], "Settings that differ"
-        )
+        tables = []
+        for group in self.found.groups:
+            figures = group.filled(page=True)
+            rows = [(row.name, *map(row.text, figures)) for row in group.rows]
+            tables.append(html_table(rows, ["", *(HEADINGS[name] for name in figures)], "Comparison"))
+        sentences = [(sentence,) for sentence in (*self.found.said, *self.found.apart)]
+        if sentences:
+            tables.append(html_table(sentences, [""], "What it says"))
+        if self.found.settings:
+            rows = [(name, *values) for name, values in self.found.settings]
+            tables.append(html_table(rows, ["", *self.found.names], "Settings that differ"))
+        return "".join(tables)
 
 
-def compare(*runs: Run | str | Path, allow: Sequence[str] = ()) -> Comparison:
-    """Compare the last rounds of runs of one model, data and oracle.
+def compare(*runs: Run | str | Path) -> Comparison:
+    """Compare the last rounds of any runs.
 
-    runs    results of `align` or `load_run`, or run folders.
-    allow   what may differ: different_model, different_data, different_evaluation, different_oracle.
+    runs    results of `align` or `load_run`, or run folders; differences are to the first.
 
-    Raises ValueError for no run, and NotComparable, with the differences, for runs that differ in what is not allowed.
+    Raises ValueError for no run, RunFolderError for a folder that holds none.
     """
     folders = tuple(folder_of(run) for run in runs)
-    rows = report.compare(folders, allow)
-    records = [load_run(folder) for folder in folders]
-    return Comparison(
-        folders=folders,
-        allow=tuple(allow),
-        rows=tuple(rows),
-        differs=tuple(comparable.check(records, allow)),
-        settings=tuple(comparable.settings(records)),
-    )
+    return Comparison(folders=folders, found=report.compare(folders))
 
 
 def folder_of(run: Run | str | Path) -> Path:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from equipoise.core.intervals import Interval
 from equipoise.data.collate import Prompt, Response
 from equipoise.games import gaps
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, State
+from equipoise.policy.files import read_tensors, write_tensors
 from equipoise.worlds.text.world import TextWorld
 
 LEAST_MASS = 1e-12  # a policy that never leaves the grammar still needs full support as a reference
@@ -49,15 +52,39 @@ class FiniteGame:
         probs = torch.cat([listed, other], dim=1)
         return TabularPolicy.from_probs(probs / probs.sum(dim=1, keepdim=True))
 
-    def measure(self, world: TextWorld, state: State, tau: float | None) -> dict[str, Any]:
-        """Exact win rate against the reference, exploitability (gap0), regularised gap, KL, mass outside the list."""
+    def measure(
+        self, world: TextWorld, state: State, tau: float | None
+    ) -> tuple[dict[str, Any], list[tuple[int, Interval]]]:
+        """Exact win rate against the reference, exploitability (gap0), regularised gap, KL, mass outside the list; and
+        the exact win rate against the policy of each earlier evaluated round."""
         policy, reference = self.policy(world, state, START), self.policy(world, state, INITIAL)
         unseen = torch.tensor(list(self.held_out))
         seen = torch.tensor([i for i in range(len(self.prompts)) if i not in set(self.held_out)])
         figures = self._figures(policy, reference, unseen, tau)
         figures |= self._gains(policy, reference, unseen)
         figures["exploitability_train"] = self._figures(policy, reference, seen, tau)["exploitability"]
-        return figures
+        return figures, self._earlier(world, state.round - 1, policy, reference, unseen)
+
+    def _earlier(
+        self, world: TextWorld, done: int, policy: TabularPolicy, reference: TabularPolicy, prompts: Tensor
+    ) -> list[tuple[int, Interval]]:
+        """Win rates of a round's policy, which is stored, against the stored ones of the rounds before."""
+
+        def stored(round: int) -> Path:
+            return world.journal.stage(round, "evaluation-exact").with_suffix(".safetensors")
+
+        path = stored(done)
+        if not path.exists():
+            write_tensors(path, {"logits": policy.logits[prompts]})
+            world.journal.manifest.record(path)
+        game = PreferenceGame(self.preference[prompts], reference.probs()[prompts])
+        found = []
+        for past in filter(lambda round: stored(round).exists(), range(done)):
+            world.journal.manifest.verify(stored(past))
+            other = TabularPolicy(read_tensors(stored(past))[0]["logits"])
+            rate = game.mean(gaps.win_rate(game, TabularPolicy(policy.logits[prompts]), other))
+            found.append((past, Interval(value=rate, low=None, high=None, n=len(prompts))))
+        return found
 
     def _gains(self, policy: TabularPolicy, reference: TabularPolicy, prompts: Tensor) -> dict[str, float]:
         """Each group's mean reward less that of the reference, and the smallest of these; nothing without groups."""

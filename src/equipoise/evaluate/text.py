@@ -11,6 +11,17 @@ import numpy as np
 from equipoise.core.calibration import likelihood_ece
 from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
+from equipoise.evaluate.details import (
+    HELD_OUT,
+    VERDICTS,
+    WIN_MATRIX,
+    Evaluated,
+    Line,
+    feedback_lines,
+    matrix_lines,
+    pair_lines,
+    verdict_lines,
+)
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
@@ -38,6 +49,7 @@ class Evaluator:
     pairs     held-out recorded pairs, or None.
     finite    the game whose responses are enumerable, or None.
     tau       KL weight of the method's game, for the regularised gap.
+    earlier   whether the oracle also compares the policy with those of all earlier evaluated rounds.
     """
 
     world: TextWorld
@@ -46,23 +58,29 @@ class Evaluator:
     pairs: Rows | None = None
     finite: FiniteGame | None = None
     tau: float | None = None
+    earlier: bool = False
 
-    def measure(self, state: State) -> tuple[dict[str, Any], Rows]:
-        """One line of evaluation.jsonl, and the responses sampled for it."""
+    def measure(self, state: State) -> Evaluated:
+        """Evaluate the policy of a round boundary: its line of evaluation.jsonl, and what that is made of."""
         done = state.round - 1
         own = self._sampled(state, START, "policy")
         reference = self._sampled(state, INITIAL, "reference")
         # a self-judging oracle: the same judge in every round, so that its figures compare
         with self.world.judge.judged_by(state.policies[INITIAL]):
-            line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
+            wins = self._wins(done, own, reference)
+            line: dict[str, Any] = {"round": done, "win_rate": _rate(wins)}
+            against = self._earlier(done, own)
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
         if self.finite:
-            line |= self.finite.measure(self.world, state, self.tau)
+            figures, against = self.finite.measure(self.world, state, self.tau)
+            line |= figures
         line |= self._drift(state, own)
-        line |= self._pairs(state)
-        return line, own
+        found, pairs = self._pairs(state)
+        verdicts = [] if wins is None else verdict_lines(done, wins, own, reference)
+        logs = {VERDICTS: verdicts, HELD_OUT: pairs, WIN_MATRIX: matrix_lines(done, against)}
+        return Evaluated(line | found, own, reference, logs)
 
     def _sampled(self, state: State, by: str, name: str) -> Rows:
         """Responses of a policy to the evaluation prompts; the reference's are sampled once per run."""
@@ -79,29 +97,37 @@ class Evaluator:
             self.world.journal.save(path, sampled)
         return self.world.journal.load(path)
 
-    def _win_rate(self, round: int, own: Rows, reference: Rows) -> Interval | None:
-        """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""
+    def _wins(self, round: int, own: Rows, other: Rows) -> Floats | None:
+        """P(own sample k > other's sample k) [N, K], nan for a prompt without a verdict; None without an oracle."""
         if self.world.oracle is None:
             return None
-        both = own.append(reference.responses, "reference")
+        both = own.append(other.responses, "reference")
         with self.world.folder.asking(round, "judging"):
-            wins = [
-                self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
-                for k in range(self.samples)
-            ]
+            wins = np.stack(
+                [
+                    self.world.compare(both, np.full(len(own), k), np.full(len(own), self.samples + k))
+                    for k in range(self.samples)
+                ],
+                axis=1,
+            )
         self.world.judge.note(self.world.journal, round, "evaluation")
-        judged = np.tile(
-            [prompt.ids not in self.world.judge.unjudged for prompt in own.prompts], self.samples
-        )
+        missing = [prompt.ids in self.world.judge.unjudged for prompt in own.prompts]
         self.world.judge.unjudged.clear()
-        if not judged.any():
-            return None
-        prompts = np.tile(np.arange(len(own)), self.samples)
-        return clustered_share(np.concatenate(wins)[judged], prompts[judged])
+        wins[missing] = np.nan
+        return wins
+
+    def _earlier(self, done: int, own: Rows) -> list[tuple[int, Interval]]:
+        """Win rates against the policies of the evaluated rounds between the reference and this one, if asked for."""
+        found = []
+        for past in range(1, done) if self.earlier and not self.finite else ():
+            path = self.world.journal.stage(past, "evaluation-policy")
+            if path.exists() and (rate := _rate(self._wins(done, own, self.world.journal.load(path)))):
+                found.append((past, rate))
+        return found
 
     def _drift(self, state: State, own: Rows) -> dict[str, Any]:
         """KL(pi || reference) in nats per response (the unbiased k1 estimate), lengths, finished share; and how
-        much the reference is surprised by the policy's responses, in nats per token."""
+        much the policy itself (its entropy) and the reference are surprised by its responses, in nats per token."""
         logp = np.array([[r.logp for r in group] for group in own.responses])
         anchor = self.world.score(state.round - 1, own, state.policies[INITIAL], phase="evaluating").numpy()
         length = np.array([[len(r.ids) for r in group] for group in own.responses], dtype=float)
@@ -111,10 +137,11 @@ class Evaluator:
             "kl": clustered_mean((logp - anchor).ravel(), prompts),
             "length": clustered_mean(length.ravel(), prompts, bounds=POSITIVE),
             "finished": float(finished.mean()),
+            "entropy": clustered_mean((-logp / np.maximum(length, 1)).ravel(), prompts),
             "surprisal": float((-anchor / np.maximum(length, 1)).mean()),
         }
 
-    def _pairs(self, state: State) -> dict[str, Any]:
+    def _pairs(self, state: State) -> tuple[dict[str, Any], list[Line]]:
         """Accuracy of the implicit reward on held-out pairs (ties count half), the mean log-ratio of each side, the
         mean probability of each side, exp(log pi(y)/|y|), the calibration error of the likelihoods, and the ranking
         accuracy of the policy, with what it gains on the reference's.
@@ -127,14 +154,14 @@ class Evaluator:
                         the mean length.
 
         For held-out unpaired feedback see `_labels`. The other figures are None before training, where every margin
-        is 0.
+        is 0. The second value has the lines of held_out.jsonl.
         """
         none = dict.fromkeys(PAIR_FIGURES)
         if self.pairs is None:
-            return none
+            return none, []
         single, before = self.pairs.responses.shape[1] == 1, state.round == 1
         if single and before:
-            return none
+            return none, []
         policy, reference = (
             self.world.score(state.round - 1, self.pairs, state.policies[name], phase="evaluating").numpy()
             for name in (START, INITIAL)
@@ -148,12 +175,15 @@ class Evaluator:
             "recorded_length": float(tokens.mean()),
         }
         if single:
-            return none | self._labels(ratio[:, 0], probability[:, 0]) | recorded
+            found = none | self._labels(ratio[:, 0], probability[:, 0]) | recorded
+            labels = np.ones(len(ratio)) if self.pairs.reward is None else self.pairs.reward[:, 0]
+            return found, feedback_lines(state.round - 1, ratio[:, 0], labels >= 0.5)
         prompts = np.unique([hash(p.ids) for p in self.pairs.prompts], return_inverse=True)[1]
         ranked, at_first = preferred(policy), preferred(reference)
         found = none | {"ranking": clustered_share(ranked, prompts)}
+        lines = pair_lines(state.round - 1, ratio, prompts, ranked)
         if before:
-            return found
+            return found, lines
         return found | {
             "accuracy": clustered_share(preferred(ratio), prompts),
             "ranking_gain": clustered_mean(ranked - at_first, prompts, bounds=(-1.0, 1.0)),
@@ -163,7 +193,7 @@ class Evaluator:
             "rejected_probability": float(probability[:, 1].mean()),
             "likelihood_ece": likelihood_ece(mean_logp),
             **recorded,
-        }
+        }, lines
 
     def _labels(self, ratio: Floats, probability: Floats) -> dict[str, Any]:
         """The same for unpaired feedback: accuracy is the area under the ROC curve, the share of pairs
@@ -185,6 +215,15 @@ class Evaluator:
             prompts = np.unique([hash(p.ids) for p in self.pairs.prompts[up]], return_inverse=True)[1]
             figures["accuracy"] = clustered_share((below + to) / (2 * len(bad)), prompts)
         return figures
+
+
+def _rate(wins: Floats | None) -> Interval | None:
+    """Mean of wins [N, K] over prompts and samples, clustered by prompt; None without a verdict."""
+    if wins is None or np.isnan(wins).all():
+        return None
+    prompts = np.tile(np.arange(len(wins)), wins.shape[1])
+    flat = wins.T.ravel()  # sample by sample
+    return clustered_share(flat[~np.isnan(flat)], prompts[~np.isnan(flat)])
 
 
 def preferred(values: Floats) -> Floats:

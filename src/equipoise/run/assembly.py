@@ -139,6 +139,7 @@ def build(
         pairs=held_out,
         finite=_finite(materials),
         tau=materials.method.tau,
+        earlier=config.evaluate.earlier_rounds,
     )
     return world, evaluator
 

@@ -11,6 +11,7 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from equipoise.data.reading.given_rows import DataLike, paths_of
+from equipoise.evaluate.details import VERDICTS, Evaluated
 from equipoise.evaluate.support import delivered, refused, support
 from equipoise.evaluate.text import Evaluator
 from equipoise.oracles.rules.given import Given, OracleLike, given
@@ -298,19 +299,32 @@ def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCo
         return
     if not evaluator.world.accelerator.is_main_process:
         return
-    line, sampled = evaluator.measure(state)
-    for name in ("samples.jsonl", "evaluation.jsonl"):
+    found = evaluator.measure(state)
+    logs = {"samples.jsonl": _samples(found, done, count), **found.logs, "evaluation.jsonl": [found.line]}
+    for name, lines in logs.items():  # the line of evaluation.jsonl comes last
         journal.rewind(name, done - 1)
+        for line in lines:
+            journal.append(name, line)
+    journal.seal()
+
+
+def _samples(found: Evaluated, done: int, count: int) -> list[dict[str, Any]]:
+    """Lines of samples.jsonl: the first response to each of the first prompts, what it met, and the verdict on them."""
+    wins = {(line["prompt_index"], line["sample"]): line["win"] for line in found.logs[VERDICTS]}
+    lines = []
     for index in range(count):
-        response = sampled.responses[index, 0]
-        example = {
-            "prompt": sampled.prompts[index].text,
+        response = found.own.responses[index, 0]
+        line = {
+            "round": done,
+            "prompt_index": index,
+            "prompt": found.own.prompts[index].text,
             "response": response.text,
             "finished": response.finished,
         }
-        journal.append("samples.jsonl", {"round": done, "prompt_index": index, **example})
-    journal.append("evaluation.jsonl", line)
-    journal.seal()
+        if (index, 0) in wins:
+            line |= {"against": found.reference.responses[index, 0].text, "win": wins[index, 0]}
+        lines.append(line)
+    return lines
 
 
 def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:

@@ -319,6 +319,11 @@ class EvaluateSettings(Section):
         1, gt=0, description="rounds between evaluations; the first and last are always evaluated"
     )
     shown: int = Field(4, gt=0, description="prompts whose samples the report shows")
+    earlier_rounds: bool = Field(
+        False,
+        description="whether the oracle also compares each round's policy with those of all earlier rounds, for the "
+        "matrix of win rates (a game that is enumerated has it without asking)",
+    )
     steps: int = Field(
         0,
         ge=0,

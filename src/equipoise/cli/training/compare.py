@@ -1,7 +1,8 @@
-"""`equipoise compare`: several runs in one table and on one page."""
+"""`equipoise compare`: any runs side by side, in tables and on one page."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,22 +10,22 @@ import typer
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="run folders")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders; differences are to the first")],
     out: Annotated[Path | None, typer.Option(help="page (.html) or picture (.png) to write")] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow",
-            metavar="NAME",
-            help="compare regardless of different_model, different_data, different_evaluation or different_oracle; "
-            "repeatable",
-        ),
-    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
-    """Compare the last rounds of runs of one model, data and oracle."""
+    """Compare runs: figures of the same evaluation side by side, and in words what cannot be compared."""
     from equipoise.report.run import compare as report
 
-    report.print_table(report.compare(runs, allow or []))
-    report.print_differences(runs, allow or [])
+    found = report.compare(runs)
+    if as_json:
+        print(json.dumps(found.plain(), ensure_ascii=False, indent=2))
+    else:
+        report.print_table(found)
+        report.print_words(found)
     if out:
-        print(f"comparison  {report.write_comparison(runs, out, allow or [])}")
+        from equipoise.report.run.compare_page import write_comparison
+
+        page = write_comparison(runs, out)
+        if not as_json:
+            print(f"comparison  {page}")

@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 
-def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="a run folder")],
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="also write each chart as a picture for print, figures/*.png")
+    ] = False,
+) -> None:
     """Rewrite a run folder's report.html."""
-    from equipoise.report.run.page import write_report
+    from equipoise.report.run.page import write_pictures, write_report
 
     print(write_report(folder))
+    for picture in write_pictures(folder) if pictures else ():
+        print(picture)

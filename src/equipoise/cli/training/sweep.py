@@ -19,8 +19,8 @@ def run_all(
 
     The same command resumes. Exits with code 2 if a combination has no result.
     """
-    from equipoise.report.run.comparable import DIFFERENT
-    from equipoise.report.run.compare import compare, print_differences, print_table, write_comparison
+    from equipoise.report.run.compare import compare, print_table, print_words
+    from equipoise.report.run.compare_page import write_comparison
     from equipoise.run.session import align
     from equipoise.run.sweep import combinations, folder_name, parse
 
@@ -39,9 +39,10 @@ def run_all(
         else:
             done.append(made.folder)
     if done:
-        print_table(compare(done, DIFFERENT))
-        print_differences(done, DIFFERENT)
-        print(f"comparison  {write_comparison(done, folder / 'comparison.html', DIFFERENT)}")
+        compared = compare(done)
+        print_table(compared)
+        print_words(compared)
+        print(f"comparison  {write_comparison(done, folder / 'comparison.html')}")
     if failed:
         print(f"no result: {'; '.join(failed)}", file=sys.stderr)
         raise typer.Exit(2)

@@ -1,54 +1,73 @@
-"""Whether runs can be compared: the same model, data, evaluation prompts and oracle; and the settings that differ."""
+"""What of several runs can be compared: same model, prompts, held-out pairs, oracle, decoding; settings that differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from equipoise.report.run.load import Run
+from equipoise.report.run.records import Run
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
 
-# What must be equal, and what may be given as `--allow NAME`.
-DIFFERENT = {
-    "different_model": "start from different models",
-    "different_data": "read different data",
-    "different_evaluation": "were evaluated on different prompts",
-    "different_oracle": "were judged by different oracles",
-}
 UNSEEN = ("hash", "allow", "inputs", "chosen")  # entries of a configuration that are no settings
+# Two evaluations of one model on one game agree to float32 rounding of its log-probabilities.
+SAME_REFERENCE = 1e-4
+
+# hashes of the contents, where the run recorded them; names, as its configuration or its samples give them
+Evidence = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class NotComparable(ValueError):
-    """Runs that differ in what their figures depend on; the message says in what, and how to compare them still."""
+@dataclass(frozen=True)
+class Basis:
+    """What figures rest on: what runs that differ in it do, how it is found, and whether what it is can be shown."""
+
+    differ: str
+    of: Callable[[Run], Evidence]
+    shown: bool = True
 
 
-def check(runs: Sequence[Run], allow: Collection[str] = ()) -> list[str]:
-    """Sentences on the differences that are allowed. Raises NotComparable naming those that are not.
+@dataclass(frozen=True)
+class Family:
+    """Figures that rest on the same things, by the names of `BASES`."""
 
-    Raises ValueError for a name that nothing has.
-    """
-    unknown = sorted(set(allow) - DIFFERENT.keys())
-    if unknown:
-        raise ValueError(f"nothing is called {unknown[0]!r} here; known: {', '.join(DIFFERENT)}")
-    found = list(differences(runs))
-    refused = [name for name, _ in found if name not in allow]
-    if refused:
-        lines = "\n  ".join(sentence for name, sentence in found if name not in allow)
-        flags = " ".join(f"--allow {name}" for name in dict.fromkeys(refused))
-        raise NotComparable(
-            f"these runs cannot be compared as they are:\n  {lines}\ncompare runs of one setting, or add {flags}"
-        )
-    return [sentence for _, sentence in found]
+    figures: tuple[str, ...]
+    bases: tuple[str, ...]
+    title: str
 
 
-def differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """(name, sentence) of what differs between the first run that says and each later one."""
-    for name, what in DIFFERENT.items():
-        said = [(run, value) for run in runs if any(value := EVIDENCE[name](run))]
-        for run, value in said[1:]:
-            first, expected = said[0]
-            if _comparable(value, expected) != _comparable(expected, value):
-                yield name, f"{first.folder} and {run.folder} {what}: {_shown(expected)} and {_shown(value)}"
+def differences(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """A sentence on each thing that the runs do not share, and on what that does to their figures."""
+    found = []
+    for name, basis in BASES.items():
+        kinds: list[tuple[Evidence, list[str]]] = []
+        for own, run in zip(names, runs, strict=True):
+            value = basis.of(run)
+            if not any(value):
+                continue
+            for known, members in kinds:
+                if same(known, value):
+                    members.append(own)
+                    break
+            else:
+                kinds.append((value, [own]))
+        if len(kinds) > 1:
+            told = "; ".join(_kind(members, value, basis) for value, members in kinds)
+            found.append(f"The runs {basis.differ}: {told}. {_consequence(name)}")
+    return found
+
+
+def partition(runs: Sequence[Run], family: Family) -> tuple[tuple[int, ...], ...]:
+    """Indices of the runs in groups whose figures of a family are of the same evaluation."""
+    groups: list[list[int]] = []
+    for index, run in enumerate(runs):
+        for group in groups:
+            if _same_evaluation(runs[group[0]], run, family):
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return tuple(map(tuple, groups))
 
 
 def settings(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
@@ -56,11 +75,33 @@ def settings(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
     flat = [dict(_flat(run.config)) for run in runs]
     names = dict.fromkeys(name for one in flat for name in one)
     rows = [(name, tuple(_text(one.get(name)) for one in flat)) for name in names]
+    sections = list(dict.fromkeys(name.split(".")[0] for name in names))
+    rows.sort(key=lambda row: sections.index(row[0].split(".")[0]))
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
-# hashes of the contents, where the run recorded them; names, as its configuration gives them
-Evidence = tuple[tuple[str, ...], tuple[str, ...]]
+def same(one: Evidence, other: Evidence) -> bool:
+    """Whether two runs agree: by their hashes where both have them, else by names; what neither says agrees."""
+    for mine, theirs in zip(one, other, strict=True):
+        if mine and theirs:
+            return mine == theirs
+    return True
+
+
+def _same_evaluation(first: Run, other: Run, family: Family) -> bool:
+    if not all(same(BASES[name].of(first), BASES[name].of(other)) for name in family.bases):
+        return False
+    gaps = [run.reference.exploitability for run in (first, other) if run.reference]
+    known = [gap for gap in gaps if gap is not None]
+    return len(known) < 2 or abs(known[0] - known[1]) <= SAME_REFERENCE
+
+
+def _consequence(name: str) -> str:
+    figures = [family.title for family in FAMILIES if name in family.bases]
+    if not figures:
+        return "A difference of their figures may come from it as well as from the method."
+    listed = " and ".join([", ".join(figures[:-1]), figures[-1]] if len(figures) > 1 else figures)
+    return f"Their {listed} are of different evaluations and stand in separate tables."
 
 
 def _hashes(run: Run, *kinds: str) -> tuple[str, ...]:
@@ -75,7 +116,7 @@ def _configured(run: Run, section: str, leaf: str | None = None) -> tuple[str, .
 
 
 def _model(run: Run) -> Evidence:
-    return _hashes(run, "model", "tokenizer"), _configured(run, "model", "path")
+    return _hashes(run, "model", "tokenizer", "adapter"), _configured(run, "model", "path")
 
 
 def _data(run: Run) -> Evidence:
@@ -86,35 +127,65 @@ def _oracle(run: Run) -> Evidence:
     return _hashes(run, "oracle"), _configured(run, "oracle")
 
 
-def _evaluation(run: Run) -> Evidence:
+def _prompts(run: Run) -> Evidence:
+    seen = tuple(dict.fromkeys(sample.prompt for sample in run.samples))
+    return _recorded(run, "prompts"), seen
+
+
+def _pairs(run: Run) -> Evidence:
+    return _recorded(run, "pairs"), ()
+
+
+def _recorded(run: Run, name: str) -> tuple[str, ...]:
     try:
-        recorded = Manifest(run.folder).hashes("evaluation/prompts.parquet")
+        return tuple(Manifest(run.folder).hashes(f"evaluation/{name}.parquet"))
     except (DamagedRun, OSError):
-        recorded = ()
-    return tuple(recorded), ()
+        return ()
 
 
-EVIDENCE: Mapping[str, Callable[[Run], Evidence]] = {
-    "different_model": _model,
-    "different_data": _data,
-    "different_evaluation": _evaluation,
-    "different_oracle": _oracle,
+def _decoding(run: Run) -> Evidence:
+    named = [
+        f"{name} {_configured(run, 'sampling', name)[0]}"
+        for name in DECODING
+        if _configured(run, "sampling", name)
+    ]
+    return (), tuple(named)
+
+
+DECODING = ("temperature", "top_k", "top_p", "max_new_tokens")
+BASES: Mapping[str, Basis] = {
+    "model": Basis("start from different models", _model),
+    "data": Basis("read different data", _data),
+    "prompts": Basis("were evaluated on different prompts", _prompts, shown=False),
+    "pairs": Basis("were evaluated on different held-out pairs", _pairs, shown=False),
+    "oracle": Basis("were judged by different oracles", _oracle),
+    "decoding": Basis("sampled with different settings", _decoding),
 }
+FAMILIES = (
+    Family(
+        ("exact_win_rate", "exploitability", "gap_tau", "outside"),
+        ("model", "prompts", "oracle"),
+        "exact figures",
+    ),
+    Family(("win_rate",), ("model", "prompts", "oracle", "decoding"), "win rates"),
+    Family(
+        ("accuracy", "ranking", "chosen_log_ratio", "rejected_log_ratio"),
+        ("model", "pairs"),
+        "held-out figures",
+    ),
+    Family(("kl", "length", "entropy", "finished"), ("model", "prompts", "decoding"), "KL and lengths"),
+)
 
 
-def _comparable(one: Evidence, other: Evidence) -> tuple[str, ...]:
-    """Hashes where both have them, else names where both have them, else nothing."""
-    for mine, theirs in zip(one, other, strict=True):
-        if mine and theirs:
-            return mine
-    return ()
+def _kind(members: Sequence[str], evidence: Evidence, basis: Basis) -> str:
+    shown = f" ({_shown(evidence)})" if basis.shown else ""
+    return f"{', '.join(members)}{shown}"
 
 
 def _shown(evidence: Evidence) -> str:
     hashes, names = evidence
-    text = ", ".join(names)
     content = f"contents {', '.join(value[:8] for value in hashes[:3])}" if hashes else ""
-    return f"{text} ({content})" if text and content else text or content or "nothing named"
+    return ", ".join([*names, *([content] if content else [])])
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,4 +197,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False, default=str)
     return "–" if value is None else str(value)

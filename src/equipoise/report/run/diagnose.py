@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Literal, TypeVar
 
 from equipoise.report.run.explain import BY_ANCHOR, Explanation
-from equipoise.report.run.figures import centre
-from equipoise.report.run.load import Estimate, Round, Run, Step
 from equipoise.report.run.metrics import percent, plain
+from equipoise.report.run.records import Estimate, Round, Run, Step
+from equipoise.report.run.round_charts import centre
 
 Level = Literal["good", "note", "warning"]
 T = TypeVar("T")
@@ -40,6 +40,16 @@ OUTSIDE_RISE = 0.01
 TREND_STEPS = 8
 # "Most" steps or rounds.
 MOST = 0.5
+# With 20 pairs the 95 % interval of a share is still 40 points wide: below, nothing is said of what they show.
+FEWEST_PAIRS = 20
+# The same of prompts, over which win rates are clustered.
+FEWEST_PROMPTS = 10
+# Steps of which a share is said.
+FEWEST_STEPS = 10
+# Rows of which a share is said.
+FEWEST_ROWS = 20
+# A difference of two shares of independent samples is beyond noise at this many standard errors (99 %).
+NOISE = 2.6
 
 
 @dataclass(frozen=True)
@@ -63,20 +73,40 @@ def diagnose(run: Run) -> list[Finding]:
 
 
 def verdict(run: Run) -> str:
-    """One sentence: does it beat its reference, and did it come nearer to equilibrium?"""
+    """One sentence: does it beat its reference, did it come nearer to equilibrium, does it prefer as the data do?"""
     final = run.final
     if final is None:
         return "Nothing has been trained yet: only the reference is described here."
     rounds = f"After {final.round} round{'s' if final.round != 1 else ''}"
-    parts = [part for part in (_verdict_win(final), _verdict_gap(run)) if part]
-    return f"{rounds} the policy {' and '.join(parts)}." if parts else f"{rounds}: no win rate was measured."
+    parts = [part for part in (_verdict_win(run, final), _verdict_gap(run)) if part]
+    parts = parts or [part for part in (_verdict_pairs(final),) if part]
+    return f"{rounds} the policy {' and '.join(parts)}." if parts else f"{rounds}: nothing was measured."
 
 
-def _verdict_win(final: Round) -> str:
+def _verdict_pairs(final: Round) -> str:
+    """What held-out pairs say of a run without a judge."""
+    share = final.accuracy
+    if share is None or share.value is None or share.low is None or share.high is None:
+        return ""
+    if _too_few(share.n, FEWEST_PAIRS):
+        return f"was tried on {_of(share.n or 0, 'held-out pair')}, which {_are(share.n or 0)} too few to say what it learnt"
+    told = f"({percent(share.value)}, 95 % interval {_range(share)})"
+    if share.low > 0.5:
+        return f"moved towards the preferred response on most held-out pairs {told}"
+    if share.high < 0.5:
+        return f"moved away from the preferred response on most held-out pairs {told}"
+    return f"moved towards the preferred response on as many held-out pairs as chance would {told}"
+
+
+def _verdict_win(run: Run, final: Round) -> str:
     rate = final.win_rate
     if rate is None or rate.value is None:
         exact = final.exact_win_rate
         return f"wins {percent(exact)} against its reference" if exact is not None else ""
+    prompts = _prompts(run, final)
+    if _too_few(prompts, FEWEST_PROMPTS):
+        met = f"met its reference on {_of(prompts or 0, 'prompt')}, which {_are(prompts or 0)} too few to say which is better"
+        return f"{met} (win rate {percent(rate.value)})"
     if rate.low is None or rate.high is None:
         return f"wins {percent(rate.value)} of comparisons with its reference (no interval)"
     verb = "beats" if rate.low > 0.5 else "loses to" if rate.high < 0.5 else "cannot be told apart from"
@@ -126,6 +156,10 @@ def win_rate(run: Run) -> Finding | None:
         text = f"The win rate is {percent(rate.value)}, from too few prompts for an interval."
         return Finding("note", "Win rate without an interval", text, "win-rate")
     text = f"The win rate against the reference is {percent(rate.value)}, 95 % interval {_range(rate)}"
+    prompts = _prompts(run, run.final) if run.final else None
+    if _too_few(prompts, FEWEST_PROMPTS):
+        few = f"{_of(prompts or 0, 'prompt')} {_are(prompts or 0)} too few to say which is better"
+        return Finding("note", "Too few prompts for a win rate", f"{few}. {text}.", "win-rate")
     if rate.low > 0.5:
         return Finding("good", "Beats its reference", f"{text}, which lies above one half.", "win-rate")
     if rate.high < 0.5:
@@ -173,6 +207,8 @@ def length_drift(run: Run) -> Finding | None:
     before, after = _ends(run, "length")
     if before is None or after is None or before <= 0 or abs(after / before - 1) <= LENGTH_DRIFT:
         return None
+    if run.reference and run.final and _overlap(run.reference.length, run.final.length):
+        return None
     word, change = "longer" if after > before else "shorter", percent(abs(after / before - 1))
     text = f"Responses became {change} {word}: {plain(before)} → {plain(after)} tokens."
     return Finding("warning", f"Responses became {word}", text, "length-drift")
@@ -180,7 +216,7 @@ def length_drift(run: Run) -> Finding | None:
 
 def saturated_pairs(run: Run) -> Finding | None:
     shares = _known(_tail(_last_round(run.steps)), "saturated")
-    if not shares or fmean(shares) <= SATURATED_SHARE:
+    if len(_last_round(run.steps)) < FEWEST_STEPS or not shares or fmean(shares) <= SATURATED_SHARE:
         return None
     text = f"At the end of training {percent(fmean(shares))} of pairs lie where the loss is flat."
     return Finding("note", "Most pairs are saturated", text, "saturated-pairs")
@@ -206,6 +242,9 @@ def accuracy(run: Run) -> Finding | None:
         return None
     anchor = "held-out-accuracy"
     text = f"Held-out preference accuracy is {percent(share.value)}, 95 % interval {_range(share)}"
+    if _too_few(share.n, FEWEST_PAIRS):
+        few = f"{_of(share.n or 0, 'held-out pair')} {_are(share.n or 0)} too few to say whether it learnt"
+        return Finding("note", "Too few held-out pairs", f"{few}. {text}.", anchor)
     if share.low > 0.5:
         return Finding("good", "Learnt preferences carry over", f"{text}.", anchor)
     if share.high < 0.5:
@@ -226,6 +265,8 @@ def ranking(run: Run) -> Finding | None:
         f"{percent(first.value)} under the reference; 95 % interval of the difference: {points} points"
     )
     anchor = "held-out-ranking"
+    if _too_few(own.n, FEWEST_PAIRS):
+        return None  # `accuracy` says so of the same pairs
     if gain.low > 0:
         return Finding("good", "It ranks more pairs as preferred", f"{text}.", anchor)
     if gain.high < 0:
@@ -237,7 +278,11 @@ def unfinished_responses(run: Run) -> Finding | None:
     before, after = _ends(run, "finished")
     if before is None or after is None or before - after <= UNFINISHED_RISE:
         return None
-    text = f"Responses without an end rose from {percent(1 - before)} to {percent(1 - after)}."
+    number = run.final.length.n if run.final and run.final.length else None
+    if number is not None and not _beyond_noise(1 - before, 1 - after, number):
+        return None
+    text = f"Responses without an end rose from {percent(1 - before)} to {percent(1 - after)}"
+    text += f" of {number:,} samples." if number else "."
     return Finding("warning", "More responses without an end", text, "unfinished-responses")
 
 
@@ -245,7 +290,7 @@ def refused_rows(run: Run) -> Finding | None:
     if run.ledger is None or run.ledger.read <= 0:
         return None
     read, refused = run.ledger.read, sum(run.ledger.refused.values())
-    if refused <= REFUSED_SHARE * read:
+    if read < FEWEST_ROWS or refused <= REFUSED_SHARE * read:
         return None
     reason = max(run.ledger.refused, key=run.ledger.refused.__getitem__)[:80]
     text = f"{refused:,} of {read:,} rows ({percent(refused / read)}) were refused, most for “{reason}”."
@@ -253,7 +298,7 @@ def refused_rows(run: Run) -> Finding | None:
 
 
 def truncation_by_side(run: Run) -> Finding | None:
-    if run.ledger is None or run.ledger.used <= 0 or not run.ledger.truncated_by_side:
+    if run.ledger is None or run.ledger.used < FEWEST_ROWS or not run.ledger.truncated_by_side:
         return None
     cut, used = run.ledger.truncated_by_side, run.ledger.used
     chosen, rejected = cut.get("chosen", 0) / used, cut.get("rejected", 0) / used
@@ -296,7 +341,7 @@ def clipping(run: Run) -> Finding | None:
     train = run.config.get("train")
     limit = train.get("clip") if isinstance(train, dict) else None
     norms = _known(run.steps, "grad_norm")
-    if not isinstance(limit, int | float) or limit <= 0 or not norms:
+    if not isinstance(limit, int | float) or limit <= 0 or len(norms) < FEWEST_STEPS:
         return None
     share = sum(norm > limit for norm in norms) / len(norms)
     if share <= MOST:
@@ -334,6 +379,40 @@ RULES: tuple[Callable[[Run], Finding | None], ...] = (
     refused_rows,
     truncation_by_side,
 )
+
+
+def _prompts(run: Run, final: Round) -> int | None:
+    """Prompts on which a round met the reference; None where the verdicts were not kept."""
+    return len({v.prompt_index for v in run.verdicts if v.round == final.round and v.win is not None}) or None
+
+
+def _too_few(number: int | None, fewest: int) -> bool:
+    """Whether a number is known, and too small."""
+    return number is not None and number < fewest
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _overlap(one: Estimate | None, other: Estimate | None) -> bool:
+    """Whether two intervals are known and overlap, so that their difference may be noise."""
+    ends = [end for each in (one, other) if each for end in (each.low, each.high)]
+    if len(ends) < 4 or any(end is None for end in ends):
+        return False
+    low, high, low2, high2 = (end or 0.0 for end in ends)
+    return low <= high2 and low2 <= high
+
+
+def _beyond_noise(before: float, after: float, number: int) -> bool:
+    """Whether two shares of `number` samples each differ by more than sampling explains (pooled z test)."""
+    pooled = (before + after) / 2
+    error = math.sqrt(2 * pooled * (1 - pooled) / number)
+    return abs(after - before) > NOISE * error
 
 
 def _range(estimate: Estimate) -> str:

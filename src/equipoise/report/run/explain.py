@@ -47,7 +47,8 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "Win rate against the reference",
         "The share of comparisons the trained policy wins against the model it started from, on held-out"
         " prompts. The interval is clustered by prompt, because several samples of one prompt are not"
-        " independent. If it includes one half, this evaluation cannot tell the two models apart.",
+        " independent. If it includes one half, this evaluation cannot tell the two models apart. Of fewer than 10"
+        " prompts nothing is said.",
         "If the interval includes one half, evaluate on more prompts (more samples of the same prompts"
         " help less). If it lies below, look at the held-out accuracy and the samples first: flipped"
         " labels, or a policy that moved much too far, are the usual causes.",
@@ -101,7 +102,8 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "Held-out preference accuracy",
         "The share of held-out pairs on which the policy moved towards the preferred response. If its"
         " interval includes one half, training did not generalise to these pairs. The number"
-        " is measured against the reference; it is not the share of pairs the policy ranks correctly.",
+        " is measured against the reference; it is not the share of pairs the policy ranks correctly. Of fewer than"
+        " 20 pairs nothing is said: their interval is wider than 40 points.",
         "Check the order of chosen and rejected, use more or cleaner pairs, or train longer if the"
         " training margin has hardly moved. High training margins with accuracy near one half mean"
         " memorisation.",

@@ -4,230 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from equipoise import safe_yaml
+from equipoise.report.run.records import (
+    Estimate,
+    GateLine,
+    HeldPair,
+    Ledger,
+    MatrixCell,
+    Record,
+    Round,
+    Run,
+    Sample,
+    Step,
+    Summary,
+    Timing,
+    Verdict,
+    Within,
+)
 from equipoise.worlds.text.folder.journal import LOGS, REPEATED
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
+
+__all__ = ("Estimate", "Round", "Run", "RunFolderError", "Sample", "Step", "load_run")
 
 
 class RunFolderError(ValueError):
     """A run folder that cannot be read; the message names file, line and reason."""
-
-
-class Record(BaseModel):
-    """Fields of the wrong type are refused, unknown ones ignored, missing ones null."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Estimate(Record):
-    """A value with its interval; `low` and `high` are null where there is none."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-class Round(Record):
-    """One line of evaluation.jsonl; round 0 is the reference. Formulas and units: report/run/metrics.py."""
-
-    round: int
-    win_rate: Estimate | None = None
-    exact_win_rate: float | None = None
-    exploitability: float | None = None
-    gap_tau: float | None = None
-    kl: Estimate | None = None
-    accuracy: Estimate | None = None
-    ranking: Estimate | None = None
-    ranking_gain: Estimate | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
-    chosen_probability: float | None = None
-    rejected_probability: float | None = None
-    likelihood_ece: float | None = None
-    length: Estimate | None = None
-    finished: float | None = None
-    surprisal: float | None = None
-    recorded_surprisal: float | None = None
-    recorded_length: float | None = None
-    outside: float | None = None
-
-
-class Step(Record):
-    """One line of metrics.jsonl: one optimizer step. Here a number may be NaN: that is a finding."""
-
-    model_config = ConfigDict(allow_inf_nan=True)
-
-    round: int
-    step: int
-    epoch: float | None = None
-    loss: float | None = None
-    margin: float | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
-    grad_norm: float | None = None
-    lr: float | None = None
-    pessimism: float | None = None
-    baseline: float | None = None
-    saturated: float | None = None
-    clipped: float | None = None
-    reward: float | None = None
-
-
-class Within(Record):
-    """One line of within_fits.jsonl: the policy inside a fit on held-out rows, after a step of a round."""
-
-    round: int
-    step: int
-    loss: float | None = None
-    accuracy: float | None = None
-    margin: float | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
-
-
-class Chosen(Record):
-    """The best checkpoint of summary.json; step None: measured after a round."""
-
-    metric: str
-    value: float
-    better: str
-    round: int
-    step: int | None = None
-    folder: str
-
-
-class Timing(Record):
-    """One line of timings.jsonl: seconds and tokens that one phase of one round took."""
-
-    round: int
-    phase: str
-    seconds: float
-    tokens: float | None = None
-
-
-class Sample(Record):
-    """One line of samples.jsonl: what the policy of one round wrote for one prompt."""
-
-    round: int
-    prompt_index: int
-    prompt: str
-    response: str
-    finished: bool | None = None
-
-
-class Ledger(Record):
-    """ledger.json: a row that was read is used, refused for a reason, or a duplicate.
-
-    truncated   used rows with an answer cut; truncated_by_side counts the chosen and the rejected ones.
-    """
-
-    read: int
-    used: int
-    refused: dict[str, int] = {}
-    truncated: int = 0
-    truncated_by_side: dict[str, int] = {}
-    duplicate: int = 0
-    repaired: dict[str, int] = {}
-    first_lines: dict[str, list[str]] = {}
-    notes: list[str] = []
-
-    @property
-    def unaccounted(self) -> int:
-        return self.read - self.used - self.duplicate - sum(self.refused.values())
-
-
-class GateLine(Record):
-    """One gate of gates.json: what was measured in a round, its limit, and whether it was passed or allowed."""
-
-    name: str
-    round: int
-    measured: float | None = None
-    limit: float | None = None
-    passed: bool
-    allowed: bool = False
-    sentence: str = ""
-
-
-class Summary(Record):
-    """summary.json: who was trained on what, and what it cost."""
-
-    method: str | None = None
-    title: str | None = None
-    paper: str | None = None
-    confidence: str | None = None
-    rounds: int | None = None
-    delivered: int | None = None
-    left_support: str | None = None
-    automatic: Any = None
-    seed: int | None = None
-    model: Any = None
-    data: Any = None
-    oracle: Any = None
-    status: str | None = None
-    best: Chosen | None = None
-    seconds: dict[str, float] = {}
-    tokens: dict[str, float] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run folder as read. Sequences are in file order, rounds and samples sorted by round.
-
-    notes       what was missing, half-written or repeated, in sentences for the reader of the report.
-    processes   the environments of the processes that worked on the run, oldest first; `environment` is the last.
-    inputs      kind of input -> name -> hash, from inputs.json.
-    """
-
-    folder: Path
-    summary: Summary = field(default_factory=Summary)
-    rounds: tuple[Round, ...] = ()
-    steps: tuple[Step, ...] = ()
-    within: tuple[Within, ...] = ()
-    timings: tuple[Timing, ...] = ()
-    samples: tuple[Sample, ...] = ()
-    ledger: Ledger | None = None
-    config_text: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
-    processes: tuple[dict[str, Any], ...] = ()
-    gates: tuple[GateLine, ...] = ()
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.summary.method or self.folder.resolve().name
-
-    @property
-    def reference(self) -> Round | None:
-        """Round 0, if it was evaluated."""
-        return self.rounds[0] if self.rounds and self.rounds[0].round == 0 else None
-
-    @property
-    def final(self) -> Round | None:
-        """The delivered round: the last evaluated one after the reference, unless the run fell back on an earlier."""
-        most = (
-            self.rounds[-1].round
-            if self.summary.delivered is None and self.rounds
-            else self.summary.delivered
-        )
-        return next((one for one in self.rounds if one.round == most and one.round > 0), None)
-
-    def by_phase(self, what: str) -> dict[str, float]:
-        """Total "seconds" or "tokens" per phase, from timings.jsonl or else from the summary."""
-        if not self.timings:
-            return dict(getattr(self.summary, what))
-        total: dict[str, float] = {}
-        for timing in self.timings:
-            total[timing.phase] = total.get(timing.phase, 0.0) + (getattr(timing, what) or 0.0)
-        return total
 
 
 R = TypeVar("R", bound=Record)
@@ -258,6 +64,16 @@ def load_run(folder: str | Path) -> Run:
         timings=tuple(_lines(folder / "timings.jsonl", Timing, notes)),
         samples=_latest(
             _lines(folder / "samples.jsonl", Sample, notes), lambda s: (s.prompt_index, s.round), notes
+        ),
+        # Runs of before these logs, and without an oracle or pairs, have none.
+        verdicts=_latest(
+            _lines(folder / "verdicts.jsonl", Verdict, []),
+            lambda v: (v.round, v.prompt_index, v.sample),
+            notes,
+        ),
+        held_out=_latest(_lines(folder / "held_out.jsonl", HeldPair, []), lambda h: (h.round, h.pair), notes),
+        matrix=_latest(
+            _lines(folder / "win_matrix.jsonl", MatrixCell, []), lambda m: (m.round, m.against), notes
         ),
         # Online runs on a playground read no data, so a missing ledger is nothing to note.
         ledger=_object(folder / "ledger.json", Ledger, []),

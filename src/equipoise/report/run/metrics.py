@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from equipoise.report.run.load import Estimate
+from equipoise.report.run.records import Estimate
 
 Better = Literal["higher", "lower", "neutral"]
 
@@ -189,6 +189,14 @@ METRICS: tuple[Metric, ...] = (
         "higher",
     ),
     _round(
+        "entropy",
+        "Entropy",
+        "mean over sampled responses of −log π(y|x)/|y|: how varied the policy's responses are; near 0 it writes one "
+        "response to each prompt",
+        "nats per token",
+        "neutral",
+    ),
+    _round(
         "surprisal",
         "Surprisal of the reference",
         "mean over sampled responses of −log π_ref(y|x)/|y|: how little the reference expects the policy's responses",
@@ -230,6 +238,14 @@ METRICS: tuple[Metric, ...] = (
         "log-ratios)",
         "objective's unit",
         "neutral",
+    ),
+    _step(
+        "accuracy",
+        "Training accuracy",
+        "share of the step's pairs whose preferred response has the larger log π(y|x) - log π_a(y|x); ties count half; "
+        "π_a as below",
+        "share",
+        "higher",
     ),
     _step(
         "chosen_log_ratio",

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page without scripts, network or external files."""
+"""The report of a run: one self-contained page, without network or external files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from equipoise.policy.files import whole
+from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.page import cut, render_page, write_page
+from equipoise.report.run.charts import charts_of
 from equipoise.report.run.diagnose import diagnose, verdict
-from equipoise.report.run.figures import draw, write_figures
-from equipoise.report.run.load import Estimate, Ledger, Round, Run, Sample, load_run
-from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric, duration, plain
+from equipoise.report.run.header import facts
+from equipoise.report.run.load import load_run
+from equipoise.report.run.matrix import matrix_of
+from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric, duration, percent, plain
+from equipoise.report.run.records import Estimate, Ledger, Round, Run
+from equipoise.report.run.round_charts import centre
+from equipoise.report.run.sample_views import MAX_PROMPTS, MAX_TEXT, sample_views
 from equipoise.report.run.self_tests import self_tests
-from equipoise.report.run.within_fits import chosen
 
-# A report is for reading: beyond these sizes the files themselves are the better place.
-MAX_PROMPTS = 12
-MAX_TEXT = 4_000
-MAX_DOCUMENT = 60_000
+MAX_DOCUMENT = 60_000  # characters; beyond, the file itself is the better place
 
 
 @dataclass(frozen=True)
@@ -31,38 +34,53 @@ class Row:
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Read the run folder, write figures/*.png and report.html into it, and return the page's path.
+    """Read the run folder, write report.html into it, and return the page's path.
 
-    Each file is written whole or not at all. Raises RunFolderError if the folder cannot be read.
+    It is written whole or not at all. Raises RunFolderError if the folder cannot be read.
     """
     run = load_run(run_dir)
-    pictures = draw(run)
-    html = render_page("page.html.jinja", pictures=pictures, **page_context(run))
-    write_figures(pictures, run.folder / "figures")
+    charts = charts_of(run)
+    html = render_page("page.html.jinja", charts=charts, **page_scripts(charts), **page_context(run))
     return write_page(run.folder / "report.html", html)
 
 
+def write_pictures(run_dir: str | Path) -> list[Path]:
+    """Write each chart of a run as figures/NAME.png, for print. Raises as `write_report` does."""
+    from equipoise.report.charts.printed import picture
+
+    run = load_run(run_dir)
+    paths = []
+    for chart in charts_of(run):
+        path = run.folder / "figures" / f"{chart.name}.png"
+        with whole(path) as draft:
+            draft.write_bytes(picture([chart]))
+        paths.append(path)
+    return paths
+
+
 def page_context(run: Run) -> dict[str, Any]:
-    """Everything the page shows except its pictures, as texts and lists of texts."""
+    """Everything the page shows except its charts, as texts and lists of texts."""
     ends = [run.reference, run.final]
     return {
         "title": f"{run.name} – Equipoise report",
         "heading": run.summary.title or run.name,
         "verdict": verdict(run),
-        "facts": _facts(run),
+        "facts": facts(run),
         "rounds": run.rounds,
         "headline": _rows(ends) if run.rounds else [],
         "every_round": _rows(run.rounds),
         "last_title": f"round {run.final.round}" if run.final else "last round",
         "findings": diagnose(run),
         "notes": run.notes,
-        "samples": _samples(run.samples),
+        "matrix": matrix_of(run),
+        "samples": sample_views(run),
         "samples_left_out": max(0, len({s.prompt_index for s in run.samples}) - MAX_PROMPTS),
         "gates": [(gate, plain_or_none(gate.measured), plain_or_none(gate.limit)) for gate in run.gates],
         "self_tests": self_tests(run.folder),
         "ledger": _ledger(run.ledger) if run.ledger else None,
         "costs": _costs(run),
         "command": _command(run.environment.get("command")),
+        "again": _again(run),
         "config_text": cut(run.config_text, MAX_DOCUMENT),
         "environment": cut(_json(run.processes), MAX_DOCUMENT) if run.processes else "",
         "definitions": METRICS,
@@ -77,6 +95,8 @@ def plain_or_none(value: float | None) -> str:
 def cell(metric: Metric, record: Round | None) -> tuple[str, str]:
     """Value and interval of a metric in one round, as texts."""
     value = getattr(record, metric.name) if record else None
+    if metric.name == "kl" and record and record.round == 0 and centre(value) is not None:
+        return "0", ""  # of the reference to itself: what was sampled is rounding
     if isinstance(value, Estimate):
         return metric.show(value.value), metric.show_interval(value)
     return metric.show(value), ""
@@ -85,30 +105,6 @@ def cell(metric: Metric, record: Round | None) -> tuple[str, str]:
 def _rows(rounds: Any) -> list[Row]:
     rows = [Row(metric, [cell(metric, one) for one in rounds]) for metric in ROUND_METRICS]
     return [row for row in rows if any(value != "–" for value, _ in row.cells)]
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    summary = run.summary
-    pairs = [
-        ("Method", run.name),
-        ("Paper", summary.paper),
-        ("Confidence", summary.confidence),
-        ("Model", summary.model),
-        ("Best checkpoint", chosen(run) or None),
-        ("Data", summary.data),
-        ("Oracle", summary.oracle),
-        ("Rounds", summary.rounds),
-        ("Delivered round", summary.delivered),
-        ("Automatic settings", summary.automatic or None),
-        ("Seed", summary.seed),
-        ("Time", duration(sum(run.by_phase("seconds").values())) if run.by_phase("seconds") else None),
-        ("Configuration", run.config.get("hash")),
-    ]
-    return [(name, cut(_text(value), 200)) for name, value in pairs if value is not None]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _json(value: Any) -> str:
@@ -122,21 +118,12 @@ def _command(command: Any) -> str:
     return cut(command, MAX_TEXT) if isinstance(command, str) else ""
 
 
-def _samples(samples: tuple[Sample, ...]) -> list[dict[str, Any]]:
-    shown = sorted({sample.prompt_index for sample in samples})[:MAX_PROMPTS]
-    return [_sample(index, [s for s in samples if s.prompt_index == index]) for index in shown]
-
-
-def _sample(index: int, written: list[Sample]) -> dict[str, Any]:
-    responses = [
-        {
-            "who": "Reference" if sample.round == 0 else f"Round {sample.round}",
-            "finished": sample.finished,
-            "text": cut(sample.response, MAX_TEXT) or "(empty)",
-        }
-        for sample in written
-    ]
-    return {"index": index, "prompt": cut(written[0].prompt, MAX_TEXT), "responses": responses}
+def _again(run: Run) -> str:
+    """A command that repeats the run from its own settings, without what the recorded one was given."""
+    if not run.config.get("method"):
+        return ""
+    where = run.folder.resolve().name
+    return shlex.join(["equipoise", "align", "--config", f"{where}/config.yaml", "--out", f"{where}-again"])
 
 
 def _ledger(ledger: Ledger) -> dict[str, Any]:
@@ -166,11 +153,14 @@ def _first(ledger: Ledger, reason: str) -> str:
     return cut("; ".join(ledger.first_lines.get(reason, [])), 300)
 
 
-def _costs(run: Run) -> list[tuple[str, str, str, str]]:
+def _costs(run: Run) -> list[tuple[str, str, str, str, str]]:
+    """(phase, time, share of it, tokens, tokens per second), longest first."""
     seconds, tokens = run.by_phase("seconds"), run.by_phase("tokens")
+    total = sum(seconds.values())
     rows = []
     for phase, spent in sorted(seconds.items(), key=lambda item: -item[1]):
         count = tokens.get(phase) or 0
         rate = plain(count / spent) if count and spent > 0 else "–"
-        rows.append((cut(phase, 60), duration(spent), f"{count:,.0f}" if count else "–", rate))
+        share = percent(spent / total) if total > 0 else "–"
+        rows.append((cut(phase, 60), duration(spent), share, f"{count:,.0f}" if count else "–", rate))
     return rows

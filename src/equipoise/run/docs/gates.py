@@ -5,7 +5,7 @@ python -m equipoise.run.docs.gates > docs/gates.md
 
 from __future__ import annotations
 
-from equipoise.report.run.comparable import DIFFERENT
+from equipoise.report.run.comparable import BASES, FAMILIES
 from equipoise.worlds.text.folder.gate_list import CODE, GATES, INPUTS
 
 INTRODUCTION = """# Gates
@@ -75,10 +75,10 @@ dropped, because its stage is repeated; anything else that is not as it was writ
 
 ## Comparing runs
 
-`equipoise compare` refuses runs that differ in what their figures depend on; with `--allow` the page marks the
-difference.
+`equipoise compare` refuses no run. Figures stand in one table only if all that they depend on is the same; what is not is said in
+words, and its figures stand in tables of their own.
 
-| `--allow` | the runs |
+| what the runs do not share | figures that are no longer of one evaluation |
 |---|---|"""
 
 
@@ -94,7 +94,12 @@ def markdown() -> str:
         closed = "refuses" if gate.refuses else "warns"
         lines.append(f"| `{gate.name}` | {limit} | {gate.what} | {closed} | {gate.remedy} |")
     lines += [RESUMING, *(f"| `{name}` | {what} |" for name, what in INPUTS.items())]
-    lines += [SWAPS.rstrip("\n"), OTHERS, *(f"| `{name}` | {what} |" for name, what in DIFFERENT.items())]
+    lines += [SWAPS.rstrip("\n"), OTHERS]
+    for name, basis in BASES.items():
+        figures = ", ".join(family.title for family in FAMILIES if name in family.bases)
+        lines.append(
+            f"| they {basis.differ} | {figures or 'all still are: only what explains a difference is open'} |"
+        )
     return "\n".join(lines) + "\n"
 
 

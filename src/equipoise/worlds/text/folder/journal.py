@@ -23,11 +23,10 @@ from equipoise.worlds.text.folder.manifest import Manifest, append_line, complet
 
 # Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
 WITHIN = "within_fits.jsonl"  # evaluations inside fits
-LOGS = ("metrics.jsonl", WITHIN, "evaluation.jsonl", "samples.jsonl", "checks.jsonl")
-REPEATED = (
-    "evaluation.jsonl",
-    "samples.jsonl",
-)  # the last boundary's lines are written again if they are missing
+DETAILS = ("verdicts.jsonl", "held_out.jsonl", "win_matrix.jsonl")  # of evaluations
+LOGS = ("metrics.jsonl", WITHIN, "evaluation.jsonl", "samples.jsonl", *DETAILS, "checks.jsonl")
+# the last boundary's lines are written again if they are missing
+REPEATED = ("evaluation.jsonl", "samples.jsonl", *DETAILS)
 
 
 class Journal:

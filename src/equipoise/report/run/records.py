@@ -1,0 +1,265 @@
+"""Records of a run folder's files, as a report reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Fields of the wrong type are refused, unknown ones ignored, missing ones null."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Estimate(Record):
+    """A value with its interval; `low` and `high` are null where there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Round(Record):
+    """One line of evaluation.jsonl; round 0 is the reference. Formulas and units: report/run/metrics.py."""
+
+    round: int
+    win_rate: Estimate | None = None
+    exact_win_rate: float | None = None
+    exploitability: float | None = None
+    gap_tau: float | None = None
+    kl: Estimate | None = None
+    accuracy: Estimate | None = None
+    ranking: Estimate | None = None
+    ranking_gain: Estimate | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+    chosen_probability: float | None = None
+    rejected_probability: float | None = None
+    likelihood_ece: float | None = None
+    length: Estimate | None = None
+    finished: float | None = None
+    entropy: Estimate | None = None
+    surprisal: float | None = None
+    recorded_surprisal: float | None = None
+    recorded_length: float | None = None
+    outside: float | None = None
+
+
+class Step(Record):
+    """One line of metrics.jsonl: one optimizer step. Here a number may be NaN: that is a finding."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    round: int
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+    grad_norm: float | None = None
+    lr: float | None = None
+    pessimism: float | None = None
+    baseline: float | None = None
+    saturated: float | None = None
+    clipped: float | None = None
+    reward: float | None = None
+
+
+class Within(Record):
+    """One line of within_fits.jsonl: the policy inside a fit on held-out rows, after a step of a round."""
+
+    round: int
+    step: int
+    loss: float | None = None
+    accuracy: float | None = None
+    margin: float | None = None
+    chosen_log_ratio: float | None = None
+    rejected_log_ratio: float | None = None
+
+
+class Chosen(Record):
+    """The best checkpoint of summary.json; step None: measured after a round."""
+
+    metric: str
+    value: float
+    better: str
+    round: int
+    step: int | None = None
+    folder: str
+
+
+class Timing(Record):
+    """One line of timings.jsonl: seconds and tokens that one phase of one round took."""
+
+    round: int
+    phase: str
+    seconds: float
+    tokens: float | None = None
+
+
+class Sample(Record):
+    """One line of samples.jsonl: what the policy of one round wrote for one prompt.
+
+    against, win   the reference's response that it met, and P(it beats that one).
+    """
+
+    round: int
+    prompt_index: int
+    prompt: str
+    response: str
+    finished: bool | None = None
+    against: str | None = None
+    win: float | None = None
+
+
+class Verdict(Record):
+    """One line of verdicts.jsonl: P(a sample of the policy beats one of the reference), and their tokens."""
+
+    round: int
+    prompt_index: int
+    sample: int
+    win: float | None = None
+    length: int | None = None
+    reference_length: int | None = None
+
+
+class HeldPair(Record):
+    """One line of held_out.jsonl: log-ratios of a held-out pair in nats, and whether it is ranked as preferred."""
+
+    round: int
+    pair: int
+    prompt: int
+    chosen: float | None = None
+    rejected: float | None = None
+    ranked: float | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """Chosen less rejected log-ratio in nats; None for unpaired feedback."""
+        return None if self.chosen is None or self.rejected is None else self.chosen - self.rejected
+
+
+class MatrixCell(Record):
+    """One line of win_matrix.jsonl: the win rate of a round's policy against an earlier round's."""
+
+    round: int
+    against: int
+    win_rate: Estimate
+
+
+class Ledger(Record):
+    """ledger.json: a row that was read is used, refused for a reason, or a duplicate.
+
+    truncated   used rows with an answer cut; truncated_by_side counts the chosen and the rejected ones.
+    """
+
+    read: int
+    used: int
+    refused: dict[str, int] = {}
+    truncated: int = 0
+    truncated_by_side: dict[str, int] = {}
+    duplicate: int = 0
+    repaired: dict[str, int] = {}
+    first_lines: dict[str, list[str]] = {}
+    notes: list[str] = []
+
+    @property
+    def unaccounted(self) -> int:
+        return self.read - self.used - self.duplicate - sum(self.refused.values())
+
+
+class GateLine(Record):
+    """One gate of gates.json: what was measured in a round, its limit, and whether it was passed or allowed."""
+
+    name: str
+    round: int
+    measured: float | None = None
+    limit: float | None = None
+    passed: bool
+    allowed: bool = False
+    sentence: str = ""
+
+
+class Summary(Record):
+    """summary.json: who was trained on what, and what it cost."""
+
+    method: str | None = None
+    title: str | None = None
+    paper: str | None = None
+    confidence: str | None = None
+    rounds: int | None = None
+    delivered: int | None = None
+    left_support: str | None = None
+    automatic: Any = None
+    seed: int | None = None
+    model: Any = None
+    data: Any = None
+    oracle: Any = None
+    status: str | None = None
+    best: Chosen | None = None
+    seconds: dict[str, float] = {}
+    tokens: dict[str, float] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder as read. Sequences are in file order, rounds and samples sorted by round.
+
+    notes       what was missing, half-written or repeated, in sentences for the reader of the report.
+    processes   the environments of the processes that worked on the run, oldest first; `environment` is the last.
+    inputs      kind of input -> name -> hash, from inputs.json.
+    """
+
+    folder: Path
+    summary: Summary = field(default_factory=Summary)
+    rounds: tuple[Round, ...] = ()
+    steps: tuple[Step, ...] = ()
+    within: tuple[Within, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    held_out: tuple[HeldPair, ...] = ()
+    matrix: tuple[MatrixCell, ...] = ()
+    ledger: Ledger | None = None
+    config_text: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    processes: tuple[dict[str, Any], ...] = ()
+    gates: tuple[GateLine, ...] = ()
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.summary.method or self.folder.resolve().name
+
+    @property
+    def reference(self) -> Round | None:
+        """Round 0, if it was evaluated."""
+        return self.rounds[0] if self.rounds and self.rounds[0].round == 0 else None
+
+    @property
+    def final(self) -> Round | None:
+        """The delivered round: the last evaluated one after the reference, unless the run fell back on an earlier."""
+        most = (
+            self.rounds[-1].round
+            if self.summary.delivered is None and self.rounds
+            else self.summary.delivered
+        )
+        return next((one for one in self.rounds if one.round == most and one.round > 0), None)
+
+    def by_phase(self, what: str) -> dict[str, float]:
+        """Total "seconds" or "tokens" per phase, from timings.jsonl or else from the summary."""
+        if not self.timings:
+            return dict(getattr(self.summary, what))
+        total: dict[str, float] = {}
+        for timing in self.timings:
+            total[timing.phase] = total.get(timing.phase, 0.0) + (getattr(timing, what) or 0.0)
+        return total
