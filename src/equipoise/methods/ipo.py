@@ -22,9 +22,9 @@ IPO = replace(
     by_size={"tau": lambda size, known: size.tokens and 0.1 / size.tokens},
     sources={
         **DPO.sources,
-        "tau": "ours: 0.1/L for recorded responses of L tokens, a target margin of 5 nats per token, as HALOs' 0.1 is for "
-        "means over tokens. A sum's 0.1 asks for 5 nats of a whole response, less than a reference's own preference "
-        "between two of them, so that no ranking changes; FSPO's authors' code sums and takes 0.01",
+        "tau": "ours: 0.1/L for recorded responses of L tokens, a target margin of 5 nats per token, as HALOs' 0.1 is "
+        "for means over tokens. A sum's 0.1 asks for 5 nats of a whole response, less than many a reference's own "
+        "preference between two of them, so that no ranking changes; FSPO's authors' code sums and takes 0.01",
     },
 )
 

@@ -1,4 +1,4 @@
-"""Size of a run: numbers of comparisons, rounds and tokens, by which a method decides the parameters that are `auto`."""
+"""Size of a run: comparisons, rounds and tokens, by which a method decides the parameters that are `auto`."""
 
 from __future__ import annotations
 
