@@ -10,6 +10,7 @@ import pytest
 
 import equipoise as eq
 from equipoise.playground import LanguageGame, reference_policy, write_pairs
+from equipoise.policy.protocol import Measured
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.settings import EvaluateSettings
 from equipoise.worlds.text.errors import TrainingError
@@ -42,6 +43,40 @@ def test_the_best_round_is_kept_when_later_rounds_are_worse(pairs: Path, tmp_pat
     assert best["value"] == max(values) and best["round"] == 1 + values.index(max(values))
     assert run.best is not None and (run.best / "model.safetensors").is_file()
     assert "Best checkpoint" in run.report.read_text()
+
+
+@pytest.mark.slow
+def test_a_round_that_left_the_support_does_not_replace_the_best_checkpoint(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracy rises with every step, and round 2 is refused: the best is of round 1, until round 2 is allowed."""
+    rising = iter(range(1, 100))
+
+    def measured(fit: Any, held: Any) -> dict[str, Any]:
+        return {"loss": None, "accuracy": next(rising) / 100}
+
+    def judged(reference: Any, line: dict[str, Any]) -> Measured:
+        return Measured(
+            name="support", measured=2.0, limit=1.0, passed=line["round"] != 2, sentence="round 2 left"
+        )
+
+    monkeypatch.setattr("equipoise.worlds.text.held_out.measured", measured)
+    monkeypatch.setattr("equipoise.run.session.support", judged)
+    settings = SMALL | {"play.rounds": 2, "evaluate.best": "accuracy", "evaluate.steps": 2, "parts": 2}
+
+    def play(**more: Any) -> Any:
+        return eq.align("dpo", data=pairs, out=tmp_path / "run", settings=settings, quiet=True, **more)
+
+    run = play()
+    lines = [json.loads(line) for line in (run.folder / "within_fits.jsonl").read_text().splitlines()]
+    assert {line["round"] for line in lines} == {1, 2} and run.summary["delivered"] == 1
+    assert run.summary["best"]["round"] == 1
+    assert run.summary["best"]["value"] == max(line["accuracy"] for line in lines if line["round"] == 1)
+    kept = (run.best / "model.safetensors").read_bytes()
+    assert kept == (run.folder / "checkpoints/round-001/model.safetensors").read_bytes()
+    on = play(allow=["support"])
+    assert on.summary["best"]["round"] == 2
+    assert on.summary["best"]["value"] == max(line["accuracy"] for line in lines)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring import anchor_store
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.folder.best import HIGHER, WITHIN_A_FIT, Best
+from equipoise.worlds.text.folder.best import CANDIDATE, HIGHER, WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.journal import WITHIN, Journal
 from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.held_out import Watching, figures_of
@@ -30,7 +30,9 @@ def held(pairs):
 
 
 def played(world, name="dpo"):
+    """One round, and what a run does once it knows that the round is sound."""
     play_round(get(name), world, world.begin())
+    Best(world.journal).accept()
     return world.journal
 
 
@@ -218,3 +220,18 @@ def test_best_json_names_a_whole_policy(worlds, policy):
     about = json.loads((journal.folder / "best.json").read_text())
     checkpoint.load_into(policy, journal.folder / about["folder"])
     journal.manifest.verify(journal.folder / about["folder"])
+
+
+def test_what_a_fit_finds_best_is_a_candidate_until_its_round_is_accepted(worlds):
+    world = worlds("run", watching=Watching(steps=1, best="accuracy"))
+    play_round(get("dpo"), world, world.begin())
+    best, candidate = Best(world.journal), Best(world.journal, CANDIDATE)
+    assert best.about is None and not best.folder.exists()
+    found = candidate.about
+    stored = weights(candidate.folder)
+    for _ in range(2):  # the second time there is nothing to accept
+        best.accept()
+        assert best.about == found | {"folder": "checkpoints/best"} and weights(best.folder) == stored
+        assert candidate.about is None and not candidate.folder.exists()
+    world.journal.manifest.verify(best.folder)
+    world.journal.manifest.verify(candidate.folder)  # nothing is recorded of it any more

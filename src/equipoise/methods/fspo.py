@@ -26,6 +26,7 @@ FSPO = replace(
         "data.coverage": "uniform",
     },
     closed_form=None,
+    by_size={},
     sources={
         **IPO.sources,
         "tau": "authors' code (its beta)",

@@ -41,10 +41,17 @@ INPO = Method(
         game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]
     ),
     kl_weight="tau",
+    by_size={
+        "eta": lambda size, known: size.tokens and 2 / size.tokens,
+        "tau": lambda size, known: known["eta"] / 3,
+    },
     in_theory=(Self(samples=2), Pairs()),
     sources={
         **of(PAPER, "rounds samples pairing batch schedule warmup"),
-        "eta": "paper's text, from a grid of 0.002 to 0.1; two third-party versions take 0.0075",
+        "eta": "ours: 2/L for recorded responses of L tokens, a target margin of L/4 nats. The paper's 0.005 (from a "
+        "grid of 0.002 to 0.1; two third-party versions take 0.0075), which stands where none is recorded, asks for "
+        "100 nats of chat answers of some 400 tokens; a one-word answer that is pushed so far is no longer sampled, "
+        "and later rounds have nothing but noise to compare",
         "tau": "paper's text: eta/3",
     },
     evidence=("tests/play/test_pairing.py",),

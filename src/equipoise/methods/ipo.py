@@ -19,9 +19,12 @@ IPO = replace(
     playground={**TINY, "objective.tau": 0.5, "train.epochs": 4},
     closed_form=lambda game, _, m: best_response(game, game.initial(), m.parameters()["tau"]),
     kl_weight="tau",
+    by_size={"tau": lambda size, known: size.tokens and 0.1 / size.tokens},
     sources={
         **DPO.sources,
-        "tau": "a library's (HALOs)",
+        "tau": "ours: 0.1/L for recorded responses of L tokens, a target margin of 5 nats per token, as HALOs' 0.1 is "
+        "for means over tokens. A sum's 0.1 asks for 5 nats of a whole response, less than many a reference's own "
+        "preference between two of them, so that no ranking changes; FSPO's authors' code sums and takes 0.01",
     },
 )
 
@@ -32,6 +35,7 @@ IPO_MEAN = replace(
     objective=IpoMean(tau=0.1),
     playground={**TINY, "objective.tau": 2.0, "train.epochs": 4},
     closed_form=None,
+    by_size={},
     sources={
         **IPO.sources,
         "tau": "a library's (HALOs)",

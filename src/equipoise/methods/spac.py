@@ -55,10 +55,10 @@ SPAC = Method(
     train={"batch": 64, "schedule": "cosine", "warmup": 0.1},
     playground={**TINY, "train.epochs": 3},
     by_size={
-        "b": lambda n, rounds: (
-            (rounds / 3) ** 0.5
-        ),  # sqrt(T B^2/(2 KL)) at B = 1 and KL(pi*||pi_1) = 1.5 nats
-        "w_pess": lambda n, rounds: n**-0.5,  # lambda = w_pref/w_pess of order C sqrt(n), at C = 1
+        # sqrt(T B^2/(2 KL)) at B = 1 and KL(pi*||pi_1) = 1.5 nats
+        "b": lambda size, known: (size.rounds / 3) ** 0.5,
+        # lambda = w_pref/w_pess of order C sqrt(n), at C = 1
+        "w_pess": lambda size, known: size.comparisons and size.comparisons**-0.5,
     },
     exact={"b": 1.0, "w_pref": 10.0, "w_pess": 1.0, "mode": "linear", "clip": 10.0},
     closed_form=exact_step,

@@ -27,6 +27,24 @@ AUTO = "auto"  # the value of a parameter that the numbers of recorded compariso
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a run's data and settings decide parameters by.
+
+    comparisons   recorded ones that a round trains on; None if the run records none.
+    rounds        of the run.
+    tokens        mean length of a recorded response, its closing token included; None where no response is recorded.
+    """
+
+    comparisons: int | None
+    rounds: int
+    tokens: float | None = None
+
+
+# (size of the run, all parameters, with those decided before it) -> a parameter; None: it keeps the objective's value
+BySize = Callable[[Size, Mapping[str, Any]], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phase:
     """A training phase before a method's rounds, such as SFT; the rounds start from its result.
 
@@ -59,7 +77,7 @@ class Method:
     in_theory   players and pairing of the method's theory, where its practice samples differently; exact games use
                 them.
     derived     parameters computed from others unless they are set: name -> function of all parameters.
-    by_size     parameters that may be AUTO: name -> function of (n, T), recorded comparisons and rounds.
+    by_size     parameters that may be AUTO: name -> function of the run's size, in the order they are decided in.
     automatic   those that are AUTO; elsewhere, as in exact games, they have the values of the objective.
     kl_weight   the parameter that is the KL weight of the regularised game whose equilibrium the method seeks.
     sources     parameter or setting -> where its default comes from ("authors' code", "paper", "ours", ...).
@@ -92,7 +110,7 @@ class Method:
     closed_form: ClosedForm | None = None
     in_theory: tuple[Players, Pairing] | None = None
     derived: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
-    by_size: Mapping[str, Callable[[int, int], float]] = field(default_factory=dict)
+    by_size: Mapping[str, BySize] = field(default_factory=dict)
     automatic: frozenset[str] = frozenset()
     kl_weight: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -210,9 +228,17 @@ class Method:
         changed = {axis: _replaced(getattr(self, axis), given) for axis in AXES}
         return replace(self, **changed, schedules=schedules)
 
-    def for_comparisons(self, count: int) -> Method:
-        """The method for `count` recorded comparisons: the parameters that are AUTO have their values."""
-        return self.with_parameters({name: self.by_size[name](count, self.rounds) for name in self.automatic})
+    def for_size(self, size: Size) -> Method:
+        """The method for a run's size: the parameters that are AUTO have their values.
+
+        Raises ValueError if a value that was set does not go with one that is decided.
+        """
+        decided: dict[str, float] = {}
+        for name in (name for name in self.by_size if name in self.automatic):
+            value = self.by_size[name](size, self.parameters() | decided)
+            if value is not None:
+                decided[name] = value
+        return self.with_parameters(decided)
 
     def at_round(self, round: int) -> Method:
         """The method with the parameters of a round; schedules over steps are applied in `loss`."""

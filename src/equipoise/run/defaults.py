@@ -17,11 +17,11 @@ import numpy as np
 from equipoise.play.component import parts
 from equipoise.play.method import Method
 from equipoise.play.pairings.protocol import Pairing
-from equipoise.play.rows import Rows
 from equipoise.policy.learning_rate import automatic
 from equipoise.run.costs import shape_of
 from equipoise.run.materials import Materials
 from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, flat
+from equipoise.run.size import lengths
 from equipoise.safe_yaml import load
 
 ENOUGH_STEPS = 100  # optimizer steps that a fit gets where the data allow it
@@ -146,13 +146,6 @@ def response_tokens(recorded: Iterable[int]) -> int:
         return WITHOUT_DATA
     quantile = int(known[math.ceil(SHARE * len(known)) - 1])
     return min(LONGEST, max(SHORTEST, STEP * math.ceil(quantile / STEP)))
-
-
-def lengths(*rows: Rows | None) -> list[int]:
-    """Tokens of every recorded response of some rows."""
-    return [
-        len(response.ids) for one in rows if one is not None for group in one.responses for response in group
-    ]
 
 
 def _with(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -44,6 +44,7 @@ from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError
 from equipoise.run.goal_prompts import best_prompts, game_prompts, with_goals
 from equipoise.run.settings import ASKING, JudgingSettings, RunConfig
+from equipoise.run.size import sized
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
     Recording,
@@ -99,7 +100,7 @@ class Materials:
     texts: Sequence[Prompt] = ()
 
     def automatic(self, config: RunConfig) -> dict[str, float]:
-        """Values of the method's parameters that the numbers of recorded comparisons and of rounds decide, by name."""
+        """Values of the method's parameters that the size of the run decides, by name."""
         known = self.method.parameters()
         return {name: float(known[name]) for name in self.method.by_size if config.objective[name] == AUTO}
 
@@ -161,8 +162,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
             )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = (_prompts(config, method, part, renderer) for part in (train, held))
-    if pairs is not None:
-        method = method.for_comparisons(len(pairs))
+    method = sized(method, pairs, held_out)
     if game is not None:
         texts = game_prompts(game, renderer, config.data if method.needs.goals else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]

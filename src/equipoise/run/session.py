@@ -342,12 +342,15 @@ def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) ->
 
 
 def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
-    """Keep the round's policy as the best one, if the run chooses among rounds and this one is the best so far."""
+    """Keep the best policy so far of a sound round: the round's own, if the run chooses among rounds, or what its fits
+    found best; of a round that is not evaluated, once a later one is."""
     metric, best = config.evaluate.best, Best(journal)
-    if metric == "none" or (config.evaluate.steps and metric in WITHIN_A_FIT):
-        return
     lines = [line for line in journal.lines("evaluation.jsonl") if line["round"] > 0]
-    if lines and lines[-1]["round"] == state.round - 1 and best.is_best(metric, lines, lines[-1]):
+    if metric == "none" or not lines or lines[-1]["round"] != state.round - 1:
+        return
+    if config.evaluate.steps and metric in WITHIN_A_FIT:
+        best.accept()
+    elif best.is_best(metric, lines, lines[-1]):
         best.take(journal.checkpoint(state.round - 1), metric, lines[-1])
 
 

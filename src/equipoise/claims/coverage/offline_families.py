@@ -24,6 +24,7 @@ from equipoise.core.objectives.base import Objective
 from equipoise.games import NotConverged, PairData, TabularPolicy, enumerate_data, minimise
 from equipoise.games.spac_t import critic
 from equipoise.methods.index import get
+from equipoise.play.method import Size
 
 NS = (100, 400, 1600)
 MORE_ROUNDS = 12
@@ -185,7 +186,7 @@ def fitted_rpo(beta: float, eta: float, drawn: Drawn) -> Tensor:
 def spac(drawn: Drawn, rounds: int) -> list[Tensor]:
     """The policy after each round, with the shipped defaults."""
     method = replace(get("spac"), rounds=rounds).with_parameters(get("spac").defaults())
-    objective = method.for_comparisons(drawn.n).objective
+    objective = method.for_size(Size(comparisons=drawn.n, rounds=rounds)).objective
     assert isinstance(objective, Spac)
     policies = [drawn.reference]
     for _ in range(rounds):

@@ -25,7 +25,7 @@ from equipoise.policy.scoring.microbatch import out_of_memory
 from equipoise.worlds.text import batch_context
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
+from equipoise.worlds.text.folder.best import CANDIDATE, WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.journal import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
@@ -87,7 +87,8 @@ class Watch:
 
     @property
     def best(self) -> Best:
-        return Best(self.folder.journal)
+        """What a fit finds best: the run accepts it once the round is judged."""
+        return Best(self.folder.journal, CANDIDATE)
 
     def prepare(self, state: State, anchors: Mapping[str, Tensor], *, tokens: bool) -> Held | None:
         """Frozen scores of the held-out rows, taken before a fit moves the weights in memory; None: no evaluation."""

@@ -1,4 +1,8 @@
-"""Best checkpoint of a run by a named metric: checkpoints/best, a whole folder, and what it is in best.json."""
+"""Best checkpoint of a run by a named metric: checkpoints/best, a whole folder, and what it is in best.json.
+
+What a fit finds best is a candidate, checkpoints/best-candidate, until its round is known to be within the reference's
+support: a round that left it never replaces the best checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,29 @@ HIGHER = {
     "exploitability": False,
 }
 WITHIN_A_FIT = ("accuracy", "margin", "loss")
-ABOUT = "best.json"
+CANDIDATE = "best-candidate"
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best checkpoint; of equal values the earlier one is kept."""
+    """The best checkpoint, or by its name the candidate; of equal values the earlier one is kept."""
 
     journal: Journal
+    name: str = "best"
 
     @property
     def folder(self) -> Path:
-        return self.journal.checkpoints / "best"
+        return self.journal.checkpoints / self.name
 
     @property
     def about(self) -> dict[str, Any] | None:
         """{metric, value, better, round, step, folder} of the best checkpoint, or None."""
-        path = self.journal.folder / ABOUT
+        path = self._about
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @property
+    def _about(self) -> Path:
+        return self.journal.folder / f"{self.name}.json"
 
     def is_best(self, metric: str, lines: Iterable[Mapping[str, Any]], line: Mapping[str, Any]) -> bool:
         """Whether a line is the first with the best value of all lines; one without a value never is."""
@@ -56,7 +65,7 @@ class Best:
             shutil.copytree(made, draft, copy_function=_linked)
         self.journal.manifest.record(self.folder)
         write_json(
-            self.journal.folder / ABOUT,
+            self._about,
             {
                 "metric": metric,
                 "value": value_of(metric, line),
@@ -66,6 +75,17 @@ class Best:
                 "folder": f"checkpoints/{self.folder.name}",
             },
         )
+
+    def accept(self) -> None:
+        """Make the candidate, if there is one, the best checkpoint. Interrupted, it may be repeated."""
+        candidate = Best(self.journal, CANDIDATE)
+        if (about := candidate.about) is None:
+            return
+        line = {about["metric"]: about["value"], "round": about["round"], "step": about["step"]}
+        self.take(candidate.folder, about["metric"], line)
+        candidate._about.unlink()
+        self.journal.manifest.forget(candidate.folder)
+        shutil.rmtree(candidate.folder)
 
 
 def value_of(metric: str, line: Mapping[str, Any]) -> float | None:
