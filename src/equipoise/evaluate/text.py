@@ -12,6 +12,8 @@ from equipoise.core.calibration import likelihood_ece
 from equipoise.core.intervals import POSITIVE, Interval, clustered_mean, clustered_share
 from equipoise.data.collate import Prompt
 from equipoise.evaluate.exact import FiniteGame
+from equipoise.evaluate.named_scores import score_means, told_samples
+from equipoise.play.players.directed import Directed
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
@@ -38,6 +40,8 @@ class Evaluator:
     pairs     held-out recorded pairs, or None.
     finite    the game whose responses are enumerable, or None.
     tau       KL weight of the method's game, for the regularised gap.
+    scores    whether the oracle's named scores of the policy's responses are measured.
+    directed  the players that tell the policy a direction among those scores, or None.
     """
 
     world: TextWorld
@@ -46,6 +50,8 @@ class Evaluator:
     pairs: Rows | None = None
     finite: FiniteGame | None = None
     tau: float | None = None
+    scores: bool = False
+    directed: Directed | None = None
 
     def measure(self, state: State) -> tuple[dict[str, Any], Rows]:
         """One line of evaluation.jsonl, and the responses sampled for it."""
@@ -55,6 +61,7 @@ class Evaluator:
         # a self-judging oracle: the same judge in every round, so that its figures compare
         with self.world.judge.judged_by(state.policies[INITIAL]):
             line: dict[str, Any] = {"round": done, "win_rate": self._win_rate(done, own, reference)}
+            scores = self._scores(state, own)
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
@@ -62,22 +69,43 @@ class Evaluator:
             line |= self.finite.measure(self.world, state, self.tau)
         line |= self._drift(state, own)
         line |= self._pairs(state)
-        return line, own
+        return line | scores, own
 
     def _sampled(self, state: State, by: str, name: str) -> Rows:
         """Responses of a policy to the evaluation prompts; the reference's are sampled once per run."""
         done = state.round - 1 if name == "policy" else 0
         path = self.world.journal.stage(done, f"evaluation-{name}")
         if not path.exists():
-            empty = Rows(
-                prompts=objects(list(self.prompts)),
-                responses=np.empty((len(self.prompts), 0), dtype=object),
-                weight=np.ones(len(self.prompts)),
-                writers=(),
-            )
-            sampled = self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}")
+            sampled = self.world.sample(state, self._asked(), by, self.samples, purpose=f"evaluation-{name}")
             self.world.journal.save(path, sampled)
         return self.world.journal.load(path)
+
+    def _asked(self) -> Rows:
+        """The evaluation prompts without responses."""
+        return Rows(
+            prompts=objects(list(self.prompts)),
+            responses=np.empty((len(self.prompts), 0), dtype=object),
+            weight=np.ones(len(self.prompts)),
+            writers=(),
+        )
+
+    def _scores(self, state: State, own: Rows) -> dict[str, Any]:
+        """The oracle's named scores of the policy's responses, and of those to prompts that tell a direction."""
+        if not self.scores or self.world.oracle is None:
+            return {}
+        told = (
+            []
+            if self.directed is None
+            else told_samples(self.world, state, self._asked(), self.directed, self.samples)
+        )
+        with self.world.folder.asking(state.round - 1, "judging"):
+            found: dict[str, Any] = {"scores": score_means(self.world, own)}
+            if told:
+                found["told"] = [
+                    {"direction": direction, "scores": score_means(self.world, rows)}
+                    for direction, rows in told
+                ]
+        return found
 
     def _win_rate(self, round: int, own: Rows, reference: Rows) -> Interval | None:
         """Mean P(own > reference) over prompts and samples, with an interval clustered by prompt."""

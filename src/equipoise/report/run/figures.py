@@ -18,6 +18,7 @@ from equipoise.policy.files import whole
 from equipoise.report.labels import label
 from equipoise.report.run.load import Estimate, Round, Run
 from equipoise.report.run.metrics import duration, percent, plain
+from equipoise.report.run.named_scores import by_direction, by_round, said_by_direction, said_by_round
 from equipoise.report.run.step_axis import boundaries, step_axis
 from equipoise.report.run.within_fits import said, within_fits
 from equipoise.report.style import (
@@ -308,6 +309,20 @@ FIGURES: tuple[tuple[str, str, str, Callable[[Run], Figure | None], Callable[[Ru
         " enumeration.",
         exploitability,
         spoken("exploitability", "Exploitability"),
+    ),
+    (
+        "scores",
+        "Named scores of the oracle",
+        "Mean over responses to held-out prompts; band: 95 % interval, clustered by prompt; dashed: thresholds.",
+        by_round,
+        said_by_round,
+    ),
+    (
+        "directions",
+        "Scores by the direction that the prompt tells",
+        "Mean over responses to held-out prompts after the last round; dotted: the reference's.",
+        by_direction,
+        said_by_direction,
     ),
     (
         "kl",
