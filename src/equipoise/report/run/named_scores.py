@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -50,12 +51,12 @@ def by_round(run: Run) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     axes.set_xlabel("round (0 = reference)")
     axes.set_ylabel("mean score")
-    direct_labels(axes, ends)
+    _named(axes, ends)
     return figure
 
 
 def by_direction(run: Run) -> Figure | None:
-    """Mean of the first two scores against the angle that the prompt tells: after the last round, and the reference's."""
+    """Mean of the first two scores against the angle told: after the last round, and the reference's."""
     told = run.final.told if run.final else ()
     both = list(told[0].direction)[:2] if told else []
     if len(both) < 2:
@@ -74,8 +75,15 @@ def by_direction(run: Run) -> Figure | None:
                 ends.append((x[-1], y[-1], f"{name} {plain(y[-1])}", colour))
     axes.set_xlabel(f"told angle in degrees: 0 is {both[0]} alone, 90 {both[1]}", color=FAINT)
     axes.set_ylabel("mean score")
-    direct_labels(axes, ends)
+    _named(axes, ends)
     return figure
+
+
+def _named(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Name the lines at their ends, once the limits of the axes are final."""
+    axes.set_xlim(axes.get_xlim())
+    axes.set_ylim(axes.get_ylim())
+    direct_labels(axes, ends)
 
 
 def said_by_round(run: Run) -> str:
