@@ -115,12 +115,16 @@ def drawn_exact(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def align(folder: Path) -> dict[str, Any]:
+def align(folder: Path) -> None:
+    """Plays the runs that the results lack; the results are written after each."""
     import equipoise as eq
 
-    found = []
+    found = json.loads(ALIGNED.read_text())["found"] if ALIGNED.exists() else []
+    measured = {(one["coverage"], one["seed"]) for one in found}
     for seed in range(ALIGN_SEEDS):
         for coverage in COVERAGES:
+            if (coverage, seed) in measured:
+                continue
             run = eq.align(
                 "spac",
                 out=folder / f"spac-{coverage}-{seed}",
@@ -147,8 +151,8 @@ def align(folder: Path) -> dict[str, Any]:
                     "rounds": [{name: line[name] for name in kept} for line in lines],
                 }
             )
-            print(coverage, seed, [round(line["exact_win_rate"], 3) for line in lines])
-    return about() | {"found": found}
+            ALIGNED.write_text(json.dumps(about() | {"found": found}, indent=1) + "\n")
+            print(coverage, seed, [round(line["exact_win_rate"], 3) for line in lines], flush=True)
 
 
 def drawn_align(results: dict[str, Any]) -> str:
@@ -215,7 +219,7 @@ def main() -> None:
     if given.what == "exact":
         RESULTS.write_text(json.dumps(exact(), indent=1) + "\n")
     if given.what == "align":
-        ALIGNED.write_text(json.dumps(align(given.folder), indent=1) + "\n")
+        align(given.folder)
     if RESULTS.exists():
         write_section(drawn_exact(json.loads(RESULTS.read_text())), "spac_practice.py exact")
     if ALIGNED.exists():

@@ -144,3 +144,11 @@ def test_only_the_direction_matters(scale, angle):
         for size in (1.0, scale)
     ]
     assert picks[0] == picks[1]
+
+
+def test_examples_are_unit_vectors_at_both_ends_and_the_middle():
+    found = Directed(low=0, high=90).examples(("a", "b", "c"))
+    half = 0.5**0.5
+    for direction, expected in zip(found, [(1, 0, 0), (half, half, 0), (0, 1, 0)], strict=True):
+        assert tuple(direction) == ("a", "b", "c")
+        assert list(direction.values()) == pytest.approx(expected, abs=1e-6)

@@ -23,6 +23,8 @@ from equipoise.evaluate.details import (
     verdict_lines,
 )
 from equipoise.evaluate.exact import FiniteGame
+from equipoise.evaluate.named_scores import score_means, told_samples
+from equipoise.play.players.directed import Directed
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
@@ -50,6 +52,8 @@ class Evaluator:
     finite    the game whose responses are enumerable, or None.
     tau       KL weight of the method's game, for the regularised gap.
     earlier   whether the oracle also compares the policy with those of all earlier evaluated rounds.
+    scores    whether the oracle's named scores of the policy's responses are measured.
+    directed  the players that tell the policy a direction among those scores, or None.
     """
 
     world: TextWorld
@@ -59,6 +63,8 @@ class Evaluator:
     finite: FiniteGame | None = None
     tau: float | None = None
     earlier: bool = False
+    scores: bool = False
+    directed: Directed | None = None
 
     def measure(self, state: State) -> Evaluated:
         """Evaluate the policy of a round boundary: its line of evaluation.jsonl, and what that is made of."""
@@ -70,6 +76,7 @@ class Evaluator:
             wins = self._wins(done, own, reference)
             line: dict[str, Any] = {"round": done, "win_rate": _rate(wins)}
             against = self._earlier(done, own)
+            scores = self._scores(state, own)
         line |= dict.fromkeys(
             ("exact_win_rate", "exploitability", "exploitability_train", "gap_tau", "exact_kl", "outside")
         )
@@ -80,22 +87,43 @@ class Evaluator:
         found, pairs = self._pairs(state)
         verdicts = [] if wins is None else verdict_lines(done, wins, own, reference)
         logs = {VERDICTS: verdicts, HELD_OUT: pairs, WIN_MATRIX: matrix_lines(done, against)}
-        return Evaluated(line | found, own, reference, logs)
+        return Evaluated(line | found | scores, own, reference, logs)
 
     def _sampled(self, state: State, by: str, name: str) -> Rows:
         """Responses of a policy to the evaluation prompts; the reference's are sampled once per run."""
         done = state.round - 1 if name == "policy" else 0
         path = self.world.journal.stage(done, f"evaluation-{name}")
         if not path.exists():
-            empty = Rows(
-                prompts=objects(list(self.prompts)),
-                responses=np.empty((len(self.prompts), 0), dtype=object),
-                weight=np.ones(len(self.prompts)),
-                writers=(),
-            )
-            sampled = self.world.sample(state, empty, by, self.samples, purpose=f"evaluation-{name}")
+            sampled = self.world.sample(state, self._asked(), by, self.samples, purpose=f"evaluation-{name}")
             self.world.journal.save(path, sampled)
         return self.world.journal.load(path)
+
+    def _asked(self) -> Rows:
+        """The evaluation prompts without responses."""
+        return Rows(
+            prompts=objects(list(self.prompts)),
+            responses=np.empty((len(self.prompts), 0), dtype=object),
+            weight=np.ones(len(self.prompts)),
+            writers=(),
+        )
+
+    def _scores(self, state: State, own: Rows) -> dict[str, Any]:
+        """The oracle's named scores of the policy's responses, and of those to prompts that tell a direction."""
+        if not self.scores or self.world.oracle is None:
+            return {}
+        told = (
+            []
+            if self.directed is None
+            else told_samples(self.world, state, self._asked(), self.directed, self.samples)
+        )
+        with self.world.folder.asking(state.round - 1, "judging"):
+            found: dict[str, Any] = {"scores": score_means(self.world, own)}
+            if told:
+                found["told"] = [
+                    {"direction": direction, "scores": score_means(self.world, rows)}
+                    for direction, rows in told
+                ]
+        return found
 
     def _wins(self, round: int, own: Rows, other: Rows) -> Floats | None:
         """P(own sample k > other's sample k) [N, K], nan for a prompt without a verdict; None without an oracle."""

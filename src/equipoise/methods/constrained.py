@@ -22,8 +22,8 @@ CONSTRAINED = replace(
         **RLOO.playground,
         "play.panel": "groups",
         "objective.thresholds": {"majority": 2.6, "minority": 2.6},
-        "objective.multiplier_rate": 4.0,
-        "objective.tau": 0.2,
+        "objective.multiplier_rate": 1.0,
+        "objective.tau": 1.0,
     },
     sources={
         **RLOO.sources,

@@ -33,7 +33,8 @@ DPA = Method(
         "objective.template": "{values} {prompt}",
         "objective.words": ["small", "large", "hot", "iced", "green", "mint", "black"],
         "train.epochs": 4,
-        "train.batch": 32,
+        "train.batch": 16,
+        "train.eps": 1e-8,
         "evaluate.every": 10,
     },
     sources={

@@ -53,7 +53,7 @@ SEQUENCES, ROUNDS = 500, 40  # of losses, in the check of the lemma
 
 
 def adversary(kind: str, episodes: int, seed: int) -> Array:
-    """Weights [K, H, d] of the losses, coins with means 1/2 +- 1/4: one latent feature of each step has the low mean.
+    """Weights [K, H, d] of the losses, coins with means 1/2 +- GAP: one latent feature of each step has the low mean.
 
     planted  the same feature throughout;  blocks  another one in each quarter of the episodes
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -54,6 +55,15 @@ class Directed(Players):
     @property
     def width(self) -> int:
         return self.samples
+
+    def examples(self, names: Sequence[str]) -> list[dict[str, float]]:
+        """Three directions between the first two scores, at the lowest, the middle and the highest angle."""
+        angles = np.deg2rad([self.low, (self.low + self.high) / 2, self.high])
+        first, second = names[:2]
+        none = dict.fromkeys(names, 0.0)
+        return [
+            {**none, first: round(float(np.cos(a)), 6), second: round(float(np.sin(a)), 6)} for a in angles
+        ]
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.prompts(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from equipoise.report.charts.chart import Chart
+from equipoise.report.run.named_scores import directions, scores
 from equipoise.report.run.outcome_charts import length_and_win, margins, outcomes
 from equipoise.report.run.records import Run
 from equipoise.report.run.round_charts import entropy, exploitability, kl, length, win_rate
@@ -14,6 +15,8 @@ BUILDERS: tuple[Callable[[Run], Chart | None], ...] = (
     win_rate,
     outcomes,
     exploitability,
+    scores,
+    directions,
     accuracy,
     margin,
     margins,

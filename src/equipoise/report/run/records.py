@@ -24,6 +24,13 @@ class Estimate(Record):
     n: int | None = None
 
 
+class Told(Record):
+    """Mean named scores of responses to prompts that told a direction, score -> coordinate."""
+
+    direction: dict[str, float]
+    scores: dict[str, Estimate | None] = {}
+
+
 class Round(Record):
     """One line of evaluation.jsonl; round 0 is the reference. Formulas and units: report/run/metrics.py."""
 
@@ -48,6 +55,8 @@ class Round(Record):
     recorded_surprisal: float | None = None
     recorded_length: float | None = None
     outside: float | None = None
+    scores: dict[str, Estimate | None] = {}
+    told: list[Told] = []
 
 
 class Step(Record):
