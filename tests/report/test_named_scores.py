@@ -1,4 +1,4 @@
-"""Named scores in a run's report: what is drawn, and what the alternative texts say of it."""
+"""Charts of named scores: their lines, thresholds and directions, and their texts for readers who do not see them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from typing import Any
 
 import pytest
 
+from equipoise.report.run.charts import charts_of
 from equipoise.report.run.load import load_run
-from equipoise.report.run.named_scores import (
-    by_direction,
-    by_round,
-    said_by_direction,
-    said_by_round,
-    thresholds,
-)
+from equipoise.report.run.named_scores import directions, scores, thresholds
 from equipoise.report.run.page import write_report
 
 
@@ -53,20 +48,21 @@ def test_scores_and_directions_are_drawn_and_said(scored: Callable[..., Path]) -
     folder = scored(thresholds={"helpful": 1.75})
     run = load_run(folder)
     assert thresholds(run) == {"helpful": 1.75}
-    figure = by_round(run)
-    assert figure is not None
-    (axes,) = figure.axes
-    drawn = [list(line.get_ydata()) for line in axes.get_lines()]
-    assert drawn == [[1.0, 2.0], [1.75, 1.75], [0.5]]  # a score, its threshold, a score without one
-    said = said_by_round(run)
-    assert "helpful: 1.00 to 2.00, threshold 1.75; brief: 0.500 to 0.500" in said
-    by_angle = by_direction(run)
+    chart = scores(run)
+    assert chart is not None
+    drawn = {line.name: list(line.y) for line in chart.lines}
+    assert drawn == {"helpful": [1.0, 2.0], "helpful: threshold": [1.75, 1.75], "brief": [0.5]}
+    assert "helpful 1.00 at round 0, 2.00 at round 1; helpful: threshold 1.75" in chart.alt
+    by_angle = directions(run)
     assert by_angle is not None
-    lines = {tuple(line.get_ydata()): list(line.get_xdata()) for line in by_angle.axes[0].get_lines()}
-    assert lines == {(2.5, 1.5): pytest.approx([0, 90]), (0.25, 0.75): pytest.approx([0, 90])}
-    assert said_by_direction(run).startswith("told helpful 1.00, brief 0: helpful 2.50, brief 0.250; told")
-    write_report(folder)
-    assert {"scores.png", "directions.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    lines = {line.name: (list(line.x), list(line.y)) for line in by_angle.lines}
+    assert lines == {
+        "helpful": (pytest.approx([0, 90]), [2.5, 1.5]),
+        "brief": (pytest.approx([0, 90]), [0.25, 0.75]),
+    }
+    assert by_angle.alt.startswith("told helpful 1.00, brief 0.00: helpful 2.5, brief 0.25; told")
+    assert {"scores", "directions"} <= {one.name for one in charts_of(run)}
+    assert "Named scores of the oracle" in write_report(folder).read_text()
 
 
 @pytest.mark.parametrize("given", [None, "2", ["helpful"], {"helpful": "much"}])
@@ -76,5 +72,5 @@ def test_thresholds_that_are_none_are_left_out(scored: Callable[..., Path], give
 
 def test_a_run_without_named_scores_draws_neither(make_run: Callable[..., Path]) -> None:
     run = load_run(make_run(2))
-    assert by_round(run) is None
-    assert by_direction(run) is None
+    assert scores(run) is None
+    assert directions(run) is None
