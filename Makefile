@@ -4,9 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-fast nightly check format clean
+.PHONY: demo test test-fast nightly check site format clean
 
-demo: $(DONE)
+demo: $(VENV)/.demo
 	$(BIN)/equipoise demo
 
 test: $(DONE)
@@ -21,6 +21,13 @@ nightly: $(DONE)
 	$(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/python tests/mutation/mutate.py
 
+# the documentation, with every link between pages checked
+site: $(DONE)
+	rm -rf build/pages build/site
+	mkdir -p build/pages
+	git ls-files -z '*.md' '*.yaml' docs/figures examples benchmarks | xargs -0 cp --parents -t build/pages
+	$(BIN)/zensical build --clean --strict
+
 # Checking never edits; `make format` does.
 check: $(DONE)
 	$(BIN)/ruff check .
@@ -31,6 +38,13 @@ check: $(DONE)
 format: $(DONE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the package alone, for the demo
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $(VENV)/.demo
 
 $(DONE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
