@@ -85,5 +85,5 @@ def watch(command: Sequence[str], width: int, pause: float = 1.0) -> Iterator[tu
 
 
 if __name__ == "__main__":
-    for at, shown in watch(sys.argv[2:], int(sys.argv[1]), pause=5.0):
+    for at, shown in watch(sys.argv[2:], int(sys.argv[1])):
         print(f"--- {at:.0f} s\n{shown}", flush=True)

@@ -8,6 +8,9 @@ of them is printed passes through `printable`.
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 import unicodedata
 
 # C0 and C1 controls and DEL; marks of direction and their overrides; characters without width; separators that some
@@ -30,6 +33,14 @@ def printable(text: str, *, most: int | None = None, lines: bool = False) -> str
     if most is not None and len(text) > most:
         return f"{printable(text[:most], lines=lines)}... ({len(text) - most:,} more characters)"
     return (_IN_LINES if lines else _ANYWHERE).sub(_escape, text)
+
+
+def hanging(line: str, indent: int) -> str:
+    """A line for standard error: on a terminal in its width, what follows its first row under its words."""
+    if not sys.stderr.isatty():
+        return line
+    width = max(40, shutil.get_terminal_size().columns - 1)
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def is_blank(text: str) -> bool:

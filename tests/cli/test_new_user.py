@@ -48,7 +48,7 @@ def test_a_template_is_a_configuration_of_its_method(task, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_template_with_a_model_and_data_reaches_the_plan(task, tmp_path, capsys, monkeypatch):
-    from equipoise.playground.small_model import model_path
+    from equipoise.playground.reference import model_path
 
     monkeypatch.chdir(tmp_path)
     assert run(capsys, "init", task)[0] == 0

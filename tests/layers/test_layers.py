@@ -52,6 +52,11 @@ COMMANDS = {
     "play --game brps --method inpo --rounds 2": (*TEXT, "scipy", "matplotlib"),
     "claims spac_saddle": TEXT,
     "data check --help": LIGHT,
+    "env": LIGHT,
+    "runs .": LIGHT,
+    "init --out -": LIGHT,
+    "config schema": LIGHT,
+    "--version": LIGHT,
 }
 
 

@@ -38,7 +38,7 @@ def test_a_methods_own_schedule_is_its_default_and_a_number_takes_its_place():
         ({"path": "x"}, r"'path' is ambiguous; give one of model.path, data.path"),
         ({"epochs": 0}, r"^train.epochs must be a whole number above 0 or \"auto\", got 0$"),
         ({"rounds": 2.5}, r"^play.rounds must be a whole number above 0, got 2.5$"),
-        ({"lr": "abc"}, r'^train.lr must be a number or "auto", got \'abc\'$'),
+        ({"lr": "abc"}, r'^train.lr must be a number at least 0 or "auto", got \'abc\'$'),
         ({"held_out": 2}, r"^data.held_out must be a number above 0 and below 1, got 2$"),
         ({"micro_batch": "x"}, r'^train.micro_batch must be a whole number above 0 or "auto", got \'x\'$'),
         ({"mapping": 3}, r"^data.mapping must be a mapping, got 3$"),

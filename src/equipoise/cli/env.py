@@ -115,7 +115,7 @@ def _built_for() -> str:
     for line in ast.parse(source).body:
         target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
         value = getattr(line, "value", None)
-        if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and value.value:
+        if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
             if target.id == "cuda":
                 return f"CUDA {value.value}"
             if target.id == "hip":

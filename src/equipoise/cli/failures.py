@@ -13,7 +13,6 @@ from equipoise.safe_text import printable
 
 PACKAGE = str(Path(equipoise.__file__).parent) + os.sep
 RAISE = dis.opmap["RAISE_VARARGS"]
-REPORT = "docs/cli.md says where"
 LONGEST_LINE = 2000  # characters of one line of a message
 
 
@@ -60,6 +59,6 @@ def keep_traceback(error: BaseException) -> str:
     said = message_of(error).split("\n")[0]
     what = kind if said == kind else f"{kind}: {said}"
     return (
-        f"an unexpected {what}; this is a fault of equipoise or of a library that it uses, not of what you gave. "
-        f"Please report it ({REPORT}) with the traceback, which is in {file.name}, and the output of `equipoise env`"
+        f"an unexpected {what}; this is a fault of equipoise or of a library that it uses: please report it with its "
+        f"traceback and what `equipoise env` prints. The traceback is in {file.name}; --traceback prints it"
     )

@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:  # commands that write a text load no PyTorch
+    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -78,12 +77,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], **about: str) -> None:
+    from safetensors.torch import save_file
+
     with whole(path) as draft:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft, metadata=about)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: (tensors, text metadata). Raises ValueError if the file is not intact."""
+    from safetensors import safe_open
+
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -93,6 +96,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def read_about(path: Path) -> dict[str, str]:
     """Read the text metadata of a safetensors file, without its tensors. Raises ValueError if it is not intact."""
+    from safetensors import safe_open
+
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}
@@ -102,7 +107,9 @@ def read_about(path: Path) -> dict[str, str]:
 
 def sync(path: Path) -> None:
     """Flush a file or the entries of a folder to the disk: a rename survives a power loss only once its folder has."""
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # where folders have no handle, and are written at once
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

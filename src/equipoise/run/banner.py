@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +34,7 @@ from equipoise.run.costs import (
 from equipoise.run.defaults import Decided, comparisons
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig, settled
+from equipoise.safe_text import hanging
 from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.world import TextWorld
 
@@ -66,16 +65,8 @@ def announce(decided: Decided, materials: Materials, world: TextWorld, folder: P
     if materials.dataset is not None:
         say.insert(3, "  ledger    " + ", ".join(f"{name} {count:,}" for name, count in _counts(materials)))
         say[4:4] = [f"  note      {note}" for note in materials.dataset.notes]
-    print("\n".join(map(_wrapped, say)), file=sys.stderr)
+    print("\n".join(hanging(line, WORDS) for line in say), file=sys.stderr)
     return about
-
-
-def _wrapped(line: str) -> str:
-    """A line of the banner in the terminal's width, what follows the first one under its words."""
-    if not sys.stderr.isatty():
-        return line
-    width = max(40, shutil.get_terminal_size().columns - 1)
-    return textwrap.fill(line, width, subsequent_indent=" " * WORDS, break_on_hyphens=False)
 
 
 def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[str, Any]:

@@ -254,7 +254,8 @@ def run(
         summary = _summary(config, materials, journal)
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
-            write_report(folder)
+            with progress.preparing("writing the report"):
+                write_report(folder)
         progress.finished(summary)
         return Run(folder, summary, folder / "report.html")
 

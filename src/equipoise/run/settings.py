@@ -221,7 +221,7 @@ class TrainSettings(Section):
         "auto",
         description="most tokens per forward pass; auto: what memory allows, by a probe",
     )
-    lr: float | Literal["auto"] = Field(
+    lr: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
 
 from equipoise.cli.failures import explains_itself, message_of
 
@@ -19,8 +20,8 @@ def run_all(
 
     The same command resumes. Exits with code 2 if a combination has no result.
     """
-    from equipoise.report.run.compare import compare, print_table, print_words
     from equipoise.report.run.compare_page import write_comparison
+    from equipoise.report.run.listing import print_runs, runs
     from equipoise.run.session import align
     from equipoise.run.sweep import combinations, folder_name, parse
 
@@ -39,9 +40,7 @@ def run_all(
         else:
             done.append(made.folder)
     if done:
-        compared = compare(done)
-        print_table(compared)
-        print_words(compared)
+        print_runs([run for run in runs(folder) if folder / run.folder in done], Console())
         print(f"comparison  {write_comparison(done, folder / 'comparison.html')}")
     if failed:
         print(f"no result: {'; '.join(failed)}", file=sys.stderr)

@@ -12,6 +12,9 @@ from equipoise.worlds.text.progress import Callback, Line, Phase
 USUAL = {"sampling": 3.0, "judging": 1.0, "anchors": 1.0, "training": 4.0, "writing": 0.1, "evaluating": 2.0}
 
 
+ALMOST = 0.99  # the most that is shown of a run that goes on
+
+
 class Forecast(Callback):
     """Forecasts the end of a run by what it has measured of it so far.
 
@@ -73,7 +76,7 @@ class Forecast(Callback):
         if remaining is not None:
             passed = self.now() - self.started
             self.reached = max(self.reached, passed / max(passed + remaining, 1e-9))
-        return min(1.0, self.reached)
+        return 1.0 if self.done >= self.rounds else min(ALMOST, self.reached)
 
     def _left_of_phase(self) -> float | None:
         phase = self.current

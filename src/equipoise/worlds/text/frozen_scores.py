@@ -61,6 +61,7 @@ class FrozenScores:
                 self.folder.progress.phase(round, phase, len(pairs), "comparisons") as shown,
             ):
                 shown.tokens = sum(row_length(prompt, r) for prompt, group in pairs for r in group)
+                shown.all_tokens = shown.tokens
                 return anchor_store.score(policy, pairs, self.micro_batch, shown.tick, tokens=tokens)
 
         return self.store.get(fingerprint, pairs, make)[0]

@@ -12,10 +12,12 @@ from typing import Any
 
 from equipoise.policy.files import write_json
 from equipoise.policy.protocol import Measured
+from equipoise.safe_text import hanging
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.folder.gate_list import GATES
 
 FILE = "gates.json"
+WORDS = 12  # columns before the words of a printed line
 
 
 class GateClosed(TrainingError):
@@ -45,9 +47,8 @@ class Gates:
         if gate.refuses and not allowed:
             raise GateClosed(f"{found.sentence}; {gate.remedy}, or go on regardless with --allow {gate.name}")
         if self.main and not self.quiet:
-            print(
-                f"  {'allowed ' if allowed else 'warning '}  {found.sentence}; {gate.remedy}", file=sys.stderr
-            )
+            word = "allowed " if allowed else "warning "
+            print(hanging(f"  {word}  {found.sentence}; {gate.remedy}", WORDS), file=sys.stderr)
 
     def record(self, found: Measured, round: int = 0) -> None:
         """Write one line of gates.json; a repeated one replaces the earlier."""
