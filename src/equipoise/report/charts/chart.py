@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.report.sheet import Sheet
 
 MOST_ROWS = 25  # of the table of values; a longer line is shown at evenly spaced places
