@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from equipoise.report.run.diagnose import RULES, diagnose, verdict
+from equipoise.report.run.diagnose import RULES, diagnose
 from equipoise.report.run.explain import EXPLANATIONS
 from equipoise.report.run.load import load_run
+from equipoise.report.run.verdict import verdict
 
 GOOD = {("good", "win-rate"), ("good", "exploitability"), ("good", "held-out-accuracy")}
 

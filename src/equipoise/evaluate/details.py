@@ -2,11 +2,11 @@
 
 They are logs of the run folder, one JSON object a line:
 
-verdicts.jsonl     round, prompt_index, sample, win (P(policy's response beats the reference's), null without a verdict),
+verdicts.jsonl     round, prompt_index, sample, win (P(policy's response beats the reference's), null without one),
                    length and reference_length (tokens)
-held_out.jsonl     round, pair, prompt (equal for pairs of one prompt), chosen and rejected (log-ratios to the reference,
-                   nats; unpaired feedback has one of them), ranked (the preferred response is the more likely one: 1, 0,
-                   equal 1/2; null for unpaired feedback)
+held_out.jsonl     round, pair, prompt (equal for pairs of one prompt), chosen and rejected (log-ratios to the
+                   reference, nats; unpaired feedback has one of them), ranked (the preferred response is the more
+                   likely one: 1, 0, equal 1/2; null for unpaired feedback)
 win_matrix.jsonl   round, against (an earlier round), win_rate (an interval; exact ones have no ends)
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from equipoise.core.intervals import Interval
 from equipoise.play.rows import Rows
@@ -53,7 +54,7 @@ def verdict_lines(round: int, wins: Floats, own: Rows, reference: Rows) -> list[
     ]
 
 
-def pair_lines(round: int, ratio: Floats, prompts: Floats, ranked: Floats) -> list[Line]:
+def pair_lines(round: int, ratio: Floats, prompts: npt.NDArray[Any], ranked: Floats) -> list[Line]:
     """Lines of held_out.jsonl from log-ratios [N, 2] of pairs."""
     return [
         {
@@ -68,7 +69,7 @@ def pair_lines(round: int, ratio: Floats, prompts: Floats, ranked: Floats) -> li
     ]
 
 
-def feedback_lines(round: int, ratio: Floats, desirable: Floats) -> list[Line]:
+def feedback_lines(round: int, ratio: Floats, desirable: npt.NDArray[Any]) -> list[Line]:
     """Lines of held_out.jsonl from log-ratios [N] of unpaired feedback."""
     empty = {"chosen": None, "rejected": None, "ranked": None}
     return [

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.report.sheet import Sheet
 
 MOST_ROWS = 25  # of the table of values; a longer line is shown at evenly spaced places
@@ -110,8 +110,9 @@ class Chart:
     @property
     def legend(self) -> list[tuple[str, int]]:
         """(name, colour) of the marks, where there are several."""
-        marks = [*(line for line in self.lines if not line.faint), *self.boxes]
-        return [(mark.name, mark.colour) for mark in marks] if len(marks) > 1 else []
+        marks = [(line.name, line.colour) for line in self.lines if not line.faint]
+        marks += [(box.name, box.colour) for box in self.boxes]
+        return marks if len(marks) > 1 else []
 
     @property
     def table(self) -> Sheet:

@@ -60,6 +60,7 @@ def _panel(axes: Axes, chart: Chart) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=chart.whole, nbins=8, min_n_ticks=1))
     axes.set_xlabel(chart.x_label)
     axes.set_title(label(chart.title, 44), loc="left", fontsize=10)
+    axes.autoscale_view()  # limits are set lazily, and labels stand by them
     known = [one for one in chart.lines if math.isfinite(one.y[-1]) and not one.faint]
     direct_labels(
         axes, [(one.x[-1], one.y[-1], label(one.name, 18), CYCLE[one.colour % len(CYCLE)]) for one in known]

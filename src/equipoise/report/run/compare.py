@@ -139,8 +139,8 @@ def compare(run_dirs: Sequence[str | Path]) -> Comparison:
     """Compare the last rounds of any runs, in the order given.
 
     Figures stand in one table only if they are of one evaluation: the same model to start from, prompts or held-out
-    pairs, oracle and decoding (`comparable.FAMILIES`); what differs is said in words. Names are the methods'; runs of one
-    method are told apart by their folders. Raises ValueError for no run, RunFolderError for a folder that holds none.
+    pairs, oracle and decoding (`comparable.FAMILIES`); what differs is said in words. Names are the methods'; runs of
+    one method are told apart by their folders. Raises ValueError for no run, RunFolderError for a folder without one.
     """
     if not run_dirs:
         raise ValueError("no run to compare: give at least one run folder")
@@ -174,7 +174,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         table = Printed(box=None, pad_edge=False, header_style="bold")
         table.add_column("", no_wrap=True)
         for figure in figures:
-            table.add_column(HEADINGS[figure], justify="right", overflow="fold")
+            table.add_column(HEADINGS[figure], justify="right", overflow="fold", no_wrap=figure == "seconds")
         for row in group.rows:
             table.add_row(Text(label(row.name, 40)), *(Text(_cell(row, figure)) for figure in figures))
         if place:

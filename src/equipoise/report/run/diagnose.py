@@ -10,7 +10,21 @@ from typing import Literal, TypeVar
 
 from equipoise.report.run.explain import BY_ANCHOR, Explanation
 from equipoise.report.run.metrics import percent, plain
-from equipoise.report.run.records import Estimate, Round, Run, Step
+from equipoise.report.run.readings import (
+    FEWEST_PAIRS,
+    FEWEST_PROMPTS,
+    FEWEST_ROWS,
+    FEWEST_STEPS,
+    are,
+    beyond_noise,
+    counted,
+    ends_of,
+    overlap,
+    prompts_met,
+    range_of,
+    too_few,
+)
+from equipoise.report.run.records import Run, Step
 from equipoise.report.run.round_charts import centre
 
 Level = Literal["good", "note", "warning"]
@@ -40,16 +54,6 @@ OUTSIDE_RISE = 0.01
 TREND_STEPS = 8
 # "Most" steps or rounds.
 MOST = 0.5
-# With 20 pairs the 95 % interval of a share is still 40 points wide: below, nothing is said of what they show.
-FEWEST_PAIRS = 20
-# The same of prompts, over which win rates are clustered.
-FEWEST_PROMPTS = 10
-# Steps of which a share is said.
-FEWEST_STEPS = 10
-# Rows of which a share is said.
-FEWEST_ROWS = 20
-# A difference of two shares of independent samples is beyond noise at this many standard errors (99 %).
-NOISE = 2.6
 
 
 @dataclass(frozen=True)
@@ -70,57 +74,6 @@ def diagnose(run: Run) -> list[Finding]:
     """Every rule that fires: warnings first, then notes, then what went well."""
     found = [finding for rule in RULES if (finding := rule(run)) is not None]
     return sorted(found, key=lambda finding: ("warning", "note", "good").index(finding.level))
-
-
-def verdict(run: Run) -> str:
-    """One sentence: does it beat its reference, did it come nearer to equilibrium, does it prefer as the data do?"""
-    final = run.final
-    if final is None:
-        return "Nothing has been trained yet: only the reference is described here."
-    rounds = f"After {final.round} round{'s' if final.round != 1 else ''}"
-    parts = [part for part in (_verdict_win(run, final), _verdict_gap(run)) if part]
-    parts = parts or [part for part in (_verdict_pairs(final),) if part]
-    return f"{rounds} the policy {' and '.join(parts)}." if parts else f"{rounds}: nothing was measured."
-
-
-def _verdict_pairs(final: Round) -> str:
-    """What held-out pairs say of a run without a judge."""
-    share = final.accuracy
-    if share is None or share.value is None or share.low is None or share.high is None:
-        return ""
-    if _too_few(share.n, FEWEST_PAIRS):
-        return f"was tried on {_of(share.n or 0, 'held-out pair')}, which {_are(share.n or 0)} too few to say what it learnt"
-    told = f"({percent(share.value)}, 95 % interval {_range(share)})"
-    if share.low > 0.5:
-        return f"moved towards the preferred response on most held-out pairs {told}"
-    if share.high < 0.5:
-        return f"moved away from the preferred response on most held-out pairs {told}"
-    return f"moved towards the preferred response on as many held-out pairs as chance would {told}"
-
-
-def _verdict_win(run: Run, final: Round) -> str:
-    rate = final.win_rate
-    if rate is None or rate.value is None:
-        exact = final.exact_win_rate
-        return f"wins {percent(exact)} against its reference" if exact is not None else ""
-    prompts = _prompts(run, final)
-    if _too_few(prompts, FEWEST_PROMPTS):
-        met = f"met its reference on {_of(prompts or 0, 'prompt')}, which {_are(prompts or 0)} too few to say which is better"
-        return f"{met} (win rate {percent(rate.value)})"
-    if rate.low is None or rate.high is None:
-        return f"wins {percent(rate.value)} of comparisons with its reference (no interval)"
-    verb = "beats" if rate.low > 0.5 else "loses to" if rate.high < 0.5 else "cannot be told apart from"
-    return f"{verb} its reference (win rate {percent(rate.value)}, 95 % interval {_range(rate)})"
-
-
-def _verdict_gap(run: Run) -> str:
-    before, after = _ends(run, "exploitability")
-    if before is None or after is None:
-        return ""
-    if after == before:
-        return f"is as exploitable as before ({plain(after)})"
-    how = "less" if after < before else "more"
-    return f"is {how} exploitable than before ({plain(before)} → {plain(after)})"
 
 
 def unfinished_run(run: Run) -> Finding | None:
@@ -155,10 +108,10 @@ def win_rate(run: Run) -> Finding | None:
     if rate.low is None or rate.high is None:
         text = f"The win rate is {percent(rate.value)}, from too few prompts for an interval."
         return Finding("note", "Win rate without an interval", text, "win-rate")
-    text = f"The win rate against the reference is {percent(rate.value)}, 95 % interval {_range(rate)}"
-    prompts = _prompts(run, run.final) if run.final else None
-    if _too_few(prompts, FEWEST_PROMPTS):
-        few = f"{_of(prompts or 0, 'prompt')} {_are(prompts or 0)} too few to say which is better"
+    text = f"The win rate against the reference is {percent(rate.value)}, 95 % interval {range_of(rate)}"
+    prompts = prompts_met(run, run.final) if run.final else None
+    if too_few(prompts, FEWEST_PROMPTS):
+        few = f"{counted(prompts or 0, 'prompt')} {are(prompts or 0)} too few to say which is better"
         return Finding("note", "Too few prompts for a win rate", f"{few}. {text}.", "win-rate")
     if rate.low > 0.5:
         return Finding("good", "Beats its reference", f"{text}, which lies above one half.", "win-rate")
@@ -180,7 +133,7 @@ def _exact_win_rate(run: Run) -> Finding | None:
 
 
 def exploitability(run: Run) -> Finding | None:
-    before, after = _ends(run, "exploitability")
+    before, after = ends_of(run, "exploitability")
     if before is None or after is None:
         return None
     text = f"from {plain(before)} to {plain(after)}"
@@ -204,10 +157,10 @@ def displacement(run: Run) -> Finding | None:
 
 
 def length_drift(run: Run) -> Finding | None:
-    before, after = _ends(run, "length")
+    before, after = ends_of(run, "length")
     if before is None or after is None or before <= 0 or abs(after / before - 1) <= LENGTH_DRIFT:
         return None
-    if run.reference and run.final and _overlap(run.reference.length, run.final.length):
+    if run.reference and run.final and overlap(run.reference.length, run.final.length):
         return None
     word, change = "longer" if after > before else "shorter", percent(abs(after / before - 1))
     text = f"Responses became {change} {word}: {plain(before)} → {plain(after)} tokens."
@@ -241,9 +194,9 @@ def accuracy(run: Run) -> Finding | None:
     if share is None or share.value is None or share.low is None or share.high is None:
         return None
     anchor = "held-out-accuracy"
-    text = f"Held-out preference accuracy is {percent(share.value)}, 95 % interval {_range(share)}"
-    if _too_few(share.n, FEWEST_PAIRS):
-        few = f"{_of(share.n or 0, 'held-out pair')} {_are(share.n or 0)} too few to say whether it learnt"
+    text = f"Held-out preference accuracy is {percent(share.value)}, 95 % interval {range_of(share)}"
+    if too_few(share.n, FEWEST_PAIRS):
+        few = f"{counted(share.n or 0, 'held-out pair')} {are(share.n or 0)} too few to say whether it learnt"
         return Finding("note", "Too few held-out pairs", f"{few}. {text}.", anchor)
     if share.low > 0.5:
         return Finding("good", "Learnt preferences carry over", f"{text}.", anchor)
@@ -265,7 +218,7 @@ def ranking(run: Run) -> Finding | None:
         f"{percent(first.value)} under the reference; 95 % interval of the difference: {points} points"
     )
     anchor = "held-out-ranking"
-    if _too_few(own.n, FEWEST_PAIRS):
+    if too_few(own.n, FEWEST_PAIRS):
         return None  # `accuracy` says so of the same pairs
     if gain.low > 0:
         return Finding("good", "It ranks more pairs as preferred", f"{text}.", anchor)
@@ -275,11 +228,11 @@ def ranking(run: Run) -> Finding | None:
 
 
 def unfinished_responses(run: Run) -> Finding | None:
-    before, after = _ends(run, "finished")
+    before, after = ends_of(run, "finished")
     if before is None or after is None or before - after <= UNFINISHED_RISE:
         return None
     number = run.final.length.n if run.final and run.final.length else None
-    if number is not None and not _beyond_noise(1 - before, 1 - after, number):
+    if number is not None and not beyond_noise(1 - before, 1 - after, number):
         return None
     text = f"Responses without an end rose from {percent(1 - before)} to {percent(1 - after)}"
     text += f" of {number:,} samples." if number else "."
@@ -309,7 +262,7 @@ def truncation_by_side(run: Run) -> Finding | None:
 
 
 def outside(run: Run) -> Finding | None:
-    before, after = _ends(run, "outside")
+    before, after = ends_of(run, "outside")
     if before is None or after is None or after - before <= OUTSIDE_RISE:
         return None
     text = f"Probability of texts the game does not list rose from {percent(before)} to {percent(after)}."
@@ -379,51 +332,6 @@ RULES: tuple[Callable[[Run], Finding | None], ...] = (
     refused_rows,
     truncation_by_side,
 )
-
-
-def _prompts(run: Run, final: Round) -> int | None:
-    """Prompts on which a round met the reference; None where the verdicts were not kept."""
-    return len({v.prompt_index for v in run.verdicts if v.round == final.round and v.win is not None}) or None
-
-
-def _too_few(number: int | None, fewest: int) -> bool:
-    """Whether a number is known, and too small."""
-    return number is not None and number < fewest
-
-
-def _of(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _overlap(one: Estimate | None, other: Estimate | None) -> bool:
-    """Whether two intervals are known and overlap, so that their difference may be noise."""
-    ends = [end for each in (one, other) if each for end in (each.low, each.high)]
-    if len(ends) < 4 or any(end is None for end in ends):
-        return False
-    low, high, low2, high2 = (end or 0.0 for end in ends)
-    return low <= high2 and low2 <= high
-
-
-def _beyond_noise(before: float, after: float, number: int) -> bool:
-    """Whether two shares of `number` samples each differ by more than sampling explains (pooled z test)."""
-    pooled = (before + after) / 2
-    error = math.sqrt(2 * pooled * (1 - pooled) / number)
-    return abs(after - before) > NOISE * error
-
-
-def _range(estimate: Estimate) -> str:
-    return f"{percent(estimate.low or 0.0)} to {percent(estimate.high or 0.0)}"
-
-
-def _ends(run: Run, name: str) -> tuple[float | None, float | None]:
-    """The metric at the reference and at the last round; None where either was not measured."""
-    if run.reference is None or run.final is None:
-        return None, None
-    return centre(getattr(run.reference, name)), centre(getattr(run.final, name))
 
 
 def _log_ratio_moves(run: Run) -> tuple[float | None, float | None, str]:

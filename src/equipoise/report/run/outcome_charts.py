@@ -116,8 +116,8 @@ def margins(run: Run) -> Chart | None:
     return Chart(
         name="margins",
         title="Margins of held-out pairs",
-        caption=f"After round {round}: how much more log-probability the preferred response gained than the other. Right "
-        "of 0 the policy moved towards the preference. The outermost bars hold what lies beyond them.",
+        caption=f"After round {round}: how much more log-probability the preferred response gained than the other. "
+        "Right of 0 the policy moved towards the preference. The outermost bars hold what lies beyond them.",
         alt=f"Histogram of the margins of {len(values):,} held-out pairs after round {round}: median "
         f"{plain(float(np.median(values)))} nats, {percent(wins)} above 0",
         x_label="margin (nats)",

@@ -12,7 +12,7 @@ from equipoise.policy.files import whole
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run.charts import charts_of
-from equipoise.report.run.diagnose import diagnose, verdict
+from equipoise.report.run.diagnose import diagnose
 from equipoise.report.run.header import facts
 from equipoise.report.run.load import load_run
 from equipoise.report.run.matrix import matrix_of
@@ -21,6 +21,7 @@ from equipoise.report.run.records import Estimate, Ledger, Round, Run
 from equipoise.report.run.round_charts import centre
 from equipoise.report.run.sample_views import MAX_PROMPTS, MAX_TEXT, sample_views
 from equipoise.report.run.self_tests import self_tests
+from equipoise.report.run.verdict import verdict
 
 MAX_DOCUMENT = 60_000  # characters; beyond, the file itself is the better place
 

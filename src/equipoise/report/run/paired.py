@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from equipoise.core.intervals import UNBOUNDED, clustered_mean
-from equipoise.report.run.diagnose import FEWEST_PAIRS, FEWEST_PROMPTS
+from equipoise.report.run.readings import FEWEST_PAIRS, FEWEST_PROMPTS
 from equipoise.report.run.records import Estimate, HeldPair, Run
 
 Values = Mapping[int, float]  # of a prompt or a pair

@@ -71,8 +71,7 @@ def win_rate(run: Run) -> Chart | None:
             level=(0.5, "equality"),
             share=True,
         )
-        or None
-    )
+    ) or None
 
 
 def exploitability(run: Run) -> Chart | None:

@@ -20,6 +20,7 @@ TRACE = "Thin: each step; thick: moving mean within a round; dotted: a new round
 HELD_OUT = "Held out: pairs that are not trained on, against the model the run started from."
 
 Values = npt.NDArray[np.float64]
+Point = tuple[float, int, float, float | None, float | None]  # step, round, value, low, high
 
 
 def boundaries(run: Run) -> list[int]:
@@ -63,7 +64,7 @@ def traced(run: Run, values: Values, text: str, colour: int) -> list[Line]:
 def held_out(run: Run, name: str, colour: int) -> list[Line]:
     """A metric of held-out rows: inside fits where it was measured there, else after rounds; [] if nowhere."""
     place = {(step.round, step.step): float(index + 1) for index, step in enumerate(run.steps)}
-    points = [
+    points: list[Point] = [
         (place[line.round, line.step], line.round, value, None, None)
         for line in run.within
         if (line.round, line.step) in place and (value := getattr(line, name)) is not None
@@ -76,9 +77,9 @@ def held_out(run: Run, name: str, colour: int) -> list[Line]:
     return [Line(name="held out", x=x, y=y, low=low, high=high, colour=colour, parts=parts)]
 
 
-def _after_rounds(run: Run, name: str) -> list[tuple[float, int, float, float | None, float | None]]:
+def _after_rounds(run: Run, name: str) -> list[Point]:
     last = {step.round: float(index + 1) for index, step in enumerate(run.steps)}
-    points = []
+    points: list[Point] = []
     for one in run.rounds:
         if one.round not in last:
             continue

@@ -75,8 +75,8 @@ dropped, because its stage is repeated; anything else that is not as it was writ
 
 ## Comparing runs
 
-`equipoise compare` refuses no run. Figures stand in one table only if all that they depend on is the same; what is not is said in
-words, and its figures stand in tables of their own.
+`equipoise compare` refuses no run. Figures stand in one table only if all that they depend on is the same; what is
+not is said in words, and its figures stand in tables of their own.
 
 | what the runs do not share | figures that are no longer of one evaluation |
 |---|---|"""

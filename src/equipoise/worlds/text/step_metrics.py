@@ -7,8 +7,8 @@ All are weighted means over the step's comparisons, over all micro-batches and r
                          under the first anchor a (log pi(y_w|x) itself for a reference-free objective)
     rejected_log_ratio   the same of y_l. y_w, y_l are columns 0 and 1 of a labelled pair, argmax and argmin of the
                          rewards without labels, and the desirable or undesirable responses of unpaired feedback
-    accuracy             fraction of pairs whose preferred response has the larger log-ratio, ties half, in [0, 1]; higher
-                         is better; not for unpaired feedback and single responses
+    accuracy             fraction of pairs whose preferred response has the larger log-ratio, ties half, in [0, 1];
+                         higher is better; not for unpaired feedback and single responses
     desirable            fraction of desirable responses, in [0, 1]; unpaired feedback only
     saturated            fraction of comparisons with max_k |dL/dlog pi(y_k)| below 1 % of its value at pi = anchors,
                          in [0, 1]; lower is better
