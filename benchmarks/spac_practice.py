@@ -8,8 +8,8 @@ Set before the first run, with SPAC's defaults frozen (b = sqrt(T/3), lambda = s
 
 Families and methods are those of the claim `spac_shipped_defaults` (`equipoise.claims.coverage.offline_families`): n =
 100, 400 and 1,600 pairs, 40 data sets each, on `uniform`, `lucky` and `narrow` and on two that were invented for this
-table, `hasty` and `chain`. SPAC is what `get("spac")` is at n comparisons (`for_size`), after each round and with T = 12.
-DPO, chi-PO and RPO have the parameters that are best on the true rewards of these very data sets, which no user can choose;
+table, `hasty` and `chain`. SPAC is `get("spac").for_size` at n comparisons, after each round, and with T = 12. DPO,
+chi-PO and RPO have the parameters that are best on the true rewards of these very data sets, which no user can choose;
 LCB takes the arm of the largest r(y) - 2 s(y), with s the standard error of the maximum-likelihood reward.
 
 Rule. Loss is the true reward lost against the best arm. (1) Support: in no data set does SPAC write the arms that the

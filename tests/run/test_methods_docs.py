@@ -41,7 +41,7 @@ def test_a_page_says_all_there_is_to_say():
     text = page(get("inpo"))
     assert "More, by hand: [inpo](../inpo.md)." in text
     assert "L = ( h - 1/(2 eta) )^2" in text
-    assert "| `tau` (the KL weight) | 0.001667 | paper's text: eta/3 | 0.1 | 0.05 |" in text
+    assert "| `tau` (the KL weight) | auto | paper's text: eta/3 | 0.1 | 0.05 |" in text
     assert "- with tau = eta it is ipo" in text
     assert "- a third-party trainer drops" in text
     assert "- claim [`inpo_last_iterate`](../../claims.md)" in text
