@@ -13,6 +13,8 @@ from equipoise.report.run.compare import HEADINGS, NOTHING, Compared
 from equipoise.report.run.load import load_run
 from equipoise.run.finished import Run
 
+INPUTS = ("model.path", "data.path")  # compared by their contents, and not by where they lie
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -64,7 +66,7 @@ def compare(*runs: Run | str | Path, allow: Sequence[str] = ()) -> Comparison:
         allow=tuple(allow),
         rows=tuple(rows),
         differs=tuple(comparable.check(records, allow)),
-        settings=tuple(comparable.settings(records)),
+        settings=tuple(row for row in comparable.settings(records) if row[0] not in INPUTS),
     )
 
 

@@ -26,7 +26,7 @@ from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
-from equipoise.run.callbacks import Guarded
+from equipoise.run.callbacks import Guarded, tracked
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.costs import recorded_steps
@@ -107,9 +107,10 @@ def align(
     # objects lie in the folder that is named here; for its name their places do not matter
     folder = Path(out) if out else _folder(resolved(Path("/")))
     try:
-        with screen(quiet=quiet) as shown:
-            told = [*shown, *map(Guarded, callbacks)]
-            return run(resolved(folder), folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
+        settled_on = resolved(folder)
+        with screen(quiet=quiet) as shown, tracked(settled_on.track) as trackers:
+            told = [*shown, *map(Guarded, (*trackers, *callbacks))]
+            return run(settled_on, folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
         if held:
             held.asked()

@@ -15,7 +15,7 @@ DIFFERENT = {
     "different_evaluation": "were evaluated on different prompts",
     "different_oracle": "were judged by different oracles",
 }
-UNSEEN = ("hash", "allow", "inputs", "chosen")  # entries of a configuration that are no settings
+UNSEEN = ("hash", "allow", "track", "inputs", "chosen")  # entries of a configuration that are no settings
 
 
 class NotComparable(ValueError):
