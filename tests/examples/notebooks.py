@@ -6,9 +6,9 @@ What is stored names no folder of the machine that ran them, and holds no text t
 from __future__ import annotations
 
 import os
-import sys
+import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import nbformat
@@ -33,13 +33,13 @@ def executed(name: str, folder: Path) -> Any:
 
 def cleaned(notebook: Any, folder: Path) -> Any:
     """The notebook without the machine's folders, warnings and run times."""
-    package = str(Path(equipoise.__file__).parent.parent)
-    names = {
-        f"{folder.resolve()}/": "",
-        f"{package}/": "site-packages/",
-        sys.prefix: "venv",
-        sys.base_prefix: "python",
-    }
+    package = re.escape(str(Path(equipoise.__file__).parent.parent))
+    temporary = re.escape(gettempdir())
+    names = (
+        (re.escape(f"{folder.resolve()}/"), ""),
+        (rf"{package}/|/[\w./-]*/site-packages/", "site-packages/"),
+        (rf"{temporary}/[\w./-]*", "FILE"),
+    )
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type != "code":
@@ -50,9 +50,9 @@ def cleaned(notebook: Any, folder: Path) -> Any:
             if "text/html" in data:
                 data["text/plain"] = data["text/plain"].partition("(")[0]
             for kind in ("text", "text/plain", "text/html"):
-                for path, shown in names.items():
+                for path, shown in names:
                     if kind in data:
-                        data[kind] = data[kind].replace(path, shown)
+                        data[kind] = re.sub(path, shown, data[kind])
     return notebook
 
 
