@@ -1,4 +1,4 @@
-"""The notebooks of examples/, executed: `python tests/examples/notebooks.py` stores their outputs anew.
+"""The notebooks of examples/, executed: `python tests/examples/notebooks.py [NAME ...]` stores their outputs again.
 
 What is stored names no folder of the machine that ran them, and holds no text that a page shows as a table.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
@@ -56,14 +58,14 @@ def cleaned(notebook: Any, folder: Path) -> Any:
     return notebook
 
 
-def store() -> None:
-    """Execute every notebook, at full size, and store its outputs."""
+def store(names: Sequence[str]) -> None:
+    """Execute notebooks, at full size, and store their outputs."""
     os.environ.pop("EQUIPOISE_FAST", None)
-    for name in NOTEBOOKS:
+    for name in names:
         with TemporaryDirectory() as folder:
             made = cleaned(executed(name, Path(folder)), Path(folder))
             nbformat.write(made, FOLDER / f"{name}.ipynb")
 
 
 if __name__ == "__main__":
-    store()
+    store(sys.argv[1:] or NOTEBOOKS)
