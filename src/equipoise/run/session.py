@@ -64,7 +64,7 @@ def align(
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
 
-    model     checkpoint folder or hub name; or, in Python, a loaded transformers or PEFT model, with its `tokenizer`
+    model     checkpoint folder or hub name; or, in Python, a loaded transformers model, with its `tokenizer`
     data      file(s) of feedback or prompts, see `equipoise.read`; or, in Python, rows: a list of dictionaries, a
               datasets.Dataset or a DataFrame
     oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
