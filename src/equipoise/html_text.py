@@ -7,15 +7,17 @@ from html import escape
 
 from equipoise.safe_text import printable
 
+CELL = "text-align:left;padding:2px 10px 2px 0"
+
 
 def html_table(
     rows: Iterable[Sequence[str]], headings: Sequence[str] = (), caption: str = "", note: str = ""
 ) -> str:
     """A table of texts, with the first column as headings of the rows; nothing in it is read as markup."""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in headings)
+    head = "".join(f'<th scope="col" style="{CELL}">{_text(name)}</th>' for name in headings)
     body = "".join(
-        f'<tr><th scope="row" style="text-align:left">{_text(first)}</th>'
-        + "".join(f'<td style="text-align:left;white-space:pre-wrap">{_text(cell)}</td>' for cell in rest)
+        f'<tr><th scope="row" style="{CELL}">{_text(first)}</th>'
+        + "".join(f'<td style="{CELL};white-space:pre-wrap">{_text(cell)}</td>' for cell in rest)
         + "</tr>"
         for first, *rest in rows
     )

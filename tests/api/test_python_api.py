@@ -110,6 +110,16 @@ def test_what_is_no_model_is_refused(tmp_path, loaded, model, tokenizer, said):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_with_an_adapter_is_given_as_its_folder(tmp_path, loaded):
+    from peft import LoraConfig, get_peft_model
+
+    model = AutoModelForCausalLM.from_pretrained(model_path())
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(ConfigError, match=r"save the adapter with model\.save_pretrained\(FOLDER\)"):
+        play(tmp_path / "run", model=wrapped, tokenizer=loaded[1])
+    assert not list(tmp_path.iterdir())
+
+
 class Frame:
     """What a pandas.DataFrame offers, by the operations that are used of it; missing cells become None."""
 

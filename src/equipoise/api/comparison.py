@@ -12,6 +12,8 @@ from equipoise.report.run.compare import HEADINGS
 from equipoise.report.run.compare_page import write_comparison
 from equipoise.run.finished import Run
 
+INPUTS = ("model.path", "data.path")  # compared by their contents, and not by where they lie
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -40,8 +42,8 @@ class Comparison:
         sentences = [(sentence,) for sentence in (*self.found.said, *self.found.apart)]
         if sentences:
             tables.append(html_table(sentences, [""], "What it says"))
-        if self.found.settings:
-            rows = [(name, *values) for name, values in self.found.settings]
+        rows = [(name, *values) for name, values in self.found.settings if name not in INPUTS]
+        if rows:
             tables.append(html_table(rows, ["", *self.found.names], "Settings that differ"))
         return "".join(tables)
 

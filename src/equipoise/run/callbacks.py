@@ -1,9 +1,12 @@
-"""Callbacks of users: any object with some of the protocol's methods; what one raises ends the run with its name."""
+"""Callbacks of users and trackers: objects with methods of the protocol; what one raises ends the run with its name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from equipoise.connect.trackers import Tracker, check_installed, tracker
 from equipoise.run.config import ConfigError
 from equipoise.worlds.text.progress import Callback, Line, Phase
 
@@ -64,3 +67,20 @@ class Guarded(Callback):
 
     def finished(self, summary: Line) -> None:
         self._tell("finished", summary)
+
+
+@contextmanager
+def tracked(names: Sequence[str]) -> Iterator[list[Tracker]]:
+    """Context manager: the trackers of these names, ended however the run ends.
+
+    Raises ConfigError for one whose library is not installed.
+    """
+    try:
+        check_installed(names)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with ExitStack() as open_until_here:
+        made = [tracker(name) for name in names]
+        for one in made:
+            open_until_here.callback(one.close)
+        yield made

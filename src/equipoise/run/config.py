@@ -154,7 +154,14 @@ def _method(name: str) -> Method:
 
 
 def _known(method: Method) -> list[str]:
-    names = ["seed", "oracle", "method", "allow", *(f"objective.{name}" for name in method.parameters())]
+    names = [
+        "seed",
+        "oracle",
+        "method",
+        "allow",
+        "track",
+        *(f"objective.{name}" for name in method.parameters()),
+    ]
     for section, field in RunConfig.model_fields.items():
         if isinstance(field.default, Section):
             names += [f"{section}.{name}" for name in type(field.default).model_fields]

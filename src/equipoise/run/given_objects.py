@@ -23,7 +23,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl")
 
 
 class Loaded(Protocol):
-    """A model in memory, as transformers and PEFT make them."""
+    """A model in memory, as transformers makes them."""
 
     def state_dict(self) -> Any: ...
 
@@ -106,6 +106,11 @@ def _model(model: Any, tokenizer: Any) -> GivenModel | None:
     if not (hasattr(model, "save_pretrained") and hasattr(model, "state_dict")):
         raise ConfigError(
             f"the model is of type {type(model).__name__}: give a folder, a hub name or a loaded transformers model"
+        )
+    if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigError(
+            "the model has a PEFT adapter, whose base may differ in memory from the one that the adapter names: save "
+            "the adapter with model.save_pretrained(FOLDER), and give the folder"
         )
     if tokenizer is None:
         named = str(getattr(model, "name_or_path", "") or "")

@@ -27,7 +27,7 @@ from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
-from equipoise.run.callbacks import Guarded
+from equipoise.run.callbacks import Guarded, tracked
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, of_another, read_file, resolve
 from equipoise.run.costs import recorded_steps
@@ -65,7 +65,7 @@ def align(
 ) -> Run:
     """Align a language model with a method; see `equipoise methods` for their names.
 
-    model     checkpoint folder or hub name; or, in Python, a loaded transformers or PEFT model, with its `tokenizer`
+    model     checkpoint folder or hub name; or, in Python, a loaded transformers model, with its `tokenizer`
     data      file(s) of feedback or prompts, see `equipoise.read`; or, in Python, rows: a list of dictionaries, a
               datasets.Dataset or a DataFrame
     oracle    module:function, file.py:function, an oracle's YAML file or a reward model's folder; or, in Python, a
@@ -110,9 +110,10 @@ def align(
     # objects lie in the folder that is named here; for its name their places do not matter
     folder = Path(str(out)) if out else _folder(resolved(Path("/"), quiet=True))
     try:
-        with screen(quiet=quiet) as shown:
-            told = [*shown, *map(Guarded, callbacks)]
-            return run(resolved(folder), folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
+        settled_on = resolved(folder)
+        with screen(quiet=quiet) as shown, tracked(settled_on.track) as trackers:
+            told = [*shown, *map(Guarded, (*trackers, *callbacks))]
+            return run(settled_on, folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
         if held:
             held.asked()

@@ -20,7 +20,7 @@ SANDBOX = ("isolation", "seconds", "wall", "memory", "concurrency")
 AUTOMATIC = ("train.batch", "train.epochs", "train.lr", "sampling.max_new_tokens")
 BATCH = 64  # comparisons per optimizer step where neither user nor method says
 MAY_CHANGE = frozenset(
-    ("allow", *(f"judging.{name}" for name in ASKING), *(f"sandbox.{name}" for name in SANDBOX))
+    ("allow", "track", *(f"judging.{name}" for name in ASKING), *(f"sandbox.{name}" for name in SANDBOX))
 )
 
 
@@ -367,6 +367,11 @@ class RunConfig(Section):
     allow: list[str] = Field(
         default_factory=list,
         description="names of gates that may be closed, and of inputs that may change (docs/gates.md)",
+    )
+    track: list[Literal["trackio", "wandb", "tensorboard"]] = Field(
+        default_factory=list,
+        description="experiment trackers that are told the run's figures (pip install 'equipoise[track]'): trackio, "
+        "wandb, tensorboard",
     )
     objective: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     model: ModelSettings = ModelSettings()
