@@ -151,7 +151,8 @@ def align(folder: Path) -> None:
                     "rounds": [{name: line[name] for name in kept} for line in lines],
                 }
             )
-            ALIGNED.write_text(json.dumps(about() | {"found": found}, indent=1) + "\n")
+            told_by = {"command": "python benchmarks/spac_practice.py align"}  # whatever the folder
+            ALIGNED.write_text(json.dumps(about() | told_by | {"found": found}, indent=1) + "\n")
             print(coverage, seed, [round(line["exact_win_rate"], 3) for line in lines], flush=True)
 
 
@@ -165,30 +166,34 @@ def drawn_align(results: dict[str, Any]) -> str:
         "",
     ]
     rows, worse = [], []
+    rounds = max(len(r["rounds"]) for r in found)
     for coverage in COVERAGES:
         mine = [r for r in found if r["coverage"] == coverage]
         if not mine:
             continue
-        last = max(len(r["rounds"]) for r in mine)
-        whole = [r for r in mine if len(r["rounds"]) == last]
-        rate = np.array([[line["exact_win_rate"] for line in r["rounds"]] for r in whole])
+        reached = [[r["rounds"] for r in mine if len(r["rounds"]) > t] for t in range(rounds)]
+        rate = [
+            np.array([[line["exact_win_rate"] for line in run[: t + 1]] for run in runs])
+            for t, runs in enumerate(reached)
+        ]
         gap = np.array([r["rounds"][r["delivered"]]["exploitability"] for r in mine])
         outside = max(line["outside"] for r in mine for line in r["rounds"])
         rows.append(
             (
                 coverage,
                 str(len(mine)),
-                *(spread(rate[:, t], 100) for t in range(1, last)),
+                *(spread(of[:, -1], 100) if len(of) else "–" for of in rate[1:]),
                 spread(gap, 1, 3),
                 f"{outside:.2%}",
                 str(sum(r["left_support"] is not None for r in mine)),
             )
         )
-        for t in range(2, last):
-            mean, _, high = difference(rate[:, t], rate[:, t - 1])
+        for t, of in enumerate(rate[2:], start=2):
+            if len(of) < 2:
+                continue  # no interval
+            mean, _, high = difference(of[:, t], of[:, t - 1])
             if high < 0:
                 worse.append(f"{coverage}, round {t} ({100 * mean:+.1f} points)")
-    rounds = max(len(r["rounds"]) for r in found)
     header = (
         "coverage",
         "seeds",

@@ -55,9 +55,19 @@ FAILS = (
     "reward_augmented_goals",
 )
 
+# more than twenty seconds each; test_small_programs.py runs the same programs in little, and their rules have tests
+NIGHTLY = ("refined_regret", "osp_strengths", "ofs_forgetting", "fspo_unseen_users")
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CLAIMS if name not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.nightly if name in NIGHTLY else ())
+        for name in CLAIMS
+        if name not in ELSEWHERE
+    ],
+)
 def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
     expected = "mixed" if name in MIXED else "fails" if name in FAILS else "holds"

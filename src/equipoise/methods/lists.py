@@ -68,7 +68,7 @@ TPO_TREES = replace(
     pairing=AsRecorded(),
     playground={
         **PAIR_ROUNDS,
-        "play.rounds": 4,
+        "play.rounds": 8,
         "play.samples": 4,
         "play.pairing": "method",
         "train.batch": 16,

@@ -20,6 +20,8 @@ from equipoise.core.objectives import Dpo, Objective, Sft, Spa
 from equipoise.games.expectation import Comparisons
 from equipoise.games.preference import PreferenceGame
 from equipoise.games.tabular import TabularPolicy
+from equipoise.oracles.learned import feature_reward
+from equipoise.oracles.learned.feature_reward import LearnedReward
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.self_labelled import ImplicitRewardLabels
 from equipoise.play.rows import Rows
@@ -183,24 +185,36 @@ def run_upo(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (20, 40), "full": (100, 80)}[scale]
     world = draw(seeds)
     policy, reference, start = world.model.log_probs, world.reference, world.model.start()
-    estimator = fit(Dpo(beta=BETA), world, start, sample(world, NOISY, FLIPPED), steps, reference=reference)
-    rng = np.random.default_rng(3)
-    stay = torch.from_numpy(rng.random((PASSES, estimator.shape[1])) >= DROPOUT)
-    passes = torch.stack([BETA * (policy(estimator * kept / (1 - DROPOUT)) - reference) for kept in stay])
-    draws = rng.random((UPO_ROUNDS, len(reference) * REPEATS, 4))
+    score, passes = estimated(world, sample(world, NOISY, FLIPPED))
+    draws = np.random.default_rng(3).random((UPO_ROUNDS, len(reference) * REPEATS, 4))
     found = {}
     for name in (HARD, WEIGHED):
         theta, path = start, [reference]
         for uniforms in draws:
-            rows = halves(
-                passes, BETA * (policy(estimator) - reference), written(world, path[-1], 4, uniforms)
-            )
+            rows = halves(passes, score, written(world, path[-1], 4, uniforms))
             if name == HARD:
                 rows = rows._replace(prob=torch.ones_like(rows.weight), weight=torch.ones_like(rows.weight))
             theta = fit(Dpo(beta=BETA), world, theta, rows, steps, reference=path[-1])
             path.append(policy(theta))
         found[name] = expected(world, path[-1])
     return judge_upo(found, expected(world, reference))
+
+
+def estimated(world: World, rows: Comparisons) -> tuple[Tensor, Tensor]:
+    """Rewards [S X, A] of the method's estimator, learned copy by copy, and those of its dropout passes [T, S X, A]."""
+    features, scores, passes = world.model.features.flatten(0, 1), [], []
+    for copy, prompts in enumerate(np.split(np.arange(len(features)), len(world.reward))):
+        mine = (rows.prompts >= prompts[0]) & (rows.prompts <= prompts[-1])
+        shown = features[rows.prompts[mine, None], rows.responses[mine]]
+        made = feature_reward.fit(shown, torch.ones_like(rows.weight[mine]), rows.weight[mine], seed=copy)
+        estimator = LearnedReward.of(made)
+        with torch.no_grad():
+            parts = estimator.hidden(features[prompts]) * estimator.head.weight[0]
+        draw_ = torch.Generator().manual_seed(copy)
+        stay = torch.rand(PASSES, 1, 1, parts.shape[2], generator=draw_) >= DROPOUT
+        scores.append(parts.sum(dim=2))
+        passes.append((parts * stay / (1 - DROPOUT)).sum(dim=3))
+    return torch.cat(scores), torch.cat(passes, dim=1)
 
 
 def halves(passes: Tensor, score: Tensor, rows: Rows) -> Comparisons:
@@ -272,5 +286,7 @@ NOISY_LABELS = Claim(
     paper="2409.11212",
     rule=f"Heart: after {UPO_ROUNDS} rounds the expected reward is higher than with hard labels of the same estimator "
     "(paired 95 % interval over games).",
+    set="the estimator is the method's own, a small network with dropout, since a first run had failed with a linear "
+    "one that lost some of its six weights in each pass.",
     run=run_upo,
 )

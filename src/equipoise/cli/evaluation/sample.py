@@ -89,7 +89,8 @@ def sample(
     answers = call(
         model, data, out=out, count=count, temperature=temperature, top_p=top_p, top_k=top_k,
         max_new_tokens=max_new_tokens, seed=seed, format=format, round=round, wrap=wrap, system=system,
-        principle=principle, strength=strength, divergence=divergence, examples=examples, shots=shots, embedding=embedding, limit=limit, precision=precision, batch=batch,
+        principle=principle, strength=strength, divergence=divergence, examples=examples, shots=shots,
+        embedding=embedding, limit=limit, precision=precision, batch=batch,
         name=name, revise=revise,
         begun=lambda ledger: print(ledger, file=sys.stderr),
         tick=lambda done, total: print(f"{done:,} of {total:,} prompts", file=sys.stderr),
