@@ -109,7 +109,7 @@ def test_later_layers_win():
     method = METHODS["inpo"]
     own = resolve("inpo", {"model.path": "m"})
     assert own.play.rounds == method.rounds
-    assert own.objective == method.parameters()
+    assert own.objective == {"eta": "auto", "tau": "auto"}  # by the length of the responses
     assert own.train.schedule == method.train["schedule"]
     assert own.train.batch == "auto" != method.train["batch"]  # scaled to the data
     assert own.train.micro_batch == "auto"
