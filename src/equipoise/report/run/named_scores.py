@@ -55,7 +55,9 @@ def directions(run: Run) -> Chart | None:
             lines += [drawn] if drawn else []
     parts = [
         f"told {', '.join(f'{name} {value:.2f}' for name, value in one.direction.items())}: "
-        + ", ".join(f"{name} {value:.3g}" for name, s in one.scores.items() if (value := centre(s)) is not None)
+        + ", ".join(
+            f"{name} {value:.3g}" for name, s in one.scores.items() if (value := centre(s)) is not None
+        )
         for one in told
     ]
     return Chart(
