@@ -36,6 +36,7 @@ from equipoise.oracles import Asking, Checked, OracleError, Policy
 from equipoise.oracles.questions.questioner import Failure
 from equipoise.oracles.rules.rule_oracle import RuleOracle
 from equipoise.report.oracle_check.run import oracle_check
+from equipoise.run.screen import plain
 from equipoise.run.screen.plain import PlainLines
 from equipoise.worlds.text.progress import Progress
 
@@ -116,7 +117,8 @@ def test_swapping_every_comparison_changes_no_figure_of_accuracy(rows):
 # asking -------------------------------------------------------------------------------------------
 
 
-def test_a_progress_line_counts_the_questions_and_is_silent_when_quiet(capsys):
+def test_a_progress_line_counts_the_questions_and_is_silent_when_quiet(capsys, monkeypatch):
+    monkeypatch.setattr(plain, "BRIEF", 0.0)
     comparisons = of_pairs([("a", "b"), ("d", "c")], [1, 1])
     check([rule(first_place)], comparisons, Wanted(fits=False), Progress(callbacks=[PlainLines()]))
     assert re.search(r"rule +4/4 questions", capsys.readouterr().err)

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from equipoise.cli.app import main
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
-from equipoise.policy import files
 from equipoise.report.run.compare import compare
 from equipoise.report.run.page import write_report
 from equipoise.run.session import align
@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(copy, monkeypatch, writ
 
         monkeypatch.setattr(manifest.os, "fsync", fails)
     else:
-        where = {"safetensors": (files, "save_file"), "parquet": (pyarrow.parquet, "write_table")}
+        where = {"safetensors": (safetensors.torch, "save_file"), "parquet": (pyarrow.parquet, "write_table")}
         monkeypatch.setattr(*where.get(writer, (Path, "write_text")), fails)
     with pytest.raises(
         OSError, match=r"disk full while writing .*free space and repeat the command: it resumes"

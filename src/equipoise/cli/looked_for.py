@@ -13,21 +13,15 @@ COMPARED = (
 )
 SERVED = "the policy after each round, RUN/checkpoints/round-NNN, is a Hugging Face folder, for transformers or vLLM"
 TRAINED = "`equipoise align METHOD --model MODEL --data FILE` trains; `equipoise methods` lists the methods"
-PUBLISHED = (
-    "RUN/checkpoints/round-NNN is a Hugging Face folder (RUN/export in the dtype of model.export); upload it with "
-    "`hf upload`"
-)
 READ = "`equipoise report RUN` writes the figures, the diagnosis and a page"
 INSTEAD = {
     "eval": COMPARED,
     "arena": COMPARED,
     "generate": "`equipoise sample MODEL --data PROMPTS --out FILE` writes answers, `equipoise chat MODEL` talks",
     "serve": SERVED,
-    "merge": "`--set model.adapter=merge` merges the adapter that a run starts from into its model; merge a run's own "
-    "adapter with PEFT's merge_and_unload",
-    "export": PUBLISHED,
-    "push": PUBLISHED,
-    "upload": PUBLISHED,
+    "merge": "`--set model.adapter=merge` merges the adapter that a run starts from into its model; "
+    "`equipoise export RUN --to merged --out FOLDER` writes a run's own adapter merged",
+    "upload": "`equipoise push RUN --to OWNER/NAME` uploads a run's model with its card",
     "annotate": "`equipoise label page FILE` opens a page where people compare (docs/labelling.md)",
     "reward": "`equipoise oracle train bt --model MODEL --data FILE --out FOLDER` trains a reward model",
     "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",

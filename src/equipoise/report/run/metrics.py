@@ -19,14 +19,15 @@ Better = Literal["higher", "lower", "neutral"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric. `per` says what one number belongs to: a round, an optimizer step or a phase of a round."""
+    """One metric. `per` says what one number belongs to: a round, a named score of the oracle in a round, an optimizer
+    step or a phase of a round."""
 
     name: str
     title: str
     formula: str
     unit: str
     better: Better
-    per: Literal["round", "step", "phase"]
+    per: Literal["round", "score", "step", "phase"]
 
     def show(self, value: float | None) -> str:
         """The value for a reader: shares in per cent, everything else with three significant digits."""
@@ -45,6 +46,10 @@ class Metric:
 
 def _round(name: str, title: str, formula: str, unit: str, better: Better) -> Metric:
     return Metric(name=name, title=title, formula=formula, unit=unit, better=better, per="round")
+
+
+def _score(name: str, title: str, formula: str) -> Metric:
+    return Metric(name=name, title=title, formula=formula, unit="the score's", better="neutral", per="score")
 
 
 def _step(name: str, title: str, formula: str, unit: str, better: Better) -> Metric:
@@ -198,6 +203,16 @@ METRICS: tuple[Metric, ...] = (
         "share",
         "lower",
     ),
+    _score(
+        "scores",
+        "Named scores",
+        "mean of each of the oracle's named scores over sampled responses; by name",
+    ),
+    _score(
+        "told",
+        "Named scores by direction",
+        "the same over responses to prompts that tell a direction among the scores; a list of directions with their scores",
+    ),
     _step(
         "loss",
         "Loss",
@@ -299,6 +314,7 @@ BY_NAME: dict[str, Metric] = {metric.name: metric for metric in reversed(METRICS
 
 _HEADINGS = {
     "round": "Per round, evaluated on held-out prompts (evaluation.jsonl)",
+    "score": "Per named score of an oracle that has some, where the method reads them (evaluation.jsonl)",
     "step": "Per optimizer step (metrics.jsonl)",
     "phase": "Per phase of a round (timings.jsonl)",
 }
