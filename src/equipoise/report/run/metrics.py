@@ -211,7 +211,7 @@ METRICS: tuple[Metric, ...] = (
     _score(
         "told",
         "Named scores by direction",
-        "the same over responses to prompts that tell a direction among the scores; a list of directions with their scores",
+        "the same over responses to prompts that tell a direction among the scores; a list of directions",
     ),
     _step(
         "loss",
