@@ -4,7 +4,7 @@
     python benchmarks/ladder.py table --write
 
 Three re-anchored rounds divide a pair loss's temperature by three, and SPAC makes three times the demo's passes of a
-round: so DPO is also run with SPAC's passes at a third of its own beta. Every run is one line of results/ladder.jsonl;
+round: so DPO is also run with SPAC's passes and optimizer at a third of its own beta. Every run is one line of results/ladder.jsonl;
 known ones are read back. --minutes stops before the next run would begin. Figures are exact, on held-out requests.
 """
 
@@ -28,7 +28,10 @@ SEEDS = (101, 102, 103, 104, 105)
 # name -> (method, settings)
 RUNGS: dict[str, tuple[str, dict[str, Any]]] = {
     "DPO, the demo's": ("dpo", {}),
-    "DPO, SPAC's passes, beta / 3": ("dpo", {"train.epochs": 9, "objective.beta": 0.5 / 3}),
+    "DPO, SPAC's passes and rate, beta / 3": (
+        "dpo",
+        {"train.epochs": 9, "train.lr": 2e-3, "train.eps": 1e-2, "objective.beta": 0.5 / 3},
+    ),
     "SPAC": ("spac", {}),
     "INPO": ("inpo", {}),
 }

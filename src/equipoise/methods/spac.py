@@ -53,7 +53,7 @@ SPAC = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64, "schedule": "cosine", "warmup": 0.1},
-    playground={**TINY, "train.epochs": 3},
+    playground={**TINY, "train.epochs": 3, "train.eps": 1e-2, "train.lr": 2e-3},
     by_size={
         # sqrt(T B^2/(2 KL)) at B = 1 and KL(pi*||pi_1) = 1.5 nats
         "b": lambda size, known: (size.rounds / 3) ** 0.5,
