@@ -4,8 +4,9 @@
     python benchmarks/ladder.py table --write
 
 Three re-anchored rounds divide a pair loss's temperature by three, and SPAC makes three times the demo's passes of a
-round: so DPO is also run with SPAC's passes and optimizer at a third of its own beta. Every run is one line of results/ladder.jsonl;
-known ones are read back. --minutes stops before the next run would begin. Figures are exact, on held-out requests.
+round: so DPO is also run with SPAC's passes and optimizer at a third of its own beta. Every run is one line of
+results/ladder.jsonl; known ones are read back. --minutes stops before the next run would begin. Figures are exact, on
+held-out requests.
 """
 
 from __future__ import annotations

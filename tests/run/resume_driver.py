@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 from equipoise.data.rendering.render import load_tokenizer
 from equipoise.evaluate.text import Evaluator
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
-from equipoise.policy import checkpoint, files
+from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring import anchor_store as anchors
 from equipoise.run import session
@@ -74,7 +75,7 @@ POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "anchors": (anchors, "score", 0.6, None),
     "mid_epoch": (Trainer, "_record", 5, None),
     "inside_a_step": (Fit, "scores", 0.3, None),
-    "progress": (files, "save_file", 0.5, None),
+    "progress": (safetensors.torch, "save_file", 0.5, None),
     "checkpoint": (checkpoint, "fingerprint", 0.66, half_a_folder),
     "half_a_line": (Journal, "append", 0.9, half_a_line),
     "manifest": (Manifest, "record", 0.5, nothing),

@@ -11,6 +11,8 @@ import pytest
 import equipoise as eq
 from equipoise.playground import LanguageGame, reference_policy, write_pairs
 from equipoise.policy.protocol import Measured
+from equipoise.report.run.charts import charts_of
+from equipoise.report.run.load import load_run
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.settings import EvaluateSettings
 from equipoise.worlds.text.errors import TrainingError
@@ -93,7 +95,16 @@ def test_methods_of_every_kind_are_evaluated_inside_their_fits(
     lines = [json.loads(line) for line in (run.folder / "within_fits.jsonl").read_text().splitlines()]
     assert lines and all((line["loss"] is None) == (name in ("kto", "spac")) for line in lines)
     assert all((line["accuracy"] is None) == (name == "sft") for line in lines)
-    assert (run.folder / "figures" / "within_fits.png").is_file()
+    drawn = {
+        chart.name
+        for chart in charts_of(load_run(run.folder))
+        for line in chart.lines
+        if line.name == "held out"
+    }
+    measured = {
+        name for name in ("accuracy", "margin", "loss") if any(line[name] is not None for line in lines)
+    }
+    assert drawn == measured
 
 
 @pytest.mark.parametrize(
