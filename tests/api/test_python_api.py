@@ -286,6 +286,7 @@ reveal_type(judged.results)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_users_file_is_typed_strictly(tmp_path):
     pytest.importorskip("mypy")
     file = tmp_path / "user.py"
