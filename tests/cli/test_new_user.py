@@ -229,6 +229,16 @@ def test_runs_are_listed_with_their_main_figure(tmp_path, capsys):
     assert run(capsys, "runs", str(tmp_path / "absent"))[0] == 2
 
 
+def test_a_run_that_left_the_support_is_listed_with_what_it_delivers(tmp_path, capsys):
+    finished(tmp_path / "a", "dpo", accuracy={"value": 0.9})
+    (tmp_path / "a/summary.json").write_text(json.dumps({"left_support": "round 2: far", "delivered": 0}))
+    (one,) = runs(tmp_path)
+    assert one.state == "left the support, delivers round 0" and one.figure == ""
+    (tmp_path / "comparison.html").touch()
+    code, _, err = run(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "comparison.html"))
+    assert code == 0 and "comparison.html is a file and no run; it is left out" in err
+
+
 def test_the_environment_has_versions_and_no_value_of_a_variable(capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     monkeypatch.setenv("EQUIPOISE_TEST", "hidden-value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,10 @@ def compare(
     """Compare runs: figures of the same evaluation side by side, and in words what cannot be compared."""
     from equipoise.report.run import compare as report
 
+    files = [run for run in runs if run.is_file()]
+    runs = [run for run in runs if not run.is_file()]  # as a pattern of the shell matches both
+    for file in files:
+        print(f"note: {file} is a file and no run; it is left out", file=sys.stderr)
     found = report.compare(runs)
     if as_json:
         print(json.dumps(found.plain(), ensure_ascii=False, indent=2))

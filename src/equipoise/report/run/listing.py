@@ -1,4 +1,4 @@
-"""Runs under a folder, one line each: method, data, rounds, state, main figure, when. Plain files, no PyTorch."""
+"""Runs under a folder, a line each: method, data, rounds, state, delivered figure, when. Plain files, no PyTorch."""
 
 from __future__ import annotations
 
@@ -59,16 +59,20 @@ def _listed(folder: Path, name: str) -> Listed:
     try:
         config = load((folder / "config.yaml").read_text(encoding="utf-8"))
         lines = [line for line in _lines(folder / "evaluation.jsonl") if isinstance(line, dict)]
-        finished = (folder / "summary.json").exists()
+        summary = _summary(folder / "summary.json")
     except (OSError, ValueError):
-        config, lines, finished = None, [], False
+        config, lines, summary = None, [], None
     when = max((path.stat().st_mtime for path in folder.glob("*") if path.is_file()), default=0.0)
     if not isinstance(config, dict):
         return Listed(name, "?", "?", "?", DAMAGED, "", when)
     of = _within(config, "play", "rounds")
     done = max((line["round"] for line in lines if isinstance(line.get("round"), int)), default=None)
-    state = "finished" if finished else "not begun" if done is None else "not finished"
-    last = next((line for line in lines if line.get("round") == done), {}) if done else {}
+    state = "finished" if summary is not None else "not begun" if done is None else "not finished"
+    shown = done
+    if summary and summary.get("left_support"):
+        shown = summary.get("delivered")
+        state = f"left the support, delivers round {shown}"
+    last = next((line for line in lines if line.get("round") == shown), {}) if shown else {}
     return Listed(
         name,
         str(config.get("method", "?")),
@@ -78,6 +82,12 @@ def _listed(folder: Path, name: str) -> Listed:
         _figure(last),
         when,
     )
+
+
+def _summary(path: Path) -> Mapping[str, Any] | None:
+    """The summary of a finished run; None before it is one."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found if isinstance(found, Mapping) else None
 
 
 def _lines(path: Path) -> list[Any]:
