@@ -46,7 +46,7 @@ from equipoise.oracles.models.reward import load_oracle
 from equipoise.playground import LanguageGame, pairs, reference_policy
 from equipoise.playground.train import build_tokenizer
 from equipoise.policy.files import write_json, write_text
-from equipoise.run.reward_training import resolve, train_oracle
+from equipoise.run.oracle_training.reward_training import resolve, train_oracle
 from equipoise.run.session import align
 from equipoise.worlds.table.play_game import equilibrium, play_game
 

@@ -18,6 +18,8 @@ from equipoise.playground import LanguageGame, model_path, reference_policy, wri
 from equipoise.report.run.load import RunFolderError
 from equipoise.run.config import ConfigError
 
+HOLDS_ITSELF: list = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "evaluate.prompts": 3,
@@ -101,6 +103,8 @@ def test_a_refused_call_with_objects_leaves_nothing_behind(tmp_path, loaded, row
         (3, None, "the model is of type int: give a folder"),
         ("some/name", "given", "tokenizer= belongs to a loaded model"),
         ("loaded", object(), "the tokenizer is of type object"),
+        (torch.nn.Linear, None, "the model is the class Linear"),
+        ("loaded", dict, "the tokenizer is the class dict"),
     ],
 )
 def test_what_is_no_model_is_refused(tmp_path, loaded, model, tokenizer, said):
@@ -189,6 +193,12 @@ def test_files_are_no_rows():
         ([{1: "a"}], "row 1 of the data has the column 1"),
         ([{"prompt": float("nan")}], "row 1 of the data, column 'prompt': nan is no number"),
         ([{"prompt": "a", "image": b"x"}], "column 'image': a value of type bytes"),
+        ([{"prompt": "a \ud800"}], "column 'prompt': the text has half of a surrogate pair, U\\+D800"),
+        ([{"prompt": {"\udfff": 1}}], "column 'prompt': the text has half of a surrogate pair, U\\+DFFF"),
+        (
+            [{"prompt": "a"}, {"prompt": HOLDS_ITSELF}],
+            "row 2 of the data, column 'prompt': the value is nested",
+        ),
     ],
 )
 def test_what_holds_no_rows_is_refused(data, said):
@@ -254,8 +264,21 @@ def test_sample_takes_prompts_as_texts(run):
     assert [prompt for prompt, _ in made] == ["On a sunny morning a merry poet asks for tea."]
     with pytest.raises(ConfigError, match="write prompts=\\[TEXT\\]"):
         eq.sample(run, prompts="text")
+    with pytest.raises(ConfigError, match="write prompts=\\[TEXT\\]"):
+        eq.sample(run, prompts=3)
     with pytest.raises(ConfigError, match="one of the two"):
         eq.sample(run)
+
+
+def test_counts_and_models_that_are_none_are_refused(run):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        eq.sample(run, prompts=["text"], count=0)
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        eq.evaluate(run, count=0)
+    with pytest.raises(ConfigError, match="evaluate what"):
+        eq.evaluate()
+    with pytest.raises(ConfigError, match="got one of type int"):
+        eq.compare(run, 3)
 
 
 def test_html_of_results_is_escaped(tmp_path, run):

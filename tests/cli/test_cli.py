@@ -327,10 +327,21 @@ def test_a_configuration_file_alone_says_its_method(capsys, tmp_path):
         (["--method", "x", "y", "--rounds", "3"], ["--method", "x", "--method", "y", "--rounds", "3"]),
         (["--set", "a=1", "file", "--set", "b=2"], ["--set", "a=1", "file", "--set", "b=2"]),
         (["x", "--set=a=1"], ["x", "--set=a=1"]),
+        (["x", "--sweep"], ["x", "--sweep"]),
+        (["--sweep", "--set", "a=1"], ["--sweep", "--set", "a=1"]),
+        (["--set", "a", "x"], ["--set", "a", "x"]),
     ],
 )
 def test_spread(given, spread_out):
     assert spread(given) == spread_out
+
+
+@pytest.mark.parametrize("option", ["--set", "--sweep"])
+def test_an_option_without_its_value_is_refused(capsys, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "align", "dpo", option)
+    assert code == 2 and not out and f"Option '{option}' requires an argument" in err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", INSTEAD)

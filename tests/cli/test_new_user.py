@@ -134,6 +134,21 @@ def test_a_configuration_of_another_method_names_what_it_leaves_out(tmp_path, ca
     assert said.count("\n") == 1 and "inpo leaves out objective.beta=0.3" in said
 
 
+@pytest.mark.parametrize("place", ["settings", "allow", "file"])
+def test_one_allowed_name_alone_is_a_list_of_one(place, tmp_path):
+    file = tmp_path / "align.yaml"
+    file.write_text("method: dpo\n" + ("allow: few_steps\n" if place == "file" else ""))
+    settings = {"allow": "few_steps"} if place == "settings" else {}
+    made = configured("dpo", config=file, settings=settings, allow="few_steps" if place == "allow" else ())
+    assert made.allow == ["few_steps"]
+
+
+@pytest.mark.parametrize("settings", [{"allow": 3}, {"allow": [3]}, {"allow": {"few_steps": 1}}, ["lr=1"]])
+def test_settings_of_a_wrong_type_are_refused(settings):
+    with pytest.raises(ConfigError, match="allow must be a list of names|give a dictionary"):
+        configured("dpo", settings=settings)
+
+
 def test_a_parameter_of_the_same_name_is_not_taken_over():
     kept, left_out = of_another("ipo", resolve("dpo", {"objective.beta": 0.3}).plain())
     assert any(name.startswith("objective.beta=") for name in left_out)

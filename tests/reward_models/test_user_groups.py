@@ -36,7 +36,7 @@ from equipoise.reward_models.users.ideal_points import (
     hinge_loss,
     logistic_loss,
 )
-from equipoise.run.reward_training import resolve, train_oracle
+from equipoise.run.oracle_training.reward_training import resolve, train_oracle
 from reward_models.tiny import decoder, written
 
 

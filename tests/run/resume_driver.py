@@ -81,7 +81,7 @@ POINTS: dict[str, tuple[Any, str, float | int, Callable[..., Any] | None]] = {
     "manifest": (Manifest, "record", 0.5, nothing),
     "between_rounds": (RunFolder, "settle", 0.5, None),
     "evaluation": (Evaluator, "_drift", 0.66, None),
-    "report": (session, "_summary", 1.0, None),
+    "report": (session, "summary_of", 1.0, None),
 }
 
 

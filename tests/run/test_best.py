@@ -14,7 +14,7 @@ from equipoise.policy.protocol import Measured
 from equipoise.report.run.charts import charts_of
 from equipoise.report.run.load import load_run
 from equipoise.run.config import ConfigError, resolve
-from equipoise.run.settings import EvaluateSettings
+from equipoise.run.sections import EvaluateSettings
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.folder.best import HIGHER, WITHIN_A_FIT
 
@@ -63,7 +63,7 @@ def test_a_round_that_left_the_support_does_not_replace_the_best_checkpoint(
         )
 
     monkeypatch.setattr("equipoise.worlds.text.held_out.measured", measured)
-    monkeypatch.setattr("equipoise.run.session.support", judged)
+    monkeypatch.setattr("equipoise.run.round_end.support", judged)
     settings = SMALL | {"play.rounds": 2, "evaluate.best": "accuracy", "evaluate.steps": 2, "parts": 2}
 
     def play(**more: Any) -> Any:

@@ -193,7 +193,7 @@ def test_killed_and_resumed_with_the_same_object_it_ends_with_the_same_bytes(
     make, prompts, tmp_path, monkeypatch
 ):
     whole = play(tmp_path / "whole", prompts, make(), rounds=2)
-    oracle, measure, boundaries = make(), session._measure, []
+    oracle, measure, boundaries = make(), session.measure, []
 
     def killed(*args):
         boundaries.append(1)
@@ -201,7 +201,7 @@ def test_killed_and_resumed_with_the_same_object_it_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         measure(*args)
 
-    monkeypatch.setattr(session, "_measure", killed)
+    monkeypatch.setattr(session, "measure", killed)
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path / "run", prompts, oracle, rounds=2)
     monkeypatch.undo()
@@ -258,7 +258,7 @@ def refusals():
         "empty": (Empty(), "has the fingerprint ''"),
         "not a text": (empty, "attribute fingerprint of .*empty is 3"),
         "a class": (Whole, "is a class; give an object"),
-        "a number": (3, "a int is no oracle: give a function"),
+        "a number": (3, "an object of type int is no oracle: give a function"),
         "arguments": (lambda r: 0.0, r"takes \(prompt, response\) or \(prompt, a, b\)"),
     }
 

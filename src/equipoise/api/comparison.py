@@ -10,6 +10,7 @@ from equipoise.html_text import html_table
 from equipoise.report.run import compare as report
 from equipoise.report.run.compare import HEADINGS
 from equipoise.report.run.compare_page import write_comparison
+from equipoise.run.config import ConfigError
 from equipoise.run.finished import Run
 
 INPUTS = ("model.path", "data.path")  # compared by their contents, and not by where they lie
@@ -60,5 +61,16 @@ def compare(*runs: Run | str | Path) -> Comparison:
 
 
 def folder_of(run: Run | str | Path) -> Path:
-    """The folder of a run."""
-    return run.folder if isinstance(run, Run) else Path(run)
+    """The folder of a run. Raises ConfigError for anything that is neither a run nor a path."""
+    if isinstance(run, Run):
+        return run.folder
+    if not isinstance(run, str | Path):
+        raise ConfigError(
+            f"a run is a result of align or load_run, or its folder; got one of type {type(run).__name__}"
+        )
+    return Path(run)
+
+
+def named(model: Run | str | Path) -> str:
+    """A model as a command names it: a run by its folder."""
+    return str(folder_of(model)) if isinstance(model, Run) else str(model)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equipoise.api.comparison import folder_of
+from equipoise.api.comparison import named
 from equipoise.api.data import read
 from equipoise.api.measured import Asked, measured
-from equipoise.api.options import placed, wrapped
+from equipoise.api.options import check_count, placed, wrapped
 from equipoise.data.reading.given_rows import DataLike
 from equipoise.html_text import html_table
 from equipoise.oracles.rules.given import Given, OracleLike, given
 from equipoise.report.evaluation import tables, write_evaluation
+from equipoise.run.config import ConfigError
 from equipoise.run.finished import Run
 
 if TYPE_CHECKING:
@@ -77,10 +78,13 @@ def evaluate(
 
     The other arguments are those of `equipoise evaluate`. Raises ConfigError, DataError, OracleError or ModelError.
     """
+    if not models:
+        raise ConfigError("evaluate what? give models, runs or files of answers")
+    check_count(count)
     asked = Asked(
-        models=[_named(model) for model in models],
-        baseline=None if baseline is None else _named(baseline),
-        reference=None if reference is None else _named(reference),
+        models=[named(model) for model in models],
+        baseline=None if baseline is None else named(baseline),
+        reference=None if reference is None else named(reference),
         oracle=_held(oracle),
         out=Path(out),
         difficulty=None if difficulty is None else Path(difficulty),
@@ -100,10 +104,6 @@ def evaluate(
     results["asked"] = asked.plain()
     _, page = write_evaluation(asked.out, results, examples)
     return Evaluation(results, asked.out, page)
-
-
-def _named(model: Run | str | Path) -> str:
-    return str(folder_of(model)) if isinstance(model, Run) else str(model)
 
 
 def _held(oracle: OracleLike | None) -> str | Given | None:

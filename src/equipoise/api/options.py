@@ -19,3 +19,9 @@ def placed(precision: str) -> dict[str, Any]:
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"--precision must be fp32 or bf16, got {precision!r}")
     return {"precision": precision}
+
+
+def check_count(count: int) -> None:
+    """Raises ValueError for a number of answers to each prompt that is below 1."""
+    if count < 1:
+        raise ValueError(f"count, the answers to each prompt, must be at least 1, got {count}")

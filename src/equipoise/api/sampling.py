@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from equipoise.api.comparison import folder_of
+from equipoise.api.comparison import named
 from equipoise.api.data import read
-from equipoise.api.options import placed, wrapped
+from equipoise.api.options import check_count, placed, wrapped
 from equipoise.data.ledger import Ledger
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.reading.given_rows import DataLike
@@ -110,7 +110,8 @@ def sample(
         raise ConfigError(
             "--principle and --revise do not go together: revisions are written without the contrast"
         )
-    where = locate(str(folder_of(model)) if isinstance(model, Run) else str(model), round)
+    check_count(count)
+    where = locate(named(model), round)
     decoding = Decoding(
         temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, batch=batch
     )
@@ -157,6 +158,6 @@ def _rows(data: DataLike | None, prompts: Iterable[Any] | None) -> DataLike:
     if prompts is None:
         assert data is not None
         return data
-    if isinstance(prompts, str):
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         raise ConfigError("prompts is a list of texts; for one prompt write prompts=[TEXT]")
     return [{"prompt": prompt} for prompt in prompts]

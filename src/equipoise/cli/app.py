@@ -101,18 +101,23 @@ ASSIGNED = ("--set", "--mapping")  # those whose values are all NAME=VALUE
 
 
 def spread(arguments: list[str]) -> list[str]:
-    """Let `--set a=1 b=2`, `--method x y` and `--against x y` take several values: repeat the option before each."""
+    """Let `--set a=1 b=2`, `--method x y` and `--against x y` take several values: repeat the option before each.
+
+    An option without a value stays, and is refused.
+    """
     spread_out: list[str] = []
-    option = ""
+    option, bare = "", False
     for argument in arguments:
         if argument in SEVERAL:
-            option = argument
-        elif option and not argument.startswith("-") and (option not in ASSIGNED or "=" in argument):
+            spread_out += [option] if bare else []
+            option, bare = argument, True
+        elif option and not argument.startswith("-") and (bare or option not in ASSIGNED or "=" in argument):
             spread_out += [option, argument]
+            bare = False
         else:
-            option = ""
-            spread_out.append(argument)
-    return spread_out
+            spread_out += [option, argument] if bare else [argument]
+            option, bare = "", False
+    return spread_out + ([option] if bare else [])
 
 
 class Terminated(BaseException):

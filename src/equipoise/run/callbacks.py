@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -67,6 +67,15 @@ class Guarded(Callback):
 
     def finished(self, summary: Line) -> None:
         self._tell("finished", summary)
+
+
+def guarded(callbacks: Any) -> list[Callback]:
+    """The callbacks of a call, guarded. Raises ConfigError for what is no list, and for one that hears nothing."""
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise ConfigError(
+            f"callbacks is of type {type(callbacks).__name__}; give a list of objects, such as [MINE]"
+        )
+    return [Guarded(one) for one in callbacks]
 
 
 @contextmanager

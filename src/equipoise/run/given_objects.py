@@ -103,9 +103,9 @@ def _model(model: Any, tokenizer: Any) -> GivenModel | None:
                 "tokenizer= belongs to a loaded model; a model's folder or hub name has its own"
             )
         return None
-    if not (hasattr(model, "save_pretrained") and hasattr(model, "state_dict")):
+    if isinstance(model, type) or not (hasattr(model, "save_pretrained") and hasattr(model, "state_dict")):
         raise ConfigError(
-            f"the model is of type {type(model).__name__}: give a folder, a hub name or a loaded transformers model"
+            f"the model is {_kind(model)}: give a folder, a hub name or a loaded transformers model"
         )
     if hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False):
         raise ConfigError(
@@ -119,12 +119,16 @@ def _model(model: Any, tokenizer: Any) -> GivenModel | None:
                 "a loaded model comes without its tokenizer: give it too, with tokenizer=TOKENIZER"
             )
         tokenizer = load_tokenizer(named)
-    if not hasattr(tokenizer, "save_pretrained"):
+    if isinstance(tokenizer, type) or not hasattr(tokenizer, "save_pretrained"):
         raise ConfigError(
-            f"the tokenizer is of type {type(tokenizer).__name__}: give one of transformers, such as "
+            f"the tokenizer is {_kind(tokenizer)}: give one of transformers, such as "
             "AutoTokenizer.from_pretrained(FOLDER)"
         )
     return GivenModel(model, tokenizer, f"model-{_digest(model, tokenizer)[:12]}")
+
+
+def _kind(given: Any) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"of type {type(given).__name__}"
 
 
 def _digest(model: Any, tokenizer: Any) -> str:

@@ -11,7 +11,7 @@ from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.data.rendering.render import Rendered, Renderer
 from equipoise.playground import LanguageGame
-from equipoise.run.settings import DataSettings
+from equipoise.run.sections import DataSettings
 
 
 def with_goals(data: DataSettings, dataset: Dataset) -> Dataset:

@@ -43,7 +43,8 @@ from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError
 from equipoise.run.goal_prompts import best_prompts, game_prompts, with_goals
-from equipoise.run.settings import ASKING, JudgingSettings, RunConfig
+from equipoise.run.sections import JudgingSettings
+from equipoise.run.settings import ASKING, RunConfig
 from equipoise.run.size import sized
 from equipoise.worlds.text.recorded_rows import (
     READABLE,

@@ -11,13 +11,10 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from equipoise.data.reading.given_rows import DataLike, paths_of
-from equipoise.evaluate.details import VERDICTS, Evaluated
-from equipoise.evaluate.support import delivered, refused, support
-from equipoise.evaluate.text import Evaluator
+from equipoise.evaluate.support import delivered, refused
 from equipoise.oracles.rules.given import Given, OracleLike, given
 from equipoise.oracles.spec import is_code
 from equipoise.play.method import Method
-from equipoise.play.needs import DEMONSTRATIONS
 from equipoise.play.round import play
 from equipoise.play.state import State
 from equipoise.policy import load_gate
@@ -27,22 +24,21 @@ from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
 from equipoise.run.beginning import begin, gathered
-from equipoise.run.callbacks import Guarded, tracked
+from equipoise.run.callbacks import guarded, tracked
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, of_another, read_file, resolve
 from equipoise.run.costs import recorded_steps
 from equipoise.run.finished import Run
 from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
-from equipoise.run.materials import Materials
 from equipoise.run.phases import configuration, phases_of
+from equipoise.run.round_end import check_evaluations, judge_support, keep_best, measure
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
-from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
+from equipoise.run.summary import summary_of
 from equipoise.worlds.text.folder.gate_list import CODE
-from equipoise.worlds.text.folder.gates import GateClosed, Gates
+from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.journal import Journal
-from equipoise.worlds.text.folder.manifest import DamagedRun
 from equipoise.worlds.text.progress import Callback, Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -90,6 +86,7 @@ def align(
     held = None if named else given(oracle)
     data = list(data) if isinstance(data, Iterator) else data  # which is read more than once
     objects = objects_of(model, tokenizer, data)
+    told_too = guarded(callbacks)
 
     def resolved(folder: Path, quiet: bool = quiet) -> RunConfig:
         places = objects.places(folder)
@@ -112,7 +109,7 @@ def align(
     try:
         settled_on = resolved(folder)
         with screen(quiet=quiet) as shown, tracked(settled_on.track) as trackers:
-            told = [*shown, *map(Guarded, (*trackers, *callbacks))]
+            told = [*shown, *guarded(trackers), *told_too]
             return run(settled_on, folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
         if held:
@@ -138,6 +135,10 @@ def configured(
     quiet: bool = False,
 ) -> RunConfig:
     """The configuration of `align`'s arguments. Raises ConfigError."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(
+            f"settings is of type {type(settings).__name__}; give a dictionary, such as {{'train.lr': 1e-6}}"
+        )
     paths = list(paths_of(data))
     stored = read_file(Path(config)) if config else {}
     for other in ("inputs", "out"):  # of an older run folder; and of this call, not of the run
@@ -156,11 +157,21 @@ def configured(
         "play.rounds": rounds,
         "seed": seed,
     }
-    also = list(dict.fromkeys([*(stored.get("allow") or []), *((settings or {}).get("allow") or []), *allow]))
-    resolved = resolve(method, stored, given, settings or {}, {"allow": also} if also else {})
+    layers = (stored, given, settings or {})
+    also = list(dict.fromkeys(name for layer in (*layers, {"allow": allow}) for name in _allowed(layer)))
+    resolved = resolve(method, *layers, {"allow": also} if also else {})
     if config and CODE not in allow:  # the file's own word is not enough
         _name_code(resolved, Path(config), [oracle, *map(str, (settings or {}).values())])
     return resolved
+
+
+def _allowed(layer: Mapping[str, Any]) -> Sequence[str]:
+    """The names that a layer allows; one alone is a list of one. Raises ConfigError for anything else."""
+    names = layer.get("allow") or []
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, Sequence) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"allow must be a list of names (docs/gates.md), got {names!r}")
+    return listed
 
 
 def run(
@@ -215,7 +226,7 @@ def run(
                 about = announce(decided, materials, world, folder)
         _judge_steps(gates, recorded_steps(config, materials), config, materials.method)
         method = materials.method
-        _check_evaluations(journal, journal.rounds_done(), config)
+        check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
             gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
@@ -234,15 +245,15 @@ def run(
         )
 
         def boundary(state: State) -> None:
-            _measure(state, journal, evaluator, config)
+            measure(state, journal, evaluator, config)
             measured = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
             progress.round_done({"round": state.round - 1, **measured.get(state.round - 1, {})})
             accelerator.wait_for_everyone()
-            sound = _judge_support(method, journal, gates, state.round - 1)
+            sound = judge_support(method, journal, gates, state.round - 1)
             accelerator.wait_for_everyone()  # what the gate said is read from its file
             if not sound:
                 return
-            world.folder.once(lambda: _keep_best(state, journal, config))
+            world.folder.once(lambda: keep_best(state, journal, config))
             if state.round == 2 and recorded_steps(config, materials) is None:
                 taken = [line for line in journal.lines("metrics.jsonl") if line["round"] == 1]
                 fits = len({line.get("fit") for line in taken})
@@ -252,7 +263,7 @@ def run(
         if main:
             _export(config, world, journal)
         accelerator.wait_for_everyone()
-        summary = _summary(config, materials, journal)
+        summary = summary_of(config, materials, journal)
         if main:
             write_json(folder / "summary.json", summary | ({"phases": list(phases)} if phases else {}))
             with progress.preparing("writing the report"):
@@ -278,84 +289,6 @@ def _judge_steps(gates: Gates, a_fit: int | None, config: RunConfig, method: Met
         gates.judge(steps(a_fit, method, config))
 
 
-def _check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
-    """Raises DamagedRun if the evaluation of a round before the last is missing: it is not measured again."""
-    there = {line["round"] for line in journal.lines("evaluation.jsonl")}
-    missing = [past for past in range(0, done, config.evaluate.every) if past not in there]
-    if missing:
-        raise DamagedRun(
-            f"{journal.folder / 'evaluation.jsonl'} has no line of round {missing[0]}: restore it from a copy, or "
-            "start again in another folder"
-        )
-
-
-def _measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
-    """Evaluate a round boundary once; its line in evaluation.jsonl, written last, marks it as done."""
-    done = state.round - 1
-    if done % config.evaluate.every and done != config.play.rounds:
-        return
-    count = min(config.evaluate.shown, len(evaluator.prompts))
-    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and count <= sum(
-        line["round"] == done for line in journal.lines("samples.jsonl")
-    ):
-        return
-    if not evaluator.world.accelerator.is_main_process:
-        return
-    found = evaluator.measure(state)
-    logs = {"samples.jsonl": _samples(found, done, count), **found.logs, "evaluation.jsonl": [found.line]}
-    for name, lines in logs.items():  # the line of evaluation.jsonl comes last
-        journal.rewind(name, done - 1)
-        for line in lines:
-            journal.append(name, line)
-    journal.seal()
-
-
-def _samples(found: Evaluated, done: int, count: int) -> list[dict[str, Any]]:
-    """Lines of samples.jsonl: the first response to each of the first prompts, what it met, and the verdict on them."""
-    wins = {(line["prompt_index"], line["sample"]): line["win"] for line in found.logs[VERDICTS]}
-    lines = []
-    for index in range(count):
-        response = found.own.responses[index, 0]
-        line = {
-            "round": done,
-            "prompt_index": index,
-            "prompt": found.own.prompts[index].text,
-            "response": response.text,
-            "finished": response.finished,
-        }
-        if (index, 0) in wins:
-            line |= {"against": found.reference.responses[index, 0].text, "win": wins[index, 0]}
-        lines.append(line)
-    return lines
-
-
-def _judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:
-    """Judge whether the policy after a round, if it was evaluated, is within the reference's support."""
-    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    if not done or done not in lines or method.needs.records == DEMONSTRATIONS.records:
-        return True  # demonstrations may lie anywhere, and are what the policy shall write
-    try:
-        gates.judge(support(lines[0], lines[done]), round=done)
-    except GateClosed as closed:
-        if gates.main and not gates.quiet:
-            print(f"  stopped   {closed}; delivered is round {delivered(journal)}", file=sys.stderr)
-        return False
-    return True
-
-
-def _keep_best(state: State, journal: Journal, config: RunConfig) -> None:
-    """Keep the best policy so far of a sound round: the round's own, if the run chooses among rounds, or what its fits
-    found best; of a round that is not evaluated, once a later one is."""
-    metric, best = config.evaluate.best, Best(journal)
-    lines = [line for line in journal.lines("evaluation.jsonl") if line["round"] > 0]
-    if metric == "none" or not lines or lines[-1]["round"] != state.round - 1:
-        return
-    if config.evaluate.steps and metric in WITHIN_A_FIT:
-        best.accept()
-    elif best.is_best(metric, lines, lines[-1]):
-        best.take(journal.checkpoint(state.round - 1), metric, lines[-1])
-
-
 def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
     """Write the delivered policy in the dtype that model.export asks for, unless it is there."""
     start, target = world.policy.start, journal.folder / "export"
@@ -365,51 +298,6 @@ def _export(config: RunConfig, world: TextWorld, journal: Journal) -> None:
     if dtype is not None:
         given = start.chain.base.tensors if config.model.export == "auto" else None
         export(journal.checkpoint(delivered(journal)), target, dtype, given)
-
-
-def _summary(config: RunConfig, materials: Materials, journal: Journal) -> dict[str, Any]:
-    method = materials.method
-    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
-    sound, played = delivered(journal), max(lines)
-    first, last = lines[0], lines[sound]
-    phases: dict[str, dict[str, float]] = {"seconds": {}, "tokens": {}}
-    for line in journal.lines("timings.jsonl"):
-        for kind, total in phases.items():
-            total[line["phase"]] = total.get(line["phase"], 0) + line[kind]
-    gap, best = first["exploitability"], Best(journal).about
-    return {
-        "method": method.name,
-        "title": method.title,
-        "paper": method.paper,
-        "confidence": method.confidence,
-        "rounds": method.rounds,
-        "delivered": sound,
-        **({} if sound == played else {"left_support": support(first, lines[played]).sentence}),
-        "automatic": materials.automatic(config),
-        "seed": config.seed,
-        "win_rate": last["win_rate"],
-        "exact_win_rate": last["exact_win_rate"],
-        "exploitability": None if gap is None else {"reference": gap, "final": last["exploitability"]},
-        "kl": last["kl"],
-        "exact_kl": last["exact_kl"],
-        "accuracy": last["accuracy"],
-        "ranking": None
-        if last["ranking"] is None
-        else {"reference": first["ranking"], "final": last["ranking"]},
-        "ranking_gain": last["ranking_gain"],
-        "chosen_log_ratio": last["chosen_log_ratio"],
-        "length": last["length"],
-        **({"best": best} if best else {}),
-        "step_zero_log_ratio_per_token": max(
-            (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None
-        ),
-        **phases,
-        "model": config.model.path or "playground",
-        "data": config.data.path or "playground",
-        "oracle": config.oracle or ("playground" if config.playground else None),
-        "hash": config.hash(),
-        "status": "finished",
-    }
 
 
 def _timer(journal: Journal) -> Any:

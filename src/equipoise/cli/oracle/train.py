@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Train a reward model or preference model on pairs or lists; `--oracle FOLDER` then judges with it."""
     from equipoise.run.config import parse_settings, read_file
-    from equipoise.run.reward_training import resolve, train_oracle
+    from equipoise.run.oracle_training.reward_training import resolve, train_oracle
 
     typed: dict[str, Any] = {"data.path": list(data) if data else None, "seed": seed}
     settings = resolve(read_file(config) if config else {}, parse_settings(set or []), typed)

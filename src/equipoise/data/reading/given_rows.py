@@ -86,16 +86,22 @@ def _row(row: Any, number: int) -> dict[str, Any]:
         if not isinstance(name, str):
             raise DataError(f"row {number} of the data has the column {name!r}; a column's name is a text")
         try:
-            made[name] = _plain(value)
+            made[_text(name)] = _plain(value)
         except (TypeError, ValueError) as error:
             raise DataError(f"row {number} of the data, column {name!r}: {error}") from None
+        except RecursionError:
+            raise DataError(
+                f"row {number} of the data, column {name!r}: the value is nested too deeply, or holds itself"
+            ) from None
     return made
 
 
 def _plain(value: Any) -> Any:
     """The value as JSON holds it. Raises TypeError or ValueError for one that JSON cannot hold."""
-    if value is None or isinstance(value, bool | int | str):
-        return str(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool | int):
+        return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{value} is no number that a file can hold; give a finite one, or None")
@@ -103,7 +109,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError("a dictionary with keys that are no texts")
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {_text(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy
@@ -111,6 +117,16 @@ def _plain(value: Any) -> Any:
     raise TypeError(
         f"a value of type {type(value).__name__} is no text, number, list or dictionary; convert it first"
     )
+
+
+def _text(value: str) -> str:
+    """The text itself, without the type of a NumPy string. Raises ValueError for one that UTF-8 cannot hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(value[error.start]):04X}"
+        raise ValueError(f"the text has half of a surrogate pair, {half}, which no file can hold") from None
+    return str(value)
 
 
 def paths_of(data: Any) -> Iterator[str | dict[str, Any]]:

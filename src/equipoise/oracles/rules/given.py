@@ -83,8 +83,8 @@ def given(oracle: Any) -> Given:
             return _checked(Given(spec, oracle), needed)
     if not callable(oracle):
         raise OracleError(
-            f"a {type(oracle).__name__} is no oracle: give a function (prompt, response) -> score or (prompt, a, b) -> "
-            "probability, an object with name, fingerprint, compare and score, or the name of a file or folder"
+            f"an object of type {type(oracle).__name__} is no oracle: give a function (prompt, response) -> score or "
+            "(prompt, a, b) -> probability, an object with name, fingerprint, compare and score, or the name of a file or folder"
         )
     check_arity(oracle, spec)
     return _of_rule(oracle, spec)

@@ -41,7 +41,8 @@ class Listed:
 def runs(folder: Path) -> list[Listed]:
     """All runs under a folder, the last one first. Raises ValueError if there is no such folder."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; runs are written to runs/ unless --out says otherwise")
+        what = "is a file and no folder of runs" if folder.exists() else "no such folder"
+        raise ValueError(f"{folder}: {what}; runs are written to runs/ unless --out says otherwise")
     found = [_listed(config.parent, str(config.parent.relative_to(folder))) for config in _configs(folder)]
     return sorted(found, key=lambda run: -run.when)
 

@@ -21,9 +21,10 @@ from equipoise.reward_models.train import Result, train
 from equipoise.run.config import ConfigError
 from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
-from equipoise.run.noise_settings import NoiseSettings, treatment
-from equipoise.run.settings import BATCH, DataSettings, ModelSettings, Section, TrainSettings
-from equipoise.run.user_settings import GroupSettings, PalPart, train_for_users
+from equipoise.run.oracle_training.noise_settings import NoiseSettings, treatment
+from equipoise.run.oracle_training.user_settings import GroupSettings, PalPart, train_for_users
+from equipoise.run.sections import DataSettings, ModelSettings, Section, TrainSettings
+from equipoise.run.settings import BATCH
 
 UserKind: TypeAlias = Literal["groups", "pal"]
 USER_KINDS: tuple[str, ...] = get_args(UserKind)  # rewards for several users

@@ -15,7 +15,7 @@ from equipoise.reward_models.users.group_training import Grouping, train_groups
 from equipoise.reward_models.users.ideal_points import PalSettings
 from equipoise.reward_models.users.pal_training import train_pal
 from equipoise.run.config import ConfigError
-from equipoise.run.settings import Section
+from equipoise.run.sections import Section
 
 
 class GroupSettings(Section):
