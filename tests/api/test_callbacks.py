@@ -85,6 +85,6 @@ def test_what_hears_nothing_is_refused(tmp_path, callback, said):
 
 @pytest.mark.parametrize("callbacks", [None, Told(), "told"])
 def test_callbacks_that_are_no_list_are_refused(tmp_path, callbacks):
-    with pytest.raises(ConfigError, match="callbacks is of type .*; give a list of objects"):
+    with pytest.raises(ConfigError, match=r"callbacks is of type .*; give a list of objects"):
         eq.align("dpo", out=tmp_path / "run", callbacks=callbacks, quiet=True)
     assert not list(tmp_path.iterdir())

@@ -145,7 +145,7 @@ def test_one_allowed_name_alone_is_a_list_of_one(place, tmp_path):
 
 @pytest.mark.parametrize("settings", [{"allow": 3}, {"allow": [3]}, {"allow": {"few_steps": 1}}, ["lr=1"]])
 def test_settings_of_a_wrong_type_are_refused(settings):
-    with pytest.raises(ConfigError, match="allow must be a list of names|give a dictionary"):
+    with pytest.raises(ConfigError, match=r"allow must be a list of names|give a dictionary"):
         configured("dpo", settings=settings)
 
 

@@ -22,7 +22,7 @@ from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
 from equipoise.playground import model_path
 from equipoise.policy.digests import SUMS, write_sums
-from equipoise.run.materials import ORACLES
+from equipoise.run.gathering.oracle import ORACLES
 
 CPU = Placement(device="cpu", tokens=256)  # several batches to five questions
 FILE = "oracle.yaml"

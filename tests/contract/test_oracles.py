@@ -36,7 +36,7 @@ from equipoise.oracles.questions.asking import Asking
 from equipoise.oracles.questions.questioner import Ask, Batched, Mirrored, Policy
 from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.rules.rule_oracle import RuleOracle
-from equipoise.run import materials
+from equipoise.run.gathering.oracle import ORACLES as KINDS
 
 ORACLES = every()
 HOSTILE = {
@@ -77,7 +77,7 @@ def test_every_oracle_is_listed(tmp_path_factory: pytest.TempPathFactory):
     assert {Checked, Asking, RewardOracle, JudgeOracle, RuleOracle, DensityRatio, PeopleOracle} <= found
     found.discard(JsonQuestions)  # its questions are not about which of two responses is better
     assert not {kind.__name__ for kind in found - known}, "classes without a row in oracle_rows"
-    assert {listed.kind for listed in ORACLES.values()} == {"", *materials.ORACLES}
+    assert {listed.kind for listed in ORACLES.values()} == {"", *KINDS}
 
 
 def classes_of_oracles() -> set[type]:

@@ -29,7 +29,7 @@ from equipoise.oracles.questions.asking import Asking
 from equipoise.oracles.questions.questioner import Policy
 from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.oracles.spec import Placement, is_code
-from equipoise.run.materials import ORACLES
+from equipoise.run.gathering.oracle import ORACLES
 
 CHAT = [{"role": "user", "content": "hello"}]
 PROMPTS = ["p0", "p1", CHAT, "p3", "p0"]

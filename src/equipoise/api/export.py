@@ -129,6 +129,8 @@ def _gguf_ready(where: Located, target: Path, dtype: str) -> str:
 def _pairs(where: Located, target: Path, dtype: str) -> str:
     """The judged comparisons of all rounds as prompt, chosen and rejected; ties are left out."""
     assert where.run is not None
+    if dtype != "auto":
+        raise ConfigError("pairs are texts and have no dtype; leave --dtype out")
     rows = list(_judged(Journal(where.run)))
     if not rows:
         raise ConfigError(

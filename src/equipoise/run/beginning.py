@@ -14,9 +14,10 @@ from equipoise.run.config import ConfigError, difference, read_file
 from equipoise.run.defaults import CHOSEN, Decided, continued, decide
 from equipoise.run.environment import add_process
 from equipoise.run.gate_checks import before_a_model
+from equipoise.run.gathering.records import PLAYGROUND_LISTS, PLAYGROUND_PAIRS
 from equipoise.run.inputs import FILE as INPUTS_FILE
 from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
-from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials, gather
+from equipoise.run.materials import Materials, gather
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
 from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.manifest import MANIFEST

@@ -19,9 +19,9 @@ from equipoise.play.method import Method
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.policy.learning_rate import automatic
 from equipoise.run.costs import shape_of
+from equipoise.run.gathering.size import lengths
 from equipoise.run.materials import Materials
 from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, flat
-from equipoise.run.size import lengths
 from equipoise.safe_yaml import load
 
 ENOUGH_STEPS = 100  # optimizer steps that a fit gets where the data allow it

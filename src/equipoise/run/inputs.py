@@ -32,7 +32,8 @@ from equipoise.playground import model_path
 from equipoise.policy.files import write_json
 from equipoise.policy.protocol import Measured
 from equipoise.run.config import ConfigError
-from equipoise.run.materials import PLAYGROUND_LISTS, PLAYGROUND_PAIRS, Materials
+from equipoise.run.gathering.records import PLAYGROUND_LISTS, PLAYGROUND_PAIRS
+from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.folder.gate_list import INPUTS
 from equipoise.worlds.text.folder.gates import Gates

@@ -5,47 +5,36 @@ All errors that can be detected without a model are raised here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from equipoise import oracles
 from equipoise.data.collate import Prompt
-from equipoise.data.demonstrations import as_demonstrations
-from equipoise.data.episodes import as_episodes
-from equipoise.data.evaluation_files import check_evaluation
-from equipoise.data.plain_strings import note_plain_strings
-from equipoise.data.ranked_lists import as_pairs, without_ties
 from equipoise.data.reading.joined import WORDS
-from equipoise.data.reading.read import Dataset, read
+from equipoise.data.reading.read import Dataset
 from equipoise.data.records import Kind
 from equipoise.data.rendering.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.rendering.tokens import longest_sequence
-from equipoise.data.split import split
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
-from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Oracle, OracleError, Uncertain, parts_that
-from equipoise.oracles.questions.questioner import Covering
+from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.rules.given import Given
-from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import AUTO, Method
-from equipoise.play.needs import Needs
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.rows import Rows
-from equipoise.play.seeds import Seeds
-from equipoise.playground import LanguageGame, model_path, reference_policy, write_lists, write_pairs
+from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.run.config import ConfigError
-from equipoise.run.goal_prompts import best_prompts, game_prompts, with_goals
-from equipoise.run.sections import JudgingSettings
-from equipoise.run.settings import ASKING, RunConfig
-from equipoise.run.size import sized
+from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts
+from equipoise.run.gathering.oracle import check_prompts, oracle_of
+from equipoise.run.gathering.records import dataset_of, parts_of
+from equipoise.run.gathering.size import sized
+from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
     Recording,
@@ -58,9 +47,6 @@ from equipoise.worlds.text.world import TextWorld
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLAYGROUND_PAIRS = "playground_pairs.jsonl"
-PLAYGROUND_LISTS = "playground_lists.jsonl"
-VERDICTS = "verdicts.sqlite"
 TEMPLATE_DATE = "template_date.txt"
 PAIRINGS = {
     "tournament": Tournament(),
@@ -74,15 +60,6 @@ PAIRINGS = {
     "reward": ByReward(),
     "reward_normalised": ByReward(normalise=True, cap=10.0),  # RTO's authors' code
 }
-
-
-def _people(settings: Mapping[str, Any], file: Path, placement: oracles.Placement) -> Made:
-    from equipoise.label.people import PeopleOracle
-
-    return PeopleOracle.of(settings, file, placement)
-
-
-ORACLES: Mapping[str, Maker] = {**KINDS, "people": _people}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +122,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
-    oracle = _oracle(config, method, game, out, given)
-    dataset = _dataset(config, method, game, out)
+    oracle = oracle_of(config, method, game, out, given)
+    dataset = dataset_of(config, method, game, out)
     tokenizer = load_tokenizer(model)
     beyond = check_tokenizer(model, tokenizer)
     renderer = renderer_of(config, tokenizer, model, out)
@@ -155,7 +132,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     unseen: list[Prompt] = []
     texts: list[Prompt] = []
     if dataset is not None:
-        train, held = _parts(config, method, dataset, renderer)
+        train, held = parts_of(config, method, dataset, renderer)
         if beyond:
             check_ids(model, embedding_rows(model), _sequences([*train, *held]), tokenizer)
             dataset.ledger.note(
@@ -167,7 +144,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     if game is not None:
         texts = game_prompts(game, renderer, config.data if method.needs.goals else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
-    _check_prompts(oracle, (*pool, *unseen))
+    check_prompts(oracle, (*pool, *unseen))
     _check_measured(config, game, oracle, held_out)
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
@@ -187,14 +164,6 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         game=game,
         texts=texts,
     )
-
-
-def _check_prompts(oracle: Oracle | None, prompts: Sequence[Prompt]) -> None:
-    """Raises OracleError for a prompt that the oracle knows nothing of, where it knows only some."""
-    asking = unwrapped(oracle)
-    questioner = asking.questioner if isinstance(asking, oracles.Asking) else None
-    if isinstance(questioner, Covering):
-        questioner.check_prompts([prompt.context for prompt in prompts])
 
 
 def _check_measured(
@@ -279,156 +248,6 @@ def _readers(kind: Kind, most: int = 6) -> str:
     recorded = [name for name, m in METHODS.items() if m.needs.records and m.needs.records in wanted]
     names = recorded or [name for name, m in METHODS.items() if m.needs.records is None]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _oracle(
-    config: RunConfig, method: Method, game: LanguageGame | None, out: Path, given: Given | None
-) -> Oracle | None:
-    if config.oracle:
-        judging = config.judging.model_dump()
-        store = Path(judging.pop("store") or out / VERDICTS)
-        dtype, device, tokens = (judging.pop(name) for name in ("dtype", "device", "tokens"))
-        own = "bfloat16" if config.model.precision == "bf16" else "float32"
-        placement = oracles.Placement(
-            dtype={"run": own, "stored": None}.get(dtype, dtype), device=device, tokens=tokens
-        )
-        policy = oracles.Policy(**judging)
-        if given is not None and config.oracle == given.spec:
-            _check_asking(config, given)
-            return _that_can(asked(given.made, store, policy), method)
-        oracle = oracles.load(
-            config.oracle,
-            store=store,
-            policy=policy,
-            placement=placement,
-            kinds=ORACLES,
-        )
-        return _that_can(oracle, method)
-    if game is not None:
-        return _that_can(Checked(game.oracle()), method)
-    if method.needs.oracle:
-        raise ConfigError(
-            f"{method.name} needs an oracle that compares two responses; give --oracle (module:function, "
-            "file.py:function, an oracle's YAML file or a reward model's folder)"
-        )
-    return None
-
-
-def _check_asking(config: RunConfig, given: Given) -> None:
-    """Raises ConfigError for settings of how questions are asked, where the oracle has its own policy and store."""
-    changed = [
-        name for name in ASKING if getattr(config.judging, name) != JudgingSettings.model_fields[name].default
-    ]
-    if changed and any(parts_that(given.made, oracles.Asking)):
-        raise ConfigError(
-            f"judging.{changed[0]} does not reach the oracle {given.spec}, which is asked by an Asking of its own; "
-            "give the oracle of single questions itself, or set it there"
-        )
-
-
-def _that_can(oracle: Oracle, method: Method) -> Oracle:
-    """The oracle. Raises ConfigError for one that does not answer as the method needs."""
-    if method.needs.named_scores and not getattr(oracle, "attributes", ()):
-        raise ConfigError(
-            f"{method.name} needs an oracle with several named scores of a response, and {oracle.name} has none; train "
-            "one with `equipoise oracle train groups`, or on the playground take --set panel=groups"
-        )
-    if method.needs.named_scores:
-        try:
-            method.pairing.check_scores(tuple(getattr(oracle, "attributes", ())))
-        except ValueError as error:
-            raise ConfigError(f"{method.name} cannot read the scores of {oracle.name}: {error}") from error
-    if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):
-        raise ConfigError(
-            f"{method.name} with these settings needs an oracle that says how uncertain it is, and {oracle.name} does "
-            "not; give one of kind ensemble or mc_dropout"
-        )
-    if method.needs.scores:
-        try:
-            oracle.score([], [])
-        except OracleError as error:
-            raise ConfigError(
-                f"{method.name} with these settings reads a scalar reward of every response, and {error}; leave "
-                "play.pairing at its default, win rates, or give a reward model, a rule of one response or tests"
-            ) from error
-    return oracle
-
-
-def _dataset(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
-    data, needs = config.data, method.needs
-    if game is not None:
-        return _playground(config, needs, game, out)
-    if not data.path:
-        what = f"trains on {needs.data}" if needs.records else "samples its own responses and needs prompts"
-        raise ConfigError(f"{method.name} {what}; give --data")
-    return _read(config, method, data.path)
-
-
-def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any]]) -> Dataset:
-    """The files' records, converted to the kind that the method needs, where they can be."""
-    data, needs = config.data, method.needs
-    dataset = read(
-        files,
-        format=data.format,
-        mapping=data.mapping,
-        strict=data.strict,
-        limit=data.limit,
-        prompt_words=data.prompt_words,
-        wrap=data.wrap,
-        system=data.system,
-        equal_scores=data.equal_scores,
-        seed=config.seed,
-    )
-    if data.shots:
-        dataset = as_episodes(dataset, data.shots, config.seed)
-    if needs.records == "demonstrations":
-        return as_demonstrations(without_ties(dataset, method.name), data.turns)
-    if needs.rationales:
-        return without_ties(dataset, method.name)
-    lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
-    dataset = as_pairs(dataset, data.list_pairs) if lists else dataset
-    return with_goals(data, dataset) if needs.goals else dataset
-
-
-def _parts(
-    config: RunConfig, method: Method, dataset: Dataset, renderer: Renderer
-) -> tuple[list[Rendered], list[Rendered]]:
-    """(training rows, held-out rows): a share of the prompts is held out, or all of the evaluation files.
-
-    Raises DataError for evaluation files of another kind, or with prompts of the training files.
-    """
-    if not config.data.evaluation:
-        if not config.playground:
-            note_plain_strings(dataset, template=renderer.template is not None)
-        return split(renderer.render(dataset), config.data.held_out, config.seed, config.data.split_by)
-    held = _read(config, method, config.data.evaluation)
-    check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
-    note_plain_strings(dataset, template=renderer.template is not None)
-    return renderer.render(dataset), renderer.render(held)
-
-
-def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:
-    """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
-    data = config.data
-    about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
-    scored_pairs = needs.margins or needs.goals
-    if needs.lists or scored_pairs:
-        path, size = out / PLAYGROUND_LISTS, 2 if scored_pairs else data.list_size or 5
-        if not path.exists():
-            write_lists(path, game, data.pairs if scored_pairs else data.pairs // 5, size=size, **about)
-        dataset = read(path, format="auto")
-        dataset = as_pairs(dataset) if scored_pairs else dataset
-        return with_goals(data, dataset) if needs.goals else dataset
-    if needs.records is None:
-        return None
-    path = out / PLAYGROUND_PAIRS
-    if not path.exists():
-        about |= {"coverage": data.coverage, "noise": data.noise, "rationales": needs.rationales}
-        write_pairs(path, game, data.pairs, **about)
-    dataset = read(path, format="auto")
-    if data.shots:
-        dataset = as_episodes(dataset, data.shots, config.seed, words=False)
-    return as_demonstrations(dataset) if needs.records == "demonstrations" else dataset
 
 
 def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:

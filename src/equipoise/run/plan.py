@@ -32,7 +32,8 @@ from equipoise.run.costs import (
 )
 from equipoise.run.defaults import decide
 from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.materials import VERDICTS, Materials, gather
+from equipoise.run.gathering.oracle import VERDICTS
+from equipoise.run.materials import Materials, gather
 from equipoise.run.probe import Questions, probe
 from equipoise.run.settings import RunConfig, settled
 

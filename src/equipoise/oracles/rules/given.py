@@ -84,7 +84,8 @@ def given(oracle: Any) -> Given:
     if not callable(oracle):
         raise OracleError(
             f"an object of type {type(oracle).__name__} is no oracle: give a function (prompt, response) -> score or "
-            "(prompt, a, b) -> probability, an object with name, fingerprint, compare and score, or the name of a file or folder"
+            "(prompt, a, b) -> probability, an object with name, fingerprint, compare and score, or the name of a "
+            "file or folder"
         )
     check_arity(oracle, spec)
     return _of_rule(oracle, spec)
