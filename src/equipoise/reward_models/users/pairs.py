@@ -26,9 +26,13 @@ from equipoise.reward_models.users.groups import numbered
 class UserPairs:
     """A decoder with training and held-out pairs of the same users, numbered.
 
+    path, seed, dataset   what it was read from
     users    name -> number         user, held_user   [N] number of each pair's user
     """
 
+    path: str
+    seed: int
+    dataset: Dataset
     beginning: Beginning
     train: Sequence[LabelledPair]
     held: Sequence[LabelledPair]
@@ -40,21 +44,18 @@ class UserPairs:
 def begin_users(
     path: str | Path,
     dataset: Dataset,
-    out: Path,
     *,
-    held_out_share: float,
-    evaluation: Dataset | None,
-    allow_overlap: bool,
-    max_length: int | None,
-    seed: int,
-    device: str | torch.device | None,
+    held_out_share: float = 0.1,
+    evaluation: Dataset | None = None,
+    allow_overlap: bool = False,
+    max_length: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> UserPairs:
     """Read a decoder and split the pairs by prompt; held-out pairs of users without training pairs are left out.
 
-    Raises ModelError or DataError for what cannot be used, and if `out` exists.
+    Raises ModelError or DataError for what cannot be used.
     """
-    if out.exists():
-        raise ModelError(f"{out} exists; give another folder, or delete it to train again")
     beginning = begin(path, Head(), seed=seed, max_length=max_length)
     if not hasattr(beginning.model.body, "score"):
         raise ModelError(f"{path} is no decoder; rewards of users are read from a decoder's last state")
@@ -72,7 +73,13 @@ def begin_users(
         raise DataError("no held-out pair is by a user of the training pairs", hint="hold out more prompts")
     beginning.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     held_user = torch.tensor([users[pair.user] for pair in held])
-    return UserPairs(beginning, train, held, users, user, held_user)
+    return UserPairs(str(path), seed, dataset, beginning, train, held, users, user, held_user)
+
+
+def check_new(out: Path) -> None:
+    """Raises ModelError for a folder that exists."""
+    if out.exists():
+        raise ModelError(f"{out} exists; give another folder, or delete it to train again")
 
 
 def labels_of(pairs: Sequence[LabelledPair]) -> tuple[Tensor, Tensor]:
