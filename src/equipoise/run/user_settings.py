@@ -13,7 +13,7 @@ from equipoise.reward_models.fit import Fitting
 from equipoise.reward_models.train import Result
 from equipoise.reward_models.users.group_training import Grouping, train_groups
 from equipoise.reward_models.users.ideal_points import PalSettings
-from equipoise.reward_models.users.pairs import begin_users, check_new
+from equipoise.reward_models.users.pairs import begin_users
 from equipoise.reward_models.users.pal_training import train_pal
 from equipoise.run.config import ConfigError
 from equipoise.run.settings import Section
@@ -76,7 +76,6 @@ def train_for_users(
         raise ConfigError(f"these settings do not apply to {kind}: {', '.join(wrong)}")
     if config.model.lora_rank:
         raise ConfigError(f"model.lora_rank does not apply to {kind}: it trains no adapter")
-    check_new(out)
     pal = kind == "pal"
     if pal and config.train.model_fields_set - {"tokens"}:
         raise ConfigError("train.* does not apply to pal but for train.tokens; its settings are pal.*")
@@ -84,6 +83,7 @@ def train_for_users(
     pairs = begin_users(
         model,
         dataset,
+        out,
         held_out_share=config.data.held_out,
         evaluation=evaluation,
         allow_overlap=config.data.allow_overlap,
@@ -93,8 +93,8 @@ def train_for_users(
     about = {"settings": config.model_dump()}
     if grouping is None:
         settings = PalSettings(**config.pal.model_dump())
-        return train_pal(pairs, out, settings=settings, tokens=fitting.tokens, about=about)
-    return train_groups(pairs, out, grouping=grouping, fitting=fitting, about=about, report=report)
+        return train_pal(pairs, settings=settings, tokens=fitting.tokens, about=about)
+    return train_groups(pairs, grouping=grouping, fitting=fitting, about=about, report=report)
 
 
 def _grouping(given: GroupSettings) -> Grouping:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from equipoise.reward_models.users.groups import (
     label_likelihood,
     posterior,
 )
-from equipoise.reward_models.users.pairs import UserPairs, check_new, held_out_figures, labels_of
+from equipoise.reward_models.users.pairs import UserPairs, held_out_figures, labels_of
 
 MAP = "user_groups.json"
 
@@ -50,7 +49,6 @@ class Grouping:
 
 def train_groups(
     given: UserPairs,
-    out: Path,
     *,
     grouping: Grouping,
     fitting: Fitting,
@@ -61,9 +59,9 @@ def train_groups(
 
     EM runs on frozen states with linear rewards, for each candidate K; then `rounds` of training of the whole body.
     The folder loads as an oracle whose scores are `group_1`, `group_2`, ..., largest group first; user_groups.json says
-    who belongs to which. Raises ModelError if `out` exists.
+    who belongs to which.
     """
-    check_new(out)
+    out = given.out
     beginning, train, held = given.beginning, given.train, given.held
     users, user, held_user = given.users, given.user, given.held_user
     seen, unseen = (differences(beginning, pairs, fitting.tokens) for pairs in (train, held))

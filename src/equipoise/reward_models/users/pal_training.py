@@ -26,7 +26,7 @@ from equipoise.reward_models.read import last_states
 from equipoise.reward_models.texts import Texts
 from equipoise.reward_models.train import Result
 from equipoise.reward_models.users.ideal_points import Pal, PalSettings, fit_pal, fit_user, logistic_loss
-from equipoise.reward_models.users.pairs import UserPairs, check_new, held_out_figures, labels_of, named_users
+from equipoise.reward_models.users.pairs import UserPairs, held_out_figures, labels_of, named_users
 
 SETTINGS, TENSORS = "pal.json", "pal.safetensors"
 HEAD = Head(attributes=("pal",))  # of the body's folder: its one output is not read
@@ -43,7 +43,6 @@ class LoadedPal:
 
 def train_pal(
     given: UserPairs,
-    out: Path,
     *,
     settings: PalSettings,
     tokens: int = 8192,
@@ -51,10 +50,9 @@ def train_pal(
 ) -> Result:
     """Fit PAL on a decoder's frozen states, and write a folder that `--oracle` loads.
 
-    Held-out figures are of the training users' own rewards, on prompts that were not trained on. Raises ModelError if
-    `out` exists.
+    Held-out figures are of the training users' own rewards, on prompts that were not trained on.
     """
-    check_new(out)
+    out = given.out
     model, texts = given.beginning.model, given.beginning.texts
     prob, weight = labels_of(given.train)
     seen = features(model, texts, given.train, tokens)
