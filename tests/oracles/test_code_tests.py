@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import socket
+import sys
 import textwrap
 import time
 from pathlib import Path
