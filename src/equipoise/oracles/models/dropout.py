@@ -56,7 +56,8 @@ class McDropout:
     pass drops depends on seed, pass, prompt and response, so that scores and comparisons tell the same. Of any other
     model it depends on the two responses, in no order. The same question has the same answer in any call,
     P_t(a > b) + P_t(b > a) = 1 in every pass, and equal responses give 1/2. Each question is a batch of its own in each
-    pass. `votes` gives every pass; its spread is the model's uncertainty (UPO, 2409.11212). Raises OracleError for a model that drops nothing.
+    pass. `votes` gives every pass; its spread is the model's uncertainty (UPO, 2409.11212). Raises
+    OracleError for a model that drops nothing.
     """
 
     def __init__(self, oracle: Oracle, name: str, *, passes: int, rate: float | None, seed: int) -> None:
