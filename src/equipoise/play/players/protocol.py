@@ -49,7 +49,7 @@ class Players(Component, Protocol):
         ...
 
     def tellings(self, names: Sequence[str]) -> Sequence[tuple[dict[str, float], str]]:
-        """(direction among an oracle's named scores, template that tells it) to evaluate; () where prompts tell none."""
+        """(direction among named scores, template that tells it) to evaluate; () where prompts tell none."""
         return ()
 
     def account(self, recorded: Rows) -> str:
