@@ -42,7 +42,7 @@ from equipoise.policy.scoring.anchor_store import AnchorStore, score
 from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.live_scoring import LiveScoring
+from equipoise.worlds.text.scoring.live_scoring import LiveScoring
 
 RESULTS = HERE / "results" / "anchors.json"
 SHAPE, COUNT, BATCH, STEPS = SHAPES["5M"], 16, 8, 4

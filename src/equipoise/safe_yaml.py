@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 LONGEST = 1 << 22  # characters
+MOST_BITS = 1023  # of an integer: a larger one is no float
 MOST_VALUES = 100_000  # of a file with its aliases written out: nested ones expand without bound
 
 
@@ -51,6 +52,8 @@ def _count(value: Any) -> None:
             seen += 1
             if seen > MOST_VALUES:
                 raise ValueError(f"it has more than {MOST_VALUES:,} values, with its aliases written out")
+            if isinstance(item, int) and item.bit_length() > MOST_BITS:
+                raise ValueError(f"it has an integer of more than {MOST_BITS:,} bits")
             inside: Iterable[Any] = ()
             if isinstance(item, Mapping):
                 inside = (part for pair in item.items() for part in pair)

@@ -45,3 +45,9 @@ def test_what_cannot_be_read_is_one_sentence(text: str, says: str):
 )
 def test_words_are_numbers_yaml_or_themselves(text: str, value):
     assert word(text) == value
+
+
+def test_an_integer_that_is_no_float_is_refused() -> None:
+    assert load(f"seed: {2**1023 - 1:#x}")["seed"] == 2**1023 - 1
+    with pytest.raises(ValueError, match="more than 1,023 bits"):
+        load(f"seed: {2**1023:#x}")

@@ -14,7 +14,7 @@ from equipoise.evaluate.repeated.game import Setup, play_repeated, report
 from equipoise.evaluate.repeated.players import PlayerFile, ServerPlayer
 from equipoise.evaluate.repeated.text import GameText, Played, RepeatedGameError, names_of
 from equipoise.games import PreferenceGame, zoo
-from equipoise.games.regret import regret_growth
+from equipoise.games.repeated.regret import regret_growth
 from equipoise.oracles.protocol import OracleError
 from equipoise.playground import model_path
 from oracles.chat_server import said, serving

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.games.adversarial_mdp import (
+from equipoise.games.repeated.adversarial_mdp import (
     LinearMdp,
     PolicyOptimiser,
     Tuning,

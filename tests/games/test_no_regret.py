@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.games import PreferenceGame, gap0, no_regret, zoo
-from equipoise.games import regret as rg
-from equipoise.games.regret import self_play
+from equipoise.games import PreferenceGame, gap0, zoo
+from equipoise.games.repeated import no_regret
+from equipoise.games.repeated import regret as rg
+from equipoise.games.repeated.regret import self_play
 
 RNG = np.random.default_rng
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.games import TabularPolicy, closed_form, gap0, mixture, no_regret, zoo
-from equipoise.games import regret as rg
-from equipoise.games.regret import Ftrl, PerturbedLeader, hedge, self_play
+from equipoise.games import TabularPolicy, closed_form, gap0, mixture, zoo
+from equipoise.games.repeated import no_regret
+from equipoise.games.repeated import regret as rg
+from equipoise.games.repeated.regret import Ftrl, PerturbedLeader, hedge, self_play
 
 REGULARISERS = {"entropy": rg.ENTROPY, "l2": rg.L2, "log barrier": rg.LOG_BARRIER}
 RNG = np.random.default_rng

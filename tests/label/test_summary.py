@@ -181,7 +181,7 @@ def test_chat_turns_tools_and_notes_come_through(tmp_path: Path):
 
 
 def test_without_votes_there_is_nothing_to_say(tmp_path: Path):
-    with pytest.raises(LabelError, match="nobody has answered"):
+    with pytest.raises(LabelError, match="there are no answers yet"):
         joined([voted(tmp_path / "v", {})])
     with pytest.raises(LabelError, match="no pair has a vote"):
         training_pairs(joined([voted(tmp_path / "w", {"ann": [(0, 0, "bad")]})]))

@@ -109,7 +109,7 @@ def test_without_a_policy_it_says_that_it_needs_a_run(tmp_path):
 
 def test_a_tokenizer_that_writes_the_answers_alike_is_a_failure(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("equipoise.oracles.judges.self_judge.LETTERS", ("tea", "tea"))
-    with pytest.raises(OracleError, match="writes two of the possible answers alike"):
+    with pytest.raises(OracleError, match="writes two of the possible answers in the same way"):
         judge(tmp_path, tiny).compare(PROMPTS, FIRST, SECOND)
 
 

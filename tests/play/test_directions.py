@@ -147,7 +147,11 @@ def test_only_the_direction_matters(scale, angle):
 
 
 def test_examples_are_unit_vectors_at_both_ends_and_the_middle():
-    found = Directed(low=0, high=90).examples(("a", "b", "c"))
+    players = Directed(low=0, high=90)
+    found = [direction for direction, _ in players.tellings(("a", "b", "c"))]
+    assert [template for _, template in players.tellings(("a", "b", "c"))] == [
+        *map(players.telling.template_of, found)
+    ]
     half = 0.5**0.5
     for direction, expected in zip(found, [(1, 0, 0), (half, half, 0), (0, 1, 0)], strict=True):
         assert tuple(direction) == ("a", "b", "c")

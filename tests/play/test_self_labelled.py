@@ -23,7 +23,7 @@ from equipoise.run.session import align
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.folder.journal import load_rows
-from equipoise.worlds.text.live_scoring import LiveScoring
+from equipoise.worlds.text.scoring.live_scoring import LiveScoring
 
 STATE = State(round=2, policies={INITIAL: "first", BEFORE: "older", START: "own"})
 FRESH = State(round=2, policies={INITIAL: "first", BEFORE: "first", START: "own"})

@@ -55,6 +55,9 @@ def test_a_broken_line_is_an_error_with_file_and_line(make_run) -> None:
         ('{"round": 2, "kl": {"value": "far"}}', r"kl\.value"),
         ('{"round": 2, "kl": {"value": 1e999}}', r"kl\.value: .*finite"),
         ("[1, 2]", "line 3"),
+        ('{"round": -1}', r"round: .*greater than or equal to 0"),
+        (f'{{"round": 1{"0" * 400}}}', r"round: .*less than"),
+        ('{"round": 2, "kl": {"value": 1e308}}', r"kl\.value: .*less than"),
     ],
 )
 def test_a_field_of_the_wrong_type_is_an_error_that_names_it(make_run, line: str, reason: str) -> None:
@@ -107,3 +110,25 @@ def test_a_folder_without_a_run_and_text_that_is_not_utf8_are_refused(make_run, 
     (folder / "samples.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(RunFolderError, match=r"samples\.jsonl: not UTF-8"):
         load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("verdicts", '{"round": 1, "prompt_index": 0, "sample": 0, "win": 1.5}'),
+        ("held_out", '{"round": 1, "pair": 0, "prompt": 0, "ranked": -1}'),
+        ("win_matrix", '{"round": 1, "against": 0, "win_rate": {"value": -1e308}}'),
+    ],
+)
+def test_a_detail_beyond_its_range_is_an_error_that_names_the_line(make_run, log: str, line: str) -> None:
+    folder = make_run(1)
+    number = len((folder / f"{log}.jsonl").read_text("utf-8").splitlines()) + 1
+    append(folder, f"{log}.jsonl", line + "\n")
+    with pytest.raises(RunFolderError, match=rf"{log}\.jsonl, line {number}: .*(less|greater) than"):
+        load_run(folder)
+
+
+def test_a_step_beyond_every_measurement_counts_as_infinite(make_run) -> None:
+    folder = make_run(1, metrics=[{"round": 1, "step": 1, "loss": 1e308, "grad_norm": -1e308, "lr": 1e-5}])
+    (step,) = load_run(folder).steps
+    assert (step.loss, step.grad_norm, step.lr) == (float("inf"), float("-inf"), 1e-5)

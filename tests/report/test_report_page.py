@@ -186,3 +186,33 @@ def test_self_written_tests_are_counted_by_round(tmp_path) -> None:
         (2, 1, "100.0 %", "100.0 %", "100.0 %"),
     ]
     assert self_tests(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308])
+def test_steps_that_are_not_finite_are_a_finding_and_not_a_figure(make_run, lines, value: float) -> None:
+    names = ("loss", "chosen_log_ratio", "rejected_log_ratio", "grad_norm", "saturated", "lr")
+    steps = lines["metrics"](1, **{name: lambda r, i: value if i > 40 else 0.1 for name in names})
+    evaluation = lines["evaluation"](1, chosen_log_ratio=lambda r: None, rejected_log_ratio=lambda r: None)
+    page = write_report(make_run(1, metrics=steps, evaluation=evaluation)).read_text("utf-8")
+    text = page.split("<h2>Charts</h2>")[0]
+    assert "A loss or gradient is not finite" in text
+    assert "displacement" not in text
+    assert "saturated" not in text
+
+
+def test_settings_of_any_type_are_shown(make_run) -> None:
+    config = {
+        "method": "dpo",
+        "train": {"lr": "<b>fast</b>", "schedule": ["cosine"], "clip": float("inf")},
+        "model": {"lora_rank": 4, "lora_alpha": "twice"},
+        "objective": {"thresholds": {"help": float("nan")}},
+    }
+    page = write_report(make_run(1, config=config)).read_text("utf-8")
+    assert "LoRA, rank 4, alpha twice" in page
+    assert "&lt;b&gt;fast&lt;/b&gt;, cosine" in page
+
+
+def test_a_win_rate_outside_its_range_has_a_shade(make_run) -> None:
+    rows = [{"round": r, "against": 0, "win_rate": {"value": v}} for r, v in ((1, -3.0), (2, 1e99))]
+    cells = [cell.shade for _, row in matrix_of(load_run(make_run(2, win_matrix=rows))).rows for cell in row]
+    assert {shade for shade in cells if shade is not None} == {0, 9}

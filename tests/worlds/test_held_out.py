@@ -18,8 +18,8 @@ from equipoise.policy.scoring import anchor_store
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.folder.best import CANDIDATE, HIGHER, WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.journal import WITHIN, Journal
-from equipoise.worlds.text.frozen_scores import pairs_of
 from equipoise.worlds.text.held_out import Watching, figures_of
+from equipoise.worlds.text.scoring.frozen_scores import pairs_of
 
 EVERY = Watching(steps=2, save=3, keep=1, best="accuracy")
 

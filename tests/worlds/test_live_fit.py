@@ -24,7 +24,7 @@ from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
-from equipoise.worlds.text.live_scoring import LiveScoring
+from equipoise.worlds.text.scoring.live_scoring import LiveScoring
 
 STEPS = Training(lr=1e-3, batch=4, micro_batch=4, schedule="constant", warmup=0.0)
 

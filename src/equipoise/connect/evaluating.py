@@ -89,6 +89,6 @@ def _best(t: Translation) -> None:
         t.lack(said, "the best one is chosen among evaluations: set evaluate.steps, then evaluate.best")
     else:
         t.put("evaluate.best", name, f"load_best_model_at_end, {said}")
-        t.notes.append("the best policy is written beside the last one, to checkpoints/best")
+        t.notes.append("the best policy is written in addition to the last one, to checkpoints/best")
         if patience not in OFF:
             t.put("evaluate.patience", whole(patience), f"early_stopping_patience: {short(patience)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from equipoise.core.intervals import Interval, clustered_mean
-from equipoise.play.players.directed import Directed
+from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows
 from equipoise.play.state import START, State
 from equipoise.worlds.text.world import TextWorld
@@ -27,16 +27,15 @@ def score_means(world: TextWorld, rows: Rows) -> dict[str, Interval | None]:
 
 
 def told_samples(
-    world: TextWorld, state: State, prompts: Rows, players: Directed, samples: int
+    world: TextWorld, state: State, prompts: Rows, players: Players, samples: int
 ) -> list[tuple[dict[str, float], Rows]]:
-    """(direction, responses to the prompts that tell it), for each of `Directed.examples`; sampled once per round."""
+    """(direction, responses to the prompts that tell it), for each of the players' tellings; sampled once per round."""
     names = tuple(world.named_scores(prompts.take(np.arange(0))))
     found = []
-    for place, direction in enumerate(players.examples(names)):
+    for place, (direction, template) in enumerate(players.tellings(names)):
         stage = f"evaluation-told-{place}"
         path = world.journal.stage(state.round - 1, stage)
         if not path.exists():
-            template = players.telling.template_of(direction)
             asked = world.conditioned(prompts, [template] * len(prompts))
             world.journal.save(path, world.sample(state, asked, START, samples, purpose=stage))
         found.append((direction, world.journal.load(path)))

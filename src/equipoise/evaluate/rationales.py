@@ -52,7 +52,7 @@ def with_written_rationales(
         raise DataError(f"rationales explain pairs; these rows are of kind {dataset.kind}")
     wanted = [record for record in dataset.records if again or not record.rationale]
     if not wanted:
-        raise DataError("every pair has a rationale already", hint="give --again to write them anew")
+        raise DataError("every pair has a rationale already", hint="give --again to write them once more")
     asked = questions(writer, writer.renderer.render(dataset.with_records(wanted)))
     if not asked:
         raise DataError(

@@ -24,7 +24,7 @@ from equipoise.evaluate.details import (
 )
 from equipoise.evaluate.exact import FiniteGame
 from equipoise.evaluate.named_scores import score_means, told_samples
-from equipoise.play.players.directed import Directed
+from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
@@ -53,7 +53,7 @@ class Evaluator:
     tau       KL weight of the method's game, for the regularised gap.
     earlier   whether the oracle also compares the policy with those of all earlier evaluated rounds.
     scores    whether the oracle's named scores of the policy's responses are measured.
-    directed  the players that tell the policy a direction among those scores, or None.
+    players   the method's, whose prompts may tell the policy a direction among those scores; None: none does.
     """
 
     world: TextWorld
@@ -64,7 +64,7 @@ class Evaluator:
     tau: float | None = None
     earlier: bool = False
     scores: bool = False
-    directed: Directed | None = None
+    players: Players | None = None
 
     def measure(self, state: State) -> Evaluated:
         """Evaluate the policy of a round boundary: its line of evaluation.jsonl, and what that is made of."""
@@ -113,8 +113,8 @@ class Evaluator:
             return {}
         told = (
             []
-            if self.directed is None
-            else told_samples(self.world, state, self._asked(), self.directed, self.samples)
+            if self.players is None
+            else told_samples(self.world, state, self._asked(), self.players, self.samples)
         )
         with self.world.folder.asking(state.round - 1, "judging"):
             found: dict[str, Any] = {"scores": score_means(self.world, own)}

@@ -50,7 +50,7 @@ def check_rater(name: str) -> str:
 
 
 def application(desk: Desk, token: str, port: int, rater: str | None = None) -> Guarded:
-    """The site as an ASGI application. rater: the only one; None: whoever opens the page says a name."""
+    """The site as an ASGI application. rater: the only one; None: a visitor of the page says a name."""
     site = Site(desk, f"/{token}", rater)
     routes = [
         Route(f"{site.root}/", site.welcome),

@@ -44,7 +44,7 @@ def joined(files: Sequence[Path]) -> Joined:
                 turned = votes.pairs[vote.pair].answers != whole.pairs[vote.pair].answers
                 whole.cast[name].append(replace(vote, rater=name, left=vote.left ^ turned))
     if not any(whole.cast.values()):
-        raise LabelError(f"{', '.join(map(str, files))}: nobody has answered anything yet")
+        raise LabelError(f"{', '.join(map(str, files))}: there are no answers yet")
     return whole
 
 
@@ -55,7 +55,7 @@ def label_of(cast: Sequence[Vote]) -> float | None:
 
 
 def labels(votes: Votes) -> dict[str, list[float]]:
-    """pair -> each rater's label; pairs on which nobody has said which is better are left out."""
+    """pair -> each rater's label; pairs without any verdict are left out."""
     found: dict[str, list[float]] = defaultdict(list)
     for cast in votes.cast.values():
         for key, own in _by_pair(cast).items():

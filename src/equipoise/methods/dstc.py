@@ -1,4 +1,4 @@
-"""Preference pairs for code need somebody who knows the tests. DSTC, direct preference learning with only
+"""Preference pairs for code need known tests. DSTC, direct preference learning with only
 self-generated
 tests and code (2411.13611), has the policy write both: several programs and several tests of each problem, each run
 against each. A minimax choice takes the best program with the hardest test that it passes, against the easiest test
@@ -53,7 +53,7 @@ DSTC = Method(
     },
     evidence=("tests/play/test_self_tested.py", "tests/oracles/test_self_written.py", "dstc_minimax"),
     notes="Which code is rejected is RECALLED: of those that fail the rejected test, the one with the fewest passes. "
-    "Only plain asserts are read as tests (calls of the function, literals, operators): they run beside each "
+    "Only plain asserts are read as tests (calls of the function, literals, operators): they run with each "
     "other, and a "
     "test that could decide the others' verdicts would be rewarded for it. What is not read takes no part. The prompt "
     "that is trained asks for code and test; the one that is evaluated is the data's own. Every table of passes is in "

@@ -97,7 +97,7 @@ ITOOL = Method(
     },
     evidence=("tests/play/test_curriculum.py", "tests/oracles/test_tool_calls.py", "itool_fragments"),
     notes="The search is that of mcts_dpo, where the authors' own counts values differently and samples at temperature "
-    "1.5. They ask the policy to judge a fragment beside the right call; here every search runs to the end of "
+    "1.5. They ask the policy to judge a fragment next to the right call; here every search runs to the end of "
     "the calls, "
     "and the oracle's score of these, exact in a verifiable world, is the value (kind: tool_calls, score: "
     "graded). Give "

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from equipoise.oracles.file import OracleFile, beside, digest, settings_of
+from equipoise.oracles.file import OracleFile, digest, relative_to, settings_of
 from equipoise.oracles.protocol import (
     Fingerprinted,
     Oracle,
@@ -65,7 +65,7 @@ class Members(Generic[M]):
                 f"the oracle {file}: its member {code[0]} is code, which only --oracle may name; take YAML files and "
                 "folders of reward models"
             )
-        return cls(tuple(make(beside(file, name)) for name in given.members), weights, str(file))
+        return cls(tuple(make(relative_to(file, name)) for name in given.members), weights, str(file))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Ensemble:
         return self._mean(torch.stack([member.score(prompts, responses).double() for member in self.members]))
 
     def room(self, prompts: Sequence[OraclePrompt]) -> tuple[int, int] | None:
-        """Of the member for which the prompts are longest beside what it accepts; None if none is bounded."""
+        """Of the member for which the prompts are longest for what it accepts; None if none is bounded."""
         limited = (next(parts_that(member, Room), None) for member in self.members)
         rooms = [room for each in limited if each is not None and (room := each.room(prompts)) is not None]
         return min(rooms, key=lambda room: room[1] - room[0], default=None)

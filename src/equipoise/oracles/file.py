@@ -1,4 +1,4 @@
-"""An oracle's YAML file: its settings as a record, errors that name them, and paths that stand beside it."""
+"""An oracle's YAML file: its settings as a record, errors that name them, and paths relative to its folder."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def data_errors(of: str) -> Iterator[None]:
         raise OracleError(f"the oracle {of}: {error}") from None
 
 
-def beside(file: Path, named: str) -> str:
-    """A path of the file's settings: beside the file; a name that stands nowhere there may be one of the hub."""
+def relative_to(file: Path, named: str) -> str:
+    """A path of the file's settings, relative to its folder; a name that is no file there may be one of the hub."""
     place = file.parent / named
     of_the_hub = HUB_NAME.fullmatch(named) and not named.endswith((".yaml", ".yml"))
     return named if of_the_hub and not place.exists() else str(place)

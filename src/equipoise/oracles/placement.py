@@ -13,7 +13,7 @@ class Placement:
     device  a torch device; None: the GPU if there is one
     dtype   "float32", "bfloat16", "float16"; None: as the checkpoint is stored
     tokens  most padded tokens of one batch
-    folder  where an oracle may keep files of its own; None: beside the verdicts
+    folder  where an oracle may keep files of its own; None: the folder of the verdicts
     """
 
     device: str | None = None

@@ -24,11 +24,12 @@ def automatic(parameters: int, *, lora: bool = False, papers: float | None = Non
     lora        whether low-rank adapters are trained; the bound holds for them too.
     papers      the rate that a method's paper uses for its models of 7 to 8 billion parameters; None: 5e-7.
 
-    Sources: 5e-7 for 7B to 8B is the rate of Zephyr's DPO (alignment handbook), SPPO and INPO; the law gives 1.2e-6 at
-    2.8B, where DPO's authors' code takes 5e-7, and 1.7e-6 at 1.7B, where SmolLM2's recipe takes 1e-6 (as it does for
-    135M and 360M, over a thousand steps). The exponent is ours, from measured runs of 656,000 parameters. Ten times for
-    LoRA: the handbook's recipes (5e-6 against 5e-7 at 7B), and "LoRA Without Regret" (Schulman et al. 2025, RECALLED),
-    which finds that ratio over many models.
+    Sources: 5e-7 for 7B to 8B is the rate of Zephyr's DPO (alignment handbook), SPPO and INPO; the power law gives
+    1.2e-6 at 2.8B, where DPO's authors' code takes 5e-7, and 1.7e-6 at 1.7B, where SmolLM2's recipe takes 1e-6 (as it
+    does for 135M and 360M, over a thousand steps). The exponent is ours, from measured runs of 656,000 parameters. Ten
+    times for LoRA: the handbook's recipes (5e-6 against 5e-7 at 7B), and "LoRA Without Regret" (Schulman et al. 2025,
+    RECALLED), which finds that ratio over many models.
+
     Decreasing in N. Raises ValueError for a number of parameters or a rate that is not positive.
     """
     rate = PAPERS_RATE if papers is None else papers

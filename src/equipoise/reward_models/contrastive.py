@@ -1,4 +1,4 @@
-"""Contrastive terms beside a reward model's loss: SimCSE and SwAV on representations of preference pairs.
+"""Contrastive terms added to a reward model's loss: SimCSE and SwAV on representations of preference pairs.
 
 Both read two views of the same rows, [N, H] each: a body run twice with its dropout, or `dropout_views` of one run.
 Source: Secrets of RLHF, part II (2401.06080), which adds L = L_rm + beta L_cl; beta is not known from its text.
@@ -43,7 +43,7 @@ def simcse_loss(first: Representations, second: Representations, *, temperature:
 
     first, second    [N, H] views a, b.     temperature    t > 0; 0.05 in SimCSE (2104.08821).
 
-    A single row has no negatives: 0. Rows that are all alike give log N. Raises ValueError for different shapes
+    A single row has no negatives: 0. Rows that are all equal give log N. Raises ValueError for different shapes
     or t <= 0.
     """
     _check(first, second, temperature)

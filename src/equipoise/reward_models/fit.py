@@ -85,7 +85,7 @@ class Remedies:
     smoothing  label smoothing e, one for all pairs, or by id (0 for those it does not name)
     margins    id -> margin in favour of the first response, as a model's r_1 - r_2: whatever the label
     extra      an extra loss, weighed with the pairs
-    parameters that the extra loss trains beside the model's
+    parameters that the extra loss trains in addition to the model's
     within     a context for each step's gradient
     """
 

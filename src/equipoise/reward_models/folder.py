@@ -115,6 +115,12 @@ def _scales(path: Path, config: Any, head: Head) -> Scales | None:
     return scales
 
 
+def check_new(out: Path) -> None:
+    """Raises ModelError for a folder that exists."""
+    if out.exists():
+        raise ModelError(f"{out} exists; give another folder, or delete it to train again")
+
+
 def save(model: RewardModel, texts: Texts, folder: Path) -> None:
     """Write a reward model that was trained here: configuration, safetensors, tokenizer, and the sums of all files.
 

@@ -4,7 +4,7 @@ with ascended(parameters, lambda: spread(rewards_of_sampled_responses()), rate=e
     pair_loss(batch).backward()            the Bradley-Terry gradient at theta' = theta + eta grad J
 optimizer.step()                           taken at theta
 
-As the policy moves, its responses come to score alike under a reward model trained on older ones. One ascent step
+As the policy moves, its responses score nearly the same under a reward model trained on older ones. One ascent step
 on their spread J is looked ahead, and the ordinary gradient is taken there: first-order MAML.
 Source: Secrets of RLHF, part II (2401.06080); the constants are RECALLED.
 """
@@ -24,7 +24,7 @@ def spread(rewards: Float[Tensor, "P k"]) -> Tensor:
 
     rewards    [P, k] in logits, k >= 2; responses sampled by the current policy.
 
-    Between (k - 1)/(2k), all alike, and (k - 1)/k. Where two rewards are equal their term has no gradient. Raises
+    Between (k - 1)/(2k), all equal, and (k - 1)/k. Where two rewards are equal their term has no gradient. Raises
     ValueError for another shape or fewer than two responses.
     """
     if rewards.ndim != 2 or rewards.shape[1] < 2 or not len(rewards):

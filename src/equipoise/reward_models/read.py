@@ -67,6 +67,6 @@ def pair_logits(model: RewardModel, pairs: Sequence[LabelledPair], tokens: int) 
 
 
 def position_bias(model: RewardModel, pairs: Sequence[LabelledPair], tokens: int) -> float:
-    """How much a pairwise model favours whoever is shown first: the mean of P(1, 2) + P(2, 1) - 1; 0 is no bias."""
+    """How much a pairwise model favours the response shown first: the mean of P(1, 2) + P(2, 1) - 1; 0 is no bias."""
     first, second = (outputs(model, [pair.tokens[side] for pair in pairs], tokens) for side in (0, 1))
     return float((torch.sigmoid(first) + torch.sigmoid(second) - 1).mean())

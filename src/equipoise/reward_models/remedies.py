@@ -29,7 +29,7 @@ Responses = Sequence[Sequence[tuple[int, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Settings of the contrastive loss beside a reward model's.
+    """Settings of the contrastive loss that is added to a reward model's.
 
     term       "simcse" or "swav"
     on         the pair's "difference" of states, chosen less rejected, or both "responses"
@@ -100,7 +100,7 @@ class MetaStep:
 
     responses    for each prompt the tokens of two or more responses (with it) that the current policy wrote
     rate         eta of the ascent
-    prompts      drawn anew for each step
+    prompts      drawn again for each step
 
     Raises ModelError for no prompt, or one with fewer than two different responses.
     """

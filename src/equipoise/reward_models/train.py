@@ -14,11 +14,10 @@ import torch
 from equipoise.data.evaluation_files import check_evaluation
 from equipoise.data.reading.read import Dataset
 from equipoise.data.split import split
-from equipoise.models.errors import ModelError
 from equipoise.policy.files import whole, write_json
 from equipoise.policy.loading import Lora
 from equipoise.reward_models.fit import Fitting, Remedies, fit
-from equipoise.reward_models.folder import save
+from equipoise.reward_models.folder import check_new, save
 from equipoise.reward_models.head import Head
 from equipoise.reward_models.measure import held_out
 from equipoise.reward_models.pairs import LabelledPair, Labels, known_attributes, labelled
@@ -83,8 +82,7 @@ def train(
     and after, ledger.json, and training.json. Raises ModelError or DataError before any training for what cannot be
     used, and ModelError if the folder exists.
     """
-    if out.exists():
-        raise ModelError(f"{out} exists; give another folder, or delete it to train anew")
+    check_new(out)
     beginning = begin(path, head, lora=lora, seed=seed, max_length=max_length)
     fitting = fitting or Fitting()
     if fitting.lr is None:

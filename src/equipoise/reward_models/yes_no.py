@@ -48,7 +48,7 @@ class YesNo:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], file: Path) -> YesNo:
-        """The settings of a file; a relative folder is beside it. Raises ModelError."""
+        """The settings of a file; a relative folder is relative to it. Raises ModelError."""
         unknown = sorted(settings.keys() - {"model", "question", "positive", "negative"})
         if unknown:
             raise ModelError(
@@ -64,8 +64,8 @@ class YesNo:
             made = cls(**settings)
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
-        beside = file.parent / made.model
-        return cls(**settings | {"model": str(beside)}) if beside.is_dir() else made
+        near = file.parent / made.model
+        return cls(**settings | {"model": str(near)}) if near.is_dir() else made
 
     def asked(self, prompt: Any, response: str) -> str:
         """The question about a response; what stands in one part is not looked through for the other's place."""

@@ -21,8 +21,6 @@ from equipoise.models.adapters import MERGED_BASE
 from equipoise.oracles.code.sandbox import Limits, Sandbox, guarantees
 from equipoise.oracles.code.self_written import pass_tables
 from equipoise.play.capabilities import SelfWrittenTests
-from equipoise.play.component import parts
-from equipoise.play.players.directed import Directed
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
@@ -143,7 +141,7 @@ def build(
         tau=materials.method.tau,
         earlier=config.evaluate.earlier_rounds,
         scores=materials.method.needs.named_scores,
-        directed=next((p for p in parts(materials.method.players) if isinstance(p, Directed)), None),
+        players=materials.method.players,
     )
     return world, evaluator
 

@@ -35,7 +35,7 @@ from equipoise.run.defaults import Decided, comparisons
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig, settled
 from equipoise.safe_text import hanging
-from equipoise.worlds.text.frozen_scores import pairs_of
+from equipoise.worlds.text.scoring.frozen_scores import pairs_of
 from equipoise.worlds.text.world import TextWorld
 
 WORDS = 12  # columns before the words of a line

@@ -24,7 +24,7 @@ from equipoise.claims.claim import (
     log_slope,
     verdict,
 )
-from equipoise.games.adversarial_mdp import (
+from equipoise.games.repeated.adversarial_mdp import (
     PolicyOptimiser,
     Run,
     covariance_inverse,
@@ -33,7 +33,7 @@ from equipoise.games.adversarial_mdp import (
     random_mdp,
     together,
 )
-from equipoise.games.regret import entropic, log_barrier
+from equipoise.games.repeated.regret import entropic, log_barrier
 
 STEPS, STATES, ACTIONS, DIMENSION = 2, 3, 3, 3
 BARRIER, REDUCED = "log barrier", "exponential weights, reduced estimates"

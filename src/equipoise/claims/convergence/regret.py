@@ -23,7 +23,7 @@ from equipoise.claims.claim import (
     verdict,
 )
 from equipoise.games import PreferenceGame, TabularPolicy, gap0, zoo
-from equipoise.games.regret import (
+from equipoise.games.repeated.regret import (
     ENTROPY,
     L2,
     Ftrl,

@@ -22,7 +22,7 @@ from equipoise.claims.claim import (
     verdict,
 )
 from equipoise.claims.convergence.regret import below, games, one_thread
-from equipoise.games.no_regret import (
+from equipoise.games.repeated.no_regret import (
     SIMPLEX,
     LinearAttention,
     Transformer,
@@ -32,7 +32,7 @@ from equipoise.games.no_regret import (
     nearest_ftrl,
     train,
 )
-from equipoise.games.regret import (
+from equipoise.games.repeated.regret import (
     L2,
     Ftrl,
     Learner,

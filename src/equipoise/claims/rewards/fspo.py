@@ -1,6 +1,6 @@
 """FSPO (2502.19312): a policy that reads a user's labelled pairs, trained by IPO on episodes, on users never seen.
 
-A user's taste is a direction in the space of the responses' features, drawn anew for every user; labels are
+A user's taste is a direction in the space of the responses' features, drawn for every user; labels are
 Bradley-Terry. The policy is a small network: each shot's two answers are embedded, the embeddings averaged (so that
 the order of the shots changes nothing), and the result scores the responses to a prompt, log pi = log softmax of these.
 It is trained by `core`'s IPO on episodes of training users, and compared with the same policy that sees no shots.

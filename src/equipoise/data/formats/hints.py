@@ -31,8 +31,8 @@ from equipoise.data.formats.columns import (
     MEDIA_COLUMNS,
     OPTIONAL_COLUMNS,
 )
-from equipoise.data.formats.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.format import Format, RawRow, Tracked
+from equipoise.data.formats.layouts.comparisons import ANSWER_PAIRS
 from equipoise.data.formats.parse_values import Reading
 from equipoise.data.formats.registry import FORMATS
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from equipoise.data.formats.comparisons import COMPARISONS
-from equipoise.data.formats.demonstrations import DEMONSTRATIONS
 from equipoise.data.formats.format import Format
-from equipoise.data.formats.named_pairs import NAMED_PAIRS
-from equipoise.data.formats.pairs import PAIRS
-from equipoise.data.formats.prompts import PROMPTS
-from equipoise.data.formats.ranked import RANKED
-from equipoise.data.formats.rounds import ROUNDS
-from equipoise.data.formats.trees import TREES
-from equipoise.data.formats.unpaired import UNPAIRED
+from equipoise.data.formats.layouts.comparisons import COMPARISONS
+from equipoise.data.formats.layouts.demonstrations import DEMONSTRATIONS
+from equipoise.data.formats.layouts.named_pairs import NAMED_PAIRS
+from equipoise.data.formats.layouts.pairs import PAIRS
+from equipoise.data.formats.layouts.prompts import PROMPTS
+from equipoise.data.formats.layouts.ranked import RANKED
+from equipoise.data.formats.layouts.rounds import ROUNDS
+from equipoise.data.formats.layouts.trees import TREES
+from equipoise.data.formats.layouts.unpaired import UNPAIRED
 
 FORMATS: dict[str, Format] = {
     entry.name: entry

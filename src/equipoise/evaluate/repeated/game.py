@@ -17,7 +17,7 @@ from equipoise.evaluate.repeated.players import Player
 from equipoise.evaluate.repeated.text import TEMPLATE, GameText, Played, RepeatedGameError, names_of
 from equipoise.games.gaps import gap0
 from equipoise.games.preference import PreferenceGame
-from equipoise.games.regret import (
+from equipoise.games.repeated.regret import (
     Learner,
     external_regret,
     follow_the_leader,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.games.preference import PreferenceGame
-from equipoise.games.regret import Plays, alternating
+from equipoise.games.repeated.regret import Plays, alternating
 from equipoise.play.seeds import Seeds
 
 # (game, plays so far [S, t, A], seed) -> losses of round t + 1, [S, A] in [0, 1]

@@ -73,7 +73,7 @@ class Cases(_Canonical):
 
 @dataclass(frozen=True)
 class Command(_Canonical):
-    """A command that passes by ending with status 0, beside the code's file and others.
+    """A command that passes by ending with status 0, in the folder of the code's file and others.
 
     What is known is this status alone. A command that loads the code into its own process can be ended by it, with
     status 0 too; only asserts and cases are proof against that.

@@ -34,7 +34,7 @@ MOUNT_SETATTR, PIVOT_ROOT_OF = 442, {"x86_64": 155, "aarch64": 41, "riscv64": 41
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 4, 38, 36
 CAPABILITIES_3 = 0x20080522
-OWN_USER = 100_000_000  # and the process number: a user that nobody else is
+OWN_USER = 100_000_000  # and the process number: a user that no other process has
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
@@ -145,7 +145,7 @@ def limit(limits: Mapping[str, int]) -> None:
 
 
 def supervise(child: int, control: int, seconds: float) -> dict[str, Any]:
-    """How the child ended: it is killed when time is up, or when whoever started this has gone."""
+    """How the child ended: it is killed when time is up, or when the process that started this has gone."""
     pidfd = os.pidfd_open(child)
     ready, _, _ = select.select([pidfd, control], [], [], seconds)
     ended = pidfd in ready
@@ -188,7 +188,7 @@ def stdin_of(text: str) -> None:
 
 
 def program(task: Mapping[str, Any], fds: Sequence[int]) -> None:
-    """The code as a program, or a command beside the code's file; standard output goes to whoever started this."""
+    """The code as a program, or a command in the folder of the code's file; its standard output is the caller's."""
     for name, text in task["files"].items():
         with open(name, "w", encoding="utf-8") as file:  # noqa: PTH123
             file.write(text)

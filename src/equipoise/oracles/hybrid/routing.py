@@ -43,7 +43,7 @@ class Mixes:
 def draw_mix(phi: Numbers, budget: int, draw: np.random.Generator) -> Chosen:
     """A random mix of exactly `budget` pairs for people: features have random propensities, so that compositions vary.
 
-    Pairs are drawn without replacement with weights exp(w . phi), w ~ N(0, 1) anew for each mix: drawn evenly, all
+    Pairs are drawn without replacement with weights exp(w . phi), w ~ N(0, 1) drawn for each mix: drawn evenly, all
     counts would rise with the budget and nothing would tell features apart.
     """
     logits = phi @ draw.normal(size=phi.shape[1]) + draw.gumbel(size=len(phi))
@@ -125,7 +125,7 @@ def fit_predictor(mixes: Mixes, *, quadratic: bool = False, ridge: float = 1e-3,
 
         minimise   mean (performance - a - w . z)^2 + ridge |w|^2
 
-    The penalty chooses among weights that fit alike: the three bins of a feature sum to the budget in every mix. Of 5
+    The penalty chooses among equally good weights: the three bins of a feature sum to the budget in every mix. Of 5
     mixes or more, one fifth gives R^2; the predictor returned is fitted on all. Raises ValueError for fewer than two
     mixes, or a negative ridge.
     """

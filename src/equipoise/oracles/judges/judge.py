@@ -68,8 +68,8 @@ class JudgeOracle:
         self.scores = file.question == "pointwise"
         self.attributes = tuple(dict.fromkeys(file.attributes))
         self.prompt = JudgePrompt(template, _answer_format(file), scores=self.scores, name=name)
-        beside = {"key", "price", "timeout", "prompt"} | (set() if file.attributes else {"attributes"})
-        about = file.model_dump(exclude=beside)
+        not_asked = {"key", "price", "timeout", "prompt"} | (set() if file.attributes else {"attributes"})
+        about = file.model_dump(exclude=not_asked)
         text = json.dumps([about, template], sort_keys=True)
         self.fingerprint = f"judge {file.model} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

@@ -114,7 +114,7 @@ def conversation_text(prompt: OraclePrompt) -> str:
 
 
 def prompt_text(named: str | None, file: Path, standard: str) -> str:
-    """The text of a prompt's file beside an oracle's file, or of the package's own one. Raises OracleError."""
+    """The text of a prompt's file, relative to an oracle's file, or of the package's own one. Raises OracleError."""
     place = file.parent / named if named else PROMPTS / standard
     try:
         return place.read_text(encoding="utf-8")

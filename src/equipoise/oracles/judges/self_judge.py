@@ -60,7 +60,7 @@ class SelfJudge:
     The probability of all these answers together is written with every verdict as `mass`: near 0 the policy would
     say something else, and the verdict means little.
 
-    The weights that judge are part of the fingerprint: another round asks anew. Raises OracleError before a policy
+    The weights that judge are part of the fingerprint: another round asks again. Raises OracleError before a policy
     was shown (`see`).
     """
 
@@ -149,7 +149,9 @@ def _told_apart(answers: Sequence[Response]) -> list[tuple[int, ...]]:
         begun = [answer.ids[:end] for answer in answers]
         if all(a != b for a, b in combinations(begun, 2)):
             return begun
-    raise Failure("the policy's tokenizer writes two of the possible answers alike", transient=False)
+    raise Failure(
+        "the policy's tokenizer writes two of the possible answers in the same way", transient=False
+    )
 
 
 def _without(text: str, special: Mapping[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from equipoise.data.rendering.tokens import Codec
-from equipoise.oracles.file import ModelFile, beside, digest, settings_of
+from equipoise.oracles.file import ModelFile, digest, relative_to, settings_of
 from equipoise.oracles.models.domains import Domains
 from equipoise.oracles.models.language_model import (
     Comparisons,
@@ -145,7 +145,7 @@ def _ratio(
     given: Reward, models: tuple[str, str], beta: float, file: Path, placement: Placement
 ) -> DensityRatio:
     domains = None if given.domains is None else Domains.of(given.domains, file)
-    strong, weak = (frozen(beside(file, model), given.placed(placement)) for model in models)
+    strong, weak = (frozen(relative_to(file, model), given.placed(placement)) for model in models)
     template = given.template
     if (file.parent / template).is_file():
         template = str(file.parent / template)

@@ -66,7 +66,7 @@ class Domains(OracleFile):
 
     @classmethod
     def of(cls, given: str | Sequence[Any], file: Path) -> Domains:
-        """The domains that stand in an oracle's file, or in a file beside it. Raises OracleError."""
+        """The domains that stand in an oracle's file, or in a file of its folder. Raises OracleError."""
         where = file.parent / given if isinstance(given, str) else file
         try:
             listed = load_yaml(where.read_text(encoding="utf-8")) if isinstance(given, str) else given

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equipoise.core.links import bradley_terry
-from equipoise.oracles.file import ModelFile, beside, digest, settings_of
+from equipoise.oracles.file import ModelFile, digest, relative_to, settings_of
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import (
     Fingerprinted,
@@ -54,10 +54,10 @@ class McDropout:
 
     Of a model with a scalar reward P_t(a > b) = sigma(r_t(a) - r_t(b)), and `score` is the mean of r_t: which units a
     pass drops depends on seed, pass, prompt and response, so that scores and comparisons tell the same. Of any other
-    model it depends on the two responses, in no order. The same question has the same answer whoever asks it with
-    which others, P_t(a > b) + P_t(b > a) = 1 in every pass, and equal responses give 1/2. Each question is a batch of
-    its own in each pass. `votes` gives every pass; its spread is the model's
-    uncertainty (UPO, 2409.11212). Raises OracleError for a model that drops nothing.
+    model it depends on the two responses, in no order. The same question has the same answer in any call,
+    P_t(a > b) + P_t(b > a) = 1 in every pass, and equal responses give 1/2. Each question is a batch of its own in each
+    pass. `votes` gives every pass; its spread is the model's uncertainty (UPO, 2409.11212). Raises
+    OracleError for a model that drops nothing.
     """
 
     def __init__(self, oracle: Oracle, name: str, *, passes: int, rate: float | None, seed: int) -> None:
@@ -169,5 +169,5 @@ def mc_dropout(
 ) -> McDropout:
     """The oracle of a YAML file's settings; `load` makes that of a reward model's folder. Raises OracleError."""
     given = settings_of(McDropoutFile, settings, file)
-    oracle = load(beside(file, given.model), given.placed(placement))
+    oracle = load(relative_to(file, given.model), given.placed(placement))
     return McDropout(oracle, str(file), passes=given.passes, rate=given.rate, seed=given.seed)

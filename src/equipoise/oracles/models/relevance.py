@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, FiniteFloat, model_validator
 
 from equipoise.data.files.object_rows import read_rows
-from equipoise.oracles.file import ModelFile, beside, data_errors, digest, settings_of
+from equipoise.oracles.file import ModelFile, data_errors, digest, relative_to, settings_of
 from equipoise.oracles.models.domains import said_by_user
 from equipoise.oracles.models.embeddings import Embedding, load_embedding
 from equipoise.oracles.placement import Placement
@@ -31,8 +31,8 @@ class RelevanceFile(ModelFile):
     length       words that count as a length of 1; None: length does not count
     repetition   whether repeated trigrams count against a response
     beta         > 0, how many logits the reward is worth where two responses are compared
-    references   file of rows {prompt, response} beside the YAML file, in any container that data may have: reference
-                 responses of closed-ended prompts; every other prompt is open-ended
+    references   file of rows {prompt, response}, relative to the YAML file, in any container that data may have:
+                 reference responses of closed-ended prompts; every other prompt is open-ended
     reference_range, open_range   the usual ranges of the similarity to a reference, and of the open-ended reward: the
                  first is mapped linearly onto the second
     """
@@ -137,7 +137,7 @@ def relevance(settings: Mapping[str, Any], file: Path, placement: Placement) -> 
     """The relevance reward of a YAML file's settings. Raises OracleError."""
     given = settings_of(RelevanceFile, settings, file)
     references = _references(file.parent / given.references, file) if given.references else {}
-    embedding = load_embedding(beside(file, given.embeddings), given.placed(placement))
+    embedding = load_embedding(relative_to(file, given.embeddings), given.placed(placement))
     return Relevance(embedding, given, str(file), references)
 
 

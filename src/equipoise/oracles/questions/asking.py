@@ -332,7 +332,7 @@ class Asking:
         return priced.estimate(*question).cost if isinstance(priced, Priced) else 0.0
 
     def _may_spend(self, call: _Call, question: Question) -> bool:
-        """Whether the limit of cost allows one more question beside those in flight; stops the call if not."""
+        """Whether the limit of cost allows one more question than those in flight; stops the call if not."""
         most = self.policy.most_cost
         if most is None:
             return True

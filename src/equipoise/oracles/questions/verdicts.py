@@ -1,7 +1,7 @@
 """Verdict store: answers of an oracle in one SQLite file, which several runs and processes may share.
 
 Every verdict is written when it comes, so that an interrupted run asks nothing twice. A question that is being asked is
-claimed by a lock of the operating system on a file beside the store, which ends with the process, however it ends.
+claimed by a lock of the operating system on a file next to the store, which ends with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class VerdictStore:
         return found
 
     def put(self, key: bytes, oracle: str, verdict: Verdict) -> Verdict:
-        """Write one verdict. Returns the one that is stored: that of whoever came first."""
+        """Write one verdict. Returns the one that is stored: that of the process that came first."""
         row = (key, oracle, verdict.value, verdict.cost, verdict._said())
         query = "INSERT OR IGNORE INTO verdict (key, oracle, value, cost, about) VALUES (?, ?, ?, ?, ?)"
         if self._run(query, row, changes=True):

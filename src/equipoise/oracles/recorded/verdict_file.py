@@ -22,8 +22,8 @@ COLUMNS = ("prompt", "response_a", "response_b", "prob")
 class RecordedFile(OracleFile):
     """The settings of a recorded oracle's YAML file.
 
-    verdicts     file of rows {prompt, response_a, response_b, prob}, in any container that data may have, beside the
-                 YAML file: P(a beats b) when a was shown first; null: the judge gave no verdict
+    verdicts     file of rows {prompt, response_a, response_b, prob}, in any container that data may have, relative to
+                 the YAML file: P(a beats b) when a was shown first; null: the judge gave no verdict
     both_orders  whether a verdict counts for its own order only; False: also for the other order, as 1 - prob
     name         as the verdicts are called; none: the file's name
     """
@@ -34,7 +34,7 @@ class RecordedFile(OracleFile):
 
 
 class RecordedVerdicts:
-    """Verdicts that were given before, by whoever: P(a beats b) for a prompt and two responses in their order.
+    """Verdicts that were given before, by any judge: P(a beats b) for a prompt and two responses in their order.
 
     Repeated verdicts on one question are averaged. A question that has none, or only null, fails: it is never guessed.
     """

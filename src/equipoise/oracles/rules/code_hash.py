@@ -204,7 +204,7 @@ def _imports(code: CodeType) -> list[str]:
 
 
 def _module(name: str) -> Iterator[str]:
-    """A module: an installed one by name and version; any other by its files, and those that it imports from beside."""
+    """A module: an installed one by name and version; any other by its files, and those imported from its folder."""
     yield name
     if _library(name):
         yield _version(name)

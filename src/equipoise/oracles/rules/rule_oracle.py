@@ -228,7 +228,7 @@ def _module(where: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     if str(path.parent.resolve()) not in sys.path:
-        sys.path.append(str(path.parent.resolve()))  # for what it imports from beside it
+        sys.path.append(str(path.parent.resolve()))  # for what it imports from its folder
     # under a distinct name, so that a rule in json.py does not replace the library's module
     spec = importlib.util.spec_from_file_location(f"equipoise_rule_{path.stem}", path)
     assert spec is not None and spec.loader is not None

@@ -1,4 +1,4 @@
-"""Source files of a rule: its own, and those that it imports from beside it; read, never run."""
+"""Source files of a rule: its own, and those that it imports from its folder; read, never run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _package_root(path: Path) -> Path:
 
 
 def _imported(path: Path, roots: list[Path]) -> Iterator[Path]:
-    """Files beside it that a file imports, anywhere in it."""
+    """Files of its folder that a file imports, anywhere in it."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

@@ -99,8 +99,8 @@ def agreement(call: Call, right: Call) -> float:
         sizes = sorted((len(own), len(other)))
         parts = [sizes[0] / sizes[1], len(shared) / len(either), equal / len(either)]
     texts = canonical(call), canonical(right)
-    alike = 1.0 if texts[0] == texts[1] else SequenceMatcher(None, *texts, autojunk=False).ratio()
-    return (float(call.name == right.name) + sum(parts) + alike) / 5
+    similar = 1.0 if texts[0] == texts[1] else SequenceMatcher(None, *texts, autojunk=False).ratio()
+    return (float(call.name == right.name) + sum(parts) + similar) / 5
 
 
 def canonical(value: Any) -> str:

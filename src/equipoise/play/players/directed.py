@@ -56,14 +56,15 @@ class Directed(Players):
     def width(self) -> int:
         return self.samples
 
-    def examples(self, names: Sequence[str]) -> list[dict[str, float]]:
+    def tellings(self, names: Sequence[str]) -> list[tuple[dict[str, float], str]]:
         """Three directions between the first two scores, at the lowest, the middle and the highest angle."""
         angles = np.deg2rad([self.low, (self.low + self.high) / 2, self.high])
         first, second = names[:2]
         none = dict.fromkeys(names, 0.0)
-        return [
+        found = [
             {**none, first: round(float(np.cos(a)), 6), second: round(float(np.sin(a)), 6)} for a in angles
         ]
+        return [(direction, self.telling.template_of(direction)) for direction in found]
 
     def write(self, world: World, state: State) -> Rows:
         rows = world.prompts(state)

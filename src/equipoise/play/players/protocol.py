@@ -13,6 +13,7 @@ Players are the first phase of a round (`play.round`), the stage "sampling", wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from equipoise.play.component import Component
@@ -46,6 +47,10 @@ class Players(Component, Protocol):
     def writing(self, samples: int) -> Players:
         """The same players with `samples` responses per prompt. Raises ValueError if they do not sample."""
         ...
+
+    def tellings(self, names: Sequence[str]) -> Sequence[tuple[dict[str, float], str]]:
+        """(direction among named scores, template that tells it) to evaluate; () where prompts tell none."""
+        return ()
 
     def account(self, recorded: Rows) -> str:
         """How the recorded rows are used, in a sentence for the ledger; "" if there is nothing to say."""

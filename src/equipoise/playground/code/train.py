@@ -1,8 +1,8 @@
 """Writes the small world of code:  python -m equipoise.playground.code.train [--out FOLDER]
 
 A tiny transformer is trained from scratch on the habits of a careless programmer, who mixes up steps, slips in the
-syntax and miscalculates tests. Beside it lie the problems with their true tests, and the oracle that runs them. Fixed
-seed, one thread, some minutes.
+syntax and miscalculates tests. In its folder lie the problems with their true tests, and the oracle that runs them.
+Fixed seed, one thread, some minutes.
 """
 
 from __future__ import annotations

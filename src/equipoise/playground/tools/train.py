@@ -1,7 +1,7 @@
 """Writes the small world of tools:  python -m equipoise.playground.tools.train [--out FOLDER]
 
 A tiny transformer is trained from scratch on the calls of a careless assistant, who gets single values and parameters
-wrong. Beside it lie the requests with their right calls, and the oracle that compares them. Fixed seed, one thread,
+wrong. In its folder lie the requests with their right calls, and the oracle that compares them. Fixed seed, one thread,
 some minutes.
 """
 

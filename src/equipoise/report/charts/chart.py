@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from equipoise.report.numbers import percent, plain
 from equipoise.report.sheet import Sheet
 
+COLOURS = 6  # of the palette, on a page and in print
 MOST_ROWS = 25  # of the table of values; a longer line is shown at evenly spaced places
 # A line that spans more than this many times its smallest value is unreadable on a linear axis.
 LOG_SPAN = 20.0
@@ -109,9 +110,9 @@ class Chart:
 
     @property
     def legend(self) -> list[tuple[str, int]]:
-        """(name, colour) of the marks, where there are several."""
-        marks = [(line.name, line.colour) for line in self.lines if not line.faint]
-        marks += [(box.name, box.colour) for box in self.boxes]
+        """(name, place in the palette) of the marks, where there are several."""
+        marks = [(line.name, line.colour % COLOURS) for line in self.lines if not line.faint]
+        marks += [(box.name, box.colour % COLOURS) for box in self.boxes]
         return marks if len(marks) > 1 else []
 
     @property

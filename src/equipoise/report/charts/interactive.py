@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from equipoise.report.charts.chart import Chart, Line
+from equipoise.report.charts.chart import COLOURS, Chart, Line
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure
 
 HEIGHT = 260  # pixels
 MOST_POINTS = 1500  # of a faint trace; of more, the smallest and the largest of each stretch are drawn
-COLOURS = 6
 TIP = [("", "@said")]  # one line to a mark, so that those of several lie next to each other
 DASHES = ("solid", "dashed", "dotdash")  # of the lines after as many as there are colours
 
@@ -55,7 +54,7 @@ def data(charts: Sequence[tuple[str, Chart]]) -> str:
     items = [json_item(draw(chart), target) for target, chart in charts]
     text = json.dumps(items, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     names: dict[str, str] = {}
-    # bokeh counts its models over the whole process: numbered anew, the same charts give the same page
+    # bokeh counts its models over the whole process: numbered from 0, the same charts give the same page
     text = re.sub(r'"p\d+"', lambda found: names.setdefault(found[0], f'"p{len(names)}"'), text)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -109,22 +109,20 @@ def _hashes(run: Run, *kinds: str) -> tuple[str, ...]:
     return tuple(sorted(value for name, value in named.items() if not name.startswith("data playground_")))
 
 
-def _configured(run: Run, section: str, leaf: str | None = None) -> tuple[str, ...]:
-    value = run.config.get(section)
-    value = value.get(leaf) if leaf and isinstance(value, Mapping) else None if leaf else value
+def _named(value: Any) -> tuple[str, ...]:
     return () if value is None else tuple(map(str, value if isinstance(value, list) else [value]))
 
 
 def _model(run: Run) -> Evidence:
-    return _hashes(run, "model", "tokenizer", "adapter"), _configured(run, "model", "path")
+    return _hashes(run, "model", "tokenizer", "adapter"), _named(run.setting("model", "path"))
 
 
 def _data(run: Run) -> Evidence:
-    return _hashes(run, "data"), _configured(run, "data", "path")
+    return _hashes(run, "data"), _named(run.setting("data", "path"))
 
 
 def _oracle(run: Run) -> Evidence:
-    return _hashes(run, "oracle"), _configured(run, "oracle")
+    return _hashes(run, "oracle"), _named(run.config.get("oracle"))
 
 
 def _prompts(run: Run) -> Evidence:
@@ -144,12 +142,8 @@ def _recorded(run: Run, name: str) -> tuple[str, ...]:
 
 
 def _decoding(run: Run) -> Evidence:
-    named = [
-        f"{name} {_configured(run, 'sampling', name)[0]}"
-        for name in DECODING
-        if _configured(run, "sampling", name)
-    ]
-    return (), tuple(named)
+    values = {name: run.setting("sampling", name) for name in DECODING}
+    return (), tuple(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 DECODING = ("temperature", "top_k", "top_p", "max_new_tokens")

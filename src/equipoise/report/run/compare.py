@@ -80,6 +80,11 @@ class Group:
     rows: tuple[Compared, ...]
     moved: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
 
+    @property
+    def members(self) -> tuple[Compared, ...]:
+        """The rows of runs."""
+        return tuple(row for row in self.rows if row.index is not None)
+
     def filled(self, page: bool = False) -> tuple[str, ...]:
         """The figures that a row has, and that fit."""
         kept = [name for name in HEADINGS if name in self.figures and (page or name not in ON_A_PAGE)]
@@ -148,7 +153,7 @@ def compare(run_dirs: Sequence[str | Path]) -> Comparison:
     names = _names(runs)
     groups = _groups(runs, names)
     said = [
-        paired.in_words(figure, group.rows[-len(group.moved) - 1].name, other, moved[figure])
+        paired.in_words(figure, group.members[0].name, other, moved[figure])
         for group in groups
         for other, moved in group.moved.items()
         for figure in SAID

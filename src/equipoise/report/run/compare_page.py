@@ -150,7 +150,7 @@ def _captions(metric: Metric, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _of(group: Group) -> str:
-    names = [row.name for row in group.rows if row.index is not None]
+    names = [row.name for row in group.members]
     return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
 
 
@@ -161,12 +161,11 @@ def _table(group: Group) -> dict[str, object]:
         for name, own in group.moved.items()
         if own
     ]
-    first = next((row.name for row in group.rows if row.index is not None), "")
     return {
         "of": _of(group),
         "headings": [HEADINGS[figure].replace("-\n", "").replace("\n", " ") for figure in figures],
         "rows": [(row.name, [row.parts(figure) for figure in figures]) for row in group.rows],
-        "first": first,
+        "first": group.members[0].name,
         "moved": moved,
         "empty": not figures,
     }

@@ -168,10 +168,11 @@ def length_drift(run: Run) -> Finding | None:
 
 
 def saturated_pairs(run: Run) -> Finding | None:
-    shares = _known(_tail(_last_round(run.steps)), "saturated")
-    if len(_last_round(run.steps)) < FEWEST_STEPS or not shares or fmean(shares) <= SATURATED_SHARE:
+    steps = _last_round(run.steps)
+    share = _mean(_tail(steps), "saturated")
+    if len(steps) < FEWEST_STEPS or share is None or share <= SATURATED_SHARE:
         return None
-    text = f"At the end of training {percent(fmean(shares))} of pairs lie where the loss is flat."
+    text = f"At the end of training {percent(share)} of pairs lie where the loss is flat."
     return Finding("note", "Most pairs are saturated", text, "saturated-pairs")
 
 
@@ -291,8 +292,7 @@ def loss_trend(run: Run) -> Finding | None:
 
 
 def clipping(run: Run) -> Finding | None:
-    train = run.config.get("train")
-    limit = train.get("clip") if isinstance(train, dict) else None
+    limit = run.setting("train", "clip")
     norms = _known(run.steps, "grad_norm")
     if not isinstance(limit, int | float) or limit <= 0 or len(norms) < FEWEST_STEPS:
         return None
@@ -339,10 +339,7 @@ def _log_ratio_moves(run: Run) -> tuple[float | None, float | None, str]:
     if run.final and run.final.chosen_log_ratio is not None and run.final.rejected_log_ratio is not None:
         return run.final.chosen_log_ratio, run.final.rejected_log_ratio, "held out"
     tail = _tail(_last_round(run.steps))
-    chosen, rejected = _known(tail, "chosen_log_ratio"), _known(tail, "rejected_log_ratio")
-    if not chosen or not rejected:
-        return None, None, ""
-    return fmean(chosen), fmean(rejected), "on training pairs"
+    return _mean(tail, "chosen_log_ratio"), _mean(tail, "rejected_log_ratio"), "on training pairs"
 
 
 def _in_round(steps: Sequence[Step], number: int) -> list[Step]:
@@ -356,6 +353,12 @@ def _last_round(steps: Sequence[Step]) -> list[Step]:
 def _tail(values: Sequence[T]) -> Sequence[T]:
     """The last quarter, at least one."""
     return values[-max(1, len(values) // 4) :]
+
+
+def _mean(steps: Sequence[Step], name: str) -> float | None:
+    """None where nothing is known, or some value is not finite, which is a finding of its own."""
+    values = _known(steps, name)
+    return fmean(values) if values and all(map(math.isfinite, values)) else None
 
 
 def _known(steps: Sequence[Step], name: str) -> list[float]:

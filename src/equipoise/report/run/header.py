@@ -20,8 +20,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Oracle", summary.oracle),
         ("Rounds", _rounds(run)),
         ("Learning rate", _rate(run)),
-        ("Batch", setting(run, "train", "batch")),
-        ("Epochs", setting(run, "train", "epochs")),
+        ("Batch", run.setting("train", "batch")),
+        ("Epochs", run.setting("train", "epochs")),
         ("Optimizer steps", f"{len(run.steps):,}" if run.steps else None),
         ("Recorded rows used", f"{run.ledger.used:,}" if run.ledger else None),
         ("Held-out pairs", _count(len({pair.pair for pair in run.held_out}))),
@@ -36,12 +36,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Configuration", run.config.get("hash")),
     ]
     return [(name, cut(_text(value), 200)) for name, value in pairs if value is not None]
-
-
-def setting(run: Run, section: str, name: str) -> Any:
-    """A setting of the run's configuration; None where there is none."""
-    within = run.config.get(section)
-    return within.get(name) if isinstance(within, dict) else None
 
 
 def chosen(run: Run) -> str:
@@ -61,21 +55,21 @@ def _rounds(run: Run) -> str | None:
 
 
 def _rate(run: Run) -> str | None:
-    rate, schedule = setting(run, "train", "lr"), setting(run, "train", "schedule")
+    rate, schedule = run.setting("train", "lr"), run.setting("train", "schedule")
     if rate is None:
         return None
-    return f"{rate:g}{f', {schedule}' if schedule else ''}" if isinstance(rate, int | float) else _text(rate)
+    return f"{_short(rate)}, {_text(schedule)}" if schedule else _short(rate)
 
 
 def _adapter(run: Run) -> str | None:
     """What is trained: a LoRA adapter, the adapter that the model came with, or every weight."""
-    rank = setting(run, "model", "lora_rank")
+    rank = run.setting("model", "lora_rank")
     if not isinstance(rank, int):
         return None
     if not rank:
         return "all, or the given adapter's" if run.inputs.get("adapter") else "all"
-    alpha = setting(run, "model", "lora_alpha") or 2 * rank
-    return f"LoRA, rank {rank}, alpha {alpha:g}"
+    alpha = run.setting("model", "lora_alpha") or 2 * rank
+    return f"LoRA, rank {rank}, alpha {_short(alpha)}"
 
 
 def _named(value: Any) -> str:
@@ -86,6 +80,10 @@ def _named(value: Any) -> str:
 
 def _count(number: int) -> str | None:
     return f"{number:,}" if number else None
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.report.labels import label
+from equipoise.report.numbers import percent, plain
 from equipoise.safe_yaml import load
+from equipoise.worlds.text.folder.manifest import complete_lines
 
 DEEPEST = 3  # folders below the one that is listed
 DAMAGED = "damaged"
+# what says most first
+FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("win_rate", "win rate", percent),
+    ("exact_win_rate", "win rate", percent),
+    ("accuracy", "accuracy", percent),
+    ("kl", "KL", plain),
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ def _configs(folder: Path) -> list[Path]:
 def _listed(folder: Path, name: str) -> Listed:
     try:
         config = load((folder / "config.yaml").read_text(encoding="utf-8"))
-        lines = [line for line in _lines(folder / "evaluation.jsonl") if isinstance(line, dict)]
+        lines = _lines(folder / "evaluation.jsonl")
         summary = _summary(folder / "summary.json")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config, lines, summary = None, [], None
     when = max((path.stat().st_mtime for path in folder.glob("*") if path.is_file()), default=0.0)
     if not isinstance(config, dict):
@@ -91,10 +100,8 @@ def _summary(path: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _lines(path: Path) -> list[Any]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [line for _, line in complete_lines(path)] if path.exists() else []
 
 
 def _within(config: Mapping[str, Any], section: str, name: str) -> Any:
@@ -112,17 +119,13 @@ def _data(path: Any) -> str:
 
 
 def _figure(line: Mapping[str, Any]) -> str:
-    """The figure that says most: a win rate, else held-out accuracy, else the KL."""
-    exact = line.get("exact_win_rate")
-    for name, title in (("win_rate", "win rate"), ("accuracy", "accuracy")):
+    """The first of FIGURES that was measured."""
+    for name, title, show in FIGURES:
         found = line.get(name)
-        if isinstance(found, Mapping) and isinstance(found.get("value"), float):
-            return f"{title} {100 * found['value']:.1f} %"
-        if name == "win_rate" and isinstance(exact, float):
-            return f"win rate {100 * exact:.1f} %"
-    kl = line.get("kl")
-    known = isinstance(kl, Mapping) and isinstance(kl.get("value"), float)
-    return f"KL {kl['value']:.3g}" if known and kl is not None else ""
+        value = found.get("value") if isinstance(found, Mapping) else found
+        if isinstance(value, float):
+            return f"{title} {show(value)}"
+    return ""
 
 
 def print_runs(found: Sequence[Listed], console: Console) -> None:

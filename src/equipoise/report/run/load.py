@@ -37,6 +37,7 @@ class RunFolderError(ValueError):
 
 
 R = TypeVar("R", bound=Record)
+DEEPEST = 50  # levels of a document
 
 
 def load_run(folder: str | Path) -> Run:
@@ -102,10 +103,25 @@ def _document(path: Path, notes: list[str]) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text, parse_constant=_null(path, notes))
+        value = json.loads(text, parse_constant=_null(path, notes))
+        _check_depth(value)
     except (ValueError, RecursionError):
         notes.append(f"{path.name} is not readable JSON; what it holds is left out of this report.")
         return None
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested in more than {DEEPEST} levels")
 
 
 def _verify(folder: Path) -> None:

@@ -50,7 +50,7 @@ def _cell(known: dict[tuple[int, int], Estimate], a: int, b: int) -> Cell:
     rate = known.get((a, b)) or _turned(known.get((b, a)))
     if a == b or rate is None or rate.value is None:
         return Cell("–")
-    shade = min(SHADES - 1, int(rate.value * SHADES))
+    shade = min(SHADES - 1, max(0, int(rate.value * SHADES)))
     ends = rate.low is not None and rate.high is not None
     interval = f"{percent(rate.low or 0.0).removesuffix(' %')}–{percent(rate.high or 0.0)}" if ends else ""
     return Cell(percent(rate.value), interval, shade)

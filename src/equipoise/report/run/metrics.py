@@ -5,7 +5,6 @@ python -m equipoise.report.run.metrics > docs/metrics.md
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,8 +32,6 @@ class Metric:
         """The value for a reader: shares in per cent, everything else with three significant digits."""
         if value is None:
             return "–"
-        if not math.isfinite(value):
-            return "not finite"
         return percent(value) if self.unit == "share" else plain(value)
 
     def show_interval(self, estimate: Estimate | None) -> str:

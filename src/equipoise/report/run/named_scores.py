@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from equipoise.report.charts.chart import Chart, Line
 from equipoise.report.run.records import Estimate, Run
@@ -74,10 +73,9 @@ def directions(run: Run) -> Chart | None:
 
 def thresholds(run: Run) -> dict[str, float]:
     """Score -> its threshold in the run's configuration, where it has one."""
-    objective = run.config.get("objective")
-    given: Any = objective.get("thresholds") if isinstance(objective, Mapping) else None
-    given = given if isinstance(given, Mapping) else {}
-    return {str(name): float(v) for name, v in given.items() if isinstance(v, int | float)}
+    given = run.setting("objective", "thresholds")
+    limits = given.items() if isinstance(given, Mapping) else ()
+    return {str(name): float(v) for name, v in limits if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def names(run: Run) -> list[str]:

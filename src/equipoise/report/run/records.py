@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# Beyond it lies no measurement, and within it sums, differences and squares stay finite.
+LARGEST = 1e100
+
+
+def _measured(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) > LARGEST else value
+
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Measured = Annotated[float, AfterValidator(_measured)]  # infinite instead of beyond LARGEST
 
 
 class Record(BaseModel):
@@ -18,43 +32,43 @@ class Record(BaseModel):
 class Estimate(Record):
     """A value with its interval; `low` and `high` are null where there is none."""
 
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    n: Count | None = None
 
 
 class Told(Record):
     """Mean named scores of responses to prompts that told a direction, score -> coordinate."""
 
-    direction: dict[str, float]
+    direction: dict[str, Number]
     scores: dict[str, Estimate | None] = {}
 
 
 class Round(Record):
     """One line of evaluation.jsonl; round 0 is the reference. Formulas and units: report/run/metrics.py."""
 
-    round: int
+    round: Count
     win_rate: Estimate | None = None
-    exact_win_rate: float | None = None
-    exploitability: float | None = None
-    gap_tau: float | None = None
+    exact_win_rate: Number | None = None
+    exploitability: Number | None = None
+    gap_tau: Number | None = None
     kl: Estimate | None = None
     accuracy: Estimate | None = None
     ranking: Estimate | None = None
     ranking_gain: Estimate | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
-    chosen_probability: float | None = None
-    rejected_probability: float | None = None
-    likelihood_ece: float | None = None
+    chosen_log_ratio: Number | None = None
+    rejected_log_ratio: Number | None = None
+    chosen_probability: Number | None = None
+    rejected_probability: Number | None = None
+    likelihood_ece: Number | None = None
     length: Estimate | None = None
-    finished: float | None = None
+    finished: Number | None = None
     entropy: Estimate | None = None
-    surprisal: float | None = None
-    recorded_surprisal: float | None = None
-    recorded_length: float | None = None
-    outside: float | None = None
+    surprisal: Number | None = None
+    recorded_surprisal: Number | None = None
+    recorded_length: Number | None = None
+    outside: Number | None = None
     scores: dict[str, Estimate | None] = {}
     told: list[Told] = []
 
@@ -64,53 +78,53 @@ class Step(Record):
 
     model_config = ConfigDict(allow_inf_nan=True)
 
-    round: int
-    step: int
-    epoch: float | None = None
-    loss: float | None = None
-    margin: float | None = None
-    accuracy: float | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
-    grad_norm: float | None = None
-    lr: float | None = None
-    pessimism: float | None = None
-    baseline: float | None = None
-    saturated: float | None = None
-    clipped: float | None = None
-    reward: float | None = None
+    round: Count
+    step: Count
+    epoch: Measured | None = None
+    loss: Measured | None = None
+    margin: Measured | None = None
+    accuracy: Measured | None = None
+    chosen_log_ratio: Measured | None = None
+    rejected_log_ratio: Measured | None = None
+    grad_norm: Measured | None = None
+    lr: Measured | None = None
+    pessimism: Measured | None = None
+    baseline: Measured | None = None
+    saturated: Measured | None = None
+    clipped: Measured | None = None
+    reward: Measured | None = None
 
 
 class Within(Record):
     """One line of within_fits.jsonl: the policy inside a fit on held-out rows, after a step of a round."""
 
-    round: int
-    step: int
-    loss: float | None = None
-    accuracy: float | None = None
-    margin: float | None = None
-    chosen_log_ratio: float | None = None
-    rejected_log_ratio: float | None = None
+    round: Count
+    step: Count
+    loss: Number | None = None
+    accuracy: Number | None = None
+    margin: Number | None = None
+    chosen_log_ratio: Number | None = None
+    rejected_log_ratio: Number | None = None
 
 
 class Chosen(Record):
     """The best checkpoint of summary.json; step None: measured after a round."""
 
     metric: str
-    value: float
+    value: Number
     better: str
-    round: int
-    step: int | None = None
+    round: Count
+    step: Count | None = None
     folder: str
 
 
 class Timing(Record):
     """One line of timings.jsonl: seconds and tokens that one phase of one round took."""
 
-    round: int
+    round: Count
     phase: str
-    seconds: float
-    tokens: float | None = None
+    seconds: Number
+    tokens: Number | None = None
 
 
 class Sample(Record):
@@ -119,35 +133,35 @@ class Sample(Record):
     against, win   the reference's response that it met, and P(it beats that one).
     """
 
-    round: int
-    prompt_index: int
+    round: Count
+    prompt_index: Count
     prompt: str
     response: str
     finished: bool | None = None
     against: str | None = None
-    win: float | None = None
+    win: Share | None = None
 
 
 class Verdict(Record):
     """One line of verdicts.jsonl: P(a sample of the policy beats one of the reference), and their tokens."""
 
-    round: int
-    prompt_index: int
-    sample: int
-    win: float | None = None
-    length: int | None = None
-    reference_length: int | None = None
+    round: Count
+    prompt_index: Count
+    sample: Count
+    win: Share | None = None
+    length: Count | None = None
+    reference_length: Count | None = None
 
 
 class HeldPair(Record):
     """One line of held_out.jsonl: log-ratios of a held-out pair in nats, and whether it is ranked as preferred."""
 
-    round: int
-    pair: int
-    prompt: int
-    chosen: float | None = None
-    rejected: float | None = None
-    ranked: float | None = None
+    round: Count
+    pair: Count
+    prompt: Count
+    chosen: Number | None = None
+    rejected: Number | None = None
+    ranked: Share | None = None
 
     @property
     def margin(self) -> float | None:
@@ -158,8 +172,8 @@ class HeldPair(Record):
 class MatrixCell(Record):
     """One line of win_matrix.jsonl: the win rate of a round's policy against an earlier round's."""
 
-    round: int
-    against: int
+    round: Count
+    against: Count
     win_rate: Estimate
 
 
@@ -169,13 +183,13 @@ class Ledger(Record):
     truncated   used rows with an answer cut; truncated_by_side counts the chosen and the rejected ones.
     """
 
-    read: int
-    used: int
-    refused: dict[str, int] = {}
-    truncated: int = 0
-    truncated_by_side: dict[str, int] = {}
-    duplicate: int = 0
-    repaired: dict[str, int] = {}
+    read: Count
+    used: Count
+    refused: dict[str, Count] = {}
+    truncated: Count = 0
+    truncated_by_side: dict[str, Count] = {}
+    duplicate: Count = 0
+    repaired: dict[str, Count] = {}
     first_lines: dict[str, list[str]] = {}
     notes: list[str] = []
 
@@ -188,9 +202,9 @@ class GateLine(Record):
     """One gate of gates.json: what was measured in a round, its limit, and whether it was passed or allowed."""
 
     name: str
-    round: int
-    measured: float | None = None
-    limit: float | None = None
+    round: Count
+    measured: Number | None = None
+    limit: Number | None = None
     passed: bool
     allowed: bool = False
     sentence: str = ""
@@ -203,8 +217,8 @@ class Summary(Record):
     title: str | None = None
     paper: str | None = None
     confidence: str | None = None
-    rounds: int | None = None
-    delivered: int | None = None
+    rounds: Count | None = None
+    delivered: Count | None = None
     left_support: str | None = None
     automatic: Any = None
     seed: int | None = None
@@ -213,8 +227,8 @@ class Summary(Record):
     oracle: Any = None
     status: str | None = None
     best: Chosen | None = None
-    seconds: dict[str, float] = {}
-    tokens: dict[str, float] = {}
+    seconds: dict[str, Number] = {}
+    tokens: dict[str, Number] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +277,11 @@ class Run:
             else self.summary.delivered
         )
         return next((one for one in self.rounds if one.round == most and one.round > 0), None)
+
+    def setting(self, section: str, name: str) -> Any:
+        """A setting of the configuration; None where there is none."""
+        within = self.config.get(section)
+        return within.get(name) if isinstance(within, dict) else None
 
     def by_phase(self, what: str) -> dict[str, float]:
         """Total "seconds" or "tokens" per phase, from timings.jsonl or else from the summary."""

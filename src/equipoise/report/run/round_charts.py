@@ -56,22 +56,21 @@ def win_rate(run: Run) -> Chart | None:
         )
         if one
     ]
+    if not lines:
+        return None
     title = "Win rate against the reference"
-    return (
-        lines
-        and Chart(
-            name="win_rate",
-            title=title,
-            caption="Band: 95 % interval, clustered by prompt. Above one half (dashed) the policy beats the model it "
-            "started from." + (" Exact: by enumeration of every response." if len(lines) > 1 else ""),
-            alt=spoken(title, lines, share=True),
-            x_label=ROUND,
-            y_label="win rate",
-            lines=lines,
-            level=(0.5, "equality"),
-            share=True,
-        )
-    ) or None
+    return Chart(
+        name="win_rate",
+        title=title,
+        caption="Band: 95 % interval, clustered by prompt. Above one half (dashed) the policy beats the model it "
+        "started from." + (" Exact: by enumeration of every response." if len(lines) > 1 else ""),
+        alt=spoken(title, lines, share=True),
+        x_label=ROUND,
+        y_label="win rate",
+        lines=lines,
+        level=(0.5, "equality"),
+        share=True,
+    )
 
 
 def exploitability(run: Run) -> Chart | None:

@@ -23,7 +23,7 @@ def self_tests(folder: Path) -> list[tuple[int, int, str, str, str]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             round, found = _counts(json.loads(line))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError):
             continue
         counts[round] = [a + b for a, b in zip(counts[round], found, strict=True)]
     return [
@@ -41,8 +41,8 @@ def self_tests(folder: Path) -> list[tuple[int, int, str, str, str]]:
 def _counts(line: Mapping[str, Any]) -> tuple[int, list[int]]:
     """(round, [problems, codes read, of codes, tests read, of tests, passes]) of one problem."""
     table = line["passed"]
-    passes = sum(int(cell) for row in table for cell in row)
+    passes = sum(cell == 1 for row in table for cell in row)
     read = [int(line["codes_read"]), len(table), int(line["tests_read"]), len(table[0])]
-    if min(read[1], read[3]) < 1:
-        raise ValueError("an empty table")
+    if not (1 <= read[1] >= read[0] >= 0 and 1 <= read[3] >= read[2] >= 0):
+        raise ValueError("a table of another size")
     return int(line["round"]), [1, *read, passes]

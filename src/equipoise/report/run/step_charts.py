@@ -63,7 +63,7 @@ def traced(run: Run, values: Values, text: str, colour: int) -> list[Line]:
 
 def held_out(run: Run, name: str, colour: int) -> list[Line]:
     """A metric of held-out rows: inside fits where it was measured there, else after rounds; [] if nowhere."""
-    place = {(step.round, step.step): float(index + 1) for index, step in enumerate(run.steps)}
+    place = _places(run)
     points: list[Point] = [
         (place[line.round, line.step], line.round, value, None, None)
         for line in run.within
@@ -75,6 +75,11 @@ def held_out(run: Run, name: str, colour: int) -> list[Line]:
     x, rounds, y, low, high = (list(values) for values in zip(*points, strict=True))
     parts = [i for i in range(1, len(rounds)) if rounds[i] != rounds[i - 1]] if run.within else []
     return [Line(name="held out", x=x, y=y, low=low, high=high, colour=colour, parts=parts)]
+
+
+def _places(run: Run) -> dict[tuple[int, int], float]:
+    """(round, step) -> its place on the axis of steps."""
+    return {(step.round, step.step): float(index + 1) for index, step in enumerate(run.steps)}
 
 
 def _after_rounds(run: Run, name: str) -> list[Point]:
@@ -125,7 +130,7 @@ def margin(run: Run) -> Chart | None:
 
 
 def log_ratios(run: Run) -> Chart | None:
-    """Chosen and rejected log-ratios over training steps; without steps, over rounds."""
+    """Chosen and rejected log-ratios over training steps."""
     lines = [
         *traced(run, of_steps(run, "chosen_log_ratio"), "chosen", 0),
         *traced(run, of_steps(run, "rejected_log_ratio"), "rejected", 1),
@@ -143,8 +148,7 @@ def log_ratios(run: Run) -> Chart | None:
 
 
 def loss(run: Run) -> Chart | None:
-    lines = [*traced(run, of_steps(run, "loss"), "training", 0)]
-    lines += held_out(run, "loss", 1) if run.within else []
+    lines = [*traced(run, of_steps(run, "loss"), "training", 0), *held_out(run, "loss", 1)]
     return _chart(
         run,
         lines,
@@ -197,8 +201,7 @@ def _best(run: Run, metric: str) -> tuple[float, float, str] | None:
     best = run.summary.best
     if best is None or best.metric != metric or best.step is None:
         return None
-    place = {(step.round, step.step): float(index + 1) for index, step in enumerate(run.steps)}
-    at = place.get((best.round, best.step))
+    at = _places(run).get((best.round, best.step))
     return None if at is None else (at, best.value, "best checkpoint")
 
 

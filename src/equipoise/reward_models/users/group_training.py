@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.data.reading.read import Dataset
 from equipoise.policy.files import whole, write_json
 from equipoise.reward_models.fit import Fitting, fit
 from equipoise.reward_models.folder import save
@@ -26,7 +24,7 @@ from equipoise.reward_models.users.groups import (
     label_likelihood,
     posterior,
 )
-from equipoise.reward_models.users.pairs import begin_users, held_out_figures, labels_of
+from equipoise.reward_models.users.pairs import UserPairs, held_out_figures, labels_of
 
 MAP = "user_groups.json"
 
@@ -50,38 +48,20 @@ class Grouping:
 
 
 def train_groups(
-    path: str | Path,
-    dataset: Dataset,
-    out: Path,
+    given: UserPairs,
     *,
     grouping: Grouping,
     fitting: Fitting,
-    held_out_share: float = 0.1,
-    evaluation: Dataset | None = None,
-    allow_overlap: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    device: str | torch.device | None = None,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Result:
     """Fit one reward for each group of users on a decoder's states, and write a reward model of K attributes.
 
     EM runs on frozen states with linear rewards, for each candidate K; then `rounds` of training of the whole body.
     The folder loads as an oracle whose scores are `group_1`, `group_2`, ..., largest group first; user_groups.json says
-    who belongs to which. Raises ModelError or DataError before any training for what cannot be used.
+    who belongs to which.
     """
-    given = begin_users(
-        path,
-        dataset,
-        out,
-        held_out_share=held_out_share,
-        evaluation=evaluation,
-        allow_overlap=allow_overlap,
-        max_length=max_length,
-        seed=seed,
-        device=device,
-    )
+    out = given.out
     beginning, train, held = given.beginning, given.train, given.held
     users, user, held_user = given.users, given.user, given.held_user
     seen, unseen = (differences(beginning, pairs, fitting.tokens) for pairs in (train, held))
@@ -100,7 +80,7 @@ def train_groups(
             iterations=grouping.iterations,
             hard=grouping.hard,
             ridge=grouping.ridge,
-            seed=seed,
+            seed=given.seed,
         )
         shares = found[count].mixture.shares
         losses[count] = float(
@@ -123,7 +103,7 @@ def train_groups(
             steps += 1
             report(line)
 
-        fit(beginning.model, assigned, fitting=fitting, seed=seed + number, report=stepped)
+        fit(beginning.model, assigned, fitting=fitting, seed=given.seed + number, report=stepped)
         logp = weight[:, None] * label_likelihood(pair_logits(beginning.model, train, fitting.tokens), prob)
         shares, _ = posterior(logp, user, shares.mean(dim=0).clamp(min=1e-12), hard=grouping.hard)
     figures = _figures(pair_logits(beginning.model, held, fitting.tokens), held, held_user, shares)
@@ -133,10 +113,10 @@ def train_groups(
         draft.mkdir()
         members = {name: shares[number].tolist() for name, number in users.items()}
         write_json(draft / MAP, {"groups": list(beginning.model.head.attributes), "users": members})
-        write_json(draft / "ledger.json", ledger := dataset.ledger.as_json())
+        write_json(draft / "ledger.json", ledger := given.dataset.ledger.as_json())
         settings = {
-            "model": str(path),
-            "seed": seed,
+            "model": given.path,
+            "seed": given.seed,
             "grouping": asdict(grouping),
             "fitting": asdict(fitting),
         }

@@ -15,6 +15,7 @@ from equipoise.core.intervals import POSITIVE, clustered_mean, clustered_share
 from equipoise.data.errors import DataError
 from equipoise.data.reading.read import Dataset
 from equipoise.models.errors import ModelError
+from equipoise.reward_models.folder import check_new
 from equipoise.reward_models.head import Head
 from equipoise.reward_models.pairs import LabelledPair
 from equipoise.reward_models.start import Beginning, begin
@@ -26,9 +27,14 @@ from equipoise.reward_models.users.groups import numbered
 class UserPairs:
     """A decoder with training and held-out pairs of the same users, numbered.
 
+    path, seed, dataset   what it was read from.     out   the folder to write
     users    name -> number         user, held_user   [N] number of each pair's user
     """
 
+    path: str
+    seed: int
+    dataset: Dataset
+    out: Path
     beginning: Beginning
     train: Sequence[LabelledPair]
     held: Sequence[LabelledPair]
@@ -42,19 +48,18 @@ def begin_users(
     dataset: Dataset,
     out: Path,
     *,
-    held_out_share: float,
-    evaluation: Dataset | None,
-    allow_overlap: bool,
-    max_length: int | None,
-    seed: int,
-    device: str | torch.device | None,
+    held_out_share: float = 0.1,
+    evaluation: Dataset | None = None,
+    allow_overlap: bool = False,
+    max_length: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> UserPairs:
     """Read a decoder and split the pairs by prompt; held-out pairs of users without training pairs are left out.
 
     Raises ModelError or DataError for what cannot be used, and if `out` exists.
     """
-    if out.exists():
-        raise ModelError(f"{out} exists; give another folder, or delete it to train again")
+    check_new(out)
     beginning = begin(path, Head(), seed=seed, max_length=max_length)
     if not hasattr(beginning.model.body, "score"):
         raise ModelError(f"{path} is no decoder; rewards of users are read from a decoder's last state")
@@ -72,7 +77,7 @@ def begin_users(
         raise DataError("no held-out pair is by a user of the training pairs", hint="hold out more prompts")
     beginning.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     held_user = torch.tensor([users[pair.user] for pair in held])
-    return UserPairs(beginning, train, held, users, user, held_user)
+    return UserPairs(str(path), seed, dataset, out, beginning, train, held, users, user, held_user)
 
 
 def labels_of(pairs: Sequence[LabelledPair]) -> tuple[Tensor, Tensor]:

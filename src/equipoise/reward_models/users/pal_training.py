@@ -26,7 +26,7 @@ from equipoise.reward_models.read import last_states
 from equipoise.reward_models.texts import Texts
 from equipoise.reward_models.train import Result
 from equipoise.reward_models.users.ideal_points import Pal, PalSettings, fit_pal, fit_user, logistic_loss
-from equipoise.reward_models.users.pairs import begin_users, held_out_figures, labels_of, named_users
+from equipoise.reward_models.users.pairs import UserPairs, held_out_figures, labels_of, named_users
 
 SETTINGS, TENSORS = "pal.json", "pal.safetensors"
 HEAD = Head(attributes=("pal",))  # of the body's folder: its one output is not read
@@ -42,40 +42,21 @@ class LoadedPal:
 
 
 def train_pal(
-    path: str | Path,
-    dataset: Dataset,
-    out: Path,
+    given: UserPairs,
     *,
     settings: PalSettings,
     tokens: int = 8192,
-    held_out_share: float = 0.1,
-    evaluation: Dataset | None = None,
-    allow_overlap: bool = False,
-    max_length: int | None = None,
-    seed: int = 0,
-    device: str | torch.device | None = None,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Result:
     """Fit PAL on a decoder's frozen states, and write a folder that `--oracle` loads.
 
-    Held-out figures are of the training users' own rewards, on prompts that were not trained on. Raises ModelError or
-    DataError before any training for what cannot be used.
+    Held-out figures are of the training users' own rewards, on prompts that were not trained on.
     """
-    given = begin_users(
-        path,
-        dataset,
-        out,
-        held_out_share=held_out_share,
-        evaluation=evaluation,
-        allow_overlap=allow_overlap,
-        max_length=max_length,
-        seed=seed,
-        device=device,
-    )
+    out = given.out
     model, texts = given.beginning.model, given.beginning.texts
     prob, weight = labels_of(given.train)
     seen = features(model, texts, given.train, tokens)
-    pal = fit_pal(*seen, given.user, prob, weight, settings, seed=seed)
+    pal = fit_pal(*seen, given.user, prob, weight, settings, seed=given.seed)
     logits = pal.logits(*features(model, texts, given.held, tokens), pal.weights()[given.held_user])
     held_prob, _ = labels_of(given.held)
     figures = held_out_figures(logits, logistic_loss(logits, held_prob), given.held)
@@ -83,8 +64,8 @@ def train_pal(
         draft.mkdir()
         write_json(draft / SETTINGS, {"settings": asdict(settings), "users": list(given.users)})
         write_tensors(draft / TENSORS, {name: t.contiguous() for name, t in pal.state_dict().items()})
-        write_json(draft / "ledger.json", ledger := dataset.ledger.as_json())
-        said = {"model": str(path), "seed": seed, "held_out": figures, **(about or {})}
+        write_json(draft / "ledger.json", ledger := given.dataset.ledger.as_json())
+        said = {"model": given.path, "seed": given.seed, "held_out": figures, **(about or {})}
         write_json(draft / "training.json", said)
         _hold_head(model)
         save(model, texts, draft)

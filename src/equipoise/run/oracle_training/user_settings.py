@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from equipoise.reward_models.fit import Fitting
 from equipoise.reward_models.train import Result
 from equipoise.reward_models.users.group_training import Grouping, train_groups
 from equipoise.reward_models.users.ideal_points import PalSettings
+from equipoise.reward_models.users.pairs import begin_users
 from equipoise.reward_models.users.pal_training import train_pal
 from equipoise.run.config import ConfigError
 from equipoise.run.sections import Section
@@ -75,25 +76,31 @@ def train_for_users(
         raise ConfigError(f"these settings do not apply to {kind}: {', '.join(wrong)}")
     if config.model.lora_rank:
         raise ConfigError(f"model.lora_rank does not apply to {kind}: it trains no adapter")
-    common: Mapping[str, Any] = {
-        "held_out_share": config.data.held_out,
-        "evaluation": evaluation,
-        "allow_overlap": config.data.allow_overlap,
-        "max_length": config.data.max_length,
-        "seed": config.seed,
-        "about": {"settings": config.model_dump()},
-        "report": report,
-    }
-    if kind == "pal":
-        if config.train.model_fields_set - {"tokens"}:
-            raise ConfigError("train.* does not apply to pal but for train.tokens; its settings are pal.*")
+    pal = kind == "pal"
+    if pal and config.train.model_fields_set - {"tokens"}:
+        raise ConfigError("train.* does not apply to pal but for train.tokens; its settings are pal.*")
+    grouping = None if pal else _grouping(config.groups)
+    pairs = begin_users(
+        model,
+        dataset,
+        out,
+        held_out_share=config.data.held_out,
+        evaluation=evaluation,
+        allow_overlap=config.data.allow_overlap,
+        max_length=config.data.max_length,
+        seed=config.seed,
+    )
+    about = {"settings": config.model_dump()}
+    if grouping is None:
         settings = PalSettings(**config.pal.model_dump())
-        common = {name: value for name, value in common.items() if name != "report"}
-        return train_pal(model, dataset, out, settings=settings, tokens=fitting.tokens, **common)
-    given = config.groups
+        return train_pal(pairs, settings=settings, tokens=fitting.tokens, about=about)
+    return train_groups(pairs, grouping=grouping, fitting=fitting, about=about, report=report)
+
+
+def _grouping(given: GroupSettings) -> Grouping:
     if not all(count >= 1 for count in given.counts):
         raise ConfigError(f"groups.counts must be at least 1, got {given.counts}")
-    grouping = Grouping(
+    return Grouping(
         counts=tuple(given.counts),
         starts=given.starts,
         iterations=given.iterations,
@@ -101,4 +108,3 @@ def train_for_users(
         ridge=given.ridge,
         rounds=given.rounds,
     )
-    return train_groups(model, dataset, out, grouping=grouping, fitting=fitting, **common)

@@ -28,7 +28,7 @@ from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.folder.best import CANDIDATE, WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.journal import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
-from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
+from equipoise.worlds.text.scoring.frozen_scores import FrozenScores, pairs_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from equipoise.worlds.text.folder.journal import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch
-from equipoise.worlds.text.live_scoring import LiveScoring
-from equipoise.worlds.text.value_scoring import ValueScoring, value_head
+from equipoise.worlds.text.scoring.live_scoring import LiveScoring
+from equipoise.worlds.text.scoring.value_scoring import ValueScoring, value_head
 
 
 @dataclass(kw_only=True)

@@ -48,7 +48,6 @@ from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
-from equipoise.worlds.text.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch, Watching
@@ -56,6 +55,7 @@ from equipoise.worlds.text.judging import Judge
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.run_rewards import RunRewards
 from equipoise.worlds.text.sampling import Sampler
+from equipoise.worlds.text.scoring.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.self_evaluation import SelfEvaluator
 from equipoise.worlds.text.self_tests import SelfTests
 from equipoise.worlds.text.training import Trainer

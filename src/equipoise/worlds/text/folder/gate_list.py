@@ -92,7 +92,7 @@ INPUTS = {
     "changed_model": "the model's weights or configuration (of an adapter, its base's too)",
     "changed_tokenizer": "the tokenizer's files",
     "changed_template": "the chat template, or what it writes (a template may write the date)",
-    "changed_oracle": "the oracle: a rule's file or a file that it imports from beside it, a module's distribution, a "
+    "changed_oracle": "the oracle: a rule's file or a file that it imports from its folder, a module's distribution, a "
     "reward model's folder",
     "changed_data": "a data file",
     "changed_rows": "the rows as tokens, where no file is seen to differ",

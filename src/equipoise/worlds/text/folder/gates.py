@@ -28,7 +28,7 @@ class GateClosed(TrainingError):
 class Gates:
     """The gates of a run folder, and those that the user allows to be closed.
 
-    main    whether this process writes; every process judges alike.
+    main    whether this process writes; every process judges in the same way.
     """
 
     folder: Path

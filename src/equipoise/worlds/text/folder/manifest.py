@@ -201,7 +201,7 @@ def _remedy(name: str) -> str:
         return "delete it and repeat the command: the fit of this round starts again"
     if parts[0] == "rounds":
         return (
-            "if its round is not finished (no policies.json beside it), delete it and repeat the command: it is "
+            "if its round is not finished (no policies.json next to it), delete it and repeat the command: it is "
             "computed again; else restore it from a copy"
         )
     if parts[0] == "checkpoints" and parts[1].startswith("round-") and parts[1][6:].isdigit():

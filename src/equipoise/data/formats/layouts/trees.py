@@ -15,8 +15,8 @@ from typing import Any
 
 from equipoise.data.errors import Refusal
 from equipoise.data.formats.format import Fields, Format, RawRow
+from equipoise.data.formats.layouts.ranked import list_of
 from equipoise.data.formats.parse_values import Reading, messages_of, number_of, shape, text_of
-from equipoise.data.formats.ranked import list_of
 from equipoise.data.records import Message
 
 MOST_PATHS = 10_000

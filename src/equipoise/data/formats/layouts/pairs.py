@@ -9,7 +9,7 @@ from equipoise.data.errors import Refusal
 from equipoise.data.formats.answers import chat_answer, chat_prompt, check_answer, without_context
 from equipoise.data.formats.columns import SIDES, all_chat, all_text, is_hybrid, some_chat
 from equipoise.data.formats.format import Fields, Format, RawRow
-from equipoise.data.formats.judged import judged
+from equipoise.data.formats.layouts.judged import judged
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
 from equipoise.data.formats.prompt_cut import (
     common_prefix,

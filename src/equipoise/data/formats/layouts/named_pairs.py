@@ -20,7 +20,7 @@ from equipoise.data.formats.asked import (
 )
 from equipoise.data.formats.columns import SIDES, shapes
 from equipoise.data.formats.format import Fields, Format, RawRow
-from equipoise.data.formats.judged import judged
+from equipoise.data.formats.layouts.judged import judged
 from equipoise.data.formats.parse_values import Reading, json_of, messages_of, text_of, without_nulls
 from equipoise.data.formats.prompt_cut import is_transcript
 from equipoise.data.records import Candidate, Context

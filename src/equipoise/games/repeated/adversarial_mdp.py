@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from equipoise.games.regret import ENTROPY, LOG_BARRIER, Regulariser, magnitude_reduced
+from equipoise.games.repeated.regret import ENTROPY, LOG_BARRIER, Regulariser, magnitude_reduced
 
 EXPLORATION = (
     0.1  # of the bonus that the analysis asks for: its constants are worst cases, its rate in K is kept

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equipoise.core.dims import PerPrompt
-from equipoise.games.regret import Learner, Losses, Plays, known, paid, project_simplex
+from equipoise.games.repeated.regret import Learner, Losses, Plays, known, paid, project_simplex
 
 Draw: TypeAlias = Callable[[int, torch.Generator], Losses]
 

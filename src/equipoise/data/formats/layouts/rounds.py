@@ -9,8 +9,8 @@ from typing import Any
 from equipoise.data.errors import Refusal
 from equipoise.data.formats.annotations import answer_attributes, with_attributes
 from equipoise.data.formats.format import Fields, Format, RawRow
+from equipoise.data.formats.layouts.ranked import list_of, numbers_of
 from equipoise.data.formats.parse_values import Reading, messages_of, text_of
-from equipoise.data.formats.ranked import list_of, numbers_of
 from equipoise.data.records import Candidate, Context, Kind, Message, Space
 
 _COLUMNS = ("context", "responses", "prompt_ids", "prob", "reward")

@@ -1,0 +1,1 @@
+"""Repeated games and adversarial decision processes: learners, adversaries, and their regret."""
