@@ -55,8 +55,31 @@ FAILS = (
     "reward_augmented_goals",
 )
 
-# more than twenty seconds each; test_small_programs.py runs the same programs in little, and their rules have tests
-NIGHTLY = ("refined_regret", "osp_strengths", "ofs_forgetting", "fspo_unseen_users")
+# more than six seconds each; test_small_programs.py runs the same programs in little, and their rules have tests
+NIGHTLY = (
+    "constrained_proxy_points",
+    "convergence_classes",
+    "copg_off_policy",
+    "egpo_against_baselines",
+    "fspo_unseen_users",
+    "ofs_forgetting",
+    "onpo_last_iterate",
+    "osp_strengths",
+    "p3o_shift_invariance",
+    "pal_new_users",
+    "refined_regret",
+    "regret_loss",
+    "regret_preferences",
+    "regret_self_play",
+    "rso_accepted",
+    "rto_credit",
+    "sapo_against_spin",
+    "spa_few_labels",
+    "srpo_robustness",
+    "upo_noisy_labels",
+    "vpo_optimism_pessimism",
+    "xpo_explores",
+)
 
 
 @pytest.mark.slow
