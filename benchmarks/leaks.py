@@ -70,6 +70,8 @@ def run(name: str, seed: int, given: list[str]) -> dict[str, Any]:
             return {"failed": str(error)}
         lines = (made.folder / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()
         rounds = [json.loads(line) for line in lines]
+    if rounds[-1]["outside"] is None:
+        return {"elsewhere": True}  # a world of its own, whose texts are not enumerated
     return {
         "outside": rounds[-1]["outside"],
         "worst": max(one["outside"] for one in rounds),
@@ -108,6 +110,7 @@ def rows_of(lines: list[dict[str, Any]]) -> list[list[str]]:
     """A row for each method, the leakiest first; runs made with other settings than today's are left out."""
     today = {name: made_with(method) for name, method in METHODS.items()}
     kept = [line for line in lines if today.get(line["method"]) == line["made_with"] and not line["set"]]
+    kept = [line for line in kept if "elsewhere" not in line]
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in kept:
         groups.setdefault(line["method"], []).append(line)
