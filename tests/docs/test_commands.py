@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def faults(words: list[str]) -> Iterator[str]:
 
 
 def unknown_settings(words: list[str]) -> Iterator[str]:
-    given = [after for option, after in zip(words, words[1:], strict=False) if option == "--set"]
+    given = [after for option, after in pairwise(words) if option == "--set"]
     for setting in given:
         name, _, value = setting.partition("=")
         if re.search(r"[A-Z]{3}|\.\.\.", setting):  # stands for any
