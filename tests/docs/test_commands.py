@@ -72,14 +72,14 @@ def faults(words: list[str]) -> Iterator[str]:
 
 def unknown_settings(words: list[str]) -> Iterator[str]:
     given = [after for option, after in pairwise(words) if option == "--set"]
-    for setting in given:
-        name, _, value = setting.partition("=")
-        if re.search(r"[A-Z]{3}|\.\.\.", setting):  # stands for any
-            continue
-        try:
-            resolve(words[0], {"model.path": "m", "data.path": ["d"], name: word(value)})
-        except ConfigError as error:
-            yield f"{setting}: {error}"
+    known = [
+        setting for setting in given if not re.search(r"[A-Z]{3}|\.\.\.", setting)
+    ]  # else it stands for any
+    settings = {name: word(value) for name, _, value in (setting.partition("=") for setting in known)}
+    try:
+        resolve(words[0], {"model.path": "m", "data.path": ["d"], **settings})
+    except ConfigError as error:
+        yield str(error)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
