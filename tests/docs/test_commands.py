@@ -107,3 +107,21 @@ def test_a_command_that_the_program_lacks_is_found(text: str, complaints: list[s
 def test_a_setting_that_a_method_lacks_is_found() -> None:
     (fault,) = faults(next(commands("`equipoise align dpo --set lr=1e-4 learning_speed=3`")))
     assert "unknown setting 'learning_speed'" in fault
+
+
+def options(command: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from options(inner, f"{path} {name}".strip())
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and not parameter.secondary_opts:
+            yield path, max(parameter.opts, key=len)
+
+
+def test_the_page_of_commands_names_every_command_and_option() -> None:
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    missing = [
+        (command, option)
+        for command, option in options(GROUP)
+        if not re.search(rf"{option}\b", page) or command.rpartition(" ")[2] not in page
+    ]
+    assert missing == []
