@@ -136,7 +136,7 @@ def test_unsupported_requests_are_refused(tiny, installed, monkeypatch):
     with pytest.raises(ModelError, match="token 7, which is not a stop token"):
         vllm._completion(strange, [2])
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ModelError, match="pip install vllm"):
+    with pytest.raises(ModelError, match=r"pip install 'equipoise\[vllm\]'"):
         sampled(tiny())
     with pytest.raises(ValueError, match="'torch' or 'vllm'"):
         Decoding(engine="other")

@@ -15,7 +15,7 @@ from equipoise.evaluate.located import Located
 from equipoise.models.adapters import lineage
 from equipoise.models.errors import ModelError
 
-INSTALL = "pip install 'lm-eval>=0.4'"
+INSTALL = "pip install 'equipoise[eval]'"
 
 
 def arguments(of: Located, *, precision: str = "fp32") -> str:

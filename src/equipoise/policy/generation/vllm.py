@@ -20,7 +20,10 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.inverse_cdf import uniforms
 from equipoise.policy.protocol import Decoding, ModelError
 
-INSTALL = "sampling.engine=vllm needs vLLM and a GPU it supports: pip install vllm; sampling.engine=torch needs neither"
+INSTALL = (
+    "sampling.engine=vllm needs vLLM and a GPU it supports: pip install 'equipoise[vllm]'; "
+    "sampling.engine=torch needs neither"
+)
 
 
 @dataclass(frozen=True)
