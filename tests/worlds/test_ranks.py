@@ -66,15 +66,8 @@ def test_one_process_makes_everything_itself():
     assert ranks.items(2, lambda places: [f"{p}" for p in places], repr, repr) == ["0", "1"]  # type: ignore[arg-type]
 
 
-SETTINGS = [
-    "play.rounds=2",
-    "play.prompts=10",
-    "train.epochs=1",
-    "train.batch=4",
-    "evaluate.prompts=5",
-    "evaluate.samples=2",
-]
-MORE = ["save_every=1", "data.limit=40"]
+SETTINGS = ("play.rounds=2", "play.prompts=10", "train.epochs=1", "train.batch=4", "evaluate.prompts=5")
+MORE = ("evaluate.samples=2", "save_every=1", "data.limit=40")
 
 
 def command(out: Path, processes: int, method: str = "inpo") -> list[str]:
