@@ -21,7 +21,7 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("-n", "2"), "comes a command that several processes share: align"),
         (("-n", "2", "plan", "dpo"), "comes a command that several processes share: align"),
         (("-n", "2", "--nodes", "2", "align", "dpo"), "several nodes meet at --head HOST:PORT"),
-        (("-n", "0", "align", "dpo"), "not in the range"),
+        (("-n", "0", "align", "dpo"), "greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_launched_is_refused_before_anything_is_loaded(arguments, said):
