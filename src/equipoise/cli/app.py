@@ -33,6 +33,7 @@ from equipoise.cli.training.align import align
 from equipoise.cli.training.compare import compare
 from equipoise.cli.training.demo import demo
 from equipoise.cli.training.export import export, push
+from equipoise.cli.training.launch import CONTEXT, launch
 from equipoise.cli.training.plan import plan
 from equipoise.cli.training.report import report
 from equipoise.cli.training.runs import runs
@@ -65,6 +66,7 @@ for command in (
     env,
 ):
     app.command()(command)
+app.command(context_settings=CONTEXT)(launch)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(oracle.app, name="oracle")
@@ -72,7 +74,7 @@ app.add_typer(label.app, name="label")
 
 LIBRARIES = r"(transformers|peft|accelerate|torch)\."  # modules whose deprecations are not shown
 # commands that continue what they were stopped in
-RESUMES = ("align", "demo", "evaluate", "label", "optimize-prompt", "sample")
+RESUMES = ("align", "demo", "evaluate", "label", "launch", "optimize-prompt", "sample")
 
 
 def _version(asked: bool) -> None:

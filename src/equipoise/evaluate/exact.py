@@ -74,9 +74,13 @@ class FiniteGame:
             return world.journal.stage(round, "evaluation-exact").with_suffix(".safetensors")
 
         path = stored(done)
-        if not path.exists():
-            write_tensors(path, {"logits": policy.logits[prompts]})
-            world.journal.manifest.record(path)
+
+        def keep() -> None:
+            if not path.exists():
+                write_tensors(path, {"logits": policy.logits[prompts]})
+                world.journal.manifest.record(path)
+
+        world.folder.once(keep)
         game = PreferenceGame(self.preference[prompts], reference.probs()[prompts])
         found = []
         for past in filter(lambda round: stored(round).exists(), range(done)):

@@ -34,9 +34,10 @@ def told_samples(
     found = []
     for place, (direction, template) in enumerate(players.tellings(names)):
         stage = f"evaluation-told-{place}"
-        path = world.journal.stage(state.round - 1, stage)
-        if not path.exists():
+
+        def sampled(template: str = template, stage: str = stage) -> Rows:
             asked = world.conditioned(prompts, [template] * len(prompts))
-            world.journal.save(path, world.sample(state, asked, START, samples, purpose=stage))
-        found.append((direction, world.journal.load(path)))
+            return world.sample(state, asked, START, samples, purpose=stage)
+
+        found.append((direction, world.folder.kept(world.journal.stage(state.round - 1, stage), sampled)))
     return found

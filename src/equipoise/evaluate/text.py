@@ -93,10 +93,10 @@ class Evaluator:
         """Responses of a policy to the evaluation prompts; the reference's are sampled once per run."""
         done = state.round - 1 if name == "policy" else 0
         path = self.world.journal.stage(done, f"evaluation-{name}")
-        if not path.exists():
-            sampled = self.world.sample(state, self._asked(), by, self.samples, purpose=f"evaluation-{name}")
-            self.world.journal.save(path, sampled)
-        return self.world.journal.load(path)
+        purpose = f"evaluation-{name}"
+        return self.world.folder.kept(
+            path, lambda: self.world.sample(state, self._asked(), by, self.samples, purpose=purpose)
+        )
 
     def _asked(self) -> Rows:
         """The evaluation prompts without responses."""

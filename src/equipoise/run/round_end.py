@@ -17,6 +17,8 @@ from equipoise.worlds.text.folder.gates import GateClosed, Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.manifest import DamagedRun
 
+EVALUATION, SAMPLES = "evaluation.jsonl", "samples.jsonl"
+
 
 def check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
     """Raises DamagedRun if the evaluation of a round before the last is missing: it is not measured again."""
@@ -35,19 +37,25 @@ def measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCon
     if done % config.evaluate.every and done != config.play.rounds:
         return
     count = min(config.evaluate.shown, len(evaluator.prompts))
-    if any(line["round"] == done for line in journal.lines("evaluation.jsonl")) and count <= sum(
-        line["round"] == done for line in journal.lines("samples.jsonl")
-    ):
-        return
-    if not evaluator.world.accelerator.is_main_process:
+    ranks = evaluator.world.folder.ranks
+
+    def measured() -> bool:
+        lines = {name: [line["round"] for line in journal.lines(name)] for name in (EVALUATION, SAMPLES)}
+        return done in lines[EVALUATION] and count <= lines[SAMPLES].count(done)
+
+    if ranks.agreed(measured):
         return
     found = evaluator.measure(state)
-    logs = {"samples.jsonl": _samples(found, done, count), **found.logs, "evaluation.jsonl": [found.line]}
-    for name, lines in logs.items():  # the line of evaluation.jsonl comes last
-        journal.rewind(name, done - 1)
-        for line in lines:
-            journal.append(name, line)
-    journal.seal()
+
+    def write() -> None:
+        logs = {SAMPLES: _samples(found, done, count), **found.logs, EVALUATION: [found.line]}
+        for name, lines in logs.items():  # the line of evaluation.jsonl comes last
+            journal.rewind(name, done - 1)
+            for line in lines:
+                journal.append(name, line)
+        journal.seal()
+
+    ranks.once(write)
 
 
 def _samples(found: Evaluated, done: int, count: int) -> list[dict[str, Any]]:

@@ -53,12 +53,21 @@ class AnchorStore:
         Other values of the comparisons' tokens, [N, K, T], are stored in the same way under a fingerprint that tells
         them apart; see `tokenwise`.
         """
-        path = self.folder / f"{self.key(fingerprint, comparisons)}.safetensors"
+        path = self.entry(fingerprint, comparisons)
         if not path.exists():
-            logp, length = make()
-            write_tensors(path, {"logp": logp, "length": length}, fingerprint=fingerprint)
-            if self.seal:
-                self.seal.record(path)
+            self.write(path, fingerprint, *make())
+        return self.read(path)
+
+    def entry(self, fingerprint: str, comparisons: Sequence[Comparison]) -> Path:
+        """The file that holds the values of these comparisons, if it is there."""
+        return self.folder / f"{self.key(fingerprint, comparisons)}.safetensors"
+
+    def write(self, path: Path, fingerprint: str, logp: Tensor, length: Tensor) -> None:
+        write_tensors(path, {"logp": logp, "length": length}, fingerprint=fingerprint)
+        if self.seal:
+            self.seal.record(path)
+
+    def read(self, path: Path) -> tuple[Tensor, Tensor]:
         if self.seal:
             self.seal.verify(path)
         stored, _ = read_tensors(path)

@@ -97,11 +97,7 @@ class Watch:
             return None
 
         def score(policy: str, by_token: bool = False) -> Tensor:
-            def now() -> Tensor:
-                return self.frozen.score(state.round, rows, policies[policy], "evaluating", tokens=by_token)
-
-            self.folder.once(now)  # one process writes the store, then all read it
-            return now()
+            return self.frozen.score(state.round, rows, policies[policy], "evaluating", tokens=by_token)
 
         known = anchors.keys() <= self.anchored.keys()
         frozen = {name: score(self.anchored[name], tokens) for name in anchors} if known else None

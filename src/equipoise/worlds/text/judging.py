@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 
 from equipoise.data.collate import Ids
 from equipoise.oracles.account import Account, Accounted
@@ -30,6 +32,7 @@ from equipoise.play.state import Floats
 from equipoise.policy.checkpoint import stored_fingerprint
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.ranks import Places, Ranks
 
 log = logging.getLogger(__name__)
 JUDGE_BATCH = 256
@@ -44,11 +47,13 @@ class Judge:
     unjudged    prompts of which a verdict is missing, since the last call of `judged`
     model       the model in memory, which a self-judging oracle asks
     policy      checkpoint of the policy that such an oracle asks; set by `judged_by`
+    ranks       the processes that ask
     """
 
     oracle: Oracle | None
     model: HeldModel | None = None
     policy: Path | None = None
+    ranks: Ranks = field(default_factory=lambda: Ranks(Accelerator()))
     asked: Callable[[int], None] = lambda count: None
     unjudged: set[Ids] = field(default_factory=set)
     _before: dict[int, Account] = field(default_factory=dict)
@@ -64,17 +69,8 @@ class Judge:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
         if self.oracle is None:
             raise OracleError("this method needs an oracle that compares two responses; give --oracle")
-        contexts, texts = asked_about(rows, first, second)
-        answers = []
-        # one that asks single questions is given all at once: a batch would wait for its slowest answer
-        size = max(1, len(rows)) if self.counting else JUDGE_BATCH
-        with self._shown():
-            for begin in range(0, len(rows), size):
-                part = slice(begin, begin + size)
-                answers.append(self.oracle.compare(contexts[part], texts[0][part], texts[1][part]))
-                if not self.counting:
-                    self.asked(len(answers[-1]))
-        wins = torch.cat(answers).double().numpy() if answers else np.empty(0)
+        oracle, (contexts, texts) = self.oracle, asked_about(rows, first, second)
+        wins = self._answers(len(rows), lambda at: oracle.compare(*_at(at, contexts, *texts))).numpy()
         missing = np.isnan(wins)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return np.where(missing, 0.5, wins)  # left out by `judged`
@@ -89,15 +85,9 @@ class Judge:
         count = rows.responses.shape[1]
         contexts = [prompt.context for prompt in rows.prompts for _ in range(count)]
         texts = [response.text for response in rows.responses.reshape(-1)]
-        answers = []
-        size = max(1, len(texts)) if self.counting else JUDGE_BATCH
-        with self._shown():
-            for begin in range(0, len(texts), size):
-                part = slice(begin, begin + size)
-                answers.append(self.oracle.score(contexts[part], texts[part]))
-                if not self.counting:
-                    self.asked(len(answers[-1]))
-        rewards = (torch.cat(answers).double().numpy() if answers else np.empty(0)).reshape(len(rows), count)
+        oracle = self.oracle
+        scores = self._answers(len(texts), lambda at: oracle.score(*_at(at, contexts, texts)))
+        rewards = scores.numpy().reshape(len(rows), count)
         missing = np.isnan(rewards)
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing.any(axis=1)]}
         return np.where(missing, 0.0, rewards)
@@ -112,8 +102,13 @@ class Judge:
                 "this needs an oracle that says how uncertain it is; give one of kind ensemble or mc_dropout"
             )
         contexts, texts = asked_about(rows, first, second)
-        with self._shown():
-            votes = self.inner.votes(contexts, *texts).double()
+        inner = self.inner
+
+        def voted() -> dict[str, Tensor]:
+            with self._shown():
+                return {"votes": inner.votes(contexts, *texts).double()}
+
+        votes = self.ranks.from_first(voted)["votes"]  # one call: its random passes are addressed by it
         if bool((votes.isinf() | (votes < 0) | (votes > 1)).any()):
             raise OracleError(f"oracle {self.inner.name}: a vote is not a probability")
         missing = votes.isnan().any(dim=0).numpy()
@@ -129,16 +124,35 @@ class Judge:
                 "(`equipoise oracle train groups`)"
             )
         found = np.empty((len(names), *rows.responses.shape))
-        contexts = [prompt.context for prompt in rows.prompts]
-        with self._shown():
-            for column in range(rows.responses.shape[1]):
-                texts = [response.text for response in rows.responses[:, column]]
-                found[:, :, column] = self.oracle.scores(contexts, texts).double().numpy().T
-                if not self.counting:
-                    self.asked(len(texts))
+        oracle, contexts = self.oracle, [prompt.context for prompt in rows.prompts]
+        for column in range(rows.responses.shape[1]):
+            texts = [response.text for response in rows.responses[:, column]]
+            scores = self._answers(len(rows), lambda at, said=texts: oracle.scores(*_at(at, contexts, said)))
+            found[:, :, column] = scores.numpy().T
         missing = np.isnan(found).any(axis=(0, 2))
         self.unjudged |= {prompt.ids for prompt in rows.prompts[missing]}
         return dict(zip(names, np.where(np.isnan(found), 0.0, found), strict=True))
+
+    def _answers(self, count: int, ask: Callable[[Places], Tensor]) -> Tensor:
+        """[N, ...] answers to N questions, float64: dealt among the processes, if the oracle answers whole batches.
+
+        One that asks single questions, of a server or with a bill, is asked by the first process alone, which keeps its
+        cache, its limits and its account; and is given all at once: a batch would wait for its slowest answer.
+        """
+
+        def share(places: Places) -> dict[str, Tensor]:
+            parts = [torch.empty(0, dtype=torch.float64)] if not len(places) else []
+            size = max(1, len(places)) if self.counting else JUDGE_BATCH
+            with self._shown():
+                for begin in range(0, len(places), size):
+                    parts.append(ask(places[begin : begin + size]).double())
+                    if not self.counting:
+                        self.asked(len(parts[-1]))
+            return {"answers": torch.cat(parts)}
+
+        if any(True for _ in parts_that(self.oracle, Counting)):
+            return self.ranks.from_first(lambda: share(np.arange(count)))["answers"]
+        return self.ranks.rows(count, share)["answers"]
 
     @contextmanager
     def judged_by(self, policy: Path) -> Iterator[None]:
@@ -173,7 +187,12 @@ class Judge:
         return lines
 
     def note(self, journal: Journal, round: int, stage: str) -> None:
-        """Write into judging.jsonl what was asked since the last note: a line for the oracle, or for each member."""
+        """Write into judging.jsonl what was asked since the last note: a line for the oracle, or for each member.
+
+        The first process writes; what others asked of their shares is not in these lines.
+        """
+        if not self.ranks.first:
+            return
         composed = not isinstance(self.inner, Accounted)
         for name, asked in self.accounts():
             about = {"oracle": name} if composed else {}
@@ -227,3 +246,7 @@ def asked_about(rows: Rows, first: np.ndarray, second: np.ndarray) -> tuple[list
     every = np.arange(len(rows))
     texts = [[response.text for response in rows.responses[every, column]] for column in (first, second)]
     return [prompt.context for prompt in rows.prompts], texts
+
+
+def _at(places: Places, *columns: Sequence[Any]) -> list[list[Any]]:
+    return [[column[place] for place in places] for column in columns]

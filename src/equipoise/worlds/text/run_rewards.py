@@ -49,12 +49,17 @@ class RunRewards:
     _held: tuple[Path, Judge] | None = None
 
     def trained(self, name: str, make: Callable[[int], RewardData]) -> Path:
-        """Folder of the reward model of this name; trained if it is not there. Call it on one process."""
+        """Folder of the reward model of this name; trained by the first process if it is not there."""
         out = self.folder.journal.folder / "rewards" / name
-        if not out.exists():
-            seed = self.folder.seeds("rewards", name)
-            self._train(out, make(seed), seed)
-        self.folder.journal.manifest.ensure(out)
+        seed = self.folder.seeds("rewards", name)
+        data = None if self.folder.ranks.agreed(out.exists) else make(seed)
+
+        def train() -> None:
+            if data is not None:
+                self._train(out, data, seed)
+            self.folder.journal.manifest.ensure(out)
+
+        self.folder.once(train)
         self.folder.journal.manifest.verify(out)
         return out
 
@@ -77,7 +82,7 @@ class RunRewards:
         """([N, K] rewards, the judge that gave them and knows which are missing)."""
         if self._held is None or self._held[0] != reward:
             oracle = Checked(load_oracle(reward, device=self.folder.accelerator.device))
-            self._held = (reward, Judge(oracle=oracle))
+            self._held = (reward, Judge(oracle=oracle, ranks=self.folder.ranks))
         judge = self._held[1]
         return judge.rewards(rows), judge
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,13 @@ from equipoise.policy.generation import segment_rewrite
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
 from equipoise.policy.protocol import Decoding, Measured
+from equipoise.worlds.text.folder.journal import plain, response_of
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.progress import Phase
+from equipoise.worlds.text.ranks import Places
+
+Group = list[Response]  # responses to one prompt
 
 
 @dataclass(kw_only=True)
@@ -50,30 +57,53 @@ class Sampler:
         sampled = np.empty((len(rows), count), dtype=object)
         evaluating = purpose.startswith("evaluation")
         label = (state.round - 1, "evaluating") if evaluating else (state.round, purpose)
-        with self.folder.progress.phase(*label, len(rows), "prompts") as phase:
-            for checkpoint_folder, places in self._writers(state, by, len(rows)):
+        writers = self._writers(state, by, len(rows))
+        shares = sum(len(self.folder.ranks.mine(len(places))) for _, places in writers)
+        with self.folder.progress.phase(*label, shares, "prompts") as phase:
+            for checkpoint_folder, places in writers:
                 with (
                     self.model.playing(checkpoint_folder) as policy,
                     self._perturbed(state, by),
                     self._mixed(state, by) as mixed_with,
                 ):
-                    for begin in range(0, len(places), 8 * decoding.batch):
-                        part = places[begin : begin + 8 * decoding.batch]
-                        groups = sample(
-                            policy,
-                            list(rows.prompts[part]),
-                            count,
-                            seed=seed,
-                            decoding=decoding,
-                            places=part.tolist(),
-                            mixed_with=mixed_with,
-                        )
-                        sampled[part] = objects(groups, width=count)
-                        if not phase.done and purpose in ("sampling", "evaluation-reference"):
-                            self._see_ends(label[0], groups)
-                        phase.tokens += sum(len(r.ids) for group in groups for r in group)
-                        phase.tick(len(part))
+                    write = partial(
+                        sample, policy, count=count, seed=seed, decoding=decoding, mixed_with=mixed_with
+                    )
+                    first = purpose in ("sampling", "evaluation-reference")
+                    share = partial(self._share, write, rows.prompts, places, phase, judged=first)
+                    sampled[places] = objects(self._dealt(len(places), share), width=count)
+            phase.tokens = sum(len(response.ids) for response in sampled.reshape(-1))
         return rows.append(sampled, str(by))
+
+    def _share(
+        self,
+        write: Callable[..., list[Group]],
+        prompts: np.ndarray,
+        places: Places,
+        phase: Phase,
+        own: Places,
+        *,
+        judged: bool,
+    ) -> list[Group]:
+        """Responses to this process's share of the prompts at `places`, in parts that show progress.
+
+        judged  whether the first part says if responses end at all.
+        """
+        made: list[Group] = []
+        size = 8 * self.decoding.batch
+        for begin in range(0, len(own), size):
+            part = places[own[begin : begin + size]]
+            groups = write(prompts=list(prompts[part]), places=part.tolist())
+            if judged and not phase.done and self.folder.ranks.first:
+                self._see_ends(phase.round, groups)
+            made += groups
+            phase.tokens += sum(len(r.ids) for group in groups for r in group)
+            phase.tick(len(part))
+        return made
+
+    def _dealt(self, count: int, make: Callable[[Places], Sequence[Group]]) -> list[Group]:
+        """Groups of responses to `count` rows, of which each process makes its share."""
+        return self.folder.ranks.items(count, make, _packed, _unpacked)
 
     def _see_ends(self, round: int, groups: Sequence[Sequence[Response]]) -> None:
         """Judge whether responses end at all by the first ones of a round, before the others are sampled."""
@@ -114,16 +144,21 @@ class Sampler:
         begun = [() if head is None else head.lead + head.ids for head in rows.responses[:, 0]]
         most = self.decoding.max_new_tokens
         with self.model.playing(state.policies[by]) as policy:
-            groups = continue_steps(
-                policy,
-                list(rows.prompts),
-                begun,
-                count,
-                ended=self._step_end(cut.mark) if cut.mark else None,
-                longest=1 if cut.mark == "" else most if cut.mark is None else cut.longest,
-                seed=self.folder.seeds("steps", state.round, by),
-                decoding=self.decoding,
-                places=places,
+            ended = self._step_end(cut.mark) if cut.mark else None
+            longest = 1 if cut.mark == "" else most if cut.mark is None else cut.longest
+            groups = self._dealt(
+                len(rows),
+                lambda own: continue_steps(
+                    policy,
+                    list(rows.prompts[own]),
+                    [begun[i] for i in own],
+                    count,
+                    ended=ended,
+                    longest=longest,
+                    seed=self.folder.seeds("steps", state.round, by),
+                    decoding=self.decoding,
+                    places=[places[i] for i in own],
+                ),
             )
             room = [min(most, policy.max_positions - len(prompt.ids)) for prompt in rows.prompts]
         return [
@@ -176,3 +211,11 @@ class Sampler:
             yield
         finally:
             self.model.read(state.policies[by.start])
+
+
+def _packed(groups: Sequence[Group]) -> bytes:
+    return json.dumps([[plain(response) for response in group] for group in groups]).encode()
+
+
+def _unpacked(data: bytes) -> list[Group]:
+    return [[response_of(response) for response in group] for group in json.loads(data)]

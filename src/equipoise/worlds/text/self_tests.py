@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.errors import DataError, Refusal
@@ -18,6 +20,7 @@ from equipoise.oracles.code.self_written import PassTable
 from equipoise.play.capabilities import PassTables
 from equipoise.play.rows import Rows, objects
 from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.run_folder import RunFolder
 
 PLACE = re.compile(r"\{(code|test)\}")
 LOG = "self_tests.jsonl"
@@ -44,8 +47,12 @@ class SelfTests:
         prompts = [asked_by(self.renderer, prompt, template) for prompt in rows.prompts]
         return replace(rows.columns([]), prompts=objects(prompts), prob=None)
 
-    def pass_tables(self, journal: Journal, round: int, rows: Rows, codes: int) -> PassTables:
-        """Runs each row's codes against its tests, and writes the tables into the log."""
+    def pass_tables(self, folder: RunFolder, round: int, rows: Rows, codes: int) -> PassTables:
+        """Runs each row's codes against its tests on the first process, which writes the tables into the log."""
+        found = folder.ranks.from_first(lambda: self._run(folder.journal, round, rows, codes))
+        return PassTables(found["passed"].numpy(), found["tests"].numpy())
+
+    def _run(self, journal: Journal, round: int, rows: Rows, codes: int) -> dict[str, Tensor]:
         texts = [[response.text for response in group] for group in rows.responses]
         tables = self.run([(group[:codes], group[codes:]) for group in texts])
         journal.rewind(LOG, round - 1)
@@ -59,10 +66,9 @@ class SelfTests:
             }
             journal.append(LOG, about)
         shape = (len(rows), codes, rows.responses.shape[1] - codes)
-        return PassTables(
-            np.array([table.passed for table in tables], dtype=bool).reshape(shape),
-            np.array([table.tests for table in tables], dtype=bool).reshape(shape[0], shape[2]),
-        )
+        passed = np.array([table.passed for table in tables], dtype=bool).reshape(shape)
+        tests = np.array([table.tests for table in tables], dtype=bool).reshape(shape[0], shape[2])
+        return {"passed": torch.from_numpy(passed), "tests": torch.from_numpy(tests)}
 
     def concatenated(self, rows: Rows, first: np.ndarray, second: np.ndarray, form: str) -> np.ndarray:
         """One response of each row, the code of one column and the test of another; None where their text cannot be

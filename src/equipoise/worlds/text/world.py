@@ -116,9 +116,11 @@ class TextWorld:
         )
         self.model = HeldModel(self.policy, verify=self.journal.manifest.verify)
         self.sampler = Sampler(folder=self.folder, model=self.model, decoding=self.decoding)
-        self.judge = Judge(oracle=self.oracle, asked=self.folder.asked, model=self.model)
+        self.judge = Judge(
+            oracle=self.oracle, asked=self.folder.asked, model=self.model, ranks=self.folder.ranks
+        )
         self.run_rewards = RunRewards(folder=self.folder, base=self.journal.checkpoint(0))
-        self.evaluator = SelfEvaluator(self.model)
+        self.evaluator = SelfEvaluator(self.model, self.folder.ranks)
         self.frozen = FrozenScores(
             folder=self.folder,
             model=self.model,
@@ -257,7 +259,7 @@ class TextWorld:
 
     def pass_tables(self, state: State, rows: Rows, codes: int) -> PassTables:
         assert self.self_tests is not None
-        return self.self_tests.pass_tables(self.journal, state.round, rows, codes)
+        return self.self_tests.pass_tables(self.folder, state.round, rows, codes)
 
     def concatenated(self, rows: Rows, first: np.ndarray, second: np.ndarray, form: str) -> np.ndarray:
         assert self.self_tests is not None
@@ -332,14 +334,9 @@ class TextWorld:
 
         self.watch.anchored = dict(names)
 
-        def scored() -> dict[str, Tensor]:
-            return {
-                name: self.score(state.round, rows, state.policies[p], tokens=tokens)
-                for name, p in names.items()
-            }
-
-        self.folder.once(scored)  # one process writes the store, then all read it
-        scores = scored()
+        scores = {
+            name: self.score(state.round, rows, state.policies[p], tokens=tokens) for name, p in names.items()
+        }
         own = [name for name, policy in names.items() if state.policies[policy] == state.policies[START]]
         if own:
             with self.model.playing(state.policies[START]):
@@ -358,11 +355,7 @@ class TextWorld:
         return logp, np.array([[len(response.ids) for response in group] for group in rows.responses], float)
 
     def token_logps(self, state: State, rows: Rows, policy: str) -> tuple[Tensor, Tensor]:
-        def scored() -> Tensor:
-            return self.score(state.round, rows, state.policies[policy], tokens=True)
-
-        self.folder.once(scored)
-        logp = scored()
+        logp = self.score(state.round, rows, state.policies[policy], tokens=True)
         length = torch.tensor([[len(response.ids) for response in group] for group in rows.responses])
         return logp, torch.arange(logp.shape[2]) < length[..., None]
 
@@ -405,7 +398,6 @@ class TextWorld:
     def loss(
         self, state: State, rows: Rows, anchors: Mapping[str, Tensor], objective: Objective, *, of: str
     ) -> float:
-        self.folder.once(lambda: self.score(state.round, rows, state.policies[of]))
         logp = self.score(state.round, rows, state.policies[of])
         prob, reward = (None if v is None else torch.from_numpy(v) for v in (rows.prob, rows.reward))
         weight = torch.from_numpy(rows.weight)

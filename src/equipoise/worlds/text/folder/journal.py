@@ -146,7 +146,7 @@ def save_rows(path: Path, rows: Rows) -> None:
         "weight": rows.weight.tolist(),
         "prob": [None] * len(rows) if rows.prob is None else rows.prob.tolist(),
         "reward": [None] * len(rows) if rows.reward is None else rows.reward.tolist(),
-        "responses": [[_plain(response) for response in group] for group in rows.responses],
+        "responses": [[plain(response) for response in group] for group in rows.responses],
     }
     reads = any(response.between for group in rows.responses for response in group)
     fields = [
@@ -181,7 +181,7 @@ def load_rows(path: Path) -> Rows:
         Prompt(tuple(ids), _context(columns, place), text)
         for place, (ids, text) in enumerate(zip(columns["prompt_ids"], columns["prompt"], strict=True))
     ]
-    responses = [[_response(r) for r in group] for group in columns["responses"]]
+    responses = [[response_of(r) for r in group] for group in columns["responses"]]
     judged = all(prob is not None for prob in columns["prob"])
     scored = len(table) > 0 and all(reward is not None for reward in columns["reward"])
     return Rows(
@@ -238,7 +238,8 @@ _RESPONSE = [
 _BETWEEN = ("between", pa.list_(pa.struct([("at", pa.int64()), ("ids", _IDS)])))
 
 
-def _plain(response: Response) -> dict[str, Any]:
+def plain(response: Response) -> dict[str, Any]:
+    """A response as plain data, of which JSON and parquet keep every bit."""
     return {
         "ids": list(response.ids),
         "text": response.text,
@@ -249,9 +250,10 @@ def _plain(response: Response) -> dict[str, Any]:
     }
 
 
-def _response(plain: dict[str, Any]) -> Response:
-    between = tuple((read["at"], tuple(read["ids"])) for read in plain.get("between") or ())
-    made = {**plain, "ids": tuple(plain["ids"]), "lead": tuple(plain["lead"]), "between": between}
+def response_of(data: dict[str, Any]) -> Response:
+    """The inverse of `plain`."""
+    between = tuple((read["at"], tuple(read["ids"])) for read in data.get("between") or ())
+    made = {**data, "ids": tuple(data["ids"]), "lead": tuple(data["lead"]), "between": between}
     return Response(**made)
 
 

@@ -19,6 +19,7 @@ from equipoise.policy.files import read_tensors, write_json, write_tensors
 from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Phase, Progress
+from equipoise.worlds.text.ranks import Ranks
 
 
 @dataclass(kw_only=True)
@@ -40,16 +41,19 @@ class RunFolder:
     _asking: Phase | None = None
 
     @property
+    def ranks(self) -> Ranks:
+        """The run's processes."""
+        return Ranks(self.accelerator)
+
+    @property
     def gates(self) -> Gates:
         """The run's gates, of which one process writes the record."""
-        main = self.accelerator.is_main_process
+        main = self.ranks.first
         return Gates(folder=self.journal.folder, allowed=self.allowed, main=main, quiet=self.progress.quiet)
 
     def once(self, act: Callable[[], object]) -> None:
-        """Run `act` on the main process; the others wait until it is done."""
-        if self.accelerator.is_main_process:
-            act()
-        self.accelerator.wait_for_everyone()
+        """Run `act` on the first process; the others wait until it is done."""
+        self.ranks.once(act)
 
     def begin(self, memory: tuple[str, ...] = (), *, keep_past: bool = False) -> State:
         """The state after the last finished round.
@@ -94,18 +98,22 @@ class RunFolder:
         return state
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
-        """The rows of a stage, computed now or read back."""
-        path = self.journal.stage(state.round, name)
+        """The rows of a stage, computed now by all processes or read back."""
 
-        def run() -> None:
-            if path.exists():
-                self.journal.manifest.ensure(path)
-                return
+        def shown() -> Rows:
             # sampling shows its own progress, prompt by prompt
             with nullcontext() if name.startswith("sampling") else self.asking(state.round, name):
-                self.journal.save(path, make())
+                return make()
 
-        self.once(run)
+        return self.kept(self.journal.stage(state.round, name), shown)
+
+    def kept(self, path: Path, make: Callable[[], Rows]) -> Rows:
+        """Rows as a file has them; made by all processes and written by the first one if it is not there."""
+        if self.ranks.agreed(path.exists):
+            self.once(lambda: self.journal.manifest.ensure(path))
+        else:
+            rows = make()
+            self.once(lambda: self.journal.save(path, rows))
         return self.journal.load(path)
 
     @contextmanager
@@ -126,9 +134,14 @@ class RunFolder:
     def cached(self, name: str, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Tensors computed once, from a seed addressed by name."""
         path = self.journal.folder / "kept" / f"{name}.safetensors"
-        if not path.exists():
-            write_tensors(path, make(self.seeds("kept", name)))
-            self.journal.manifest.record(path)
+        if not self.ranks.agreed(path.exists):
+            made = make(self.seeds("kept", name))
+
+            def keep() -> None:
+                write_tensors(path, made)
+                self.journal.manifest.record(path)
+
+            self.once(keep)
         self.journal.manifest.verify(path)
         return read_tensors(path)[0]
 

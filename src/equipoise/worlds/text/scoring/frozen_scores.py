@@ -22,6 +22,7 @@ from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.features import mean_hidden
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
+from equipoise.worlds.text.ranks import Places
 from equipoise.worlds.text.scoring import token_weights
 from equipoise.worlds.text.scoring.value_scoring import value_head
 
@@ -51,29 +52,26 @@ class FrozenScores:
         self, round: int, rows: Rows, checkpoint_folder: Path, phase: str = "anchors", *, tokens: bool = False
     ) -> Tensor:
         """Log-probs [N, K], or token log-probs [N, K, T], under a checkpoint."""
-        pairs = pairs_of(rows)
-        fingerprint = self.fingerprint(checkpoint_folder)
+        fingerprint, every = self.fingerprint(checkpoint_folder), pairs_of(rows)
         fingerprint = anchor_store.tokenwise(fingerprint) if tokens else fingerprint
 
-        def make() -> tuple[Tensor, Tensor]:
+        def make(pairs: list[Comparison]) -> tuple[Tensor, Tensor]:
             with (
                 self.model.playing(checkpoint_folder) as policy,
                 self.folder.progress.phase(round, phase, len(pairs), "comparisons") as shown,
             ):
-                shown.tokens = sum(row_length(prompt, r) for prompt, group in pairs for r in group)
-                shown.all_tokens = shown.tokens
+                shown.tokens, shown.all_tokens = _tokens(every), _tokens(pairs)
                 return anchor_store.score(policy, pairs, self.micro_batch, shown.tick, tokens=tokens)
 
-        return self.store.get(fingerprint, pairs, make)[0]
+        return self._dealt(fingerprint, every, make)
 
     def token_weights(
         self, round: int, rows: Rows, by: TokenWeighting, checkpoint_folder: Path
     ) -> np.ndarray:
         """[N, K, T] token weights from a checkpoint's hidden states; stored like an anchor."""
-        pairs = pairs_of(rows)
         fingerprint = f"{checkpoint.stored_fingerprint(checkpoint_folder)}|{by!r}"
 
-        def make() -> tuple[Tensor, Tensor]:
+        def make(pairs: list[Comparison]) -> tuple[Tensor, Tensor]:
             with (
                 self.model.playing(checkpoint_folder) as policy,
                 self.folder.progress.phase(round, "weights", len(pairs), "comparisons") as shown,
@@ -81,11 +79,11 @@ class FrozenScores:
                 weight = token_weights.token_weights(policy, pairs, self.micro_batch or 8, by, shown.tick)
             return weight, (weight != 0).sum(dim=2)
 
-        return self._stored(fingerprint, pairs, make).numpy()
+        return self._dealt(fingerprint, pairs_of(rows), make).numpy()
 
     def token_values(self, round: int, rows: Rows, returns: Tensor, checkpoint_folder: Path) -> Tensor:
-        """[N, K, T] values by regression of the returns on a checkpoint's hidden states; stored, so that every process,
-        and a resumed run, reads the same."""
+        """[N, K, T] values by regression of the returns on a checkpoint's hidden states; by the first process, stored,
+        so that every process, and a resumed run, reads the same."""
         pairs = pairs_of(rows)
         about = hashlib.sha256(returns.numpy().tobytes()).hexdigest()
         fingerprint = f"{self.fingerprint(checkpoint_folder)}|values of {about}"
@@ -98,14 +96,14 @@ class FrozenScores:
                 values = value_regression.regress_values(policy, pairs, returns, self.micro_batch, shown.tick)
             return values, returns  # stored with the regression targets
 
-        return self._stored(fingerprint, pairs, make)
+        self.folder.once(lambda: self.store.get(fingerprint, pairs, make))
+        return self.store.get(fingerprint, pairs, make)[0]
 
     def critic_values(self, round: int, rows: Rows, critic: Path) -> Tensor:
         """[N, K, T] values under a critic's checkpoint; stored like an anchor."""
-        pairs = pairs_of(rows)
         fingerprint = f"{self.fingerprint(critic)}|critic {checkpoint.network_digest(critic)}"
 
-        def make() -> tuple[Tensor, Tensor]:
+        def make(pairs: list[Comparison]) -> tuple[Tensor, Tensor]:
             with (
                 self.model.playing(critic) as policy,
                 self.folder.progress.phase(round, "values", len(pairs), "comparisons") as shown,
@@ -113,12 +111,16 @@ class FrozenScores:
                 head = value_head(policy, critic).to(policy.device)
                 return score_values(policy, head, pairs, self.micro_batch, shown.tick)
 
-        return self._stored(fingerprint, pairs, make)
+        return self._dealt(fingerprint, pairs_of(rows), make)
 
     def features(self, comparisons: Sequence[Comparison], checkpoint_folder: Path) -> Tensor:
         """[N, K, F] mean hidden states of the responses under a checkpoint."""
-        with self.model.playing(checkpoint_folder) as policy:
-            return mean_hidden(policy, comparisons, self.micro_batch)
+
+        def share(own: Places) -> dict[str, Tensor]:
+            with self.model.playing(checkpoint_folder) as policy:
+                return {"mean": mean_hidden(policy, [comparisons[place] for place in own], self.micro_batch)}
+
+        return self.folder.ranks.rows(len(comparisons), share)["mean"]
 
     def check_step_zero(self, round: int, rows: Rows, cached: Tensor) -> None:
         """Step-0 check: the live policy, scored one row at a time, must match its own cached anchors on some rows.
@@ -149,9 +151,24 @@ class FrozenScores:
         """Fingerprint of the checkpoint and of the kernels that score here: a run may be resumed on another machine."""
         return f"{checkpoint.stored_fingerprint(checkpoint_folder)}|{self.model.policy.path}"
 
-    def _stored(
-        self, fingerprint: str, pairs: Sequence[Comparison], make: Callable[[], tuple[Tensor, Tensor]]
+    def _dealt(
+        self,
+        fingerprint: str,
+        pairs: list[Comparison],
+        make: Callable[[list[Comparison]], tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """One process writes the store, then all read it."""
-        self.folder.once(lambda: self.store.get(fingerprint, pairs, make))
-        return self.store.get(fingerprint, pairs, make)[0]
+        """Stored values of the comparisons; if there are none, each process makes its share and the first writes."""
+        ranks, path = self.folder.ranks, self.store.entry(fingerprint, pairs)
+
+        def share(own: Places) -> dict[str, Tensor]:
+            logp, length = make([pairs[place] for place in own])
+            return {"logp": logp, "length": length}
+
+        if not ranks.agreed(path.exists):
+            made = ranks.rows(len(pairs), share)
+            ranks.once(lambda: self.store.write(path, fingerprint, **made))
+        return self.store.read(path)[0]
+
+
+def _tokens(pairs: Sequence[Comparison]) -> int:
+    return sum(row_length(prompt, response) for prompt, group in pairs for response in group)
