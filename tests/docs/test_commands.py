@@ -61,6 +61,10 @@ def faults(words: list[str]) -> Iterator[str]:
             yield f"no command {' '.join([*path, words[0]])}"
             return
         path, command, words = [*path, words[0]], command.commands[words[0]], words[1:]
+    inner = next((i for i, word in enumerate(words) if word in GROUP.commands), None)
+    if command.context_settings.get("allow_extra_args") and inner is not None:  # a command that starts another
+        yield from faults(words[inner:])
+        words = words[:inner]
     known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | EVERYWHERE
     words = spread([*path, *words])[len(path) :]
     for given in words:
@@ -98,6 +102,11 @@ def test_commands_are_those_of_the_program(page: Path) -> None:
         ("```\n$ equipoise align dpo --dta x | tail --lines 3\n```", ["align: no option --dta"]),
         ("```\ntorchrun --nproc_per_node 2 --no_python equipoise runs --jsn\n```", ["runs: no option --jsn"]),
         ("`equipoise compare a b --out=c.html`", []),
+        ("`equipoise launch -n 2 align dpo --out r`", []),
+        (
+            "`equipoise launch --process 2 align dpo --dta r`",
+            ["align: no option --dta", "launch: no option --process"],
+        ),
     ],
 )
 def test_a_command_that_the_program_lacks_is_found(text: str, complaints: list[str]) -> None:
