@@ -11,7 +11,6 @@ from typing import Any
 from equipoise.data.errors import DataError
 from equipoise.data.files.open_bytes import damage
 from equipoise.data.reading.data_files import DataFile, PathLike, data_file
-from equipoise.data.reading.mixture import check_shares
 
 # our column <- its name in `columns`; without `columns` the names are those that are read anyway
 ALPACA = {"instruction": "prompt", "input": "query", "output": "response"}
@@ -87,10 +86,7 @@ def data_files(
     """The files to read, each with its settings; a `dataset_info.json` stands for the data sets it describes.
 
     format, mapping   of the files that say nothing of their own
-
-    Raises DataError where some files have a share of the mixture and others have none.
     """
     items = [paths] if isinstance(paths, str | Path | Mapping | DataFile) else list(paths)
     files = [data_file(item, format=format, mapping=mapping or {}) for item in items]
-    check_shares(files)
     return [file for given in files for file in (described(given) or [given])]

@@ -18,7 +18,7 @@ from equipoise.data.reading.data_files import DataFile, PathLike, sampled
 from equipoise.data.reading.dataset_info import data_files
 from equipoise.data.reading.joined import joined_kind, joined_space
 from equipoise.data.reading.make_records import Maker
-from equipoise.data.reading.mixture import Stop, account, leave_out, mixed, no_records, repeated
+from equipoise.data.reading.mixture import Stop, account, check_shares, leave_out, mixed, no_records, repeated
 from equipoise.data.reading.raw_rows import RawRows
 from equipoise.data.reading.read_files import inputs_of, listed_again
 from equipoise.data.records import Context, Kind, Record, Space
@@ -141,6 +141,7 @@ def scan(
     left out.
     """
     files = data_files(paths, format=format, mapping=mapping or {})
+    check_shares(files)
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
     names = ", ".join(file.path for file in files)
     reading = Reading(
@@ -195,7 +196,8 @@ read = _collected(scan)
 
 def _raw_rows(files: Sequence[DataFile], ledger: Ledger, limit: int | None) -> Iterator[RawRows]:
     """Each file's rows, at most `limit` in all."""
-    inputs = inputs_of([file.place for file in files])
+    most_of = [min((n for n in (limit, file.limit) if n is not None), default=None) for file in files]
+    inputs = inputs_of([file.place for file in files], most_of)
     for item in inputs:
         for note in item.file.notes:
             ledger.note(note)
