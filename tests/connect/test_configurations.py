@@ -501,3 +501,35 @@ def test_whose_a_configuration_is(tmp_path: Path) -> None:
 def test_what_no_person_writes_ends_in_one_sentence(text: str):
     with pytest.raises(ImportFailed):
         trl.translate(parse(text, "hostile.yaml").settings, "dpo", 1, "")
+
+
+@pytest.mark.parametrize(
+    ("said", "path", "mixture"),
+    [
+        ("mix_strategy: concat", ["a", "b"], None),
+        (
+            "mix_strategy: interleave_under\ninterleave_probs: 0.7,0.3",
+            [{"path": "a", "share": 0.7}, {"path": "b", "share": 0.3}],
+            None,
+        ),
+        (
+            "mix_strategy: interleave_over",
+            [{"path": "a", "share": 1.0}, {"path": "b", "share": 1.0}],
+            "all_exhausted",
+        ),
+        ("mix_strategy: interleave_over\ninterleave_probs: 0.7", ["a", "b"], None),
+    ],
+)
+def test_interleaved_data_sets_are_a_mixture_with_shares(
+    said: str, path: list[Any], mixture: str | None
+) -> None:
+    text = f"model_name_or_path: m\nstage: dpo\ndataset: a,b\n{said}\n"
+    made = llama_factory.translate(parse(text, "c.yaml").settings, None, 1, "")
+    assert (made.settings["data.path"], made.settings.get("data.mixture")) == (path, mixture)
+    resolve("dpo", made.settings)
+
+
+def test_openrlhf_s_probabilities_are_shares() -> None:
+    text = "deepspeed --module openrlhf.cli.train_dpo --pretrain m --dataset a,b --dataset_probs 0.9,0.1"
+    made = openrlhf.translate(parse(text, "c.sh").settings, None, 1, "train_dpo")
+    assert made.settings["data.path"] == [{"path": "a", "share": 0.9}, {"path": "b", "share": 0.1}]

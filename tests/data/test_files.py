@@ -19,6 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from equipoise.data.errors import DataError, Refusal
 from equipoise.data.files import bounds, csv_rows, hub, json_rows, json_values, open_bytes
+from equipoise.data.files.arrow_rows import parquet_rows
+from equipoise.data.files.first_rows import copy_rows
 from equipoise.data.files.folders import chosen, split_of
 from equipoise.data.files.foreign import refuse_text
 from equipoise.data.reading.read import read
@@ -330,6 +332,63 @@ def test_what_the_hub_does_not_have_is_one_sentence(fake_hub: Path, monkeypatch:
         DataError, match=r"the Hugging Face Hub cannot be reached: Name or service not known\n"
     ):
         read("hf://me/pairs")
+
+
+def test_of_the_hub_no_more_is_fetched_than_a_limit_reads(
+    fake_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        rows = [dict(PAIRS[0], prompt=f"{number} {n}") for n in range(500)]
+        shard(fake_hub / f"me/pairs/data/train-{number:05}-of-00003.parquet", rows)
+    opened: list[str] = []
+    whole = hub.filesystem()
+    real = type(whole).open
+    monkeypatch.setattr(
+        type(whole), "open", lambda self, path, *a, **k: opened.append(path) or real(self, path, *a, **k)
+    )
+    monkeypatch.setattr(type(whole), "get_file", lambda *_, **__: pytest.fail("a file was copied whole"))
+    for limit, shards in ((3, 1), (500, 1), (501, 2), (1200, 3)):
+        opened.clear()
+        data = read("hf://me/pairs", limit=limit)
+        assert [record.context for record in data.records] == [f"{n // 500} {n % 500}" for n in range(limit)]
+        assert len(opened) == shards
+        assert f"limit {limit}: later rows were not read" in data.notes
+    opened.clear()
+    assert len(read({"path": "hf://me/pairs", "limit": 2}, limit=700)) == 2 and len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("f.jsonl", b"\n".join([LINES.encode().split(b"\n")[0], b"", b"  "] * 9), 2),
+        ("f.jsonl", LINES.encode(), 2),
+        ("f.json", b'[{"prompt": "q"}]', None),
+        ("f.parquet", b"PAR1 and no more", None),
+    ],
+)
+def test_first_rows_are_copied_where_a_file_can_be_read_in_pieces(
+    name: str, content: bytes, count: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert copy_rows(LocalFileSystem(), str(tmp_path / name), tmp_path / "copy", 2) == count
+    if count is not None:
+        kept = (tmp_path / "copy").read_bytes()
+        assert content.startswith(kept) and sum(bool(line.strip()) for line in kept.split(b"\n")) == 2
+
+
+def test_a_parquet_file_is_read_in_pieces_however_large_its_groups_are(tmp_path: Path) -> None:
+    """A file of 63 MiB in one group: a hundred rows of it take a third of that, mostly what is decoded for one page."""
+    rows = [
+        {"prompt": f"{n} " + "p" * 5000, "chosen": "c" * 5000, "rejected": "r" * 5000} for n in range(4400)
+    ]
+    pq.write_table(
+        pa.Table.from_pylist(rows), tmp_path / "f.parquet", compression="none", use_dictionary=False
+    )
+    del rows
+    before = pa.total_allocated_bytes()
+    iterator = parquet_rows(tmp_path / "f.parquet", "f")
+    seen = [next(iterator)[1]["prompt"][:5] for _ in range(100)]
+    assert seen[0].startswith("0 ") and pa.total_allocated_bytes() - before < 32 * 2**20
 
 
 def test_a_bare_name_gets_the_hint_that_it_may_be_on_the_hub() -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from equipoise.data.errors import DataError
 from equipoise.data.evaluation_files import check_evaluation
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.ranked_lists import without_ties
-from equipoise.data.reading.read import read
+from equipoise.data.reading.mixture import counts
+from equipoise.data.reading.read import read, scan
 from equipoise.data.records import plain
 
 Rows = Callable[..., Path]
@@ -311,3 +314,136 @@ def test_one_data_set_of_several_is_chosen_by_name(rows: Rows) -> None:
     assert len(read({"path": path, "split": "two"})) == 1
     with pytest.raises(DataError, match=r"no data set 'three'\n.*one, two"):
         read({"path": path, "split": "three"})
+
+
+# -- shares of a mixture ---------------------------------------------------------------------------------------------
+
+
+def mixture_of(rows: Rows, *sizes: int) -> list[Path]:
+    return [
+        rows(*text_pairs(size, 1000 * number), name=f"{number}.jsonl") for number, size in enumerate(sizes)
+    ]
+
+
+def drawn_from(data: Any) -> dict[str, int]:
+    return dict(Counter(record.place.source.label for record in data.records))
+
+
+def test_shares_without_repetition_use_the_scarcest_file_whole(rows: Rows) -> None:
+    large, small = mixture_of(rows, 90, 20)
+    data = read([{"path": large, "share": 3}, {"path": small, "share": 1}])
+    assert drawn_from(data) == {"0.jsonl": 60, "1.jsonl": 20}
+    assert len({record.identity() for record in data.records}) == 80
+    assert (data.ledger.read, data.ledger.used, data.ledger.refused) == (
+        110,
+        80,
+        {"not drawn for the mixture": 30},
+    )
+    assert (
+        f"mixture (first_exhausted) of 80 records: 75.0% {large} (60 of its 90 records), "
+        f"25.0% {small} (20 of its 20 records)" in data.notes
+    )
+
+
+def test_shares_with_repetition_use_every_row_of_every_file(rows: Rows) -> None:
+    large, small = mixture_of(rows, 90, 20)
+    shares = [{"path": large, "share": 0.5}, {"path": small, "share": 0.5}]
+    data = read(shares, mixture="all_exhausted")
+    assert drawn_from(data) == {"0.jsonl": 90, "1.jsonl": 90}
+    assert sorted(set(Counter(record.context for record in data.records).values())) == [1, 4, 5]
+    assert len({record.id for record in data.records}) == len(data) == 180
+    assert (data.ledger.used, data.ledger.refused) == (110, {})
+
+
+def test_which_rows_of_a_mixture_are_drawn_is_the_seed_s(rows: Rows) -> None:
+    large, small = mixture_of(rows, 90, 20)
+    shares = [{"path": large, "share": 0.5}, {"path": small, "share": 0.5}]
+    one, again, other = (
+        [record.id for record in read(shares, seed=seed, strict=True).records] for seed in (1, 1, 2)
+    )
+    assert one == again != other
+    assert [record.id for record in scan(shares, seed=1)] == one
+
+
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=5),
+    shares=st.lists(st.floats(0.01, 100), min_size=5, max_size=5),
+)
+def test_counts_of_a_mixture_are_in_proportion_to_its_shares(sizes: list[int], shares: list[float]) -> None:
+    shares = shares[: len(sizes)]
+    fewest, most = (counts(sizes, shares, stop) for stop in ("first_exhausted", "all_exhausted"))
+    assert all(count <= size for count, size in zip(fewest, sizes, strict=True))
+    assert all(count >= size for count, size in zip(most, sizes, strict=True))
+    for found in (fewest, most):
+        whole = [n for n, (count, size) in enumerate(zip(found, sizes, strict=True)) if count == size]
+        assert any(
+            all(
+                abs(count - found[n] * share / shares[n]) <= 0.5 + 1e-6
+                for count, share in zip(found, shares, strict=True)
+            )
+            for n in whole
+        )
+
+
+def test_rows_that_no_list_was_drawn_of_are_left_out_together(rows: Rows) -> None:
+    lists = [
+        {"prompt": f"q{n}", "response": answer, "helpfulness": score}
+        for n in range(6)
+        for answer, score in (("a", 1), ("b", 2), ("c", 3))
+    ]
+    few = [{"prompt": f"r{n}", "responses": ["a", "b"], "rewards": [1, 0]} for n in range(2)]
+    files = [
+        {"path": rows(*lists, name="a.jsonl"), "share": 1},
+        {"path": rows(*few, name="b.jsonl"), "share": 1},
+    ]
+    data = read(files, wrap="chat")
+    assert len(data) == 4
+    assert (data.ledger.used, data.ledger.refused) == (8, {"not drawn for the mixture": 12})
+
+
+def test_labels_are_counted_of_the_rows_that_were_drawn(rows: Rows) -> None:
+    up = [{"prompt": f"q{n}", "completion": "a", "label": True} for n in range(9)]
+    down = [{"prompt": f"r{n}", "completion": "a", "label": False} for n in range(3)]
+    files = [
+        {"path": rows(*up, name="a.jsonl"), "share": 1},
+        {"path": rows(*down, name="b.jsonl"), "share": 1},
+    ]
+    assert "labels: 3 desirable, 3 undesirable" in read(files).notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"share": 1}, {}, r"1.jsonl: the other files have a `share`.*\n.*every file a share"),
+        ({"share": 1, "weight": 2}, {"share": 1}, "`share` and `weight` both say"),
+        ({"share": 0}, {"share": 1}, "`share` must be above 0, got 0"),
+        ({"share": "most"}, {"share": 1}, "`share` must be a number above 0, got 'most'"),
+        ({"share": float("nan")}, {"share": 1}, "`share` must be above 0, got nan"),
+        ({"share": 1e-9}, {"share": 1}, "0.jsonl: its share of 1e-09 is less than one record"),
+        ({"weight": 1e12}, {}, "`weight` repeats a row at most 1,000 times"),
+    ],
+)
+def test_a_wrong_share_says_what_is_right(
+    first: dict[str, Any], second: dict[str, Any], says: str, rows: Rows
+) -> None:
+    large, small = mixture_of(rows, 9, 2)
+    with pytest.raises(DataError, match=says):
+        read([{"path": large, **first}, {"path": small, **second}])
+
+
+def test_a_share_that_repeats_rows_without_end_is_refused(rows: Rows) -> None:
+    large, small = mixture_of(rows, 9, 2)
+    shares = [{"path": large, "share": 1}, {"path": small, "share": 1e9}]
+    with pytest.raises(
+        DataError, match=r"1.jsonl: its share of 1 would repeat 2 records 4,500,000,000 times"
+    ):
+        read(shares, mixture="all_exhausted")
+
+
+@pytest.mark.parametrize("text", ["", "[]"])
+def test_a_file_without_rows_has_no_share_to_give(text: str, rows: Rows) -> None:
+    empty = rows(name="empty.jsonl")
+    empty.write_text(text)
+    shares = [{"path": rows(*text_pairs(2)), "share": 1}, {"path": empty, "share": 1}]
+    with pytest.raises(DataError, match=r"empty.jsonl: it has no record to use"):
+        read(shares)

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from equipoise.cli.app import main
-from equipoise.report.run.compare import compare, print_table, print_words
+from equipoise.report.run.compare import compare
 from equipoise.report.run.compare_page import write_comparison
+from equipoise.report.run.compare_text import print_comparison
 from equipoise.report.run.metrics import BY_NAME
 from report_pages import Page, check_closed
 
@@ -46,8 +48,7 @@ def evaluated_on(folder: Path, **files: str) -> Path:
 def printed(found, width: int = 100) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width)
-    print_table(found, console)
-    print_words(found, console)
+    print_comparison(found, console)
     return out.getvalue()
 
 
@@ -270,3 +271,29 @@ def test_the_command(make_run, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as end:
         main(["compare", str(runs[0]), str(tmp_path / "nothing")])
     assert end.value.code == 2 and "is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_any_number_of_runs_with_long_names_fits_the_terminal(
+    width: int, count: int, make_run, tmp_path: Path
+) -> None:
+    folders = []
+    for number in range(count):
+        folder = make_run(2, name=f"sweep-train.lr=1e-{number:02}-objective.beta=0.5-and-a-longer-name")
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        settings["data"] = {"path": f"/a/very/long/path/of/data/files/number-{number}/pairs.jsonl"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        folders.append(folder)
+    found = compare(folders)
+    text = printed(found, width)
+    assert max(map(len, text.splitlines())) <= width
+    for number, name in enumerate(found.names, 1):
+        assert f"{number}  {name}"[:width].split("(")[0] in text
+    tables = text.split("settings that differ")[0].split("\n\n")[1:]
+    values = {word for table in tables for word in table.split()}
+    for figure in found.groups[0].filled():
+        for row in found.groups[0].rows:
+            assert set(row.parts(figure)[0].split()) <= values, "no figure is broken in two"
+    said = text.split("settings that differ")[1].replace("\n", "").replace(" ", "")
+    assert "data.path" in said and "number-0" in said.replace("│", "")

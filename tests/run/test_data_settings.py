@@ -101,3 +101,22 @@ def test_ties_are_left_out_where_the_better_answer_is_imitated(tmp_path):
     assert len(materials(tmp_path, "sft", path=path).dataset) == 4
     made = materials(tmp_path, path=path)
     assert sorted([*made.pairs.prob, *made.held_out.prob]) == [0.5, 0.5, 1, 1, 1, 1]
+
+
+def test_a_mixture_says_which_share_of_the_training_rows_each_file_has(tmp_path):
+    large, small = (
+        written(tmp_path / "a.jsonl", pairs(9)),
+        written(tmp_path / "b.jsonl", pairs(3, 10)),
+    )
+    held = written(tmp_path / "c.jsonl", pairs(3, 20))
+    shares = [{"path": large, "share": 1}, {"path": small, "share": 2}]
+    made = materials(tmp_path, path=shares, evaluation=held, mixture="all_exhausted")
+    assert (len(made.pairs), len(made.held_out)) == (27, 3)
+    assert f"training rows by file: {large} 9 (33.3%), {small} 18 (66.7%)" in made.dataset.notes
+    again = materials(tmp_path, path=shares, evaluation=held, mixture="all_exhausted")
+    assert list(again.pairs.prompts) == list(made.pairs.prompts)
+
+
+def test_a_mixture_without_shares_is_refused():
+    with pytest.raises(ConfigError, match=r"mixture needs files with a share: \{path: FILE, share: 0.7\}"):
+        resolve("dpo", {"model.path": "m", "data.path": "x.jsonl", "data.mixture": "all_exhausted"})

@@ -28,8 +28,8 @@ def _of_rows_too(
             return reader(path, *more, **options)
 
     read.__doc__ = (reader.__doc__ or "").replace(
-        "own. A `dataset_info.json`",
-        "own; or rows in memory: dictionaries, a datasets.Dataset, a DataFrame. A `dataset_info.json`",
+        "of its own. A `dataset_info.json`",
+        "of its own; or rows in memory: dictionaries, a datasets.Dataset, a DataFrame. A `dataset_info.json`",
     )
     return read
 

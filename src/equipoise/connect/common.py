@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from equipoise.connect.meanings import (
@@ -154,3 +156,12 @@ def held_out(t: Translation, value: Any, of: str) -> None:
         t.put("data.held_out", number(value), of)
     elif value and number(value) >= 1:
         t.lack(f"{of}: {short(value)}", "held-out prompts are a share: set data.held_out between 0 and 1")
+
+
+def in_shares(t: Translation, paths: Sequence[str], given: Any, of: str) -> list[Any]:
+    """The files with shares of a mixture, one number for each; theirs draws row by row until a file is used up."""
+    shares = [number(share) for share in names(given)]
+    if len(shares) != len(paths) or not all(0 < share < math.inf for share in shares):
+        t.lack(f"{of}: {short(given)}", f"it needs a number above 0 for each of the {len(paths)} data sets")
+        return list(paths)
+    return [{"path": path, "share": share} for path, share in zip(paths, shares, strict=True)]

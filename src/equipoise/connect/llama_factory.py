@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.connect import losses
-from equipoise.connect.common import COMMON, batch, held_out, lora
+from equipoise.connect.common import COMMON, batch, held_out, in_shares, lora
 from equipoise.connect.evaluating import evaluating
 from equipoise.connect.meanings import (
     ImportFailed,
@@ -52,10 +52,6 @@ MEANINGS: dict[str, Meaning] = {
     "ref_model_adapters": absent("the reference is the model that the run starts from"),
     "pref_bco_weight": absent("BCO is a method of its own (bco_pair); it is not added to another loss"),
     "eval_dataset": absent("name its files in data.evaluation"),
-    "interleave_probs": absent("files are read one after the other, each whole"),
-    "mix_strategy": absent(
-        "files are read one after the other", unless=lambda value: value in (None, "concat")
-    ),
     "rope_scaling": absent("set it in the model's config.json"),
     "resize_vocab": absent("resize the model first"),
     "add_tokens": absent("tokens are the tokenizer's: add them to the model's folder first"),
@@ -170,9 +166,20 @@ def _data(t: Translation, folder: Path | None) -> None:
         paths.append(str(place / str(file)) if file else str(hub or name))
         columns = entry.get("columns") or {}
         mapping |= {COLUMNS[c]: str(v) for c, v in columns.items() if c in COLUMNS and COLUMNS[c] != v}
-    t.put("data.path", paths, f"dataset: {short(', '.join(listed))}")
+    t.put("data.path", _mixed(t, paths), f"dataset: {short(', '.join(listed))}")
     if mapping:
         t.put("data.mapping", mapping, "dataset_info.json: columns")
+
+
+def _mixed(t: Translation, paths: list[str]) -> list[Any]:
+    """The files, with shares where they are interleaved; theirs draws row by row until a file is used up."""
+    strategy, given = str(t.take("mix_strategy", default="concat")), t.take("interleave_probs")
+    if not strategy.startswith("interleave"):
+        return list(paths)
+    mixed = in_shares(t, paths, ["1"] * len(paths) if given is None else given, "interleave_probs")
+    if mixed != paths and strategy.startswith("interleave_over"):
+        t.put("data.mixture", "all_exhausted", f"mix_strategy: {short(strategy)}")
+    return mixed
 
 
 def _dataset_info(place: Path, folder: Path | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from equipoise.connect import losses
-from equipoise.connect.common import COMMON, lora
+from equipoise.connect.common import COMMON, in_shares, lora
 from equipoise.connect.meanings import (
     ImportFailed,
     Meaning,
@@ -92,7 +92,6 @@ MEANINGS: dict[str, Meaning] = {
     "max_norm": ours("train.clip", number),
     "adam_eps": ours("train.eps", number),
     "max_samples": ours("data.limit", whole),
-    "dataset_probs": absent("files are read one after the other, each whole"),
     "dataset_split": absent("write that split to a file", unless=lambda value: value in (None, "train")),
     "eval_dataset": absent("name its files in data.evaluation"),
     "input_template": absent("write the template's words into the prompts"),
@@ -165,7 +164,9 @@ def _schedule(t: Translation) -> None:
 def _data(t: Translation) -> None:
     paths = [path for path in str(t.take("dataset", default="")).split(",") if path]
     if paths:
-        t.put("data.path", paths, f"dataset: {short(','.join(paths))}")
+        shares = t.take("dataset_probs")
+        listed = paths if shares is None else in_shares(t, paths, shares, "dataset_probs")
+        t.put("data.path", listed, f"dataset: {short(','.join(paths))}")
     keys = {name: t.take(f"{name}_key") for name in ("prompt", "chosen", "rejected")}
     mapping = {name: str(key) for name, key in keys.items() if key not in (None, name)}
     if mapping:

@@ -84,13 +84,17 @@ class Ledger:
         """Counts the row as refused, for this reason. Raises DataError when strict."""
         if self.strict:
             raise DataError.at(place, str(refusal), hint="strict is on: fix the row or remove it")
+        self.leave_out(place, refusal.reason, refusal.detail)
+
+    def leave_out(self, place: Place, reason: str, detail: str = "") -> None:
+        """Counts the row among the refused ones although nothing is wrong with it, so also when strict."""
         before = self.state(place)
         if before == State.USED:
             self.used -= 1
             self._sides.pop((place.source.number, place.row), None)
         if self._becomes(place, State.REFUSED, after=State.USED):
-            self._refused[refusal.reason] += 1
-            self._show(refusal.reason, place, refusal.detail)
+            self._refused[reason] += 1
+            self._show(reason, place, detail)
 
     def repeat(self, place: Place, first: Place) -> None:
         """Counts the row as a duplicate of an earlier one; it is left out."""

@@ -30,6 +30,12 @@ def _judge(settings: Mapping[str, Any], file: Path, placement: Placement) -> Mad
     return JudgeOracle.of(settings, file)
 
 
+def _reward_server(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
+    from equipoise.oracles.judges.reward_server import RewardServer
+
+    return RewardServer.of(settings, file)
+
+
 def _recorded(settings: Mapping[str, Any], file: Path, placement: Placement) -> Made:
     from equipoise.oracles.recorded.verdict_file import RecordedVerdicts
 
@@ -104,6 +110,7 @@ def _yes_no(settings: Mapping[str, Any], file: Path, placement: Placement) -> Ma
 
 KINDS: dict[str, Maker] = {  # `kind:` of a YAML file; a file without it is a judge
     "judge": _judge,
+    "reward_server": _reward_server,
     "tests": _tests,
     "tool_calls": _tool_calls,
     "recorded": _recorded,

@@ -49,8 +49,8 @@ class ModelSettings(Section):
 class DataSettings(Section):
     path: list[str | dict[str, Any]] | None = Field(
         None,
-        description="files, each a path or {path, format, mapping, weight, limit, split}; none: the playground's "
-        "generated pairs",
+        description="files, each a path or {path, format, mapping, weight, share, limit, split}; none: the "
+        "playground's generated pairs",
     )
     evaluation: list[str | dict[str, Any]] | None = Field(
         None,
@@ -67,6 +67,11 @@ class DataSettings(Section):
     system: str | None = Field(None, description="system prompt of every conversation that has none")
     equal_scores: Literal["keep", "tie", "drop"] = Field(
         "keep", description="pairs whose answers have equal scores: as labelled, ties (prob 0.5), or left out"
+    )
+    mixture: Literal["first_exhausted", "all_exhausted"] = Field(
+        "first_exhausted",
+        description="how files with shares are mixed: the scarcest is used whole and no record repeated, or every "
+        "record is used and those of scarcer files several times",
     )
     template: str = Field("auto", description="auto | tokenizer | plain | a Jinja template or its file")
     max_length: int = Field(
@@ -139,6 +144,17 @@ class DataSettings(Section):
         for item in files if isinstance(files, list) else ():
             data_file(item)
         return files
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the training files have shares of a mixture."""
+        return any(data_file(item).share is not None for item in self.path or ())
+
+    @model_validator(mode="after")
+    def _something_to_mix(self) -> DataSettings:
+        if self.mixture != "first_exhausted" and not self.mixes:
+            raise ValueError("mixture needs files with a share: {path: FILE, share: 0.7}")
+        return self
 
 
 class PlaySettings(Section):

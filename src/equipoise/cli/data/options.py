@@ -81,6 +81,8 @@ def given(
         for name in accepted
         if (value := getattr(resolved.data, name, None)) != getattr(defaults, name, None)
     }
+    if "seed" in accepted and resolved.seed != resolve(method).seed:
+        changed["seed"] = resolved.seed  # as a run of this configuration draws rows
     paths = files or resolved.data.path
     if not paths:
         raise ConfigError("which data? name files, or a --config file with data.path")

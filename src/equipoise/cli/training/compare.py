@@ -17,6 +17,7 @@ def compare(
 ) -> None:
     """Compare runs: figures of the same evaluation side by side, and in words what cannot be compared."""
     from equipoise.report.run import compare as report
+    from equipoise.report.run.compare_text import print_comparison
 
     files = [run for run in runs if run.is_file()]
     runs = [run for run in runs if not run.is_file()]  # as a pattern of the shell matches both
@@ -26,8 +27,7 @@ def compare(
     if as_json:
         print(json.dumps(found.plain(), ensure_ascii=False, indent=2))
     else:
-        report.print_table(found)
-        report.print_words(found)
+        print_comparison(found)
     if out:
         from equipoise.report.run.compare_page import write_comparison
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
-from equipoise.data.files.bounds import ARROW_BATCH, ARROW_ROWS, COLUMNS, DEPTH, size
+from equipoise.data.files.bounds import ARROW_BATCH, ARROW_ROWS, COLUMNS, DEPTH, MIB, size
 from equipoise.data.files.characters import bad_text
 
+BUFFER = MIB  # bytes of a column that are read at a time
 PARQUET, IPC_FILE, IPC_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
@@ -24,7 +25,8 @@ def parquet_rows(path: Path, file: str) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet as pq
 
     with _damage("Parquet", file):
-        opened = pq.ParquetFile(path)
+        # read in pieces as rows are asked for: by default whole groups, and those that follow, are held in memory
+        opened = pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
         names = readable(opened.schema_arrow, file)
         some = None if len(names) == len(opened.schema_arrow) else names
         batches = opened.iter_batches(batch_size=ARROW_ROWS, columns=some)

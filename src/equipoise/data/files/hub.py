@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub: `hf://owner/name`, `hf://owner/name:split`, `hf://datasets/owner/name/path`.
 
-The chosen files are copied to a temporary folder, so that they can be read twice; nothing of the data set is run.
+The chosen files, or their first rows, are copied to a temporary folder, so that they can be read twice; nothing of the
+data set is run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from equipoise.data.errors import DataError
+from equipoise.data.files.first_rows import copy_rows
 from equipoise.data.files.folders import chosen
 
 SCHEME = "hf://"
@@ -30,8 +32,11 @@ def looks_like_a_repository(path: str) -> bool:
     return re.fullmatch(r"[\w-]+/[\w.-]+", path) is not None
 
 
-def fetched(address: str, folder: Path) -> list[tuple[str, Path]]:
+def fetched(address: str, folder: Path, most: int | None = None) -> list[tuple[str, Path]]:
     """(address, local path) of every data file of a Hub address, copied into `folder`.
+
+    most    rows that are wanted of them all: files behind these rows are not fetched, and of Parquet files and JSON
+            lines no row behind them is
 
     Raises DataError for an address that names nothing, a choice between splits, or a Hub that cannot be reached.
     """
@@ -50,8 +55,13 @@ def fetched(address: str, folder: Path) -> list[tuple[str, Path]]:
         files = []
         for number, name in enumerate(names):
             local = folder / f"{number:05}-{PurePosixPath(name).name}"
-            hub.get_file(f"{base}/{name}", str(local))
+            there = None if most is None else copy_rows(hub, f"{base}/{name}", local, most)
+            if there is None:
+                hub.get_file(f"{base}/{name}", str(local))
             files.append((f"{SCHEME}{base}/{name}", local))
+            most = most if most is None or there is None else most - there
+            if most == 0:
+                break
     return files
 
 

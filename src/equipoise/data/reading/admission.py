@@ -44,6 +44,13 @@ class Admission:
             self._remark(record)
         return new
 
+    def recount(self, records: Sequence[Record]) -> None:
+        """Counts labels and weights of these records alone, drawn of those that were taken."""
+        self._desirable.clear()
+        self._heaviest, self._weight = None, 0.0
+        for record in records:
+            self._count(record)
+
     def finish(self) -> None:
         """Adds the notes on labels and weights to the ledger."""
         note, ledger = self.ledger.note, self.ledger
@@ -71,11 +78,9 @@ class Admission:
 
     def _remark(self, record: Record) -> None:
         remark, place = self.ledger.remark, record.place
-        self._weight += record.weight
+        self._count(record)
         if record.weight == 0:
             remark(place, Remark.WEIGHT_ZERO)
-        elif self._heaviest is None or record.weight > self._heaviest[0]:
-            self._heaviest = record.weight, place
         if record.kind == "pair" and record.prob == 0.5:
             remark(place, Remark.TIE)
         scores = [score for candidate in record.candidates if (score := candidate.score) is not None]
@@ -84,14 +89,19 @@ class Admission:
                 remark(place, Remark.EQUAL_SCORES)
             elif record.kind == "pair" and (scores[0] - scores[1]) * (record.prob - 0.5) < 0:
                 remark(place, Remark.INVERTED_SCORES)
-        if record.desirable is not None:
-            self._desirable[record.desirable] += 1
         texts = [record.context, *(candidate.content for candidate in record.candidates)]
         if not self._facts.add(
             _hash("near", record.kind, record.user, record.desirable, *map(_words, texts))
         ):
             remark(place, Remark.NEAR_DUPLICATE)
         self._compare_labels(record)
+
+    def _count(self, record: Record) -> None:
+        self._weight += record.weight
+        if record.weight and (self._heaviest is None or record.weight > self._heaviest[0]):
+            self._heaviest = record.weight, record.place
+        if record.desirable is not None:
+            self._desirable[record.desirable] += 1
 
     def _compare_labels(self, record: Record) -> None:
         """Remembers what the record says of its answers, and remarks if an earlier one said the opposite."""

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from equipoise.data.errors import DataError
 
 Row = TypeVar("Row")
+REPEATS = 1000  # times that one row may be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class DataFile:
     format    a format's name; "auto": decided from the columns of its rows
     mapping   our column -> theirs; `a.b` and `a.0` reach into objects and lists
     weight    share of the rows that is read: 0.5 takes half of them, 2 takes each twice
+    share     of the mixture that is drawn from this file, in proportion to the other files' shares; None: every row
     limit     most rows to read
     split     of a data set that comes in several: the part to read
     only      columns that count; the others are kept unused. None: all
@@ -33,6 +35,7 @@ class DataFile:
     format: str = "auto"
     mapping: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
+    share: float | None = None
     limit: int | None = None
     split: str | None = None
     only: frozenset[str] | None = None
@@ -43,14 +46,25 @@ class DataFile:
             ("format", self.format, str, "a format's name"),
             ("mapping", self.mapping, Mapping, "{ours: yours}"),
             ("weight", self.weight, int | float, "a number above 0"),
+            ("share", self.share, int | float | None, "a number above 0"),
             ("limit", self.limit, int | None, "a whole number above 0"),
             ("split", self.split, str | None, "a name"),
         ):
             if not isinstance(value, kinds) or isinstance(value, bool):
                 raise DataError(f"`{name}` must be {what}, got {value!r}", file=self.path)
-        for name, number in (("weight", self.weight), ("limit", self.limit)):
+        for name, number in (("weight", self.weight), ("share", self.share), ("limit", self.limit)):
             if number is not None and not 0 < number < math.inf:
                 raise DataError(f"`{name}` must be above 0, got {number!r}", file=self.path)
+        if self.weight > REPEATS:
+            raise DataError(
+                f"`weight` repeats a row at most {REPEATS:,} times, got {self.weight!r}", file=self.path
+            )
+        if self.share is not None and self.weight != 1:
+            raise DataError(
+                "`share` and `weight` both say how much of the file is read",
+                file=self.path,
+                hint="give `share` (of the mixture) or `weight` (of the file's own rows)",
+            )
 
     @property
     def place(self) -> str:
@@ -58,13 +72,21 @@ class DataFile:
         return self.path if self.split is None else f"{self.path}:{self.split}"
 
 
-SETTINGS = ("path", "format", "mapping", "weight", "limit", "split")  # what a configuration may say of a file
+SETTINGS = (
+    "path",
+    "format",
+    "mapping",
+    "weight",
+    "share",
+    "limit",
+    "split",
+)  # what a configuration may say of a file
 
 PathLike: TypeAlias = str | Path | Mapping[str, Any] | DataFile
 
 
 def data_file(item: PathLike, **defaults: Any) -> DataFile:
-    """A path, or a mapping with `path` and perhaps `format`, `mapping`, `weight`, `limit`, `split`, as a DataFile.
+    """A path, or a mapping with `path` and perhaps others of `SETTINGS`, as a DataFile.
 
     Raises DataError for an unknown name and for a mapping without `path`.
     """
@@ -91,6 +113,11 @@ def sampled(rows: Sequence[Row], keys: Sequence[str], share: float, seed: int) -
     keys    of each row; rows are ranked by a hash of seed and key
     share   in [0, 1]
     """
+    return drawn(rows, keys, round(share * len(rows)), seed)
+
+
+def drawn(rows: Sequence[Row], keys: Sequence[str], count: int, seed: int) -> list[Row]:
+    """`count` of the rows without replacement, in their order; keys and seed as in `sampled`."""
     ranks = [hashlib.sha256(f"{seed}:{key}".encode()).digest() for key in keys]
     order = sorted(range(len(rows)), key=lambda i: ranks[i])
-    return [rows[i] for i in sorted(order[: round(share * len(rows))])]
+    return [rows[i] for i in sorted(order[:count])]

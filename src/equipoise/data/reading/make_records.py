@@ -30,6 +30,7 @@ class Maker:
     A row may give several records, which are numbered; those of a grouped format form one list for each prompt.
 
     sample  some of the rows, to look for a judgement that nothing reads
+    joined  place of a list that was made of several rows -> the places of all of them
     """
 
     entry: Format
@@ -37,6 +38,7 @@ class Maker:
     reading: Reading
     sample: Sequence[RawRow]
     made: int = 0
+    joined: dict[Place, list[Place]] = field(default_factory=dict)
     _unread: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
     _off_scale: int = 0
@@ -52,7 +54,7 @@ class Maker:
     ) -> Iterator[Record]:
         """The records of these rows, each new one once."""
         single = self._admitted(rows, admission)
-        for record in _grouped(list(single), admission.ledger) if self.entry.grouped else single:
+        for record in self._grouped(list(single), admission.ledger) if self.entry.grouped else single:
             self.made += 1
             yield record
         self._check_scale()
@@ -105,6 +107,22 @@ class Maker:
         record = Record(kind=self.entry.kind, place=place, **fields)
         return replace(record, id=f"{record.id}#{number}") if number else record
 
+    def _grouped(self, records: Sequence[Record], ledger: Ledger) -> list[Record]:
+        """One list for each prompt and annotator, in the order of their first rows; a list of one answer is refused."""
+        groups: dict[tuple[str, str], list[Record]] = {}
+        for record in records:
+            groups.setdefault((record.group, record.user), []).append(record)
+        lists = []
+        for group in groups.values():
+            answers = {record.candidates[0].content: record.candidates[0] for record in reversed(group)}
+            if len(answers) < 2:
+                for record in group:
+                    ledger.refuse(record.place, Refusal("only one answer to this prompt"))
+                continue
+            self.joined[group[0].place] = [record.place for record in group]
+            lists.append(replace(group[0], candidates=tuple(reversed(answers.values()))))
+        return lists
+
     def _check_scale(self) -> None:
         """Raises DataError where so many judgements are off their scale that the others may mean something else."""
         if self._first_off_scale and self._off_scale > OFF_SCALE * self._rows:
@@ -142,22 +160,6 @@ def _unexpected(row: Mapping[str, Any], entry: Format, error: Exception) -> Refu
     there = [name for names in entry.names() for name in names if name in row]
     shapes = ", ".join(f"{name} is {type(row[name]).__name__}" for name in there)
     return Refusal(f"values that {entry.name} does not have", f"{shapes}: {error}")
-
-
-def _grouped(records: Sequence[Record], ledger: Ledger) -> list[Record]:
-    """One list for each prompt and annotator, in the order of their first rows; a list of one answer is refused."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.group, record.user), []).append(record)
-    lists = []
-    for group in groups.values():
-        answers = {record.candidates[0].content: record.candidates[0] for record in reversed(group)}
-        if len(answers) < 2:
-            for record in group:
-                ledger.refuse(record.place, Refusal("only one answer to this prompt"))
-            continue
-        lists.append(replace(group[0], candidates=tuple(reversed(answers.values()))))
-    return lists
 
 
 def _unread(row: Tracked) -> list[str]:

@@ -12,11 +12,13 @@ from equipoise.data.formats.detect import Survey, decide, survey
 from equipoise.data.formats.format import Format
 from equipoise.data.formats.parse_values import Reading
 from equipoise.data.ledger import Ledger
+from equipoise.data.place import Place
 from equipoise.data.reading.admission import Admission
 from equipoise.data.reading.data_files import DataFile, PathLike, sampled
 from equipoise.data.reading.dataset_info import data_files
 from equipoise.data.reading.joined import joined_kind, joined_space
 from equipoise.data.reading.make_records import Maker
+from equipoise.data.reading.mixture import Stop, account, check_shares, leave_out, mixed, no_records, repeated
 from equipoise.data.reading.raw_rows import RawRows
 from equipoise.data.reading.read_files import inputs_of, listed_again
 from equipoise.data.records import Context, Kind, Record, Space
@@ -110,13 +112,14 @@ def scan(
     wrap: str = "none",
     system: str | None = None,
     equal_scores: Literal["keep", "tie", "drop"] = "keep",
+    mixture: Stop = "first_exhausted",
     seed: int = 0,
 ) -> Stream:
     """Streams pairs, unpaired feedback, lists, demonstrations or prompts from files, folders or the Hugging Face Hub.
 
     paths                 files, see `read_files.inputs_of`: JSON, JSON lines, CSV, Parquet or Arrow files, folders,
-                          hf://...; each a path, or {path, format, mapping, weight, limit, split} with settings of its
-                          own. A `dataset_info.json` stands for the data sets that it describes
+                          hf://...; each a path, or {path, format, mapping, weight, share, limit, split} with settings
+                          of its own. A `dataset_info.json` stands for the data sets that it describes
     format                a name in `formats.registry.FORMATS`; "auto" decides for each file by all of its rows
     mapping               our column -> theirs, e.g. {"prompt": "instruction"}; `a.b` and `a.0` reach into values
     strict                the first refused row is an error
@@ -126,17 +129,19 @@ def scan(
     wrap                  "chat": rows of plain strings become chat turns; "none": they stay plain text
     system                system prompt of every conversation that has none
     equal_scores          what becomes of a pair whose answers have equal scores: as labelled, a tie, or refused
-    seed                  of the rows that a file's `weight` below 1 keeps, or above 1 repeats
+    mixture               of files with shares: "first_exhausted" repeats no record, "all_exhausted" uses every one
+    seed                  of the rows that a file's `weight` or `share` keeps or repeats
 
     Memory holds one record, two bytes of each row and hashes of 8 to 16 bytes; lists that are grouped out of many rows,
-    and files with a weight above 1, are held whole. The files are read twice, first for the decision on their format;
-    errors of rows come while the stream is read.
+    and files with a share or a weight above 1, are held whole. The files are read twice, first for the decision on
+    their format; errors of rows come while the stream is read.
 
     Raises DataError for a damaged file, an uncertain format, files of different kinds or no usable row. Single rows
     that cannot be used are entered in the ledger as refused, with file, line and reason; duplicates are counted and
     left out.
     """
     files = data_files(paths, format=format, mapping=mapping or {})
+    check_shares(files)
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
     names = ", ".join(file.path for file in files)
     reading = Reading(
@@ -150,6 +155,8 @@ def scan(
     for rows in _raw_rows(files, ledger, limit):
         part = _part(rows, reading, ledger, seed)
         if part is None:
+            if rows.file.share is not None:
+                raise no_records(rows.file)
             for place, refusal in rows.refuse_all():
                 ledger.refuse(place, refusal)
         else:
@@ -164,7 +171,7 @@ def scan(
         format=", ".join(dict.fromkeys(part.entry.name for part in parts)),
         kind=joined_kind({part.file.path: part.entry.kind for part in parts}),
         space=joined_space({part.file.path: part.space for part in parts}),
-        records=_records(parts, reading, ledger, seed, names),
+        records=_records(parts, reading, ledger, seed, names, mixture),
     )
 
 
@@ -189,7 +196,8 @@ read = _collected(scan)
 
 def _raw_rows(files: Sequence[DataFile], ledger: Ledger, limit: int | None) -> Iterator[RawRows]:
     """Each file's rows, at most `limit` in all."""
-    inputs = inputs_of([file.place for file in files])
+    most_of = [min((n for n in (limit, file.limit) if n is not None), default=None) for file in files]
+    inputs = inputs_of([file.place for file in files], most_of)
     for item in inputs:
         for note in item.file.notes:
             ledger.note(note)
@@ -230,19 +238,25 @@ def _part(rows: RawRows, reading: Reading, ledger: Ledger, seed: int) -> _Part |
 
 
 def _records(
-    parts: Sequence[_Part], reading: Reading, ledger: Ledger, seed: int, names: str
+    parts: Sequence[_Part],
+    reading: Reading,
+    ledger: Ledger,
+    seed: int,
+    names: str,
+    mixture: Stop,
 ) -> Iterator[Record]:
     """The records of all files, each new one once; what becomes of every row is entered in the ledger."""
     admission = Admission(ledger)
+    shared: list[list[Record]] = []
+    joined: dict[Place, list[Place]] = {}
     for part in parts:
         maker = Maker(part.entry, part.space, reading, part.survey.sample)
         records = maker.records(part.rows, admission)
-        if part.file.weight > 1:
-            repeated = _repeated(list(records), part.file.weight, seed)
-            ledger.note(
-                f"{part.file.path}: weight {part.file.weight:g} gives {len(repeated):,} records, some of them repeated"
-            )
-            yield from repeated
+        if part.file.share is not None:
+            shared.append(list(records))
+            joined |= maker.joined
+        elif part.file.weight > 1:
+            yield from _weighted(list(records), part.file, seed, ledger)
         else:
             yield from records
         if part.space != part.entry.space and maker.made:
@@ -250,6 +264,12 @@ def _records(
     if not ledger.used:
         decisions = "; ".join(dict.fromkeys(part.decision for part in parts))
         raise DataError(f"every row was refused\n{ledger}", file=names, hint=decisions)
+    if shared:
+        made, drawn = mixed([part.file for part in parts], shared, mixture, seed)
+        leave_out(ledger, [record for own in shared for record in own], made, joined)
+        ledger.note(account(drawn, mixture))
+        admission.recount(made)
+        yield from made
     ledger.repaired.update(reading.repaired)
     for sentence, times in reading.notes.items():
         ledger.note(f"{sentence} ({times:,} times)")
@@ -257,12 +277,9 @@ def _records(
     ledger.balance()
 
 
-def _repeated(records: list[Record], weight: float, seed: int) -> list[Record]:
-    """Every record as often as the weight's whole part, and a share of them once more; copies have ids of their own."""
-    more = sampled(records, [record.id for record in records], weight % 1, seed)
-    copies = [records] * int(weight) + [more]
-    return [
-        replace(record, id=f"{record.id}~{number}") if number else record
-        for number, copy in enumerate(copies)
-        for record in copy
-    ]
+def _weighted(records: list[Record], file: DataFile, seed: int, ledger: Ledger) -> list[Record]:
+    """Every record as often as the file's weight says: its whole part, and a share of them once more."""
+    count = int(file.weight) * len(records) + round(file.weight % 1 * len(records))
+    made = repeated(records, count, seed)
+    ledger.note(f"{file.path}: weight {file.weight:g} gives {len(made):,} records, some of them repeated")
+    return made

@@ -42,11 +42,13 @@ class Input:
             yield Place(source, number, line), row
 
 
-def inputs_of(paths: Sequence[str | Path]) -> list[Input]:
+def inputs_of(paths: Sequence[str | Path], most: Sequence[int | None] = ()) -> list[Input]:
     """The files that these paths stand for, in order.
 
     A path is a file, a folder (of shards of one split, or a saved data set; `folder:split` chooses one), `hf://owner/name`
     of the Hugging Face Hub, or "-" for standard input. A file listed twice, or by two names, is two inputs.
+
+    most    of each path, the rows that are read of it: no more are fetched from the Hub; none: all
 
     Raises DataError for a path that is none of these, and for a file that holds no rows that can be read.
     """
@@ -55,7 +57,7 @@ def inputs_of(paths: Sequence[str | Path]) -> list[Input]:
     inputs: list[Input] = []
     labels: set[str] = set()
     for number, path in enumerate(paths):
-        for file, local, keep in _files(str(path)):
+        for file, local, keep in _files(str(path), most[number] if most else None):
             found = row_file(local, file)
             source = Source(
                 file, len(inputs), listed=str(path), label=_label(file, labels), by_line=found.by_line
@@ -82,7 +84,7 @@ def rows_of(path: str | Path) -> Iterator[tuple[int, Any]]:
             yield place.line, row
 
 
-def _files(path: str) -> Iterator[tuple[str, Path, Any]]:
+def _files(path: str, most: int | None) -> Iterator[tuple[str, Path, Any]]:
     """(name in messages, local path, what keeps it alive) of every file that one listed path stands for."""
     if not path.strip():
         raise DataError("a file without a name", hint="name a file, a folder, or `.` for this folder")
@@ -95,7 +97,7 @@ def _files(path: str) -> Iterator[tuple[str, Path, Any]]:
         yield "standard input", local, keep
     elif path.startswith(hub.SCHEME):
         keep = _Temporary()
-        for address, local in hub.fetched(path, keep.folder):
+        for address, local in hub.fetched(path, keep.folder, most):
             yield address, local, keep
     else:
         for file in _local(path):

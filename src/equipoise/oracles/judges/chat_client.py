@@ -60,13 +60,7 @@ class ServerFile(OracleFile):
     @field_validator("base_url")
     @classmethod
     def _is_an_address_without_secrets(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("the address of a server begins with http:// or https://")
-        if value is not None and ("@" in value or "?" in value):
-            raise ValueError(
-                "an address with a password or a query may hold a secret; keep keys in the environment"
-            )
-        return value
+        return None if value is None else address_without_secrets(value)
 
 
 @dataclass(frozen=True)
@@ -190,6 +184,17 @@ class ChatClient:
             return OracleError(f"{self.called}: the server refuses every question: {_said(error)}")
         after = seconds_to_wait(error.response.headers, time.time())
         return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
+
+
+def address_without_secrets(value: str) -> str:
+    """The address of a server. Raises ValueError for one of another protocol, or that may hold a secret."""
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("the address of a server begins with http:// or https://")
+    if "@" in value or "?" in value:
+        raise ValueError(
+            "an address with a password or a query may hold a secret; keep keys in the environment"
+        )
+    return value
 
 
 def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:

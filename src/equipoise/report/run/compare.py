@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as Printed
-from rich.text import Text
-
-from equipoise.report.labels import label
 from equipoise.report.run import paired
 from equipoise.report.run.comparable import FAMILIES, differences, partition, settings
 from equipoise.report.run.load import load_run
@@ -167,48 +162,6 @@ def compare(run_dirs: Sequence[str | Path]) -> Comparison:
         apart=tuple(differences(runs, names)),
         settings=tuple(settings(runs)),
     )
-
-
-def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the tables without the columns that nothing fills; names are untrusted and carry no markup."""
-    console = console or Console()
-    for place, group in enumerate(comparison.groups):
-        figures = group.filled()
-        if not figures:
-            continue
-        table = Printed(box=None, pad_edge=False, header_style="bold")
-        table.add_column("", no_wrap=True)
-        for figure in figures:
-            table.add_column(HEADINGS[figure], justify="right", overflow="fold", no_wrap=figure == "seconds")
-        for row in group.rows:
-            table.add_row(Text(label(row.name, 40)), *(Text(_cell(row, figure)) for figure in figures))
-        if place:
-            console.print()
-        console.print(table)
-
-
-def print_words(comparison: Comparison, console: Console | None = None) -> None:
-    """Print what the differences say, what cannot be compared, and the settings that differ."""
-    console = console or Console()
-    for sentence in (*comparison.said, *comparison.apart):
-        console.print(Text(label(sentence, 400)))
-    shown = comparison.settings[:MAX_SETTINGS]
-    if not shown:
-        return
-    table = Printed(
-        box=None, pad_edge=False, header_style="bold", title="settings that differ", title_justify="left"
-    )
-    for heading in ("", *comparison.names):
-        table.add_column(Text(label(heading, 30)), overflow="fold")
-    for name, values in shown:
-        table.add_row(Text(label(name, 60)), *(Text(label(value, 60)) for value in values))
-    console.print(table)
-
-
-def _cell(row: Compared, figure: str) -> str:
-    """A cell of a terminal: the interval, of what it says most of, under the value."""
-    value, interval = row.parts(figure)
-    return f"{value}\n{interval.removesuffix(' %')}" if interval and figure in SAID else value
 
 
 def _groups(runs: Sequence[Run], names: Sequence[str]) -> tuple[Group, ...]:

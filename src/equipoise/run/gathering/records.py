@@ -11,6 +11,7 @@ from equipoise.data.episodes import as_episodes
 from equipoise.data.evaluation_files import check_evaluation
 from equipoise.data.plain_strings import note_plain_strings
 from equipoise.data.ranked_lists import as_pairs, without_ties
+from equipoise.data.reading.mixture import composition
 from equipoise.data.reading.read import Dataset, read
 from equipoise.data.rendering.render import Rendered, Renderer
 from equipoise.data.split import split
@@ -53,6 +54,7 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
         wrap=data.wrap,
         system=data.system,
         equal_scores=data.equal_scores,
+        mixture=data.mixture,
         seed=config.seed,
     )
     if data.shots:
@@ -73,14 +75,18 @@ def parts_of(
 
     Raises DataError for evaluation files of another kind, or with prompts of the training files.
     """
-    if not config.data.evaluation:
+    if config.data.evaluation:
+        held = _read(config, method, config.data.evaluation)
+        check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
+        note_plain_strings(dataset, template=renderer.template is not None)
+        parts = renderer.render(dataset), renderer.render(held)
+    else:
         if not config.playground:
             note_plain_strings(dataset, template=renderer.template is not None)
-        return split(renderer.render(dataset), config.data.held_out, config.seed, config.data.split_by)
-    held = _read(config, method, config.data.evaluation)
-    check_evaluation(dataset, held, allow_overlap=config.data.allow_overlap)
-    note_plain_strings(dataset, template=renderer.template is not None)
-    return renderer.render(dataset), renderer.render(held)
+        parts = split(renderer.render(dataset), config.data.held_out, config.seed, config.data.split_by)
+    if config.data.mixes:
+        dataset.ledger.note(f"training rows by file: {composition(row.record for row in parts[0])}")
+    return parts
 
 
 def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:

@@ -39,7 +39,7 @@ def _some(section: type[Section], *names: str, **own: Any) -> Any:
     return create_model(section.__name__, __base__=Section, **fields)
 
 
-READ = ("format", "mapping", "strict", "limit", "prompt_words", "wrap", "system", "equal_scores")
+READ = ("format", "mapping", "strict", "limit", "prompt_words", "wrap", "system", "equal_scores", "mixture")
 FIT = (
     "tokens",
     "lr",
