@@ -23,7 +23,10 @@ from equipoise.oracles.questions.verdicts import Verdict
 Text: TypeAlias = tuple[str, ...]
 
 TOPICS, FACTS, FILLERS, WIDTH = 12, 30, 40, 48
-QUESTIONS, ANSWER = 40, 3  # as many as fillers; half of them closed-ended; facts of a closed-ended question's answer
+QUESTIONS, ANSWER = (
+    40,
+    3,
+)  # as many as fillers; half of them closed-ended; facts of a closed-ended question's answer
 LONG = 40  # words of a long response; the `length` of the reward
 WANTED = 20  # distinct facts of a topic that make an answer to an open-ended question complete
 KLS = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -105,7 +108,11 @@ def drawn(rng: np.random.Generator) -> Candidates:
         topic, other = (int(t) for t in rng.choice(TOPICS, 2, replace=False))
         facts, away = ([f"t{t}f{k}" for k in range(FACTS)] for t in (topic, other))
         answer = some(facts, ANSWER) if x % 2 else ()
-        text = (*some([f"t{topic}n{k}" for k in range(4)], 3), *some(fillers, 3), fillers[x])  # no two the same
+        text = (
+            *some([f"t{topic}n{k}" for k in range(4)], 3),
+            *some(fillers, 3),
+            fillers[x],
+        )  # no two the same
         question = Question(text, topic, answer)
         if answer:
             references[" ".join(text)] = " ".join((*answer, *some(fillers, 3)))
@@ -217,10 +224,11 @@ def judge(curves: Mapping[str, Array]) -> Evidence:
             (more[OPEN][1] > 0, more[UNPENALISED][1] > 0, bool((steps > 0).all())),
         ),
         summary=f"At a KL of {DECIDES:g} nats the mixture's policy is better than that of relevance alone by "
-        f"{_said(more[RELEVANT])}, of length alone by {_said(more[LENGTH])}, of the open-ended reward for all questions "
-        f"by {_said(more[OPEN])} and of the mixture without its repetition penalty by {_said(more[UNPENALISED])}. From "
-        f"its best point to {KLS[-1]:g} nats the quality changes by {fallen[MIXTURE][0]:+.3f} with the mixture, "
-        f"{fallen[RELEVANT][0]:+.3f} with relevance and {fallen[LENGTH][0]:+.3f} with length.",
+        f"{_said(more[RELEVANT])}, of length alone by {_said(more[LENGTH])}, of the open-ended reward for all "
+        f"questions by {_said(more[OPEN])} and of the mixture without its repetition penalty by "
+        f"{_said(more[UNPENALISED])}. From its best point to {KLS[-1]:g} nats the quality changes by "
+        f"{fallen[MIXTURE][0]:+.3f} with the mixture, {fallen[RELEVANT][0]:+.3f} with relevance "
+        f"and {fallen[LENGTH][0]:+.3f} with length.",
         tables=(
             Table(
                 f"true quality at a KL of {DECIDES:g} nats, means over {len(curves[MIXTURE])} worlds",
@@ -256,9 +264,10 @@ MIXED_REWARD = Claim(
     "closed-ended ones, both less for repetition, rises and falls with the true quality of what it is optimised into; "
     "relevance alone and length alone do not.",
     paper="2402.03469",
-    rule=f"Heart: at a mean KL of {DECIDES:g} nats from the reference the policy that the mixture is optimised into has "
-    "a higher true quality than that of relevance alone and than that of length alone: both paired 95 % intervals over "
-    "worlds lie above 0. Also: so do those against the open-ended reward for all questions and against the mixture "
-    f"without its repetition penalty, and the mixture's mean quality rises with every KL up to {KLS[-1]:g} nats.",
+    rule=f"Heart: at a mean KL of {DECIDES:g} nats from the reference the policy that the mixture is optimised into "
+    "has a higher true quality than that of relevance alone and than that of length alone: both paired 95 % intervals "
+    "over worlds lie above 0. Also: so do those against the open-ended reward for all questions and against the "
+    f"mixture without its repetition penalty, and the mixture's mean quality rises with every KL up to "
+    f"{KLS[-1]:g} nats.",
     run=run,
 )

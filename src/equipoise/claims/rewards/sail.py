@@ -132,9 +132,7 @@ def _mean(objective: Objective, table: Tensor, anchors: Mapping[str, Tensor], ro
 def run(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (12, 100), "full": (60, 300)}[scale]
     world = World.drawn(seeds)
-    figures = {
-        name: world.value(world.model.log_probs(trained(world, name, steps))) for name in designs()
-    }
+    figures = {name: world.value(world.model.log_probs(trained(world, name, steps))) for name in designs()}
     return judge(figures, world.value(world.reference), ASKED * steps)
 
 
@@ -150,8 +148,8 @@ def judge(figures: Mapping[str, Array], reference: Array, labels: int) -> Eviden
         verdict=verdict(more[DPR, OFFLINE][1] > 0 and more[DPR, ONLINE][1] > 0, (more[DPP, OFFLINE][1] > 0,)),
         summary=f"From {RECORDED} recorded pairs and {labels} further labels, {DPR}'s regularised value is above that "
         f"of offline DPO by {_said(more[DPR, OFFLINE])} and above that of online DPO by {_said(more[DPR, ONLINE])}; "
-        f"online DPO's is above that of offline DPO by {_said(more[ONLINE, OFFLINE])}. {DPP}, which asks for no further "
-        f"label, is above offline DPO by {_said(more[DPP, OFFLINE])}.",
+        f"online DPO's is above that of offline DPO by {_said(more[ONLINE, OFFLINE])}. {DPP}, which asks for no "
+        f"further label, is above offline DPO by {_said(more[DPP, OFFLINE])}.",
         tables=(
             Table(
                 f"regularised value E r - beta KL and reward, means over {len(reference)} worlds",
@@ -173,14 +171,14 @@ def _said(found: tuple[float, float, float]) -> str:
 
 BILEVEL = Claim(
     name="sail_bilevel",
-    sentence="Offline DPO suffers from its fixed pairs, and online DPO from leaving the distribution of its own samples "
-    "out of the gradient; SAIL, the bilevel problem in one level mixed with offline pairs, reaches a better policy than "
-    "both, and with labels of its own improves on offline DPO without an oracle.",
+    sentence="Offline DPO suffers from its fixed pairs, and online DPO from leaving the distribution of its own "
+    "samples out of the gradient; SAIL, the bilevel problem in one level mixed with offline pairs, reaches a better "
+    "policy than both, and with labels of its own improves on offline DPO without an oracle.",
     paper="2406.15567",
     rule=f"Heart: SAIL-DPR with the gradient through its responses at the package's weight of {WEIGHT:g} ends with a "
-    "higher regularised value E r - beta KL(pi||ref) than offline DPO on the recorded pairs, and than online DPO, which "
-    "is the same with a weight of 0 and as many labels: both paired 95 % intervals over worlds lie above 0. Also: so "
-    "does that of SAIL-DPP, which labels its responses itself, against offline DPO. Other weights, SAIL-DDP and offline "
-    "DPO on as many labels are shown and do not count.",
+    "higher regularised value E r - beta KL(pi||ref) than offline DPO on the recorded pairs, and than online DPO, "
+    "which is the same with a weight of 0 and as many labels: both paired 95 % intervals over worlds lie above 0. "
+    "Also: so does that of SAIL-DPP, which labels its responses itself, against offline DPO. Other weights, SAIL-DDP "
+    "and offline DPO on as many labels are shown and do not count.",
     run=run,
 )
