@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,26 +22,15 @@ from equipoise.core.objectives import (
     Objective,
     Orpo,
     Rpo,
+    SparsePo,
     Srpo,
     Tdpo1,
     Tdpo2,
 )
 from equipoise.core.scores import Scores, TokenScores
+from stored_losses import STORED, same, waves
 
-STORED: dict[str, Any] = json.loads((Path(__file__).parent / "authors_losses.json").read_text())
-TOLERANCE = {"rel": 1e-12, "abs": 1e-12}
 PAIRS = 5
-
-
-def waves(count: int, pace: float, size: float, shift: float = 0.0) -> Tensor:
-    """size sin(pace n) + shift, n = 1, 2, ..."""
-    return size * torch.sin(pace * (torch.arange(count, dtype=torch.float64) + 1)) + shift
-
-
-def same(found: Tensor, stored: Any) -> None:
-    assert found.detach().flatten().tolist() == pytest.approx(
-        torch.tensor(stored, dtype=torch.float64).flatten().tolist(), **TOLERANCE
-    )
 
 
 def agree(objective: Objective, scores: Scores, inputs: Sequence[Tensor], name: str) -> None:
@@ -198,3 +184,39 @@ def test_npo_kl_where_every_place_is_one_of_the_response():
     label = torch.tensor([[0.0]] * 3 + [[1.0]] * 3, dtype=torch.float64)
     losses = NpoKl(beta=0.1)(Scores.of_tokens(tokens, reward=label)).value
     check(both_sets(losses), [forget, retain], "npo_kl")
+
+
+# SparsePO: logits [B, T, V] of the chosen and of the rejected responses, and a mask [B, T] for each, some of it 0
+
+CHOSEN, REJECTED = (6, 4, 3), (2, 5, 6)
+
+
+def sparse_pair(logits: Sequence[Tensor], masks: Sequence[Tensor]) -> Scores:
+    """Pairs whose label at a place is predicted by the logits there; masks: of rewards, then of divergences."""
+    label = torch.arange(18).view(3, 6) * 3 % 5
+    held = torch.stack([torch.arange(6) < torch.tensor(n)[:, None] for n in (CHOSEN, REJECTED)], dim=1)
+    logp = torch.stack([each.log_softmax(dim=2) for each in logits], dim=1)
+    reference = torch.stack([table(pace).log_softmax(dim=2) for pace in (0.29, 0.61)], dim=1)
+    at = label[:, None, :, None].expand(-1, 2, -1, 1)
+    weights = (torch.stack(pair, dim=1) * held for pair in (masks[:2], masks[2:]))
+    return Scores.of_tokens(
+        TokenScores(
+            logp=logp.gather(3, at).squeeze(3) * held,
+            mask=held,
+            anchors={"reference": reference.gather(3, at).squeeze(3) * held},
+            divergences={"reference": (reference.exp() * (reference - logp)).sum(dim=3) * held},
+            weights=dict(zip(("utility", "divergence"), weights, strict=True)),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "masks"),
+    [("sparse_po_common", 0.0005, (0.9, 1.4)), ("sparse_po_independent", 0.002, (0.9, 1.4, 2.2, 3.1))],
+)
+def test_sparse_po_with_one_mask_and_with_two(name, norm, masks):
+    logits = [table(0.37).requires_grad_(), table(0.53).requires_grad_()]
+    drawn = [waves(18, pace, 1).view(3, 6).clamp(min=0).requires_grad_() for pace in masks]
+    scores = sparse_pair(logits, drawn if len(drawn) == 4 else drawn * 2)
+    loss = SparsePo(beta=0.1, l1_u=norm, l1_d=norm)(scores).value.mean()
+    check(loss, [*logits, *drawn], name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from equipoise.games import zoo
-from equipoise.methods.rlp import RLP_SPG, RLP_UML
+from equipoise.methods.rlp import RLP_SPG, RLP_SPG_PPO, RLP_UML, RLP_UML_PPO
 from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.round import play
@@ -39,7 +39,9 @@ def small(method, every=2, rounds=4, **changes):
 
 def exact(method, **changes):
     method = small(method, own=method.exact["own"], reward="features", meaning="text", **changes)
-    return replace(method, players=method.players.writing(2), objective=replace(method.objective, tau=0.2))
+    if "tau" in method.objective.__dataclass_fields__:
+        method = replace(method, objective=replace(method.objective, tau=0.2))
+    return replace(method, players=method.players.writing(2))
 
 
 def own_rows(responses, weight=1.0):
@@ -79,7 +81,7 @@ def test_the_preferred_member_is_the_one_of_highest_reward():
     assert pair == [0 if values[0] >= values[2] else 2, 1]
 
 
-@pytest.mark.parametrize("method", [RLP_UML, RLP_SPG], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [RLP_UML, RLP_SPG, RLP_UML_PPO, RLP_SPG_PPO], ids=lambda m: m.name)
 def test_a_table_learns_its_reward_and_begins_again(method):
     game = zoo.transitive(3)
     world = TableWorld(game)
@@ -95,6 +97,10 @@ def test_a_table_learns_its_reward_and_begins_again(method):
     assert seen[2][REACHED] is not seen[1][START]
     assert seen[1][START] is not seen[0][START]
     assert last.policies[START] is not last.policies[INITIAL]  # the last phase is not undone
+    for kept in set(method.update.memory) - {REACHED}:  # PPO's critic
+        assert seen[1][kept] is not seen[0][INITIAL]
+        assert seen[2][kept] is seen[0][INITIAL]
+        assert last.policies[kept] is not last.policies[INITIAL]
     first, second = (LearnedReward.of(world.made[name]) for name in sorted(world.made))
     table = torch.eye(3, dtype=torch.float64)
     assert not torch.equal(first.rewards(table), second.rewards(table))
@@ -119,6 +125,19 @@ def test_a_learned_reward_ranks_a_transitive_game():
     rows = own_rows([[0, 1, 2, 3]])
     found = pairing.form(world, state, rows).reward[0]
     assert np.argsort(found).tolist() == np.argsort(game.preference[0].sum(dim=1).numpy()).tolist()
+
+
+def test_by_ppo_a_phase_is_ppo_on_the_learned_reward():
+    """Before the first restart nothing but the reward is the method's own: the same steps as PPO's on these rewards."""
+    game = zoo.transitive(3)
+    method = exact(RLP_UML_PPO, bottleneck=0.0)
+    whole = TableWorld(game)
+    begun = State.begin(game.initial(), method.update.memory)
+    ours = play(replace(method, rounds=2), whole, begun).policies[START]
+    plain = replace(method, update=method.update.base, rounds=2)
+    theirs = play(plain, TableWorld(game), State.begin(game.initial(), plain.update.memory)).policies[START]
+    assert torch.equal(ours.log_probs(), theirs.log_probs())
+    assert not torch.equal(ours.log_probs(), game.initial().log_probs())
 
 
 def test_parameters_of_one_name_are_one():

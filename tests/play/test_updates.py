@@ -250,10 +250,24 @@ def test_a_policy_made_without_training_is_waited_for_by_a_process_that_comes_la
     assert held == [folders[0], state.policies[START]], "each knows whose weights it holds"
 
 
-ONLINE = ["egpo", "onpo", "mpo", "apo", "nash_ema_pg", "xpo", "sail", "zpg", "zbcpg", "rlp_uml", "rlp_spg"]
+ONLINE = [
+    "egpo",
+    "onpo",
+    "mpo",
+    "apo",
+    "nash_ema_pg",
+    "xpo",
+    "sail",
+    "zpg",
+    "zbcpg",
+    "rlp_uml",
+    "rlp_spg",
+    "rlp_uml_ppo",
+]
 SMALL = {
     "sail": {"offline": 1.0, "parts": 1},
     "rlp_uml": {"every": 1, "own": 4},
+    "rlp_uml_ppo": {"every": 1, "own": 4},
     "rlp_spg": {"every": 1, "own": 4, "confidence": 0.1},
 }
 

@@ -49,7 +49,7 @@ from equipoise.methods.ppo import PPO
 from equipoise.methods.rationale import RDPO_RATIONALE, RORPO, RSIMPO
 from equipoise.methods.reference_free import ALPHA_PO, CPO, CPO_SIMPO, DPO_NORM, DPO_REFERENCE_FREE, SIMPO
 from equipoise.methods.reward_augmented import REWARD_AUGMENTED
-from equipoise.methods.rlp import RLP_SPG, RLP_UML
+from equipoise.methods.rlp import RLP_SPG, RLP_SPG_PPO, RLP_UML, RLP_UML_PPO
 from equipoise.methods.robust import DPO_OFFSET, RDPO
 from equipoise.methods.rpo import FLEX_DPO, IRPO, RPO
 from equipoise.methods.rso import RSO, RSO_HINGE, RSO_HINGE_NORM
@@ -86,6 +86,8 @@ OFFLINE = (
     SRPO,
     RLP_UML,
     RLP_SPG,
+    RLP_UML_PPO,
+    RLP_SPG_PPO,
     SAPO,
     SAPO_HINGE,
     SAPO_ORPO,

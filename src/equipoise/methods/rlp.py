@@ -6,6 +6,7 @@ by an unsupervised multi-view objective or on synthetic preferences, and starts 
 from dataclasses import replace
 
 from equipoise.core.objectives import Rloo
+from equipoise.methods.ppo import PPO
 from equipoise.methods.sources import OURS, PAPER, of
 from equipoise.methods.tiny import MANY_STEPS
 from equipoise.play.method import Method
@@ -13,7 +14,18 @@ from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.players.sampled import Self
 from equipoise.play.state import INITIAL
 from equipoise.play.updates.basic import Descend
+from equipoise.play.updates.ppo import TokenAdvantages
 from equipoise.play.updates.reward_relearning import Restarted
+
+REWARD = (
+    "The reward is a reward model that begins as the initial policy; reward=features takes a small network on its "
+    "hidden states, as exact games do."
+)
+MEANING = (
+    " Responses say the same where the initial policy's mean hidden states have a cosine of `similarity`; `meaning` "
+    "also takes the folder of an embedding model, or of an entailment model, which is asked in both directions as in "
+    "the paper."
+)
 
 RLP_UML = Method(
     name="rlp_uml",
@@ -52,8 +64,8 @@ RLP_UML = Method(
         "rate": "ours; exact games only",
     },
     evidence=("tests/play/test_reward_relearning.py", "tests/worlds/test_run_rewards.py"),
-    notes="The paper's learner is PPO, here REINFORCE with a leave-one-out baseline. The reward is a reward model that "
-    "begins as the initial policy; reward=features takes a small network on its hidden states, as exact games do.",
+    notes="The learner is REINFORCE with a leave-one-out baseline; with the paper's, PPO, it is rlp_uml_ppo. "
+    + REWARD,
 )
 
 RLP_SPG = replace(
@@ -69,7 +81,42 @@ RLP_SPG = replace(
         "confidence": PAPER,
         "bottleneck": "paper's text: none in this variant",
     },
-    notes=RLP_UML.notes
-    + " Responses say the same where the initial policy's mean hidden states have a cosine of `similarity`; `meaning` "
-    "also takes the folder of an embedding model. The paper asks an entailment model in both directions.",
+    notes="The learner is REINFORCE with a leave-one-out baseline; with the paper's, PPO, it is rlp_spg_ppo. "
+    + REWARD
+    + MEANING,
+)
+
+# the paper's learner: the policy and its critic start again together, as the reward that the critic knew is given up
+RLP_UML_PPO = replace(
+    RLP_UML,
+    name="rlp_uml_ppo",
+    title="Reward Learning on Policy, unsupervised multi-view, by PPO",
+    objective=PPO.objective,
+    anchors=PPO.anchors,
+    update=Restarted(base=TokenAdvantages(tau=0.1), every=50),
+    playground={
+        **PPO.playground,
+        **{
+            f"objective.{name}": RLP_UML.playground[f"objective.{name}"]
+            for name in ("tau", "every", "reward_epochs")
+        },
+        "play.rounds": RLP_UML.playground["play.rounds"],
+    },
+    exact={**RLP_UML.exact, "whiten": False},
+    in_theory=(Self(samples=1), ByLearnedReward(bottleneck=0.5)),
+    sources={**PPO.sources, **RLP_UML.sources},
+    evidence=(*RLP_UML.evidence, *PPO.evidence),
+    notes="The learner is PPO with a critic, as in the paper; both start again with each reward. " + REWARD,
+)
+
+RLP_SPG_PPO = replace(
+    RLP_UML_PPO,
+    name="rlp_spg_ppo",
+    title="Reward Learning on Policy, synthetic preferences, by PPO",
+    pairing=RLP_SPG.pairing,
+    playground={**RLP_UML_PPO.playground, "objective.meaning": "text"},
+    exact={**RLP_SPG.exact, "whiten": False},
+    in_theory=(Self(samples=1), ByLearnedReward(confidence=0.5)),
+    sources={**PPO.sources, **RLP_SPG.sources},
+    notes=RLP_UML_PPO.notes + MEANING,
 )

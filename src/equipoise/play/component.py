@@ -30,6 +30,11 @@ class Component(Protocol):
         """Protocols of `play.capabilities` that the world must have in addition to `World`."""
         return ()
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Folders or hub names of models of its own that it reads, apart from policies and the oracle."""
+        return ()
+
     def describe(self) -> str:
         """A short description of what it does."""
         ...

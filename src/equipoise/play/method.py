@@ -268,6 +268,11 @@ class Method:
         """Protocols of `play.capabilities` that the world must have."""
         return tuple(dict.fromkeys(c for part in self._parts() for c in part.capabilities))
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Folders or hub names of further models that the components read."""
+        return tuple(dict.fromkeys(model for part in self._parts() for model in part.models))
+
     def check_world(self, world: type) -> None:
         """Raise ValueError, in one sentence, if the world cannot play the method."""
         capabilities.check(self.name, self.capabilities, world)

@@ -19,7 +19,7 @@ from equipoise import __version__
 from equipoise.data.reading.data_files import data_file
 from equipoise.data.reading.dataset_info import data_files
 from equipoise.data.rendering.render import Renderer
-from equipoise.models.adapters import lineage
+from equipoise.models.adapters import lineage, local
 from equipoise.models.errors import ModelError
 from equipoise.models.tokenizer import tokenizer_folder
 from equipoise.oracles.checked import unwrapped
@@ -31,6 +31,7 @@ from equipoise.play.rows import Rows
 from equipoise.playground import model_path
 from equipoise.policy.files import write_json
 from equipoise.policy.protocol import Measured
+from equipoise.reward_models.folder import content_hash
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.records import PLAYGROUND_LISTS, PLAYGROUND_PAIRS
 from equipoise.run.materials import Materials
@@ -94,9 +95,14 @@ def of_materials(materials: Materials, folder: Path, hasher: Hasher) -> Inputs:
     for name in (PLAYGROUND_PAIRS, PLAYGROUND_LISTS):
         if (folder / name).is_file():
             found["data"] = {name: hasher(folder / name)}
+    judging = {
+        f"of meaning, {model}": content_hash(local(model, weights=True)) for model in materials.method.models
+    }
     oracle = unwrapped(materials.oracle)
     if isinstance(oracle, Fingerprinted):
-        found["oracle"] = {"fingerprint": _text_hash(oracle.fingerprint)}
+        judging["fingerprint"] = _text_hash(oracle.fingerprint)
+    if judging:
+        found["oracle"] = judging
     return found
 
 

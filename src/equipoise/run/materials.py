@@ -20,6 +20,7 @@ from equipoise.data.rendering.render import Rendered, Renderer, load_tokenizer
 from equipoise.data.rendering.tokens import longest_sequence
 from equipoise.methods.index import METHODS, get
 from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_rows
+from equipoise.oracles.models.meanings import check_meaning
 from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.rules.given import Given
 from equipoise.play.method import AUTO, Method
@@ -120,6 +121,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     Raises ConfigError, DataError or OracleError with a message that says what to do.
     """
     method = method_of(config)
+    for further in method.models:
+        check_meaning(further)
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = oracle_of(config, method, game, out, given)

@@ -1,4 +1,4 @@
 """Rewards, explicit or implicit: how labels, samples and estimators determine what a policy is optimised for.
 
-The programs share no games; they train the log-linear policies and fitted rewards of `claims.small_models`.
+The programs share no games; most train the log-linear policies and fitted rewards of `claims.small_models`.
 """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from string import punctuation
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,12 +26,18 @@ def same_text(a: str, b: str) -> bool:
 def same_meaning(texts: Sequence[str], vectors: Tensor, similarity: float) -> Same:
     """Equal, or of cosine similarity of at least `similarity` between the texts' embeddings, vectors [N, D].
 
-    Only `texts` can be compared. A vector of zeros is similar to nothing. It stands in for the paper's entailment in
-    both directions; a contradiction in similar words passes for the same meaning.
+    Only `texts` can be compared. A vector of zeros is similar to nothing. A contradiction in similar words passes for
+    the same meaning.
     """
     unit = normalize(vectors.double(), dim=1)
     known = dict(zip(texts, unit, strict=True))
     return lambda a, b: a == b or float(known[a] @ known[b]) >= similarity
+
+
+def same_by(texts: Sequence[str], table: npt.NDArray[np.bool_]) -> Same:
+    """Equal, or said to mean the same by a table [K, K] over `texts`. Only these can be compared."""
+    place = {text: k for k, text in enumerate(texts)}
+    return lambda a, b: a == b or bool(table[place[a], place[b]])
 
 
 def clusters(texts: Sequence[str], same: Same = same_text) -> list[list[int]]:

@@ -132,11 +132,16 @@ def load_embedding(path: str, placement: Placement) -> Embedding:
         if not folder.is_dir():
             raise OracleError(f"cannot load embeddings from {path}: there is no such folder")
         content = content_hash(folder)
-        if STATIC in headers(folder, "model"):
+        if is_static(folder):
             return _static(folder, content)
         return _encoder(inspect(folder).path, placement, content)
     except (ModelError, DataError) as error:
         raise OracleError(f"cannot load embeddings from {path}: {error}") from None
+
+
+def is_static(folder: Path) -> bool:
+    """Whether a folder's weights are static embeddings. Raises ModelError for weights that cannot be read."""
+    return STATIC in headers(folder, "model")
 
 
 def _static(folder: Path, content: str) -> StaticEmbedding:

@@ -16,6 +16,7 @@ from equipoise.play.capabilities.generation import (
 )
 from equipoise.play.capabilities.judging import (
     LearnedRewards,
+    Meanings,
     NamedScores,
     OracleVotes,
     ResponseRewards,
@@ -23,7 +24,6 @@ from equipoise.play.capabilities.judging import (
     RewardModels,
     RunCache,
     SelfEvaluation,
-    TextEmbeddings,
 )
 from equipoise.play.capabilities.policies import (
     AuxiliaryModels,
@@ -54,6 +54,7 @@ __all__ = [
     "LearnedRewards",
     "LiveReferences",
     "LossEvaluation",
+    "Meanings",
     "MismatchedPrompts",
     "NamedScores",
     "OracleVotes",
@@ -76,7 +77,6 @@ __all__ = [
     "StepContinuation",
     "StepCut",
     "StepDifferences",
-    "TextEmbeddings",
     "TokenValues",
     "TokenWeighting",
     "TokenWeights",

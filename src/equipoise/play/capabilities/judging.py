@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -105,9 +105,9 @@ class RewardModels(Protocol):
 
 
 @runtime_checkable
-class TextEmbeddings(Protocol):
-    """embeddings of texts by a model of their own (RLP-SPG)."""
+class Meanings(Protocol):
+    """meanings of responses by a model of their own (RLP-SPG)."""
 
-    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
-        """[N, D] embeddings by the model in a folder (`oracles.models.embeddings`)."""
+    def same_meanings(self, rows: Rows, folder: str, similarity: float) -> npt.NDArray[np.bool_]:
+        """[N, K, K] which responses of a prompt mean the same, by the model in a folder (`oracles.models.meanings`)."""
         ...

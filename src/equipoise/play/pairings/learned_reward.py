@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from equipoise.oracles.learned import feature_reward
-from equipoise.oracles.learned.agreement import Same, confident_pair, same_meaning, same_text
+from equipoise.oracles.learned.agreement import Same, confident_pair, same_by, same_meaning, same_text
 from equipoise.oracles.learned.feature_reward import Fitting, LearnedReward, Views
 from equipoise.play.capabilities import (
     LearnedRewards,
+    Meanings,
     ResponseTexts,
     RewardData,
     RewardModels,
     RunCache,
-    TextEmbeddings,
     needing,
 )
 from equipoise.play.needs import PAIRS, Needs
@@ -50,8 +50,10 @@ class ByLearnedReward(Pairing):
                  on the initial policy's mean hidden states (`LearnedRewards`).
     reward_epochs   passes over the pairs of a "model".
     meaning      which responses of a prompt count as one: "text" by `same`; "states" by the cosine of the initial
-                 policy's mean hidden states, less their mean over all samples; else the folder of an embedding model.
-    similarity   least cosine of one meaning, in (-1, 1].
+                 policy's mean hidden states, less their mean over all samples; else the folder of a model: where one
+                 of its labels is "entailment", by entailment in both directions, as the paper; else by the cosine of
+                 its embeddings.
+    similarity   least cosine of one meaning, in (-1, 1]; entailment does not read it.
     same         whether two texts have the same meaning.
 
     The reward is learned when first needed and cached with the run, under the first round that uses it.
@@ -97,8 +99,12 @@ class ByLearnedReward(Pairing):
             if self.meaning == "states":
                 found.append(LearnedRewards)
             if self.meaning not in ("text", "states"):
-                found.append(TextEmbeddings)
+                found.append(Meanings)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.meaning,) if Meanings in self.capabilities else ()
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         return replace(rows, reward=self.scores(world, state, rows, (state.round - 1) // self.every))
@@ -160,12 +166,12 @@ class ByLearnedReward(Pairing):
         if self.meaning == "states":
             vectors = needing(world, LearnedRewards).features(state, own).double()
             vectors = vectors - vectors.mean(dim=(0, 1))
-        else:
-            flat = [text for group in texts for text in group]
-            vectors = needing(world, TextEmbeddings).embedded(flat, self.meaning)
-            vectors = vectors.unflatten(0, (len(texts), -1))
-        for group, those in zip(texts, vectors, strict=True):
-            yield group, same_meaning(group, those, self.similarity)
+            for group, those in zip(texts, vectors, strict=True):
+                yield group, same_meaning(group, those, self.similarity)
+            return
+        tables = needing(world, Meanings).same_meanings(own, self.meaning, self.similarity)
+        for group, table in zip(texts, tables, strict=True):
+            yield group, same_by(group, table)
 
     def describe(self) -> str:
         what = "a reward model trained on" if self.reward == "model" else "a reward learned from"

@@ -14,7 +14,11 @@ from equipoise.play.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted(Update):
-    """Any update, restarted from the initial policy every `every` rounds; the policy reached is kept as REACHED."""
+    """Any update, restarted from the initial policy every `every` rounds; the policy reached is kept as REACHED.
+
+    What the update keeps from round to round, such as PPO's critic, begins again too, as in round 1: it knows the
+    reward that is given up.
+    """
 
     base: Update = field(default_factory=Descend)
     every: int = 50
@@ -28,7 +32,8 @@ class Restarted(Update):
         moved = self.base.move(method, world, state, rows, anchors)
         if state.round % self.every or state.round >= method.rounds:
             return moved
-        return {**moved, START: state.policies[INITIAL], REACHED: moved[START]}
+        begun = dict.fromkeys((START, *self.base.memory), state.policies[INITIAL])
+        return {**moved, **begun, REACHED: moved[START]}
 
     def describe(self) -> str:
         return f"{self.base.describe()}, restarted from the initial policy every {self.every} rounds"

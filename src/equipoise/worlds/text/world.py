@@ -22,7 +22,8 @@ from equipoise.core.scores import Scores
 from equipoise.core.value_loss import ClippedValue
 from equipoise.data.collate import Prompt, Response
 from equipoise.data.revision_prompt import Leads
-from equipoise.oracles.models.embeddings import Embedding, load_embedding
+from equipoise.oracles.models.domains import said_by_user
+from equipoise.oracles.models.meanings import Meaning, load_meaning
 from equipoise.oracles.placement import Placement
 from equipoise.oracles.protocol import Oracle
 from equipoise.play.capabilities import (
@@ -101,7 +102,7 @@ class TextWorld:
     keep: int | None = None
     watching: Watching = field(default_factory=Watching)
     held_out: Rows | None = None
-    _embedding: tuple[str, Embedding] | None = None
+    _meaning: tuple[str, Meaning] | None = None
     kind: ClassVar[str] = "a language model"
 
     def __post_init__(self) -> None:
@@ -289,10 +290,11 @@ class TextWorld:
         judge.unjudged = set()
         return scores
 
-    def embedded(self, texts: Sequence[str], folder: str) -> Tensor:
-        if self._embedding is None or self._embedding[0] != folder:
-            self._embedding = (folder, load_embedding(folder, Placement()))
-        return self._embedding[1](texts)
+    def same_meanings(self, rows: Rows, folder: str, similarity: float) -> np.ndarray:
+        if self._meaning is None or self._meaning[0] != folder:
+            self._meaning = (folder, load_meaning(folder, Placement()))
+        questions = [said_by_user(prompt.context) for prompt in rows.prompts]
+        return self._meaning[1].same(questions, self.texts(rows), similarity)
 
     def votes(self, rows: Rows, first: np.ndarray, second: np.ndarray) -> Floats:
         return self.judge.votes(rows, first, second)
