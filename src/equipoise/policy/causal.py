@@ -30,9 +30,9 @@ DEFAULT_TOKEN_BUDGET = 4096  # tokens of a micro-batch; on a CPU more are no fas
 class CausalPolicy:
     """A causal language model that samples responses and scores them.
 
-    Dropout stays off, so that log-probs are deterministic. LoRA adapters train on frozen weights; with full fine-tuning
-    the trained weights are fp32, and bf16 is the precision of the matrix products (autocast). Raises ModelError if the
-    model cannot be loaded.
+    Dropout stays off, so that log-probs are deterministic. LoRA adapters train on frozen weights, which may be held
+    in bf16; trained weights are fp32, and bf16 is the precision of the matrix products (autocast). Raises ModelError if
+    the model cannot be loaded.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
@@ -64,17 +64,19 @@ class CausalPolicy:
         seed: int = 0,
         device: str | torch.device | None = None,
         base_folder: Path | None = None,
+        base_dtype: str = "checkpoint",
     ) -> CausalPolicy:
         """Load a causal language model from a folder (safetensors) or by its hub name. Remote code is never run.
 
         path           a full model, or a PEFT LoRA adapter, which may stand on another adapter.
         adapter        what becomes of the adapter (`policy.loading.plan`): "auto", "continue" or "merge".
         base_folder    where a merged model is written for the adapters that are trained on it; needed only then.
+        base_dtype     of the frozen weights under an adapter: "checkpoint" (as their files), "float32" or "bfloat16".
 
         Raises ModelError, in one sentence, for a folder that is broken or of an unsupported kind.
         """
         lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
-        start = plan(chain(path), lora, adapter)
+        start = plan(chain(path), lora, adapter, base_dtype)
         model = load_model(start, lora, base_folder)
         align(model)
         if tokenizer is not None:

@@ -19,7 +19,7 @@ from equipoise.policy.digests import write_sums
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.scorer import causal_lm
+from equipoise.policy.scorer import causal_lm, is_held
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
@@ -117,12 +117,18 @@ def temporary_weights(policy: CausalPolicy, folder: Path, current: Path) -> Iter
 
 
 def fingerprint(policy: CausalPolicy) -> str:
-    """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head."""
+    """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head.
+
+    Frozen weights that are held in bf16 count by their values in fp32, in which they compute.
+    """
+    held = {id(p) for module in policy.model.modules() if is_held(module) for p in module.parameters()}
     about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        values = parameter.detach().cpu()
+        values = values.float() if id(parameter) in held else values
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from equipoise.data.collate import Ids
 from equipoise.models.adapters import Chain, chain
@@ -67,8 +68,11 @@ def probe_rows(policy: CausalPolicy) -> list[tuple[Ids, Ids]]:
     ]
 
 
-def plain_model(found: Chain) -> Any:
-    """A folder's policy read by transformers and PEFT alone, in fp32 on the CPU. Raises ModelError."""
+def plain_model(found: Chain, *, rounded: bool = False) -> Any:
+    """A folder's policy read by transformers and PEFT alone, in fp32 on the CPU. Raises ModelError.
+
+    rounded    linear layers and embeddings of the full model are rounded to bf16, as a policy may hold them.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -80,6 +84,9 @@ def plain_model(found: Chain) -> Any:
             local_files_only=True,
             attn_implementation="eager",
         )
+        for module in model.modules() if rounded else ():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.data = module.weight.data.bfloat16().float()
         for adapter in found.adapters:
             if hasattr(model, "merge_and_unload"):
                 model = model.merge_and_unload()
@@ -101,7 +108,7 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Meas
             f"{found.top}: the model does not run on a few tokens: {first_line(error)}"
         ) from error
     if memory_holds(found.base.size):
-        plain = plain_model(found)
+        plain = plain_model(found, rounded=policy.start is not None and policy.start.rounded)
         return _judged(name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what}")
     weight, difference = largest_difference(policy, found)
     if difference > LIMIT["fp32"]:

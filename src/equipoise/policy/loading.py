@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.models.folder import described
 from equipoise.policy.files import whole
+from equipoise.policy.frozen_base import (
+    base_dtype,
+    compute_where_trained,
+    exact_buffers,
+    hold,
+    in_float32,
+    stored_in_bfloat16,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +53,23 @@ class Start:
     chain      what it is on disk.
     continued  whether its outermost adapter is trained further; False: all its adapters are merged.
     created    rank of a new adapter, 0 for none.
+    base       how its base is held: "float32" or "bfloat16" (`policy.frozen_base`).
     """
 
     chain: Chain
     continued: bool
     created: int
+    base: str = "float32"
 
     @property
     def adapted(self) -> bool:
         """Whether an adapter is trained, and not all weights."""
         return self.continued or bool(self.created)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the base is held in a narrower dtype than that of its files."""
+        return self.base == "bfloat16" and (bool(self.merged) or not stored_in_bfloat16(self.chain.base))
 
     @property
     def merged(self) -> tuple[Adapter, ...]:
@@ -75,17 +90,27 @@ class Start:
                 if self.created
                 else "all weights are trained"
             )
+        if self.base != "float32":
+            came = "rounded" if self.rounded else "as it came"
+            said.append(f"the base is frozen and held in {self.base}, {came}; the adapter is float32")
         return "; ".join(said)
 
 
-def plan(found: Chain, lora: Lora, adapter: str) -> Start:
-    """Decide what becomes of a chain's outermost adapter.
+def plan(found: Chain, lora: Lora, adapter: str, base: str = "checkpoint") -> Start:
+    """Decide what becomes of a chain's outermost adapter, and how its base is held.
 
     adapter    "continue": it is trained further; "merge": it is merged, then all weights or a new adapter are trained;
                "auto": continue, unless LoRA settings are asked for that differ from the adapter's own.
+    base       "checkpoint", "float32" or "bfloat16"; see `frozen_base.base_dtype`.
 
     Raises ModelError for "continue" with other LoRA settings, or for a choice that does not exist.
     """
+    start = _adapters(found, lora, adapter)
+    held = base_dtype(base, found.base, adapted=start.adapted, merged=bool(start.merged))
+    return replace(start, base=held)
+
+
+def _adapters(found: Chain, lora: Lora, adapter: str) -> Start:
     if adapter not in ADAPTER_CHOICES:
         raise ModelError(f"model.adapter must be one of {', '.join(ADAPTER_CHOICES)}, got {adapter!r}")
     if not found.adapters:
@@ -115,13 +140,16 @@ def _differences(adapter: Adapter, lora: Lora) -> list[str]:
 
 
 def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any:
-    """Load a planned start policy in fp32 on the CPU, every weight of it read from its files and finite.
+    """Load a planned start policy on the CPU, every weight of it read from its files and finite.
+
+    Trained weights are fp32; a frozen base is held as `start.base` says.
 
     base_folder    where the merged model is written, if an adapter is trained on it: its checkpoints name it.
 
     Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if none would be trained.
     """
-    model = _full(start.chain)
+    as_stored = start.base == "bfloat16" and not start.rounded
+    model = _full(start.chain, torch.bfloat16 if as_stored else torch.float32)
     for adapter in start.merged:
         try:
             model = _attached(model, adapter, trained=False).merge_and_unload()
@@ -130,14 +158,20 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
         except Exception as error:  # noqa: BLE001 - PEFT may raise anything
             raise ModelError(f"cannot merge the adapter {adapter.path}: {first_line(error)}") from None
     model.requires_grad_(True)  # PEFT has frozen what it merged into
+    if start.base == "bfloat16":
+        exact_buffers(model)
+        hold(model)
     if start.merged and start.adapted:
         model.name_or_path = _write_base(model, base_folder, start)
     if start.continued:
         base = model.name_or_path if start.merged else start.chain.base_name
-        model = _attached(model, start.chain.adapters[-1], trained=True)
+        with in_float32(model):
+            model = _attached(model, start.chain.adapters[-1], trained=True)
         model.active_peft_config.base_model_name_or_path = base
     elif start.created:
-        model = with_lora(model, lora)
+        with in_float32(model):
+            model = with_lora(model, lora)
+    compute_where_trained(model)
     _check_finite(model, start.chain.top)
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(f"{start.chain.top}: no weight would be trained")
@@ -185,12 +219,12 @@ def read_model(kind: Any, path: Path, what: str, **how: Any) -> tuple[Any, dict[
     return model, info
 
 
-def _full(found: Chain) -> Any:
+def _full(found: Chain, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
     path = found.base.path
     described(found.base)
-    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=torch.float32)
+    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=dtype)
     if info["missing_keys"]:  # transformers would initialise them at random
         raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
     left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))

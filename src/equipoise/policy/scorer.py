@@ -25,6 +25,7 @@ from equipoise.data.pack import Batch, PackedBatch, pack
 from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
+from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear
 from equipoise.policy.kernels.linear import UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
@@ -67,7 +68,7 @@ class Scorer(nn.Module):
             if self.linear_head:
                 states = self.states(batch, inputs)
                 head = causal_lm(self.model).get_output_embeddings()
-                weight = head.weight.to(states.dtype)
+                weight = head_weight(head, states)
                 logps = token_logps(states, weight, inputs.targets, bias=head.bias)
                 log_collisions = token_collisions(states, weight, bias=head.bias) if collisions else None
             else:
@@ -145,7 +146,7 @@ class Scorer(nn.Module):
             [tuple(ids[8:10]), with_lead],
             [tuple(ids[20:21]), tuple(ids[21:27])],
         ]
-        bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+        bound = 1e-4 if states_dtype(self.model) in (torch.float32, torch.float64) else 5e-2
         batches: tuple[Batch, Batch] = (pack(prompts, responses), collate(prompts, responses, 0))
         try:
             packed, padded = (self._probe(batch.to(weight.device)) for batch in batches)
@@ -237,6 +238,31 @@ def backbone(model: nn.Module) -> Any:
     return base.get_decoder() if named is None else named
 
 
+def head_weight(head: Any, states: Tensor) -> Tensor:
+    """The head's weight [V, D] as it meets these states: one held in bfloat16 is converted tile by tile, where the
+    products of `core.logprob` do so exactly."""
+    weight: Tensor = head.weight
+    exact = states.device.type == "cpu" or torch.is_autocast_enabled(states.device.type)
+    return weight if type(head) is HeldLinear and exact else weight.to(states.dtype)
+
+
+def states_dtype(model: nn.Module) -> torch.dtype:
+    """The dtype of hidden states without autocast: that of the embedding's output."""
+    embedding = causal_lm(model).get_input_embeddings()
+    return torch.float32 if is_held(embedding) else embedding.weight.dtype
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is exactly a linear map with weights of its own."""
+    return type(module) in (nn.Linear, HeldLinear)
+
+
+def is_held(module: nn.Module) -> bool:
+    """Whether a module's frozen weight is held in another dtype than it computes in."""
+    base = getattr(module, "base_layer", module)
+    return isinstance(base, HeldLinear | HeldEmbedding)
+
+
 def _window(model: nn.Module) -> int:
     """The shortest attention window of the model's layers; 2**31 without any."""
     names = ("sliding_window", "attention_chunk_size")
@@ -253,7 +279,7 @@ def head_is_linear(model: nn.Module) -> bool:
     larger states in place of the backbone's.
     """
     head = causal_lm(model).get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if not is_linear(head):
         return False
     ids = torch.arange(1, 6, device=head.weight.device).remainder(head.weight.shape[0])[None]
     core = backbone(model)

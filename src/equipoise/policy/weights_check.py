@@ -70,5 +70,6 @@ def _relative(value: Tensor, expected: Tensor) -> float:
     if value.shape != expected.shape:
         return float("inf")
     size = float(expected.abs().max()) if expected.numel() else 0.0
+    expected = expected.to(value.dtype)  # a frozen base may be held in half precision
     difference = float((value.cpu().float() - expected.float()).abs().max()) if expected.numel() else 0.0
     return difference / size if size else difference

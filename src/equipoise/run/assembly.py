@@ -85,6 +85,7 @@ def build(
             seed=config.seed,
             device=accelerator.device,
             base_folder=Journal(out).checkpoints / MERGED_BASE,
+            base_dtype=config.model.base_dtype,
         )
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:

@@ -27,7 +27,12 @@ class ModelSettings(Section):
         None, description="checkpoint folder or name on the hub; none: the playground's model"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the matrix products; weights stay fp32"
+        "fp32", description="of the matrix products; trained weights stay fp32"
+    )
+    base_dtype: Literal["checkpoint", "float32", "bfloat16"] = Field(
+        "checkpoint",
+        description="how the frozen weights under a LoRA adapter are held; checkpoint: bfloat16 if all weights of the "
+        "checkpoint are, with the same results as in float32, else float32; adapters and trained weights are float32",
     )
     adapter: Literal["auto", "continue", "merge"] = Field(
         "auto",

@@ -98,7 +98,7 @@ def why_unsupported(model: Any) -> str | None:
         return "its rotary embeddings depend on the batch"
     if hasattr(os, "sysconf"):  # Windows does not say
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in model.parameters())
+        free = memory - sum(p.nbytes + 12 * p.numel() * p.requires_grad for p in model.parameters())
         if sum(4 * weight.numel() for weight in weights) > MEMORY_SHARE * free:
             return "there is no memory for a packed copy of its weights"
     return None

@@ -122,13 +122,14 @@ class LiveScorer(nn.Module):
 
 
 class FrozenReference:
-    """Frozen copy of a policy's current weights: a second model in memory.
+    """Frozen copy of a policy's current weights: a second model in memory, or with LoRA a second adapter on one base.
 
     layers    whether its distributions carry the hidden states of all layers.
     """
 
     def __init__(self, policy: CausalPolicy, *, layers: bool = False) -> None:
-        self.scorer = copy.deepcopy(policy.scorer).requires_grad_(False)
+        shared = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
+        self.scorer = copy.deepcopy(policy.scorer, shared).requires_grad_(False)
         self.layers = layers
 
     @torch.no_grad()
