@@ -16,6 +16,7 @@ from equipoise.data.rendering.tokens import NO_LIMIT
 from equipoise.models.adapters import chain
 from equipoise.models.errors import first_line
 from equipoise.models.tokenizer import check_tokenizer
+from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
 from equipoise.policy.loading import Lora, Start, load_model, plan
@@ -154,6 +155,12 @@ class CausalPolicy:
         if getattr(self.model.config, "router_aux_loss_coef", None):
             said.append("a mixture of experts: the router's load-balancing loss is not used")
         return [sentence for sentence in said if sentence]
+
+    def recompute(self, activations: bool) -> None:
+        """Activation checkpointing on or off. Raises ModelError for a model whose blocks cannot be told."""
+        if activations:
+            blocks_of(backbone(self.model))
+        self.scorer.recompute = activations
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters of the model, with their names."""

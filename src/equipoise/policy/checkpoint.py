@@ -183,19 +183,37 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, prod
 
 def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     names = [name for name, _ in policy.trained()]
-    return {
+    moments = {
         f"{key}/{names[index]}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
+        for key, value in _entries(state)
     }
+    once: dict[int, str] = {}  # safetensors stores no tensor twice, and 8-bit moments share their code
+    for name, tensor in moments.items():
+        if once.setdefault(tensor.data_ptr(), name) != name:
+            moments[name] = tensor.clone()
+    return moments
+
+
+def _entries(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """An optimizer's state of one weight: numbers and tensors, also those that bitsandbytes nests."""
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        elif value is not None:
+            yield key, value
 
 
 def _load_moments(
     tensors: Mapping[str, Tensor], policy: CausalPolicy, optimizer: torch.optim.Optimizer
 ) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for index, (name, _) in enumerate(policy.trained()):
-        moments = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
+        moments: dict[str, Any] = {
+            key.split("/", 1)[0]: v.item() if v.ndim == 0 and not v.is_floating_point() else v
+            for key, v in tensors.items()
+            if key.split("/", 1)[1] == name
+        }
         if moments:
             state[index] = moments
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Ids, Response, ScoredIds, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
+from equipoise.policy.activation_checkpointing import blocks_of, checkpointed
 from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
@@ -43,6 +45,7 @@ class Scorer(nn.Module):
                         computed once and nothing is padded; 0: the model takes padded rows only.
     linear_head         whether the head is a plain linear map. Only the states that predict scored tokens pass through
                         it, in chunks; otherwise the model's own logits are used.
+    recompute           activation checkpointing: blocks keep their inputs alone for the backward.
     decoder_layers      kernels that replace the model's layers on packed rows, where those have the common structure;
                         the last layer then computes only the states that predict scored tokens. None: as transformers.
     """
@@ -54,6 +57,7 @@ class Scorer(nn.Module):
         self.linear_head = head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear layer: scoring through its full logits")
+        self.recompute = False
         self.decoder_layers: DecoderLayers | None = None
         self.max_packed_length = self._probe_packing()
 
@@ -103,12 +107,27 @@ class Scorer(nn.Module):
     def _prepared(self, batch: Batch, inputs: _ScoringInputs) -> Iterator[None]:
         """Context manager: the model temporarily reads a batch of this kind and layout."""
         with ExitStack() as stack:
-            if isinstance(batch, PackedBatch):
-                layout = Layout(batch.tree, batch.ids.device)
-                stack.enter_context(packed_row(self.model, layout))
-                if self.decoder_layers is not None and inputs.kept is not None:
-                    stack.enter_context(self.decoder_layers.reading(layout, inputs.kept))
+            if not isinstance(batch, PackedBatch):
+                stack.enter_context(self.checkpointed())
+                yield
+                return
+            layout = Layout(batch.tree, batch.ids.device)
+            stack.enter_context(packed_row(self.model, layout))
+            if self.decoder_layers is not None and inputs.kept is not None:
+                kernels = self.decoder_layers.reading(layout, inputs.kept, recompute=self.recompute)
+                stack.enter_context(kernels)
+            else:
+                stack.enter_context(self.checkpointed(partial(packed_row, self.model, layout)))
             yield
+
+    def checkpointed(
+        self, again: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> AbstractContextManager[None]:
+        """Context manager: with `recompute`, transformers' blocks keep their inputs alone.
+
+        again    what their forward stands in when it is computed again.
+        """
+        return checkpointed(blocks_of(backbone(self.model)), again) if self.recompute else nullcontext()
 
     def _probe_packing(self) -> int:
         """Probe packed rows: the value of `max_packed_length`; sets `decoder_layers` where they pass the probe.

@@ -96,6 +96,7 @@ def build(
         checkpoint.load_into(policy, start)
     train = config.train.model_dump()
     tokens = train.pop("tokens")
+    policy.recompute(train.pop("activation_checkpointing"))
     watching = Watching(
         steps=config.evaluate.steps,
         save=train.pop("save_steps"),

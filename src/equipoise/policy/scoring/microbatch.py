@@ -10,7 +10,9 @@ import torch
 
 from equipoise.data.collate import Ids, Response, ScoredIds, row_length
 from equipoise.data.pack import packed_length, shares
+from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET, CausalPolicy
+from equipoise.policy.scorer import backbone
 
 Comparison = tuple[Ids, Sequence[ScoredIds]]  # a prompt's token ids and its responses
 
@@ -62,7 +64,26 @@ def measure_token_budget(policy: CausalPolicy) -> int:
 
 
 def bytes_per_token(policy: CausalPolicy) -> float:
-    """Activation memory: bytes per token that a probe's forward saves for the backward, weights not counted."""
+    """Activation memory: bytes per token that a probe's forward saves for the backward, weights not counted.
+
+    With activation checkpointing: what is saved outside of the blocks, each block's input, and what one block saves
+    when it is computed again.
+    """
+    if not policy.scorer.recompute:
+        return _saved_bytes(policy)
+    outside = _saved_bytes(policy)  # blocks hide what they save
+    policy.scorer.recompute = False
+    try:
+        whole = _saved_bytes(policy)
+    finally:
+        policy.scorer.recompute = True
+    count = len(blocks_of(backbone(policy.model)))
+    width = policy.model.get_input_embeddings().weight.shape[1]
+    return outside + (whole - outside) / count + count * width * torch.float32.itemsize
+
+
+def _saved_bytes(policy: CausalPolicy) -> float:
+    """Bytes per token of what autograd saves in a probe's forward."""
     size = policy.model.get_input_embeddings().weight.shape[0]
     ids = tuple(i % size for i in range(PROBE_TOKENS // 2))
     batch = policy.batch([ids], [[Response(ids, "")]])
