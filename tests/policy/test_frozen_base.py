@@ -63,7 +63,7 @@ def gradients(policy, *, padded=False):
 def test_log_probs_and_gradients_have_the_bits_of_a_float32_base(stored, tokenizer, family, precision):
     folder = stored(family)
     ours, wide = (load(folder, tokenizer, held, precision=precision) for held in ("checkpoint", "float32"))
-    assert ours.start.base == "bfloat16"
+    assert ours.start.base.dtype == "bfloat16"
     assert not ours.start.rounded
     for padded in (False, True):
         (logp, grads), (expected, exact) = (gradients(p, padded=padded) for p in (ours, wide))
@@ -126,7 +126,7 @@ def test_adapters_are_drawn_and_read_in_float32_whatever_they_stand_on(stored, t
         for held in ("checkpoint", "float32")
     )
     assert ours.start.continued
-    assert ours.start.base == "bfloat16"
+    assert ours.start.base.dtype == "bfloat16"
     drawn = dict(wide.parameters())
     assert all(torch.equal(p, drawn[name]) for name, p in ours.parameters())
     # an adapter whose embeddings are trained with it: those are float32
@@ -163,7 +163,7 @@ def test_a_float32_checkpoint_is_rounded_where_that_is_asked_and_the_gate_knows(
     folder = stored(dtype=torch.float32)
     monkeypatch.setattr(load_gate, "memory_holds", lambda parameters: memory)
     policy = CausalPolicy.load(folder, tokenizer, lora_rank=3, device="cpu")
-    assert policy.start.base == "float32"
+    assert policy.start.base.plain
     policy = CausalPolicy.load(folder, tokenizer, lora_rank=3, base_dtype="bfloat16", device="cpu")
     assert policy.start.rounded
     assert any("held in bfloat16, rounded" in note for note in policy.notes())
@@ -193,7 +193,7 @@ def test_what_is_merged_is_float32_unless_rounding_is_asked_for(stored, tokenize
             **how,
         )
 
-    assert on_merged("a").start.base == "float32"
+    assert on_merged("a").start.base.plain
     assert load_gate.as_given(on_merged("a")).passed
     rounded = on_merged("b", base_dtype="bfloat16")
     checkpoint.save(rounded, tmp_path / "saved")

@@ -66,6 +66,7 @@ class CausalPolicy:
         device: str | torch.device | None = None,
         base_folder: Path | None = None,
         base_dtype: str = "checkpoint",
+        quantization: str = "none",
     ) -> CausalPolicy:
         """Load a causal language model from a folder (safetensors) or by its hub name. Remote code is never run.
 
@@ -73,11 +74,12 @@ class CausalPolicy:
         adapter        what becomes of the adapter (`policy.loading.plan`): "auto", "continue" or "merge".
         base_folder    where a merged model is written for the adapters that are trained on it; needed only then.
         base_dtype     of the frozen weights under an adapter: "checkpoint" (as their files), "float32" or "bfloat16".
+        quantization   of the linear layers under an adapter: "none", "4bit" or "8bit" (QLoRA), by bitsandbytes.
 
         Raises ModelError, in one sentence, for a folder that is broken or of an unsupported kind.
         """
         lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
-        start = plan(chain(path), lora, adapter, base_dtype)
+        start = plan(chain(path), lora, adapter, base_dtype, quantization)
         model = load_model(start, lora, base_folder)
         align(model)
         if tokenizer is not None:

@@ -17,9 +17,10 @@ from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.digests import write_sums
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
+from equipoise.policy.frozen_base import write_record
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.scorer import causal_lm, is_held
+from equipoise.policy.scorer import causal_lm, held_values
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
@@ -47,6 +48,8 @@ def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | 
         base = None if policy.start is None else str(policy.start.chain.base.path)
         write_card(draft, policy.about, base, adapter=adapter)
         (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
+        if adapter and policy.start is not None and policy.start.rounded:
+            write_record(draft, policy.start.base)
         if policy.network is not None:
             write_tensors(draft / NETWORK, policy.network.state_dict())
         if optimizer is not None:
@@ -119,16 +122,15 @@ def temporary_weights(policy: CausalPolicy, folder: Path, current: Path) -> Iter
 def fingerprint(policy: CausalPolicy) -> str:
     """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head.
 
-    Frozen weights that are held in bf16 count by their values in fp32, in which they compute.
+    Frozen weights that are held in bf16 or quantised count by their values in fp32, in which they compute.
     """
-    held = {id(p) for module in policy.model.modules() if is_held(module) for p in module.parameters()}
+    held = held_values(policy.model)
     about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):
         digest.update(name.encode())
-        values = parameter.detach().cpu()
-        values = values.float() if id(parameter) in held else values
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        values = held[id(parameter)]() if id(parameter) in held else parameter.detach()
+        digest.update(values.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 

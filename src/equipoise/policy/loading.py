@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ import torch
 
 from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.errors import ModelError, first_line
-from equipoise.models.folder import described
+from equipoise.models.folder import ModelFolder, described, inspect
 from equipoise.policy.files import whole
 from equipoise.policy.frozen_base import (
-    base_dtype,
+    Base,
+    base_of,
     compute_where_trained,
     exact_buffers,
     hold,
     in_float32,
+    read_record,
     stored_in_bfloat16,
 )
+from equipoise.policy.quantized import head_name, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +56,14 @@ class Start:
     chain      what it is on disk.
     continued  whether its outermost adapter is trained further; False: all its adapters are merged.
     created    rank of a new adapter, 0 for none.
-    base       how its base is held: "float32" or "bfloat16" (`policy.frozen_base`).
+    base       how its base is held.      under    how the full model was held that the chain's adapters stand on.
     """
 
     chain: Chain
     continued: bool
     created: int
-    base: str = "float32"
+    base: Base = field(default_factory=Base)
+    under: Base | None = None
 
     @property
     def adapted(self) -> bool:
@@ -68,8 +72,8 @@ class Start:
 
     @property
     def rounded(self) -> bool:
-        """Whether the base is held in a narrower dtype than that of its files."""
-        return self.base == "bfloat16" and (bool(self.merged) or not stored_in_bfloat16(self.chain.base))
+        """Whether weights of the base are held in fewer bits than those of its files, or of what was merged into it."""
+        return self.base.narrows(self.chain.base) or (self.base.dtype == "bfloat16" and bool(self.merged))
 
     @property
     def merged(self) -> tuple[Adapter, ...]:
@@ -90,24 +94,32 @@ class Start:
                 if self.created
                 else "all weights are trained"
             )
-        if self.base != "float32":
+        if not self.base.plain:
             came = "rounded" if self.rounded else "as it came"
-            said.append(f"the base is frozen and held in {self.base}, {came}; the adapter is float32")
+            said.append(
+                f"the base is frozen and held in {self.base.describe()}, {came}; the adapter is float32"
+            )
         return "; ".join(said)
 
 
-def plan(found: Chain, lora: Lora, adapter: str, base: str = "checkpoint") -> Start:
+def plan(
+    found: Chain, lora: Lora, adapter: str, base: str = "checkpoint", quantization: str = "none"
+) -> Start:
     """Decide what becomes of a chain's outermost adapter, and how its base is held.
 
     adapter    "continue": it is trained further; "merge": it is merged, then all weights or a new adapter are trained;
                "auto": continue, unless LoRA settings are asked for that differ from the adapter's own.
-    base       "checkpoint", "float32" or "bfloat16"; see `frozen_base.base_dtype`.
+    base, quantization   how the base is held; see `frozen_base.base_of`. The base of a continued adapter is held as it
+               was when the adapter was trained, unless these say otherwise.
 
     Raises ModelError for "continue" with other LoRA settings, or for a choice that does not exist.
     """
     start = _adapters(found, lora, adapter)
-    held = base_dtype(base, found.base, adapted=start.adapted, merged=bool(start.merged))
-    return replace(start, base=held)
+    held = base_of(base, quantization, found.base, adapted=start.adapted, merged=bool(start.merged))
+    under = read_record(found.adapters[-1].path) if found.adapters else None
+    if start.continued and not start.merged and (base, quantization) == ("checkpoint", "none"):
+        held = under or held
+    return replace(start, base=held, under=under)
 
 
 def _adapters(found: Chain, lora: Lora, adapter: str) -> Start:
@@ -148,8 +160,10 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
 
     Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if none would be trained.
     """
-    as_stored = start.base == "bfloat16" and not start.rounded
-    model = _full(start.chain, torch.bfloat16 if as_stored else torch.float32)
+    direct = not start.merged  # the base is the full model of the chain
+    model = _full(start.chain.base, start.base if direct else Base())
+    if not direct and start.under is not None:
+        start.under.rounded(model)
     for adapter in start.merged:
         try:
             model = _attached(model, adapter, trained=False).merge_and_unload()
@@ -157,12 +171,14 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
             raise
         except Exception as error:  # noqa: BLE001 - PEFT may raise anything
             raise ModelError(f"cannot merge the adapter {adapter.path}: {first_line(error)}") from None
-    model.requires_grad_(True)  # PEFT has frozen what it merged into
-    if start.base == "bfloat16":
-        exact_buffers(model)
-        hold(model)
-    if start.merged and start.adapted:
-        model.name_or_path = _write_base(model, base_folder, start)
+    if not direct and start.adapted:
+        if start.base.dtype == "bfloat16":
+            hold(model)
+        written = _write_base(model, base_folder, start)
+        model = _full(inspect(Path(written)), start.base) if start.base.quantization != "none" else model
+        model.name_or_path = written
+    for parameter in model.parameters():  # PEFT has frozen what it merged into
+        parameter.requires_grad_(parameter.is_floating_point())
     if start.continued:
         base = model.name_or_path if start.merged else start.chain.base_name
         with in_float32(model):
@@ -219,12 +235,15 @@ def read_model(kind: Any, path: Path, what: str, **how: Any) -> tuple[Any, dict[
     return model, info
 
 
-def _full(found: Chain, dtype: torch.dtype) -> Any:
+def _full(folder: ModelFolder, base: Base) -> Any:
     from transformers import AutoModelForCausalLM
 
-    path = found.base.path
-    described(found.base)
-    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=dtype)
+    path = folder.path
+    shape = described(folder)
+    as_stored = base.dtype == "bfloat16" and stored_in_bfloat16(folder)
+    dtype = torch.bfloat16 if as_stored else torch.float32
+    how = {} if base.quantization == "none" else _quantised(base.quantization, shape)
+    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=dtype, **how)
     if info["missing_keys"]:  # transformers would initialise them at random
         raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
     left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))
@@ -243,7 +262,15 @@ def _full(found: Chain, dtype: torch.dtype) -> Any:
             path,
             ", ".join(left[:3]),
         )
+    if as_stored:
+        exact_buffers(model)
+    base.hold(model)
     return model
+
+
+def _quantised(bits: str, model: Any) -> dict[str, Any]:
+    """What `from_pretrained` is given for quantised weights."""
+    return {"quantization_config": settings_of(bits, head_name(model))}
 
 
 def _pattern(name: str) -> str:

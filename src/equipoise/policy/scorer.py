@@ -28,7 +28,7 @@ from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
 from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear
-from equipoise.policy.kernels.linear import UnsupportedLayer
+from equipoise.policy.kernels.linear import UNPACKING, UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
@@ -279,7 +279,19 @@ def is_linear(module: nn.Module) -> bool:
 def is_held(module: nn.Module) -> bool:
     """Whether a module's frozen weight is held in another dtype than it computes in."""
     base = getattr(module, "base_layer", module)
-    return isinstance(base, HeldLinear | HeldEmbedding)
+    return isinstance(base, HeldEmbedding) or type(base) in UNPACKING
+
+
+def held_values(model: nn.Module) -> dict[int, Callable[[], Tensor]]:
+    """By the identity of a weight that is held in another form: what gives its values in float32."""
+    found: dict[int, Callable[[], Tensor]] = {}
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if type(module) in UNPACKING:
+            found[id(weight)] = partial(UNPACKING[type(module)](module), weight.detach(), torch.float32)  # type: ignore[union-attr]
+        elif isinstance(module, HeldEmbedding):
+            found[id(weight)] = partial(module.weight.detach().to, torch.float32)
+    return found
 
 
 def _window(model: nn.Module) -> int:

@@ -86,6 +86,7 @@ def build(
             device=accelerator.device,
             base_folder=Journal(out).checkpoints / MERGED_BASE,
             base_dtype=config.model.base_dtype,
+            quantization=config.model.quantization,
         )
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:

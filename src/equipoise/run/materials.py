@@ -124,6 +124,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     if KINDS[config.train.optimizer].library:
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
+    if config.model.quantization != "none":
+        bitsandbytes(f"model.quantization={config.model.quantization}")
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = oracle_of(config, method, game, out, given)

@@ -34,6 +34,11 @@ class ModelSettings(Section):
         description="how the frozen weights under a LoRA adapter are held; checkpoint: bfloat16 if all weights of the "
         "checkpoint are, with the same results as in float32, else float32; adapters and trained weights are float32",
     )
+    quantization: Literal["none", "4bit", "8bit"] = Field(
+        "none",
+        description="QLoRA: frozen linear layers under a LoRA adapter in 4 bits (load_in_4bit: nf4, double "
+        "quantisation) or 8 bits (load_in_8bit), by bitsandbytes (pip install 'equipoise[quant]')",
+    )
     adapter: Literal["auto", "continue", "merge"] = Field(
         "auto",
         description="if the model is a LoRA adapter: train it further (continue), or merge it and train all weights "
@@ -228,9 +233,9 @@ class TrainSettings(Section):
     )
     optimizer: Literal["adamw", "sgd", "adafactor", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw",
-        description="adamw: 8 bytes of moments for each trained weight; adamw_8bit and paged_adamw_8bit (on a GPU, into "
-        "the machine's memory): 2 bytes, by bitsandbytes (pip install 'equipoise[quant]'); adafactor: almost none, and "
-        "sgd, with momentum beta1: 4; these two need a train.lr of their own",
+        description="adamw: 8 bytes of moments for each trained weight; adamw_8bit and paged_adamw_8bit (on a GPU, "
+        "into the machine's memory): 2 bytes, by bitsandbytes (pip install 'equipoise[quant]'); adafactor: almost "
+        "none, and sgd, with momentum beta1: 4; these two need a train.lr of their own",
     )
     weight_decay: float = Field(0.0, ge=0, description="of the optimizer; decoupled, except in sgd")
     beta1: float = Field(

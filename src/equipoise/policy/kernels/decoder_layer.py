@@ -250,7 +250,11 @@ class DecoderLayers:
             for layer in self.layers:
                 is_last = layer is self.layers[-1]
                 layer.forward = partial(
-                    self._run, layer, pruned_layout if is_last else layout, kept if is_last else None, recompute
+                    self._run,
+                    layer,
+                    pruned_layout if is_last else layout,
+                    kept if is_last else None,
+                    recompute,
                 )  # an attribute of the object, before the method of its class
                 stack.callback(delattr, layer, "forward")
             yield

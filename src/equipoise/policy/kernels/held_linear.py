@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+Unpack = Callable[[Tensor, torch.dtype], Tensor]  # (a weight as it is held, dtype) -> W in that dtype
+
 
 class HeldLinear(nn.Linear):
     """`nn.Linear` whose frozen weight is held in another dtype than it computes in."""
 
     def forward(self, input: Tensor) -> Tensor:
-        device = input.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else input.dtype
-        bias = None if self.bias is None else self.bias.to(dtype)
-        apply: Callable[..., Tensor] = _HeldProduct.apply
-        return apply(input.to(dtype), self.weight, bias)
+        return held_product(input, self.weight, self.bias, Tensor.to)
 
 
 class HeldEmbedding(nn.Embedding):
@@ -33,18 +31,27 @@ class HeldEmbedding(nn.Embedding):
         return super().forward(input).float()
 
 
+def held_product(x: Tensor, weight: Tensor, bias: Tensor | None, unpack: Unpack) -> Tensor:
+    """x W' + bias in the dtype of x, or of autocast, W = unpack(weight, dtype); differentiable in x and bias."""
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    apply: Callable[..., Tensor] = _HeldProduct.apply
+    return apply(x.to(dtype), weight, None if bias is None else bias.to(dtype), unpack)
+
+
 class _HeldProduct(torch.autograd.Function):
     """x W' + bias; saved for the backward is W as it is held, not its converted copy."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, unpack: Unpack) -> Tensor:
         ctx.save_for_backward(weight)
-        return linear(x, weight.to(x.dtype), bias)
+        ctx.unpack = unpack
+        return linear(x, unpack(weight, x.dtype), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        d_x = grad @ weight.to(grad.dtype) if ctx.needs_input_grad[0] else None
+        d_x = grad @ ctx.unpack(weight, grad.dtype) if ctx.needs_input_grad[0] else None
         d_bias = grad.flatten(0, -2).sum(dim=0) if ctx.needs_input_grad[2] else None
-        return d_x, None, d_bias
+        return d_x, None, d_bias, None

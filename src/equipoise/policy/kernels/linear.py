@@ -13,16 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.policy.kernels.elementwise import ACTIVATIONS, rms_norm, rms_norm_backward
-from equipoise.policy.kernels.held_linear import HeldLinear
+from equipoise.policy.kernels.held_linear import HeldLinear, Unpack
 
 LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION_PARTS, HEAD_NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
 MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 # kinds of linear modules that hold their frozen weight in another form -> what makes W of it, for a module; other
 # packages may add theirs
-UNPACKING: dict[type, Callable[[Any], Callable[[Tensor, torch.dtype], Tensor]]] = {
-    HeldLinear: lambda module: Tensor.to
-}
+UNPACKING: dict[type, Callable[[Any], Unpack]] = {HeldLinear: lambda module: Tensor.to}
 
 
 class UnsupportedLayer(ValueError):
@@ -99,7 +97,7 @@ class LoraLinear(NamedTuple):
     b: Tensor | None
     scale: float
     compute_dtype: torch.dtype | None
-    unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None
+    unpack: Unpack | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:

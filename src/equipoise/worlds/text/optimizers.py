@@ -60,6 +60,8 @@ def optimizer_of(groups: list[dict[str, Any]], chosen: Hyperparameters) -> Optim
     if KINDS[chosen.optimizer].library:
         library = bitsandbytes(f"train.optimizer={chosen.optimizer}").optim
         device = groups[0]["params"][0].device
-        paged = chosen.optimizer == "paged_adamw_8bit" and device.type != "cpu"  # a CPU's memory is where pages go
+        paged = (
+            chosen.optimizer == "paged_adamw_8bit" and device.type != "cpu"
+        )  # a CPU's memory is where pages go
         return (library.PagedAdamW8bit if paged else library.AdamW8bit)(groups, weight_decay=decay, **how)
     return torch.optim.AdamW(groups, weight_decay=decay, fused=True, **how)
