@@ -16,6 +16,7 @@ from equipoise.data.rendering.tokens import NO_LIMIT
 from equipoise.models.adapters import chain
 from equipoise.models.errors import first_line
 from equipoise.models.tokenizer import check_tokenizer
+from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
 from equipoise.policy.loading import Lora, Start, load_model, plan
@@ -30,9 +31,9 @@ DEFAULT_TOKEN_BUDGET = 4096  # tokens of a micro-batch; on a CPU more are no fas
 class CausalPolicy:
     """A causal language model that samples responses and scores them.
 
-    Dropout stays off, so that log-probs are deterministic. LoRA adapters train on frozen weights; with full fine-tuning
-    the trained weights are fp32, and bf16 is the precision of the matrix products (autocast). Raises ModelError if the
-    model cannot be loaded.
+    Dropout stays off, so that log-probs are deterministic. LoRA adapters train on frozen weights, which may be held
+    in bf16; trained weights are fp32, and bf16 is the precision of the matrix products (autocast). Raises ModelError if
+    the model cannot be loaded.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
@@ -64,17 +65,21 @@ class CausalPolicy:
         seed: int = 0,
         device: str | torch.device | None = None,
         base_folder: Path | None = None,
+        base_dtype: str = "checkpoint",
+        quantization: str = "none",
     ) -> CausalPolicy:
         """Load a causal language model from a folder (safetensors) or by its hub name. Remote code is never run.
 
         path           a full model, or a PEFT LoRA adapter, which may stand on another adapter.
         adapter        what becomes of the adapter (`policy.loading.plan`): "auto", "continue" or "merge".
         base_folder    where a merged model is written for the adapters that are trained on it; needed only then.
+        base_dtype     of the frozen weights under an adapter: "checkpoint" (as their files), "float32" or "bfloat16".
+        quantization   of the linear layers under an adapter: "none", "4bit" or "8bit" (QLoRA), by bitsandbytes.
 
         Raises ModelError, in one sentence, for a folder that is broken or of an unsupported kind.
         """
         lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
-        start = plan(chain(path), lora, adapter)
+        start = plan(chain(path), lora, adapter, base_dtype, quantization)
         model = load_model(start, lora, base_folder)
         align(model)
         if tokenizer is not None:
@@ -152,6 +157,12 @@ class CausalPolicy:
         if getattr(self.model.config, "router_aux_loss_coef", None):
             said.append("a mixture of experts: the router's load-balancing loss is not used")
         return [sentence for sentence in said if sentence]
+
+    def recompute(self, activations: bool) -> None:
+        """Activation checkpointing on or off. Raises ModelError for a model whose blocks cannot be told."""
+        if activations:
+            blocks_of(backbone(self.model))
+        self.scorer.recompute = activations
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters of the model, with their names."""

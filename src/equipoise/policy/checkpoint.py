@@ -17,9 +17,10 @@ from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.digests import write_sums
 from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
+from equipoise.policy.frozen_base import write_record
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.scorer import causal_lm
+from equipoise.policy.scorer import causal_lm, held_values
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
@@ -47,6 +48,8 @@ def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | 
         base = None if policy.start is None else str(policy.start.chain.base.path)
         write_card(draft, policy.about, base, adapter=adapter)
         (draft / FINGERPRINT).write_text(fingerprint(policy), encoding="utf-8")
+        if adapter and policy.start is not None and policy.start.rounded:
+            write_record(draft, policy.start.base)
         if policy.network is not None:
             write_tensors(draft / NETWORK, policy.network.state_dict())
         if optimizer is not None:
@@ -117,12 +120,17 @@ def temporary_weights(policy: CausalPolicy, folder: Path, current: Path) -> Iter
 
 
 def fingerprint(policy: CausalPolicy) -> str:
-    """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head."""
+    """Hash of everything the policy's log-probs depend on except kernels: weights, architecture, precision, head.
+
+    Frozen weights that are held in bf16 or quantised count by their values in fp32, in which they compute.
+    """
+    held = held_values(policy.model)
     about = [policy.precision, policy.scorer.linear_head, _settings(policy)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     for name, parameter in sorted(policy.model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        values = held[id(parameter)]() if id(parameter) in held else parameter.detach()
+        digest.update(values.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 
@@ -177,19 +185,37 @@ def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, prod
 
 def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     names = [name for name, _ in policy.trained()]
-    return {
+    moments = {
         f"{key}/{names[index]}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
+        for key, value in _entries(state)
     }
+    once: dict[int, str] = {}  # safetensors stores no tensor twice, and 8-bit moments share their code
+    for name, tensor in moments.items():
+        if once.setdefault(tensor.data_ptr(), name) != name:
+            moments[name] = tensor.clone()
+    return moments
+
+
+def _entries(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """An optimizer's state of one weight: numbers and tensors, also those that bitsandbytes nests."""
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        elif value is not None:
+            yield key, value
 
 
 def _load_moments(
     tensors: Mapping[str, Tensor], policy: CausalPolicy, optimizer: torch.optim.Optimizer
 ) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for index, (name, _) in enumerate(policy.trained()):
-        moments = {key.split("/", 1)[0]: v for key, v in tensors.items() if key.split("/", 1)[1] == name}
+        moments: dict[str, Any] = {
+            key.split("/", 1)[0]: v.item() if v.ndim == 0 and not v.is_floating_point() else v
+            for key, v in tensors.items()
+            if key.split("/", 1)[1] == name
+        }
         if moments:
             state[index] = moments
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

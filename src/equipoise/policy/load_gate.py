@@ -19,6 +19,7 @@ from equipoise.data.collate import Ids
 from equipoise.models.adapters import Chain, chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.frozen_base import Base, read_record
 from equipoise.policy.protocol import Measured
 from equipoise.policy.weights_check import largest_difference
 
@@ -36,7 +37,11 @@ def as_given(policy: CausalPolicy) -> Measured:
             "this policy was not loaded from a folder, so that there is nothing to compare it with"
         )
     return _agreement(
-        policy, policy.start.chain, "load_gate", f"the policy that was given ({policy.start.chain.top})"
+        policy,
+        policy.start.chain,
+        "load_gate",
+        f"the policy that was given ({policy.start.chain.top})",
+        merged=bool(policy.start.merged),
     )
 
 
@@ -67,8 +72,12 @@ def probe_rows(policy: CausalPolicy) -> list[tuple[Ids, Ids]]:
     ]
 
 
-def plain_model(found: Chain) -> Any:
-    """A folder's policy read by transformers and PEFT alone, in fp32 on the CPU. Raises ModelError."""
+def plain_model(found: Chain, base: Base | None = None, merged: Base | None = None) -> Any:
+    """A folder's policy read by transformers and PEFT alone, in fp32 on the CPU. Raises ModelError.
+
+    base      how the policy holds the weights of the full model, to which they are rounded; None: as its adapter says.
+    merged    how it holds what its adapters are merged into.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -80,19 +89,26 @@ def plain_model(found: Chain) -> Any:
             local_files_only=True,
             attn_implementation="eager",
         )
+        base = base or (read_record(found.adapters[-1].path) if found.adapters else None)
+        if base is not None:
+            base.rounded(model)
         for adapter in found.adapters:
             if hasattr(model, "merge_and_unload"):
                 model = model.merge_and_unload()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 model = PeftModel.from_pretrained(model, str(adapter.path))
+        if merged is not None:
+            model = model.merge_and_unload()
+            merged.rounded(model)
     except Exception as error:  # noqa: BLE001 - foreign loaders may raise anything
         raise ModelError(f"cannot read {found.top} a second time: {first_line(error)}") from None
     return model.eval()
 
 
 @torch.no_grad()
-def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Measured:
+def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str, *, merged: bool = False) -> Measured:
+    """merged: the policy stands on what the chain's adapters were merged into."""
     rows = probe_rows(policy)
     try:
         ours = _ours(policy, rows, fp32=True)
@@ -101,7 +117,8 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str) -> Meas
             f"{found.top}: the model does not run on a few tokens: {first_line(error)}"
         ) from error
     if memory_holds(found.base.size):
-        plain = plain_model(found)
+        own = None if policy.start is None else policy.start.base
+        plain = plain_model(found, None, own) if merged else plain_model(found, own)
         return _judged(name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what}")
     weight, difference = largest_difference(policy, found)
     if difference > LIMIT["fp32"]:

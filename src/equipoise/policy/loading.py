@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,19 @@ import torch
 
 from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.errors import ModelError, first_line
-from equipoise.models.folder import described
+from equipoise.models.folder import ModelFolder, described, inspect
 from equipoise.policy.files import whole
+from equipoise.policy.frozen_base import (
+    Base,
+    base_of,
+    compute_where_trained,
+    exact_buffers,
+    hold,
+    in_float32,
+    read_record,
+    stored_in_bfloat16,
+)
+from equipoise.policy.quantized import head_name, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +56,24 @@ class Start:
     chain      what it is on disk.
     continued  whether its outermost adapter is trained further; False: all its adapters are merged.
     created    rank of a new adapter, 0 for none.
+    base       how its base is held.      under    how the full model was held that the chain's adapters stand on.
     """
 
     chain: Chain
     continued: bool
     created: int
+    base: Base = field(default_factory=Base)
+    under: Base | None = None
 
     @property
     def adapted(self) -> bool:
         """Whether an adapter is trained, and not all weights."""
         return self.continued or bool(self.created)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights of the base are held in fewer bits than those of its files, or of what was merged into it."""
+        return self.base.narrows(self.chain.base) or (self.base.dtype == "bfloat16" and bool(self.merged))
 
     @property
     def merged(self) -> tuple[Adapter, ...]:
@@ -75,17 +94,35 @@ class Start:
                 if self.created
                 else "all weights are trained"
             )
+        if not self.base.plain:
+            came = "rounded" if self.rounded else "as it came"
+            said.append(
+                f"the base is frozen and held in {self.base.describe()}, {came}; the adapter is float32"
+            )
         return "; ".join(said)
 
 
-def plan(found: Chain, lora: Lora, adapter: str) -> Start:
-    """Decide what becomes of a chain's outermost adapter.
+def plan(
+    found: Chain, lora: Lora, adapter: str, base: str = "checkpoint", quantization: str = "none"
+) -> Start:
+    """Decide what becomes of a chain's outermost adapter, and how its base is held.
 
     adapter    "continue": it is trained further; "merge": it is merged, then all weights or a new adapter are trained;
                "auto": continue, unless LoRA settings are asked for that differ from the adapter's own.
+    base, quantization   how the base is held; see `frozen_base.base_of`. The base of a continued adapter is held as it
+               was when the adapter was trained, unless these say otherwise.
 
     Raises ModelError for "continue" with other LoRA settings, or for a choice that does not exist.
     """
+    start = _adapters(found, lora, adapter)
+    held = base_of(base, quantization, found.base, adapted=start.adapted, merged=bool(start.merged))
+    under = read_record(found.adapters[-1].path) if found.adapters else None
+    if start.continued and not start.merged and (base, quantization) == ("checkpoint", "none"):
+        held = under or held
+    return replace(start, base=held, under=under)
+
+
+def _adapters(found: Chain, lora: Lora, adapter: str) -> Start:
     if adapter not in ADAPTER_CHOICES:
         raise ModelError(f"model.adapter must be one of {', '.join(ADAPTER_CHOICES)}, got {adapter!r}")
     if not found.adapters:
@@ -115,13 +152,18 @@ def _differences(adapter: Adapter, lora: Lora) -> list[str]:
 
 
 def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any:
-    """Load a planned start policy in fp32 on the CPU, every weight of it read from its files and finite.
+    """Load a planned start policy on the CPU, every weight of it read from its files and finite.
+
+    Trained weights are fp32; a frozen base is held as `start.base` says.
 
     base_folder    where the merged model is written, if an adapter is trained on it: its checkpoints name it.
 
     Raises ModelError for weights that are missing, left over, misshapen, NaN or infinite, and if none would be trained.
     """
-    model = _full(start.chain)
+    direct = not start.merged  # the base is the full model of the chain
+    model = _full(start.chain.base, start.base if direct else Base())
+    if not direct and start.under is not None:
+        start.under.rounded(model)
     for adapter in start.merged:
         try:
             model = _attached(model, adapter, trained=False).merge_and_unload()
@@ -129,15 +171,23 @@ def load_model(start: Start, lora: Lora, base_folder: Path | None = None) -> Any
             raise
         except Exception as error:  # noqa: BLE001 - PEFT may raise anything
             raise ModelError(f"cannot merge the adapter {adapter.path}: {first_line(error)}") from None
-    model.requires_grad_(True)  # PEFT has frozen what it merged into
-    if start.merged and start.adapted:
-        model.name_or_path = _write_base(model, base_folder, start)
+    if not direct and start.adapted:
+        if start.base.dtype == "bfloat16":
+            hold(model)
+        written = _write_base(model, base_folder, start)
+        model = _full(inspect(Path(written)), start.base) if start.base.quantization != "none" else model
+        model.name_or_path = written
+    for parameter in model.parameters():  # PEFT has frozen what it merged into
+        parameter.requires_grad_(parameter.is_floating_point())
     if start.continued:
         base = model.name_or_path if start.merged else start.chain.base_name
-        model = _attached(model, start.chain.adapters[-1], trained=True)
+        with in_float32(model):
+            model = _attached(model, start.chain.adapters[-1], trained=True)
         model.active_peft_config.base_model_name_or_path = base
     elif start.created:
-        model = with_lora(model, lora)
+        with in_float32(model):
+            model = with_lora(model, lora)
+    compute_where_trained(model)
     _check_finite(model, start.chain.top)
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(f"{start.chain.top}: no weight would be trained")
@@ -185,12 +235,15 @@ def read_model(kind: Any, path: Path, what: str, **how: Any) -> tuple[Any, dict[
     return model, info
 
 
-def _full(found: Chain) -> Any:
+def _full(folder: ModelFolder, base: Base) -> Any:
     from transformers import AutoModelForCausalLM
 
-    path = found.base.path
-    described(found.base)
-    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=torch.float32)
+    path = folder.path
+    shape = described(folder)
+    as_stored = base.dtype == "bfloat16" and stored_in_bfloat16(folder)
+    dtype = torch.bfloat16 if as_stored else torch.float32
+    how = {} if base.quantization == "none" else _quantised(base.quantization, shape)
+    model, info = read_model(AutoModelForCausalLM, path, "a causal language model", dtype=dtype, **how)
     if info["missing_keys"]:  # transformers would initialise them at random
         raise ModelError(f"{path} lacks weights of the model: {', '.join(sorted(info['missing_keys'])[:3])}")
     left = sorted(name for name in info["unexpected_keys"] if not _COMPUTED.search(name))
@@ -209,7 +262,15 @@ def _full(found: Chain) -> Any:
             path,
             ", ".join(left[:3]),
         )
+    if as_stored:
+        exact_buffers(model)
+    base.hold(model)
     return model
+
+
+def _quantised(bits: str, model: Any) -> dict[str, Any]:
+    """What `from_pretrained` is given for quantised weights."""
+    return {"quantization_config": settings_of(bits, head_name(model))}
 
 
 def _pattern(name: str) -> str:

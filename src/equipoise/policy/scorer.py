@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +23,12 @@ from equipoise.core.logprob import (
 )
 from equipoise.data.collate import Ids, Response, ScoredIds, collate
 from equipoise.data.pack import Batch, PackedBatch, pack
+from equipoise.policy.activation_checkpointing import blocks_of, checkpointed
 from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
-from equipoise.policy.kernels.linear import UnsupportedLayer
+from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear
+from equipoise.policy.kernels.linear import UNPACKING, UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class Scorer(nn.Module):
                         computed once and nothing is padded; 0: the model takes padded rows only.
     linear_head         whether the head is a plain linear map. Only the states that predict scored tokens pass through
                         it, in chunks; otherwise the model's own logits are used.
+    recompute           activation checkpointing: blocks keep their inputs alone for the backward.
     decoder_layers      kernels that replace the model's layers on packed rows, where those have the common structure;
                         the last layer then computes only the states that predict scored tokens. None: as transformers.
     """
@@ -53,6 +57,7 @@ class Scorer(nn.Module):
         self.linear_head = head_is_linear(model)
         if not self.linear_head:
             log.warning("the model's head is not a plain linear layer: scoring through its full logits")
+        self.recompute = False
         self.decoder_layers: DecoderLayers | None = None
         self.max_packed_length = self._probe_packing()
 
@@ -67,7 +72,7 @@ class Scorer(nn.Module):
             if self.linear_head:
                 states = self.states(batch, inputs)
                 head = causal_lm(self.model).get_output_embeddings()
-                weight = head.weight.to(states.dtype)
+                weight = head_weight(head, states)
                 logps = token_logps(states, weight, inputs.targets, bias=head.bias)
                 log_collisions = token_collisions(states, weight, bias=head.bias) if collisions else None
             else:
@@ -102,12 +107,27 @@ class Scorer(nn.Module):
     def _prepared(self, batch: Batch, inputs: _ScoringInputs) -> Iterator[None]:
         """Context manager: the model temporarily reads a batch of this kind and layout."""
         with ExitStack() as stack:
-            if isinstance(batch, PackedBatch):
-                layout = Layout(batch.tree, batch.ids.device)
-                stack.enter_context(packed_row(self.model, layout))
-                if self.decoder_layers is not None and inputs.kept is not None:
-                    stack.enter_context(self.decoder_layers.reading(layout, inputs.kept))
+            if not isinstance(batch, PackedBatch):
+                stack.enter_context(self.checkpointed())
+                yield
+                return
+            layout = Layout(batch.tree, batch.ids.device)
+            stack.enter_context(packed_row(self.model, layout))
+            if self.decoder_layers is not None and inputs.kept is not None:
+                kernels = self.decoder_layers.reading(layout, inputs.kept, recompute=self.recompute)
+                stack.enter_context(kernels)
+            else:
+                stack.enter_context(self.checkpointed(partial(packed_row, self.model, layout)))
             yield
+
+    def checkpointed(
+        self, again: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> AbstractContextManager[None]:
+        """Context manager: with `recompute`, transformers' blocks keep their inputs alone.
+
+        again    what their forward stands in when it is computed again.
+        """
+        return checkpointed(blocks_of(backbone(self.model)), again) if self.recompute else nullcontext()
 
     def _probe_packing(self) -> int:
         """Probe packed rows: the value of `max_packed_length`; sets `decoder_layers` where they pass the probe.
@@ -145,7 +165,7 @@ class Scorer(nn.Module):
             [tuple(ids[8:10]), with_lead],
             [tuple(ids[20:21]), tuple(ids[21:27])],
         ]
-        bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+        bound = 1e-4 if states_dtype(self.model) in (torch.float32, torch.float64) else 5e-2
         batches: tuple[Batch, Batch] = (pack(prompts, responses), collate(prompts, responses, 0))
         try:
             packed, padded = (self._probe(batch.to(weight.device)) for batch in batches)
@@ -237,6 +257,43 @@ def backbone(model: nn.Module) -> Any:
     return base.get_decoder() if named is None else named
 
 
+def head_weight(head: Any, states: Tensor) -> Tensor:
+    """The head's weight [V, D] as it meets these states: one held in bfloat16 is converted tile by tile, where the
+    products of `core.logprob` do so exactly."""
+    weight: Tensor = head.weight
+    exact = states.device.type == "cpu" or torch.is_autocast_enabled(states.device.type)
+    return weight if type(head) is HeldLinear and exact else weight.to(states.dtype)
+
+
+def states_dtype(model: nn.Module) -> torch.dtype:
+    """The dtype of hidden states without autocast: that of the embedding's output."""
+    embedding = causal_lm(model).get_input_embeddings()
+    return torch.float32 if is_held(embedding) else embedding.weight.dtype
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is exactly a linear map with weights of its own."""
+    return type(module) in (nn.Linear, HeldLinear)
+
+
+def is_held(module: nn.Module) -> bool:
+    """Whether a module's frozen weight is held in another dtype than it computes in."""
+    base = getattr(module, "base_layer", module)
+    return isinstance(base, HeldEmbedding) or type(base) in UNPACKING
+
+
+def held_values(model: nn.Module) -> dict[int, Callable[[], Tensor]]:
+    """By the identity of a weight that is held in another form: what gives its values in float32."""
+    found: dict[int, Callable[[], Tensor]] = {}
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if type(module) in UNPACKING:
+            found[id(weight)] = partial(UNPACKING[type(module)](module), weight.detach(), torch.float32)  # type: ignore[union-attr]
+        elif isinstance(module, HeldEmbedding):
+            found[id(weight)] = partial(module.weight.detach().to, torch.float32)
+    return found
+
+
 def _window(model: nn.Module) -> int:
     """The shortest attention window of the model's layers; 2**31 without any."""
     names = ("sliding_window", "attention_chunk_size")
@@ -253,7 +310,7 @@ def head_is_linear(model: nn.Module) -> bool:
     larger states in place of the backbone's.
     """
     head = causal_lm(model).get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if not is_linear(head):
         return False
     ids = torch.arange(1, 6, device=head.weight.device).remainder(head.weight.shape[0])[None]
     core = backbone(model)

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.files import Header
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.frozen_base import Base
 from equipoise.policy.loading import adapter_weights
+from equipoise.policy.scorer import causal_lm, held_values
 
 
 @torch.no_grad()
@@ -25,18 +27,28 @@ def largest_difference(policy: CausalPolicy, found: Chain) -> tuple[str, float]:
     """
     model = policy.model
     wrapped = hasattr(model, "peft_config")
-    merged, used = found.adapters, None
-    if wrapped and found.adapters and (policy.start is None or not policy.start.created):
+    merged, used, start = found.adapters, None, policy.start
+    given = start is not None and found == start.chain
+    if wrapped and found.adapters and not (given and start is not None and start.created):
         merged, used = found.adapters[:-1], found.adapters[-1]
-    worst = ("", 0.0)
+    under = start.under if given and start is not None and merged else None
+    own = start.base if start is not None else Base()
+    head = causal_lm(model).get_output_embeddings()
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear) and m is not head}
+    worst, held = ("", 0.0), held_values(model)
     for name, parameter in _base_weights(model).items():
         header = found.base.tensors.get(name)
         if header is None:
             continue
-        expected = _read(header, name).float()
+        expected, is_linear = _read(header, name).float(), id(parameter) in linear
+        if under is not None and expected.ndim > 1:
+            expected = under.rounded_weight(expected, linear=is_linear)
         for adapter in merged:
             expected += _product(adapter, name, expected)
-        worst = max(worst, (name, _relative(parameter, expected)), key=lambda entry: entry[1])
+        value = held[id(parameter)]() if id(parameter) in held else parameter
+        if id(parameter) in held:
+            expected = own.rounded_weight(expected, linear=is_linear)
+        worst = max(worst, (name, _relative(value, expected)), key=lambda entry: entry[1])
     tensors = {} if used is None else used.tensors
     for name, value in (adapter_weights(model, base=False) if tensors else {}).items():
         expected = _read(tensors[name], name)

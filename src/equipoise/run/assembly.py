@@ -85,6 +85,8 @@ def build(
             seed=config.seed,
             device=accelerator.device,
             base_folder=Journal(out).checkpoints / MERGED_BASE,
+            base_dtype=config.model.base_dtype,
+            quantization=config.model.quantization,
         )
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:
@@ -95,6 +97,7 @@ def build(
         checkpoint.load_into(policy, start)
     train = config.train.model_dump()
     tokens = train.pop("tokens")
+    policy.recompute(train.pop("activation_checkpointing"))
     watching = Watching(
         steps=config.evaluate.steps,
         save=train.pop("save_steps"),

@@ -30,12 +30,14 @@ from equipoise.play.rows import Rows
 from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
+from equipoise.policy.quantization_library import bitsandbytes
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts
 from equipoise.run.gathering.oracle import check_prompts, oracle_of
 from equipoise.run.gathering.records import dataset_of, parts_of
 from equipoise.run.gathering.size import sized
 from equipoise.run.settings import RunConfig
+from equipoise.worlds.text.optimizers import KINDS
 from equipoise.worlds.text.recorded_rows import (
     READABLE,
     Recording,
@@ -123,6 +125,10 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     for further in method.models:
         check_meaning(further)
+    if KINDS[config.train.optimizer].library:
+        bitsandbytes(f"train.optimizer={config.train.optimizer}")
+    if config.model.quantization != "none":
+        bitsandbytes(f"model.quantization={config.model.quantization}")
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = oracle_of(config, method, game, out, given)

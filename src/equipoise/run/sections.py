@@ -27,7 +27,17 @@ class ModelSettings(Section):
         None, description="checkpoint folder or name on the hub; none: the playground's model"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the matrix products; weights stay fp32"
+        "fp32", description="of the matrix products; trained weights stay fp32"
+    )
+    base_dtype: Literal["checkpoint", "float32", "bfloat16"] = Field(
+        "checkpoint",
+        description="how the frozen weights under a LoRA adapter are held; checkpoint: bfloat16 if all weights of the "
+        "checkpoint are, with the same results as in float32, else float32; adapters and trained weights are float32",
+    )
+    quantization: Literal["none", "4bit", "8bit"] = Field(
+        "none",
+        description="QLoRA: frozen linear layers under a LoRA adapter in 4 bits (load_in_4bit: nf4, double "
+        "quantisation) or 8 bits (load_in_8bit), by bitsandbytes (pip install 'equipoise[quant]')",
     )
     adapter: Literal["auto", "continue", "merge"] = Field(
         "auto",
@@ -220,6 +230,11 @@ class TrainSettings(Section):
         "auto",
         description="most tokens per forward pass; auto: what memory allows, by a probe",
     )
+    activation_checkpointing: bool = Field(
+        False,
+        description="gradient checkpointing: each transformer block keeps its input alone and is computed again in the "
+        "backward; less memory for activations, one more forward, the same bits",
+    )
     lr: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
     )
@@ -232,8 +247,16 @@ class TrainSettings(Section):
         lt=1,
         description="share of a round's steps, or of the run's where the optimizer goes on from round to round",
     )
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    beta1: float = Field(0.9, ge=0, lt=1, description="of AdamW, for the mean of the gradient")
+    optimizer: Literal["adamw", "sgd", "adafactor", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw",
+        description="adamw: 8 bytes of moments for each trained weight; adamw_8bit and paged_adamw_8bit (on a GPU, "
+        "into the machine's memory): 2 bytes, by bitsandbytes (pip install 'equipoise[quant]'); adafactor: almost "
+        "none, and sgd, with momentum beta1: 4; these two need a train.lr of their own",
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of the optimizer; decoupled, except in sgd")
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="of AdamW, for the mean of the gradient; the momentum of sgd"
+    )
     beta2: float = Field(0.999, ge=0, lt=1, description="of AdamW, for the mean of its square")
     eps: float = Field(1e-8, gt=0, description="AdamW's epsilon: smaller gradients are not amplified")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -246,6 +269,13 @@ class TrainSettings(Section):
     keep: int | None = Field(
         None, gt=0, description="how many policies of save_steps are kept, the last ones; none: all"
     )
+
+    @model_validator(mode="after")
+    def _own_rate(self) -> TrainSettings:
+        """Automatic learning rates are AdamW's."""
+        if self.optimizer in ("sgd", "adafactor") and self.lr == "auto":
+            raise ValueError(f"automatic learning rates are for AdamW; optimizer {self.optimizer} needs lr")
+        return self
 
 
 class SamplingSettings(Section):

@@ -19,6 +19,7 @@ from equipoise.policy.generation.cpu_decoder import CpuPrefixCache
 from equipoise.policy.generation.padded import PaddedDecoder
 from equipoise.policy.generation.prefix_cache import SharedPrefixCache, windows_of
 from equipoise.policy.generation.scheduler import Scheduler
+from equipoise.policy.scorer import states_dtype
 
 log = logging.getLogger(__name__)
 ROUNDINGS = 4.0  # times the model's own rounding that a probe may differ
@@ -78,7 +79,8 @@ def _too_large(error: float, model: Any) -> str | None:
     A model of many layers with large activations rounds more than a tiny one: what transformers' own KV cache does to
     its logits says how much.
     """
-    allowed = 1e3 * torch.finfo(model.dtype).eps if model.dtype == torch.float32 else 0.1
+    dtype = states_dtype(model)
+    allowed = 1e3 * torch.finfo(dtype).eps if dtype == torch.float32 else 0.1
     if not error <= allowed:
         allowed = max(allowed, min(ROUNDINGS * _rounding(model), MOST_ROUNDING))
     return f"the probe's logits differ by {error:.1e}" if not error <= allowed else None

@@ -87,7 +87,8 @@ def why_unsupported(model: Any) -> str | None:
             causal_lm(model).get_output_embeddings(),
             *(m for layer in layers for m in linear_modules(layer)),
         ]
-        weights = [lora_linear_of(module, None).weight for module in modules]
+        for module in modules:
+            lora_linear_of(module, None)
     except UnsupportedLayer:
         return "its layers do not have the common structure"
     if not layers or not hasattr(base, "rotary_emb"):
@@ -98,8 +99,8 @@ def why_unsupported(model: Any) -> str | None:
         return "its rotary embeddings depend on the batch"
     if hasattr(os, "sysconf"):  # Windows does not say
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in model.parameters())
-        if sum(4 * weight.numel() for weight in weights) > MEMORY_SHARE * free:
+        free = memory - sum(p.nbytes + 12 * p.numel() * p.requires_grad for p in model.parameters())
+        if sum(4 * m.in_features * m.out_features for m in modules) > MEMORY_SHARE * free:
             return "there is no memory for a packed copy of its weights"
     return None
 
@@ -116,7 +117,7 @@ class CpuLayer:
         )
         self.norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self.size, self.scale = attention.head_dim, attention.scaling
-        self.heads = [part.weight.shape[0] // self.size for part in (attention.q_proj, attention.k_proj)]
+        self.heads = [part.out_features // self.size for part in (attention.q_proj, attention.k_proj)]
         self.project = PackedLinear([attention.q_proj, attention.k_proj, attention.v_proj], rows)
         self.out = PackedLinear([attention.o_proj], rows)
         self.widen = PackedLinear([mlp.gate_proj, mlp.up_proj], rows)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from equipoise.policy.kernels import attention
 from equipoise.policy.kernels.attention import Unpackable
@@ -237,17 +238,23 @@ class DecoderLayers:
         return LayerWeights(input_norm, q, k, v, q_norm, k_norm, o, mlp_norm, gate, up, down)
 
     @contextmanager
-    def reading(self, layout: Layout, kept: Tensor) -> Iterator[None]:
+    def reading(self, layout: Layout, kept: Tensor, *, recompute: bool = False) -> Iterator[None]:
         """Context manager: the backbone temporarily runs these kernels on a packed row of this layout.
 
         Its last layer returns the states [1, S', D] of the places `kept` [S'] only.
+
+        recompute    layers keep their inputs alone, and compute their forward again in the backward.
         """
         pruned_layout = replace(layout, kept=tuple(kept.tolist()))
         with ExitStack() as stack:
             for layer in self.layers:
                 is_last = layer is self.layers[-1]
                 layer.forward = partial(
-                    self._run, layer, pruned_layout if is_last else layout, kept if is_last else None
+                    self._run,
+                    layer,
+                    pruned_layout if is_last else layout,
+                    kept if is_last else None,
+                    recompute,
                 )  # an attribute of the object, before the method of its class
                 stack.callback(delattr, layer, "forward")
             yield
@@ -257,6 +264,7 @@ class DecoderLayers:
         layer: Any,
         layout: Layout,
         kept: Tensor | None,
+        recompute: bool,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
@@ -275,4 +283,8 @@ class DecoderLayers:
         plan = LayerPlan(weights.detached(), attn.head_dim, attn.scaling, self.activation, layout, kept)
         cos, sin = (x[0, :, None] for x in position_embeddings)
         apply: Callable[..., Tensor] = _DecoderLayer.apply
-        return apply(hidden_states[0], cos, sin, plan, *weights.tensors())[None]
+        inputs = (hidden_states[0], cos, sin, plan, *weights.tensors())
+        if recompute and torch.is_grad_enabled():
+            out: Tensor = checkpoint(apply, *inputs, use_reentrant=False, preserve_rng_state=False)
+            return out[None]
+        return apply(*inputs)[None]

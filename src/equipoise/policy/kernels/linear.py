@@ -6,17 +6,21 @@ refer to those modules' weights and repeat their arithmetic. Raises UnsupportedL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.policy.kernels.elementwise import ACTIVATIONS, rms_norm, rms_norm_backward
+from equipoise.policy.kernels.held_linear import HeldLinear, Unpack
 
 LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION_PARTS, HEAD_NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
 MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+# kinds of linear modules that hold their frozen weight in another form -> what makes W of it, for a module; other
+# packages may add theirs
+UNPACKING: dict[type, Callable[[Any], Unpack]] = {HeldLinear: lambda module: Tensor.to}
 
 
 class UnsupportedLayer(ValueError):
@@ -83,7 +87,8 @@ class LoraLinear(NamedTuple):
 
     weight          W [out, in]; bias [out] or None.
     a, b            A [rank, in] and B [out, rank]; None without an adapter.
-    compute_dtype   of the matrix products, as under autocast; None: that of the weights.
+    compute_dtype   of the matrix products, as under autocast; None: that of the input.
+    unpack          (weight, dtype) -> W in that dtype, of a frozen weight that is held in another form; None: W itself.
     """
 
     weight: Tensor
@@ -92,6 +97,7 @@ class LoraLinear(NamedTuple):
     b: Tensor | None
     scale: float
     compute_dtype: torch.dtype | None
+    unpack: Unpack | None = None
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -99,21 +105,22 @@ class LoraLinear(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         x = self._cast(x)
-        weight, bias, a, b = self._cast(self.weight), *map(self._cast_optional, self[1:4])
+        weight, bias, a, b = self._weight(x.dtype), *map(self._cast_optional, self[1:4])
         out = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
         return out if a is None or b is None else out.addmm_(x @ a.T, b.T, alpha=self.scale)
 
     @property
     def merged_weight(self) -> Tensor:
         """W + scale B A: the adapter merged into the weight."""
+        weight = self.weight if self.unpack is None else self.unpack(self.weight, torch.float32)
         if self.a is None or self.b is None:
-            return self.weight
-        return torch.addmm(self.weight, self.b, self.a, alpha=self.scale)
+            return weight
+        return torch.addmm(weight, self.b, self.a, alpha=self.scale)
 
     def input_grad(self, grad: Tensor, onto: Tensor | None) -> Tensor:
         """Gradient of x: g W + scale (g B) A, added to `onto` in place if that is given."""
         grad = self._cast(grad)
-        weight, a, b = self._cast(self.weight), *map(self._cast_optional, self[2:4])
+        weight, a, b = self._weight(grad.dtype), *map(self._cast_optional, self[2:4])
         if onto is None or onto.dtype != grad.dtype:
             from_weight = grad @ weight
             onto = from_weight if onto is None else onto.add_(from_weight)
@@ -142,6 +149,10 @@ class LoraLinear(NamedTuple):
             for g, p in zip(grads, self.tensors, strict=True)
         ]
 
+    def _weight(self, dtype: torch.dtype) -> Tensor:
+        """W for a product with an input of this dtype, which is cast already."""
+        return self._cast(self.weight) if self.unpack is None else self.unpack(self.weight, dtype)
+
     def _cast(self, x: Tensor) -> Tensor:
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
@@ -158,22 +169,24 @@ def rms_norm_of(module: Any, offset: float) -> RmsNorm:
 
 
 def lora_linear_of(module: Any, compute_dtype: torch.dtype | None) -> LoraLinear:
-    """The linear layer that a module computes: `nn.Linear`, or PEFT's LoRA around one.
+    """The linear layer that a module computes: `nn.Linear`, one whose frozen weight is held in another form, or PEFT's
+    LoRA around one.
 
     Raises UnsupportedLayer for other linear modules and for adapters that are not one LoRA without dropout.
     """
     base = getattr(module, "base_layer", module)
-    if type(base) is not nn.Linear:
+    if type(base) is not nn.Linear and type(base) not in UNPACKING:
         raise UnsupportedLayer(f"the linear module {type(base).__name__} is not nn.Linear")
+    unpack = UNPACKING[type(base)](base) if type(base) in UNPACKING else None
     names = [] if base is module or module.disable_adapters or module.merged else module.active_adapters
     names = [name for name in names if name in module.lora_A]
     if not names:
-        return LoraLinear(base.weight, base.bias, None, None, 1.0, compute_dtype)
+        return LoraLinear(base.weight, base.bias, None, None, 1.0, compute_dtype, unpack)
     (name, *more), variants = names, getattr(module, "lora_variant", {})
     a, b = module.lora_A[name], module.lora_B[name]
     if more or name in variants or b.bias is not None or type(module.lora_dropout[name]) is not nn.Identity:
         raise UnsupportedLayer("adapters that are not one LoRA without dropout")
-    return LoraLinear(base.weight, base.bias, a.weight, b.weight, module.scaling[name], compute_dtype)
+    return LoraLinear(base.weight, base.bias, a.weight, b.weight, module.scaling[name], compute_dtype, unpack)
 
 
 def activation_name(module: Any) -> str:

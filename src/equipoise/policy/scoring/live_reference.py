@@ -122,13 +122,14 @@ class LiveScorer(nn.Module):
 
 
 class FrozenReference:
-    """Frozen copy of a policy's current weights: a second model in memory.
+    """Frozen copy of a policy's current weights: a second model in memory, or with LoRA a second adapter on one base.
 
     layers    whether its distributions carry the hidden states of all layers.
     """
 
     def __init__(self, policy: CausalPolicy, *, layers: bool = False) -> None:
-        self.scorer = copy.deepcopy(policy.scorer).requires_grad_(False)
+        shared = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
+        self.scorer = copy.deepcopy(policy.scorer, shared).requires_grad_(False)
         self.layers = layers
 
     @torch.no_grad()
@@ -148,12 +149,13 @@ class FrozenReference:
 def _read(scorer: Scorer, batch: TokenBatch, *, layers: bool = False) -> tuple[Any, ...]:
     """Forward pass: (last hidden states, logits or None if the head is linear), and with `layers` all hidden states."""
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "use_cache": False}
-    if scorer.linear_head:
-        out = backbone(scorer.model)(**inputs, output_hidden_states=layers)
-        last, logits = out.last_hidden_state, None
-    else:
-        out = scorer.model(**inputs, output_hidden_states=True)
-        last, logits = out.hidden_states[-1], out.logits
+    with scorer.checkpointed():
+        if scorer.linear_head:
+            out = backbone(scorer.model)(**inputs, output_hidden_states=layers)
+            last, logits = out.last_hidden_state, None
+        else:
+            out = scorer.model(**inputs, output_hidden_states=True)
+            last, logits = out.hidden_states[-1], out.logits
     return (last, logits, out.hidden_states) if layers else (last, logits)
 
 

@@ -10,7 +10,9 @@ import torch
 
 from equipoise.data.collate import Ids, Response, ScoredIds, row_length
 from equipoise.data.pack import packed_length, shares
+from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET, CausalPolicy
+from equipoise.policy.scorer import backbone
 
 Comparison = tuple[Ids, Sequence[ScoredIds]]  # a prompt's token ids and its responses
 
@@ -45,9 +47,9 @@ def microbatches(
 def measure_token_budget(policy: CausalPolicy) -> int:
     """Token budget from the device's memory: tokens whose activations fill a share of it, a power of 2.
 
-    The bytes of a token are measured by a probe of 64 tokens. Memory is the device's total, less 4 bytes for every
-    weight and 12 more for every trained one: the budget depends on machine and model, not on what else runs, so that a
-    resumed run forms the same micro-batches.
+    The bytes of a token are measured by a probe of 64 tokens. Memory is the device's total, less the weights as they
+    are held and 12 bytes more for every trained one: the budget depends on machine and model, not on what else runs, so
+    that a resumed run forms the same micro-batches.
     """
     device, parameters = policy.device, list(policy.model.parameters())
     if device.type == "cuda":
@@ -56,13 +58,32 @@ def measure_token_budget(policy: CausalPolicy) -> int:
         memory, largest = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), DEFAULT_TOKEN_BUDGET
     else:  # Windows does not tell
         return DEFAULT_TOKEN_BUDGET
-    free = memory - sum((16 if p.requires_grad else 4) * p.numel() for p in parameters)
+    free = memory - sum(p.nbytes + 12 * p.numel() * p.requires_grad for p in parameters)
     affordable = max(1, int(MEMORY_SHARE * free / bytes_per_token(policy)))
     return int(min(largest, 2 ** (affordable.bit_length() - 1)))
 
 
 def bytes_per_token(policy: CausalPolicy) -> float:
-    """Activation memory: bytes per token that a probe's forward saves for the backward, weights not counted."""
+    """Activation memory: bytes per token that a probe's forward saves for the backward, weights not counted.
+
+    With activation checkpointing: what is saved outside of the blocks, each block's input, and what one block saves
+    when it is computed again.
+    """
+    if not policy.scorer.recompute:
+        return _saved_bytes(policy)
+    outside = _saved_bytes(policy)  # blocks hide what they save
+    policy.scorer.recompute = False
+    try:
+        whole = _saved_bytes(policy)
+    finally:
+        policy.scorer.recompute = True
+    count = len(blocks_of(backbone(policy.model)))
+    width = policy.model.get_input_embeddings().weight.shape[1]
+    return outside + (whole - outside) / count + count * width * torch.float32.itemsize
+
+
+def _saved_bytes(policy: CausalPolicy) -> float:
+    """Bytes per token of what autograd saves in a probe's forward."""
     size = policy.model.get_input_embeddings().weight.shape[0]
     ids = tuple(i % size for i in range(PROBE_TOKENS // 2))
     batch = policy.batch([ids], [[Response(ids, "")]])

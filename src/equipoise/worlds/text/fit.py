@@ -28,6 +28,7 @@ from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.worlds.text import batch_context as whole_step
 from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.optimizers import optimizer_of
 from equipoise.worlds.text.step_metrics import Sums, entered_by
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Training hyperparameters of a round (AdamW).
+    """Training hyperparameters of a round.
 
     batch        comparisons per optimizer step.
     micro_batch  maximal number of comparisons per forward pass; None: as many as the policy's token budget allows.
@@ -44,6 +45,7 @@ class Training:
     eps          AdamW's epsilon: gradients well below it are not amplified to full steps. Pair losses are flat
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         maximal global gradient norm.
+    optimizer    a name of `worlds.text.optimizers.KINDS`.
     save_every   optimizer steps between saved training positions inside a round.
     """
 
@@ -59,6 +61,7 @@ class Training:
     eps: float = 1e-8
     clip: float = 1.0
     save_every: int = 200
+    optimizer: str = "adamw"
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at optimizer step `step` (0-based) of `steps`."""
@@ -96,7 +99,7 @@ class Scoring(Protocol):
     def learned(self) -> set[str]: ...
 
     def groups(self) -> list[dict[str, Any]]:
-        """AdamW's parameter groups; `rate` multiplies the learning rate."""
+        """The optimizer's parameter groups; `rate` multiplies the learning rate."""
         ...
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
@@ -177,14 +180,7 @@ class Fit:
             if column not in objective.reads.statistic_columns
         ]
         self.parameters = [p for _, p in self.policy.trained()]
-        optimizer = torch.optim.AdamW(
-            scoring.groups(),
-            lr=training.lr,
-            betas=(training.beta1, training.beta2),
-            eps=training.eps,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+        optimizer = optimizer_of(scoring.groups(), training)
         # not wrapped in DDP: its forward and backward wait for the other processes, which may have failed
         self.optimizer = accelerator.prepare(optimizer)
         self.per_epoch = math.ceil(len(rows) / training.batch)

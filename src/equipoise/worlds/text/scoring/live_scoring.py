@@ -50,7 +50,7 @@ class LiveScoring:
         return set(self.head.outputs) if self.head is not None else set()
 
     def groups(self) -> list[dict[str, Any]]:
-        """AdamW's parameter groups: the policy's, and the head's with separate rate and weight decay."""
+        """The optimizer's parameter groups: the policy's, and the head's with separate rate and weight decay."""
         network = self.policy.network
         own: list[dict[str, Any]] = [{"params": [p for _, p in self.policy.parameters()], "rate": 1.0}]
         if network is None or self.head is None:
