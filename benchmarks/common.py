@@ -237,6 +237,7 @@ def fit_of(
     rate: float = 1e-5,
     anchors: dict[str, Tensor] | None = None,
     scoring: Scoring | None = None,
+    optimizer: str = "adamw",
 ) -> Fit:
     """A fit that goes through the groups in turn; DPO's reference is the policy as it stands."""
     rows = rows_of(groups)
@@ -245,7 +246,9 @@ def fit_of(
         scoring or PolicyScoring(policy, objective or Dpo(beta=0.1)),
         rows,
         {"reference": score(policy, pairs, batch)[0]} if anchors is None else anchors,
-        Training(batch=batch, micro_batch=batch, lr=rate, schedule="constant", warmup=0.0),
+        Training(
+            batch=batch, micro_batch=batch, lr=rate, schedule="constant", warmup=0.0, optimizer=optimizer
+        ),
         Accelerator(cpu=True),
         lambda epoch: np.arange(len(rows)),
     )

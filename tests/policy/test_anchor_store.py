@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 import torch
 
 from equipoise.policy import checkpoint
@@ -59,3 +63,21 @@ def test_order_and_ticks(tiny):
     assert ticks == [3, 2, 1]
     torch.testing.assert_close(whole, turned, rtol=1e-5, atol=1e-4)
     assert not whole.requires_grad
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is resident")
+def test_stored_anchors_are_mapped_from_their_file_and_only_read_rows_take_memory(tmp_path):
+    """64 MiB of token log-probs: what a fit reads of a batch is in memory, and the rest is in the file."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def make():
+        return torch.ones(1024, 4, 4096), torch.ones(1024, 4)
+
+    store, comparisons = AnchorStore(tmp_path), [((1, 2), [(3,), (4,)])]
+    store.get("policy", comparisons, make)
+    before = resident()
+    logp, _ = store.get("policy", comparisons, make)
+    assert float(logp[torch.tensor([3, 700])].sum()) == 2 * 4 * 4096
+    assert resident() - before < logp.nbytes / 4

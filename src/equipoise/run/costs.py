@@ -1,8 +1,9 @@
 """Memory and disk of a run by arithmetic, from a model's configuration alone; nothing is loaded.
 
-For N parameters of which T are trained: weights 4 N bytes (fp32), gradients 4 T, AdamW's two moments 8 T. Activations
-are bytes a token times the tokens of a micro-batch, keys and values 2 x layers x key width x 4 bytes a token that is
-held while sampling. `probe` replaces the bytes a token and the rates by measured ones.
+For N parameters of which T are trained: weights 4 N bytes (fp32; a frozen base 2 N in bf16, or as it is quantised),
+gradients 4 T, AdamW's two moments 8 T. Activations are bytes a token times the tokens of a micro-batch, keys and values
+2 x layers x key width x 4 bytes a token that is held while sampling, when a CPU also packs a copy of the weights.
+`probe` replaces the bytes a token and the rates by measured ones.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from equipoise.models.adapters import chain
 from equipoise.models.folder import described
 from equipoise.playground import model_path
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
+from equipoise.policy.frozen_base import Base, held_weights
+from equipoise.policy.generation.cpu_decoder import MEMORY_SHARE as PACKED_SHARE
 from equipoise.policy.load_gate import memory_holds
 from equipoise.policy.loading import Lora
 from equipoise.policy.loading import plan as start_plan
+from equipoise.policy.quantized import stored_bytes
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig, settled
+from equipoise.worlds.text.optimizers import KINDS
 
 FP32 = 4
 LORA_RANK = 16  # of the LoRA that is suggested
@@ -39,11 +44,21 @@ class Shape:
 
     adapters    parameters that LoRA adds per unit of rank
     continued   rank of the adapter that is trained further; 0: none is
+    base        how the start policy's base is held
+    linear, rows    parameters and rows of linear layers but the head, which quantisation reaches
+    held        parameters of linear layers and embeddings, which a bf16 base reaches
+    head        parameters of the head, tied or not         largest   those of the largest linear layer but the head
     """
 
     parameters: int
     adapters: int
     continued: int
+    base: Base
+    linear: int
+    rows: int
+    held: int
+    head: int
+    largest: int
     layers: int
     width: int
     inner: int
@@ -54,11 +69,37 @@ class Shape:
         rank = self.continued or config.model.lora_rank
         return rank * self.adapters if rank else self.parameters
 
-    @property
-    def activation_bytes(self) -> float:
+    def activation_bytes(self, config: RunConfig) -> float:
         """Bytes a token that a forward pass keeps for the backward: about eight states, three of the MLP's and the keys
-        of each layer. Logits are computed in chunks, and are not kept."""
-        return FP32 * self.layers * (8 * self.width + 3 * self.inner + 2 * self.keys)
+        of each layer; with activation checkpointing those of one layer, and a state of every layer. Logits are computed
+        in chunks, and are not kept."""
+        half = 0.5 if config.model.precision == "bf16" else 1.0
+        layer = half * FP32 * (8 * self.width + 3 * self.inner + 2 * self.keys)
+        if config.train.activation_checkpointing:
+            return layer + FP32 * self.layers * self.width
+        return self.layers * layer
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of the weights as they are held, without adapters; and of one layer's, converted for a product."""
+        if self.base.plain:
+            return FP32 * self.parameters
+        size = FP32 * self.parameters
+        narrow = self.held - (self.linear if self.base.quantization != "none" else 0)
+        if self.base.dtype == "bfloat16":
+            size -= 2 * narrow
+        if self.base.quantization != "none":
+            size -= FP32 * self.linear
+            size += stored_bytes(self.base.quantization, self.linear, self.rows)
+        return size + FP32 * self.largest
+
+    def packed_bytes(self, config: RunConfig, device: str) -> float:
+        """Bytes of the copy of the weights that a CPU packs while it samples (`generation.cpu_decoder`)."""
+        copied = self.linear + self.head
+        spare = machine_bytes(device) - FP32 * self.parameters - 12 * self.trained(config)
+        if device != "cpu" or FP32 * copied > PACKED_SHARE * spare:
+            return 0.0
+        return copied * (2 if config.model.precision == "bf16" else FP32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +107,7 @@ class Memory:
     """Bytes of a run at its peak, by what they hold.
 
     base    the process with its libraries, and a reward model.
-    sampling    keys and values; held while sampling, when gradients and activations are not.
+    sampling    keys and values, and a packed copy of the weights; while sampling there is no fit.
     second  the model once more, while the load gate compares, before there is an optimizer.
     """
 
@@ -84,8 +125,8 @@ class Memory:
 
     @property
     def total(self) -> float:
-        playing = self.optimizer + max(self.gradients + self.activations, self.sampling)
-        return self.base + self.weights + max(playing, self.second)
+        training = self.optimizer + self.gradients + self.activations
+        return self.base + self.weights + max(training, self.sampling, self.second)
 
 
 def shape_of(config: RunConfig) -> Shape:
@@ -94,17 +135,27 @@ def shape_of(config: RunConfig) -> Shape:
     model = described(found.base)
     asked = config.model
     start = start_plan(
-        found, Lora(rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets), asked.adapter
+        found,
+        Lora(rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets),
+        asked.adapter,
+        asked.base_dtype,
+        asked.quantization,
     )
     text: Any = model.config.get_text_config()
     width = int(text.hidden_size)
-    linear = [
-        m for name, m in model.named_modules() if isinstance(m, nn.Linear) and not name.endswith("lm_head")
-    ]
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    held = held_weights(model)
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         adapters=sum(m.in_features + m.out_features for m in linear),
         continued=found.adapters[-1].rank if start.continued else 0,
+        base=start.base,
+        linear=sum(m.weight.numel() for m in linear),
+        rows=sum(m.out_features for m in linear),
+        held=sum(p.numel() for p in model.parameters() if id(p) in held),
+        head=head.weight.numel(),
+        largest=max((m.weight.numel() for m in linear), default=0),
         layers=int(text.num_hidden_layers),
         width=width,
         inner=int(getattr(text, "intermediate_size", None) or 4 * width),
@@ -127,11 +178,11 @@ def memory_of(
     twice = device == "cpu" and memory_holds(shape.parameters)
     return Memory(
         base=base,
-        weights=FP32 * (shape.parameters + (trained if trained != shape.parameters else 0)),
+        weights=shape.weight_bytes + (FP32 * trained if trained != shape.parameters else 0),
         gradients=FP32 * trained,
-        optimizer=2 * FP32 * trained,
-        activations=tokens * shape.activation_bytes * (0.5 if config.model.precision == "bf16" else 1.0),
-        sampling=held * 2 * FP32 * shape.layers * shape.keys,
+        optimizer=KINDS[config.train.optimizer].moments * trained,
+        activations=tokens * shape.activation_bytes(config),
+        sampling=held * 2 * FP32 * shape.layers * shape.keys + shape.packed_bytes(config, device),
         second=FP32 * shape.parameters if twice else 0.0,
     )
 
@@ -198,6 +249,12 @@ def advice(
         bf16 = config.model_copy(update={"model": config.model.model_copy(update={"precision": "bf16"})})
         yield _says(
             "train.micro_batch=1 model.precision=bf16 (activations only)", needs(bf16, least), machine
+        )
+    if not config.train.activation_checkpointing:
+        again = config.train.model_copy(update={"activation_checkpointing": True})
+        recomputed = config.model_copy(update={"train": again})
+        yield _says(
+            "train.micro_batch=1 train.activation_checkpointing=true", needs(recomputed, least), machine
         )
     half = max(2, config.data.max_length // 2)
     yield _says(f"train.micro_batch=1 data.max_length={half}", needs(config, min(least, half)), machine)

@@ -92,7 +92,8 @@ class Plan:
         said = [
             f"memory    about {gib(m.total)} of {gib(self.machine)} at the peak: weights {gib(m.weights)}, gradients "
             f"{gib(m.gradients)}, optimizer {gib(m.optimizer)}, activations of a micro-batch {gib(m.activations)}, "
-            f"keys and values while sampling {gib(m.sampling)}, libraries and reward model {gib(m.base)}"
+            f"while sampling {gib(m.sampling)} of keys, values and packed weights, libraries and reward model "
+            f"{gib(m.base)}"
             + (f"; at load {gib(m.second)} for a second model, to compare with" if m.second else ""),
             "time      "
             + (
