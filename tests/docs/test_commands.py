@@ -62,7 +62,9 @@ def faults(words: list[str]) -> Iterator[str]:
             return
         path, command, words = [*path, words[0]], command.commands[words[0]], words[1:]
     inner = next((i for i, word in enumerate(words) if word in GROUP.commands), None)
-    if command.context_settings.get("allow_extra_args") and inner is not None:  # a command that starts another
+    if (
+        command.context_settings.get("allow_extra_args") and inner is not None
+    ):  # a command that starts another
         yield from faults(words[inner:])
         words = words[:inner]
     known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | EVERYWHERE

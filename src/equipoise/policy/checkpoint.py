@@ -130,7 +130,7 @@ def fingerprint(policy: CausalPolicy) -> str:
     for name, parameter in sorted(policy.model.named_parameters()):
         digest.update(name.encode())
         values = held[id(parameter)]() if id(parameter) in held else parameter.detach()
-        digest.update(values.cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 

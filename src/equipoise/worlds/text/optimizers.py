@@ -15,12 +15,18 @@ from equipoise.policy.quantization_library import bitsandbytes
 class Hyperparameters(Protocol):
     """What a fit gives an optimizer."""
 
-    optimizer: str
-    lr: float
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
