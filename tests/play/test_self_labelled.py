@@ -248,7 +248,7 @@ def test_creams_first_round_ranks_against_the_model_before_fine_tuning():
 
 
 def test_a_floor_keeps_labels_from_being_turned_round():
-    """The rankings are reversed, so that C = 0: by default the pair is learned in reverse, with the floor not at all."""
+    """Reversed rankings, so that C = 0: by default the pair is learned in reverse, with the floor not at all."""
     world = Written(own=[[-3, -4]], first=[[-6, -4]])
     for floor, label in ((0.0, 0.0), (0.5, 0.5)):
         pairing = ImplicitRewardLabels(consistency="corpus", floor=floor)
