@@ -247,6 +247,24 @@ def test_creams_first_round_ranks_against_the_model_before_fine_tuning():
     assert pairs.responses.tolist() == [[1, 3]] and pairs.prob.tolist() == pytest.approx([2 / 3])
 
 
+def test_a_floor_keeps_labels_from_being_turned_round():
+    """Reversed rankings, so that C = 0: by default the pair is learned in reverse, with the floor not at all."""
+    world = Written(own=[[-3, -4]], first=[[-6, -4]])
+    for floor, label in ((0.0, 0.0), (0.5, 0.5)):
+        pairing = ImplicitRewardLabels(consistency="corpus", floor=floor)
+        assert pairing.form(world, FRESH, rows([[1, 2]])).prob.tolist() == [label]
+    agreed = ImplicitRewardLabels(consistency="prompt", floor=0.5)
+    assert agreed.form(
+        world, replace(FRESH, policies={**FRESH.policies, BEFORE: "own"}), rows([[1, 2]])
+    ).prob == [1]
+    policy = torch.tensor([[-3.0, -4.0]], requires_grad=True)
+    batch = Scores(logp=policy, anchors={"reference": policy.detach()}, prob=torch.tensor([0.5]))
+    reduce.expected(CREAM.objective, batch).value.sum().backward()
+    assert policy.grad.abs().sum() == 0  # nothing is learned from C = 1/2 where a round begins
+    with pytest.raises(ValueError, match="floor must lie in"):
+        ImplicitRewardLabels(consistency="corpus", floor=0.6)
+
+
 @pytest.mark.slow
 def test_cream_begins_with_supervised_fine_tuning(tmp_path):
     align(

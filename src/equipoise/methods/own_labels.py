@@ -77,7 +77,12 @@ CREAM = replace(
         "objective.beta": 0.5,
         "objective.temperature": 1.0,
         "objective.top_p": 1.0,
-        "train.epochs": 2,
+        "objective.floor": 0.5,
+        "data.pairs": 500,
+        "play.phases": {"sft": {"train.epochs": 12, "train.batch": 64}},
+        "train.epochs": 4,
+        "train.batch": 32,
+        "train.micro_batch": 32,
         "train.weight_decay": 0.0,
     },
     exact={"beta": 0.5, "temperature": 1.0, "top_p": 1.0},
@@ -85,12 +90,16 @@ CREAM = replace(
     sources={
         **of(CODE, "beta samples temperature top_p consistency schedule warmup weight_decay batch"),
         "smoothing": "0: the consistency takes its place",
+        "floor": "0: the authors' consistency is not bounded",
         "rounds": "paper: M2 and M3",
         "phases": "authors' code: supervised fine-tuning makes M1, 5 epochs",
     },
     evidence=("tests/play/test_self_labelled.py", "cream_noise"),
     notes="The loss is DPO's in expectation over a label that is right with probability C. The first model M1 is "
     "fine-tuned on demonstrations (of pairs the chosen responses), the reward is measured against the model before "
-    "that, and the previous policy of round 1 is that model. consistency=prompt takes each prompt's own C. Exact "
-    "games, which have no phases, begin with a round on recorded pairs.",
+    "that, and the previous policy of round 1 is that model. consistency=prompt takes each prompt's own C. A C below "
+    "1/2 turns every label round, which floor=0.5 forbids: in round 1 the reward log M1 - log M0 meets the ranking by "
+    "log M0 itself, and where demonstrations make M1 flatter than M0 the two disagree although the reward is right "
+    "(playground, 2,000 recorded pairs: C 0.33, while the labels of 88 % of the pairs are right). Exact games, which "
+    "have no phases, begin with a round on recorded pairs.",
 )

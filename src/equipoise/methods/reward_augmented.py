@@ -22,8 +22,18 @@ REWARD_AUGMENTED = replace(
     playground={
         **DPO.playground,
         "data.goal": "{goal}",
-        "data.goal_levels": ["Fine,", "Gladly,"],
-        "train.epochs": 4,
+        "data.goal_levels": ["asks", "tea."],
+        "play.phases": {
+            "sft": {
+                "data.at_goals": True,
+                "train.epochs": 12,
+                "train.batch": 64,
+                "train.lr": 1e-3,
+                "train.eps": 1e-8,
+            }
+        },
+        "train.lr": 3e-5,
+        "train.epochs": 1,
     },
     exact={"beta": 0.5},
     sources={**DPO.sources, **of(CODE, "beta lr epochs schedule")},

@@ -32,7 +32,7 @@ from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.policy.quantization_library import bitsandbytes
 from equipoise.run.config import ConfigError
-from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts
+from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts, reads_goals
 from equipoise.run.gathering.oracle import check_prompts, oracle_of
 from equipoise.run.gathering.records import dataset_of, parts_of
 from equipoise.run.gathering.size import sized
@@ -151,7 +151,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         pool, unseen = (_prompts(config, method, part, renderer) for part in (train, held))
     method = sized(method, pairs, held_out)
     if game is not None:
-        texts = game_prompts(game, renderer, config.data if method.needs.goals else None)
+        texts = game_prompts(game, renderer, config.data if reads_goals(config.data, method.needs) else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     check_prompts(oracle, (*pool, *unseen))
     _check_measured(config, game, oracle, held_out)
@@ -267,6 +267,6 @@ def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:
 def _prompts(
     config: RunConfig, method: Method, items: Sequence[Rendered], renderer: Renderer
 ) -> list[Prompt]:
-    if method.needs.goals:
+    if reads_goals(config.data, method.needs):
         return best_prompts(config.data, items, renderer)
     return distinct_prompts(items, renderer)

@@ -129,13 +129,18 @@ class DataSettings(Section):
     )
     goal: str | None = Field(
         None,
-        description="reward_augmented only: sentence that asks for a response of a score and holds {goal}; none: "
-        "'Give an answer whose quality is rated {goal}.'",
+        description="where data are read at goals: sentence that asks for a response of a score and holds {goal}; "
+        "none: 'Give an answer whose quality is rated {goal}.'",
     )
     goal_levels: list[str] = Field(
         default_factory=list,
-        description="reward_augmented only: names of quality levels, the worst first, into which scores are divided "
-        "in equal parts; none: the scores themselves",
+        description="where data are read at goals: names of quality levels, the worst first, into which scores are "
+        "divided in equal parts; none: the scores themselves",
+    )
+    at_goals: bool = Field(
+        False,
+        description="read scored pairs at the goals of both responses, as reward_augmented does: for methods of pairs, "
+        "and for sft, which then imitates either response at its own score",
     )
     turns: Literal["last", "every"] = Field(
         "every", description="sft only: which assistant turns of a conversation are imitated"

@@ -29,17 +29,22 @@ class ImplicitRewardLabels(Pairing):
 
         C(x) = ( KendallTau(reward of pi_t, reward of pi_t-1) + 1 )/2,    in "corpus" its mean over the round's prompts
 
+    floor         least C; 0 is the authors', 1/2 learns nothing where the two policies disagree more than chance.
+
     pi_t-1 is the previous policy, in round 1 pi_0; while it is pi_0 itself, with rewards all 0, mean token log-probs
-    rank instead. C = 1: both give the same order; below 1/2 a pair is learned in reverse.
+    rank instead. C = 1: both give the same order; below 1/2 a pair is learned in reverse. That may happen in round 1
+    to rewards that are right, because log pi_t - log pi_0 there meets log pi_0 itself: wherever pi_t is flatter than
+    pi_0, as after imitating every distinct answer once, the two disagree more often than not.
 
     Source: Kim et al. 2024 (2406.04412) for the labels; Wang et al. 2024 (2410.12735) for the consistency, "corpus" and
     "prompt" being its "avg" and "dyn"; both read in their authors' code. That a round starts from pi_t and uses it as
-    the reference is RECALLED. Raises ValueError for an unknown consistency.
+    the reference is RECALLED. Raises ValueError for an unknown consistency or a floor outside [0, 1/2].
     """
 
     reference: str = INITIAL
     seeded: bool = True
     consistency: Consistency = "none"
+    floor: float = 0.0
 
     capabilities: ClassVar[tuple[type, ...]] = (ResponseScores,)
 
@@ -48,10 +53,12 @@ class ImplicitRewardLabels(Pairing):
             raise ValueError(
                 f"consistency must be one of {', '.join(get_args(Consistency))}, got {self.consistency!r}"
             )
+        if not 0 <= self.floor <= 0.5:
+            raise ValueError(f"floor must lie in [0, 1/2], got {self.floor!r}")
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        return () if self.consistency == "none" else ("consistency",)
+        return () if self.consistency == "none" else ("consistency", "floor")
 
     def check(self, width: int) -> None:
         at_least(2, "best against worst", width)
@@ -72,6 +79,7 @@ class ImplicitRewardLabels(Pairing):
             label = (kendall(reward, before) + 1) / 2
         if self.consistency == "corpus":
             label = np.full(len(rows), np.average(label, weights=rows.weight))
+        label = np.maximum(label, self.floor)
         pairs = rows.pair(reward.argmax(axis=1), reward.argmin(axis=1), label)
         return distinct(pairs.take(reward.max(axis=1) > reward.min(axis=1)))
 

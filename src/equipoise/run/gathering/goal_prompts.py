@@ -10,8 +10,25 @@ from equipoise.data.goals import GOAL, SENTENCE, Goals, relabelled
 from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.data.rendering.render import Rendered, Renderer
+from equipoise.play.needs import Needs
 from equipoise.playground import LanguageGame
+from equipoise.run.config import ConfigError
 from equipoise.run.sections import DataSettings
+
+
+def reads_goals(data: DataSettings, needs: Needs) -> bool:
+    """Whether the records are read at goals: the method needs them so, or `data.at_goals` says it.
+
+    Raises ConfigError where `data.at_goals` is set for records that have no two scores to be read at.
+    """
+    if needs.goals or not data.at_goals:
+        return needs.goals
+    if needs.records not in ("pairs", "demonstrations") or needs.margins or needs.rationales or data.shots:
+        raise ConfigError(
+            "data.at_goals is for methods that train on pairs or demonstrations, without margins, rationales or "
+            f"data.shots; this one reads {needs.data}"
+        )
+    return True
 
 
 def with_goals(data: DataSettings, dataset: Dataset) -> Dataset:

@@ -20,7 +20,7 @@ from equipoise.play.needs import Needs
 from equipoise.play.seeds import Seeds
 from equipoise.playground import LanguageGame, reference_policy, write_lists, write_pairs
 from equipoise.run.config import ConfigError
-from equipoise.run.gathering.goal_prompts import with_goals
+from equipoise.run.gathering.goal_prompts import reads_goals, with_goals
 from equipoise.run.settings import RunConfig
 
 PLAYGROUND_PAIRS = "playground_pairs.jsonl"
@@ -59,13 +59,16 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
     )
     if data.shots:
         dataset = as_episodes(dataset, data.shots, config.seed)
+    goals = reads_goals(data, needs)
+    lists = dataset.kind in ("rank", "scores") and (needs.records == "pairs" or goals)
+    if goals:
+        dataset = with_goals(data, as_pairs(dataset, data.list_pairs) if lists else dataset)
+        return as_demonstrations(dataset, "last") if needs.records == "demonstrations" else dataset
     if needs.records == "demonstrations":
         return as_demonstrations(without_ties(dataset, method.name), data.turns)
     if needs.rationales:
         return without_ties(dataset, method.name)
-    lists = dataset.kind in ("rank", "scores") and needs.records == "pairs"
-    dataset = as_pairs(dataset, data.list_pairs) if lists else dataset
-    return with_goals(data, dataset) if needs.goals else dataset
+    return as_pairs(dataset, data.list_pairs) if lists else dataset
 
 
 def parts_of(
@@ -93,14 +96,18 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
     """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
     data = config.data
     about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
-    scored_pairs = needs.margins or needs.goals
+    goals = reads_goals(data, needs)
+    scored_pairs = needs.margins or goals
     if needs.lists or scored_pairs:
         path, size = out / PLAYGROUND_LISTS, 2 if scored_pairs else data.list_size or 5
         if not path.exists():
             write_lists(path, game, data.pairs if scored_pairs else data.pairs // 5, size=size, **about)
         dataset = read(path, format="auto")
         dataset = as_pairs(dataset) if scored_pairs else dataset
-        return with_goals(data, dataset) if needs.goals else dataset
+        if not goals:
+            return dataset
+        dataset = with_goals(data, dataset)
+        return as_demonstrations(dataset, "last") if needs.records == "demonstrations" else dataset
     if needs.records is None:
         return None
     path = out / PLAYGROUND_PAIRS
