@@ -51,6 +51,7 @@ FAILS = (
     "spa_few_labels",
     "cream_noise",
     "upo_noisy_labels",
+    "sail_bilevel",
     "refined_regret",
     "reward_augmented_goals",
 )

@@ -73,7 +73,7 @@ def test_relevance_prefers_the_question_itself_and_the_parts_mend_it():
     words = r3.Words(rng)
     found = r3.drawn(rng)
     rewards = r3.rewards(found, words)
-    copies = [list(ys).index(q.text) for q, ys in zip(found.questions, found.responses, strict=True)]
+    copies = [ys.index(q.text) for q, ys in zip(found.questions, found.responses, strict=True)]
     at = np.arange(len(copies))
     relevance = rewards[RELEVANT]
     assert (relevance[at, copies] >= relevance.max(axis=1) - 1e-12).all()
