@@ -84,7 +84,7 @@ class Shape:
         """Bytes of the weights as they are held, without adapters; and of one layer's, converted for a product."""
         if self.base.plain:
             return FP32 * self.parameters
-        size = FP32 * self.parameters
+        size: float = FP32 * self.parameters
         narrow = self.held - (self.linear if self.base.quantization != "none" else 0)
         if self.base.dtype == "bfloat16":
             size -= 2 * narrow
