@@ -26,7 +26,10 @@ PAGES = (
 GROUP: Any = typer.main.get_command(app)
 BLOCK = re.compile(r"^ {0,3}```[^\n]*\n(.*?)^ {0,3}```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`(equipoise [a-z][^`\n]*)`")
-LINE = re.compile(r"^\s*(?:\$ )?((?:torchrun \S.*? --no_python |accelerate launch \S.*? -m )?equipoise .*)$")
+BEFORE = (
+    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .*? (?:--no_python|-m) |accelerate launch .*? -m |timeout .*? )?"
+)
+LINE = re.compile(rf"^\s*{BEFORE}(equipoise .*)$")
 EVERYWHERE = {"--help", "--traceback"}
 BY_DEFAULT = {"label": "page"}  # a group that is a command too
 ENDS = ("|", ">", "<", "&&", ";", "...")  # what follows is the shell's, or left out
@@ -38,7 +41,7 @@ def commands(text: str) -> Iterator[list[str]]:
     found = [match[1] for match in map(LINE.match, lines) if match] + SPAN.findall(BLOCK.sub("", text))
     for line in found:
         try:
-            words = shlex.split(line[line.index("equipoise ") :], comments=True)[1:]
+            words = shlex.split(line, comments=True)[1:]
         except ValueError:  # a quotation goes on in the next line
             continue
         if words and re.fullmatch(r"[a-z-]+", words[0]):
@@ -103,6 +106,8 @@ def test_commands_are_those_of_the_program(page: Path) -> None:
         ("`equipoise data chek FILE`", ["no command data chek"]),
         ("```\n$ equipoise align dpo --dta x | tail --lines 3\n```", ["align: no option --dta"]),
         ("```\ntorchrun --nproc_per_node 2 --no_python equipoise runs --jsn\n```", ["runs: no option --jsn"]),
+        ("```\nA_B=1 torchrun --nproc_per_node 2 -m equipoise runs --jsn\n```", ["runs: no option --jsn"]),
+        ("```\ntimeout --signal INT 9 equipoise runs --jsn || true\n```", ["runs: no option --jsn"]),
         ("`equipoise compare a b --out=c.html`", []),
         ("`equipoise launch -n 2 align dpo --out r`", []),
         (
