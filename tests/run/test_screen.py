@@ -107,6 +107,54 @@ def test_in_the_first_round_training_counts_by_its_own_pace_and_evaluation_by_th
     assert forecast.left() == pytest.approx(12 + 20 + 40 * 0.1 / 6, rel=0.01)
 
 
+def test_phases_of_a_run_have_one_share_of_the_whole():
+    """One round of SFT and two of DPO: what is not played yet counts as long as what is."""
+    clock = Clock()
+    forecast = Forecast(clock)
+    forecast.run_started(ABOUT | {"phase": "sft", "whole": "dpo", "after": 2, "rounds": 1})
+    clock.now += 10
+    forecast.round_done({"round": 0})
+    clock.now += 30
+    forecast.round_done({"round": 1})
+    assert forecast.left() == pytest.approx(60) and forecast.share() == pytest.approx(0.4)
+    clock.now += 10  # the model is loaded again
+    forecast.run_started(ABOUT | {"rounds": 2, "whole": "dpo", "after": 0})
+    assert forecast.share() == pytest.approx(0.4)  # nothing is known of its rounds yet
+    clock.now += 5
+    forecast.round_done({"round": 0})
+    clock.now += 20
+    forecast.round_done({"round": 1})
+    assert forecast.left() == pytest.approx(20) and forecast.share() == pytest.approx(75 / 95)
+    forecast.round_done({"round": 2})
+    assert forecast.left() == 0 and forecast.share() == 1
+    forecast.run_started(ABOUT)
+    assert forecast.share() == 0
+
+
+def test_a_phase_stands_before_what_it_does_under_the_bar_of_the_whole_run(capsys):
+    out = io.StringIO()
+    live = LiveScreen(Console(file=out, width=80, force_terminal=True, color_system=None))
+    about = ABOUT | {"method": "sft", "phase": "sft", "whole": "dpo", "after": 1, "rounds": 1}
+    live.run_started(about)
+    live.phase_started(phase("training", 10, 4, 8))
+    assert live.state(80).startswith("sft: training 4/10 steps")
+    live.live.refresh()
+    live.round_done(RATED)
+    live.run_started(ABOUT)
+    live.phase_started(phase("training", 10, 4, 8))
+    assert live.state(80).startswith("training 4/10 steps")
+    live.close(failed=False)
+    shown = out.getvalue()
+    assert "dpo  sft: round 1 of 1" in shown and "sft: round 1" in shown and "dpo  round 1 of 3" in shown
+    plain = PlainLines()
+    plain.run_started(about)
+    plain.round_done(RATED)
+    plain.run_started(ABOUT)
+    plain.round_done(RATED)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("sft:  round 1") and second.startswith("round 1")
+
+
 def test_the_bar_never_goes_back():
     clock = Clock()
     forecast = Forecast(clock)

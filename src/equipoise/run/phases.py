@@ -7,6 +7,7 @@ and seed; its last checkpoint is where the next one starts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from equipoise.methods.index import get
@@ -15,6 +16,22 @@ from equipoise.run.config import ConfigError, resolve
 from equipoise.run.settings import RunConfig
 
 SHARED = ("model", "data")  # sections that a phase takes over from the run
+
+
+@dataclass(frozen=True)
+class Part:
+    """A phase as a part of its run: its name, the method of the whole run, and the rounds that follow after it."""
+
+    name: str
+    whole: str
+    after: int
+
+
+def part_of(config: RunConfig, phases: Mapping[str, RunConfig], name: str) -> Part:
+    """The phase of this name among those of a run, in their order."""
+    later = list(phases)[list(phases).index(name) + 1 :]
+    after = config.play.rounds + sum(phases[other].play.rounds for other in later)
+    return Part(name, config.method, after)
 
 
 def phases_of(config: RunConfig) -> tuple[Phase, ...]:

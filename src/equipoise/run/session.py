@@ -31,7 +31,7 @@ from equipoise.run.costs import recorded_steps
 from equipoise.run.finished import Run
 from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
-from equipoise.run.phases import configuration, phases_of
+from equipoise.run.phases import Part, configuration, part_of, phases_of
 from equipoise.run.round_end import check_evaluations, judge_support, keep_best, measure
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
@@ -182,7 +182,7 @@ def run(
     objects: Objects | None = None,
     start: Path | None = None,
     callbacks: Sequence[Callback] = (),
-    phase: str | None = None,
+    phase: Part | None = None,
     quiet: bool = False,
 ) -> Run:
     """Play a resolved configuration in a folder, from wherever that folder stands.
@@ -191,7 +191,7 @@ def run(
     objects the model and data that the configuration names, where they are Python objects.
     start   a checkpoint of the same model, which the run starts from; None: the model as it was given.
     callbacks  told of the run and of its phases, in the first process.
-    phase   name of this run as a phase of another; None: it is none.
+    phase   this run as a phase of another; None: it is none.
     """
     phases = {phase.name: configuration(config, phase) for phase in phases_of(config)}
     accelerator = launch()
@@ -213,8 +213,9 @@ def run(
         if not journal.checkpoint(0).exists():
             for name, first in phases.items():
                 into = folder / "phases" / name
+                part = part_of(config, phases, name)
                 made = run(
-                    first, into, oracle=oracle, start=start, callbacks=callbacks, phase=name, quiet=quiet
+                    first, into, oracle=oracle, start=start, callbacks=callbacks, phase=part, quiet=quiet
                 )
                 start = made.checkpoint
         base = Journal(folder / "phases" / next(iter(phases))).checkpoint(0) if phases else None
@@ -239,7 +240,9 @@ def run(
                 "steps": recorded_steps(config, materials),
                 "seconds": about.get("seconds_per_round"),
                 "folder": folder,
-                "phase": phase,
+                "phase": phase.name if phase else None,
+                "whole": phase.whole if phase else method.name,
+                "after": phase.after if phase else 0,
                 "settings": config.plain(),
             }
         )

@@ -21,17 +21,24 @@ class Forecast(Callback):
     A finished round says how long the next ones take. In the first one, phases that are known count as measured: the
     current one by its own pace, evaluation by that of round 0, training by the probe before the run. The others get
     their usual share of a round.
+
+    A run that is a phase of another says how many rounds follow after it; they count as long as its own until they are
+    played, and the whole run has one share.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now
+        self.after = 0
         self.begin({})
 
     def begin(self, about: Line) -> None:
-        """Forget everything: another run begins."""
+        """Forget everything but the time and the share of a whole run of which another part begins."""
+        if not self.after:
+            self.began, self.reached = self.now(), 0.0
+        self.after = int(about.get("after", 0))
         self.rounds = int(about.get("rounds", 1))
         self.done = int(about.get("done", 0))
-        self.started = self.round_started = self.now()
+        self.round_started = self.now()
         self.opened = False  # whether the starting policy was evaluated, and rounds are played
         self.last_round: float | None = None
         self.known: dict[str, float] = {}
@@ -39,7 +46,6 @@ class Forecast(Callback):
             self.known["training"] = float(about["seconds"])
         self.spent: dict[str, float] = {}
         self.current: Phase | None = None
-        self.reached = 0.0
 
     def run_started(self, about: Line) -> None:
         self.begin(about)
@@ -60,11 +66,16 @@ class Forecast(Callback):
 
     def left(self) -> float | None:
         """Seconds left; None while nothing at all is known."""
-        if self.done >= self.rounds:
-            return 0.0
         a_round = self.last_round or self._first_round()
+        if self.done >= self.rounds and not (self.after and a_round):
+            return None if self.after else 0.0
         if a_round is None:
             return None
+        return self._left_of_part(a_round) + self.after * a_round
+
+    def _left_of_part(self, a_round: float) -> float:
+        if self.done >= self.rounds:
+            return 0.0
         rounds, own = self.rounds - self.done, self._left_of_phase() or 0.0
         if not self.opened:
             return own + rounds * a_round
@@ -74,9 +85,9 @@ class Forecast(Callback):
         """Share of the run's time that is over, in [0, 1]; it never falls."""
         remaining = self.left()
         if remaining is not None:
-            passed = self.now() - self.started
+            passed = self.now() - self.began
             self.reached = max(self.reached, passed / max(passed + remaining, 1e-9))
-        return 1.0 if self.done >= self.rounds else min(ALMOST, self.reached)
+        return 1.0 if self.done >= self.rounds and not self.after else min(ALMOST, self.reached)
 
     def _left_of_phase(self) -> float | None:
         phase = self.current

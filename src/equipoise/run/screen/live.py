@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,6 +17,7 @@ from equipoise.run.screen.wording import (
     cost_words,
     fitting,
     pace,
+    part_words,
     phase_words,
     ratio_words,
     round_parts,
@@ -33,7 +36,7 @@ class LiveScreen(Callback):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.forecast = Forecast()
-        self.title = ""
+        self.title = self.part = ""
         self.phase: Phase | None = None
         self.steps: Line = {}
         self.held: Line = {}
@@ -47,8 +50,8 @@ class LiveScreen(Callback):
 
     def run_started(self, about: Line) -> None:
         self.forecast.run_started(about)
-        within = f"{about['phase']}, a phase" if about.get("phase") else str(about["method"])
-        self.title = printable(within, most=TITLE)
+        self.title = printable(str(about.get("whole") or about["method"]), most=TITLE)
+        self.part = part_words(about)
         self._draw()
 
     def phase_started(self, phase: Phase) -> None:
@@ -68,7 +71,7 @@ class LiveScreen(Callback):
 
     def round_done(self, line: Line) -> None:
         self.forecast.round_done(line)
-        self.console.print(Text(fitting(round_parts(line), self.console.width)))
+        self.console.print(Text(fitting(self._named(round_parts(line)), self.console.width)))
 
     def finished(self, summary: Line) -> None:
         self.phase = None
@@ -83,7 +86,7 @@ class LiveScreen(Callback):
         """The phase in one line, with what its last optimizer step measured."""
         if self.phase is None:
             return ""
-        parts = [phase_words(self.phase)]
+        parts = self._named([phase_words(self.phase)])
         if self.steps:
             parts += step_words(self.steps, self.held)
         if self.phase.unit:
@@ -113,12 +116,17 @@ class LiveScreen(Callback):
         row.add_column(no_wrap=True, justify="right")
         row.add_row(
             Text(self.title, style="bold"),
-            Text(f"round {here} of {forecast.rounds}"),
+            Text(f"{self.part} round {here} of {forecast.rounds}".strip()),
             ProgressBar(total=1.0, completed=share),
             Text(f"{100 * share:.0f} %"),
             Text(about),
         )
         return row
+
+    def _named(self, parts: Iterable[str]) -> list[str]:
+        """The parts of a line, the first one with the name of the phase of which it speaks."""
+        first, *rest = parts
+        return [f"{self.part} {first}".strip(), *rest]
 
     def _draw(self) -> None:
         if not self.live.is_started:

@@ -13,6 +13,7 @@ from equipoise.run.screen.wording import (
     cost_words,
     left,
     pace,
+    part_words,
     phase_words,
     ratio_words,
     round_words,
@@ -33,9 +34,11 @@ class PlainLines(Callback):
         self.last: Line = {}
         self.held: Line = {}
         self.begun = False
+        self.part = ""
 
     def run_started(self, about: Line) -> None:
         self.begun = True
+        self.part = part_words(about)
         self.forecast.run_started(about)
 
     def phase_started(self, phase: Phase) -> None:
@@ -63,11 +66,13 @@ class PlainLines(Callback):
     def round_done(self, line: Line) -> None:
         self.forecast.round_done(line)
         remaining = self.forecast.left() if line["round"] else None
-        say(round_words(line) + (f"{GAP}about {clock(remaining)} left of the run" if remaining else ""))
+        said = GAP.join(filter(None, (self.part, round_words(line))))
+        say(said + (f"{GAP}about {clock(remaining)} left of the run" if remaining else ""))
 
     def _show(self, phase: Phase, ending: str) -> None:
         self.shown = time.perf_counter()
         where = f"round {phase.round}" if phase.round or phase.name in ("evaluating", "judging") else ""
+        where = " ".join(filter(None, (self.part, where)))
         parts = [f"{where:<9}", phase_words(phase), pace(phase.rate), ending]
         if self.last:
             parts += [*step_words(self.last, self.held), *ratio_words(self.last), *cost_words(phase, peak())]

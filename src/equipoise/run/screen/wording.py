@@ -29,6 +29,11 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def part_words(about: Line) -> str:
+    """The name of a phase that is a run of its own, as it stands before what it does; "" for the run itself."""
+    return f"{printable(str(about['phase']), most=20)}:" if about.get("phase") else ""
+
+
 def phase_words(phase: Phase) -> str:
     """`training 9/20 steps`, `judging 64 questions`, `loading the model`."""
     name = printable(phase.name, most=40)

@@ -24,7 +24,8 @@ class Callback(Protocol):
     def run_started(self, about: Line) -> None:
         """A run begins or is resumed: method, title, rounds, done (rounds finished before), steps (of one round; None:
         not known yet), seconds (of a round's training, by a probe; None: not known), folder, phase (its name, of a run
-        that is a phase of another; else None), settings."""
+        that is a phase of another; else None), whole (method of the whole run), after (rounds of the whole run that
+        follow after this phase), settings."""
         return
 
     def phase_started(self, phase: Phase) -> None:
