@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--model FOLDER] [--only NAME ...]
 
-Every case runs in a process of its own, forked from one that has loaded the libraries: the policy is loaded, then a
-step of DPO is taken on one packed micro-batch of random tokens. Measured is the process's largest resident set from the
+Every case runs in a process of its own, forked from one that has loaded the libraries: the policy is loaded, then two
+steps of DPO are taken, each on two micro-batches of random tokens. Measured is the process's largest resident set from the
 end of loading on. Predicted is what `plan` adds up for training, from the memory of the libraries: by arithmetic alone,
 and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a Llama of 20M
 weights is drawn. Cases that need bitsandbytes are left out where it is not installed. Results are written after each.
@@ -59,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     | {"model.base_dtype": "bfloat16", "model.quantization": "4bit"},
 }
 LIBRARY = ("8bit", "4bit", "adamw_8bit")
-PAIRS, PROMPT, RESPONSE = 1, 64, 48
+PAIRS, PROMPT, RESPONSE = 2, 32, 24
 DRAWN = Shape(8, 384, 1024, 6, 16384)
 
 
@@ -92,9 +92,11 @@ def measured(model: str, name: str) -> dict[str, Any]:
     held = resident()
     forget_peak()
     rows = policy.model.get_input_embeddings().weight.shape[0]
-    fit = fit_of(policy, groups_of(PAIRS, PROMPT, RESPONSE, 2, rows), optimizer=config.train.optimizer)
-    tokens = PAIRS * (PROMPT + 2 * RESPONSE)
-    loss = fit.step()["loss"]
+    fit = fit_of(
+        policy, groups_of(PAIRS, PROMPT, RESPONSE, 2, rows), micro=1, optimizer=config.train.optimizer
+    )
+    tokens = PROMPT + 2 * RESPONSE
+    loss = [fit.step()["loss"] for _ in range(2)][-1]
     memory = memory_of(config, shape, tokens, 0, base)
     said = {"second": 0.0, "sampling": 0.0}
     by_paper = type(memory)(**(memory.__dict__ | said))
@@ -169,7 +171,7 @@ def report(found: dict[str, Any]) -> str:
         "off",
     )
     about = (
-        f"{found['parameters'] / 1e6:,.0f}M parameters, stored in {found['dtype']}; one micro-batch of "
+        f"{found['parameters'] / 1e6:,.0f}M parameters, stored in {found['dtype']}; two steps of two micro-batches of "
         f"{found['cases'][0]['tokens']} tokens; libraries {mib(found['cases'][0]['base'])} MiB."
     )
     return "\n".join([told(found), "", about, "", *table(header, rows)])
