@@ -237,6 +237,7 @@ def fit_of(
     rate: float = 1e-5,
     anchors: dict[str, Tensor] | None = None,
     scoring: Scoring | None = None,
+    micro: int | None = None,
     optimizer: str = "adamw",
 ) -> Fit:
     """A fit that goes through the groups in turn; DPO's reference is the policy as it stands."""
@@ -247,7 +248,12 @@ def fit_of(
         rows,
         {"reference": score(policy, pairs, batch)[0]} if anchors is None else anchors,
         Training(
-            batch=batch, micro_batch=batch, lr=rate, schedule="constant", warmup=0.0, optimizer=optimizer
+            batch=batch,
+            micro_batch=micro or batch,
+            lr=rate,
+            schedule="constant",
+            warmup=0.0,
+            optimizer=optimizer,
         ),
         Accelerator(cpu=True),
         lambda epoch: np.arange(len(rows)),

@@ -1,12 +1,12 @@
 """Peak memory of a fit beside the estimate of `equipoise plan`: full fine-tuning, LoRA, bf16 and quantised bases.
 
-    python benchmarks/memory.py --model FOLDER [--out FILE] [--only NAME ...]
+    python benchmarks/memory.py [--model FOLDER] [--only NAME ...]
 
-Every case runs in a process of its own: the policy is loaded, then a step of DPO is taken on one packed micro-batch of
-random tokens. Measured is the process's largest resident set, of loading and, from there on, of training. Predicted is
-what `plan` adds up for training, from the memory of the libraries before the model is loaded: by arithmetic alone, and
-with the bytes a token of a probe's forward, which `plan` uses where the model fits. Prints tables and writes them with
-all figures. Cases that need bitsandbytes are left out where it is not installed.
+Every case runs in a process of its own, forked from one that has loaded the libraries: the policy is loaded, then two
+steps of DPO are taken, each on two micro-batches of random tokens. Measured is the process's largest resident set from the
+end of loading on. Predicted is what `plan` adds up for training, from the memory of the libraries: by arithmetic alone,
+and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a Llama of 20M
+weights is drawn. Cases that need bitsandbytes are left out where it is not installed. Results are written after each.
 """
 
 from __future__ import annotations
@@ -14,21 +14,33 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import subprocess
-import sys
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, command, fit_of, groups_of, machine, table, told, versions, write_section
+from common import (
+    HERE,
+    Shape,
+    command,
+    drawn_model,
+    fit_of,
+    groups_of,
+    machine,
+    table,
+    told,
+    versions,
+    write_section,
+)
 
 from equipoise.data.rendering.tokens import load_tokenizer
 from equipoise.models.folder import inspect
+from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.config import resolve
-from equipoise.run.costs import memory_of, most_resident, resident, shape_of
+from equipoise.run.costs import memory_of, resident, shape_of
 
 LORA = {"model.lora_rank": 16}
 AGAIN = {"train.activation_checkpointing": True}
@@ -47,8 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
     | {"model.base_dtype": "bfloat16", "model.quantization": "4bit"},
 }
 LIBRARY = ("8bit", "4bit", "adamw_8bit")
-PAIRS, PROMPT, RESPONSE = 2, 96, 64
-LIMIT = 0.15  # that a prediction may be off
+PAIRS, PROMPT, RESPONSE = 2, 32, 24
+DRAWN = Shape(8, 384, 1024, 6, 16384)
 
 
 def forget_peak() -> None:
@@ -63,41 +75,37 @@ def peak() -> float:
 
 def measured(model: str, name: str) -> dict[str, Any]:
     """One case, in this process."""
-    torch.set_num_threads(1)
     given = {"model.path": model, "data.path": ["pairs.jsonl"], "train.batch": PAIRS, "train.lr": 1e-5}
     config = resolve("dpo", given | CASES[name])
     shape = shape_of(config)
-    fit_of(CausalPolicy.load(*_playground(), device="cpu"), groups_of(2, 8, 8, 2, 20))  # imports what is late
-    if "bit" in name:
-        import bitsandbytes  # noqa: F401
     base = resident()
     policy = CausalPolicy.load(
         model,
-        load_tokenizer(model),
+        load_tokenizer(str(model_path())),
         device="cpu",
         lora_rank=config.model.lora_rank,
         base_dtype=config.model.base_dtype,
         quantization=config.model.quantization,
     )
-    loading = most_resident()
     policy.recompute(config.train.activation_checkpointing)
     token_bytes = bytes_per_token(policy)
     held = resident()
     forget_peak()
     rows = policy.model.get_input_embeddings().weight.shape[0]
-    fit = fit_of(policy, groups_of(PAIRS, PROMPT, RESPONSE, 2, rows), optimizer=config.train.optimizer)
-    tokens = PAIRS * (PROMPT + 2 * RESPONSE)
-    figures = [fit.step() for _ in range(1)]
+    fit = fit_of(
+        policy, groups_of(PAIRS, PROMPT, RESPONSE, 2, rows), micro=1, optimizer=config.train.optimizer
+    )
+    tokens = PROMPT + 2 * RESPONSE
+    loss = [fit.step()["loss"] for _ in range(2)][-1]
     memory = memory_of(config, shape, tokens, 0, base)
     said = {"second": 0.0, "sampling": 0.0}
     by_paper = type(memory)(**(memory.__dict__ | said))
     return {
         "name": name,
         "tokens": tokens,
-        "loss": figures[-1]["loss"],
+        "loss": loss,
         "base": base,
         "held": held - base,
-        "loading": loading,
         "measured": peak(),
         "token_bytes": [shape.activation_bytes(config), token_bytes],
         "parts": {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer")},
@@ -105,10 +113,29 @@ def measured(model: str, name: str) -> dict[str, Any]:
     }
 
 
-def _playground() -> tuple[str, Any]:
-    from equipoise.playground import model_path
+def in_a_fork(model: str, name: str) -> dict[str, Any]:
+    """One case in a process that has the libraries already."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "case.json"
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                result.write_text(json.dumps(measured(model, name)), encoding="utf-8")
+                status = 0
+            finally:
+                os._exit(status)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{name} failed")
+        case: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return case
 
-    return str(model_path()), load_tokenizer(str(model_path()))
+
+def warm() -> None:
+    """Load what is imported late, so that the libraries are in `base`."""
+    torch.set_num_threads(1)
+    policy = CausalPolicy.load(model_path(), load_tokenizer(str(model_path())), device="cpu", lora_rank=2)
+    fit_of(policy, groups_of(2, 8, 8, 2, 20)).step()
 
 
 def report(found: dict[str, Any]) -> str:
@@ -144,7 +171,7 @@ def report(found: dict[str, Any]) -> str:
         "off",
     )
     about = (
-        f"{found['parameters'] / 1e6:,.0f}M parameters, stored in {found['dtype']}; one micro-batch of "
+        f"{found['parameters'] / 1e6:,.0f}M parameters, stored in {found['dtype']}; two steps of two micro-batches of "
         f"{found['cases'][0]['tokens']} tokens; libraries {mib(found['cases'][0]['base'])} MiB."
     )
     return "\n".join([told(found), "", about, "", *table(header, rows)])
@@ -152,38 +179,35 @@ def report(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model")
     parser.add_argument("--only", nargs="*", default=list(CASES))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "memory.json")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.case:
-        print(json.dumps(measured(given.model, given.case)))
-        return
-    folder = inspect(Path(given.model))
     has = importlib.util.find_spec("bitsandbytes") is not None
-    found: dict[str, Any] = {
-        "command": command("memory.py"),
-        "machine": machine() | {"threads": 1},
-        "versions": versions("transformers", "peft", *(["bitsandbytes"] if has else [])),
-        "parameters": folder.size,
-        "dtype": folder.dtype,
-        "cases": [],
-    }
-    for name in given.only:
-        if not has and any(word in str(CASES[name]) for word in LIBRARY):
-            continue
-        call = [sys.executable, __file__, "--model", given.model, "--case", name]
-        with tempfile.TemporaryDirectory() as folder_of_run:
-            done = subprocess.run(call, capture_output=True, text=True, cwd=folder_of_run, check=False)
-        if done.returncode:
-            raise SystemExit(f"{name}: {done.stderr[-2000:]}")
-        case = json.loads(done.stdout.splitlines()[-1])
-        found["cases"].append(case)
-        print(name, [round(x / 2**20) for x in (case["measured"], *case["predicted"])], flush=True)
-    given.out.parent.mkdir(exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    write_section(report(found), "memory.py")
+    if has:
+        import bitsandbytes  # noqa: F401  # before the processes are forked
+    warm()
+    with tempfile.TemporaryDirectory() as folder:
+        model = given.model or folder
+        if not given.model:
+            drawn_model(DRAWN).save_pretrained(folder)
+        name = "memory_drawn" if not given.model else f"memory_{Path(model).name}"
+        found: dict[str, Any] = {
+            "command": command("memory.py"),
+            "machine": machine() | {"threads": 1},
+            "versions": versions("transformers", "peft", *(["bitsandbytes"] if has else [])),
+            "parameters": inspect(Path(model)).size,
+            "dtype": inspect(Path(model)).dtype,
+            "cases": [],
+        }
+        for case in given.only:
+            if not has and any(word in str(CASES[case]) for word in LIBRARY):
+                continue
+            found["cases"].append(in_a_fork(model, case))
+            last = found["cases"][-1]
+            print(case, [round(x / 2**20) for x in (last["measured"], *last["predicted"])], flush=True)
+            text = json.dumps(found, indent=1) + "\n"
+            (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+            write_section(report(found), f"memory.py {'model' if given.model else 'drawn'}")
 
 
 if __name__ == "__main__":

@@ -150,9 +150,7 @@ def _lora(t: Translation) -> None:
         return
     lora(t, rank, alpha, None if linear else targets, f"adapter: {kind}")
     if kind == "qlora":
-        t.lack(
-            "adapter: qlora", "base weights are not quantised: LoRA on full weights, which needs more memory"
-        )
+        t.lack("adapter: qlora", "LoRA on the weights as they are; set model.quantization=4bit")
         t.take("load_in_4bit")
 
 

@@ -68,7 +68,7 @@ WHERE = {
     "greater_is_better": "does not exist here: evaluate.best knows which way is better",
     "early_stopping_patience": "is evaluate.patience here",
     **dict.fromkeys(("eval_dataset", "test_datasets"), "is data.evaluation here"),
-    "gradient_checkpointing": "does not exist here: a forward pass takes what memory allows (train.tokens)",
+    "gradient_checkpointing": "is train.activation_checkpointing here",
     "attn_implementation": "does not exist here: attention is chosen for the model when it is loaded",
     "model_name_or_path": "is model.path here (or --model)",
     "base_model": "is model.path here (or --model)",

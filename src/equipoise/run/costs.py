@@ -108,6 +108,7 @@ class Memory:
 
     base    the process with its libraries, and a reward model.
     sampling    keys and values, and a packed copy of the weights; while sampling there is no fit.
+    updating    of the largest weight in float32 while 8-bit moments are updated on a CPU, when activations are gone.
     second  the model once more, while the load gate compares, before there is an optimizer.
     """
 
@@ -118,6 +119,7 @@ class Memory:
     activations: float
     sampling: float
     second: float = 0.0
+    updating: float = 0.0
 
     def with_activations(self, activations: float) -> Memory:
         """The same, with activations that were measured."""
@@ -125,7 +127,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        training = self.optimizer + self.gradients + self.activations
+        training = self.optimizer + self.gradients + max(self.activations, self.updating)
         return self.base + self.weights + max(training, self.sampling, self.second)
 
 
@@ -175,6 +177,7 @@ def memory_of(
 ) -> Memory:
     """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
     trained = shape.trained(config)
+    largest = shape.head if trained == shape.parameters else trained / (2 * max(shape.layers, 1))
     twice = device == "cpu" and memory_holds(shape.parameters)
     return Memory(
         base=base,
@@ -184,6 +187,7 @@ def memory_of(
         activations=tokens * shape.activation_bytes(config),
         sampling=held * 2 * FP32 * shape.layers * shape.keys + shape.packed_bytes(config, device),
         second=FP32 * shape.parameters if twice else 0.0,
+        updating=KINDS[config.train.optimizer].updating * largest if device == "cpu" else 0.0,
     )
 
 

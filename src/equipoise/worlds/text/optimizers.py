@@ -34,10 +34,12 @@ class Kind:
     """An optimizer that can be chosen.
 
     moments    bytes of its state for each trained parameter; Adafactor's rows and columns round to none.
+    updating   bytes for each parameter of the largest trained weight, on a CPU, while it is updated.
     library    whether it comes from bitsandbytes.
     """
 
     moments: float
+    updating: float = 0
     library: bool = False
 
 
@@ -45,9 +47,9 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "adamw": Kind(moments=8),
     "sgd": Kind(moments=4),
-    "adafactor": Kind(moments=0),
-    "adamw_8bit": Kind(moments=2 + 8 / 256, library=True),
-    "paged_adamw_8bit": Kind(moments=2 + 8 / 256, library=True),
+    "adafactor": Kind(moments=0, updating=8),
+    "adamw_8bit": Kind(moments=2 + 8 / 256, updating=16, library=True),
+    "paged_adamw_8bit": Kind(moments=2 + 8 / 256, updating=16, library=True),
 }
 
 
