@@ -32,7 +32,7 @@ REWARD_AUGMENTED = replace(
                 "train.eps": 1e-8,
             }
         },
-        "train.lr": 3e-5,
+        "train.lr": 1e-5,
         "train.epochs": 1,
     },
     exact={"beta": 0.5},
@@ -44,6 +44,8 @@ REWARD_AUGMENTED = replace(
     "turn exchanges the user turns alone, so that its copies at the low goal keep the high one's preference; here the "
     "responses are swapped in every variant (data.system_turn=merge for such models). Evaluation asks for the best "
     "goal. The playground's grammar has no digits, so its goals are two of its words. Exact games, whose prompts hold "
-    "no goal, play DPO. Experimental: on the playground the default rate leaves the policy at the reference (win rate "
-    "50.0 %), because the two copies cancel until the model reads the goal, and higher rates left the grammar.",
+    "no goal, play DPO. Goals must be words that the model tells apart: the two copies cancel until it reads them. On "
+    "the playground SFT on either response at its own goal (data.at_goals) comes first and reads them (seed 1: 34.4 % "
+    "against the shipped model at the low goal, 64.7 % at the best). Experimental: DPO after that moves the goals "
+    "further apart and mass out of the grammar, 25 % at the rate 3e-5 and 2.8 % at 1e-5.",
 )
