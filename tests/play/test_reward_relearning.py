@@ -97,9 +97,10 @@ def test_a_table_learns_its_reward_and_begins_again(method):
     assert seen[2][REACHED] is not seen[1][START]
     assert seen[1][START] is not seen[0][START]
     assert last.policies[START] is not last.policies[INITIAL]  # the last phase is not undone
-    for kept in set(method.update.memory) - {REACHED}:  # PPO's critic
+    for kept in method.update.base.memory:  # PPO's critic
         assert seen[1][kept] is not seen[0][INITIAL]
         assert seen[2][kept] is seen[0][INITIAL]
+        assert seen[2][f"reached-{kept}"] not in (seen[1][kept], seen[0][INITIAL])
         assert last.policies[kept] is not last.policies[INITIAL]
     first, second = (LearnedReward.of(world.made[name]) for name in sorted(world.made))
     table = torch.eye(3, dtype=torch.float64)

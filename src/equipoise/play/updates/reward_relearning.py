@@ -17,7 +17,7 @@ class Restarted(Update):
     """Any update, restarted from the initial policy every `every` rounds; the policy reached is kept as REACHED.
 
     What the update keeps from round to round, such as PPO's critic, begins again too, as in round 1: it knows the
-    reward that is given up.
+    reward that is given up. What it had reached is kept as well, for a world may hold it in memory until the next fit.
     """
 
     base: Update = field(default_factory=Descend)
@@ -26,14 +26,19 @@ class Restarted(Update):
 
     @property
     def memory(self) -> tuple[str, ...]:
-        return (*self.base.memory, REACHED)
+        return (*self.base.memory, REACHED, *map(_reached, self.base.memory))
 
     def move(self, method: Rules, world: World, state: State, rows: Rows, anchors: Anchors) -> Moved:
         moved = self.base.move(method, world, state, rows, anchors)
         if state.round % self.every or state.round >= method.rounds:
             return moved
         begun = dict.fromkeys((START, *self.base.memory), state.policies[INITIAL])
-        return {**moved, **begun, REACHED: moved[START]}
+        reached = {_reached(name): moved[name] for name in self.base.memory}
+        return {**moved, **begun, **reached, REACHED: moved[START]}
 
     def describe(self) -> str:
         return f"{self.base.describe()}, restarted from the initial policy every {self.every} rounds"
+
+
+def _reached(name: str) -> str:
+    return f"{REACHED}-{name}"
