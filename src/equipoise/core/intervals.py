@@ -11,8 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
-from scipy.stats import norm, t
+from scipy.special import expit, ndtri, stdtrit
 
 Clusters: TypeAlias = Sequence[Hashable] | npt.NDArray[Any]
 Rows: TypeAlias = npt.NDArray[np.intp]
@@ -92,7 +91,7 @@ def clustered_share(
     if se is None:
         return Interval(value=value, low=None, high=None, n=n)
     trials = value * (1 - value) / se**2 if se > 0 else float(groups)
-    low, high = _wilson(value, trials, float(t.ppf((1 + level) / 2, groups - 1)))
+    low, high = _wilson(value, trials, float(stdtrit(groups - 1, (1 + level) / 2)))
     return Interval(value=value, low=low, high=high, n=n)
 
 
@@ -186,7 +185,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     _check_level(level)
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    low, high = _wilson(successes / n, float(n), float(norm.ppf((1 + level) / 2)))
+    low, high = _wilson(successes / n, float(n), float(ndtri((1 + level) / 2)))
     return Interval(value=successes / n, low=low, high=high, n=n)
 
 
@@ -196,7 +195,7 @@ def _between(value: float, se: float, groups: int, level: float, bounds: Bounds)
     A value on one of two bounds has no logit and no spread: every prompt agrees with it. As with shares, the G prompts
     then count as G trials of Wilson's interval, so that perfect agreement of a few prompts is no certainty.
     """
-    quantile = float(t.ppf((1 + level) / 2, groups - 1))
+    quantile = float(stdtrit(groups - 1, (1 + level) / 2))
     (low, high), half = bounds, quantile * se
     if low > -np.inf and high < np.inf:
         place = (value - low) / (high - low)

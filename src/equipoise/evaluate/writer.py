@@ -26,8 +26,8 @@ from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_row
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import Floats
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.checkpoint import MOMENTS
 from equipoise.policy.digests import verify
+from equipoise.policy.files import MOMENTS
 from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.self_revision import improve

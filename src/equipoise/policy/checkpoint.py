@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.digests import write_sums
-from equipoise.policy.files import read_about, read_tensors, whole, write_tensors
+from equipoise.policy.files import MOMENTS, read_about, read_tensors, whole, write_tensors
 from equipoise.policy.frozen_base import write_record
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
@@ -24,7 +24,6 @@ from equipoise.policy.scorer import causal_lm, held_values
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
-MOMENTS = "optimizer.moments"  # not *.safetensors: those are weights
 # of an auxiliary head; sampling does not read it
 NETWORK = Path("network") / "weights.safetensors"
 

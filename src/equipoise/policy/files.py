@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # commands that write a text load no PyTorch
     from torch import Tensor
 
+MOMENTS = "optimizer.moments"  # of a checkpoint; not *.safetensors: those are weights
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

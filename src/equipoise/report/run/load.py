@@ -26,8 +26,7 @@ from equipoise.report.run.records import (
     Verdict,
     Within,
 )
-from equipoise.worlds.text.folder.journal import LOGS, REPEATED
-from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
+from equipoise.worlds.text.folder.manifest import LOGS, REPEATED, DamagedRun, Manifest
 
 __all__ = ("Estimate", "Round", "Run", "RunFolderError", "Sample", "Step", "load_run")
 

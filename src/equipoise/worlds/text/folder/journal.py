@@ -17,16 +17,8 @@ from equipoise.data.formats.columns import RESPONSE_ATTRIBUTES
 from equipoise.data.records import Conversation, template_kwargs_of, tools_of
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import POLICY
-from equipoise.policy.checkpoint import MOMENTS
-from equipoise.policy.files import whole, write_text
-from equipoise.worlds.text.folder.manifest import Manifest, append_line, complete_lines
-
-# Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
-WITHIN = "within_fits.jsonl"  # evaluations inside fits
-DETAILS = ("verdicts.jsonl", "held_out.jsonl", "win_matrix.jsonl")  # of evaluations
-LOGS = ("metrics.jsonl", WITHIN, "evaluation.jsonl", "samples.jsonl", *DETAILS, "checks.jsonl")
-# the last boundary's lines are written again if they are missing
-REPEATED = ("evaluation.jsonl", "samples.jsonl", *DETAILS)
+from equipoise.policy.files import MOMENTS, whole, write_text
+from equipoise.worlds.text.folder.manifest import LOGS, REPEATED, Manifest, append_line, complete_lines
 
 
 class Journal:

@@ -12,6 +12,13 @@ from typing import Any
 
 from equipoise.policy.files import naming_a_full_disk
 
+# Logs whose beginning is entered in the manifest at every boundary; timings differ from process to process.
+WITHIN = "within_fits.jsonl"  # evaluations inside fits
+DETAILS = ("verdicts.jsonl", "held_out.jsonl", "win_matrix.jsonl")  # of evaluations
+LOGS = ("metrics.jsonl", WITHIN, "evaluation.jsonl", "samples.jsonl", *DETAILS, "checks.jsonl")
+# the last boundary's lines are written again if they are missing
+REPEATED = ("evaluation.jsonl", "samples.jsonl", *DETAILS)
+
 MANIFEST = "manifest.jsonl"
 BLOCK = 2**20
 
