@@ -45,7 +45,7 @@ def checkpointed(
     with ExitStack() as stack:
         for block in blocks:
             # an attribute of the object, before the method of its class
-            block.forward = partial(_kept, partial(block.forward), again)  # type: ignore[method-assign]
+            block.forward = partial(_kept, partial(block.forward), again)
             stack.callback(delattr, block, "forward")
         yield
 
