@@ -3,10 +3,11 @@
     python benchmarks/memory.py [--model FOLDER] [--only NAME ...]
 
 Every case runs in a process of its own, forked from one that has loaded the libraries: the policy is loaded, then two
-steps of DPO are taken, each on two micro-batches of random tokens. Measured is the process's largest resident set from the
-end of loading on. Predicted is what `plan` adds up for training, from the memory of the libraries: by arithmetic alone,
-and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a Llama of 20M
-weights is drawn. Cases that need bitsandbytes are left out where it is not installed. Results are written after each.
+steps of DPO are taken, each on two micro-batches of random tokens. Measured is the process's largest resident set from
+the end of loading on. Predicted is what `plan` adds up for training, from the memory of the libraries: by arithmetic
+alone, and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a Llama
+of 20M weights is drawn. Cases that need bitsandbytes are left out where it is not installed.
+Results are written after each.
 """
 
 from __future__ import annotations

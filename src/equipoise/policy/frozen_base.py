@@ -131,7 +131,10 @@ def hold(model: nn.Module) -> None:
     held = held_weights(model)
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            parameter.data = parameter.data.to(torch.bfloat16 if id(parameter) in held else torch.float32)
+            if id(parameter) in held:
+                parameter.data = parameter.data.to(torch.bfloat16)
+            else:  # a copy: one weight that is mapped from its file would keep the whole file in memory
+                parameter.data = parameter.data.to(torch.float32, copy=True)
     for module in model.modules():
         if type(module) in HELD and id(module.weight) in held:
             module.__class__ = HELD[type(module)]  # in place: tied weights, hooks and names stay as they are
