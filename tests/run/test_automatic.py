@@ -82,3 +82,14 @@ def test_ipo_asks_for_five_nats_per_token_as_its_form_by_mean_does(tmp_path):
     assert gathered(tmp_path / "game", "ipo")[1].method.objective.tau == 0.5
     config = resolve("ipo_mean", {"data.path": [str(path)], "model.path": str(model_path())})
     assert config.objective["tau"] == get("ipo_mean").objective.tau == 0.1
+
+
+@pytest.mark.parametrize(("most", "tokens"), [(AUTO, 128), (50, 50)])
+def test_where_no_response_is_recorded_the_most_tokens_of_a_sample_count(tmp_path, most, tokens):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(f'{{"prompt": "{prompt}"}}\n' for prompt in LanguageGame().prompts))
+    (tmp_path / "rule.py").write_text("def score(prompt, response):\n    return -float(len(response))\n")
+    given = {"data.path": [str(path)], "model.path": str(model_path()), "sampling.max_new_tokens": most}
+    materials = gather(resolve("inpo", {**given, "oracle": f"{tmp_path / 'rule.py'}:score"}), tmp_path)
+    assert materials.pairs is None
+    assert materials.method.objective.eta == pytest.approx(2 / tokens)

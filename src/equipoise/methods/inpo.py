@@ -48,8 +48,8 @@ INPO = Method(
     in_theory=(Self(samples=2), Pairs()),
     sources={
         **of(PAPER, "rounds samples pairing batch schedule warmup"),
-        "eta": "ours: 2/L for recorded responses of L tokens, a target margin of L/4 nats. The paper's 0.005 (from a "
-        "grid of 0.002 to 0.1; two third-party versions take 0.0075), which stands where none is recorded, asks for "
+        "eta": "ours: 2/L for recorded responses of L tokens, or samples of at most L, a target margin of L/4 nats. "
+        "The paper's 0.005 (from a grid of 0.002 to 0.1; two third-party versions take 0.0075) asks for "
         "100 nats of chat answers of some 400 tokens; a one-word answer that is pushed so far is no longer sampled, "
         "and later rounds have nothing but noise to compare",
         "tau": "paper's text: eta/3",

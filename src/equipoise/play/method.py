@@ -32,7 +32,8 @@ class Size:
 
     comparisons   recorded ones that a round trains on; None if the run records none.
     rounds        of the run.
-    tokens        mean length of a recorded response, its closing token included; None where no response is recorded.
+    tokens        mean length of a recorded response, its closing token included; where none is recorded, the most
+                  tokens of a sampled one. None: not known.
     """
 
     comparisons: int | None

@@ -19,7 +19,7 @@ from equipoise.play.method import Method
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.policy.learning_rate import automatic
 from equipoise.run.costs import shape_of
-from equipoise.run.gathering.size import lengths
+from equipoise.run.gathering.size import WITHOUT_DATA, lengths
 from equipoise.run.materials import Materials
 from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, flat
 from equipoise.safe_yaml import load
@@ -30,7 +30,6 @@ MOST_EPOCHS = 5  # passes over the same comparisons; more is memorising
 
 SHARE = 0.99  # of the recorded responses that a sampled one may be as long as
 SHORTEST, LONGEST, STEP = 16, 512, 16  # tokens
-WITHOUT_DATA = 128  # tokens of a sampled response where no response is recorded
 
 CHOSEN = "chosen"  # entry of config.yaml: the names of the settings that were decided here
 

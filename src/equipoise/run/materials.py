@@ -149,7 +149,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
             )
         pairs, held_out = _recorded(config, method, game, dataset, renderer, train, held)
         pool, unseen = (_prompts(config, method, part, renderer) for part in (train, held))
-    method = sized(method, pairs, held_out)
+    method = sized(method, pairs, held_out, config.sampling.max_new_tokens)
     if game is not None:
         texts = game_prompts(game, renderer, config.data if reads_goals(config.data, method.needs) else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]

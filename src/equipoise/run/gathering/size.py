@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Literal
 
 from equipoise.play.method import Method, Size
 from equipoise.play.rows import Rows
 from equipoise.run.config import ConfigError
 
+WITHOUT_DATA = 128  # tokens of a sampled response, at most, where no response is recorded
 
-def sized(method: Method, pairs: Rows | None, held_out: Rows | None) -> Method:
-    """The method for the run's size. Raises ConfigError if a parameter that was set does not go with a decided one."""
-    recorded = lengths(pairs, held_out)
+
+def sized(method: Method, pairs: Rows | None, held_out: Rows | None, most: int | Literal["auto"]) -> Method:
+    """The method for the run's size. Raises ConfigError if a parameter that was set does not go with a decided one.
+
+    most  tokens of a sampled response at most, which count where none is recorded.
+    """
+    recorded = lengths(pairs, held_out) or [WITHOUT_DATA if most == "auto" else most]
     size = Size(
         comparisons=None if pairs is None else len(pairs),
         rounds=method.rounds,
-        tokens=fmean(recorded) if recorded else None,
+        tokens=fmean(recorded),
     )
     try:
         return method.for_size(size)
