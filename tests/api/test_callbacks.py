@@ -56,6 +56,7 @@ def lines(run):
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_callback_is_told_of_the_run_in_order(tmp_path):
     told = Told()
     run = play(tmp_path / "run", told)
@@ -65,6 +66,7 @@ def test_a_callback_is_told_of_the_run_in_order(tmp_path):
     assert rest == ["started", ("round", 0), ("round", 1), ("finished", "dpo")]
 
 
+@pytest.mark.slow
 def test_a_callback_that_raises_is_named_and_the_run_goes_on_with_the_same_call(tmp_path):
     failing = FailsOnce()
     with pytest.raises(CallbackError, match=r"test_callbacks\.FailsOnce failed in step: KeyError: 'loss'"):

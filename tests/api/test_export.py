@@ -79,6 +79,7 @@ def modes(folder):
     return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_full_model_goes_out_as_it_came_in(full, half, tmp_path):
     before = os.umask(0o077)
     try:
@@ -99,6 +100,7 @@ def test_a_full_model_goes_out_as_it_came_in(full, half, tmp_path):
     assert AutoTokenizer.from_pretrained(done.folder)("tea")["input_ids"]
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged_or_goes_out_alone(adapted, half, tmp_path):
     wrapped = AutoPeftModelForCausalLM.from_pretrained(adapted.checkpoint, dtype=torch.float32)
     want = logits(wrapped.merge_and_unload())
@@ -116,6 +118,7 @@ def test_an_adapter_is_merged_or_goes_out_alone(adapted, half, tmp_path):
     assert (logits(base) - want).abs().max() > 1e-3  # the adapter does something
 
 
+@pytest.mark.slow
 def test_gguf_ready_has_the_template_where_the_converter_reads_it(pairs, half, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(half)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -133,6 +136,7 @@ def test_gguf_ready_has_the_template_where_the_converter_reads_it(pairs, half, t
     }
 
 
+@pytest.mark.slow
 def test_pairs_of_an_online_run_have_trls_columns(tmp_path):
     run = eq.align(
         "online_ipo", rounds=1, out=tmp_path / "run", settings=SETTINGS | {"play.prompts": 4}, quiet=True

@@ -216,6 +216,7 @@ def test_load_run_gives_what_align_gave(run, tmp_path):
         eq.load_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_compare_names_what_differs(run, tmp_path, rows, loaded):
     model, tokenizer = loaded
     other = play(tmp_path / "ipo", "ipo", model=model, tokenizer=tokenizer, data=rows)
@@ -323,6 +324,7 @@ def test_a_users_file_is_typed_strictly(tmp_path):
     assert 'Revealed type is "typing.Mapping[str, Any]"' in done.stdout.replace("builtins.str", "str")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["import equipoise.evaluate", "import equipoise.evaluate.text", ""])
 def test_evaluate_is_called_whatever_was_imported_before(first):
     code = f"{first}\nimport equipoise as eq\nassert callable(eq.evaluate)\ntry:\n    eq.evaluate()\n"

@@ -79,7 +79,9 @@ def play(capsys, game, *arguments):
     ],
 )
 def test_the_reported_kl_weight(capsys, methods, settings, tau):
-    found = play(capsys, "brps", "--method", *methods, "--rounds", "1", "--set", *settings)
+    found = play(
+        capsys, "brps", "--method", *methods, "--rounds", "1", *(["--set", *settings] if settings else [])
+    )
     assert found["tau"] == (None if tau is None else pytest.approx(tau))
     assert (found["methods"][methods[0]]["gap_tau"][0] is None) == (tau is None)
 
@@ -139,6 +141,7 @@ def test_a_method_that_cannot_be_played_does_not_stop_the_others(capsys):
     assert code == 0 and "gpo was not played: logit(P) is infinite" in out
 
 
+@pytest.mark.slow
 def test_all_methods_are_played_or_said_not_to_be(capsys):
     found = play(capsys, "rps", "--method", "all", "--rounds", "1")
     assert sorted([*found["methods"], *found["errors"]]) == sorted(METHODS)
@@ -344,6 +347,7 @@ def test_an_option_without_its_value_is_refused(capsys, option, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INSTEAD)
 def test_a_command_that_people_look_for_is_answered_with_one_that_exists(capsys, name):
     code, out, err = run(capsys, name, "RUN", "--any", "1")

@@ -88,6 +88,7 @@ def fake(monkeypatch, name):
     return sink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trackio", "wandb"])
 def test_a_run_tells_its_tracker_what_its_logs_hold(name, tmp_path, monkeypatch):
     sink = fake(monkeypatch, name)
@@ -115,6 +116,7 @@ def test_what_is_not_installed_is_refused_before_anything_is_loaded(tmp_path, mo
     check_installed([])
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_back_what_the_run_logged(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -294,6 +294,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_answers_as_an_oracle_must(check: Any, oracle: Oracle, listed: Listed):
     assert isinstance(oracle, Oracle) and oracle.name
@@ -309,6 +310,7 @@ def test_exemptions_are_of_known_checks(listed: Listed):
     assert listed.exempt.keys() <= known and all(listed.exempt.values())
 
 
+@pytest.mark.slow
 def test_checked_changes_no_answer_and_refuses_one_that_is_not_antisymmetric(oracle: Oracle, listed: Listed):
     checked = Checked(oracle)
     assert checked.name == oracle.name
@@ -325,6 +327,7 @@ def test_checked_changes_no_answer_and_refuses_one_that_is_not_antisymmetric(ora
 # what its verdicts depend on ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_that_of_what_the_verdicts_depend_on(listed: Listed, tmp_path: Path):
     """The same in a second process; another one for each thing that is changed, and the first when all is undone."""
     first = unwrapped(listed.build(tmp_path))
@@ -388,6 +391,7 @@ class HaltedInBatches(Halted):
         return self.inner.answer(questions)
 
 
+@pytest.mark.slow
 def test_an_oracle_resumed_from_its_store_asks_nothing_twice(listed: Listed, tmp_path: Path):
     built = listed.build(tmp_path)
     if not isinstance(built, Asking):

@@ -197,12 +197,14 @@ CHECKS = [
 ]
 
 
+@pytest.mark.slow
 @each_pairing
 @pytest.mark.parametrize("check", CHECKS)
 def test_is_as_it_says(check: Any, row: Row, forms: Forms, text: Text):
     check(row, forms, text)
 
 
+@pytest.mark.slow
 @each_pairing
 def test_checks_the_widths_that_it_can_form(row: Row, text: Text):
     if "width" in row.exempt:

@@ -131,6 +131,7 @@ def check_capabilities(row: Row, plays: Plays) -> None:
     assert touched == declared(row.example)
 
 
+@pytest.mark.slow
 @each_player
 @pytest.mark.parametrize(
     "check", [check_width, check_exchangeable, check_prompts, check_needs, check_capabilities]
@@ -139,6 +140,7 @@ def test_is_as_it_says(check: Any, row: Row, plays: Plays):
     check(row, plays)
 
 
+@pytest.mark.slow
 @each_player
 def test_the_same_state_gives_the_same_rows(row: Row, plays: Plays, text: Text):
     check_replay(row, plays, text)

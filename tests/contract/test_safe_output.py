@@ -75,6 +75,7 @@ UNREADABLE: dict[str, list[object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize(
     "command", ["check", "check --json", "convert --to trl --out -", "sample -n 1 --out -", "convert --out -"]
@@ -158,6 +159,7 @@ COMMANDS: dict[str, tuple[int, Callable[[Path], list[str]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_print_nothing_raw(capsys, tmp_path: Path, monkeypatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

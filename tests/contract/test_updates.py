@@ -168,6 +168,7 @@ def check_fits(row: Row, played: Played) -> None:
 CHECKS = [check_names, check_moves, check_needs, check_capabilities, check_fits]
 
 
+@pytest.mark.slow
 @each_update
 @pytest.mark.parametrize("check", CHECKS)
 def test_is_as_it_says(check: Any, row: Row, played: Played):

@@ -272,6 +272,7 @@ EASIER: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(KINKED))
 def test_a_game_plays_a_method_or_refuses_it_in_a_sentence(name: str):
     """What is accepted may still have no minimum, which is said; what is refused could not be played."""
@@ -292,6 +293,7 @@ def test_a_game_plays_a_method_or_refuses_it_in_a_sentence(name: str):
     assert after.round == 2 and bool(after.policies[START].probs().isfinite().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(ALIKE))
 def test_a_language_model_plays_every_method(name: str, text: Text):
     method = replace(METHODS[name].with_parameters(EASIER.get(name, {})), rounds=2)

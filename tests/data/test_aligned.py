@@ -56,6 +56,7 @@ def labelled(rows: Callable[..., Path]) -> Path:
     return rows(*labelled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kto", "bco_udm"])
 def test_unpaired_runs_end_with_the_area_under_the_curve_of_held_out_ones(
     method: str, labelled: Path, tmp_path: Path
@@ -80,6 +81,7 @@ def test_unpaired_runs_end_with_the_area_under_the_curve_of_held_out_ones(
     assert found["rejected_log_ratio"] == pytest.approx(sum(bad) / len(bad), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["plackett_luce", "tpo"])
 def test_lists_of_uneven_length_are_trained_on(method: str, tmp_path: Path) -> None:
     data = write_lists(tmp_path / "lists.jsonl", GAME, 40, size=4, seed=1, reference=reference_policy())

@@ -76,6 +76,7 @@ def written(content: list[Row], **options: Any) -> Dataset:
         return read(file, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pair", "unpaired", "demonstration", "prompt", "scores", "rank"])
 @pytest.mark.parametrize("chat", [False, True])
 @settings(max_examples=25, deadline=None)

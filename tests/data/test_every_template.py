@@ -89,6 +89,7 @@ def given_to_generation(name: str, context: tuple[Message, ...]) -> list[int]:
     return made(text, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divergence", [False, True])
 @pytest.mark.parametrize("name", list(TEMPLATES))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

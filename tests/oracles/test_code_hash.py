@@ -120,6 +120,7 @@ def test_a_global_counts_by_its_value_and_a_comment_does_not():
     assert made(1) == made(1, "# a comment\nunused = 3") != made(2)
 
 
+@pytest.mark.slow
 def test_a_hash_is_the_same_in_every_process(tmp_path):
     (tmp_path / "mine.py").write_text(
         "WORDS = {'a', 'b', 'c', 'd'}\nPAIRS = frozenset([('x', 'y'), ('z', 'w')])\n"

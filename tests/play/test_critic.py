@@ -62,6 +62,7 @@ def small():
     return replace(PPO.with_parameters({"critic_rate": 5.0, "tau": 0.0}), players=Self(samples=2), rounds=3)
 
 
+@pytest.mark.slow
 def test_the_network_begins_at_zero_and_learns_the_level_of_the_reward(make_world):
     method, world, seen = small(), make_world(), []
     begun = world.begin(method.update.memory)
@@ -82,6 +83,7 @@ def test_the_network_begins_at_zero_and_learns_the_level_of_the_reward(make_worl
     assert resumed.policies == state.policies
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_head_on_the_states(make_world, pairs):
     world = make_world()
     method = small()

@@ -81,6 +81,7 @@ def test_layers_of_the_common_structure_run_by_the_kernel(tiny, family, caplog):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 16])
 @pytest.mark.parametrize("family", COMMON, indirect=True)
 def test_every_gradient_is_that_of_padded_rows_in_float64(tiny, family, count, monkeypatch):

@@ -58,6 +58,7 @@ def gradients(policy, *, padded=False):
     return logp.detach(), {name: p.grad.clone() for name, p in policy.parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_probs_and_gradients_have_the_bits_of_a_float32_base(stored, tokenizer, family, precision):

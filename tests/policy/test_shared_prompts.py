@@ -53,6 +53,7 @@ def test_adapters_share_their_prompts(lora):
     assert backends.choose_backend(lora.model) is CpuPrefixCache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modules", [False, True])
 @pytest.mark.parametrize(("count", "batch"), [(1, 3), (16, 8), (16, 3)])
 def test_shared_prompts_say_what_repeated_ones_say(
@@ -96,6 +97,7 @@ def test_mixtures_share_the_prompts_of_both_models(tiny, padded):
     )
 
 
+@pytest.mark.slow
 def test_greedy_is_generate_where_the_cache_grows(tiny, sampled_family):
     """Fifty tokens: past the room that a response has at first, and past every window."""
     policy = tiny(sampled_family)

@@ -182,6 +182,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["continue", "merge"])
 def test_every_kind_of_lora_is_the_policy_that_peft_reads(full, tmp_path, tokenizer, kind, way):

@@ -80,6 +80,7 @@ def test_against_limits_the_comparison():
     assert "is the same structure" in printed(explain("dpo", against=("ipo",)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*READINGS, *STRUCTURES, *UNREAD])
 def test_every_name_prints(name):
     report = explain(name)

@@ -211,6 +211,7 @@ def test_comparisons_are_recorded_or_sampled(pairs, tmp_path):
         assert comparisons(game, own) == (expected or len(own.pool) * 12)
 
 
+@pytest.mark.slow
 def test_a_run_says_and_keeps_what_was_decided(pairs, tmp_path, capsys):
     def play(**settings):
         return align("dpo", model=model_path(), data=pairs, out=tmp_path / "run", settings=SMALL | settings)

@@ -263,6 +263,7 @@ def test_a_configuration_file_does_not_run_code_by_itself(copy):
     assert not (copy / "other").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [{"oracle": "rule.py:score"}, {"allow": ["config_code"]}])
 def test_named_code_of_a_configuration_file_is_run(copy, monkeypatch, named):
     monkeypatch.chdir(copy)

@@ -118,6 +118,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_flipped_bit_is_refused_and_the_remedy_gives_the_same_bytes(copy, what):
     where, mendable = DAMAGED[what]
@@ -154,6 +155,7 @@ def test_the_last_round_can_be_trained_again(copy):
     assert results(copy / "whole") == results(copy / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["evaluation.jsonl", "samples.jsonl", "timings.jsonl"])
 def test_a_last_line_cut_by_a_power_loss_is_written_again(copy, log):
     path = copy / "run" / log
@@ -216,6 +218,7 @@ def test_damaged_small_files_are_one_sentence(copy, name):
         play(copy, "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["evaluation.jsonl", "metrics.jsonl", "summary.json", "gates.json", "inputs.json"]
 )
@@ -262,6 +265,7 @@ def play_allowed(folder: Path) -> None:
 # Full disks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", ["safetensors", "parquet", "text", "log"])
 def test_a_full_disk_is_one_sentence_and_the_run_resumes(copy, monkeypatch, writer):
     full = OSError(errno.ENOSPC, "No space left on device")

@@ -18,6 +18,7 @@ def current():
     return pages()
 
 
+@pytest.mark.slow
 def test_every_page_is_current_and_none_is_left_over(current):
     for path, text in current.items():
         there = DOCS / path

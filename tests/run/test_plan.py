@@ -42,6 +42,7 @@ def test_one_step_is_said_to_be_one(pairs, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "rounds", "settings"),
     [("dpo", 2, {"train.epochs": 3}), ("spac", 2, {}), ("inpo", 2, {"play.samples": 4})],
@@ -100,6 +101,7 @@ def test_the_command_prints_one_json_object(pairs, capsys):
     assert found["steps"] == 1 and found["fits"] and found["memory"]["weights"] > 0
 
 
+@pytest.mark.slow
 def test_a_limit_on_kept_checkpoints(pairs, tmp_path):
     run = align(
         "dpo",

@@ -29,6 +29,7 @@ def test_the_readme_has_python():
     assert BLOCKS
 
 
+@pytest.mark.slow
 def test_every_block_runs_twice(at_home):
     for block in BLOCKS:
         for _ in range(2):

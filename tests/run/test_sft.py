@@ -63,6 +63,7 @@ def test_the_loss_is_that_of_transformers_on_the_answers_alone(tmp_path, pairs, 
     assert run.summary["method"] == "sft" and run.summary["accuracy"] is None
 
 
+@pytest.mark.slow
 def test_a_phase_makes_the_policy_that_the_rounds_start_from(tmp_path, pairs, monkeypatch):
     settings = FEW | {"play.phases": {"sft": {"train.lr": 1e-3}}, "train.lr": 1e-4}
     about = {
@@ -105,6 +106,7 @@ def test_a_phase_that_cannot_be_is_refused_before_a_model_is_loaded(tmp_path, pa
             )
 
 
+@pytest.mark.slow
 def test_an_adapter_goes_on_from_its_phase(tmp_path, pairs):
     """LoRA: the reference of the rounds is the adapter that the phase trained, on the same weights below."""
     settings = FEW | {"play.phases": {"sft": {"train.lr": 1e-2}}, "model.lora_rank": 2}

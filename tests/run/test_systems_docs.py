@@ -54,6 +54,7 @@ def _parsed(command: str) -> None:
 COMMANDS = [c for g in read(FOLDER / "systems.yaml") for s in g.systems for c in s.commands]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_commands_are_whole_and_have_the_options_that_they_name(command):
     _parsed(command)

@@ -61,6 +61,7 @@ def test_fewer_wins_and_more_losses_never_lower_the_loss(win, lose, fewer, more,
     assert loss(strong, at(p)).item() >= loss(weak, at(p)).item() * (1 - 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", list(permutations(NAMED, 2)), ids="-".join)
 def test_the_named_relations_hold_at_random_points(pair):
     first, second = (NAMED[name] for name in pair)

@@ -65,6 +65,7 @@ def rows_for(pairs: Rows, unrelated: bool | None) -> Rows:
     return thumbs(pairs, unrelated=unrelated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_one_times_eight_is_eight_times_one(policy, pairs, name):
     """Three steps with 8, 3 (uneven) and 1 comparisons at a time: equal to float64's rounding."""
@@ -181,6 +182,7 @@ def test_figures_of_both_kinds_are_means_over_their_own(policy, pairs):
     assert "rejected_log_ratio" not in fit_of(policy, only, Bco(), anchors).step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kto", "bco", "aot", "aot_unpaired"])
 def test_interrupted_in_mid_run_and_taken_up_it_is_the_same_to_the_bit(
     make_world, policy, tmp_path, monkeypatch, name

@@ -16,7 +16,9 @@ from equipoise.data.records import Conversation
 from equipoise.data.rendering.render import Renderer
 from equipoise.oracles.code.self_written import PassTable
 from equipoise.play.rows import Rows, objects
+from equipoise.play.seeds import Seeds
 from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.self_tests import SelfTests, asked_by
 
 
@@ -79,9 +81,12 @@ def test_a_text_that_ends_an_answer_is_none(renderer: Renderer, prompts: list[Pr
 
 
 def test_the_tables_of_a_round_are_logged_once(renderer: Renderer, prompts: list[Prompt], tmp_path: Path):
-    journal, rows = Journal(tmp_path), rows_of(prompts[:2], [["a", "b", "c", "d"]] * 2)
+    folder, rows = (
+        RunFolder(journal=Journal(tmp_path), seeds=Seeds(0)),
+        rows_of(prompts[:2], [["a", "b", "c", "d"]] * 2),
+    )
     for round in (1, 2, 2):  # the second round's stage was interrupted and is repeated
-        tables = bench(renderer).pass_tables(journal, round, rows, 2)
+        tables = bench(renderer).pass_tables(folder, round, rows, 2)
     assert tables.passed.shape == (2, 2, 2) and tables.read.tolist() == [[True, True]] * 2
     lines = [json.loads(line) for line in (tmp_path / "self_tests.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 1, 2, 2]
