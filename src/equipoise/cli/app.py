@@ -6,6 +6,7 @@ the lists start without PyTorch.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -132,6 +133,8 @@ def _terminate(number: int, frame: object) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 a fault, 2 refused with one message, 130 interrupted, 143 terminated."""
+    # the library's bars for files and weights would cut the command's own lines; read when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
