@@ -325,7 +325,14 @@ def test_a_users_file_is_typed_strictly(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["import equipoise.evaluate", "import equipoise.evaluate.text", ""])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import equipoise.evaluate",
+        pytest.param("import equipoise.evaluate.text", marks=pytest.mark.nightly),
+        pytest.param("", marks=pytest.mark.nightly),
+    ],
+)
 def test_evaluate_is_called_whatever_was_imported_before(first):
     code = f"{first}\nimport equipoise as eq\nassert callable(eq.evaluate)\ntry:\n    eq.evaluate()\n"
     code += "except Exception as error:\n    print(type(error).__name__)\n"

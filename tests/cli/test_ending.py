@@ -66,6 +66,7 @@ def test_terminated_in_training_says_that_it_resumes_and_does(folder):
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
 
 
+@pytest.mark.nightly
 def test_a_terminal_of_ascii_ends_with_0(folder):
     done = subprocess.run(
         command(folder),

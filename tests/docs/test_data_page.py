@@ -47,7 +47,7 @@ def test_every_format_is_in_the_table() -> None:
     assert sorted(first_column(section("Formats"))) == sorted(FORMATS)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("message", list(first_column(section("Refusals, and what to do"))))
 def test_messages_are_quoted_as_they_are_written(message: str) -> None:
     assert unquoted(message, written()) == []

@@ -68,7 +68,7 @@ def runs(page: Path, folder: Path, environment: dict[str, str]) -> None:
                 assert ran.code == 0, f"{each.name}: {ran.text}{ran.said}"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tutorial_runs_as_it_is_written(tmp_path: Path, environment: dict[str, str]) -> None:
     runs(LOOKED_FOR, tmp_path / "own", environment)
     folder = tmp_path / "own"

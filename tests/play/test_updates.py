@@ -272,8 +272,13 @@ SMALL = {
 }
 
 
+OFTEN = ("egpo", "onpo", "sail", "rlp_uml_ppo")  # two gradients, memory, mixed rounds, networks and rewards
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ONLINE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.nightly) for name in ONLINE]
+)
 def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_path, name, monkeypatch):
     """The second round is broken off before several of the checkpoints and learned rewards that it writes, and played
     again by a new world each time."""

@@ -28,6 +28,8 @@ POINTS = (
     "evaluation",
     "report",
 )
+# points at which a run is broken off in every test run; the others at night
+OFTEN = ("sampling", "mid_epoch", "inside_a_step", "half_a_line", "between_rounds", "evaluation")
 FEW = {"between_rounds": 2, "report": 1}  # calls in a run of two rounds; of the others at least three
 
 
@@ -65,7 +67,9 @@ def summary(folder: Path) -> dict[str, object]:
     return {name: value for name, value in figures.items() if name not in ("seconds", "tokens")}
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=() if point in OFTEN else pytest.mark.nightly) for point in POINTS]
+)
 def test_killed_and_resumed_is_never_killed(runs, point):
     codes = json.loads((runs / "codes.json").read_text())
     assert codes["whole"] == [0]
