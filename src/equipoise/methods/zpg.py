@@ -34,13 +34,18 @@ ZPG = Method(
         "link": "Bradley-Terry, as in the paper's example",
     },
     evidence=("tests/play/test_zeroth_order.py",),
+    status="experimental",
     notes="D is a difference of values only where a reward explains the comparisons. A round's gain shrinks with the "
-    "number of trained weights, and a step too long ends the run: nothing pulls back.",
+    "number of trained weights, and a step too long ends the run: nothing pulls back."
+    " Experimental: on the playground mass leaves the grammar on four of four fresh seeds (20 to 100 %).",
 )
 
 ZBCPG = replace(
     ZPG,
     name="zbcpg",
+    status="stable",
+    notes="D is a difference of values only where a reward explains the comparisons. A round's gain shrinks with the "
+    "number of trained weights, and a step too long ends the run: nothing pulls back.",
     title="Zeroth-order block-coordinate policy gradient",
     players=PerturbedPlayer(samples=4, mu=3.0, block=1000),
     update=ZerothOrder(alpha=2e-4, mu=3.0, block=1000),
