@@ -19,6 +19,7 @@ from equipoise.cli.evaluation.options import (
     TopP,
     quiet_libraries,
 )
+from equipoise.cli.loading import told
 
 HELP = "/reset forgets the conversation, /system TEXT sets the system prompt and forgets, /quit or end of input ends"
 
@@ -38,10 +39,11 @@ def chat(
     ] = False,
 ) -> None:
     """Talk to a model, line by line; /reset, /system TEXT and /quit. Input may come from a pipe."""
-    from equipoise.evaluate.conversation import Chat
-    from equipoise.evaluate.located import locate
-    from equipoise.evaluate.writer import Writer
-    from equipoise.policy.protocol import Decoding
+    with told():
+        from equipoise.evaluate.conversation import Chat
+        from equipoise.evaluate.located import locate
+        from equipoise.evaluate.writer import Writer
+        from equipoise.policy.protocol import Decoding
 
     quiet_libraries()
     where = locate(model, round)

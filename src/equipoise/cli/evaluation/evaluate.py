@@ -24,6 +24,7 @@ from equipoise.cli.evaluation.options import (
     Wrap,
     quiet_libraries,
 )
+from equipoise.cli.loading import told
 from equipoise.cli.options import Json
 
 RESULTS = "results.json"
@@ -92,8 +93,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare models, run folders or files of answers: win rate, length control, ratings, each with an interval."""
-    from equipoise.api.evaluation import evaluate as call
-    from equipoise.report.evaluation import print_evaluation
+    with told():
+        from equipoise.api.evaluation import evaluate as call
+        from equipoise.report.evaluation import print_evaluation
 
     quiet_libraries()
     done = call(

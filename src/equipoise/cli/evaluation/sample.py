@@ -26,6 +26,7 @@ from equipoise.cli.evaluation.options import (
     Wrap,
     quiet_libraries,
 )
+from equipoise.cli.loading import told
 from equipoise.cli.options import Overwrite
 from equipoise.cli.output_file import check_new
 
@@ -83,7 +84,8 @@ def sample(
     appears when it is complete; the same command goes on where an interrupted one stopped.
     """
     check_new(str(out), overwrite=overwrite)
-    from equipoise.api.sampling import sample as call
+    with told():
+        from equipoise.api.sampling import sample as call
 
     quiet_libraries()
     answers = call(

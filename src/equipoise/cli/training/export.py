@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from equipoise.cli.evaluation.options import Round
+from equipoise.cli.loading import told
 
 
 def export(
@@ -24,7 +25,8 @@ def export(
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16; auto: as the model came in")] = "auto",
 ) -> None:
     """Write a run's policy, or its pairs, for transformers, vLLM, llama.cpp or TRL."""
-    from equipoise.api.export import export as call
+    with told():
+        from equipoise.api.export import export as call
 
     done = call(run, to, out, round=round, dtype=dtype)
     print(f"{done.form}  {done.folder}\n{done.said}")
@@ -48,7 +50,8 @@ def push(
     ] = None,
 ) -> None:
     """Send a run's policy to the Hugging Face Hub, with a model card written from the run's facts."""
-    from equipoise.api.push import push as call
+    with told():
+        from equipoise.api.push import push as call
 
     done = call(run, to, form=form, round=round, private=not public, dry_run=dry_run)
     print(f"written  {done.folder}" if done.address is None else f"sent     {done.address}")

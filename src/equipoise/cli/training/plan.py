@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.loading import told
 from equipoise.cli.options import (
     Allow,
     Config,
@@ -36,11 +37,12 @@ def plan(
 ) -> None:
     """Estimate memory, time, optimizer steps, disk and questions to a judge, by short probes; no run folder is made,
     and a judge is asked nothing."""
-    from equipoise.cli.options import show
-    from equipoise.run.config import method_name, parse_settings
-    from equipoise.run.plan import Plan
-    from equipoise.run.plan import plan as call
-    from equipoise.run.session import configured
+    with told():
+        from equipoise.cli.options import show
+        from equipoise.run.config import method_name, parse_settings
+        from equipoise.run.plan import Plan
+        from equipoise.run.plan import plan as call
+        from equipoise.run.session import configured
 
     resolved = configured(
         method_name(method, config),
