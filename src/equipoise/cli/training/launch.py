@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from equipoise.cli.loading import told
 from equipoise.safe_text import printable
 
 COMMANDS = ("align",)  # commands whose processes share their work
+# exit codes of a command that has said why, on its way out when it is stopped; in the middle it ends with 143
+SPOKEN = (1, 2, -signal.SIGTERM)
 MOST_LINES = 20  # shown of a process that failed
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -79,7 +82,8 @@ def launch(
         elastic_launch(config, sys.executable)("-m", "equipoise", *arguments)
     except ChildFailedError as failed:
         first = failed.get_first_failure()[1]
-        _say_why(Path(logs.name), first.local_rank)
+        if not any(one.local_rank == 0 and one.exitcode in SPOKEN for one in failed.failures.values()):
+            _say_why(Path(logs.name), first.local_rank)
         raise typer.Exit(first.exitcode if first.exitcode > 0 else 128 - first.exitcode) from None
     except SignalException as stopped:
         raise typer.Exit(128 + int(stopped.sigval)) from None
