@@ -72,5 +72,6 @@ def folder_of(run: Run | str | Path) -> Path:
 
 
 def named(model: Run | str | Path) -> str:
-    """A model as a command names it: a run by its folder."""
-    return str(folder_of(model)) if isinstance(model, Run) else str(model)
+    """A model as a command names it: a run by its folder. Raises ConfigError as `folder_of` does."""
+    folder = folder_of(model)
+    return str(folder if isinstance(model, Run) else model)

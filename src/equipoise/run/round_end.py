@@ -22,11 +22,11 @@ EVALUATION, SAMPLES = "evaluation.jsonl", "samples.jsonl"
 
 def check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
     """Raises DamagedRun if the evaluation of a round before the last is missing: it is not measured again."""
-    there = {line["round"] for line in journal.lines("evaluation.jsonl")}
+    there = {line["round"] for line in journal.lines(EVALUATION)}
     missing = [past for past in range(0, done, config.evaluate.every) if past not in there]
     if missing:
         raise DamagedRun(
-            f"{journal.folder / 'evaluation.jsonl'} has no line of round {missing[0]}: restore it from a copy, or "
+            f"{journal.folder / EVALUATION} has no line of round {missing[0]}: restore it from a copy, or "
             "start again in another folder"
         )
 
@@ -79,7 +79,7 @@ def _samples(found: Evaluated, done: int, count: int) -> list[dict[str, Any]]:
 
 def judge_support(method: Method, journal: Journal, gates: Gates, done: int) -> bool:
     """Judge whether the policy after a round, if it was evaluated, is within the reference's support."""
-    lines = {line["round"]: line for line in journal.lines("evaluation.jsonl")}
+    lines = {line["round"]: line for line in journal.lines(EVALUATION)}
     if not done or done not in lines or method.needs.records == DEMONSTRATIONS.records:
         return True  # demonstrations may lie anywhere, and are what the policy shall write
     try:
@@ -95,7 +95,7 @@ def keep_best(state: State, journal: Journal, config: RunConfig) -> None:
     """Keep the best policy so far of a sound round: the round's own, if the run chooses among rounds, or what its fits
     found best; of a round that is not evaluated, once a later one is."""
     metric, best = config.evaluate.best, Best(journal)
-    lines = [line for line in journal.lines("evaluation.jsonl") if line["round"] > 0]
+    lines = [line for line in journal.lines(EVALUATION) if line["round"] > 0]
     if metric == "none" or not lines or lines[-1]["round"] != state.round - 1:
         return
     if config.evaluate.steps and metric in WITHIN_A_FIT:

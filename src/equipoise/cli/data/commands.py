@@ -25,7 +25,6 @@ from equipoise.cli.evaluation.options import (
     SamplingSeed,
     Temperature,
     TopP,
-    quiet_libraries,
 )
 from equipoise.cli.options import Json, Overwrite, Seed, Settings, show
 from equipoise.cli.output_file import check_new
@@ -177,7 +176,6 @@ def rationales(
     from equipoise.policy.protocol import Decoding
 
     check_new(out, overwrite=overwrite)
-    quiet_libraries()
     where = locate(model, round)
     decoding = Decoding(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, batch=batch)
     dataset = without_ties(dataset_of(data.files, data.settings), "a rationale")

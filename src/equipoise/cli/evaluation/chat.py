@@ -17,7 +17,6 @@ from equipoise.cli.evaluation.options import (
     Temperature,
     TopK,
     TopP,
-    quiet_libraries,
 )
 from equipoise.cli.loading import told
 
@@ -45,7 +44,6 @@ def chat(
         from equipoise.evaluate.writer import Writer
         from equipoise.policy.protocol import Decoding
 
-    quiet_libraries()
     where = locate(model, round)
     decoding = Decoding(
         temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens, batch=1

@@ -22,7 +22,6 @@ from equipoise.cli.evaluation.options import (
     TopK,
     TopP,
     Wrap,
-    quiet_libraries,
 )
 from equipoise.cli.loading import told
 from equipoise.cli.options import Json
@@ -97,7 +96,6 @@ def evaluate(
         from equipoise.api.evaluation import evaluate as call
         from equipoise.report.evaluation import print_evaluation
 
-    quiet_libraries()
     done = call(
         *models, data=data or None, oracle=oracle, baseline=baseline, reference=reference, pairs=pairs or None,
         difficulty=difficulty, everybody=everybody, out=out or Path("evaluation"), format=format, count=count,

@@ -23,7 +23,6 @@ from equipoise.cli.evaluation.options import (
     Temperature,
     TopP,
     Wrap,
-    quiet_libraries,
     read_prompts,
 )
 from equipoise.cli.options import Json
@@ -114,7 +113,6 @@ def optimize_prompt(
     from equipoise.policy.files import write_json, write_text
     from equipoise.policy.protocol import Decoding
 
-    quiet_libraries()
     if example_steps and not examples:
         raise ValueError("--example-steps improves --examples, which are not given")
 

@@ -49,10 +49,3 @@ def read_prompts(
     from equipoise.data.reading.read import read
 
     return read(list(data), wrap=wrapped(wrap), system=system, limit=limit, seed=seed)
-
-
-def quiet_libraries() -> None:
-    """No progress bars of libraries."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()

@@ -24,7 +24,6 @@ from equipoise.cli.evaluation.options import (
     TopK,
     TopP,
     Wrap,
-    quiet_libraries,
 )
 from equipoise.cli.loading import told
 from equipoise.cli.options import Overwrite
@@ -87,7 +86,6 @@ def sample(
     with told():
         from equipoise.api.sampling import sample as call
 
-    quiet_libraries()
     answers = call(
         model, data, out=out, count=count, temperature=temperature, top_p=top_p, top_k=top_k,
         max_new_tokens=max_new_tokens, seed=seed, format=format, round=round, wrap=wrap, system=system,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.cli.evaluation.options import quiet_libraries
 from equipoise.cli.games.play import game_of
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.repeated.game import Setup, play_repeated, report
@@ -21,7 +20,6 @@ def player_of(spec: str, decoding: Mapping[str, Any], seed: int) -> Player:
     """The player of a server's YAML file, else of a checkpoint, a run folder or a hub name."""
     if Path(spec).suffix in (".yaml", ".yml"):
         return ServerPlayer.load(Path(spec))
-    quiet_libraries()
     return ModelPlayer(Writer.load(locate(spec)), Decoding(**decoding), seed)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from equipoise import oracles
 from equipoise.data.collate import Prompt
 from equipoise.oracles.checked import Checked, unwrapped
-from equipoise.oracles.protocol import Oracle, OracleError, Uncertain, parts_that
+from equipoise.oracles.protocol import Attributed, Oracle, OracleError, Uncertain, parts_that
 from equipoise.oracles.questions.questioner import Covering
 from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import KINDS, Made, Maker, asked
@@ -84,14 +84,15 @@ def _check_asking(config: RunConfig, given: Given) -> None:
 
 def _that_can(oracle: Oracle, method: Method) -> Oracle:
     """The oracle. Raises ConfigError for one that does not answer as the method needs."""
-    if method.needs.named_scores and not getattr(oracle, "attributes", ()):
+    names = oracle.attributes if isinstance(oracle, Attributed) else ()
+    if method.needs.named_scores and not names:
         raise ConfigError(
             f"{method.name} needs an oracle with several named scores of a response, and {oracle.name} has none; train "
             "one with `equipoise oracle train groups`, or on the playground take --set panel=groups"
         )
     if method.needs.named_scores:
         try:
-            method.pairing.check_scores(tuple(getattr(oracle, "attributes", ())))
+            method.pairing.check_scores(names)
         except ValueError as error:
             raise ConfigError(f"{method.name} cannot read the scores of {oracle.name}: {error}") from error
     if method.needs.votes and not isinstance(unwrapped(oracle), Uncertain):

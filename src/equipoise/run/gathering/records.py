@@ -62,13 +62,18 @@ def _read(config: RunConfig, method: Method, files: Sequence[str | dict[str, Any
     goals = reads_goals(data, needs)
     lists = dataset.kind in ("rank", "scores") and (needs.records == "pairs" or goals)
     if goals:
-        dataset = with_goals(data, as_pairs(dataset, data.list_pairs) if lists else dataset)
-        return as_demonstrations(dataset, "last") if needs.records == "demonstrations" else dataset
+        return _at_goals(config, needs, as_pairs(dataset, data.list_pairs) if lists else dataset)
     if needs.records == "demonstrations":
         return as_demonstrations(without_ties(dataset, method.name), data.turns)
     if needs.rationales:
         return without_ties(dataset, method.name)
     return as_pairs(dataset, data.list_pairs) if lists else dataset
+
+
+def _at_goals(config: RunConfig, needs: Needs, dataset: Dataset) -> Dataset:
+    """Scored pairs at the goals of both responses; as demonstrations, each response at its own."""
+    pairs = with_goals(config.data, dataset)
+    return as_demonstrations(pairs, "last") if needs.records == "demonstrations" else pairs
 
 
 def parts_of(
@@ -104,10 +109,7 @@ def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) 
             write_lists(path, game, data.pairs if scored_pairs else data.pairs // 5, size=size, **about)
         dataset = read(path, format="auto")
         dataset = as_pairs(dataset) if scored_pairs else dataset
-        if not goals:
-            return dataset
-        dataset = with_goals(data, dataset)
-        return as_demonstrations(dataset, "last") if needs.records == "demonstrations" else dataset
+        return _at_goals(config, needs, dataset) if goals else dataset
     if needs.records is None:
         return None
     path = out / PLAYGROUND_PAIRS

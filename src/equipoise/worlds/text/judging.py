@@ -61,6 +61,7 @@ class Judge:
     def __post_init__(self) -> None:
         self.inner = unwrapped(self.oracle)
         self.counting = isinstance(self.inner, Counting)
+        self.alone = any(True for _ in parts_that(self.oracle, Counting))  # asked by the first process
         self.seeing = list(parts_that(self.oracle, SeesPolicy))
         if isinstance(self.inner, Counting):
             self.inner.answered = self.asked
@@ -150,7 +151,7 @@ class Judge:
                         self.asked(len(parts[-1]))
             return {"answers": torch.cat(parts)}
 
-        if any(True for _ in parts_that(self.oracle, Counting)):
+        if self.alone:
             return self.ranks.from_first(lambda: share(np.arange(count)))["answers"]
         return self.ranks.rows(count, share)["answers"]
 

@@ -42,10 +42,6 @@ class Ranks:
         """Places of this process's share of `count` rows."""
         return np.arange(self.accelerator.process_index, count, self.size)
 
-    def done(self, part: Places) -> int:
-        """Rows that all processes have done when this one has done a part of its share; exact but at the very end."""
-        return len(part) * self.size
-
     def gathered(self, own: bytes) -> list[bytes]:
         """What each process gives, in order of the processes."""
         if self.size == 1:
