@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markupsafe import escape
 from rich.console import Console
 
 from equipoise.cli.app import main
-from equipoise.report.run.compare import compare
+from equipoise.report.run.compare import HEADINGS, WORDS, compare
 from equipoise.report.run.compare_page import write_comparison
 from equipoise.report.run.compare_text import print_comparison
 from equipoise.report.run.metrics import BY_NAME
@@ -297,3 +298,15 @@ def test_any_number_of_runs_with_long_names_fits_the_terminal(
             assert set(row.parts(figure)[0].split()) <= values, "no figure is broken in two"
     said = text.split("settings that differ")[1].replace("\n", "").replace(" ", "")
     assert "data.path" in said and "number-0" in said.replace("│", "")
+
+
+def test_every_column_is_explained_and_what_the_runs_are_stands_first(make_run, tmp_path):
+    assert WORDS.keys() == HEADINGS.keys()
+    runs = [make_run(name=name) for name in ("one", "two")]
+    page = write_comparison(runs, tmp_path / "c.html", "Three <b>runs</b>.").read_text(encoding="utf-8")
+    assert page.index("Three &lt;b&gt;runs&lt;/b&gt;.") < page.index("<h2>Figures</h2>")
+    (group,) = compare(runs).groups
+    for figure in group.filled(page=True):
+        assert str(escape(WORDS[figure])) in page, figure
+    plain = write_comparison(runs, tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert "<details><summary>What these figures mean" in plain

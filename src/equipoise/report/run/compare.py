@@ -26,6 +26,22 @@ HEADINGS = {
     "finished": "finished",
     "seconds": "time",
 }
+# what a figure says, for a reader who has not met it
+WORDS = {
+    "exact_win_rate": "How often the judge prefers the model's answer to that of the model it started from, computed "
+    "over all possible answers. 50 % is no progress.",
+    "exploitability": "How far the best opponent could still beat the model: 0 if none can, 1 if one always does.",
+    "kl": "How far the model has moved from where it started, in nats per answer. Of two that win equally often, the "
+    "one that moved less has changed less of everything else.",
+    "win_rate": "How often the judge prefers the model's answer to that of the model it started from, on a sample of "
+    "answers. 50 % is no progress.",
+    "accuracy": "In how many of the pairs kept out of training the model moved towards the better answer.",
+    "ranking": "In how many of these pairs the model finds the better answer more likely than the worse one.",
+    "length": "Tokens of an answer in the mean; a judge may prefer long answers for their length.",
+    "entropy": "How varied the answers are; 0 is always the same one.",
+    "finished": "How many answers end by themselves and are not cut off.",
+    "seconds": "Time of the whole run on this machine.",
+}
 ON_A_PAGE = ("ranking", "entropy", "finished")  # further columns, for which a terminal is too narrow
 NOTHING = "–"
 MAX_SETTINGS = 60  # rows of differing settings that are shown

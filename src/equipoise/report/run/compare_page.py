@@ -11,7 +11,7 @@ from equipoise.report.charts.chart import Chart, Line, spans_decades
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run import paired
-from equipoise.report.run.compare import HEADINGS, MAX_SETTINGS, Comparison, Group, compare
+from equipoise.report.run.compare import HEADINGS, MAX_SETTINGS, WORDS, Comparison, Group, compare
 from equipoise.report.run.metrics import BY_NAME, Metric, duration
 from equipoise.report.run.records import Run
 from equipoise.report.run.round_charts import line, spoken
@@ -31,8 +31,10 @@ class SideBySide:
     responses: tuple[Shown, ...]
 
 
-def write_comparison(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
+def write_comparison(run_dirs: Sequence[str | Path], out: str | Path, about: str = "") -> Path:
     """Write the comparison of any runs as one self-contained page (.html) or as a picture of its curves (.png).
+
+    about  what the runs are, in a few sentences at the beginning of the page.
 
     Raises ValueError for another suffix, for a picture of runs without curves, and as `compare` does.
     """
@@ -46,6 +48,8 @@ def write_comparison(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
     html = render_page(
         "compare.html.jinja",
         title="Equipoise comparison",
+        about=about,
+        words=list(_words(comparison)),
         said=comparison.said,
         apart=comparison.apart,
         tables=[_table(group) for group in comparison.groups],
@@ -60,6 +64,18 @@ def write_comparison(run_dirs: Sequence[str | Path], out: str | Path) -> Path:
         **page_scripts(charts),
     )
     return write_page(out, html)
+
+
+def _words(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    """(name, what it says, which way is better) of the figures on the page."""
+    shown = {figure for group in comparison.groups for figure in group.filled(page=True)}
+    for figure in filter(shown.__contains__, HEADINGS):
+        better = BY_NAME[figure].better if figure in BY_NAME else "neutral"
+        yield _heading(figure), WORDS[figure], "–" if better == "neutral" else better
+
+
+def _heading(figure: str) -> str:
+    return HEADINGS[figure].replace("-\n", "").replace("\n", " ")
 
 
 def curves(comparison: Comparison) -> Iterator[Chart]:
@@ -163,7 +179,7 @@ def _table(group: Group) -> dict[str, object]:
     ]
     return {
         "of": _of(group),
-        "headings": [HEADINGS[figure].replace("-\n", "").replace("\n", " ") for figure in figures],
+        "headings": [_heading(figure) for figure in figures],
         "rows": [(row.name, [row.parts(figure) for figure in figures]) for row in group.rows],
         "first": group.members[0].name,
         "moved": moved,
