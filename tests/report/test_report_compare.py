@@ -12,9 +12,9 @@ from markupsafe import escape
 from rich.console import Console
 
 from equipoise.cli.app import main
-from equipoise.report.run.compare import HEADINGS, WORDS, compare
-from equipoise.report.run.compare_page import write_comparison
-from equipoise.report.run.compare_text import print_comparison
+from equipoise.report.comparison.compare import HEADINGS, WORDS, compare
+from equipoise.report.comparison.page import write_comparison
+from equipoise.report.comparison.text import print_comparison
 from equipoise.report.run.metrics import BY_NAME
 from report_pages import Page, check_closed
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from equipoise.report.run.compare_page import write_comparison
+from equipoise.report.comparison.page import write_comparison
 from equipoise.report.run.page import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -12,7 +12,7 @@ import safetensors.torch
 
 from equipoise.cli.app import main
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
-from equipoise.report.run.compare import compare
+from equipoise.report.comparison.compare import compare
 from equipoise.report.run.page import write_report
 from equipoise.run.session import align
 from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest

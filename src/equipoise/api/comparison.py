@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.html_text import html_table
-from equipoise.report.run import compare as report
-from equipoise.report.run.compare import HEADINGS
-from equipoise.report.run.compare_page import write_comparison
+from equipoise.report.comparison import compare as report
+from equipoise.report.comparison.compare import HEADINGS
+from equipoise.report.comparison.page import write_comparison
 from equipoise.run.config import ConfigError
 from equipoise.run.finished import Run
 

@@ -16,8 +16,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
     """Compare runs: figures of the same evaluation side by side, and in words what cannot be compared."""
-    from equipoise.report.run import compare as report
-    from equipoise.report.run.compare_text import print_comparison
+    from equipoise.report.comparison import compare as report
+    from equipoise.report.comparison.text import print_comparison
 
     files = [run for run in runs if run.is_file()]
     runs = [run for run in runs if not run.is_file()]  # as a pattern of the shell matches both
@@ -29,7 +29,7 @@ def compare(
     else:
         print_comparison(found)
     if out:
-        from equipoise.report.run.compare_page import write_comparison
+        from equipoise.report.comparison.page import write_comparison
 
         page = write_comparison(runs, out)
         if not as_json:

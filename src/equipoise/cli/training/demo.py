@@ -24,9 +24,9 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Align the built-in model with DPO, SPAC and INPO and compare them; a few minutes on two cores."""
-    from equipoise.report.run.compare import compare
-    from equipoise.report.run.compare_page import write_comparison
-    from equipoise.report.run.compare_text import print_table
+    from equipoise.report.comparison.compare import compare
+    from equipoise.report.comparison.page import write_comparison
+    from equipoise.report.comparison.text import print_table
     from equipoise.run.session import align
 
     runs = [align(name, out=out / name, seed=seed).folder for name in METHODS]

@@ -20,7 +20,7 @@ def run_all(
 
     The same command resumes. Exits with code 2 if a combination has no result.
     """
-    from equipoise.report.run.compare_page import write_comparison
+    from equipoise.report.comparison.page import write_comparison
     from equipoise.report.run.listing import print_runs, runs
     from equipoise.run.session import align
     from equipoise.run.sweep import combinations, folder_name, parse

@@ -5,7 +5,7 @@ python -m equipoise.run.docs.gates > docs/gates.md
 
 from __future__ import annotations
 
-from equipoise.report.run.comparable import BASES, FAMILIES
+from equipoise.report.comparison.comparable import BASES, FAMILIES
 from equipoise.worlds.text.folder.gate_list import CODE, GATES, INPUTS
 
 INTRODUCTION = """# Gates

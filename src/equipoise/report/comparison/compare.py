@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from equipoise.report.run import paired
-from equipoise.report.run.comparable import FAMILIES, differences, partition, settings
+from equipoise.report.comparison import paired
+from equipoise.report.comparison.comparable import FAMILIES, differences, partition, settings
 from equipoise.report.run.load import load_run
 from equipoise.report.run.metrics import BY_NAME, duration
 from equipoise.report.run.records import Estimate, Round, Run

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from equipoise.report.comparison.compare import HEADINGS, MAX_SETTINGS, SAID, Compared, Comparison, Group
 from equipoise.report.labels import label
-from equipoise.report.run.compare import HEADINGS, MAX_SETTINGS, SAID, Compared, Comparison, Group
 
 GAP = 2  # blanks between two columns
 LONGEST_NAME = 40
