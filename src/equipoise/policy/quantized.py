@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.policy.kernels.held_linear import Unpack, held_product
+from equipoise.policy.kernels.held_linear import Allocate, Unpack, converted, held_product
 from equipoise.policy.kernels.linear import UNPACKING
 from equipoise.policy.quantization_library import bitsandbytes
 
@@ -65,14 +65,16 @@ def _forward(module: Any, input: Tensor) -> Tensor:
     return held_product(input, module.weight, module.bias, UNPACKING[type(module)](module))
 
 
-def _from_4bit(module: Any, weight: Tensor, dtype: torch.dtype) -> Tensor:
+def _from_4bit(module: Any, weight: Tensor, dtype: torch.dtype, allocate: Allocate) -> Tensor:
     functional = bitsandbytes(SETTING).functional
     dequantised: Tensor = functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
-    return dequantised.to(dtype)
+    return converted(dequantised, dtype, allocate)
 
 
-def _from_8bit(module: Any, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return (module.weight.data.float() * (module.weight.SCB[:, None] / 127)).to(dtype)
+def _from_8bit(module: Any, weight: Tensor, dtype: torch.dtype, allocate: Allocate) -> Tensor:
+    codes = module.weight.data
+    dequantised = allocate(codes.shape, torch.float32, codes.device).copy_(codes)
+    return converted(dequantised.mul_(module.weight.SCB[:, None] / 127), dtype, allocate)
 
 
 def rounded(weight: Tensor, bits: str) -> Tensor:

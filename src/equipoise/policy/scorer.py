@@ -27,7 +27,7 @@ from equipoise.policy.activation_checkpointing import blocks_of, checkpointed
 from equipoise.policy.dependence import readable, tokens_read
 from equipoise.policy.kernels.attention import NAME, attend, packed_row
 from equipoise.policy.kernels.decoder_layer import DecoderLayers
-from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear
+from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear, new_memory
 from equipoise.policy.kernels.linear import UNPACKING, UnsupportedLayer
 from equipoise.policy.kernels.segment_layout import Layout
 
@@ -288,7 +288,8 @@ def held_values(model: nn.Module) -> dict[int, Callable[[], Tensor]]:
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if type(module) in UNPACKING:
-            found[id(weight)] = partial(UNPACKING[type(module)](module), weight.detach(), torch.float32)  # type: ignore[union-attr]
+            unpack = UNPACKING[type(module)](module)
+            found[id(weight)] = partial(unpack, weight.detach(), torch.float32, new_memory)  # type: ignore[union-attr]
         elif isinstance(module, HeldEmbedding):
             found[id(weight)] = partial(module.weight.detach().to, torch.float32)
     return found

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.policy.kernels.elementwise import ACTIVATIONS, rms_norm, rms_norm_backward
-from equipoise.policy.kernels.held_linear import HeldLinear, Unpack
+from equipoise.policy.kernels.held_linear import HeldLinear, Unpack, converted, new_memory, workspace
 
 LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 ATTENTION_PARTS, HEAD_NORMS = {"q_proj", "k_proj", "v_proj", "o_proj"}, {"q_norm", "k_norm"}
 MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 # kinds of linear modules that hold their frozen weight in another form -> what makes W of it, for a module; other
 # packages may add theirs
-UNPACKING: dict[type, Callable[[Any], Unpack]] = {HeldLinear: lambda module: Tensor.to}
+UNPACKING: dict[type, Callable[[Any], Unpack]] = {HeldLinear: lambda module: converted}
 
 
 class UnsupportedLayer(ValueError):
@@ -88,7 +88,7 @@ class LoraLinear(NamedTuple):
     weight          W [out, in]; bias [out] or None.
     a, b            A [rank, in] and B [out, rank]; None without an adapter.
     compute_dtype   of the matrix products, as under autocast; None: that of the input.
-    unpack          (weight, dtype) -> W in that dtype, of a frozen weight that is held in another form; None: W itself.
+    unpack          makes W of a frozen weight that is held in another form; None: W itself.
     """
 
     weight: Tensor
@@ -112,7 +112,7 @@ class LoraLinear(NamedTuple):
     @property
     def merged_weight(self) -> Tensor:
         """W + scale B A: the adapter merged into the weight."""
-        weight = self.weight if self.unpack is None else self.unpack(self.weight, torch.float32)
+        weight = self.weight if self.unpack is None else self.unpack(self.weight, torch.float32, new_memory)
         if self.a is None or self.b is None:
             return weight
         return torch.addmm(weight, self.b, self.a, alpha=self.scale)
@@ -151,7 +151,7 @@ class LoraLinear(NamedTuple):
 
     def _weight(self, dtype: torch.dtype) -> Tensor:
         """W for a product with an input of this dtype, which is cast already."""
-        return self._cast(self.weight) if self.unpack is None else self.unpack(self.weight, dtype)
+        return (self.unpack or converted)(self.weight, dtype, workspace)
 
     def _cast(self, x: Tensor) -> Tensor:
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
