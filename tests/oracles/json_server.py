@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -35,16 +36,32 @@ def posted(reply: Callable[[Any, int], Reply], delay: float = 0.0) -> Iterator[t
             self.end_headers()
             self.wfile.write(content)
 
+    with listening(Handler) as address:
+        yield address, requests
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Address of a server whose requests this handler answers."""
+
     class Server(ThreadingHTTPServer):
         def handle_error(self, *args: Any) -> None: ...  # a client that hangs up, which some tests want
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", requests
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def lasting(server: AbstractContextManager[tuple[str, list[Any]]]) -> str:
+    """Address of a server that lives as long as the tests."""
+    atexit.register(
+        server.__exit__, None, None, None
+    )  # later its thread is gone, and closing would wait for it
+    return server.__enter__()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.recorded.table import RecordedOracle, TableOracle
 from equipoise.playground import LanguageGame
 from oracles.chat_server import between, said, serving
+from oracles.json_server import lasting
 
 HOST = LanguageGame("transitive")
 GROUPS = LanguageGame("groups")
@@ -83,12 +83,7 @@ def answers(request: dict[str, Any], number: int) -> dict[str, Any]:
 
 @cache
 def server() -> str:
-    """Address of a server that lives as long as the tests."""
-    running = serving(answers)
-    atexit.register(
-        running.__exit__, None, None, None
-    )  # later its thread is gone, and closing would wait for it
-    return running.__enter__()[0]
+    return lasting(serving(answers))
 
 
 def judge(**settings: Any) -> Callable[[Path], Oracle]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from contract.oracle_folders import bare
 from contract.oracle_rows import Listed, replaced
 from equipoise import oracles
 from equipoise.oracles.protocol import Oracle
-from oracles.json_server import posted
+from oracles.json_server import lasting, posted
 
 
 def falling(request: Any, number: int) -> bytes:
@@ -23,12 +22,7 @@ def falling(request: Any, number: int) -> bytes:
 
 @cache
 def server() -> str:
-    """Address of a server that lives as long as the tests."""
-    running = posted(falling)
-    atexit.register(
-        running.__exit__, None, None, None
-    )  # later its thread is gone, and closing would wait for it
-    return running.__enter__()[0]
+    return lasting(posted(falling))
 
 
 def remote(folder: Path) -> Oracle:
