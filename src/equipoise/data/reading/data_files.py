@@ -14,7 +14,10 @@ from equipoise.data.errors import DataError
 
 Row = TypeVar("Row")
 REPEATS = 1000  # times that one row may be read
-SHARES = (1e-9, 1e9)  # least and most of a share, so that no ratio of two leaves the numbers that a float holds
+SHARES = (
+    1e-9,
+    1e9,
+)  # least and most of a share, so that no ratio of two leaves the numbers that a float holds
 
 
 @dataclass(frozen=True, kw_only=True)
