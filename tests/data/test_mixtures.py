@@ -419,6 +419,8 @@ def test_labels_are_counted_of_the_rows_that_were_drawn(rows: Rows) -> None:
         ({"share": 0}, {"share": 1}, "`share` must be above 0, got 0"),
         ({"share": "most"}, {"share": 1}, "`share` must be a number above 0, got 'most'"),
         ({"share": float("nan")}, {"share": 1}, "`share` must be above 0, got nan"),
+        ({"share": 5e-324}, {"share": 1}, "`share` must lie between 1e-09 and 1e\\+09"),
+        ({"share": 10**400}, {"share": 0.5}, "`share` must lie between 1e-09 and 1e\\+09"),
         ({"share": 1e-9}, {"share": 1}, "0.jsonl: its share of 1e-09 is less than one record"),
         ({"weight": 1e12}, {}, "`weight` repeats a row at most 1,000 times"),
     ],
@@ -447,3 +449,17 @@ def test_a_file_without_rows_has_no_share_to_give(text: str, rows: Rows) -> None
     shares = [{"path": rows(*text_pairs(2)), "share": 1}, {"path": empty, "share": 1}]
     with pytest.raises(DataError, match=r"empty.jsonl: it has no record to use"):
         read(shares)
+
+
+def test_an_unknown_mixture_says_which_there_are(rows: Rows) -> None:
+    large, small = mixture_of(rows, 9, 2)
+    shares = [{"path": large, "share": 1}, {"path": small, "share": 1}]
+    with pytest.raises(DataError, match="mixture must be one of first_exhausted, all_exhausted, got 'both'"):
+        read(shares, mixture="both")
+
+
+@pytest.mark.parametrize("limit", [2**63, 10**400])
+def test_a_limit_beyond_every_file_is_no_limit(limit: int, rows: Rows) -> None:
+    path = rows(*text_pairs(3))
+    for data in (read(path, limit=limit), read({"path": path, "limit": limit})):
+        assert len(data.records) == 3 and not any("limit" in note for note in data.notes)

@@ -92,6 +92,11 @@ def test_the_playgrounds_phase_imitates_at_goals_and_is_asked_for_the_best(tmp_p
     assert all(prompt.ids[1] == tokenizer.get_vocab()[best] for prompt in materials.pool)
 
 
+def test_the_playground_without_names_of_goals_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"read at goals by name: give data\.goal_levels"):
+        gather(resolve("dpo", {"data.at_goals": True}), tmp_path)
+
+
 def test_the_playgrounds_goals_are_words_that_its_model_tells_apart():
     """Words with one embedding, such as the two courtesies, are one goal to the model, and the copies cancel."""
     model, tokenizer = load_model()

@@ -120,7 +120,8 @@ def python_call(text: str, name: str) -> Foreign:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ImportFailed(f"{name}: not Python: {error}") from None
+        reason = str(error) or "nested too deeply"  # the parser's MemoryError says nothing
+        raise ImportFailed(f"{name}: not Python: {reason}") from None
     settings: dict[str, Any] = {}
     programs, unread = [], []
     for called, arguments in _calls(tree):

@@ -140,14 +140,14 @@ def number(value: Any) -> float:
         raise ValueError(f"{short(value)} is not a number")
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{short(value)} is not a number") from None
 
 
 def whole(value: Any) -> int:
     """A whole number. Raises ValueError in words."""
     found = number(value)
-    if found != int(found):
+    if not found.is_integer():
         raise ValueError(f"{short(value)} is not a whole number")
     return int(found)
 

@@ -39,7 +39,7 @@ def _parquet(stream: Any, local: Path, most: int) -> int:
     count = 0
     with pq.ParquetWriter(local, source.schema_arrow) as writer:
         for batch in source.iter_batches(batch_size=min(most, ARROW_ROWS)):
-            kept = batch.slice(0, most - count)
+            kept = batch.slice(0, min(most - count, batch.num_rows))
             writer.write_batch(kept)
             count += kept.num_rows
             if count == most:

@@ -14,6 +14,10 @@ from equipoise.data.errors import DataError
 
 Row = TypeVar("Row")
 REPEATS = 1000  # times that one row may be read
+SHARES = (
+    1e-9,
+    1e9,
+)  # least and most of a share, so that no ratio of two leaves the numbers that a float holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,9 @@ class DataFile:
             raise DataError(
                 f"`weight` repeats a row at most {REPEATS:,} times, got {self.weight!r}", file=self.path
             )
+        if self.share is not None and not SHARES[0] <= self.share <= SHARES[1]:
+            low, high = SHARES
+            raise DataError(f"`share` must lie between {low:g} and {high:g}", file=self.path)
         if self.share is not None and self.weight != 1:
             raise DataError(
                 "`share` and `weight` both say how much of the file is read",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
@@ -33,8 +33,10 @@ class Drawn:
     count: int
 
 
-def check_shares(files: Sequence[DataFile]) -> None:
-    """Raises DataError where some files have a share and others have none."""
+def check_shares(files: Sequence[DataFile], stop: Stop) -> None:
+    """Raises DataError where some files have a share and others have none, and for an unknown mixture."""
+    if stop not in get_args(Stop):
+        raise DataError(f"mixture must be one of {', '.join(get_args(Stop))}, got {stop!r}")
     without = [file for file in files if file.share is None]
     if without and len(without) < len(files):
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, count
 from typing import Any
 
 from equipoise.data.errors import DataError, Refusal
@@ -26,7 +26,8 @@ class RawRows:
 
     def __iter__(self) -> Iterator[tuple[Place, dict[str, Any] | Refusal]]:
         stream = chain.from_iterable(item.rows() for item in self.inputs)
-        for number, (place, row) in enumerate(islice(stream, self.limit)):
+        numbers = count() if self.limit is None else range(self.limit)  # first, so that no row more is read
+        for number, (place, row) in zip(numbers, stream, strict=False):
             if self.kept is not None and number not in self.kept:
                 continue
             if isinstance(row, Refusal):

@@ -141,7 +141,7 @@ def scan(
     left out.
     """
     files = data_files(paths, format=format, mapping=mapping or {})
-    check_shares(files)
+    check_shares(files, mixture)
     ledger = Ledger(strict=strict, max_errors_shown=max_errors_shown)
     names = ", ".join(file.path for file in files)
     reading = Reading(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.data.pack import Batch
+from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.anchor_store import batches
 from equipoise.policy.scoring.microbatch import Comparison
 
@@ -27,6 +30,13 @@ class ValueHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return self.linear(states).squeeze(-1)
+
+
+def value_head(policy: CausalPolicy, folder: Path) -> ValueHead:
+    """The value head saved with a critic's checkpoint; a new one if it has none, as the initial policy."""
+    head = ValueHead(causal_lm(policy.model).config.hidden_size)
+    checkpoint.load_network(head, folder)
+    return head
 
 
 def values_of(policy: CausalPolicy, head: ValueHead, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -60,8 +60,12 @@ def best_prompts(data: DataSettings, items: Sequence[Rendered], renderer: Render
 def game_prompts(game: LanguageGame, renderer: Renderer, data: DataSettings | None = None) -> list[Prompt]:
     """The language game's prompts, rendered for the policy; with `data` it is asked for the best response.
 
-    Judges read the request itself.
+    Judges read the request itself. Raises ConfigError for goals without names: no scores have been seen.
     """
+    if data and not data.goal_levels:
+        raise ConfigError(
+            "the language game is read at goals by name: give data.goal_levels, the worst first, such as [asks, tea.]"
+        )
     goals = _goals(data, data.goal_levels) if data else None
 
     def asked(text: str) -> str:

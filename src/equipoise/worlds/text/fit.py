@@ -20,6 +20,7 @@ from equipoise.core.objectives.base import Memory
 from equipoise.core.objectives.weighted import ResponseWeighting
 from equipoise.core.scores import Scores, TokenScores
 from equipoise.data.collate import Ids, Response
+from equipoise.data.pack import Batch
 from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.play.schedules import at_step
@@ -114,12 +115,20 @@ class Scoring(Protocol):
 
 
 class PolicyScoring:
-    """Scores from the policy alone; anchor scores are cached."""
+    """Scores from the policy alone; anchor scores are cached.
+
+    values    token values and their mask of a batch, in place of log-probs; None: log-probs.
+    """
 
     live = False
 
-    def __init__(self, policy: CausalPolicy, objective: Objective) -> None:
-        self.policy, self.objective = policy, objective
+    def __init__(
+        self,
+        policy: CausalPolicy,
+        objective: Objective,
+        values: Callable[[Batch], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
+        self.policy, self.objective, self.values = policy, objective, values
 
     @property
     def learned(self) -> set[str]:
@@ -127,7 +136,7 @@ class PolicyScoring:
         return set()
 
     def groups(self) -> list[dict[str, Any]]:
-        """One group: the policy's trainable parameters."""
+        """One group: the trainable parameters of the policy and of an auxiliary head."""
         return [{"params": [p for _, p in self.policy.trained()], "rate": 1.0}]
 
     def extrapolated(
@@ -137,8 +146,10 @@ class PolicyScoring:
         return {}
 
     def read(self, prompts: Sequence[Ids], responses: Sequence[Sequence[Response]]) -> Reading:
-        """Log-probs of some responses, and response weights for an objective that reads them."""
+        """Log-probs or values of some responses, and response weights for an objective that reads them."""
         batch = self.policy.batch(prompts, responses)
+        if self.values is not None:
+            return Reading(*self.values(batch))
         tokens = self.objective.reads.tokens
         if not self.objective.reads.response_weights:
             return Reading(*(self.policy.token_logprobs if tokens else self.policy.logprobs)(batch))

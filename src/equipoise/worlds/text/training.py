@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, START, State
 from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
+from equipoise.policy.scoring.critic import value_head, values_of
 from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
 from equipoise.worlds.text.folder.manifest import WITHIN
@@ -25,7 +27,6 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch
 from equipoise.worlds.text.scoring.live_scoring import LiveScoring
-from equipoise.worlds.text.scoring.value_scoring import ValueScoring, value_head
 
 
 @dataclass(kw_only=True)
@@ -79,9 +80,9 @@ class Trainer:
         with folder.progress.preparing("preparing the optimizer"):
             scoring: Scoring
             if critic:
-                scoring = ValueScoring(
-                    policy, objective, value_head(policy, state.policies[start]).to(policy.device)
-                )
+                head = value_head(policy, state.policies[start]).to(policy.device)
+                policy.network = head
+                scoring = PolicyScoring(policy, objective, partial(values_of, policy, head))
             elif models is None:
                 scoring = PolicyScoring(policy, objective)
             else:

@@ -17,14 +17,13 @@ from equipoise.policy import checkpoint
 from equipoise.policy.protocol import Measured
 from equipoise.policy.scoring import anchor_store, value_regression
 from equipoise.policy.scoring.anchor_store import AnchorStore
-from equipoise.policy.scoring.critic import score_values
+from equipoise.policy.scoring.critic import score_values, value_head
 from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.features import mean_hidden
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.ranks import Places
 from equipoise.worlds.text.scoring import token_weights
-from equipoise.worlds.text.scoring.value_scoring import value_head
 
 # Log-ratio to its own anchor at step 0, in nats per token: fp32 sums differ by rounding between batch shapes
 # (measured below 3e-6 on tiny models, it grows with the logits' size); bf16 keeps 8 bits of mantissa.
