@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -50,10 +52,13 @@ def launch(
         )
     if nodes > 1 and not head:
         raise typer.BadParameter("several nodes meet at --head HOST:PORT, the same on all of them")
+    if head:
+        _check_head(head)
     with told():
         import torch
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.elastic.rendezvous import RendezvousError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     gpus = torch.cuda.device_count()
@@ -85,10 +90,28 @@ def launch(
         if not any(one.local_rank == 0 and one.exitcode in SPOKEN for one in failed.failures.values()):
             _say_why(Path(logs.name), first.local_rank)
         raise typer.Exit(first.exitcode if first.exitcode > 0 else 128 - first.exitcode) from None
+    except RendezvousError as error:
+        raise RuntimeError(
+            f"the nodes do not meet at {config.rdzv_endpoint}: {error}; every one of the {nodes} nodes must run this "
+            "command with the same --head, at a free port of a node that all reach"
+        ) from None
     except SignalException as stopped:
         raise typer.Exit(128 + int(stopped.sigval)) from None
     finally:
         logs.cleanup()
+
+
+def _check_head(head: str) -> None:
+    """Refuse an address at which nodes cannot meet: torchrun would try it for a minute and then fail as a program."""
+    found = re.fullmatch(r"(?P<host>[\w.:-]+|\[[\w.:]+\]):(?P<port>\d{1,5})", head, re.ASCII)
+    if not found or not 0 < int(found["port"]) < 2**16:
+        raise typer.BadParameter(f"--head is HOST:PORT with a port from 1 to 65535, got {printable(head)!r}")
+    try:
+        socket.getaddrinfo(found["host"].strip("[]"), None)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--head: no address is known of {found['host']!r}: {error.strerror}"
+        ) from None
 
 
 def _say_why(logs: Path, process: int) -> None:
