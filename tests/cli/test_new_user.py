@@ -208,6 +208,13 @@ def test_a_sweep_runs_all_goes_on_after_a_failure_and_compares(tmp_path, capsys)
     assert {run.folder for run in runs(tmp_path)} == {"lr=0.0001", "lr=0.0002"}
 
 
+@pytest.mark.slow
+def test_a_sweep_says_which_run_left_the_support(tmp_path, capsys):
+    small = ["--set", "evaluate.prompts=8", "epochs=1"]
+    code, _, err = run(capsys, "align", "dpo", "--out", str(tmp_path), *small, "--sweep", "lr=0.1")
+    assert code == 3 and "left the support of the reference: lr=0.1" in err, err
+
+
 def finished(folder, method, **last):
     folder.mkdir(parents=True)
     (folder / ".lock").touch()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import equipoise as eq
+from equipoise.cli.app import main
 from equipoise.evaluate.located import locate
 from equipoise.evaluate.support import FINISHED, LENGTH, OUTSIDE, SURPRISAL, delivered, support
 from equipoise.play.seeds import Seeds
@@ -128,8 +129,11 @@ def test_a_run_that_leaves_the_support_delivers_the_last_round_that_did_not(tmp_
     assert "--allow support" in said and said.count("delivered is round 0") == 1
     page = run.report.read_text()
     assert "left the reference" in page and "delivers round 0" in page
-    again = play()  # the same command ends at the same place
-    assert again.summary["delivered"] == 0
+    again = ["align", "dpo", "--out", str(run.folder)]  # the same command ends at the same place
+    again += ["--set", "train.lr=0.1", "train.epochs=1", "play.rounds=3", "evaluate.prompts=8"]
+    with pytest.raises(SystemExit) as ended:
+        main(again)
+    assert ended.value.code == 3
     assert len((run.folder / "evaluation.jsonl").read_text().splitlines()) == 2
     on = play(allow=["support"])
     assert on.summary["delivered"] == 3 and "left_support" not in on.summary

@@ -1,4 +1,4 @@
-"""Errors of a command, in one line: which ones explain themselves, and where the traceback of a fault is kept."""
+"""How a command fails: its exit code, errors in one line, and where the traceback of a fault is kept."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from equipoise.safe_text import printable
 
 PACKAGE = str(Path(equipoise.__file__).parent) + os.sep
 RAISE = dis.opmap["RAISE_VARARGS"]
+LEFT_SUPPORT = 3  # exit code of a run that ended where the policy left its reference's support
 LONGEST_LINE = 2000  # characters of one line of a message
 
 

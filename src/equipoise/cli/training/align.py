@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from equipoise.cli.failures import LEFT_SUPPORT
 from equipoise.cli.options import Allow, Config, Data, MethodName, Model, Oracle, Rounds, RunSeed, Settings
 
 
@@ -54,12 +55,13 @@ def align(
 
         return run_all(stated, sweep, out, settings, given)
     run = call(stated, out=out, settings=settings, **given)
-    if int(os.environ.get("RANK", "0")):  # of several processes the first one reports
-        return None
-    print_closing(run.folder)
-    print(f"report   {run.report}\nmodel    {run.checkpoint}")
-    best = run.summary.get("best")
-    if best:
-        at = f"round {best['round']}" + (f", step {best['step']}" if best["step"] else "")
-        print(f"best     {run.best}  ({best['metric']} {best['value']:.4g}, {at})")
+    if not int(os.environ.get("RANK", "0")):  # of several processes the first one reports
+        print_closing(run.folder)
+        print(f"report   {run.report}\nmodel    {run.checkpoint}")
+        best = run.summary.get("best")
+        if best:
+            at = f"round {best['round']}" + (f", step {best['step']}" if best["step"] else "")
+            print(f"best     {run.best}  ({best['metric']} {best['value']:.4g}, {at})")
+    if "left_support" in run.summary:
+        raise typer.Exit(LEFT_SUPPORT)
     return None

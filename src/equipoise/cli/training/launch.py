@@ -14,12 +14,13 @@ from typing import Annotated
 
 import typer
 
+from equipoise.cli.failures import LEFT_SUPPORT
 from equipoise.cli.loading import told
 from equipoise.safe_text import printable
 
 COMMANDS = ("align",)  # commands whose processes share their work
 # exit codes of a command that has said why, on its way out when it is stopped; in the middle it ends with 143
-SPOKEN = (1, 2, -signal.SIGTERM)
+SPOKEN = (1, 2, LEFT_SUPPORT, -signal.SIGTERM)
 MOST_LINES = 20  # shown of a process that failed
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from equipoise.cli.failures import explains_itself, message_of
+from equipoise.cli.failures import LEFT_SUPPORT, explains_itself, message_of
 
 
 def run_all(
@@ -18,7 +18,8 @@ def run_all(
 ) -> None:
     """Run every combination in its folder; one that is refused or fails is told, and the others go on.
 
-    The same command resumes. Exits with code 2 if a combination has no result.
+    The same command resumes. Exits with code 2 if a combination has no result, with 3 if one has
+    left the support of its reference.
     """
     from equipoise.report.comparison.page import write_comparison
     from equipoise.report.run.listing import print_runs, runs
@@ -26,7 +27,7 @@ def run_all(
     from equipoise.run.sweep import combinations, folder_name, parse
 
     folder, todo = out or Path("runs") / f"{method}-sweep", combinations(parse(swept))
-    done, failed = [], []
+    done, failed, left = [], [], []
     for place, combination in enumerate(todo, start=1):
         name = folder_name(combination)
         print(f"run {place} of {len(todo)}: {name}", file=sys.stderr, flush=True)
@@ -39,9 +40,13 @@ def run_all(
             failed.append(name)
         else:
             done.append(made.folder)
+            left += [name] if "left_support" in made.summary else []
     if done:
         print_runs([run for run in runs(folder) if folder / run.folder in done], Console())
         print(f"comparison  {write_comparison(done, folder / 'comparison.html')}")
     if failed:
         print(f"no result: {'; '.join(failed)}", file=sys.stderr)
         raise typer.Exit(2)
+    if left:
+        print(f"left the support of the reference: {'; '.join(left)}", file=sys.stderr)
+        raise typer.Exit(LEFT_SUPPORT)
