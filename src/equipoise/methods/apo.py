@@ -14,6 +14,7 @@ APO = replace(
     title="Accelerated Preference Optimization",
     paper="2410.06293",
     update=Extrapolated(alpha=0.3),
+    playground={**ITERATIVE_DPO.playground, "train.eps": 1e-2},
     sources={
         **ITERATIVE_DPO.sources,
         "alpha": "recalled",

@@ -25,7 +25,7 @@ DNO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**GROUP_ROUNDS, "objective.eta": 0.2, "train.eps": 1e-4, "play.pairing": "method"},
+    playground={**GROUP_ROUNDS, "objective.eta": 0.2, "train.eps": 1e-2, "play.pairing": "method"},
     exact={"eta": 0.5},
     closed_form=lambda game, state, m: dno_step(game, state.policies[START], eta=m.parameters()["eta"]),
     in_theory=(Self(samples=2), Scored()),

@@ -34,7 +34,7 @@ DPA = Method(
         "objective.words": ["small", "large", "hot", "iced", "green", "mint", "black"],
         "train.epochs": 4,
         "train.batch": 16,
-        "train.eps": 1e-8,
+        "train.eps": 1e-2,
         "evaluate.every": 10,
     },
     sources={

@@ -25,7 +25,7 @@ GPO = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 64},
-    playground={**GROUP_ROUNDS, "objective.beta": 1.0, "play.pairing": "method"},
+    playground={**GROUP_ROUNDS, "train.eps": 1e-2, "objective.beta": 1.0, "play.pairing": "method"},
     exact={"beta": 1.0},
     closed_form=lambda game, state, m: gpo_step(game, state.policies[START], eta=1 / m.parameters()["beta"]),
     in_theory=(Self(samples=1), Scored(scores="logit", opponents=1)),

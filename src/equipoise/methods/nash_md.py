@@ -30,7 +30,7 @@ NASH_MD = Method(
     update=Refit(),
     rounds=3,
     train={"batch": 128},
-    playground={**PAIR_ROUNDS, "objective.eta": 5.0, "objective.tau": 0.05},
+    playground={**PAIR_ROUNDS, "train.eps": 1e-2, "objective.eta": 5.0, "objective.tau": 0.05},
     exact={"eta": 0.5, "tau": 0.1},
     closed_form=lambda game, state, m: nash_md_step(
         game, state.policies[START], eta=m.parameters()["eta"], tau=m.parameters()["tau"]

@@ -28,7 +28,7 @@ ONLINE_IPO = Method(
     update=Descend(rate=0.01),
     rounds=100,
     train={"batch": 32, "schedule": "constant", "warmup": 0.0},
-    playground={**PAIR_STEPS, "objective.tau": 0.05},
+    playground={**PAIR_STEPS, "train.eps": 1e-2, "objective.tau": 0.05},
     exact={"tau": 0.1},
     in_theory=(Self(samples=2), Pairs()),
     kl_weight="tau",

@@ -19,6 +19,7 @@ from equipoise.models.tokenizer import check_tokenizer
 from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
+from equipoise.policy.heap import give_back
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
@@ -97,6 +98,7 @@ class CausalPolicy:
         if ahead:
             raise ModelError(f"{path} is not a causal language model: its states depend on later tokens")
         policy.start = start
+        give_back()
         return policy
 
     @property

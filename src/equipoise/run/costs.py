@@ -47,7 +47,8 @@ class Shape:
     base        how the start policy's base is held
     linear, rows    parameters and rows of linear layers but the head, which quantisation reaches
     held        parameters of linear layers and embeddings, which a bf16 base reaches
-    head        parameters of the head, tied or not         largest   those of the largest linear layer but the head
+    head        parameters of the head, tied or not         tied   whether they are those of the embeddings too
+    largest     parameters of the largest linear layer but the head
     """
 
     parameters: int
@@ -58,6 +59,7 @@ class Shape:
     rows: int
     held: int
     head: int
+    tied: bool
     largest: int
     layers: int
     width: int
@@ -108,6 +110,8 @@ class Memory:
 
     base    the process with its libraries, and a reward model.
     sampling    keys and values, and a packed copy of the weights; while sampling there is no fit.
+    backward    the gradient of the largest weight before it is added to those of earlier micro-batches; of tied
+                embeddings that of either use.
     updating    of the largest weight in float32 while 8-bit moments are updated on a CPU, when activations are gone.
     second  the model once more, while the load gate compares, before there is an optimizer.
     """
@@ -119,6 +123,7 @@ class Memory:
     activations: float
     sampling: float
     second: float = 0.0
+    backward: float = 0.0
     updating: float = 0.0
 
     def with_activations(self, activations: float) -> Memory:
@@ -127,7 +132,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        training = self.optimizer + self.gradients + max(self.activations, self.updating)
+        training = self.optimizer + self.gradients + max(self.activations + self.backward, self.updating)
         return self.base + self.weights + max(training, self.sampling, self.second)
 
 
@@ -157,6 +162,7 @@ def shape_of(config: RunConfig) -> Shape:
         rows=sum(m.out_features for m in linear),
         held=sum(p.numel() for p in model.parameters() if id(p) in held),
         head=head.weight.numel(),
+        tied=head.weight is model.get_input_embeddings().weight,
         largest=max((m.weight.numel() for m in linear), default=0),
         layers=int(text.num_hidden_layers),
         width=width,
@@ -177,16 +183,18 @@ def memory_of(
 ) -> Memory:
     """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
     trained = shape.trained(config)
-    largest = shape.head if trained == shape.parameters else trained / (2 * max(shape.layers, 1))
+    full = trained == shape.parameters
+    largest = shape.head if full else trained / (2 * max(shape.layers, 1))
     twice = device == "cpu" and memory_holds(shape.parameters)
     return Memory(
         base=base,
-        weights=shape.weight_bytes + (FP32 * trained if trained != shape.parameters else 0),
+        weights=shape.weight_bytes + (0 if full else FP32 * trained),
         gradients=FP32 * trained,
         optimizer=KINDS[config.train.optimizer].moments * trained,
         activations=tokens * shape.activation_bytes(config),
         sampling=held * 2 * FP32 * shape.layers * shape.keys + shape.packed_bytes(config, device),
         second=FP32 * shape.parameters if twice else 0.0,
+        backward=FP32 * shape.head * (1 + shape.tied) if full else 0.0,
         updating=KINDS[config.train.optimizer].updating * largest if device == "cpu" else 0.0,
     )
 

@@ -25,6 +25,7 @@ from equipoise.play.row_check import unmet
 from equipoise.play.rows import Rows
 from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.heap import give_back
 from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.worlds.text import batch_context as whole_step
@@ -191,6 +192,7 @@ class Fit:
             if column not in objective.reads.statistic_columns
         ]
         self.parameters = [p for _, p in self.policy.trained()]
+        give_back()  # what sampling and scoring left, before there are gradients and moments
         optimizer = optimizer_of(scoring.groups(), training)
         # not wrapped in DDP: its forward and backward wait for the other processes, which may have failed
         self.optimizer = accelerator.prepare(optimizer)
