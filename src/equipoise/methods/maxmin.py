@@ -18,7 +18,7 @@ MAXMIN = replace(
     confidence="paper's text",
     pairing=MaxMin(),
     in_theory=(Self(samples=2), MaxMin()),
-    playground={**PPO.playground, "play.panel": "groups"},
+    playground={**PPO.playground, "train.eps": 1e-2, "play.panel": "groups"},
     sources={
         **PPO.sources,
         "eta": "0 is the paper's: the worst group alone; multiplicative weights are ours",
