@@ -83,7 +83,7 @@ class Shape:
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of the weights as they are held, without adapters; and of one layer's, converted for a product."""
+        """Bytes of the weights as they are held, without adapters, and of the largest that a product converts."""
         if self.base.plain:
             return FP32 * self.parameters
         size: float = FP32 * self.parameters
@@ -93,7 +93,7 @@ class Shape:
         if self.base.quantization != "none":
             size -= FP32 * self.linear
             size += stored_bytes(self.base.quantization, self.linear, self.rows)
-        return size + FP32 * self.largest
+        return size + FP32 * (max(self.largest, self.head) if self.base.dtype == "bfloat16" else self.largest)
 
     def packed_bytes(self, config: RunConfig, device: str) -> float:
         """Bytes of the copy of the weights that a CPU packs while it samples (`generation.cpu_decoder`)."""

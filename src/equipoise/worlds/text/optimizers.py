@@ -43,13 +43,14 @@ class Kind:
     library: bool = False
 
 
-# 8-bit moments: two bytes, and two float32 numbers for each block of 256
+# 8-bit moments: two bytes, and two float32 numbers for each block of 256; on a CPU bitsandbytes updates a weight with
+# both moments, its gradient, a square root and its quotient in float32
 KINDS: Mapping[str, Kind] = {
     "adamw": Kind(moments=8),
     "sgd": Kind(moments=4),
     "adafactor": Kind(moments=0, updating=8),
-    "adamw_8bit": Kind(moments=2 + 8 / 256, updating=16, library=True),
-    "paged_adamw_8bit": Kind(moments=2 + 8 / 256, updating=16, library=True),
+    "adamw_8bit": Kind(moments=2 + 8 / 256, updating=20, library=True),
+    "paged_adamw_8bit": Kind(moments=2 + 8 / 256, updating=20, library=True),
 }
 
 
