@@ -1,12 +1,13 @@
 """Peak memory of a fit beside the estimate of `equipoise plan`: full fine-tuning, LoRA, bf16 and quantised bases.
 
-    python benchmarks/memory.py [--model FOLDER] [--only NAME ...]
+    python benchmarks/memory.py [--model FOLDER | --drawn 20M|0.5B] [--only NAME ...] [--peer]
 
 Every case runs in a process of its own, forked from one that has loaded the libraries: the policy is loaded, then two
 steps of DPO are taken, each on two micro-batches of random tokens. Measured is the process's largest resident set from
 the end of loading on. Predicted is what `plan` adds up for training, from the memory of the libraries: by arithmetic
-alone, and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a Llama
-of 20M weights is drawn. Cases that need bitsandbytes are left out where it is not installed.
+alone, and with the bytes a token of a probe's forward, which `plan` uses where the model fits. Without --model a model
+is drawn: a Llama of 20M weights, or one of Qwen2.5-0.5B's size. Cases that need bitsandbytes are left out where it is
+not installed. --peer adds TRL's steps on one pair of the same tokens, with its reference's log-probs computed before.
 Results are written after each.
 """
 
@@ -17,9 +18,11 @@ import importlib.util
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import (
     HERE,
@@ -34,6 +37,7 @@ from common import (
     versions,
     write_section,
 )
+from train import TUNED, Case, peer
 
 from equipoise.data.rendering.tokens import load_tokenizer
 from equipoise.models.folder import inspect
@@ -61,7 +65,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 LIBRARY = ("8bit", "4bit", "adamw_8bit")
 PAIRS, PROMPT, RESPONSE = 2, 32, 24
-DRAWN = Shape(8, 384, 1024, 6, 16384)
+DRAWN = {"20M": Shape(8, 384, 1024, 6, 16384), "0.5B": Shape(24, 896, 4864, 14, 151936)}
+PEERS = {"full": 0, "LoRA, float32 base": 16}  # ranks of TRL's cases
 
 
 def forget_peak() -> None:
@@ -114,7 +119,24 @@ def measured(model: str, name: str) -> dict[str, Any]:
     }
 
 
-def in_a_fork(model: str, name: str) -> dict[str, Any]:
+def peer_peak(model: str, name: str) -> dict[str, Any]:
+    """TRL's peak in this process: two steps on a pair of as many tokens."""
+    words = inspect(Path(model)).settings["vocab_size"]
+    draw = np.random.default_rng(0)
+    pair = tuple(draw.integers(2, words, count).tolist() for count in (PROMPT, RESPONSE, RESPONSE))
+    case = Case("", "", "fp32", PEERS[name], 2, (TUNED,), batch=1)
+    base = resident()
+    with tempfile.TemporaryDirectory() as folder:
+        for file in Path(model).iterdir():
+            (Path(folder) / file.name).symlink_to(file.resolve())
+        steps = peer(case, Path(folder), [pair], load_tokenizer(str(model_path())), tuned=True)
+        next(steps)
+        forget_peak()
+        loss = [next(steps) for _ in range(2)][-1]
+    return {"name": name, "loss": loss, "base": base, "measured": peak()}
+
+
+def in_a_fork(made: Callable[[str, str], dict[str, Any]], model: str, name: str) -> dict[str, Any]:
     """One case in a process that has the libraries already."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "case.json"
@@ -122,7 +144,7 @@ def in_a_fork(model: str, name: str) -> dict[str, Any]:
         if not child:
             status = 1
             try:
-                result.write_text(json.dumps(measured(model, name)), encoding="utf-8")
+                result.write_text(json.dumps(made(model, name)), encoding="utf-8")
                 status = 0
             finally:
                 os._exit(status)
@@ -175,12 +197,23 @@ def report(found: dict[str, Any]) -> str:
         f"{found['parameters'] / 1e6:,.0f}M parameters, stored in {found['dtype']}; two steps of two micro-batches of "
         f"{found['cases'][0]['tokens']} tokens; libraries {mib(found['cases'][0]['base'])} MiB."
     )
-    return "\n".join([told(found), "", about, "", *table(header, rows)])
+    lines = [told(found), "", about, "", *table(header, rows)]
+    ours = {case["name"]: case["measured"] for case in found["cases"]}
+    beside = [
+        (case["name"], mib(case["measured"]), f"{case['measured'] / ours[case['name']]:.2f}")
+        for case in found["peer"]
+    ]
+    if beside:
+        lines += ["", "TRL on one pair of the same tokens, its libraries included:", ""]
+        lines += table(("case", "peak, MiB", "over ours"), beside)
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model")
+    parser.add_argument("--drawn", choices=DRAWN, default="20M")
+    parser.add_argument("--peer", action="store_true")
     parser.add_argument("--only", nargs="*", default=list(CASES))
     given = parser.parse_args()
     has = importlib.util.find_spec("bitsandbytes") is not None
@@ -190,8 +223,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or folder
         if not given.model:
-            drawn_model(DRAWN).save_pretrained(folder)
-        name = "memory_drawn" if not given.model else f"memory_{Path(model).name}"
+            drawn_model(DRAWN[given.drawn]).save_pretrained(folder)
+        name = f"memory_{Path(model).name}" if given.model else f"memory_drawn_{given.drawn}"
         found: dict[str, Any] = {
             "command": command("memory.py"),
             "machine": machine() | {"threads": 1},
@@ -199,16 +232,26 @@ def main() -> None:
             "parameters": inspect(Path(model)).size,
             "dtype": inspect(Path(model)).dtype,
             "cases": [],
+            "peer": [],
         }
+
+        def written() -> None:
+            text = json.dumps(found, indent=1) + "\n"
+            (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+            write_section(report(found), f"memory.py {'model' if given.model else given.drawn}")
+
         for case in given.only:
             if not has and any(word in str(CASES[case]) for word in LIBRARY):
                 continue
-            found["cases"].append(in_a_fork(model, case))
+            found["cases"].append(in_a_fork(measured, model, case))
             last = found["cases"][-1]
             print(case, [round(x / 2**20) for x in (last["measured"], *last["predicted"])], flush=True)
-            text = json.dumps(found, indent=1) + "\n"
-            (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
-            write_section(report(found), f"memory.py {'model' if given.model else 'drawn'}")
+            written()
+        for case in PEERS if given.peer else ():
+            if case in given.only:
+                found["peer"].append(in_a_fork(peer_peak, model, case))
+                print("TRL:", case, round(found["peer"][-1]["measured"] / 2**20), flush=True)
+                written()
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ Pair = tuple[list[int], list[int], list[int]]  # ids of prompt, chosen, rejected
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared: model, data, precision, full or LoRA, and for how many steps of each program."""
+    """What is compared: model, data, precision, full or LoRA, how many steps of each program, and pairs of a step."""
 
     size: str
     data: str
@@ -56,6 +56,7 @@ class Case:
     lora: int
     steps: int
     programs: tuple[str, ...]
+    batch: int = BATCH
 
 
 CASES = (
@@ -114,7 +115,7 @@ def ours(
     policy = CausalPolicy.load(folder, tokenizer, **how, device="cpu")
     if not packed:
         policy.scorer.max_packed_length, policy.token_budget = 0, 2**30
-    fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=BATCH, rate=RATE)
+    fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=case.batch, rate=RATE)
     yield 0.0
     while True:
         yield fit.step()["loss"]
@@ -137,7 +138,7 @@ def peer(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, tuned: 
         bf16=case.precision == "bf16",
         gradient_checkpointing=not tuned,
         precompute_ref_log_probs=False,
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=case.batch,
         learning_rate=RATE,
         lr_scheduler_type="constant",
         max_length=LONGEST,
@@ -161,7 +162,7 @@ def peer(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, tuned: 
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
     collate = DataCollatorForPreference(pad_token_id=0, max_length=LONGEST)
     named = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), pair, strict=True)) for pair in pairs]
-    batches = [collate(named[i : i + BATCH]) for i in range(0, len(named), BATCH)]
+    batches = [collate(named[i : i + case.batch]) for i in range(0, len(named), case.batch)]
     if tuned:
         for batch in batches:
             chosen, rejected = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model, batch)
