@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from equipoise.api.comparison import Comparison, compare
     from equipoise.api.data import read
+    from equipoise.api.diagnosis import Diagnosis, diagnose
     from equipoise.api.evaluation import Evaluation, evaluate
     from equipoise.api.sampling import Samples, sample
     from equipoise.games.load import load_game
@@ -26,12 +27,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Callback",
     "Comparison",
+    "Diagnosis",
     "Evaluation",
     "PreferenceGame",
     "Run",
     "Samples",
     "align",
     "compare",
+    "diagnose",
     "evaluate",
     "load_game",
     "load_run",
@@ -47,6 +50,8 @@ _HOME = {
     "Comparison": "equipoise.api.comparison",
     "Callback": "equipoise.worlds.text.progress",
     "compare": "equipoise.api.comparison",
+    "Diagnosis": "equipoise.api.diagnosis",
+    "diagnose": "equipoise.api.diagnosis",
     "Evaluation": "equipoise.api.evaluation",
     "evaluate": "equipoise.api.evaluation",  # also a package, which is callable and calls the same function
     "Samples": "equipoise.api.sampling",

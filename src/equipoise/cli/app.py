@@ -21,6 +21,7 @@ from equipoise.cli import claims, config, label, methods
 from equipoise.cli.data import commands as data
 from equipoise.cli.env import env
 from equipoise.cli.evaluation.chat import chat
+from equipoise.cli.evaluation.diagnose import diagnose
 from equipoise.cli.evaluation.evaluate import evaluate
 from equipoise.cli.evaluation.optimize_prompt import optimize_prompt
 from equipoise.cli.evaluation.sample import sample
@@ -50,6 +51,7 @@ for command in (
     plan,
     compare,
     evaluate,
+    diagnose,
     sample,
     optimize_prompt,
     chat,

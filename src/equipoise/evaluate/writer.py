@@ -33,6 +33,7 @@ from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.self_revision import improve
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
+from equipoise.policy.scoring.microbatch import Comparison
 from equipoise.worlds.text.folder.manifest import append_line, complete_lines
 from equipoise.worlds.text.recorded_rows import distinct_prompts, pair_rows, prompts_of
 
@@ -107,11 +108,15 @@ class Writer:
         if model is not None and check_tokenizer(model, self.renderer.codec.tokenizer):
             check_ids(model, embedding_rows(model), sequences, self.renderer.codec.tokenizer)
 
-    def pairs(self, dataset: Dataset) -> tuple[list[Rendered], Floats, Floats]:
-        """Recorded pairs as this policy reads them: (rows, log-probs [N, 2], tokens [N, 2]), preferred first."""
+    def comparisons(self, dataset: Dataset) -> tuple[list[Rendered], list[Comparison]]:
+        """Recorded pairs as this policy reads them: (rows, token ids of each prompt and its responses)."""
         rendered = self.renderer.render(dataset)
         rows = pair_rows(rendered, prompts_of(rendered, self.renderer))
-        comparisons = [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
+        return rendered, [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
+
+    def pairs(self, dataset: Dataset) -> tuple[list[Rendered], Floats, Floats]:
+        """Recorded pairs as this policy reads them: (rows, log-probs [N, 2], tokens [N, 2]), preferred first."""
+        rendered, comparisons = self.comparisons(dataset)
         logp, length = score(self.policy, comparisons)
         return rendered, logp.double().numpy(), length.double().numpy()
 

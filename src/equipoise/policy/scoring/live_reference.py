@@ -37,6 +37,11 @@ class NextTokenDistribution(NamedTuple):
     bias: Tensor | None
     layers: Tensor | None = None
 
+    def logits(self, part: slice) -> Tensor:
+        """[n, V] logits at some of the places."""
+        at = self.states[part]
+        return at if self.head is None else linear(at, self.head.to(at.dtype), self.bias)
+
 
 class LiveScores(NamedTuple):
     """Live scores of a batch of R responses, token by token [R, T] or one for each response [R].
@@ -100,12 +105,8 @@ class LiveScorer(nn.Module):
             parts = []
             for begin in range(0, len(at), EXTRAPOLATED):
                 part = slice(begin, begin + EXTRAPOLATED)
-                own, other = at[part], reference.states[part]
-                if head is not None:
-                    own = linear(own, head.weight.to(own.dtype), head.bias)
-                if reference.head is not None:
-                    other = linear(other, reference.head.to(other.dtype), reference.bias)
-                wide = mix * own.float() + (1 - mix) * other.float()
+                own = at[part] if head is None else linear(at[part], head.weight.to(at.dtype), head.bias)
+                wide = mix * own.float() + (1 - mix) * reference.logits(part).float()
                 parts.append(token_logps_from_logits(wide, targets[part]))
         logps = torch.cat(parts)
         return by_response(logps, where.row, len(batch.ids))[0].sum(dim=1)
@@ -132,18 +133,28 @@ class FrozenReference:
         self.scorer = copy.deepcopy(policy.scorer, shared).requires_grad_(False)
         self.layers = layers
 
-    @torch.no_grad()
     def next_token_distribution(self, batch: TokenBatch) -> NextTokenDistribution:
         """Next-token distributions at the N places of a batch that predict scored tokens, detached."""
-        where = scored_positions(batch.scored)
-        with self.scorer.autocast(batch.ids.device):
-            states, logits, *layers = _read(self.scorer, batch, layers=self.layers)
-        at = (states if logits is None else logits)[where.row, where.predictor]
-        hidden = torch.stack([h[where.row, where.predictor] for h in layers[0][1:]]) if self.layers else None
-        if logits is not None:
-            return NextTokenDistribution(at, None, None, hidden)
-        head = causal_lm(self.scorer.model).get_output_embeddings()
-        return NextTokenDistribution(at, head.weight, head.bias, hidden)
+        return next_token_distribution(self.scorer, batch, layers=self.layers)
+
+
+@torch.no_grad()
+def next_token_distribution(
+    scorer: Scorer, batch: TokenBatch, *, layers: bool = False
+) -> NextTokenDistribution:
+    """Next-token distributions at the N places of a batch that predict scored tokens, detached.
+
+    layers    whether they carry the hidden states of all layers.
+    """
+    where = scored_positions(batch.scored)
+    with scorer.autocast(batch.ids.device):
+        states, logits, *all_states = _read(scorer, batch, layers=layers)
+    at = (states if logits is None else logits)[where.row, where.predictor]
+    hidden = torch.stack([h[where.row, where.predictor] for h in all_states[0][1:]]) if layers else None
+    if logits is not None:
+        return NextTokenDistribution(at, None, None, hidden)
+    head = causal_lm(scorer.model).get_output_embeddings()
+    return NextTokenDistribution(at, head.weight, head.bias, hidden)
 
 
 def _read(scorer: Scorer, batch: TokenBatch, *, layers: bool = False) -> tuple[Any, ...]:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from equipoise.report.estimates import number, share
+from equipoise.report.findings import Finding, Level, ordered
 from equipoise.report.oracle_check.run import Report
 
-Level = Literal["good", "note", "warning"]
 MANY_FAILURES = 0.05
 MUCH_POSITION = 0.10  # share of comparisons that the place decides
 SMALL = 0.01  # of a temperature
 SHOWN = 4  # properties named in a sentence
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence or two, under a title."""
-
-    level: Level
-    title: str
-    text: str
 
 
 def findings(report: Report) -> list[Finding]:
@@ -39,8 +29,7 @@ def findings(report: Report) -> list[Finding]:
         *_properties(report.figures["dissection"], oracle["name"]),
         *_data(report.figures["data"]),
     ]
-    rank = ("warning", "note", "good")
-    return sorted(found, key=lambda finding: rank.index(finding.level))
+    return ordered(found)
 
 
 def _accuracy(a: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[Finding]:

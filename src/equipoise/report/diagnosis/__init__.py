@@ -1,0 +1,1 @@
+"""Diagnosis of preference data under a model: findings, tables, page and terminal."""
