@@ -31,6 +31,7 @@ from equipoise.games.repeated.adversarial_mdp import (
     occupancy,
     play_episodes,
     random_mdp,
+    times,
     together,
 )
 from equipoise.games.repeated.regret import entropic, log_barrier
@@ -144,11 +145,11 @@ def estimates(seed: int) -> tuple[float, float]:
     draw = np.random.default_rng([seed, 3])
     policy = torch.from_numpy(draw.dirichlet(np.ones(ACTIONS), size=(1, STEPS, STATES)))
     visits = occupancy(mdp, policy)
-    inverse = covariance_inverse(mdp, visits, torch.tensor([0.01], dtype=torch.float64))
-    ahead = torch.from_numpy(draw.uniform(0, STEPS, (1, STEPS)))
+    inverse = covariance_inverse(mdp.features, visits, torch.tensor([0.01], dtype=torch.float64))
+    ahead = torch.from_numpy(draw.uniform(0, STEPS, (1, STEPS)))[:, None]
     sums = {name: torch.zeros_like(visits) for name in (PLAIN, REDUCED)}
     floor, under = torch.zeros_like(visits), -math.inf
-    whitened = mdp.times(inverse)
+    whitened = times(mdp.features, inverse)
     for s in range(STATES):
         for a in range(ACTIONS):
             at = mdp.features[:, :, s, a]
@@ -157,7 +158,8 @@ def estimates(seed: int) -> tuple[float, float]:
     for s in range(STATES):
         for a in range(ACTIONS):
             for name in sums:
-                found = LEARNERS[name].estimate(mdp, inverse, visits, mdp.features[:, :, s, a], ahead)
+                path = mdp.features[:, None, :, s, a]
+                found = LEARNERS[name].estimate(mdp.features, inverse, visits, path, ahead)
                 sums[name] += visits[:, :, s, a, None, None] * found
                 if name == REDUCED:
                     under = max(under, float((floor - found).amax()))
