@@ -111,7 +111,7 @@ class FittedModel:
 
     def curious(self) -> Float[Tensor, "R H S A"]:
         """The policy that is greedy for |phi| in the norm of Lambda^-1 along its path, at optimistic transitions."""
-        layers = []
+        layers: list[Tensor] = []
         value = self.unknown.new_zeros(self.unknown[:, 0, :, 0].shape)
         for h in range(self.features.shape[1] - 1, -1, -1):
             gain = self.unknown[:, h] + (self.ahead(h, value) if layers else 0)
@@ -154,17 +154,19 @@ class OwnPaths:
 
     def plays(self, policy: Float[Tensor, "R H S A"], episodes: int) -> Float[Tensor, "N H S A"]:
         """The policy, and in episodes that explore a policy of the cover in its place up to the last step it holds."""
-        runs, steps = policy.shape[:2]
+        steps = policy.shape[1]
         drawn = torch.from_numpy(np.stack([g.random((episodes, 3)) for g in self._generators]))
         explores = drawn[..., 0:1] < self.share
         last = (drawn[..., 1:2] * steps).long()
         last[:, : episodes // 2] = steps - 1
-        every = torch.arange(steps)
-        self._weights = torch.where(explores, steps * (every == last), 1).to(policy.dtype)
+        counted = steps * (torch.arange(steps) == last)
+        self._weights = torch.where(explores, counted, 1).to(policy.dtype)
         member = (drawn[..., 2] * len(self.cover)).long()
-        chosen = torch.stack(self.cover, dim=1)[torch.arange(runs)[:, None], member]
-        follows = (explores & (every <= last))[..., None, None]
-        return torch.where(follows, chosen, policy.unsqueeze(1)).flatten(0, 1)
+        played = policy.unsqueeze(1).repeat(1, episodes, 1, 1, 1)
+        for run, k in explores.squeeze(2).nonzero().tolist():
+            until = int(last[run, k]) + 1
+            played[run, k, :until] = self.cover[int(member[run, k])][run, :until]
+        return played.flatten(0, 1)
 
     def read(self, policy: Float[Tensor, "R H S A"], paths: Paths) -> Reading:
         """Visits of the first half, weighted paths of the second, and the fit to all transitions so far."""
