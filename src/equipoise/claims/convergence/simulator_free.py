@@ -154,7 +154,7 @@ def panel(found: Sequence[Course], against: str) -> Panel:
     for one in found:
         if one.against == against:
             mean, low, high = (tuple(map(float, row)) for row in interval(one.regret))
-            lines.append(Line(one.learner, x, mean, low, high))
+            lines.append(Line(one.learner.split(", ")[-1], x, mean, low, high))
             uniform = tuple(map(float, one.uniform.mean(axis=0)))
     lines.append(Line("uniform policy", x, uniform, guide=True))
     return Panel(against, "episodes K", "regret per episode", tuple(lines), log_y=False)
