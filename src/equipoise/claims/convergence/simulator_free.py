@@ -22,27 +22,18 @@ from equipoise.claims.claim import (
     log_slope,
     verdict,
 )
-from equipoise.claims.convergence.refined_regret import (
-    ACTIONS,
+from equipoise.claims.convergence.refined_regret import ACTIONS, DIMENSION, REFINED, STATES, STEPS
+from equipoise.games.repeated.adversarial_mdp import random_mdp, together
+from equipoise.games.repeated.mdp_regret import (
     BARRIER,
     BLOCKS,
-    DIMENSION,
     LEARNERS,
     PLANTED,
     REDUCED,
-    REFINED,
-    STATES,
-    STEPS,
-    adversary,
+    coins,
+    regret_from_own_paths,
+    uniform_regret,
 )
-from equipoise.games.repeated.adversarial_mdp import (
-    best_value,
-    occupancy,
-    play_episodes,
-    random_mdp,
-    together,
-)
-from equipoise.games.repeated.simulator_free import OwnPaths, Schedule
 
 RATE = 8 / 9  # the paper's power of K
 
@@ -77,19 +68,17 @@ def course(against: str, horizons: Sequence[int], seeds: Sequence[int]) -> list[
     mdp = together(
         [random_mdp(seed, steps=STEPS, states=STATES, actions=ACTIONS, dimension=DIMENSION) for seed in seeds]
     )
-    fixed = occupancy(mdp, torch.full_like(mdp.features[..., 0], 1 / ACTIONS))
     uniform: list[Tensor] = []
     regret: dict[str, list[Tensor]] = {name: [] for name in REFINED}
     plans: dict[str, list[tuple[int, float]]] = {name: [] for name in REFINED}
     for episodes in horizons:
-        weights = torch.stack([torch.from_numpy(adversary(against, episodes, seed)) for seed in seeds])
-        losses = mdp.losses(weights.sum(dim=1))
-        uniform.append(((fixed * losses).sum(dim=(1, 2, 3)) - best_value(mdp, losses)) / episodes)
+        weights = torch.stack(
+            [coins(against, episodes, seed, steps=STEPS, dimension=DIMENSION) for seed in seeds]
+        )
+        uniform.append(uniform_regret(mdp, weights) / episodes)
         for name in REFINED:
-            plan = Schedule.of(LEARNERS[name], mdp.features, episodes)
-            own = OwnPaths(mdp.features, plan.width, plan.share, seeds)
-            run = play_episodes(mdp, weights, LEARNERS[name], plan.tuning, seeds, own)
-            regret[name].append(run.regret / episodes)
+            total, plan = regret_from_own_paths(mdp, weights, LEARNERS[name], seeds)
+            regret[name].append(total / episodes)
             plans[name].append((plan.width, plan.share))
     return [
         Course(
