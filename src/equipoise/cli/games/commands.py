@@ -67,10 +67,8 @@ def play(
     With --player a language model plays it repeatedly against an adversary: its regret, and whether that vanishes.
     With --game mdp, policy optimisation plays adversarial MDPs: its regret with known transitions and from own paths.
     """
-    from equipoise.cli.games.mdp import play_mdp, sizes_of
-
-    sizes = sizes_of(game)
-    if sizes is not None:
+    if game.partition(":")[0] == "mdp":
+        from equipoise.cli.games.mdp import play_mdp, sizes_of
         from equipoise.report.games.mdp import print_mdp, write_mdp_figure
 
         if (
@@ -84,7 +82,7 @@ def play(
             raise ValueError(
                 "an mdp is played by its own learners: it takes --adversary, --rounds, --repeats, --seed"
             )
-        regret = play_mdp(sizes, adversary, rounds, repeats, seed)
+        regret = play_mdp(sizes_of(game), adversary, rounds, repeats, seed)
         if plot:
             write_mdp_figure(regret, plot)
         show(regret, as_json, print_mdp, picture=plot)

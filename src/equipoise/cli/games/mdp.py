@@ -24,11 +24,9 @@ FEWEST = 8  # episodes: the least horizon is a quarter of them, and an epoch nee
 KNOWN, OWN_PATHS = "known", "own paths"
 
 
-def sizes_of(game: str) -> dict[str, int] | None:
-    """The sizes in mdp or mdp:STATESxACTIONSxDIMENSIONxSTEPS; None for what is another game."""
-    name, _, given = game.partition(":")
-    if name != "mdp":
-        return None
+def sizes_of(game: str) -> dict[str, int]:
+    """The sizes in mdp or mdp:STATESxACTIONSxDIMENSIONxSTEPS."""
+    given = game.partition(":")[2]
     numbers = (given or SIZES).split("x")
     if (
         len(numbers) != 4
