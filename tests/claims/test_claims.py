@@ -44,6 +44,7 @@ MIXED = (
     "tpo_on_step_trees",
     "dstc_minimax",
     "constrained_proxy_points",
+    "simulator_free_regret",
 )
 # the differences are within the intervals of a few seeds
 FAILS = (
@@ -74,6 +75,7 @@ NIGHTLY = (
     "regret_self_play",
     "rso_accepted",
     "rto_credit",
+    "simulator_free_regret",
     "sapo_against_spin",
     "spa_few_labels",
     "srpo_robustness",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from equipoise.claims.convergence import refined_regret, regret, regret_loss
+from equipoise.claims.convergence import refined_regret, regret, regret_loss, simulator_free
 
 T = (4, 8, 16, 32, 64, 128, 256)
 
@@ -114,6 +114,33 @@ def refined(powers: dict[str, float], **changes: float) -> str:
 def test_the_rule_of_refined_regret(power, plain, changes, expected):
     powers = {refined_regret.BARRIER: power, refined_regret.REDUCED: 0.4, refined_regret.PLAIN: plain}
     assert refined(powers, **changes) == expected
+
+
+def own_paths(power: float, level: float, reduced: float, noise: float = 0.0) -> str:
+    rest = np.array([1 - noise, 1, 1 + noise])[:, None]
+    found = []
+    for against in (refined_regret.PLANTED, refined_regret.BLOCKS):
+        for name, exponent in ((refined_regret.BARRIER, power), (refined_regret.REDUCED, reduced)):
+            each = level * np.array(T, dtype=float) ** (exponent - 1) * rest
+            plans = ((2, 0.1),) * len(T)
+            found.append(simulator_free.Course(against, name, T, each, np.ones((3, len(T))), plans))
+    return simulator_free.judge(found).verdict
+
+
+@pytest.mark.parametrize(
+    ("power", "level", "reduced", "noise", "expected"),
+    [
+        (0.75, 1.0, 0.75, 0.0, "holds"),
+        (1.01, 0.5, 0.75, 0.0, "fails"),  # as much in every episode
+        (0.75, 4.0, 0.75, 0.0, "fails"),  # the uniform policy costs less
+        (0.95, 1.0, 0.75, 0.0, "mixed"),  # above the paper's rate
+        (0.75, 1.0, 1.01, 0.0, "mixed"),
+        (0.75, 1.0, 0.75, 0.1, "holds"),
+        (0.75, 1.0, 0.75, 1.2, "fails"),  # within the noise
+    ],
+)
+def test_the_rule_of_regret_without_a_simulator(power, level, reduced, noise, expected):
+    assert own_paths(power, level, reduced, noise) == expected
 
 
 def test_the_identities_of_refined_regret():

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from equipoise.claims.claim import Evidence
-from equipoise.claims.convergence import refined_regret
+from equipoise.claims.convergence import refined_regret, simulator_free
 from equipoise.claims.rewards import fspo, osp
 from equipoise.claims.shared_parameters import forgetting
 
 
 def regret() -> Evidence:
     return refined_regret.judge(refined_regret.curves((16, 32), range(2)), refined_regret.identities([77]))
+
+
+def own_paths() -> Evidence:
+    kinds = (refined_regret.PLANTED, refined_regret.BLOCKS)
+    return simulator_free.judge(
+        [one for kind in kinds for one in simulator_free.course(kind, (32, 64), range(2))]
+    )
 
 
 def domains() -> Evidence:
@@ -25,6 +32,7 @@ def domains() -> Evidence:
 
 PROGRAMS: dict[str, Callable[[], Evidence]] = {
     "refined_regret": regret,
+    "simulator_free_regret": own_paths,
     "ofs_forgetting": domains,
     "osp_strengths": lambda: osp.run("quick"),
     "fspo_unseen_users": lambda: fspo.judge(np.array([fspo.run_of(seed) for seed in range(2)])),

@@ -50,7 +50,9 @@ def test_the_best_value_is_that_of_the_best_deterministic_policy_and_occupancy_g
 def test_the_bonus_is_the_recursion_written_out():
     mdp = random_mdp(4, **SIZES)
     policy = torch.tensor([[[0.3, 0.7], [0.6, 0.4]], [[0.5, 0.5], [0.1, 0.9]]], dtype=torch.float64)[None]
-    inverse = covariance_inverse(mdp, occupancy(mdp, policy), torch.tensor([0.1], dtype=torch.float64))
+    inverse = covariance_inverse(
+        mdp.features, occupancy(mdp, policy), torch.tensor([0.1], dtype=torch.float64)
+    )
     found = dilated_bonus(mdp, inverse, policy, torch.tensor([0.2], dtype=torch.float64))[0].numpy()
     phi, inv, pi, move = (x[0].numpy() for x in (mdp.features, inverse, policy, mdp.transitions))
     norm = np.array([[[f @ inv[h] @ f for f in phi[h, s]] for s in range(2)] for h in range(2)])
@@ -66,13 +68,13 @@ def test_estimates_are_unbiased_without_a_ridge_and_the_reduced_one_is_bounded_b
     policy = torch.full((1, 1, 4, 3), 1 / 3, dtype=torch.float64)
     visits = occupancy(mdp, policy)
     gamma = torch.tensor([1e-12], dtype=torch.float64)
-    inverse = covariance_inverse(mdp, visits, gamma)
+    inverse = covariance_inverse(mdp.features, visits, gamma)
     losses = mdp.losses(torch.rand(1, 1, 3, dtype=torch.float64))
     for learner in LEARNERS:
         mean = torch.zeros_like(losses)
         for s, a in product(range(4), range(3)):
-            ahead = losses[:, :, s, a]
-            found = learner.estimate(mdp, inverse, visits, mdp.features[:, :, s, a], ahead)
+            path, ahead = mdp.features[:, None, :, s, a], losses[:, None, :, s, a]
+            found = learner.estimate(mdp.features, inverse, visits, path, ahead)
             mean += visits[0, 0, s, a] * found
         assert torch.allclose(mean, losses, atol=1e-8)
 

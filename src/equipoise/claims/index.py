@@ -44,6 +44,7 @@ HOMES: Mapping[str, str] = {
     "regret_self_play": "convergence.regret:SELF_PLAY",
     "regret_loss": "convergence.regret_loss:REGRET_LOSS",
     "refined_regret": "convergence.refined_regret:REFINED_REGRET",
+    "simulator_free_regret": "convergence.simulator_free:SIMULATOR_FREE_REGRET",
     "osp_strengths": "rewards.osp:STRENGTHS_CLAIM",
     "spa_few_labels": "rewards.own_labels:FEW_LABELS",
     "cream_noise": "rewards.own_labels:NOISE",

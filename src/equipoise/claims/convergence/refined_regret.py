@@ -25,45 +25,30 @@ from equipoise.claims.claim import (
     verdict,
 )
 from equipoise.games.repeated.adversarial_mdp import (
-    PolicyOptimiser,
     Run,
     covariance_inverse,
     occupancy,
     play_episodes,
     random_mdp,
+    times,
     together,
 )
+from equipoise.games.repeated.mdp_regret import BARRIER, BLOCKS, PLAIN, PLANTED, REDUCED, coins
+from equipoise.games.repeated.mdp_regret import LEARNERS as MDP_LEARNERS
 from equipoise.games.repeated.regret import entropic, log_barrier
 
 STEPS, STATES, ACTIONS, DIMENSION = 2, 3, 3, 3
-BARRIER, REDUCED = "log barrier", "exponential weights, reduced estimates"
-PLAIN, UNTUNED = "exponential weights, plain estimates", "plain estimates, tuned as if refined (not counted)"
-LEARNERS = {
-    BARRIER: PolicyOptimiser(barrier=True, reduced=False),
-    REDUCED: PolicyOptimiser(barrier=False, reduced=True),
-    PLAIN: PolicyOptimiser(barrier=False, reduced=False),
-    UNTUNED: PolicyOptimiser(barrier=False, reduced=False),
-}
+UNTUNED = "plain estimates, tuned as if refined (not counted)"
+LEARNERS = {**MDP_LEARNERS, UNTUNED: MDP_LEARNERS[PLAIN]}
 REFINED = (BARRIER, REDUCED)
 TUNING_OF = {UNTUNED: LEARNERS[REDUCED]}  # which its analysis does not allow
-PLANTED, BLOCKS = "planted", "blocks"
-GAP = 0.48
 EXACT = 1e-9
 SEQUENCES, ROUNDS = 500, 40  # of losses, in the check of the lemma
 
 
 def adversary(kind: str, episodes: int, seed: int) -> Array:
-    """Weights [K, H, d] of the losses, coins with means 1/2 +- GAP: one latent feature of each step has the low mean.
-
-    planted  the same feature throughout;  blocks  another one in each quarter of the episodes
-    """
-    draw = np.random.default_rng([seed, 2, episodes])
-    best = draw.integers(DIMENSION, size=STEPS)
-    means = np.full((episodes, STEPS, DIMENSION), 0.5 + GAP)
-    quarter = np.arange(episodes) * 4 // episodes if kind == BLOCKS else np.zeros(episodes, dtype=int)
-    for h in range(STEPS):
-        means[np.arange(episodes), h, (best[h] + quarter) % DIMENSION] = 0.5 - GAP
-    return (draw.random(means.shape) < means).astype(float)
+    """Weights [K, H, d] of the losses; see `coins`."""
+    return coins(kind, episodes, seed, steps=STEPS, dimension=DIMENSION).numpy()
 
 
 def runs(name: str, kind: str, horizons: Sequence[int], seeds: Sequence[int]) -> Run:
@@ -144,11 +129,11 @@ def estimates(seed: int) -> tuple[float, float]:
     draw = np.random.default_rng([seed, 3])
     policy = torch.from_numpy(draw.dirichlet(np.ones(ACTIONS), size=(1, STEPS, STATES)))
     visits = occupancy(mdp, policy)
-    inverse = covariance_inverse(mdp, visits, torch.tensor([0.01], dtype=torch.float64))
-    ahead = torch.from_numpy(draw.uniform(0, STEPS, (1, STEPS)))
+    inverse = covariance_inverse(mdp.features, visits, torch.tensor([0.01], dtype=torch.float64))
+    ahead = torch.from_numpy(draw.uniform(0, STEPS, (1, STEPS)))[:, None]
     sums = {name: torch.zeros_like(visits) for name in (PLAIN, REDUCED)}
     floor, under = torch.zeros_like(visits), -math.inf
-    whitened = mdp.times(inverse)
+    whitened = times(mdp.features, inverse)
     for s in range(STATES):
         for a in range(ACTIONS):
             at = mdp.features[:, :, s, a]
@@ -157,7 +142,8 @@ def estimates(seed: int) -> tuple[float, float]:
     for s in range(STATES):
         for a in range(ACTIONS):
             for name in sums:
-                found = LEARNERS[name].estimate(mdp, inverse, visits, mdp.features[:, :, s, a], ahead)
+                path = mdp.features[:, None, :, s, a]
+                found = LEARNERS[name].estimate(mdp.features, inverse, visits, path, ahead)
                 sums[name] += visits[:, :, s, a, None, None] * found
                 if name == REDUCED:
                     under = max(under, float((floor - found).amax()))

@@ -15,7 +15,8 @@ def play(
     game: Annotated[
         str,
         typer.Option(
-            help="a zoo game (rps, brps, random:10, 64 at once: random:10:0x64) or a .json/.npz file"
+            help="a zoo game (rps, brps, random:10, 64 at once: random:10:0x64), a .json/.npz file, or mdp: learners "
+            "on random adversarial MDPs (mdp:STATESxACTIONSxDIMENSIONxSTEPS), --rounds their episodes"
         ),
     ],
     method: Annotated[
@@ -29,12 +30,15 @@ def play(
         ),
     ] = None,
     adversary: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="of --player: random, periodic, best-response, alternating (losses on which leaders lose) or self-play"
+            help="of --player: random (the default), periodic, best-response, alternating (losses on which leaders "
+            "lose) or self-play; of an mdp: planted (the default) or blocks"
         ),
-    ] = "random",
-    repeats: Annotated[int, typer.Option(min=1, help="of --player: independent runs")] = 5,
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="of --player: independent runs; of an mdp: random MDPs")
+    ] = 5,
     memory: Annotated[
         int | None, typer.Option(min=0, help="of --player: rounds that its prompt lists; none given: all")
     ] = None,
@@ -61,7 +65,28 @@ def play(
     """Play methods on an exact game, or on a batch of them: gaps, distance to the equilibrium, final policies.
 
     With --player a language model plays it repeatedly against an adversary: its regret, and whether that vanishes.
+    With --game mdp, policy optimisation plays adversarial MDPs: its regret with known transitions and from own paths.
     """
+    if game.partition(":")[0] == "mdp":
+        from equipoise.cli.games.mdp import play_mdp, sizes_of
+        from equipoise.report.games.mdp import print_mdp, write_mdp_figure
+
+        if (
+            method
+            or player
+            or set
+            or exact
+            or gradient
+            or any(x is not None for x in (memory, prompt, transcript))
+        ):
+            raise ValueError(
+                "an mdp is played by its own learners: it takes --adversary, --rounds, --repeats, --seed"
+            )
+        regret = play_mdp(sizes_of(game), adversary, rounds, repeats, seed)
+        if plot:
+            write_mdp_figure(regret, plot)
+        show(regret, as_json, print_mdp, picture=plot)
+        return
     if (player is None) == (not method):
         raise ValueError(
             "give either --method NAME, a method to play, or --player MODEL, a language model that plays"
@@ -75,7 +100,13 @@ def play(
         found = play_player(
             player,
             game,
-            {"adversary": adversary, "rounds": rounds, "repeats": repeats, "memory": memory, "seed": seed},
+            {
+                "adversary": adversary or "random",
+                "rounds": rounds,
+                "repeats": repeats,
+                "memory": memory,
+                "seed": seed,
+            },
             {"temperature": temperature, "max_new_tokens": max_new_tokens},
             prompt,
             transcript,
