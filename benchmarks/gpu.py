@@ -1,4 +1,4 @@
-"""What is worth measuring on a GPU, in less than eight minutes: agreement, training, memory, generation.
+"""What is worth measuring on a GPU, in less than eight minutes: agreement, attention, training, memory, sampling.
 
     python benchmarks/gpu.py [--out FOLDER]     measure on the GPU; FOLDER/gpu.json and FOLDER/gpu.md (default: results)
     python benchmarks/gpu.py --dry --out FOLDER the same program on the CPU with tiny shapes, to see that it runs
@@ -45,6 +45,9 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.sampling import sample
+from equipoise.policy.kernels.attention import packed_attention
+from equipoise.policy.kernels.device_attention import FORMS, why_not
+from equipoise.policy.kernels.segment_layout import Layout
 from equipoise.policy.protocol import Decoding
 
 LIMIT = 470  # seconds of all sections together
@@ -149,6 +152,8 @@ def agreement(plan: Plan, note: Note, parent: Path) -> None:
 
     exact = passed(load(precision="fp32"), padded)
     policy = load(precision="bf16")
+    for form in FORMS:
+        note(f"attention by {form}", why_not(form, policy.device) or "exact")
     note("packed rows", bool(policy.scorer.max_packed_length))
     note("kernels of decoder layers", policy.scorer.decoder_layers is not None)
     note("sampler", choose_backend(policy.model).__name__)
@@ -170,6 +175,35 @@ def agreement(plan: Plan, note: Note, parent: Path) -> None:
     told = torch.tensor([[r.logp for r in group] for group in sampled])
     note("sampled and scored log-probs differ by, nats a token", float((again.cpu() - told).abs().max() / 16))
     note("a resumed fit", resumed(load, groups, parent / "position.safetensors"))
+
+
+def attention(plan: Plan, note: Note, parent: Path) -> None:
+    """Milliseconds of a packed row's attention, forward and backward, by each kernel, in half precision."""
+    pairs, prompt, answer = plan.of((8, 512, 256), (2, 24, 10))
+    for name in SHAPES:
+        heads, groups, size = plan.of({FULL: (14, 2, 64), LORA: (32, 8, 128)}[name], (4, 2, 16))
+        tree = ((prompt, (answer, answer)),) * pairs
+        shape = pairs * (prompt + 2 * answer), size
+        q, k, v = (
+            torch.randn(shape[0], n, size, device=plan.device, dtype=torch.bfloat16, requires_grad=True)
+            for n in (heads, groups, groups)
+        )
+        found: dict[str, Any] = {}
+        for form in (None, *FORMS):
+            layout = Layout(tree, q.device, form=form)
+            step = partial(forward_and_backward, q, k, v, layout)
+            if form and why_not(form, q.device):
+                found[form] = "not exact here"
+                continue
+            plan.clock(step)  # what is compiled
+            times = [plan.clock(step)[0] for _ in range(plan.of(10, 2))]
+            found[form or "auto"] = 1e3 * statistics.median(times)
+            note(f"{name}, ms", found)
+
+
+def forward_and_backward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> None:
+    out = packed_attention(q, k, v, layout, q.shape[-1] ** -0.5)
+    torch.autograd.grad(out.float().square().sum(), (q, k, v))
 
 
 def resumed(load: Callable[..., CausalPolicy], groups: list[Any], path: Path) -> dict[str, float]:
@@ -302,12 +336,13 @@ def generation(plan: Plan, note: Note, parent: Path) -> None:
 
 
 SECTIONS: dict[str, tuple[Callable[[Plan, Note, Path], None], int]] = {
-    "agreement": (agreement, 70),
+    "agreement": (agreement, 60),
+    "attention": (attention, 30),
     "train 0.5B, dialogue": (partial(training, name=FULL, lora=0, data="dialogue"), 70),
     "train 0.5B, no padding": (partial(training, name=FULL, lora=0, data="no padding"), 60),
-    "train 8B LoRA, dialogue": (partial(training, name=LORA, lora=16, data="dialogue"), 150),
-    "memory": (peaks, 45),
-    "generation": (generation, 90),
+    "train 8B LoRA, dialogue": (partial(training, name=LORA, lora=16, data="dialogue"), 140),
+    "memory": (peaks, 40),
+    "generation": (generation, 85),
 }
 
 

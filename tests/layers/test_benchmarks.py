@@ -64,6 +64,7 @@ def test_the_gpu_program_runs_dry(tmp_path: Path, gpu):
     }
     assert all(ours < 2 * theirs for ours, theirs in zip(off["packed"], off["padded"], strict=True))
     assert agreed["a resumed fit"] == {"loss": 0.0, "largest weight": 0.0}
+    assert all(found["sections"]["attention"][f"{name}, ms"]["auto"] > 0 for name in gpu.SHAPES)
     for name, section in found["sections"].items():
         if name.startswith("train"):
             assert section["tokens/s"]["equipoise"] > 0

@@ -46,6 +46,7 @@ class Scorer(nn.Module):
                         computed once and nothing is padded; 0: the model takes padded rows only.
     linear_head         whether the head is a plain linear map. Only the states that predict scored tokens pass through
                         it, in chunks; otherwise the model's own logits are used.
+    attention           kernel of a GPU for packed rows in half precision; None: the device's usual one.
     recompute           activation checkpointing: blocks keep their inputs alone for the backward.
     decoder_layers      kernels that replace the model's layers on packed rows, where those have the common structure;
                         the last layer then computes only the states that predict scored tokens. None: as transformers.
@@ -59,6 +60,7 @@ class Scorer(nn.Module):
         if not self.linear_head:
             log.warning("the model's head is not a plain linear layer: scoring through its full logits")
         self.recompute = False
+        self.attention: str | None = None
         self.decoder_layers: DecoderLayers | None = None
         self.max_packed_length = self._probe_packing()
 
@@ -112,7 +114,7 @@ class Scorer(nn.Module):
                 stack.enter_context(self.checkpointed())
                 yield
                 return
-            layout = Layout(batch.tree, batch.ids.device)
+            layout = Layout(batch.tree, batch.ids.device, form=self.attention)
             stack.enter_context(packed_row(self.model, layout))
             if self.decoder_layers is not None and inputs.kept is not None:
                 kernels = self.decoder_layers.reading(layout, inputs.kept, recompute=self.recompute)
