@@ -255,6 +255,6 @@ def fit_of(
             warmup=0.0,
             optimizer=optimizer,
         ),
-        Accelerator(cpu=True),
+        Accelerator(cpu=policy.device.type == "cpu"),
         lambda epoch: np.arange(len(rows)),
     )

@@ -151,10 +151,11 @@ def theirs(
         pads = [width - len(prompts[i].ids) for i in chosen]
         ids = torch.tensor([[0] * pad + list(prompts[i].ids) for pad, i in zip(pads, chosen, strict=True)])
         mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in pads])
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bf16"), torch.inference_mode():
+        device, bf16 = policy.device, case.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), torch.inference_mode():
             out = policy.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
                 **({"do_sample": False} if greedy else {"do_sample": True, "top_k": 0, "top_p": 1.0}),
                 num_return_sequences=1 if greedy else case.samples,
                 max_new_tokens=case.tokens,

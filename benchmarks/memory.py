@@ -69,39 +69,64 @@ DRAWN = {"20M": Shape(8, 384, 1024, 6, 16384), "0.5B": Shape(24, 896, 4864, 14, 
 PEERS = {"full": 0, "LoRA, float32 base": 16}  # ranks of TRL's cases
 
 
-def forget_peak() -> None:
-    """Let the kernel measure the largest resident set from here on."""
+def held_by(device: str) -> float:
+    """Bytes that the process holds: resident, or allocated on a GPU."""
+    return resident() if device == "cpu" else float(torch.cuda.memory_allocated())
+
+
+def forget_peak(device: str) -> None:
+    """Measure the largest resident set, or what is allocated on a GPU, from here on."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        return
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak() -> float:
+def peak(device: str) -> float:
+    if device != "cpu":
+        return float(torch.cuda.max_memory_allocated())
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def measured(model: str, name: str) -> dict[str, Any]:
-    """One case, in this process."""
-    given = {"model.path": model, "data.path": ["pairs.jsonl"], "train.batch": PAIRS, "train.lr": 1e-5}
-    config = resolve("dpo", given | CASES[name])
+def measured(
+    model: str,
+    name: str,
+    device: str = "cpu",
+    size: tuple[int, int, int, int] = (PAIRS, PROMPT, RESPONSE, 1),
+    precision: str = "fp32",
+) -> dict[str, Any]:
+    """One case, in this process.
+
+    size    pairs of a step, tokens of a prompt and of a response, pairs of a micro-batch.
+    """
+    pairs, prompt, response, micro = size
+    given = {"model.path": model, "data.path": ["pairs.jsonl"], "train.batch": pairs, "train.lr": 1e-5}
+    config = resolve("dpo", given | CASES[name] | {"model.precision": precision})
     shape = shape_of(config)
-    base = resident()
+    base = held_by(device)
     policy = CausalPolicy.load(
         model,
         load_tokenizer(str(model_path())),
-        device="cpu",
+        precision=precision,
+        device=device,
         lora_rank=config.model.lora_rank,
         base_dtype=config.model.base_dtype,
         quantization=config.model.quantization,
     )
     policy.recompute(config.train.activation_checkpointing)
     token_bytes = bytes_per_token(policy)
-    held = resident()
-    forget_peak()
+    held = held_by(device)
+    forget_peak(device)
     rows = policy.model.get_input_embeddings().weight.shape[0]
     fit = fit_of(
-        policy, groups_of(PAIRS, PROMPT, RESPONSE, 2, rows), micro=1, optimizer=config.train.optimizer
+        policy,
+        groups_of(pairs, prompt, response, 2, rows),
+        batch=pairs,
+        micro=micro,
+        optimizer=config.train.optimizer,
     )
-    tokens = PROMPT + 2 * RESPONSE
+    tokens = micro * (prompt + 2 * response)
     loss = [fit.step()["loss"] for _ in range(2)][-1]
     memory = memory_of(config, shape, tokens, 0, base)
     said = {"second": 0.0, "sampling": 0.0}
@@ -112,7 +137,7 @@ def measured(model: str, name: str) -> dict[str, Any]:
         "loss": loss,
         "base": base,
         "held": held - base,
-        "measured": peak(),
+        "measured": peak(device),
         "token_bytes": [shape.activation_bytes(config), token_bytes],
         "parts": {name: getattr(memory, name) for name in ("weights", "gradients", "optimizer")},
         "predicted": [by_paper.total, by_paper.with_activations(tokens * token_bytes).total],

@@ -57,6 +57,7 @@ class Case:
     steps: int
     programs: tuple[str, ...]
     batch: int = BATCH
+    device: str = "cpu"
 
 
 CASES = (
@@ -112,7 +113,7 @@ def ours(
 ) -> Iterator[float]:
     """Losses of our steps, one `next` each."""
     how = {"precision": case.precision, "lora_rank": case.lora}
-    policy = CausalPolicy.load(folder, tokenizer, **how, device="cpu")
+    policy = CausalPolicy.load(folder, tokenizer, **how, device=case.device)
     if not packed:
         policy.scorer.max_packed_length, policy.token_budget = 0, 2**30
     fit = fit_of(policy, pairs, Dpo(beta=BETA), batch=case.batch, rate=RATE)
@@ -142,7 +143,9 @@ def peer(case: Case, folder: Path, pairs: list[Pair], tokenizer: Any, *, tuned: 
         learning_rate=RATE,
         lr_scheduler_type="constant",
         max_length=LONGEST,
-        use_cpu=True,
+        use_cpu=case.device == "cpu",
+        # beside our frozen base, which is held as its files have it
+        model_init_kwargs={"dtype": "bfloat16"} if case.lora and case.device != "cpu" else None,
         report_to=[],
     )
     adapter = LoraConfig(

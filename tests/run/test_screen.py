@@ -357,3 +357,16 @@ def test_the_closing_table_has_no_column_without_data(tmp_path):
     assert "held-out accuracy" in shown and "0.500 nats of KL" in shown
     assert "exploitability" not in shown and "win rate" not in shown and "–  " not in shown
     assert "before" not in shown  # nothing was measured before
+    assert "evaluation" not in shown  # no time of one was recorded
+
+
+def test_the_closing_table_says_what_evaluation_cost(tmp_path):
+    folder = run_folder(tmp_path / "run", accuracy=share(0.8, 0.7, 0.9))
+    lines = [
+        {"round": 1, "phase": phase, "seconds": seconds, "tokens": 0}
+        for phase, seconds in (("training", 60.0), ("evaluating", 15.0), ("evaluating", 5.0))
+    ]
+    (folder / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    console = Console(file=io.StringIO(), width=80)
+    print_closing(folder, console)
+    assert "time 1 min 20 s, evaluation 25.0 % of it" in " ".join(console.file.getvalue().split())

@@ -64,6 +64,30 @@ def test_run_folder(finished):
     assert not list(finished.folder.rglob("*.partial"))
 
 
+def test_the_start_is_sampled_once_and_judged_against_nobody(tmp_path, pairs):
+    """Before training the policy is the reference, whose samples serve every evaluation of the run."""
+    asked = []
+
+    def shorter(prompt, a, b):
+        asked.append((a, b))
+        return 0.5 + 0.5 * ((len(a) < len(b)) - (len(a) > len(b)))
+
+    settings = SETTINGS | {"evaluate.prompts": 4, "play.rounds": 1}
+    rounds = tmp_path / "run" / "rounds"
+    made = play(rounds.parent, pairs, oracle=shorter, settings=settings)
+    assert sorted(f.name for f in rounds.rglob("evaluation-*.parquet")) == [
+        "evaluation-policy.parquet",
+        "evaluation-reference.parquet",
+    ]
+    start, trained = map(json.loads, (made.folder / "evaluation.jsonl").read_text().splitlines())
+    assert start["win_rate"] == {"value": 0.5, "low": None, "high": None, "n": 0}
+    assert abs(start["kl"]["value"]) < 1e-4  # the sampler's log-probs and the scorer's
+    verdicts = list(map(json.loads, (made.folder / "verdicts.jsonl").read_text().splitlines()))
+    assert {line["round"] for line in verdicts} == {1}
+    assert 0 < len(asked) <= 2 * len(verdicts)  # one round's, in both orders at most
+    assert trained["win_rate"]["value"] == sum(line["win"] for line in verdicts) / len(verdicts)
+
+
 def test_finished_run_returns_with_the_same_figures(finished, pairs, monkeypatch):
     monkeypatch.setattr(sampling, "sample", lambda *a, **k: pytest.fail("sampled again"))
     before = {f: f.stat().st_mtime_ns for f in finished.folder.rglob("*.safetensors")}

@@ -29,6 +29,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
 from equipoise.worlds.text.world import TextWorld
 
+HALF = Interval(value=0.5, low=None, high=None, n=0)  # the win rate of a policy against itself, not measured
 PAIR_FIGURES = (
     "accuracy",
     "ranking",
@@ -46,6 +47,9 @@ PAIR_FIGURES = (
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """Evaluates the policy at a round boundary against the policy that the run started from.
+
+    What the start writes is sampled once in a run. Before training it is the policy: its responses are then both sides,
+    and no oracle is asked which is better, as a policy wins one half against itself.
 
     prompts   held-out prompts on which both write `samples` responses each.
     pairs     held-out recorded pairs, or None.
@@ -68,13 +72,14 @@ class Evaluator:
 
     def measure(self, state: State) -> Evaluated:
         """Evaluate the policy of a round boundary: its line of evaluation.jsonl, and what that is made of."""
-        done = state.round - 1
-        own = self._sampled(state, START, "policy")
+        done, trained = state.round - 1, state.policies[START] != state.policies[INITIAL]
         reference = self._sampled(state, INITIAL, "reference")
+        own = self._sampled(state, START, "policy") if trained else reference
         # a self-judging oracle: the same judge in every round, so that its figures compare
         with self.world.judge.judged_by(state.policies[INITIAL]):
-            wins = self._wins(done, own, reference)
-            line: dict[str, Any] = {"round": done, "win_rate": _rate(wins)}
+            wins = self._wins(done, own, reference) if trained else None
+            even = None if trained or self.world.oracle is None else HALF
+            line: dict[str, Any] = {"round": done, "win_rate": even or _rate(wins)}
             against = self._earlier(done, own)
             scores = self._scores(state, own)
         line |= dict.fromkeys(

@@ -20,6 +20,7 @@ from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
 from equipoise.policy.heap import give_back
+from equipoise.policy.kernels.device_attention import why_not
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
@@ -137,7 +138,9 @@ class CausalPolicy:
     @property
     def path(self) -> str:
         """Scoring path, device and row layout: log-probs differ between paths by rounding."""
-        return f"{self.device.type}, {'packed' if self.scorer.max_packed_length else 'rows'}"
+        rows = "packed" if self.scorer.max_packed_length else "rows"
+        by = f" by {self.scorer.attention}" if self.scorer.attention else ""
+        return f"{self.device.type}, {rows}{by}"
 
     @property
     def max_positions(self) -> int:
@@ -165,6 +168,26 @@ class CausalPolicy:
         if activations:
             blocks_of(backbone(self.model))
         self.scorer.recompute = activations
+
+    def attend_by(self, form: str) -> None:
+        """Attention kernel of packed rows on a GPU in bf16: "varlen", "flex", or "auto", the device's usual one.
+
+        Raises ModelError for a kernel that packed rows of this policy do not take, or that is not exact on this device.
+        """
+        self.scorer.attention = None
+        if form != "auto":
+            lack = "it takes bf16 products (model.precision=bf16)" if self.precision != "bf16" else ""
+            if not self.scorer.max_packed_length:
+                lack = "the model takes no packed rows"
+            lack = lack or why_not(form, self.device)
+            if lack:
+                raise ModelError(
+                    f"model.attention={form} cannot be used: {lack}; auto takes the usual kernel"
+                )
+            self.scorer.attention = form
+        if self.device.type != "cpu" and self.scorer.max_packed_length:
+            how = "one causal call on padded sequences" if form == "auto" else form
+            log.info("attention of packed rows: %s", how)
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Trainable parameters of the model, with their names."""

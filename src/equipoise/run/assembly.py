@@ -88,6 +88,7 @@ def build(
             base_dtype=config.model.base_dtype,
             quantization=config.model.quantization,
         )
+    policy.attend_by(config.model.attention)
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:
         gates.judge(load_gate.as_given(policy))

@@ -122,11 +122,12 @@ def _all_asked(
 ) -> dict[str, Questions]:
     """The whole run's questions, from those of one small round and one small evaluation."""
     longer, rounds = _longer(config), config.play.rounds
-    times = {
-        "rounds": _times(config, materials, share) * rounds,
-        "evaluation": _evaluations(config, materials),
-    }
-    return {stage: Questions.of(one * times[stage], longer) for stage, one in asked.items()}
+    if not asked:
+        return {}
+    played = asked["rounds"] * (_times(config, materials, share) * rounds)
+    evaluated = asked["start"] + asked["evaluation"] * _evaluated_rounds(config)
+    stages = {"evaluation": evaluated * _larger(materials), "rounds": played}
+    return {stage: Questions.of(whole, longer) for stage, whole in stages.items()}
 
 
 def _few(config: RunConfig, materials: Materials) -> tuple[Materials, float]:
@@ -155,7 +156,7 @@ def _played(
     counted = materials.oracle if isinstance(materials.oracle, DryRun) else None
     evaluator.measure(state)
     if counted is not None:
-        asked["evaluation"] = counted.taken()
+        asked["start"] = counted.taken()
     for _ in range(2):
         if counted is not None:
             counted.taken()
@@ -164,6 +165,8 @@ def _played(
         asked["rounds"] = counted.taken()
     before = clock.of(2)
     evaluator.measure(state)
+    if counted is not None:
+        asked["evaluation"] = counted.taken()
     measured = {phase: spent - before.get(phase, 0.0) for phase, spent in clock.of(2).items()}
     for phase, spent in measured.items():
         clock.spent[2, phase] -= spent
@@ -194,7 +197,8 @@ def _scaled(
     }
     seconds["loading"] = loading
     seconds["writing"] = seconds.get("writing", 0.0) * (rounds + 1) / rounds  # and the initial policy
-    seconds["evaluating"] = sum(evaluation.values()) * _evaluations(config, materials) * longer
+    evaluations = (1 + _evaluated_rounds(config)) * _larger(materials)
+    seconds["evaluating"] = sum(evaluation.values()) * evaluations * longer
     return Probe(
         seconds={phase: spent for phase, spent in seconds.items() if spent > 0},
         comparisons=total,
@@ -213,10 +217,14 @@ def _times(config: RunConfig, materials: Materials, share: float) -> float:
     return share if recorded else prompts / min(len(materials.pool), PROMPTS)
 
 
-def _evaluations(config: RunConfig, materials: Materials) -> float:
-    """How many times all evaluations together are larger than a small one."""
-    boundaries = 1 + math.ceil(config.play.rounds / config.evaluate.every)
-    return boundaries * len(materials.unseen) / max(1, min(len(materials.unseen), PROMPTS))
+def _evaluated_rounds(config: RunConfig) -> int:
+    """Rounds after which the policy is evaluated; the start, of which no comparison is asked, is not among them."""
+    return math.ceil(config.play.rounds / config.evaluate.every)
+
+
+def _larger(materials: Materials) -> float:
+    """How many times an evaluation is larger than a small one."""
+    return len(materials.unseen) / max(1, min(len(materials.unseen), PROMPTS))
 
 
 def _longer(config: RunConfig) -> float:

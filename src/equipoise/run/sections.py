@@ -29,6 +29,11 @@ class ModelSettings(Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the matrix products; trained weights stay fp32"
     )
+    attention: Literal["auto", "varlen", "flex"] = Field(
+        "auto",
+        description="kernel of packed rows on a GPU in bf16: varlen (FlashAttention) and flex (FlexAttention, "
+        "compiled) pad nothing; auto: one causal call on padded sequences. Not measured on a GPU",
+    )
     base_dtype: Literal["checkpoint", "float32", "bfloat16"] = Field(
         "checkpoint",
         description="how the frozen weights under a LoRA adapter are held; checkpoint: bfloat16 if all weights of the "

@@ -33,6 +33,13 @@ class Asked:
             questions=self.questions * times, fixed=self.fixed * times, responses=self.responses * times
         )
 
+    def __add__(self, other: Asked) -> Asked:
+        return Asked(
+            questions=self.questions + other.questions,
+            fixed=self.fixed + other.fixed,
+            responses=self.responses + other.responses,
+        )
+
     def estimate(self, longer: float) -> Estimate:
         """Of all questions, if responses are `longer` times as long."""
         return self.fixed + self.responses * longer

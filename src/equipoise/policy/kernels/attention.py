@@ -5,7 +5,7 @@ layers call `attend` with the queries, keys and values of the whole row. On a CP
 make up the result: prompts and branches, each causal in itself, and the branches of a prompt on all of that prompt,
 merged into one softmax by their log-sum-exps; short sequences are whole, many in one call. On other devices every
 response stands behind a copy of its prompt's keys, right-padded, so that one causal call of the device's own kernel
-serves without a mask.
+serves without a mask; a layout may name another kernel (`device_attention`).
 
 `forward` and `backward` are the same without autograd, for `kernels.decoder_layer`, whose last layer needs few queries.
 """
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from equipoise.policy.kernels.device_attention import FORMS, HALF
 from equipoise.policy.kernels.segment_layout import Layout
 
 NAME = "equipoise"
@@ -86,7 +87,13 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: flo
     if _by_segments(q, v):
         apply: Callable[..., Tensor] = _SegmentAttention.apply
         return apply(q, k, v, layout, scale).to(v.dtype)
-    return as_sequences(q, k, v, layout, scale)
+    return _by_device(q, k, v, layout, scale)
+
+
+def _by_device(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
+    """Packed attention by the kernel that the layout names, in half precision; else on padded sequences."""
+    form = as_sequences if layout.form is None or v.dtype not in HALF else FORMS[layout.form]
+    return form(q, k, v, layout, scale)
 
 
 def as_sequences(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
@@ -108,7 +115,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tu
     q [S', H, D] -> ([S', H, D] in the dtype of v, [S', H, 1] log-sum-exps; those are empty where one call did it).
     """
     if not _by_segments(q, v):
-        return as_sequences(q, k, v, layout, scale), q.new_empty(0)
+        return _by_device(q, k, v, layout, scale), q.new_empty(0)
     out, lse = _segments_forward(q, k, v, layout, scale)
     return out.to(v.dtype), lse
 
@@ -121,7 +128,7 @@ def backward(
         return _segments_backward(grad, q, k, v, out, lse, layout, scale)
     q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
     with torch.enable_grad():
-        again = as_sequences(q, k, v, layout, scale)
+        again = _by_device(q, k, v, layout, scale)
     d_q, d_k, d_v = torch.autograd.grad(again, (q, k, v), grad.to(again.dtype))
     return d_q, d_k, d_v
 

@@ -102,11 +102,14 @@ class Layout:
 
     kept    places whose queries are needed, ascending; None: all. In every segment that has any they are the last
             ones, as the places that predict scored tokens are.
+    form    which kernel of a GPU computes attention (`kernels.device_attention`); None: flash calls by segments on a
+            CPU, one causal call on whole sequences elsewhere.
     """
 
     tree: Tree
     device: torch.device
     kept: tuple[int, ...] | None = None
+    form: str | None = None
 
     @property
     def longest(self) -> int:

@@ -125,9 +125,11 @@ def table(run: Run) -> Table:
         for name, title in COLUMNS.items()
     ]
     kept = [row for row in rows if row[2] != NOTHING]
-    seconds = sum(run.by_phase("seconds").values())
+    spent = run.by_phase("seconds")
+    seconds, evaluating = sum(spent.values()), spent.get("evaluating", 0.0)
     if seconds:
-        kept.append(("time", NOTHING, duration(seconds)))
+        of_it = f", evaluation {percent(evaluating / seconds)} of it" if evaluating else ""
+        kept.append(("time", NOTHING, duration(seconds) + of_it))
     first = any(row[1] != NOTHING for row in kept)
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     made.add_column("")

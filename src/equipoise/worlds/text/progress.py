@@ -76,7 +76,7 @@ class Phase:
     begun: int = 0
     tokens: int = 0
     all_tokens: int | None = None
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
     advanced: Callable[[Phase], None] = field(default=lambda phase: None, repr=False)
 
     @property
