@@ -23,6 +23,7 @@ from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_row
 from equipoise.oracles.models.meanings import check_meaning
 from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.rules.given import Given
+from equipoise.play.capabilities import LiveReferences
 from equipoise.play.method import AUTO, Method
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -125,6 +126,11 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     for further in method.models:
         check_meaning(further)
+    if config.train.sharding == "full" and LiveReferences in method.capabilities:
+        raise ConfigError(
+            f"{method.name} keeps its references in memory during a fit, whole in every process; leave "
+            "train.sharding=full out"
+        )
     if KINDS[config.train.optimizer].library:
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
     if config.model.quantization != "none":

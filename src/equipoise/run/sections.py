@@ -240,6 +240,11 @@ class TrainSettings(Section):
         description="gradient checkpointing: each transformer block keeps its input alone and is computed again in the "
         "backward; less memory for activations, one more forward, the same bits",
     )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full: several processes divide weights, gradients and moments during a fit (FSDP2), where each has "
+        "them all otherwise; for optimizers adamw and sgd",
+    )
     lr: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
     )
@@ -280,6 +285,15 @@ class TrainSettings(Section):
         """Automatic learning rates are AdamW's."""
         if self.optimizer in ("sgd", "adafactor") and self.lr == "auto":
             raise ValueError(f"automatic learning rates are for AdamW; optimizer {self.optimizer} needs lr")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_divided(self) -> TrainSettings:
+        """Moments of which each belongs to one weight."""
+        if self.sharding == "full" and self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(
+                f"sharding: full divides the moments of adamw and sgd, not those of {self.optimizer}; choose one of them"
+            )
         return self
 
 
