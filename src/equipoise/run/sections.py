@@ -242,8 +242,8 @@ class TrainSettings(Section):
     )
     sharding: Literal["none", "full"] = Field(
         "none",
-        description="full: several processes divide weights, gradients and moments during a fit (FSDP2), where each has "
-        "them all otherwise; for optimizers adamw and sgd",
+        description="full: FSDP2, several processes divide weights, gradients and moments during a fit, of which each "
+        "has all otherwise; for optimizers adamw and sgd",
     )
     lr: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
@@ -292,7 +292,8 @@ class TrainSettings(Section):
         """Moments of which each belongs to one weight."""
         if self.sharding == "full" and self.optimizer not in ("adamw", "sgd"):
             raise ValueError(
-                f"sharding: full divides the moments of adamw and sgd, not those of {self.optimizer}; choose one of them"
+                f"sharding: full divides the moments of adamw and sgd, not those of {self.optimizer}; choose one of "
+                "the two"
             )
         return self
 
