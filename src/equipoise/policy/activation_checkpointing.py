@@ -27,9 +27,7 @@ def blocks_of(backbone: Any, needing: str = "train.activation_checkpointing") ->
     count = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
     lists = [m for m in backbone.children() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
-        raise ModelError(
-            f"{type(backbone).__name__} has no list of {count} blocks: leave {needing} out"
-        )
+        raise ModelError(f"{type(backbone).__name__} has no list of {count} blocks: leave {needing} out")
     return list(lists[0])
 
 

@@ -4,8 +4,8 @@ Each process keeps a share of every tensor, rows by rows. The weights of a trans
 forward and again for its backward, while the products of the block before are computed, and its gradients are summed
 over processes as soon as they are there. Embeddings and head are a group of their own, whole during a micro-batch.
 
-PyTorch's `fully_shard` is called on our scorer. `Accelerator.prepare` would call it on the transformers model, whose own
-forward is never called: log-probs come from its backbone and the head's weight.
+PyTorch's `fully_shard` is called on our scorer. `Accelerator.prepare` would call it on the transformers model, whose
+own forward is never called: log-probs come from its backbone and the head's weight.
 """
 
 from __future__ import annotations

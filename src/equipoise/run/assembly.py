@@ -90,7 +90,7 @@ def build(
         )
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:
-        gates.judge(load_gate.as_given(policy))
+        gates.judge(load_gate.as_given(policy, second=not config.divided))
     if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
         policy.stop_at(materials.renderer.turn_ends)
     if start is not None:
@@ -105,7 +105,8 @@ def build(
         best=None if config.evaluate.best == "none" else config.evaluate.best,
         patience=config.evaluate.patience,
     )
-    policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
+    shares = accelerator.num_processes if config.divided else 1
+    policy.token_budget = measure_token_budget(policy, shares) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
     journal = Journal(out)

@@ -1,7 +1,8 @@
 """Memory and disk of a run by arithmetic, from a model's configuration alone; nothing is loaded.
 
 For N parameters of which T are trained: weights 4 N bytes (fp32; a frozen base 2 N in bf16, or as it is quantised),
-gradients 4 T, AdamW's two moments 8 T. Activations are bytes a token times the tokens of a micro-batch, keys and values
+gradients 4 T, AdamW's two moments 8 T; with train.sharding=full these are divided by the processes during a fit, but for
+embeddings and head, which are whole, as are the weights while nothing is trained. Activations are bytes a token times the tokens of a micro-batch, keys and values
 2 x layers x key width x 4 bytes a token that is held while sampling, when a CPU also packs a copy of the weights.
 `probe` replaces the bytes a token and the rates by measured ones.
 """
@@ -93,6 +94,14 @@ class Shape:
             size += stored_bytes(self.base.quantization, self.linear, self.rows)
         return size + FP32 * self.largest
 
+    def gathered(self, config: RunConfig) -> float:
+        """Bytes that are whole at once in a divided fit: embeddings and head, two blocks, and if these are trained the
+        gradients of the former and of one block, each once more while it is divided."""
+        block = self.linear / max(self.layers, 1)
+        outside = self.parameters - self.linear
+        trained = self.trained(config) == self.parameters
+        return FP32 * (outside + 2 * block + (2 * max(outside, block) if trained else 0))
+
     def packed_bytes(self, config: RunConfig, device: str) -> float:
         """Bytes of the copy of the weights that a CPU packs while it samples (`generation.cpu_decoder`)."""
         copied = self.linear + self.head
@@ -110,6 +119,8 @@ class Memory:
     sampling    keys and values, and a packed copy of the weights; while sampling there is no fit.
     updating    of the largest weight in float32 while 8-bit moments are updated on a CPU, when activations are gone.
     second  the model once more, while the load gate compares, before there is an optimizer.
+    shares  processes that divide the weights during a fit; gradients and optimizer are one's own share.
+    gathered    of weights and gradients that are whole at once in a divided fit.
     """
 
     base: float
@@ -120,6 +131,8 @@ class Memory:
     sampling: float
     second: float = 0.0
     updating: float = 0.0
+    shares: int = 1
+    gathered: float = 0.0
 
     def with_activations(self, activations: float) -> Memory:
         """The same, with activations that were measured."""
@@ -127,8 +140,9 @@ class Memory:
 
     @property
     def total(self) -> float:
-        training = self.optimizer + self.gradients + max(self.activations, self.updating)
-        return self.base + self.weights + max(training, self.sampling, self.second)
+        training = self.optimizer + self.gradients + self.gathered + max(self.activations, self.updating)
+        between = self.weights + max(self.sampling, self.second)
+        return self.base + max(self.weights / self.shares + training, between)
 
 
 def shape_of(config: RunConfig) -> Shape:
@@ -173,21 +187,31 @@ def key_width(text: Any) -> int:
 
 
 def memory_of(
-    config: RunConfig, shape: Shape, tokens: float, held: float, base: float, device: str = "cpu"
+    config: RunConfig,
+    shape: Shape,
+    tokens: float,
+    held: float,
+    base: float,
+    device: str = "cpu",
+    processes: int = 1,
 ) -> Memory:
-    """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
+    """The estimate of one of the processes. tokens: of a micro-batch; held: tokens whose keys and values are held while
+    sampling."""
+    shares = processes if config.divided else 1
     trained = shape.trained(config)
     largest = shape.head if trained == shape.parameters else trained / (2 * max(shape.layers, 1))
-    twice = device == "cpu" and memory_holds(shape.parameters)
+    twice = device == "cpu" and not config.divided and memory_holds(shape.parameters)
     return Memory(
         base=base,
         weights=shape.weight_bytes + (FP32 * trained if trained != shape.parameters else 0),
-        gradients=FP32 * trained,
-        optimizer=KINDS[config.train.optimizer].moments * trained,
+        gradients=FP32 * trained / shares,
+        optimizer=KINDS[config.train.optimizer].moments * trained / shares,
         activations=tokens * shape.activation_bytes(config),
         sampling=held * 2 * FP32 * shape.layers * shape.keys + shape.packed_bytes(config, device),
         second=FP32 * shape.parameters if twice else 0.0,
         updating=KINDS[config.train.optimizer].updating * largest if device == "cpu" else 0.0,
+        shares=shares,
+        gathered=shape.gathered(config) if shares > 1 else 0.0,
     )
 
 

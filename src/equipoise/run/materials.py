@@ -126,7 +126,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     for further in method.models:
         check_meaning(further)
-    if config.train.sharding == "full" and LiveReferences in method.capabilities:
+    if config.divided and LiveReferences in method.capabilities:
         raise ConfigError(
             f"{method.name} keeps its references in memory during a fit, whole in every process; leave "
             "train.sharding=full out"

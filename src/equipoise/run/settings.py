@@ -68,6 +68,11 @@ class RunConfig(Section):
         """Neither model nor data: the built-in language game."""
         return self.model.path is None and self.data.path is None
 
+    @property
+    def divided(self) -> bool:
+        """Whether several processes divide the model during a fit: no process then loads it a second time to compare."""
+        return self.train.sharding == "full"
+
     @model_validator(mode="after")
     def _one_loss(self) -> RunConfig:
         if self.evaluate.best == "loss" and self.play.rounds > 1:
@@ -78,7 +83,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _divisible(self) -> RunConfig:
-        if self.train.sharding == "full" and self.model.quantization != "none":
+        if self.divided and self.model.quantization != "none":
             raise ValueError(
                 f"train.sharding=full cannot divide weights in {self.model.quantization}: leave one of "
                 "model.quantization and train.sharding out"
