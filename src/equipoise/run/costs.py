@@ -1,10 +1,10 @@
 """Memory and disk of a run by arithmetic, from a model's configuration alone; nothing is loaded.
 
 For N parameters of which T are trained: weights 4 N bytes (fp32; a frozen base 2 N in bf16, or as it is quantised),
-gradients 4 T, AdamW's two moments 8 T; with train.sharding=full these are divided by the processes during a fit, but for
-embeddings and head, which are whole, as are the weights while nothing is trained. Activations are bytes a token times the tokens of a micro-batch, keys and values
+gradients 4 T, AdamW's two moments 8 T. Activations are bytes a token times the tokens of a micro-batch, keys and values
 2 x layers x key width x 4 bytes a token that is held while sampling, when a CPU also packs a copy of the weights.
-`probe` replaces the bytes a token and the rates by measured ones.
+With train.sharding=full the processes divide the first three during a fit, but for a few groups of weights that are
+gathered; weights are whole while nothing is trained. `probe` replaces the bytes a token and the rates by measured ones.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def machine_bytes(device: str) -> float:
 
 
 def advice(
-    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float
+    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float, processes: int = 1
 ) -> Iterator[str]:
     """Settings that would make a run fit, with what it would need; what comes first changes the result least."""
     if memory.total <= machine:
@@ -269,7 +269,7 @@ def advice(
     held = held_tokens(config, materials)
 
     def needs(changed: RunConfig, tokens: int) -> float:
-        return memory_of(changed, shape, tokens, held, memory.base).total
+        return memory_of(changed, shape, tokens, held, memory.base, processes=processes).total
 
     smaller = needs(config, least)
     yield _says("train.micro_batch=1", smaller, machine)

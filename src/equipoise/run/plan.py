@@ -119,10 +119,11 @@ class Plan:
         return said
 
 
-def plan(config: RunConfig, out: Path | None = None) -> Plan:
+def plan(config: RunConfig, out: Path | None = None, processes: int = 1) -> Plan:
     """Plan a run without beginning it; short probes run in a temporary folder, which is removed.
 
-    out    where the run folder would be, for the free space of its disk.
+    out          where the run folder would be, for the free space of its disk.
+    processes    that will share the run: with train.sharding=full, memory is that of one of them.
     Raises as `align` does for what it would refuse before compute is spent.
     """
     disable_progress_bar()
@@ -136,7 +137,7 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         shape = shape_of(config)
         machine = machine_bytes(accelerator.device.type)
         tokens, held = micro_batch_tokens(config, materials), held_tokens(config, materials)
-        memory = memory_of(config, shape, tokens, held, resident(), accelerator.device.type)
+        memory = memory_of(config, shape, tokens, held, resident(), accelerator.device.type, processes)
         fits = memory.total <= machine
         measured = probe(config, materials, accelerator, folder / "run") if fits else None
         if measured:  # what is imported late, and what allocators keep, is only seen afterwards
@@ -162,7 +163,7 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
             free=float(shutil.disk_usage(_existing(out or Path.cwd())).free),
             asked=dict(measured.asked) if measured else None,
             stored=_stored(materials, out),
-            advice=tuple(advice(config, materials, shape, memory, machine)),
+            advice=tuple(advice(config, materials, shape, memory, machine, processes)),
             warnings=tuple(map(_sentence, warned)),
         )
 

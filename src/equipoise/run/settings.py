@@ -70,7 +70,7 @@ class RunConfig(Section):
 
     @property
     def divided(self) -> bool:
-        """Whether several processes divide the model during a fit: no process then loads it a second time to compare."""
+        """Whether several processes divide the model during a fit; none then loads it a second time to compare."""
         return self.train.sharding == "full"
 
     @model_validator(mode="after")
