@@ -67,8 +67,11 @@ class Sharded:
         for whole, part in self.pairs:
             assert isinstance(part, DTensor)
             whole.data = part.full_tensor()
-            if drop:
-                part.to_local().untyped_storage().resize_(0)
+            memory = part.to_local().untyped_storage()
+            if (
+                drop and memory.data_ptr() != whole.data.untyped_storage().data_ptr()
+            ):  # of one process they are one
+                memory.resize_(0)
 
     def release(self) -> None:
         """Free the memory of the whole module's weights again."""

@@ -31,7 +31,7 @@ from equipoise.policy.load_gate import memory_holds
 from equipoise.policy.loading import Lora
 from equipoise.policy.loading import plan as start_plan
 from equipoise.policy.quantized import stored_bytes
-from equipoise.run.materials import Materials
+from equipoise.run.materials import Materials, held_whole
 from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.optimizers import KINDS
 
@@ -268,8 +268,8 @@ def advice(
     least = tokens_at_least(config, materials)
     held = held_tokens(config, materials)
 
-    def needs(changed: RunConfig, tokens: int) -> float:
-        return memory_of(changed, shape, tokens, held, memory.base, processes=processes).total
+    def needs(changed: RunConfig, tokens: int, count: int = processes) -> float:
+        return memory_of(changed, shape, tokens, held, memory.base, processes=count).total
 
     smaller = needs(config, least)
     yield _says("train.micro_batch=1", smaller, machine)
@@ -289,6 +289,10 @@ def advice(
     if not (config.model.lora_rank or shape.continued):
         lora = config.model_copy(update={"model": config.model.model_copy(update={"lora_rank": LORA_RANK})})
         yield _says(f"train.micro_batch=1 model.lora_rank={LORA_RANK}", needs(lora, least), machine)
+    if processes == 1 and held_whole(config, materials.method) is None:
+        shared = config.model_copy(update={"train": config.train.model_copy(update={"sharding": "full"})})
+        setting = "train.micro_batch=1 train.sharding=full, each of two processes (equipoise launch -n 2)"
+        yield _says(setting, needs(shared, least, 2), machine)
 
 
 def model_of(config: RunConfig) -> str:

@@ -287,16 +287,6 @@ class TrainSettings(Section):
             raise ValueError(f"automatic learning rates are for AdamW; optimizer {self.optimizer} needs lr")
         return self
 
-    @model_validator(mode="after")
-    def _can_be_divided(self) -> TrainSettings:
-        """Moments of which each belongs to one weight."""
-        if self.sharding == "full" and self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(
-                f"sharding: full divides the moments of adamw and sgd, not those of {self.optimizer}; choose one of "
-                "the two"
-            )
-        return self
-
 
 class SamplingSettings(Section):
     temperature: float = Field(1.0, ge=0, description="sampling temperature; 0: greedy")

@@ -81,15 +81,6 @@ class RunConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _divisible(self) -> RunConfig:
-        if self.divided and self.model.quantization != "none":
-            raise ValueError(
-                f"train.sharding=full cannot divide weights in {self.model.quantization}: leave one of "
-                "model.quantization and train.sharding out"
-            )
-        return self
-
     @field_validator("allow")
     @classmethod
     def _known_gates(cls, names: list[str]) -> list[str]:
