@@ -13,11 +13,11 @@ from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.files import MOMENTS
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.materials import gather
-from several_processes import by_one_and_by_two
+from several_processes import by_one_and_by_two, killed, lines, run
 
 SCRIPT = Path(__file__).with_name("two_processes_divided.py")
-CASES = ("dpo", "kto-few", "dpo-uneven", "dpo-watched", "critic-again", "lora-recomputed-again")
 PLAIN = {"critic-again": "critic", "lora-recomputed-again": "lora"}
+DIVIDED = ("train.sharding=full", "play.rounds=3", "data.pairs=60", "lr=1e-4")
 
 
 def worst(a, b):
@@ -25,36 +25,88 @@ def worst(a, b):
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
+def weights(folder, name="model.safetensors"):
+    return load_file(folder / name)
+
+
 @pytest.mark.slow
 def test_a_divided_fit_is_that_of_one_process(tmp_path):
-    """In float64 to its rounding (a critic's head and adapters are float32), with a batch statistic, fewer comparisons
-    than processes, uneven numbers of forward passes, forward passes and checkpoints in between, and resumed.
+    """With a batch statistic and fewer comparisons than processes, with uneven numbers of forward passes, and a critic,
+    which is resumed: equal to float64's rounding, and where its head is float32 to that."""
+    _by_one_and_by_two(tmp_path, "kto-few", "dpo-uneven", "critic-again")
+    a, b = (weights(tmp_path / f"critic-again-{count}", NETWORK) for count in "12")
+    assert worst(a, b) < 1e-7
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "dpo-uneven-2", dtype=torch.float64)
+    stored = weights(tmp_path / "dpo-uneven-2")
+    assert all(torch.equal(dict(read.named_parameters())[name], stored[name]) for name in stored)
 
-    Checkpoints and moments are one file each, those of one process. Either number of processes resumes the other's fit.
-    """
-    by_one_and_by_two(SCRIPT, tmp_path, *CASES)
-    alone, together = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
-    for case in CASES:
+
+@pytest.mark.nightly
+def test_a_divided_fit_is_watched_and_resumed_by_any_number_of_processes(tmp_path):
+    """With forward passes and checkpoints in its middle, adapters on a bfloat16 base, activation checkpointing."""
+    alone = _by_one_and_by_two(tmp_path, "dpo-watched", *PLAIN)
+    for position in (1, 2):
+        assert worst(*(weights(tmp_path / f"dpo-watched-{count}-{position}") for count in "12")) < 1e-12
+    by_one_and_by_two(SCRIPT, tmp_path, *(f"{name}-from" for name in PLAIN.values()))
+    for case, name in PLAIN.items():
+        for count in ("1", "2"):
+            found = torch.load(tmp_path / count, weights_only=True)[f"{name}-from"]["weights"]
+            assert worst(found, alone[case]["weights"]) < 1e-7, (name, count)
+
+
+def _by_one_and_by_two(folder, *cases):
+    """What one process found; two agree, their checkpoints' moments too."""
+    by_one_and_by_two(SCRIPT, folder, *cases)
+    alone, together = (torch.load(folder / count, weights_only=True) for count in ("1", "2"))
+    for case in cases:
         bound = 1e-7 if case in PLAIN else 1e-12
         one, two = alone[case], together[case]
         assert one["figures"] == pytest.approx(two["figures"], rel=1e-5, abs=1e-9), case
         moved = max(float((one["weights"][n] - start).abs().max()) for n, start in one["start"].items())
         assert worst(one["weights"], two["weights"]) < bound < 1e-4 < moved, case
-        a, b = (load_file(tmp_path / f"{case}-{count}" / MOMENTS) for count in "12")
+        a, b = (weights(folder / f"{case}-{count}", MOMENTS) for count in "12")
         assert worst(a, b) < 1e-6 * max(float(value.abs().max()) for value in a.values()), case
-    a, b = (load_file(tmp_path / f"critic-again-{count}" / NETWORK) for count in "12")
-    assert worst(a, b) < 1e-7
-    read = AutoModelForCausalLM.from_pretrained(tmp_path / "dpo-2", dtype=torch.float64)
-    assert worst(dict(read.named_parameters()), together["dpo"]["weights"]) == 0.0
-    for position in (1, 2):  # in the middle of a fit, between weights that are the same in both
-        files = [tmp_path / f"dpo-watched-{count}-{position}" / "model.safetensors" for count in "12"]
-        assert worst(*map(load_file, files)) < 1e-12
-    resumed = [f"{name}-from" for name in PLAIN.values()]
-    by_one_and_by_two(SCRIPT, tmp_path, *resumed)
-    for name, case in zip(PLAIN.values(), PLAIN, strict=True):
-        for count in ("1", "2"):
-            found = torch.load(tmp_path / count, weights_only=True)[f"{name}-from"]["weights"]
-            assert worst(found, alone[case]["weights"]) < 1e-7, (name, count)
+    return alone
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("method", ["spac", "inpo", "kto", "rto"])
+def test_three_divided_rounds_are_those_of_one_process(tmp_path, method):
+    """To rounding of float32, with evaluations and kept policies inside fits where the data allow them."""
+    within = ("evaluate.steps=4", "save_steps=4") if method == "kto" else ()
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, 1, method, *DIVIDED, *within)
+    run(two, 2, method, *DIVIDED, *within)
+    folders = sorted(f.parent.relative_to(one) for f in one.glob("checkpoints/*/model.safetensors"))
+    assert len(folders) >= 4 and (not within or any("step-" in str(f) for f in folders))
+    initial = weights(one / "checkpoints" / "initial")
+    for folder in folders:
+        a, b = weights(one / folder), weights(two / folder)
+        assert worst(a, b) <= 1e-3 * worst(a, initial), folder
+    for name in ("evaluation.jsonl", *(["within_fits.jsonl"] if within else [])):
+        for here, there in zip(lines(one / name), lines(two / name), strict=True):
+            for figure in ("loss", "margin", "exact_win_rate"):
+                assert here.get(figure) == pytest.approx(there.get(figure), abs=1e-4), (name, figure)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("rank", "file"),
+    [
+        (1, "rounds/001/sampling.parquet"),
+        (0, "progress.safetensors"),
+        (1, "progress.safetensors"),
+        (0, "checkpoints/round-001/config.json"),
+        (1, "rounds/002/policies.json"),
+    ],
+)
+def test_a_divided_run_that_is_killed_ends_with_the_same_bytes(tmp_path, rank, file):
+    whole, broken = tmp_path / "whole", tmp_path / "run"
+    run(whole, 2, "inpo", *DIVIDED)
+    killed(broken, rank, file, "inpo", *DIVIDED)
+    run(broken, 2, "inpo", *DIVIDED)
+    for name in ("metrics.jsonl", "evaluation.jsonl", "checkpoints/round-003/model.safetensors"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(
