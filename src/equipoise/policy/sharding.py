@@ -11,6 +11,8 @@ own forward is never called: log-probs come from its backbone and the head's wei
 from __future__ import annotations
 
 import copy
+import ctypes
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +27,7 @@ from equipoise.models.errors import ModelError, first_line
 
 # names of a module's methods that are called in place of its forward
 METHODS = ("features",)
+M_MMAP_THRESHOLD, MAPPED = -3, 2**17  # of malloc.h; bytes from which a tensor is mapped on its own
 
 
 class Sharded:
@@ -39,7 +42,8 @@ class Sharded:
         self, module: nn.Module, processes: int, groups: Callable[[Any], Sequence[nn.Module]]
     ) -> None:
         self.whole, self.parts = module, _twin(module)
-        mesh = init_device_mesh(next(module.parameters()).device.type, (processes,))
+        device = next(module.parameters()).device.type
+        mesh = init_device_mesh(device, (processes,))
         # a block's states may be a view; nothing is done to them in place
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
         try:
@@ -55,6 +59,8 @@ class Sharded:
             if hasattr(self.parts, name):
                 register_fsdp_forward_method(self.parts, name)
         _release(module)
+        if device == "cpu":
+            _return_memory()
         self.pairs = list(zip(module.parameters(), self.parts.parameters(), strict=True))
 
     @torch.no_grad()
@@ -96,9 +102,16 @@ def _release(module: nn.Module) -> None:
         parameter.data = parameter.data.new_empty(0)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This process's rows of a tensor; all, if it is not divided."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+def _return_memory() -> None:
+    """Let glibc return what is freed, now and from here on.
+
+    It keeps freed tensors of up to 32 MiB in a heap, which weights that are gathered and let go leave full of gaps: a
+    process would grow beyond one that divides nothing.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
+        libc.malloc_trim(0)
 
 
 def whole(tensor: Tensor) -> Tensor:
