@@ -89,6 +89,14 @@ def test_three_divided_rounds_are_those_of_one_process(tmp_path, method):
                 assert here.get(figure) == pytest.approx(there.get(figure), abs=1e-4), (name, figure)
 
 
+@pytest.fixture(scope="module")
+def divided_run(tmp_path_factory):
+    """Three rounds of two processes that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("divided") / "run"
+    run(folder, 2, "inpo", *DIVIDED)
+    return folder
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("rank", "file"),
@@ -100,13 +108,19 @@ def test_three_divided_rounds_are_those_of_one_process(tmp_path, method):
         (1, "rounds/002/policies.json"),
     ],
 )
-def test_a_divided_run_that_is_killed_ends_with_the_same_bytes(tmp_path, rank, file):
-    whole, broken = tmp_path / "whole", tmp_path / "run"
-    run(whole, 2, "inpo", *DIVIDED)
-    killed(broken, rank, file, "inpo", *DIVIDED)
-    run(broken, 2, "inpo", *DIVIDED)
+def test_a_divided_run_that_is_killed_ends_with_the_same_bytes(divided_run, tmp_path, rank, file):
+    killed(tmp_path / "run", rank, file, "inpo", *DIVIDED)
+    run(tmp_path / "run", 2, "inpo", *DIVIDED)
     for name in ("metrics.jsonl", "evaluation.jsonl", "checkpoints/round-003/model.safetensors"):
-        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (tmp_path / "run" / name).read_bytes() == (divided_run / name).read_bytes(), name
+
+
+@pytest.mark.nightly
+def test_one_process_goes_on_from_a_divided_fit(divided_run, tmp_path):
+    killed(tmp_path / "run", 1, "progress.safetensors", "inpo", *DIVIDED)
+    run(tmp_path / "run", 1, "inpo", *DIVIDED)
+    a, b = (weights(folder / "checkpoints" / "round-003") for folder in (tmp_path / "run", divided_run))
+    assert worst(a, b) < 1e-3 * worst(b, weights(divided_run / "checkpoints" / "initial"))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def read_own(path: Path, parameters: Mapping[str, Tensor]) -> tuple[dict[str, Te
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            found = {}
+            found: dict[str, Tensor] = {}
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 like = parameters.get(key.split("/", 1)[-1])
                 if isinstance(like, DTensor) and list(like.shape) == file.get_slice(key).get_shape():

@@ -108,7 +108,9 @@ def _return_memory() -> None:
     It keeps freed tensors of up to 32 MiB in a heap, which weights that are gathered and let go leave full of gaps: a
     process would grow beyond one that divides nothing.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
         libc.malloc_trim(0)

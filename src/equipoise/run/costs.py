@@ -94,13 +94,16 @@ class Shape:
             size += stored_bytes(self.base.quantization, self.linear, self.rows)
         return size + FP32 * self.largest
 
-    def gathered(self, config: RunConfig) -> float:
-        """Bytes that are whole at once in a divided fit: embeddings and head, two blocks, and if these are trained the
-        gradients of the former and of one block, each once more while it is divided."""
+    def gathered(self, config: RunConfig, shares: int) -> float:
+        """Bytes that are whole at once in a divided fit: embeddings and head, and two blocks; where these are trained,
+        the gradients of the former, the same in the order of the processes, and one's own share of them. Tied
+        embeddings have a gradient of their use as a head besides."""
         block = self.linear / max(self.layers, 1)
         outside = self.parameters - self.linear
+        largest = max(outside, block)
+        tied = self.head if outside < 2 * self.head else 0
         trained = self.trained(config) == self.parameters
-        return FP32 * (outside + 2 * block + (2 * max(outside, block) if trained else 0))
+        return FP32 * (outside + 2 * block + ((2 + 1 / shares) * largest + tied if trained else 0))
 
     def packed_bytes(self, config: RunConfig, device: str) -> float:
         """Bytes of the copy of the weights that a CPU packs while it samples (`generation.cpu_decoder`)."""
@@ -211,7 +214,7 @@ def memory_of(
         second=FP32 * shape.parameters if twice else 0.0,
         updating=KINDS[config.train.optimizer].updating * largest if device == "cpu" else 0.0,
         shares=shares,
-        gathered=shape.gathered(config) if shares > 1 else 0.0,
+        gathered=shape.gathered(config, shares) if shares > 1 else 0.0,
     )
 
 
