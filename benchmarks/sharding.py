@@ -2,10 +2,10 @@
 
     python benchmarks/sharding.py [--model FOLDER] [--processes 1 2 4]
 
-For each number of processes: load the model, score anchors, take two steps of DPO on two micro-batches of random tokens,
-save the position in the fit, and write the checkpoint, on a CPU with gloo. Measured is the largest resident set of each
-process, by phase, over that of the libraries. Predicted is `plan`'s estimate of training. Without --model a Llama of 86M
-weights is drawn, of which embeddings are 2 %, as in large models, and not 21 %, as in SmolLM2-135M.
+For each number of processes: load the model, score anchors, take two steps of DPO on two micro-batches of random
+tokens, save the position in the fit, and write the checkpoint, on a CPU with gloo. Measured is the largest resident set
+of each process, by phase, over that of the libraries. Predicted is `plan`'s estimate of training. Without --model a
+Llama of 86M weights is drawn, of which embeddings are 2 %, as in large models, and not 21 %, as in SmolLM2-135M.
 """
 
 from __future__ import annotations
