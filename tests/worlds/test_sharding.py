@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from equipoise.core.objectives import Dpo
 from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.files import MOMENTS
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.materials import gather
+from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from several_processes import by_one_and_by_two, killed, lines, run
 
 SCRIPT = Path(__file__).with_name("two_processes_divided.py")
@@ -76,7 +82,8 @@ def test_three_divided_rounds_are_those_of_one_process(tmp_path, method):
     within = ("evaluate.steps=4", "save_steps=4") if method == "kto" else ()
     one, two = tmp_path / "one", tmp_path / "two"
     run(one, 1, method, *DIVIDED, *within)
-    run(two, 2, method, *DIVIDED, *within)
+    said = run(two, 2, method, *DIVIDED, *within).stderr
+    assert "2 processes divide weights, gradients and moments" in said
     folders = sorted(f.parent.relative_to(one) for f in one.glob("checkpoints/*/model.safetensors"))
     assert len(folders) >= 4 and (not within or any("step-" in str(f) for f in folders))
     initial = weights(one / "checkpoints" / "initial")
@@ -118,9 +125,36 @@ def test_a_divided_run_that_is_killed_ends_with_the_same_bytes(divided_run, tmp_
 @pytest.mark.nightly
 def test_one_process_goes_on_from_a_divided_fit(divided_run, tmp_path):
     killed(tmp_path / "run", 1, "progress.safetensors", "inpo", *DIVIDED)
-    run(tmp_path / "run", 1, "inpo", *DIVIDED)
+    said = run(tmp_path / "run", 1, "inpo", *DIVIDED).stderr
+    assert "nothing is divided by one process" in said
     a, b = (weights(folder / "checkpoints" / "round-003") for folder in (tmp_path / "run", divided_run))
     assert worst(a, b) < 1e-3 * worst(b, weights(divided_run / "checkpoints" / "initial"))
+
+
+def test_out_of_memory_ends_a_divided_fit(policy, pairs, monkeypatch):
+    """The other processes wait in the backward, so that no step is repeated."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        policy.divide(1)
+        fit = Fit(
+            PolicyScoring(policy, Dpo(beta=0.1)),
+            pairs,
+            {"reference": torch.zeros(pairs.responses.shape)},
+            Training(batch=4, lr=1e-4),
+            Accelerator(cpu=True),
+            lambda epoch: np.arange(len(pairs)),
+        )
+        assert fit.step()["grad_norm"] > 0
+
+        def full(*inputs):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr(type(policy.scorer), "forward", full)
+        with pytest.raises(TrainingError, match=r"a divided model is not repeated; lower train\.tokens"):
+            fit.step()
+        policy.join()
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
