@@ -41,6 +41,7 @@ from equipoise.playground import model_path
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import bytes_per_token
+from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import resolve
 from equipoise.run.costs import memory_of, resident, shape_of
 
@@ -57,6 +58,8 @@ def measured(model: str, processes: int, rank: int, folder: Path) -> dict[str, A
         peaks[phase] = peak()
         forget_peak()
 
+    if processes > 1:
+        map_large_tensors()
     forget_peak()
     policy = CausalPolicy.load(model, load_tokenizer(str(model_path())), device="cpu")
     done("load")

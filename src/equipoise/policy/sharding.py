@@ -27,7 +27,7 @@ from equipoise.models.errors import ModelError, first_line
 
 # names of a module's methods that are called in place of its forward
 METHODS = ("features",)
-M_MMAP_THRESHOLD, MAPPED = -3, 2**17  # of malloc.h; bytes from which a tensor is mapped on its own
+M_MMAP_THRESHOLD, MAPPED = -3, 2**20  # of malloc.h; bytes from which a tensor is mapped on its own
 
 
 class Sharded:
@@ -42,8 +42,7 @@ class Sharded:
         self, module: nn.Module, processes: int, groups: Callable[[Any], Sequence[nn.Module]]
     ) -> None:
         self.whole, self.parts = module, _twin(module)
-        device = next(module.parameters()).device.type
-        mesh = init_device_mesh(device, (processes,))
+        mesh = init_device_mesh(next(module.parameters()).device.type, (processes,))
         # a block's states may be a view; nothing is done to them in place
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
         try:
@@ -59,8 +58,6 @@ class Sharded:
             if hasattr(self.parts, name):
                 register_fsdp_forward_method(self.parts, name)
         _release(module)
-        if device == "cpu":
-            _return_memory()
         self.pairs = list(zip(module.parameters(), self.parts.parameters(), strict=True))
 
     @torch.no_grad()
@@ -102,18 +99,17 @@ def _release(module: nn.Module) -> None:
         parameter.data = parameter.data.new_empty(0)
 
 
-def _return_memory() -> None:
-    """Let glibc return what is freed, now and from here on.
+def map_large_tensors() -> None:
+    """Let glibc map every large tensor on its own from here on, and return it when it is freed; called before loading.
 
-    It keeps freed tensors of up to 32 MiB in a heap, which weights that are gathered and let go leave full of gaps: a
-    process would grow beyond one that divides nothing.
+    Otherwise freed tensors of up to 32 MiB stay in a heap, which weights that are gathered and let go leave full of
+    gaps: on a CPU a process would grow beyond one that divides nothing.
     """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+    if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
-        libc.malloc_trim(0)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
+from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
@@ -73,6 +74,8 @@ def build(
     gates   judge that the policy is the one that its folder holds; None: for a probe, which trains nothing.
     """
     set_seed(config.seed)
+    if config.divided and accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        map_large_tensors()
     with accelerator.main_process_first():  # which may write a merged base
         policy = CausalPolicy.load(
             config.model.path or model_path(),
