@@ -70,10 +70,8 @@ class Sharded:
         for whole, part in self.pairs:
             assert isinstance(part, DTensor)
             whole.data = part.full_tensor()
-            memory = part.to_local().untyped_storage()
-            if (
-                drop and memory.data_ptr() != whole.data.untyped_storage().data_ptr()
-            ):  # of one process they are one
+            memory, gathered = (t.untyped_storage() for t in (part.to_local(), whole.data))
+            if drop and memory.data_ptr() != gathered.data_ptr():  # one process has one memory
                 memory.resize_(0)
 
     def release(self) -> None:
