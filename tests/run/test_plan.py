@@ -11,7 +11,7 @@ from equipoise.cli.app import main
 from equipoise.playground import LanguageGame, load_model, model_path, reference_policy, write_pairs
 from equipoise.run import plan as planning
 from equipoise.run.config import resolve
-from equipoise.run.costs import LORA_RANK, shape_of
+from equipoise.run.costs import LORA_RANK, memory_of, shape_of
 from equipoise.run.plan import plan
 from equipoise.run.session import align
 
@@ -75,6 +75,22 @@ def test_sizes_are_the_models():
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     config = model.config
     assert (shape.layers, shape.width) == (config.num_hidden_layers, config.hidden_size)
+
+
+def test_processes_divide_what_a_fit_holds(pairs):
+    """Gradients and moments by four, weights in a fit alone; without a setting nothing, and in one process nothing."""
+    config, shape = resolve("dpo", given(pairs)), shape_of(resolve("dpo", {"model.path": str(model_path())}))
+    shared = resolve("dpo", given(pairs, **{"train.sharding": "full"}))
+    alone = memory_of(config, shape, 0, 0, 0.0, processes=4)
+    four, one = (memory_of(shared, shape, 0, 0, 0.0, processes=count) for count in (4, 1))
+    size = 4.0 * shape.parameters
+    assert (alone.weights, alone.gradients, alone.optimizer) == (size, size, 2 * size)
+    assert (four.weights, four.gradients, four.optimizer) == (size, size / 4, size / 2)
+    assert alone.total == one.total == 4 * size and alone.second and not four.second
+    assert four.total == max(
+        size + four.sampling, size + four.gathered
+    )  # 16 bytes by four, and what is whole
+    assert 0 < four.gathered < 4 * size
 
 
 def test_what_does_not_fit_is_said_with_what_would(pairs, monkeypatch):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,9 @@ from equipoise.policy.scoring.microbatch import microbatches
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.folder.journal import Journal, load_rows
+from several_processes import by_one_and_by_two
+
+HERE = Path(__file__).parent
 
 
 def anchors_of(policy, rows, names=("reference",)):
@@ -266,31 +266,6 @@ def test_zero_weight_rows_do_not_count(policy, pairs):
         reduce.mean(torch.zeros(2), torch.zeros(2))
 
 
-def by_one_and_by_two(script: str, folder: Path, *arguments: str) -> None:
-    """The script by one process with folder/1 as its first argument, then by two with folder/2."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for count, how in (("1", []), ("2", launch)):
-        done = subprocess.run(
-            [
-                sys.executable,
-                *how,
-                str(Path(__file__).with_name(script)),
-                str(folder / count),
-                *arguments,
-            ],
-            check=False,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """The same steps by one process and by two (gloo, CPU): equal to float64's rounding.
@@ -299,7 +274,7 @@ def test_two_processes_are_one(tmp_path):
     process is short of memory, then hopelessly so: the steps of one process, then one error.
     """
     cases = ("dpo", "kto", "aot", "dpo-few", "kto-few", "dpo-short")
-    by_one_and_by_two("two_processes.py", tmp_path, *cases)
+    by_one_and_by_two(HERE / "two_processes.py", tmp_path, *cases)
     alone, together = (torch.load(tmp_path / count, weights_only=True) for count in ("1", "2"))
     for case in cases:
         one, two = alone[case], together[case]
@@ -317,7 +292,7 @@ def test_two_processes_play_a_round_as_one_does(tmp_path):
     """Two gradients (egpo), two fits (onpo), a fit and a combination (apo), weights from a classifier of prompts
     (bco_udm), a network trained beside the policy (sparse_po): the same comparisons, the same policies."""
     methods = ("egpo", "onpo", "apo", "bco_udm", "sparse_po")
-    by_one_and_by_two("two_processes_rounds.py", tmp_path, *methods)
+    by_one_and_by_two(HERE / "two_processes_rounds.py", tmp_path, *methods)
     for method in methods:
         one, two = (tmp_path / count / method for count in ("1", "2"))
         left = [{str(f.relative_to(run)) for f in run.rglob("*") if f.is_file()} for run in (one, two)]

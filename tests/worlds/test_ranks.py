@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +13,7 @@ from safetensors.torch import load_file
 
 from equipoise.worlds.text.folder.journal import load_rows
 from equipoise.worlds.text.ranks import Ranks, dealt_back
+from several_processes import killed, lines, run
 
 
 @dataclass
@@ -66,32 +60,6 @@ def test_one_process_makes_everything_itself():
     assert ranks.items(2, lambda places: [f"{p}" for p in places], repr, repr) == ["0", "1"]  # type: ignore[arg-type]
 
 
-SETTINGS = ("play.rounds=2", "play.prompts=10", "train.epochs=1", "train.batch=4", "evaluate.prompts=5")
-MORE = ("evaluate.samples=2", "save_every=1", "data.limit=40")
-
-
-def command(out: Path, processes: int, method: str = "inpo") -> list[str]:
-    before = ("launch", "-n", "2") if processes == 2 else ()
-    given = ("align", method, "--out", str(out), "--seed", "3", "--set", *SETTINGS, *MORE)
-    return [sys.executable, "-m", "equipoise", *before, *given]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-
-
-def run(out: Path, processes: int, method: str = "inpo") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(out, processes, method), env=environment(), check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["inpo", pytest.param("kto", marks=pytest.mark.nightly)])
 def test_two_processes_write_the_texts_and_figures_of_one(tmp_path, method):
@@ -113,13 +81,9 @@ def test_two_processes_write_the_texts_and_figures_of_one(tmp_path, method):
     )
     moved = max(float((a[name] - before[name]).abs().max()) for name in a)
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-2 * moved
-    for here, there in zip(*(_lines(f / "evaluation.jsonl") for f in (one, two)), strict=True):
+    for here, there in zip(*(lines(f / "evaluation.jsonl") for f in (one, two)), strict=True):
         assert here["win_rate"]["value"] == pytest.approx(there["win_rate"]["value"], abs=1e-6)
         assert here["exact_win_rate"] == pytest.approx(there["exact_win_rate"], abs=1e-5)
-
-
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.nightly
@@ -130,22 +94,7 @@ def _lines(path: Path) -> list[dict]:
 def test_a_process_that_is_killed_leaves_a_run_that_ends_with_the_same_bytes(tmp_path, rank, file):
     whole, broken = tmp_path / "whole", tmp_path / "run"
     run(whole, 2)
-    whole.rename(tmp_path / "kept")
-    process = subprocess.Popen(command(broken, 2), env=environment(), stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 300
-    while not (broken / file).exists():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    os.kill(_rank(process.pid, rank), signal.SIGKILL)
-    process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGKILL
+    killed(broken, rank, file)
     run(broken, 2)
     for name in ("metrics.jsonl", "evaluation.jsonl", "checkpoints/round-002/model.safetensors"):
-        assert (broken / name).read_bytes() == (tmp_path / "kept" / name).read_bytes(), name
-
-
-def _rank(launcher: int, rank: int) -> int:
-    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-        if f"\0LOCAL_RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text():
-            return int(child)
-    raise AssertionError(f"process {rank} of {launcher} is not there")
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name

@@ -19,18 +19,15 @@ from torch.utils.checkpoint import checkpoint
 from equipoise.models.errors import ModelError
 
 
-def blocks_of(backbone: Any) -> list[nn.Module]:
+def blocks_of(backbone: Any, needing: str = "train.activation_checkpointing") -> list[nn.Module]:
     """A backbone's transformer blocks: the list of modules that is as long as its configuration says.
 
-    Raises ModelError where there is none.
+    Raises ModelError where there is none, which names the setting that needs them.
     """
     count = getattr(backbone.config.get_text_config(), "num_hidden_layers", None)
     lists = [m for m in backbone.children() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
-        raise ModelError(
-            f"{type(backbone).__name__} has no list of {count} blocks to checkpoint: leave "
-            "train.activation_checkpointing out"
-        )
+        raise ModelError(f"{type(backbone).__name__} has no list of {count} blocks: leave {needing} out")
     return list(lists[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from equipoise.policy.kernels.device_attention import why_not
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
+from equipoise.policy.sharding import Sharded
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class CausalPolicy:
         self.start: Start | None = None  # what it was loaded from, if from a folder
         self.about: Mapping[str, str] = {}  # facts of the run, for the model cards of its checkpoints
         self.network: nn.Module | None = None  # an auxiliary head trained jointly, while a fit needs one
+        self.shards: list[Sharded] = []  # the scorer, and the head, while they are divided among processes
 
     @classmethod
     def load(
@@ -198,6 +201,45 @@ class CausalPolicy:
         yield from self.parameters()
         if self.network is not None:
             yield from ((f"network/{name}", p) for name, p in self.network.named_parameters())
+
+    def divide(self, processes: int) -> None:
+        """Divide the weights among processes (FSDP2), which all call this; `join` is its inverse.
+
+        Until then every forward pass is one of all processes. Raises ModelError for a model that cannot be divided.
+        """
+        self.shards = [
+            Sharded(
+                self.scorer, processes, lambda scorer: blocks_of(backbone(scorer.model), "train.sharding")
+            )
+        ]
+        if self.network is not None:
+            self.shards.append(Sharded(self.network, processes, lambda head: []))
+        self._hold([shard.parts for shard in self.shards])
+
+    def join(self) -> None:
+        """Make the weights whole in every process, as they are now."""
+        for shard in self.shards:
+            shard.gather(drop=True)
+        self._hold([shard.whole for shard in self.shards])
+        self.shards = []
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Context manager: the weights are whole for a moment, beside what is divided."""
+        for shard in self.shards:
+            shard.gather()
+        self._hold([shard.whole for shard in self.shards])
+        yield
+        self._hold([shard.parts for shard in self.shards])
+        for shard in self.shards:
+            shard.release()
+
+    def _hold(self, modules: Sequence[nn.Module]) -> None:
+        for module in modules:
+            if isinstance(module, Scorer):
+                self.scorer, self.model = module, module.model
+            else:
+                self.network = module
 
     def batch(self, prompts: Sequence[Ids], responses: Sequence[Sequence[ScoredIds]]) -> Batch:
         """Batch of comparisons in the layout that the model takes: packed, or padded rows as a fallback.

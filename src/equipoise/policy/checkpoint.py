@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
@@ -21,6 +22,7 @@ from equipoise.policy.frozen_base import write_record
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import causal_lm, held_values
+from equipoise.policy.shard_files import read_own, write_gathered
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"
@@ -52,11 +54,16 @@ def save(policy: CausalPolicy, folder: Path, optimizer: torch.optim.Optimizer | 
         if policy.network is not None:
             write_tensors(draft / NETWORK, policy.network.state_dict())
         if optimizer is not None:
-            write_tensors(draft / MOMENTS, _moments(policy, optimizer))
+            write_gathered(draft / MOMENTS, _moments(policy, optimizer))
         foreign = [f.name for f in draft.iterdir() if f.suffix in (".bin", ".pt", ".pth", ".pkl")]
         if foreign:
             raise ModelError(f"refusing a checkpoint with pickled files: {', '.join(foreign)}")
         write_sums(draft)
+
+
+def give_moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> None:
+    """Give another process, which calls `save`, this one's share of an optimizer's state, if that is divided."""
+    write_gathered(None, _moments(policy, optimizer))
 
 
 def load_into(policy: CausalPolicy, folder: Path) -> None:
@@ -134,16 +141,21 @@ def fingerprint(policy: CausalPolicy) -> str:
 
 
 def save_progress(
-    path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, Any]
+    path: Path | None, policy: CausalPolicy, optimizer: torch.optim.Optimizer, about: Mapping[str, Any]
 ) -> None:
-    """Save the state of an unfinished fit in one file: trainable weights, optimizer state and `about`."""
+    """Save the state of an unfinished fit in one file: trainable weights, optimizer state and `about`.
+
+    path    None in all processes but the one that writes; these give their shares of what is divided.
+    """
+    for shard in policy.shards:
+        shard.settle()
     weights = {f"weight/{name}": p for name, p in policy.trained()}
-    write_tensors(path, weights | _moments(policy, optimizer), about=json.dumps(dict(about)))
+    write_gathered(path, weights | _moments(policy, optimizer), about=json.dumps(dict(about)))
 
 
 def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load the state of an unfinished fit, the inverse of `save_progress`; returns `about`."""
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_own(path, dict(policy.trained()))
     with torch.no_grad():
         for name, parameter in policy.trained():
             parameter.copy_(tensors.pop(f"weight/{name}"))
@@ -154,7 +166,7 @@ def load_progress(path: Path, policy: CausalPolicy, optimizer: torch.optim.Optim
 def load_moments(folder: Path, policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> None:
     """Load the optimizer's state from a checkpoint; without one the optimizer is left as it is."""
     if (folder / MOMENTS).exists():
-        _load_moments(read_tensors(folder / MOMENTS)[0], policy, optimizer)
+        _load_moments(read_own(folder / MOMENTS, dict(policy.trained()))[0], policy, optimizer)
 
 
 def combine(policy: CausalPolicy, weights: Sequence[tuple[Path, float]], *, products: bool = False) -> None:
@@ -191,7 +203,7 @@ def _moments(policy: CausalPolicy, optimizer: torch.optim.Optimizer) -> dict[str
     }
     once: dict[int, str] = {}  # safetensors stores no tensor twice, and 8-bit moments share their code
     for name, tensor in moments.items():
-        if once.setdefault(tensor.data_ptr(), name) != name:
+        if not isinstance(tensor, DTensor) and once.setdefault(tensor.data_ptr(), name) != name:
             moments[name] = tensor.clone()
     return moments
 

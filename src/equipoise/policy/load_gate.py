@@ -27,8 +27,10 @@ LIMIT = {"fp32": 1e-3, "bf16": 1.0}  # nats per token
 MEMORY_SHARE = 0.7  # of what is available, for a second model
 
 
-def as_given(policy: CausalPolicy) -> Measured:
+def as_given(policy: CausalPolicy, *, second: bool = True) -> Measured:
     """Compare a policy just loaded with the folder it was loaded from, in fp32 whatever its precision.
+
+    second    whether a second model may be in memory, if there is room.
 
     Raises ModelError if it was not loaded from a folder.
     """
@@ -42,12 +44,14 @@ def as_given(policy: CausalPolicy) -> Measured:
         "load_gate",
         f"the policy that was given ({policy.start.chain.top})",
         merged=bool(policy.start.merged),
+        second=second,
     )
 
 
-def as_saved(policy: CausalPolicy, folder: Path) -> Measured:
+def as_saved(policy: CausalPolicy, folder: Path, *, second: bool = True) -> Measured:
     """Compare the policy in memory with a checkpoint of it, as a plain user would read that."""
-    return _agreement(policy, chain(folder), "checkpoint_gate", f"its checkpoint {folder.name}")
+    what = f"its checkpoint {folder.name}"
+    return _agreement(policy, chain(folder), "checkpoint_gate", what, second=second)
 
 
 def rounding(policy: CausalPolicy) -> Measured:
@@ -107,7 +111,15 @@ def plain_model(found: Chain, base: Base | None = None, merged: Base | None = No
 
 
 @torch.no_grad()
-def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str, *, merged: bool = False) -> Measured:
+def _agreement(
+    policy: CausalPolicy,
+    found: Chain,
+    name: str,
+    what: str,
+    *,
+    merged: bool = False,
+    second: bool = True,
+) -> Measured:
     """merged: the policy stands on what the chain's adapters were merged into."""
     rows = probe_rows(policy)
     try:
@@ -116,7 +128,7 @@ def _agreement(policy: CausalPolicy, found: Chain, name: str, what: str, *, merg
         raise ModelError(
             f"{found.top}: the model does not run on a few tokens: {first_line(error)}"
         ) from error
-    if memory_holds(found.base.size):
+    if second and memory_holds(found.base.size):
         own = None if policy.start is None else policy.start.base
         plain = plain_model(found, None, own) if merged else plain_model(found, own)
         return _judged(name, ours, [_plain(plain, row) for row in rows], "fp32", f"the policy and {what}")

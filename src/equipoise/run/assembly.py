@@ -29,6 +29,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
+from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
@@ -73,6 +74,8 @@ def build(
     gates   judge that the policy is the one that its folder holds; None: for a probe, which trains nothing.
     """
     set_seed(config.seed)
+    if config.divided and accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        map_large_tensors()
     with accelerator.main_process_first():  # which may write a merged base
         policy = CausalPolicy.load(
             config.model.path or model_path(),
@@ -91,7 +94,7 @@ def build(
     policy.attend_by(config.model.attention)
     policy.about = {"method": config.method, "settings": config.hash()}
     if gates is not None:
-        gates.judge(load_gate.as_given(policy))
+        gates.judge(load_gate.as_given(policy, second=not config.divided))
     if any(not isinstance(prompt.context, str) for prompt in (*materials.pool, *materials.unseen)):
         policy.stop_at(materials.renderer.turn_ends)
     if start is not None:
@@ -106,7 +109,8 @@ def build(
         best=None if config.evaluate.best == "none" else config.evaluate.best,
         patience=config.evaluate.patience,
     )
-    policy.token_budget = measure_token_budget(policy) if tokens == "auto" else tokens
+    shares = accelerator.num_processes if config.divided else 1
+    policy.token_budget = measure_token_budget(policy, shares) if tokens == "auto" else tokens
     if train["micro_batch"] == "auto":
         train["micro_batch"] = None
     journal = Journal(out)

@@ -52,6 +52,7 @@ def announce(decided: Decided, materials: Materials, world: TextWorld, folder: P
         f"  model     {about['parameters']:,} parameters, {about['trained_parameters']:,} trained, "
         f"{world.policy.precision} on {world.policy.device}, learning rate {about['lr']:g}",
         *(f"  start     {said}" for said in world.policy.notes()),
+        *(f"  sharding  {said}" for said in _sharding(config, world)),
         *(f"  oracle    {said}" for said in _remarks(materials)),
         f"  data      {about['prompts']:,} prompts ({about['held_out_prompts']:,} held out), "
         + (f"{about['comparisons']:,} recorded {_recorded(materials)}, " if about["comparisons"] else "")
@@ -82,11 +83,12 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         for group in (world.policy.model.parameters(), dict(world.policy.parameters()).values())
     )
     text = causal_lm(world.policy.model).config.get_text_config()
+    shares = world.accelerator.num_processes if config.divided else 1
     memory = Memory(
         base=max(0.0, resident() - FP32 * size),
         weights=FP32 * size,
-        gradients=FP32 * trained,
-        optimizer=2 * FP32 * trained,
+        gradients=FP32 * trained / shares,
+        optimizer=2 * FP32 * trained / shares,
         activations=micro_batch_tokens(config, materials, world.policy.token_budget)
         * bytes_per_token(world.policy),
         sampling=held_tokens(config, materials) * 2 * FP32 * int(text.num_hidden_layers) * key_width(text),
@@ -110,6 +112,15 @@ def describe(config: RunConfig, materials: Materials, world: TextWorld) -> dict[
         "seconds_per_round": None if rows is None else _probe(world, rows) / parts,
         "lr": world.training.lr,
     }
+
+
+def _sharding(config: RunConfig, world: TextWorld) -> Iterator[str]:
+    """What becomes of train.sharding."""
+    count = world.accelerator.num_processes
+    if config.divided and count > 1:
+        yield f"{count} processes divide weights, gradients and moments during a fit"
+    elif config.divided:
+        yield "nothing is divided by one process; `equipoise launch --processes 2 align ...` starts two"
 
 
 def _chosen(decided: Decided, materials: Materials) -> Iterator[str]:

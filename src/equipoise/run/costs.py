@@ -3,7 +3,8 @@
 For N parameters of which T are trained: weights 4 N bytes (fp32; a frozen base 2 N in bf16, or as it is quantised),
 gradients 4 T, AdamW's two moments 8 T. Activations are bytes a token times the tokens of a micro-batch, keys and values
 2 x layers x key width x 4 bytes a token that is held while sampling, when a CPU also packs a copy of the weights.
-`probe` replaces the bytes a token and the rates by measured ones.
+With train.sharding=full the processes divide the first three during a fit, but for a few groups of weights that are
+gathered; weights are whole while nothing is trained. `probe` replaces the bytes a token and the rates by measured ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from equipoise.policy.load_gate import memory_holds
 from equipoise.policy.loading import Lora
 from equipoise.policy.loading import plan as start_plan
 from equipoise.policy.quantized import stored_bytes
-from equipoise.run.materials import Materials
+from equipoise.run.materials import Materials, held_whole
 from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.optimizers import KINDS
 
@@ -95,6 +96,17 @@ class Shape:
             size += stored_bytes(self.base.quantization, self.linear, self.rows)
         return size + FP32 * (max(self.largest, self.head) if self.base.dtype == "bfloat16" else self.largest)
 
+    def gathered(self, config: RunConfig, shares: int) -> float:
+        """Bytes that are whole at once in a divided fit: embeddings and head, and two blocks; where these are trained,
+        the gradients of the former, the same in the order of the processes, and one's own share of them. Tied
+        embeddings have a gradient of their use as a head besides."""
+        block = self.linear / max(self.layers, 1)
+        outside = self.parameters - self.linear
+        largest = max(outside, block)
+        tied = self.head if self.tied else 0
+        trained = self.trained(config) == self.parameters
+        return FP32 * (outside + 2 * block + ((2 + 1 / shares) * largest + tied if trained else 0))
+
     def packed_bytes(self, config: RunConfig, device: str) -> float:
         """Bytes of the copy of the weights that a CPU packs while it samples (`generation.cpu_decoder`)."""
         copied = self.linear + self.head
@@ -111,9 +123,11 @@ class Memory:
     base    the process with its libraries, and a reward model.
     sampling    keys and values, and a packed copy of the weights; while sampling there is no fit.
     backward    the gradient of the largest weight before it is added to those of earlier micro-batches; of tied
-                embeddings that of either use.
+                embeddings that of either use; of a divided fit it is in `gathered`.
     updating    of the largest weight in float32 while 8-bit moments are updated on a CPU, when activations are gone.
     second  the model once more, while the load gate compares, before there is an optimizer.
+    shares  processes that divide the weights during a fit; gradients and optimizer are one's own share.
+    gathered    of weights and gradients that are whole at once in a divided fit.
     """
 
     base: float
@@ -125,6 +139,8 @@ class Memory:
     second: float = 0.0
     backward: float = 0.0
     updating: float = 0.0
+    shares: int = 1
+    gathered: float = 0.0
 
     def with_activations(self, activations: float) -> Memory:
         """The same, with activations that were measured."""
@@ -132,8 +148,10 @@ class Memory:
 
     @property
     def total(self) -> float:
-        training = self.optimizer + self.gradients + max(self.activations + self.backward, self.updating)
-        return self.base + self.weights + max(training, self.sampling, self.second)
+        training = self.optimizer + self.gradients + self.gathered
+        training += max(self.activations + self.backward, self.updating)
+        between = self.weights + max(self.sampling, self.second)
+        return self.base + max(self.weights / self.shares + training, between)
 
 
 def shape_of(config: RunConfig) -> Shape:
@@ -179,23 +197,33 @@ def key_width(text: Any) -> int:
 
 
 def memory_of(
-    config: RunConfig, shape: Shape, tokens: float, held: float, base: float, device: str = "cpu"
+    config: RunConfig,
+    shape: Shape,
+    tokens: float,
+    held: float,
+    base: float,
+    device: str = "cpu",
+    processes: int = 1,
 ) -> Memory:
-    """The estimate. tokens: of a micro-batch; held: tokens whose keys and values are held while sampling."""
+    """The estimate of one of the processes. tokens: of a micro-batch; held: tokens whose keys and values are held while
+    sampling."""
+    shares = processes if config.divided else 1
     trained = shape.trained(config)
     full = trained == shape.parameters
     largest = shape.head if full else trained / (2 * max(shape.layers, 1))
-    twice = device == "cpu" and memory_holds(shape.parameters)
+    twice = device == "cpu" and not config.divided and memory_holds(shape.parameters)
     return Memory(
         base=base,
         weights=shape.weight_bytes + (0 if full else FP32 * trained),
-        gradients=FP32 * trained,
-        optimizer=KINDS[config.train.optimizer].moments * trained,
+        gradients=FP32 * trained / shares,
+        optimizer=KINDS[config.train.optimizer].moments * trained / shares,
         activations=tokens * shape.activation_bytes(config),
         sampling=held * 2 * FP32 * shape.layers * shape.keys + shape.packed_bytes(config, device),
         second=FP32 * shape.parameters if twice else 0.0,
-        backward=FP32 * shape.head * (1 + shape.tied) if full else 0.0,
+        backward=FP32 * shape.head * (1 + shape.tied) if full and shares == 1 else 0.0,
         updating=KINDS[config.train.optimizer].updating * largest if device == "cpu" else 0.0,
+        shares=shares,
+        gathered=shape.gathered(config, shares) if shares > 1 else 0.0,
     )
 
 
@@ -244,7 +272,7 @@ def machine_bytes(device: str) -> float:
 
 
 def advice(
-    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float
+    config: RunConfig, materials: Materials, shape: Shape, memory: Memory, machine: float, processes: int = 1
 ) -> Iterator[str]:
     """Settings that would make a run fit, with what it would need; what comes first changes the result least."""
     if memory.total <= machine:
@@ -252,8 +280,8 @@ def advice(
     least = tokens_at_least(config, materials)
     held = held_tokens(config, materials)
 
-    def needs(changed: RunConfig, tokens: int) -> float:
-        return memory_of(changed, shape, tokens, held, memory.base).total
+    def needs(changed: RunConfig, tokens: int, count: int = processes) -> float:
+        return memory_of(changed, shape, tokens, held, memory.base, processes=count).total
 
     smaller = needs(config, least)
     yield _says("train.micro_batch=1", smaller, machine)
@@ -273,6 +301,10 @@ def advice(
     if not (config.model.lora_rank or shape.continued):
         lora = config.model_copy(update={"model": config.model.model_copy(update={"lora_rank": LORA_RANK})})
         yield _says(f"train.micro_batch=1 model.lora_rank={LORA_RANK}", needs(lora, least), machine)
+    if processes == 1 and held_whole(config, materials.method) is None:
+        shared = config.model_copy(update={"train": config.train.model_copy(update={"sharding": "full"})})
+        setting = "train.micro_batch=1 train.sharding=full, each of two processes (equipoise launch -n 2)"
+        yield _says(setting, needs(shared, least, 2), machine)
 
 
 def model_of(config: RunConfig) -> str:

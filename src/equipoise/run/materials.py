@@ -23,6 +23,7 @@ from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_row
 from equipoise.oracles.models.meanings import check_meaning
 from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.rules.given import Given
+from equipoise.play.capabilities import LiveReferences
 from equipoise.play.method import AUTO, Method
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -115,6 +116,17 @@ def method_of(config: RunConfig) -> Method:
     return method
 
 
+def held_whole(config: RunConfig, method: Method) -> str | None:
+    """What of a fit processes cannot divide among them (train.sharding); None: nothing."""
+    if not KINDS[config.train.optimizer].divisible:
+        return f"what train.optimizer={config.train.optimizer} keeps, but the moments of adamw and sgd"
+    if config.model.quantization != "none":
+        return f"weights in {config.model.quantization} (model.quantization)"
+    if LiveReferences in method.capabilities:
+        return f"the references and networks that {method.name} has in memory during a fit"
+    return None
+
+
 def gather(config: RunConfig, out: Path, given: Given | None = None) -> Materials:
     """Read, check, render and split the data; load tokenizer and oracle, but no model.
 
@@ -125,6 +137,9 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
     method = method_of(config)
     for further in method.models:
         check_meaning(further)
+    whole = held_whole(config, method)
+    if config.divided and whole:
+        raise ConfigError(f"train.sharding=full cannot divide {whole}; leave it out")
     if KINDS[config.train.optimizer].library:
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
     if config.model.quantization != "none":

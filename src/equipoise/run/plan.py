@@ -94,6 +94,12 @@ class Plan:
             f"{gib(m.gradients)}, optimizer {gib(m.optimizer)}, activations of a micro-batch {gib(m.activations)}, "
             f"while sampling {gib(m.sampling)} of keys, values and packed weights, libraries and reward model "
             f"{gib(m.base)}"
+            + (
+                f"; this is each of {m.shares} processes, whose fits hold {gib(m.weights / m.shares)} of weights and "
+                f"{gib(m.gathered)} of what is gathered"
+                if m.shares > 1
+                else ""
+            )
             + (f"; at load {gib(m.second)} for a second model, to compare with" if m.second else ""),
             "time      "
             + (
@@ -119,10 +125,11 @@ class Plan:
         return said
 
 
-def plan(config: RunConfig, out: Path | None = None) -> Plan:
+def plan(config: RunConfig, out: Path | None = None, processes: int = 1) -> Plan:
     """Plan a run without beginning it; short probes run in a temporary folder, which is removed.
 
-    out    where the run folder would be, for the free space of its disk.
+    out          where the run folder would be, for the free space of its disk.
+    processes    that will share the run: with train.sharding=full, memory is that of one of them.
     Raises as `align` does for what it would refuse before compute is spent.
     """
     disable_progress_bar()
@@ -136,9 +143,10 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
         shape = shape_of(config)
         machine = machine_bytes(accelerator.device.type)
         tokens, held = micro_batch_tokens(config, materials), held_tokens(config, materials)
-        memory = memory_of(config, shape, tokens, held, resident(), accelerator.device.type)
-        fits = memory.total <= machine
-        measured = probe(config, materials, accelerator, folder / "run") if fits else None
+        memory = memory_of(config, shape, tokens, held, resident(), accelerator.device.type, processes)
+        # the probe is one process, which divides nothing
+        alone = memory_of(config, shape, tokens, held, memory.base, accelerator.device.type)
+        measured = probe(config, materials, accelerator, folder / "run") if alone.total <= machine else None
         if measured:  # what is imported late, and what allocators keep, is only seen afterwards
             memory = replace(memory, base=max(memory.base, resident() - memory.weights))
         checkpoint = measured.checkpoint if measured else checkpoint_bytes(config, shape)
@@ -162,7 +170,7 @@ def plan(config: RunConfig, out: Path | None = None) -> Plan:
             free=float(shutil.disk_usage(_existing(out or Path.cwd())).free),
             asked=dict(measured.asked) if measured else None,
             stored=_stored(materials, out),
-            advice=tuple(advice(config, materials, shape, memory, machine)),
+            advice=tuple(advice(config, materials, shape, memory, machine, processes)),
             warnings=tuple(map(_sentence, warned)),
         )
 

@@ -245,6 +245,11 @@ class TrainSettings(Section):
         description="gradient checkpointing: each transformer block keeps its input alone and is computed again in the "
         "backward; less memory for activations, one more forward, the same bits",
     )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full: FSDP2, several processes divide weights, gradients and moments during a fit, of which each "
+        "has all otherwise; for optimizers adamw and sgd",
+    )
     lr: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="peak learning rate; auto: the method's, by model size, ten times that for LoRA"
     )

@@ -230,7 +230,7 @@ def run(
         check_evaluations(journal, journal.rounds_done(), config)
         state = world.begin(method.update.memory, keep_past=method.asks_the_past)
         if state.round == 1:
-            gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0)))
+            gates.judge(load_gate.as_saved(world.policy, journal.checkpoint(0), second=not config.divided))
         progress.run_started(
             {
                 "method": method.name,

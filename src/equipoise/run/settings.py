@@ -68,6 +68,11 @@ class RunConfig(Section):
         """Neither model nor data: the built-in language game."""
         return self.model.path is None and self.data.path is None
 
+    @property
+    def divided(self) -> bool:
+        """Whether several processes divide the model during a fit; none then loads it a second time to compare."""
+        return self.train.sharding == "full"
+
     @model_validator(mode="after")
     def _one_loss(self) -> RunConfig:
         if self.evaluate.best == "loss" and self.play.rounds > 1:

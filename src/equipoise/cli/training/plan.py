@@ -33,6 +33,9 @@ def plan(
     config: Config = None,
     allow: Allow = None,
     set: Settings = None,
+    processes: Annotated[
+        int, typer.Option("--processes", "-n", min=1, help="processes that will share the run (launch)")
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Estimate memory, time, optimizer steps, disk and questions to a judge, by short probes; no run folder is made,
@@ -55,4 +58,9 @@ def plan(
         settings=parse_settings(set or []),
         allow=allow or [],
     )
-    show(call(resolved, out), json, lambda made, _: print("\n".join(made.lines())), plain=Plan.as_json)
+    show(
+        call(resolved, out, processes),
+        json,
+        lambda made, _: print("\n".join(made.lines())),
+        plain=Plan.as_json,
+    )

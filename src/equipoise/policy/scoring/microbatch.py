@@ -44,12 +44,14 @@ def microbatches(
     return [order[each] for each in slices]
 
 
-def measure_token_budget(policy: CausalPolicy) -> int:
+def measure_token_budget(policy: CausalPolicy, shares: int = 1) -> int:
     """Token budget from the device's memory: tokens whose activations fill a share of it, a power of 2.
 
     The bytes of a token are measured by a probe of 64 tokens. Memory is the device's total, less the weights as they
     are held and 12 bytes more for every trained one: the budget depends on machine and model, not on what else runs, so
     that a resumed run forms the same micro-batches.
+
+    shares    processes that divide weights, gradients and moments.
     """
     device, parameters = policy.device, list(policy.model.parameters())
     if device.type == "cuda":
@@ -58,7 +60,7 @@ def measure_token_budget(policy: CausalPolicy) -> int:
         memory, largest = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), DEFAULT_TOKEN_BUDGET
     else:  # Windows does not tell
         return DEFAULT_TOKEN_BUDGET
-    free = memory - sum(p.nbytes + 12 * p.numel() * p.requires_grad for p in parameters)
+    free = memory - sum(p.nbytes + 12 * p.numel() * p.requires_grad for p in parameters) / shares
     affordable = max(1, int(MEMORY_SHARE * free / bytes_per_token(policy)))
     return int(min(largest, 2 ** (affordable.bit_length() - 1)))
 

@@ -60,7 +60,7 @@ def context(fit: Scoring, chosen: np.ndarray, mine: np.ndarray, *, training: boo
     at = {row: place for place, row in enumerate(chosen.tolist())}
     places = torch.tensor([at[row] for row in mine.tolist()])
     shares = fit.microbatches(mine, read)
-    own = torch.cat([fit.scores(mine[share], read).logp for share in shares])
+    own = torch.cat([fit.scores(mine[share or [0]], read).logp[: len(share)] for share in shares])
     order = [place for share in shares for place in share]
 
     def gathered(values: Tensor) -> Tensor:

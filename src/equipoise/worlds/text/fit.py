@@ -28,6 +28,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.heap import give_back
 from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
+from equipoise.policy.sharding import whole
 from equipoise.worlds.text import batch_context as whole_step
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.optimizers import optimizer_of
@@ -48,6 +49,8 @@ class Training:
                  along the total mass of their responses; there the gradient is noise, and this keeps it small.
     clip         maximal global gradient norm.
     optimizer    a name of `worlds.text.optimizers.KINDS`.
+    sharding     "full": several processes divide weights, gradients and moments during a fit (FSDP2); "none": each has
+                 them all.
     save_every   optimizer steps between saved training positions inside a round.
     """
 
@@ -64,6 +67,7 @@ class Training:
     clip: float = 1.0
     save_every: int = 200
     optimizer: str = "adamw"
+    sharding: str = "none"
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at optimizer step `step` (0-based) of `steps`."""
@@ -284,7 +288,7 @@ class Fit:
                 f"the loss became {figures['loss']} at step {self.position + 1} of {self.steps}; "
                 "lower train.lr, or inspect the comparisons of this step"
             )
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, t.clip))
+        norm = float(whole(self.accelerator.clip_grad_norm_(self.parameters, t.clip)))
         if not math.isfinite(norm):
             raise TrainingError(
                 f"the gradient became {norm} at step {self.position + 1} of {self.steps}; lower train.lr"
@@ -299,12 +303,19 @@ class Fit:
         return {"epoch": epoch, **figures, "grad_norm": norm, "lr": rate}
 
     def microbatches(self, mine: np.ndarray, columns: Sequence[int]) -> list[list[int]]:
-        """Micro-batches: indices into `mine` of the comparisons in each forward pass."""
+        """Micro-batches: indices into `mine` of the comparisons in each forward pass.
+
+        Every forward of a divided model is one of all processes: all have as many, the last of some without any.
+        """
         pairs = [
             (prompt.ids, [group[k] for k in columns])
             for prompt, group in zip(self.rows.prompts[mine], self.rows.responses[mine], strict=True)
         ]
-        return microbatches(self.policy, pairs, self.training.micro_batch)
+        found = microbatches(self.policy, pairs, self.training.micro_batch)
+        if not self.policy.shards or self.accelerator.num_processes == 1:
+            return found
+        counts = self.accelerator.gather(torch.tensor([len(found)], device=self.policy.device))
+        return found + [[] for _ in range(int(counts.max()) - len(found))]
 
     def _backward(
         self, mine: np.ndarray, weight: np.ndarray, context: Tensor | None, total: float, ranks: int
@@ -313,17 +324,26 @@ class Fit:
 
         Gradients are reduced once every process is known to have its own, so that none waits for one that failed.
         If one process is out of memory, all halve their token budgets and repeat the step: the same sum in smaller
-        micro-batches. Raises TrainingError if a single comparison does not fit.
+        micro-batches. Raises TrainingError if a single comparison does not fit, or if the model is divided: its
+        gradients are reduced during the backward, in which the other processes wait.
         """
         sums, shares, short = Sums(), self.microbatches(mine, self.descended), False
         try:
             for places in shares:
-                read = None if context is None else context[places]
-                self._add(sums, mine[places], weight[places], read, total, ranks)
+                held = places or [0]  # with weight 0
+                read = None if context is None else context[held]
+                self._add(sums, mine[held], weight[held] * bool(places), read, total, ranks)
         except RuntimeError as error:
             short = out_of_memory(error)
             if not short:
                 raise
+            if self.policy.shards:
+                raise TrainingError(
+                    f"out of memory with micro-batches of {self.policy.token_budget:,} tokens, and a step of a divided "
+                    "model is not repeated; lower train.tokens, or set train.activation_checkpointing=true"
+                ) from error
+        if self.policy.shards:
+            return sums
         failed, hopeless = self._anywhere(short, short and len(shares) == len(mine))
         if not failed:
             if ranks > 1:

@@ -125,25 +125,29 @@ class Watch:
         if not saves and not evaluates:
             return False
 
-        def act() -> None:
-            line = self._evaluate(fit, held, round, step) if evaluates and held is not None else None
-            best = self.watching.best
-            improved = line is not None and best in line and self.best.is_best(best, self._lines(), line)
-            if saves or improved:
-                self._save(fit.policy, round, step, line if improved else None, kept=saves)
+        first, line, best = self.folder.ranks.first, None, self.watching.best
+        if evaluates and held is not None and (first or fit.policy.shards):
+            line = {"round": round, "step": step, **measured(fit, held)}
+        improved = False
 
-        self.folder.once(act)
+        def tell() -> bool:
+            """Whether the policy is to be saved."""
+            nonlocal improved
+            if line is not None:
+                self.folder.journal.append(WITHIN, line)
+                self.folder.progress.evaluated(line)
+                improved = best in line and self.best.is_best(best, self._lines(), line)
+            return saves or improved
+
+        if self.folder.ranks.agreed(tell):
+            with fit.policy.joined():
+                self.folder.once(
+                    lambda: self._save(fit.policy, round, step, line if improved else None, kept=saves)
+                )
         return bool(w.patience) and evaluates and self._stale(round) >= w.patience
 
     def _lines(self) -> list[dict[str, Any]]:
         return list(self.folder.journal.lines(WITHIN))
-
-    def _evaluate(self, fit: Fit, held: Held, round: int, step: int) -> dict[str, Any]:
-        """One line of the log, as written."""
-        line = {"round": round, "step": step, **measured(fit, held)}
-        self.folder.journal.append(WITHIN, line)
-        self.folder.progress.evaluated(line)
-        return line
 
     def _save(
         self, policy: CausalPolicy, round: int, step: int, best: dict[str, Any] | None, *, kept: bool
@@ -181,7 +185,8 @@ def measured(fit: Fit, held: Held) -> dict[str, Any]:
     loss    the objective's weighted mean; None where held-out rows have not what it reads.
     others  see `figures_of`.
 
-    Out of memory, it is repeated with half the tokens in a forward pass; training keeps its own number.
+    Out of memory, it is repeated with half the tokens in a forward pass; training keeps its own number. Of a divided
+    policy all processes score all rows, and none repeats it.
     """
     policy, training = fit.policy, fit.policy.model.training
     budget = policy.token_budget
@@ -193,7 +198,7 @@ def measured(fit: Fit, held: Held) -> dict[str, Any]:
                     loss, logp = _scored(fit, held)
                 break
             except RuntimeError as error:
-                if not out_of_memory(error) or policy.token_budget < 2:
+                if not out_of_memory(error) or policy.token_budget < 2 or policy.shards:
                     raise
                 policy.token_budget //= 2
     finally:

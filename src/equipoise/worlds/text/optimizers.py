@@ -36,18 +36,20 @@ class Kind:
     moments    bytes of its state for each trained parameter; Adafactor's rows and columns round to none.
     updating   bytes for each parameter of the largest trained weight, on a CPU, while it is updated.
     library    whether it comes from bitsandbytes.
+    divisible  whether each moment belongs to one weight, so that processes can divide them (FSDP2).
     """
 
     moments: float
     updating: float = 0
     library: bool = False
+    divisible: bool = False
 
 
 # 8-bit moments: two bytes, and two float32 numbers for each block of 256; on a CPU bitsandbytes updates a weight with
 # both moments, its gradient, a square root and its quotient in float32
 KINDS: Mapping[str, Kind] = {
-    "adamw": Kind(moments=8),
-    "sgd": Kind(moments=4),
+    "adamw": Kind(moments=8, divisible=True),
+    "sgd": Kind(moments=4, divisible=True),
     "adafactor": Kind(moments=0, updating=8),
     "adamw_8bit": Kind(moments=2 + 8 / 256, updating=20, library=True),
     "paged_adamw_8bit": Kind(moments=2 + 8 / 256, updating=20, library=True),

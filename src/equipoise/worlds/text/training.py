@@ -19,7 +19,7 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import POLICY, START, State
 from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
-from equipoise.policy.scoring.critic import value_head, values_of
+from equipoise.policy.scoring.critic import ValueHead, value_head, values_of
 from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
 from equipoise.worlds.text.folder.manifest import WITHIN
@@ -78,11 +78,14 @@ class Trainer:
         watch = self.watch if name == POLICY else None
         held = watch.prepare(state, anchors, tokens=objective.reads.tokens) if watch else None
         with folder.progress.preparing("preparing the optimizer"):
+            if critic:
+                policy.network = value_head(policy, state.policies[start]).to(policy.device)
+            if self.training.sharding == "full" and folder.ranks.size > 1:
+                policy.divide(folder.ranks.size)
             scoring: Scoring
             if critic:
-                head = value_head(policy, state.policies[start]).to(policy.device)
-                policy.network = head
-                scoring = PolicyScoring(policy, objective, partial(values_of, policy, head))
+                assert isinstance(policy.network, ValueHead)
+                scoring = PolicyScoring(policy, objective, partial(values_of, policy, policy.network))
             elif models is None:
                 scoring = PolicyScoring(policy, objective)
             else:
@@ -116,12 +119,17 @@ class Trainer:
                 if self._due(fit) and not ended:
                     self._save_position(fit, state, name)
             phase.tokens = phase.all_tokens
+        moments = fit.optimizer if carry else None
+        del fit, scoring
+        folder.accelerator.free_memory()  # else it keeps every round's optimizer state
         with folder.progress.phase(state.round, "writing", 1, "checkpoint") as phase:
-            folder.once(lambda: self._save(made, fit.optimizer if carry else None))
+            policy.join()
+            if moments is not None and not folder.ranks.first:
+                checkpoint.give_moments(policy, moments)
+            folder.once(lambda: self._save(made, moments))
             phase.tick()
         folder.once(lambda: journal.progress.unlink(missing_ok=True))
         policy.network = None
-        folder.accelerator.free_memory()  # else it keeps every round's optimizer state
         model.held = made
         return made
 
@@ -171,9 +179,11 @@ class Trainer:
             about["memory"] = fit.memory
         journal = self.folder.journal
 
+        path = journal.next_progress if self.folder.ranks.first else None
+        checkpoint.save_progress(path, self.model.policy, fit.optimizer, about)
+
         def save() -> None:
             # entered before it is renamed, so that whichever of the two a crash leaves is known
-            checkpoint.save_progress(journal.next_progress, self.model.policy, fit.optimizer, about)
             journal.manifest.record(journal.next_progress, name=journal.progress)
             journal.next_progress.replace(journal.progress)
             journal.seal()
