@@ -10,15 +10,16 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from equipoise.safe_text import printable
 
+T = TypeVar("T")
 LONGEST = 2**20  # bytes of a reply: a score takes a hundred
 NEVER = (401, 402, 403, 404)  # statuses that no other request would change
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another attempt may help
@@ -139,6 +140,18 @@ class JsonServer:
             return Refused(f"the server at {self.url} refuses every question: {said}", status=status)
         after = seconds_to_wait(headers, time.time())
         return Unanswered(said, transient=status in PASSING or status >= 500, after=after)
+
+
+def completed(asking: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, from ordinary code, also inside a notebook, whose event loop is already running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(asking)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asking).result()
 
 
 def value_of(body: bytes) -> Any:

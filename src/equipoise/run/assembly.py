@@ -32,6 +32,7 @@ from equipoise.policy.scoring.microbatch import measure_token_budget
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
+from equipoise.run.sections import SamplingSettings
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.gates import Gates
@@ -116,7 +117,7 @@ def build(
         journal=journal,
         seeds=Seeds(config.seed),
         training=Training(**train),
-        decoding=Decoding(**config.sampling.model_dump()),
+        decoding=decoding_of(config.sampling, accelerator),
         store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
@@ -147,6 +148,21 @@ def build(
         players=materials.method.players,
     )
     return world, evaluator
+
+
+def decoding_of(settings: SamplingSettings, accelerator: Accelerator) -> Decoding:
+    """Decoding settings of this process, with its share of the servers: of one's weights only one process decides.
+
+    Raises ConfigError for fewer servers than processes.
+    """
+    count, every = accelerator.num_processes, settings.servers
+    if every and len(every) < count:
+        raise ConfigError(
+            f"sampling.servers has {len(every)} for {count} processes: each hands weights to servers of its own; give "
+            "one for each process, or leave sampling.servers out to have them started"
+        )
+    own = tuple(every[accelerator.process_index :: count])
+    return Decoding(**settings.model_dump() | {"servers": own})
 
 
 def _kept(folder: RunFolder, name: str, rows: Rows | None) -> Rows | None:

@@ -30,6 +30,7 @@ from equipoise.play.rows import Rows
 from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
+from equipoise.policy.generation.vllm_process import executable
 from equipoise.policy.quantization_library import bitsandbytes
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts, reads_goals
@@ -129,6 +130,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
     if config.model.quantization != "none":
         bitsandbytes(f"model.quantization={config.model.quantization}")
+    if config.sampling.engine == "vllm_server" and not config.sampling.servers:
+        executable()
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = oracle_of(config, method, game, out, given)
