@@ -18,7 +18,9 @@ from equipoise.play.capabilities import Step, StepCut
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
+from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import segment_rewrite
+from equipoise.policy.generation.engine_check import FEW, EngineCheck, check_engine
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
 from equipoise.policy.protocol import Decoding, Measured
@@ -29,6 +31,7 @@ from equipoise.worlds.text.progress import Phase
 from equipoise.worlds.text.ranks import Places
 
 Group = list[Response]  # responses to one prompt
+ENGINE_LOG = "engine.jsonl"  # log-probs of an inference engine against our own
 
 
 @dataclass(kw_only=True)
@@ -70,6 +73,8 @@ class Sampler:
                         sample, policy, count=count, seed=seed, decoding=decoding, mixed_with=mixed_with
                     )
                     first = purpose in ("sampling", "evaluation-reference")
+                    if decoding.engine != "torch":
+                        self._check_engine(state.round, by, write, policy, rows.prompts, places)
                     share = partial(self._share, write, rows.prompts, places, phase, judged=first)
                     sampled[places] = objects(self._dealt(len(places), share), width=count)
             phase.tokens = sum(len(response.ids) for response in sampled.reshape(-1))
@@ -100,6 +105,32 @@ class Sampler:
             phase.tokens += sum(len(r.ids) for group in groups for r in group)
             phase.tick(len(part))
         return made
+
+    def _check_engine(
+        self,
+        round: int,
+        by: Who,
+        write: Callable[..., list[Group]],
+        policy: CausalPolicy,
+        prompts: np.ndarray,
+        places: Places,
+    ) -> None:
+        """Judge whether the engine holds the policy's weights, by a few responses of each process, and log it."""
+        at = places[self.folder.ranks.mine(len(places))[:FEW]]
+        own = check_engine(
+            policy, list(prompts[at]), lambda asked: write(prompts=asked, places=at.tolist(), count=1)
+        )
+        found = sum(
+            (
+                EngineCheck(**json.loads(part))
+                for part in self.folder.ranks.gathered(json.dumps(own.plain()).encode())
+            ),
+            EngineCheck(),
+        )
+        line = {"round": round, "policy": str(by), **found.line()}
+        if self.folder.ranks.first:
+            self.folder.journal.append(ENGINE_LOG, line)
+        self.folder.gates.judge(found.measured(round, policy.precision), round)
 
     def _dealt(self, count: int, make: Callable[[Places], Sequence[Group]]) -> list[Group]:
         """Groups of responses to `count` rows, of which each process makes its share."""
