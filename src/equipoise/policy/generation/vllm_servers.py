@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,21 @@ class GivenServers:
 
     def __init__(self, addresses: Sequence[JsonServer]) -> None:
         self.addresses = addresses
-        self.held: tuple[str, str, tempfile.TemporaryDirectory[str]] | None = None
+        self.held: tuple[str, str] | None = None  # hash of the weights, name of what answers with them
+        self.folder: tempfile.TemporaryDirectory[str] | None = None  # of an adapter, which may be read again
 
     def hold(self, policy: CausalPolicy, longest: int) -> str:
         key = handover.weights_key(policy)
         if self.held is None or self.held[0] != key:
-            folder = tempfile.TemporaryDirectory(prefix="equipoise-weights-")
             hand = self._adapter if handover.adapted(policy) else self._reloaded
-            self.held = key, hand(policy, key, Path(folder.name)), folder
+            folder = tempfile.TemporaryDirectory(prefix="equipoise-weights-")
+            try:
+                name = hand(policy, key, Path(folder.name))
+            except BaseException:
+                folder.cleanup()
+                raise
+            self._let_go()
+            self.held, self.folder = (key, name), folder
         return self.held[1]
 
     def asleep(self, policy: CausalPolicy, sleeping: bool) -> None:
@@ -55,22 +63,29 @@ class GivenServers:
         return False
 
     def close(self) -> None:
-        if self.held is not None:
-            self._unload(self.held[1])
-            self.held = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Unload the adapter that is held, and remove its folder."""
+        if self.held is not None and self.held[1].startswith(HANDED):
+            name = self.held[1]
+            for server in self.addresses:
+                with suppress(
+                    ModelError
+                ):  # it has been begun again since, or is gone: the next request says so
+                    completed(
+                        _with(server, lambda send: send("/v1/unload_lora_adapter", {"lora_name": name}))
+                    )
+        if self.folder is not None:
+            self.folder.cleanup()
+        self.held, self.folder = None, None
 
     def _adapter(self, policy: CausalPolicy, key: str, folder: Path) -> str:
         """Hand an adapter over, under a name that says what it holds: old weights cannot answer in its place."""
         handover.save_adapter(policy, folder)
-        name, before = f"{HANDED}{key[:16]}", self.held
+        name = f"{HANDED}{key[:16]}"
         self._each(lambda send: load_adapter(send, name, folder))
-        if before is not None:
-            self._unload(before[1])
         return name
-
-    def _unload(self, name: str) -> None:
-        if name.startswith(HANDED):
-            self._each(lambda send: unload_adapter(send, name))
 
     def _reloaded(self, policy: CausalPolicy, key: str, folder: Path) -> str:
         """Have the servers read all weights again, by the worker's own method."""
@@ -135,6 +150,8 @@ class OwnServer:
     def close(self) -> None:
         if self.process is not None:
             self.process.stop()
+        if self.adapters is not None:
+            self.adapters.close()
         self.process, self.adapters, self.begun, self.sleeping = None, None, (), False
 
     def _begin(self, policy: CausalPolicy, base: str | None, longest: int) -> None:
@@ -143,20 +160,20 @@ class OwnServer:
         with tempfile.TemporaryDirectory(prefix="equipoise-weights-") as folder:
             if base is None:
                 handover.save_merged(policy, Path(folder))
-            else:
+            elif not (Path(base) / "tokenizer.json").exists():  # a base that was merged for the adapter
+                policy.model.config.save_pretrained(folder)
                 policy.tokenizer.save_pretrained(folder)
-            options, variables = self._options(policy, base, folder)
+            options, variables = self._options(policy, base)
+            if base is not None and any(Path(folder).iterdir()):
+                options += ["--tokenizer", folder]
             self.process = ServeProcess(base or folder, options, variables)
         if base is not None:
             self.adapters = GivenServers(self.addresses)
 
-    def _options(
-        self, policy: CausalPolicy, base: str | None, tokenizer: str
-    ) -> tuple[list[str], Mapping[str, str]]:
+    def _options(self, policy: CausalPolicy, base: str | None) -> tuple[list[str], Mapping[str, str]]:
         """Options and environment variables of the process."""
         options = [
             *("--served-model-name", NAME),
-            *("--tokenizer", tokenizer),
             *("--dtype", "bfloat16" if policy.precision == "bf16" else "float32"),
             *("--max-model-len", str(self.longest)),
             *("--logprobs-mode", "raw_logprobs"),
@@ -185,14 +202,6 @@ async def load_adapter(send: Send, name: str, folder: Path) -> None:
         "--enable-lora, a --max-lora-rank of at least model.lora_rank, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in "
         "its environment",
     )
-
-
-async def unload_adapter(send: Send, name: str) -> None:
-    """Unload an adapter, if the server still has it."""
-    try:
-        await send("/v1/unload_lora_adapter", {"lora_name": name})
-    except (Unanswered, Refused):  # it has been begun again since, or is gone: the next request says so
-        return
 
 
 async def reload(send: Send, folder: Path) -> str:
