@@ -129,6 +129,7 @@ def build(
         degrade=degrade_of(materials),
         self_tests=self_tests_of(config, materials),
         reword=partial(asked_by, materials.renderer),
+        teacher=materials.teacher,
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,

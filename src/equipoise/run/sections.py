@@ -205,6 +205,12 @@ class PlaySettings(Section):
         description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so do "
         "the policy before the last round and that of the last evaluation before it",
     )
+    teacher: str | None = Field(
+        None,
+        description="YAML file of a model behind an OpenAI-compatible server (model, base_url, key, temperature, ...) "
+        "that writes a response to each prompt, in the place of the data's: for dno_prct and spin, which then need "
+        "prompts alone",
+    )
     panel: Literal["intransitive", "transitive", "groups"] = Field(
         "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"
     )

@@ -29,6 +29,7 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.progress import Phase
 from equipoise.worlds.text.ranks import Places
+from equipoise.worlds.text.teacher import Teacher
 
 Group = list[Response]  # responses to one prompt
 ENGINE_LOG = "engine.jsonl"  # log-probs of an inference engine against our own
@@ -148,6 +149,15 @@ class Sampler:
             sentence=f"round {round}: {sum(ended):,} of the first {len(ended):,} sampled responses ended by themselves",
         )
         self.folder.gates.judge(found, round)
+
+    def taught(self, round: int, rows: Rows, teacher: Teacher) -> Group:
+        """One response of the teacher to each row: asked for by the first process, which pays and keeps them."""
+        ranks = self.folder.ranks
+        with self.folder.progress.phase(round, "teacher", len(rows), "prompts") as phase:
+            made = teacher.responses(list(rows.prompts), round) if ranks.first else []
+            (group,) = _unpacked(ranks.gathered(_packed([made]))[0])
+            phase.tick(len(rows))
+        return group
 
     def rewrite(self, state: State, rows: Rows, by: str, longest: int) -> Rows:
         """Append the first response with one segment resampled."""

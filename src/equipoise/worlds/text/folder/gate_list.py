@@ -101,7 +101,7 @@ INPUTS = {
     "changed_tokenizer": "the tokenizer's files",
     "changed_template": "the chat template, or what it writes (a template may write the date)",
     "changed_oracle": "the oracle: a rule's file or a file that it imports from its folder, a module's distribution, a "
-    "reward model's folder",
+    "reward model's folder, or a teacher's settings",
     "changed_data": "a data file",
     "changed_rows": "the rows as tokens, where no file is seen to differ",
     "changed_format": "the layout of run folders, or a folder that does not say what it depends on",
