@@ -1,4 +1,4 @@
-"""Teacher of a run: a model behind a server writes responses over text; each is paid for once, and read as an answer."""
+"""Teacher of a run: a model behind a server writes responses over text; each is paid for once, read as an answer."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop(child))
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not through sys.stdin, whose lock a thread would hold when this process ends
+            pass
         stop(child)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -73,6 +73,14 @@ class ServeProcess:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def ended(self, within: float) -> bool:
+        """Whether it ends by itself within so many seconds; a connection is lost before its process is gone."""
+        try:
+            self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def _wait(self) -> None:
         deadline = time.monotonic() + START
         while not self._healthy():

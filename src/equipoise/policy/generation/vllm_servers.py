@@ -142,7 +142,7 @@ class OwnServer:
 
     def revived(self) -> bool:
         """Whether the process had ended: the next request begins another."""
-        if self.process is None or self.process.alive:
+        if self.process is None or not self.process.ended(within=2.0):
             return False
         self.close()
         return True
