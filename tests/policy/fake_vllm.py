@@ -1,6 +1,7 @@
 """A `vllm` program for tests, of the standard library alone: it serves on a socket, and answers with drawn tokens.
 
-It writes its process id and its arguments, a line for each start, into the file that $FAKE_VLLM names.
+It writes its process id, its arguments and its GPU into the file that $FAKE_VLLM names, a line for each start, and
+when it is put to sleep or woken.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from pathlib import Path
 ADAPTERS: set[str] = set()
 
 
+def note(line: object) -> None:
+    with Path(os.environ["FAKE_VLLM"]).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -29,7 +35,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/v1/load_lora_adapter":
+        if self.path.startswith(("/sleep", "/wake_up")):
+            note({"posted": self.path})
+        elif self.path == "/v1/load_lora_adapter":
             ADAPTERS.add(fields["lora_name"])
         elif self.path == "/v1/unload_lora_adapter":
             ADAPTERS.discard(fields["lora_name"])
@@ -58,8 +66,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 if __name__ == "__main__":
     command, model, *options = sys.argv[1:]
-    with Path(os.environ["FAKE_VLLM"]).open("a", encoding="utf-8") as log:
-        log.write(json.dumps({"pid": os.getpid(), "model": model, "options": options}) + "\n")
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    note({"pid": os.getpid(), "model": model, "options": options, "gpu": gpu})
     if command != "serve" or not (Path(model) / "config.json").exists():
         sys.exit("ValueError: no such model\nand a hint")
     with Server(options[options.index("--uds") + 1], Handler) as server:

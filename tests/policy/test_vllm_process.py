@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from equipoise.data.collate import Prompt
-from equipoise.policy.generation import vllm_keeper, vllm_server
+from equipoise.policy.generation import vllm_keeper, vllm_server, vllm_servers
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.vllm_process import EXECUTABLE
 from equipoise.policy.protocol import Decoding, ModelError
@@ -75,6 +76,20 @@ def test_an_adapter_is_handed_to_one_process_and_other_weights_to_another(lora, 
     assert len(starts()) == 3 and "--enable-lora" not in starts()[1]["options"]
     vllm_server.close()
     assert all(ended(start["pid"]) for start in starts()) and not folder.exists()
+
+
+def test_on_a_gpu_it_sleeps_while_the_policy_trains(lora, starts, monkeypatch):
+    monkeypatch.setattr(
+        vllm_servers, "_on_gpu", lambda policy: True
+    )  # there is none here: the calls are what is seen
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    for _ in range(2):
+        sample(lora, PROMPTS, 1, seed=5, decoding=replace(DECODING, memory=0.3))
+        moved(lora)
+    begun, *posted = starts()
+    assert begun["gpu"] == "6" and "--enable-sleep-mode" in begun["options"]
+    assert begun["options"][begun["options"].index("--gpu-memory-utilization") + 1] == "0.3"
+    assert [line["posted"] for line in posted] == ["/sleep?level=1", "/wake_up", "/sleep?level=1"]
 
 
 def test_a_process_that_ended_is_begun_again(lora, starts):

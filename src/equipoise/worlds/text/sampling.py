@@ -75,7 +75,7 @@ class Sampler:
                     )
                     first = purpose in ("sampling", "evaluation-reference")
                     if decoding.engine != "torch":
-                        self._check_engine(state.round, by, write, policy, rows.prompts, places)
+                        self._check_engine(label[0], by, write, policy, rows.prompts, places)
                     share = partial(self._share, write, rows.prompts, places, phase, judged=first)
                     sampled[places] = objects(self._dealt(len(places), share), width=count)
             phase.tokens = sum(len(response.ids) for response in sampled.reshape(-1))
