@@ -184,7 +184,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_sentence(lora, served, fault):
     spoil, says = FAULTS[fault]
-    standin, address = served(base_of(lora), spoil)
+    _, address = served(base_of(lora), spoil)
     with pytest.raises(ModelError, match=says) as error:
         sample(lora, PROMPTS, 2, seed=5, decoding=decoding(address))
     assert "\n" not in str(error.value)
