@@ -11,10 +11,11 @@ import torch
 
 from equipoise.cli.app import main
 from equipoise.evaluate.repeated.game import Setup, play_repeated, report
-from equipoise.evaluate.repeated.players import PlayerFile, ServerPlayer
+from equipoise.evaluate.repeated.players import ServerPlayer
 from equipoise.evaluate.repeated.text import GameText, Played, RepeatedGameError, names_of
 from equipoise.games import PreferenceGame, zoo
 from equipoise.games.repeated.regret import regret_growth
+from equipoise.oracles.judges.chat_writer import WriterFile
 from equipoise.oracles.protocol import OracleError
 from equipoise.playground import model_path
 from oracles.chat_server import said, serving
@@ -184,7 +185,7 @@ def test_a_server_plays_and_its_failures_end_in_a_sentence(tmp_path: Path):
             and "so far" in requests[-1]["messages"][0]["content"]
         )
     with serving(lambda request, number: 401) as (address, _), pytest.raises(OracleError, match="refuses"):
-        play_repeated(setup(rounds=4), ServerPlayer(PlayerFile(model="m", base_url=address), "p"))
+        play_repeated(setup(rounds=4), ServerPlayer(WriterFile(model="m", base_url=address), "p"))
     file.write_text("model: m\nunknown: 1\n")
     with pytest.raises(OracleError, match=r"the player .*unknown"):
         ServerPlayer.load(file)

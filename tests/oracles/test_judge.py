@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise import oracles, safe_yaml
+from equipoise.json_http import seconds_to_wait
 from equipoise.oracles.checked import Checked
-from equipoise.oracles.judges.chat_reply import seconds_to_wait
 from equipoise.oracles.judges.judge import JudgeFile, JudgeOracle
 from equipoise.oracles.judges.judge_prompt import FRAME, PROMPTS, JudgePrompt, disarmed
 from equipoise.oracles.protocol import OracleError

@@ -15,8 +15,9 @@ import torch
 
 from equipoise import oracles
 from equipoise.data.records import Conversation
+from equipoise.json_http import LONGEST
 from equipoise.oracles.checked import unwrapped
-from equipoise.oracles.judges.json_client import LONGEST, number_at
+from equipoise.oracles.judges.json_client import number_at
 from equipoise.oracles.protocol import OracleError
 from oracles.json_server import Reply, posted
 

@@ -83,6 +83,7 @@ def test_a_request_carries_the_sampling_settings(tiny, installed):
     sampled(policy, [long, PROMPTS[0]], 1)
     (engine,) = installed.made
     assert engine.settings["max_model_len"] == 64 and engine.settings["gpu_memory_utilization"] == 0.3
+    assert engine.settings["enable_sleep_mode"] is False  # which vLLM refuses without a GPU
     assert engine.settings["dtype"] == "float32" and engine.settings["logprobs_mode"] == "raw_logprobs"
     (first, one), (_, other) = engine.requests
     assert first == {"prompt_token_ids": list(long.ids)}
@@ -116,6 +117,19 @@ def test_an_engine_stays_while_the_weights_do(tiny, installed):
         assert torch.equal(weight, installed.made[1].policy.model.state_dict()[name])
     sampled(policy, [Prompt((1,) * 30, "", "")])  # longer than the engine was made for
     assert [e.settings["max_model_len"] for e in installed.made] == [16, 16, 64]
+
+
+def test_on_a_gpu_the_engine_sleeps_between_two_calls(tiny, installed, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        vllm, "_sleeps", lambda policy: True
+    )  # there is none here: the calls are what is seen
+    monkeypatch.setattr(Engine, "sleep", lambda self, level: called.append(("sleep", level)), raising=False)
+    monkeypatch.setattr(Engine, "wake_up", lambda self: called.append("wake up"), raising=False)
+    policy = tiny()
+    assert sampled(policy) == sampled(policy)
+    assert called == ["wake up", ("sleep", 1)] * 2 and len(installed.made) == 1
+    assert installed.made[0].settings["enable_sleep_mode"] is True
 
 
 def test_adapters_are_merged_before_they_are_handed_over(lora, installed):

@@ -262,7 +262,7 @@ def _settings(
     contrast: Contrast | None,
 ) -> str:
     asked = [[list(prompt.ids), canonical(prompt.context)] for prompt in prompts]
-    about = {k: v for k, v in vars(decoding).items() if k not in ("batch", "memory")}
+    about = {k: v for k, v in vars(decoding).items() if k not in ("batch", "memory", "servers", "key")}
     settings: list[Any] = [writer.fingerprint, asked, count, about, seed]
     if revisions:
         settings.append(revisions)

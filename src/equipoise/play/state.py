@@ -28,6 +28,9 @@ REACHED = "reached"  # the policy reached before the last restart
 TEACHER = "teacher"  # token-level reward model (a DPO policy), trained in round 1
 CRITIC = "critic"  # value network: a copy of the policy with a value head
 POLICY = "policy"  # the name of a round's main fit
+# Writers of responses that are no policy of the run.
+RECORDED = "recorded"  # the data
+TAUGHT = "taught"  # a model behind a server (`play.teacher`)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
+from equipoise.run.sections import SamplingSettings
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder.gates import Gates
@@ -121,7 +122,7 @@ def build(
         journal=journal,
         seeds=Seeds(config.seed),
         training=Training(**train),
-        decoding=Decoding(**config.sampling.model_dump()),
+        decoding=decoding_of(config.sampling, accelerator),
         store=AnchorStore(out / "anchors", journal.manifest),
         pool=materials.pool,
         prompts_per_round=config.play.prompts,
@@ -133,6 +134,7 @@ def build(
         degrade=degrade_of(materials),
         self_tests=self_tests_of(config, materials),
         reword=partial(asked_by, materials.renderer),
+        teacher=materials.teacher,
         progress=progress,
         accelerator=accelerator,
         allowed=config.allow,
@@ -152,6 +154,21 @@ def build(
         players=materials.method.players,
     )
     return world, evaluator
+
+
+def decoding_of(settings: SamplingSettings, accelerator: Accelerator) -> Decoding:
+    """Decoding settings of this process, with its share of the servers: of one's weights only one process decides.
+
+    Raises ConfigError for fewer servers than processes.
+    """
+    count, every = accelerator.num_processes, settings.servers
+    if every and len(every) < count:
+        raise ConfigError(
+            f"sampling.servers has {len(every)} for {count} processes: each hands weights to servers of its own; give "
+            "one for each process, or leave sampling.servers out to have them started"
+        )
+    own = tuple(every[accelerator.process_index :: count])
+    return Decoding(**settings.model_dump() | {"servers": own})
 
 
 def _kept(folder: RunFolder, name: str, rows: Rows | None) -> Rows | None:

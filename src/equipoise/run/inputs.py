@@ -18,6 +18,7 @@ import numpy as np
 from equipoise import __version__
 from equipoise.data.reading.data_files import data_file
 from equipoise.data.reading.dataset_info import data_files
+from equipoise.data.records import digest
 from equipoise.data.rendering.render import Renderer
 from equipoise.models.adapters import lineage, local
 from equipoise.models.errors import ModelError
@@ -51,7 +52,7 @@ TOKENIZER = (
     "chat_template.json",
 )  # fmt: skip
 
-PATHS = ("oracle", "model.path", "data.path", "data.evaluation", "data.template")
+PATHS = ("oracle", "play.teacher", "model.path", "data.path", "data.evaluation", "data.template")
 
 # kind ("model", "oracle", ...) -> what -> hash
 Inputs = dict[str, dict[str, str]]
@@ -101,6 +102,8 @@ def of_materials(materials: Materials, folder: Path, hasher: Hasher) -> Inputs:
     oracle = unwrapped(materials.oracle)
     if isinstance(oracle, Fingerprinted):
         judging["fingerprint"] = _text_hash(oracle.fingerprint)
+    if materials.teacher is not None:
+        judging["teacher"] = digest(materials.teacher.file.plain())
     if judging:
         found["oracle"] = judging
     return found

@@ -31,6 +31,7 @@ from equipoise.play.rows import Rows
 from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
+from equipoise.policy.generation.vllm_process import executable
 from equipoise.policy.quantization_library import bitsandbytes
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts, reads_goals
@@ -46,6 +47,7 @@ from equipoise.worlds.text.recorded_rows import (
     domains_by_file,
     without_weightless,
 )
+from equipoise.worlds.text.teacher import LOG, Teacher, messages_of, writer_file
 from equipoise.worlds.text.world import TextWorld
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Materials:
     oracle: Oracle | None
     game: LanguageGame | None
     texts: Sequence[Prompt] = ()
+    teacher: Teacher | None = None
 
     def automatic(self, config: RunConfig) -> dict[str, float]:
         """Values of the method's parameters that the size of the run decides, by name."""
@@ -104,6 +107,8 @@ def method_of(config: RunConfig) -> Method:
         pairing = PAIRINGS[config.play.pairing]
     try:
         players = method.players
+        if config.play.teacher is not None:
+            players = players.taught()
         if config.play.samples is not None:
             players = players.writing(config.play.samples)
         method = replace(method, players=players, pairing=pairing)
@@ -144,6 +149,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
     if config.model.quantization != "none":
         bitsandbytes(f"model.quantization={config.model.quantization}")
+    if config.sampling.engine == "vllm_server" and not config.sampling.servers:
+        executable()
     game = LanguageGame(config.play.panel) if config.playground else None
     model = config.model.path or str(model_path())
     oracle = oracle_of(config, method, game, out, given)
@@ -169,6 +176,7 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         texts = game_prompts(game, renderer, config.data if reads_goals(config.data, method.needs) else None)
         pool, unseen = [texts[i] for i in game.train], [texts[i] for i in game.held_out]
     check_prompts(oracle, (*pool, *unseen))
+    teacher = _teacher(config, renderer, pool, out)
     _check_measured(config, game, oracle, held_out)
     limit = renderer.max_length
     if any(len(p.ids) >= limit for p in (*pool, *unseen)):
@@ -187,7 +195,18 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         oracle=oracle,
         game=game,
         texts=texts,
+        teacher=teacher,
     )
+
+
+def _teacher(config: RunConfig, renderer: Renderer, pool: Sequence[Prompt], out: Path) -> Teacher | None:
+    """The model behind a server that writes responses. Raises OracleError for one that cannot be asked."""
+    if config.play.teacher is None:
+        return None
+    path = Path(config.play.teacher)
+    for prompt in pool:
+        messages_of(prompt)
+    return Teacher(writer_file(path), str(path), renderer.answer, out / LOG)
 
 
 def _check_measured(

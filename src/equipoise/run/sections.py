@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from equipoise.data.reading.data_files import data_file
+from equipoise.json_http import address_without_secrets
 
 
 class Section(BaseModel):
@@ -209,6 +210,12 @@ class PlaySettings(Section):
         description="rounds whose checkpoint is kept, the last ones; none: all; the initial policy stays, and so do "
         "the policy before the last round and that of the last evaluation before it",
     )
+    teacher: str | None = Field(
+        None,
+        description="YAML file of a model behind an OpenAI-compatible server (model, base_url, key, temperature, ...) "
+        "that writes a response to each prompt, in the place of the data's: for dno_prct and spin, which then need "
+        "prompts alone",
+    )
     panel: Literal["intransitive", "transitive", "groups"] = Field(
         "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"
     )
@@ -305,10 +312,38 @@ class SamplingSettings(Section):
         "512, and 128 without any",
     )
     batch: int = Field(32, gt=0, description="prompts decoded concurrently (continuous batching)")
-    engine: Literal["torch", "vllm"] = Field(
-        "torch", description="vllm: if installed; not yet tested on a GPU"
+    engine: Literal["torch", "vllm", "vllm_server"] = Field(
+        "torch",
+        description="vllm: in this process, if installed, not yet tested on a GPU; vllm_server: `vllm serve`, started "
+        "here, or those of sampling.servers",
+    )
+    servers: list[str] = Field(
+        default_factory=list,
+        description="addresses of vLLM servers for engine vllm_server, http://HOST:PORT, among which prompts are "
+        "dealt; none: one is started here, by the program that $EQUIPOISE_VLLM names, or `vllm`",
+    )
+    key: str | None = Field(
+        None,
+        description="NAME of the environment variable that holds the bearer token of sampling.servers; none: no token",
     )
     memory: float = Field(0.4, gt=0, le=1, description="fraction of GPU memory for vllm")
+
+    @field_validator("servers")
+    @classmethod
+    def _addresses(cls, values: list[str]) -> list[str]:
+        for value in values:
+            address_without_secrets(value)
+            if value.rstrip("/").endswith("/v1"):
+                raise ValueError(f"{value}: leave out /v1, which other endpoints of the server do not have")
+        if len(set(values)) < len(values):
+            raise ValueError("an address is given twice")
+        return values
+
+    @model_validator(mode="after")
+    def _for_servers(self) -> SamplingSettings:
+        if (self.servers or self.key) and self.engine != "vllm_server":
+            raise ValueError(f"servers and key are for engine vllm_server, and engine is {self.engine}")
+        return self
 
 
 class JudgingSettings(Section):

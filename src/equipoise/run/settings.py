@@ -29,8 +29,14 @@ SANDBOX = ("isolation", "seconds", "wall", "memory", "concurrency")
 # settings that a run decides by its data and model unless they are given (`run.defaults`)
 AUTOMATIC = ("train.batch", "train.epochs", "train.lr", "sampling.max_new_tokens")
 BATCH = 64  # comparisons per optimizer step where neither user nor method says
+SERVERS = ("servers", "key")
 MAY_CHANGE = frozenset(
-    ("allow", "track", *(f"judging.{name}" for name in ASKING), *(f"sandbox.{name}" for name in SANDBOX))
+    (
+        *("allow", "track"),
+        *(f"judging.{name}" for name in ASKING),
+        *(f"sampling.{name}" for name in SERVERS),
+        *(f"sandbox.{name}" for name in SANDBOX),
+    )
 )
 
 

@@ -243,7 +243,11 @@ def check_queries(queries: Sequence[Prompt]) -> None:
 def settings_of_search(task: ModelTask, plan: Plan, example_steps: int = 0) -> dict[str, Any]:
     """What a search depends on, for its folder."""
     asked = [canonical(prompt.context) for prompt in task.queries]
-    decoding = {name: value for name, value in vars(task.decoding).items() if name not in ("batch", "memory")}
+    decoding = {
+        name: value
+        for name, value in vars(task.decoding).items()
+        if name not in ("batch", "memory", "servers", "key")
+    }
     shown = {} if task.examples is None else {"examples": [task.examples.fingerprint, example_steps]}
     return {
         "model": task.writer.fingerprint,

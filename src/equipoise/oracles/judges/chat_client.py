@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pydantic import Field, field_validator
 
+from equipoise.json_http import NEVER, PASSING, SHOWN, address_without_secrets, seconds_to_wait
 from equipoise.oracles.file import OracleFile
-from equipoise.oracles.judges.chat_reply import ChatReply, Unreadable, seconds_to_wait
+from equipoise.oracles.judges.chat_reply import ChatReply, Unreadable
 from equipoise.oracles.protocol import OracleError
 from equipoise.oracles.questions.questioner import Estimate, Failure
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHARACTERS = 4.0  # of a token, where tokens are estimated
-NEVER = (401, 402, 403, 404)  # statuses that no other question would change
-PASSING = (408, 409, 425, 429)  # and all from 500 on: another attempt may help
-SHOWN = 200  # characters of an unreadable answer that a message quotes
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 
 
@@ -184,17 +182,6 @@ class ChatClient:
             return OracleError(f"{self.called}: the server refuses every question: {_said(error)}")
         after = seconds_to_wait(error.response.headers, time.time())
         return Failure(_said(error), transient=status in PASSING or status >= 500, after=after)
-
-
-def address_without_secrets(value: str) -> str:
-    """The address of a server. Raises ValueError for one of another protocol, or that may hold a secret."""
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("the address of a server begins with http:// or https://")
-    if "@" in value or "?" in value:
-        raise ValueError(
-            "an address with a password or a query may hold a secret; keep keys in the environment"
-        )
-    return value
 
 
 def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:

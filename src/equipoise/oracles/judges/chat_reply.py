@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 
@@ -48,27 +47,6 @@ class ChatReply:
             tokens=_tokens(_field(whole, "usage")),
             first=tuple(_alternatives(_field(_field(choice, "logprobs"), "content"))),
         )
-
-
-def seconds_to_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds of a Retry-After header, in seconds or as a date, or of retry-after-ms; None: there is none.
-
-    now    seconds since the epoch
-    """
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - now
-            except (ValueError, TypeError, OverflowError):
-                continue
-        if not math.isnan(seconds):
-            return max(0.0, seconds)
-    return None
 
 
 def _field(value: Any, name: str) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.links import bradley_terry
+from equipoise.json_http import completed
 from equipoise.oracles.account import Account
 from equipoise.oracles.protocol import OracleError, OraclePrompt, Room, shortened
 from equipoise.oracles.questions.questioner import (
@@ -174,7 +175,7 @@ class Asking:
             if isinstance(self.questioner, Batched):
                 self._ask_batches(self.questioner, distinct, call)
             else:
-                _run(self._ask_all(self.questioner, call))
+                completed(self._ask_all(self.questioner, call))
             known |= self._outcome(call, len(distinct))
         return [known.get(key) for key in keys]
 
@@ -354,19 +355,3 @@ class Asking:
             f"{found:,} answered, {kept}: repeat the command to ask the others, or let a share of the questions "
             "fail (judging.failures of a run, --failures of an evaluation)"
         )
-
-
-def _run(asking: Awaitable[None]) -> None:
-    """Run to the end from ordinary code, also inside a notebook, whose event loop is already running."""
-
-    async def main() -> None:
-        await asking
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(main())
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, main()).result()

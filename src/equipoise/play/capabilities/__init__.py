@@ -13,6 +13,7 @@ from equipoise.play.capabilities.generation import (
     Step,
     StepContinuation,
     StepCut,
+    TeacherResponses,
 )
 from equipoise.play.capabilities.judging import (
     LearnedRewards,
@@ -77,6 +78,7 @@ __all__ = [
     "StepContinuation",
     "StepCut",
     "StepDifferences",
+    "TeacherResponses",
     "TokenValues",
     "TokenWeighting",
     "TokenWeights",

@@ -23,6 +23,15 @@ class RandomDraws(Protocol):
 
 
 @runtime_checkable
+class TeacherResponses(Protocol):
+    """responses by a model behind a server (`play.teacher`)."""
+
+    def taught(self, state: State, rows: Rows) -> Rows:
+        """Append one response of the teacher to each row; it comes as text, without a log-prob."""
+        ...
+
+
+@runtime_checkable
 class SegmentRewriting(Protocol):
     """resampling of response segments (SAPO)."""
 

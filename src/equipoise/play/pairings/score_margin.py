@@ -1,4 +1,4 @@
-"""Pairs filtered by score thresholds (DNO-Prct), with a teacher's recorded response among the candidates."""
+"""Pairs filtered by score thresholds (DNO-Prct), with a teacher's response among the candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equipoise.play.needs import ORACLE, Needs
 from equipoise.play.pairings.protocol import Pairing, at_least
 from equipoise.play.pairings.sampled import Scored
 from equipoise.play.rows import Rows
-from equipoise.play.state import START, Floats, State
+from equipoise.play.state import RECORDED, START, TAUGHT, Floats, State
 from equipoise.play.world import World
 
 POINTS = 6  # the judge's scale
@@ -26,7 +26,7 @@ class ScoreMargin(Pairing):
     """Pairs by score threshold, with hard labels: a winner of at least `high` points, a loser with clearly fewer.
 
     high         minimal points of a winner.
-    margin       minimal lead over the loser, for a winner by the teacher (a recorded response).
+    margin       minimal lead over the loser, for a winner by the teacher (a recorded response or `play.teacher`'s).
     own_margin   the same for a winner sampled from a policy.
     points       "win rates": 6 * (win rate of y against the other responses to the prompt); "oracle": the score that
                  the oracle gives to the response by itself, as an LLM judge with a 6-point scale does.
@@ -79,7 +79,7 @@ class ScoreMargin(Pairing):
             )
         parts = []
         for winner, loser in permutations(range(points.shape[1]), 2):
-            margin = self.margin if rows.writers[winner] == "recorded" else self.own_margin
+            margin = self.margin if rows.writers[winner] in (RECORDED, TAUGHT) else self.own_margin
             won = points[:, winner] >= self.high - ROUNDING
             clear = won & (points[:, loser] <= points[:, winner] - margin + ROUNDING)
             chosen = rows.take(clear)

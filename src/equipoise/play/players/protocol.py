@@ -9,6 +9,7 @@ Players are the first phase of a round (`play.round`), the stage "sampling", wit
     by_domain    recorded pairs, one domain after another
     rejection    rejection sampling among many candidates
     perturbed    the policy and a random perturbation of it
+    taught       responses by a model behind a server, and a policy's samples
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Players(Component, Protocol):
     def writing(self, samples: int) -> Players:
         """The same players with `samples` responses per prompt. Raises ValueError if they do not sample."""
         ...
+
+    def taught(self) -> Players:
+        """The same players with a teacher's responses (`play.teacher`) in the place of recorded ones. Raises ValueError
+        if they have no such place."""
+        raise ValueError(f"play.teacher does not apply: the players are {self.describe()}")
 
     def tellings(self, names: Sequence[str]) -> Sequence[tuple[dict[str, float], str]]:
         """(direction among named scores, template that tells it) to evaluate; () where prompts tell none."""

@@ -12,6 +12,7 @@ from equipoise.play.capabilities import SegmentRewriting, needing
 from equipoise.play.decoding import Decode
 from equipoise.play.needs import DEMONSTRATIONS, PAIRS, Needs
 from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
+from equipoise.play.players.taught import Taught
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, START, State, Who
 from equipoise.play.world import World
@@ -105,6 +106,11 @@ class Targets(Players):
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
+
+    def taught(self) -> Taught:
+        return Taught(
+            own=self.own, by=self.by, parts=self.parts, temperature=self.temperature, top_p=self.top_p
+        )
 
     def describe(self) -> str:
         return f"recorded preferred responses and {self.own} by {name_of(self.by)}"

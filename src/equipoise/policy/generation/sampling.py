@@ -16,7 +16,7 @@ from torch import Tensor
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import vllm
+from equipoise.policy.generation import vllm, vllm_server
 from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
@@ -66,7 +66,7 @@ def sample(
         return [[] for _ in prompts]
     places = range(len(prompts)) if places is None else places
     max_new_tokens = [min(decoding.max_new_tokens, policy.max_positions - length) for length in lengths]
-    if decoding.engine == "vllm":
+    if decoding.engine != "torch":
         if mixed_with or contrast or ended:
             raise ModelError(
                 "vLLM samples whole responses from one model in one context: mixtures, contrasts and sampling step by "
@@ -77,7 +77,8 @@ def sample(
             for i, prompt in enumerate(prompts)
             for k in range(count)
         ]
-        completions = vllm.generate(policy, requests, decoding)
+        engine = vllm if decoding.engine == "vllm" else vllm_server
+        completions = engine.generate(policy, requests, decoding)
     else:
         models, combine = [policy.model], partial(_from_one, decoding=decoding)
         if mixed_with:

@@ -6,7 +6,6 @@ never stale (its own reloading has kept old weights). One engine is alive at a t
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from equipoise.data.collate import Ids
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.generation.handover import save_merged
 from equipoise.policy.generation.inverse_cdf import uniforms
 from equipoise.policy.protocol import Decoding, ModelError
 
@@ -54,11 +54,15 @@ def generate(policy: CausalPolicy, requests: Sequence[Request], decoding: Decodi
     as vLLM's are; they differ from those of the torch engine. Raises ModelError if vLLM is not installed.
     """
     llm = _engine(policy, decoding, max(len(request.prompt) + request.max_new_tokens for request in requests))
+    if _sleeps(policy):
+        llm.wake_up()
     outputs = llm.generate(
         [{"prompt_token_ids": list(request.prompt)} for request in requests],
         [_module().SamplingParams(**settings(request, decoding, policy.stops)) for request in requests],
         use_tqdm=False,
     )
+    if _sleeps(policy):
+        llm.sleep(level=1)  # weights to the machine's memory, keys and values dropped: training has the GPU
     return [_completion(output.outputs[0], policy.stops) for output in outputs]
 
 
@@ -87,6 +91,11 @@ def _completion(output: Any, stops: Sequence[int]) -> Completion:
     return ids, finished, sum(row[token].logprob for row, token in zip(output.logprobs, ids, strict=True))
 
 
+def _sleeps(policy: CausalPolicy) -> bool:
+    """Whether the engine shares the accelerator's memory with training; vLLM's sleep mode is for GPUs alone."""
+    return policy.device.type == "cuda"
+
+
 def _module() -> Any:
     try:
         import vllm
@@ -105,7 +114,7 @@ def _engine(policy: CausalPolicy, decoding: Decoding, longest: int) -> Any:
         # a power of two, so that slightly longer prompts do not need another engine
         longest = min(policy.max_positions, 1 << (longest - 1).bit_length())
         with tempfile.TemporaryDirectory() as folder:
-            _save(policy, Path(folder))
+            save_merged(policy, Path(folder))
             _running["llm"] = vllm.LLM(
                 model=folder,
                 dtype="bfloat16" if policy.precision == "bf16" else "float32",
@@ -114,15 +123,8 @@ def _engine(policy: CausalPolicy, decoding: Decoding, longest: int) -> Any:
                 enable_prefix_caching=True,
                 logprobs_mode="raw_logprobs",
                 seed=0,
+                enable_sleep_mode=_sleeps(policy),
             )
         # taken after saving, which completes the model's configuration
         _running.update(weights=(fingerprint(policy), decoding.memory), longest=longest)
     return _running["llm"]
-
-
-def _save(policy: CausalPolicy, folder: Path) -> None:
-    model = policy.model
-    if hasattr(model, "merge_and_unload"):
-        model = copy.deepcopy(model).merge_and_unload()
-    model.save_pretrained(str(folder), safe_serialization=True)
-    policy.tokenizer.save_pretrained(str(folder))

@@ -18,7 +18,9 @@ from equipoise.play.capabilities import Step, StepCut
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
+from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import segment_rewrite
+from equipoise.policy.generation.engine_check import FEW, EngineCheck, check_engine
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
 from equipoise.policy.protocol import Decoding, Measured
@@ -27,8 +29,10 @@ from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.progress import Phase
 from equipoise.worlds.text.ranks import Places
+from equipoise.worlds.text.teacher import Teacher
 
 Group = list[Response]  # responses to one prompt
+ENGINE_LOG = "engine.jsonl"  # log-probs of an inference engine against our own
 
 
 @dataclass(kw_only=True)
@@ -70,6 +74,8 @@ class Sampler:
                         sample, policy, count=count, seed=seed, decoding=decoding, mixed_with=mixed_with
                     )
                     first = purpose in ("sampling", "evaluation-reference")
+                    if decoding.engine != "torch":
+                        self._check_engine(label[0], by, write, policy, rows.prompts, places)
                     share = partial(self._share, write, rows.prompts, places, phase, judged=first)
                     sampled[places] = objects(self._dealt(len(places), share), width=count)
             phase.tokens = sum(len(response.ids) for response in sampled.reshape(-1))
@@ -101,6 +107,32 @@ class Sampler:
             phase.tick(len(part))
         return made
 
+    def _check_engine(
+        self,
+        round: int,
+        by: Who,
+        write: Callable[..., list[Group]],
+        policy: CausalPolicy,
+        prompts: np.ndarray,
+        places: Places,
+    ) -> None:
+        """Judge whether the engine holds the policy's weights, by a few responses of each process, and log it."""
+        at = places[self.folder.ranks.mine(len(places))[:FEW]]
+        own = check_engine(
+            policy, list(prompts[at]), lambda asked: write(prompts=asked, places=at.tolist(), count=1)
+        )
+        found = sum(
+            (
+                EngineCheck(**json.loads(part))
+                for part in self.folder.ranks.gathered(json.dumps(own.plain()).encode())
+            ),
+            EngineCheck(),
+        )
+        line = {"round": round, "policy": str(by), **found.line()}
+        if self.folder.ranks.first:
+            self.folder.journal.append(ENGINE_LOG, line)
+        self.folder.gates.judge(found.measured(round, policy.precision), round)
+
     def _dealt(self, count: int, make: Callable[[Places], Sequence[Group]]) -> list[Group]:
         """Groups of responses to `count` rows, of which each process makes its share."""
         return self.folder.ranks.items(count, make, _packed, _unpacked)
@@ -117,6 +149,15 @@ class Sampler:
             sentence=f"round {round}: {sum(ended):,} of the first {len(ended):,} sampled responses ended by themselves",
         )
         self.folder.gates.judge(found, round)
+
+    def taught(self, round: int, rows: Rows, teacher: Teacher) -> Group:
+        """One response of the teacher to each row: asked for by the first process, which pays and keeps them."""
+        ranks = self.folder.ranks
+        with self.folder.progress.phase(round, "teacher", len(rows), "prompts") as phase:
+            made = teacher.responses(list(rows.prompts), round) if ranks.first else []
+            (group,) = _unpacked(ranks.gathered(_packed([made]))[0])
+            phase.tick(len(rows))
+        return group
 
     def rewrite(self, state: State, rows: Rows, by: str, longest: int) -> Rows:
         """Append the first response with one segment resampled."""

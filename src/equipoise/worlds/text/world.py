@@ -37,7 +37,7 @@ from equipoise.play.capabilities import (
 from equipoise.play.decoding import AS_SET, Decode
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
-from equipoise.play.state import INITIAL, POLICY, START, Floats, State, Who
+from equipoise.play.state import INITIAL, POLICY, START, TAUGHT, Floats, State, Who
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.step_continuation import joined_steps
@@ -59,6 +59,7 @@ from equipoise.worlds.text.sampling import Sampler
 from equipoise.worlds.text.scoring.frozen_scores import FrozenScores, pairs_of
 from equipoise.worlds.text.self_evaluation import SelfEvaluator
 from equipoise.worlds.text.self_tests import SelfTests
+from equipoise.worlds.text.teacher import Teacher
 from equipoise.worlds.text.training import Trainer
 
 
@@ -78,6 +79,7 @@ class TextWorld:
     degrade   gives progressively degraded versions of a response, None for one with too few key phrases.
     self_tests runs code that the policy wrote against tests that it wrote.
     reword    gives a prompt in the words of a template.
+    teacher   a model behind a server that writes responses.
     """
 
     policy: CausalPolicy
@@ -96,6 +98,7 @@ class TextWorld:
     degrade: Degrade | None = None
     self_tests: SelfTests | None = None
     reword: Callable[[Prompt, str], Prompt] | None = None
+    teacher: Teacher | None = None
     progress: Progress = field(default_factory=Progress)
     accelerator: Accelerator = field(default_factory=Accelerator)
     allowed: Collection[str] = ()
@@ -257,6 +260,11 @@ class TextWorld:
         pairs = zip(rows.prompts, templates, strict=True)
         prompts = [replace(self.reword(prompt, by), context=prompt.context) for prompt, by in pairs]
         return replace(rows.columns([]), prompts=objects(prompts), prob=None)
+
+    def taught(self, state: State, rows: Rows) -> Rows:
+        assert self.teacher is not None
+        responses = self.sampler.taught(state.round, rows, self.teacher)
+        return rows.append(objects([[response] for response in responses], width=1), TAUGHT)
 
     def pass_tables(self, state: State, rows: Rows, codes: int) -> PassTables:
         assert self.self_tests is not None

@@ -84,6 +84,14 @@ _ALL = (
         "sampling.max_new_tokens is too small",
         remedy="check the end-of-sequence tokens of the model, or raise sampling.max_new_tokens",
     ),
+    Gate(
+        name="engine_logprobs",
+        what="where vLLM samples: log-probs of a few responses, in nats per token, against the policy's own scores of "
+        "them, each time that weights are handed over; beyond what precision explains (1e-3 in fp32, 5e-2 in bf16) the "
+        "engine holds other weights than the policy",
+        remedy="check which model the server was started with; after a reload of all weights: let Equipoise start the "
+        "server (leave sampling.servers out), train an adapter, or take sampling.engine=torch",
+    ),
 )
 GATES = {gate.name: gate for gate in _ALL}
 
@@ -93,7 +101,7 @@ INPUTS = {
     "changed_tokenizer": "the tokenizer's files",
     "changed_template": "the chat template, or what it writes (a template may write the date)",
     "changed_oracle": "the oracle: a rule's file or a file that it imports from its folder, a module's distribution, a "
-    "reward model's folder",
+    "reward model's folder, or a teacher's settings",
     "changed_data": "a data file",
     "changed_rows": "the rows as tokens, where no file is seen to differ",
     "changed_format": "the layout of run folders, or a folder that does not say what it depends on",
