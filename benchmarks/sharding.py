@@ -40,8 +40,8 @@ from equipoise.models.folder import inspect
 from equipoise.playground import model_path
 from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.heap import map_large_tensors
 from equipoise.policy.scoring.microbatch import bytes_per_token
-from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import resolve
 from equipoise.run.costs import memory_of, resident, shape_of
 

@@ -86,7 +86,8 @@ def test_processes_divide_what_a_fit_holds(pairs):
     size = 4.0 * shape.parameters
     assert (alone.weights, alone.gradients, alone.optimizer) == (size, size, 2 * size)
     assert (four.weights, four.gradients, four.optimizer) == (size, size / 4, size / 2)
-    assert alone.total == one.total == 4 * size and alone.second and not four.second
+    assert alone.total == one.total == 4 * size + alone.backward
+    assert alone.second and not four.second and not four.backward
     assert four.total == max(
         size + four.sampling, size + four.gathered
     )  # 16 bytes by four, and what is whole

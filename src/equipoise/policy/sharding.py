@@ -11,8 +11,6 @@ own forward is never called: log-probs come from its backbone and the head's wei
 from __future__ import annotations
 
 import copy
-import ctypes
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +25,6 @@ from equipoise.models.errors import ModelError, first_line
 
 # names of a module's methods that are called in place of its forward
 METHODS = ("features",)
-M_MMAP_THRESHOLD, MAPPED = -3, 2**20  # of malloc.h; bytes from which a tensor is mapped on its own
 
 
 class Sharded:
@@ -95,19 +92,6 @@ def _twin(module: nn.Module) -> nn.Module:
 def _release(module: nn.Module) -> None:
     for parameter in module.parameters():
         parameter.data = parameter.data.new_empty(0)
-
-
-def map_large_tensors() -> None:
-    """Let glibc map every large tensor on its own from here on, and return it when it is freed; called before loading.
-
-    Otherwise freed tensors of up to 32 MiB stay in a heap, which weights that are gathered and let go leave full of
-    gaps: on a CPU a process would grow beyond one that divides nothing.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def whole(tensor: Tensor) -> Tensor:

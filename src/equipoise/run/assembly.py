@@ -26,10 +26,10 @@ from equipoise.play.seeds import Seeds
 from equipoise.playground import model_path
 from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
+from equipoise.policy.heap import map_large_tensors
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.policy.scoring.microbatch import measure_token_budget
-from equipoise.policy.sharding import map_large_tensors
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
