@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import HERE, command, machine, versions
+from common import HERE, machine, versions
 
 RANK, ROUNDS, SAMPLES = 8, 3, 4
 ENGINES = ("vllm_server", "torch")
@@ -156,7 +156,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prompts(folder / "prompts.jsonl", args.prompts)
     found: dict[str, Any] = {
-        "command": command(Path(__file__).name),
+        "command": f"python benchmarks/{Path(__file__).name} VLLM --model {Path(args.model).name} "
+        f"--prompts {args.prompts} --new-tokens {args.new_tokens}",
         "machine": machine(),
         "versions": versions("transformers", "peft"),
         "rounds": ROUNDS,

@@ -50,7 +50,8 @@ DNO_PRCT = Method(
         "smoothing": "0 is DPO",
     },
     evidence=("tests/play/test_score_margin.py",),
-    notes="The teacher is the preferred response of the recorded pairs. The paper's judge gives points on a 6-point "
+    notes="The teacher is the preferred response of the recorded pairs or, with play.teacher, a model behind a server. "
+    "The paper's judge gives points on a 6-point "
     "scale: with points=oracle those of an oracle that scores single responses, such as a judge or a self-judge with "
     "`question: pointwise`, whose scale `high` must fit; by default six times the win rate among the prompt's six "
     "responses. A response that repeats a run of ten words always loses. The learning rate printed in the paper, 5e-5, "
