@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import gc
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -42,7 +41,6 @@ class Sharded:
     def __init__(
         self, module: nn.Module, processes: int, groups: Callable[[Any], Sequence[nn.Module]]
     ) -> None:
-        gc.collect()  # graphs without a backward are in cycles with their weights, whose memory they would keep
         self.whole, self.parts = module, _twin(module)
         mesh = init_device_mesh(next(module.parameters()).device.type, (processes,))
         # a block's states may be a view; nothing is done to them in place
