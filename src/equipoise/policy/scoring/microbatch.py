@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from equipoise.data.collate import Ids, Response, ScoredIds, row_length
 from equipoise.data.pack import packed_length, shares
@@ -91,16 +91,17 @@ def _saved_bytes(policy: CausalPolicy) -> float:
     batch = policy.batch([ids], [[Response(ids, "")]])
     weights = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
     saved: dict[int, int] = {}
+    alive: list[Tensor] = []  # until all is counted, so that no address is used twice
 
-    def save(tensor: Any) -> Any:
+    def save(tensor: Tensor) -> None:
+        """Nothing is kept for a backward: a graph that held its own outputs, and with them the weights, would stay."""
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+            alive.append(tensor.detach())
 
-    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        outputs = policy.logprobs(batch)  # alive until all is counted, so that no address is used twice
-    del outputs
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda nothing: nothing):
+        policy.logprobs(batch)
     return sum(saved.values()) / batch.tokens
 
 
