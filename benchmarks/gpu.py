@@ -242,7 +242,7 @@ def training(plan: Plan, note: Note, parent: Path, *, name: str, lora: int, data
     if importlib.util.find_spec("trl") is None:
         note("TRL", "not installed")
         programs = programs[:1]
-    case = train.Case(name, data, "bf16", lora, count, programs, plan.device)
+    case = train.Case(name, data, "bf16", lora, count, programs, device=plan.device)
     begun: dict[str, Iterator[float]] = {}
     failed: dict[str, str] = {}
 
