@@ -11,8 +11,8 @@ import torch
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import vllm
 from equipoise.policy.generation.sampling import sample
+from equipoise.policy.generation.vllm import in_process
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 0, 2)]
@@ -53,9 +53,9 @@ def installed(monkeypatch):
     module = SimpleNamespace(LLM=Engine, SamplingParams=lambda **settings: SimpleNamespace(**settings))
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(Engine, "made", [])
-    vllm._running.clear()
+    in_process._running.clear()
     yield Engine
-    vllm._running.clear()
+    in_process._running.clear()
 
 
 def sampled(policy, prompts=PROMPTS, count=3, seed=5, decoding=DECODING, **more):
@@ -90,7 +90,7 @@ def test_a_request_carries_the_sampling_settings(tiny, installed):
     assert (one.max_tokens, other.max_tokens) == (3, 6)  # the model has 64 positions
     assert (one.n, one.temperature, one.top_k, one.top_p, one.logprobs) == (1, 1.0, 9, 1.0, 0)
     assert one.stop_token_ids == [2]
-    off = vllm.settings(vllm.Request((1,), 2, 0, 0, 0), Decoding(temperature=0), [2])
+    off = in_process.settings(in_process.Request((1,), 2, 0, 0, 0), Decoding(temperature=0), [2])
     assert off["top_k"] == -1 and off["temperature"] == 0
 
 
@@ -100,7 +100,9 @@ def test_seeds_are_addressed_by_place_and_sample(tiny, installed):
     assert sampled(policy, PROMPTS[1:], places=[1, 2]) == whole[1:]
     assert sampled(policy, count=2) == [group[:2] for group in whole]
     assert sampled(policy, seed=6) != whole
-    seeds = [vllm.Request((1,), 1, s, p, k).vllm_seed for s in (0, 1) for p in range(9) for k in range(9)]
+    seeds = [
+        in_process.Request((1,), 1, s, p, k).vllm_seed for s in (0, 1) for p in range(9) for k in range(9)
+    ]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
     assert max(seeds) > 2**60
 
@@ -122,7 +124,7 @@ def test_an_engine_stays_while_the_weights_do(tiny, installed):
 def test_on_a_gpu_the_engine_sleeps_between_two_calls(tiny, installed, monkeypatch):
     called = []
     monkeypatch.setattr(
-        vllm, "_sleeps", lambda policy: True
+        in_process, "_sleeps", lambda policy: True
     )  # there is none here: the calls are what is seen
     monkeypatch.setattr(Engine, "sleep", lambda self, level: called.append(("sleep", level)), raising=False)
     monkeypatch.setattr(Engine, "wake_up", lambda self: called.append("wake up"), raising=False)
@@ -148,7 +150,7 @@ def test_unsupported_requests_are_refused(tiny, installed, monkeypatch):
         sampled(tiny(), mixed_with=(tiny().model, 0.5))
     strange = SimpleNamespace(token_ids=(7,), logprobs=[{}], finish_reason="stop")
     with pytest.raises(ModelError, match="token 7, which is not a stop token"):
-        vllm._completion(strange, [2])
+        in_process._completion(strange, [2])
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ModelError, match=r"pip install 'equipoise\[vllm\]'"):
         sampled(tiny())

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from equipoise.data.collate import Prompt
-from equipoise.policy.generation import vllm_keeper, vllm_server, vllm_servers
 from equipoise.policy.generation.sampling import sample
-from equipoise.policy.generation.vllm_process import EXECUTABLE
+from equipoise.policy.generation.vllm import keeper, remote, servers
+from equipoise.policy.generation.vllm.serve_process import EXECUTABLE
 from equipoise.policy.protocol import Decoding, ModelError
 
 PROMPTS = [Prompt((1, *range(3, 3 + n)), "", "") for n in (4, 0)]
@@ -35,9 +35,9 @@ def starts(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv(EXECUTABLE, str(program))
     monkeypatch.setenv("FAKE_VLLM", str(log))
-    monkeypatch.setattr(vllm_server, "WAIT", 0.1)
+    monkeypatch.setattr(remote, "WAIT", 0.1)
     yield lambda: [json.loads(line) for line in log.read_text().splitlines()]
-    vllm_server.close()
+    remote.close()
 
 
 def ended(pid: int) -> bool:
@@ -74,13 +74,13 @@ def test_an_adapter_is_handed_to_one_process_and_other_weights_to_another(lora, 
     moved(policy)
     sample(policy, PROMPTS, 1, seed=5, decoding=DECODING)
     assert len(starts()) == 3 and "--enable-lora" not in starts()[1]["options"]
-    vllm_server.close()
+    remote.close()
     assert all(ended(start["pid"]) for start in starts()) and not folder.exists()
 
 
 def test_on_a_gpu_it_sleeps_while_the_policy_trains(lora, starts, monkeypatch):
     monkeypatch.setattr(
-        vllm_servers, "_on_gpu", lambda policy: True
+        servers, "_on_gpu", lambda policy: True
     )  # there is none here: the calls are what is seen
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_a_killed_process_leaves_no_server_behind():
     command = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     begun = (
         "import subprocess, sys, time; "
-        f"subprocess.Popen([sys.executable, '-I', {vllm_keeper.__file__!r}, sys.executable, '-c', {command!r}], "
+        f"subprocess.Popen([sys.executable, '-I', {keeper.__file__!r}, sys.executable, '-c', {command!r}], "
         "stdin=subprocess.PIPE, start_new_session=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", begun], stdout=subprocess.PIPE, text=True) as ours:

@@ -17,10 +17,10 @@ import torch
 
 from equipoise.data.collate import Prompt, collate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import vllm_server
-from equipoise.policy.generation.engine_check import LIMIT, check_engine
 from equipoise.policy.generation.sampling import sample
-from equipoise.policy.generation.vllm_process import EXECUTABLE
+from equipoise.policy.generation.vllm import remote
+from equipoise.policy.generation.vllm.engine_check import LIMIT, check_engine
+from equipoise.policy.generation.vllm.serve_process import EXECUTABLE
 from equipoise.policy.protocol import Decoding, ModelError
 from policy.vllm_standin import Standin, serving
 
@@ -30,9 +30,9 @@ STOPS = [2, *range(40, 50)]
 
 @pytest.fixture(autouse=True)
 def _no_server_is_left(monkeypatch):
-    monkeypatch.setattr(vllm_server, "WAIT", 0.0)
+    monkeypatch.setattr(remote, "WAIT", 0.0)
     yield
-    vllm_server.close()
+    remote.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import transformers
 import equipoise as eq
 from equipoise.playground import LanguageGame, model_path
 from equipoise.policy.checkpoint import stored_fingerprint
-from equipoise.policy.generation import vllm_server
+from equipoise.policy.generation.vllm import remote
 from equipoise.policy.protocol import ModelError
 from equipoise.run.assembly import decoding_of
 from equipoise.run.config import ConfigError, resolve
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture
 def play(tmp_path, monkeypatch):
     """play(address, folder): two rounds of online DPO."""
-    monkeypatch.setattr(vllm_server, "WAIT", 0.0)
+    monkeypatch.setattr(remote, "WAIT", 0.0)
     data, rule = tmp_path / "prompts.jsonl", tmp_path / "rule.py"
     data.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in LanguageGame().prompts[:6]))
     rule.write_text("def score(prompt, response):\n    return float(len(set(response)))\n")

@@ -20,7 +20,7 @@ from equipoise.play.state import State
 from equipoise.policy import load_gate
 from equipoise.policy.export import dtype_of, export
 from equipoise.policy.files import write_json
-from equipoise.policy.generation import vllm_server
+from equipoise.policy.generation.vllm import remote
 from equipoise.report.run.page import write_report
 from equipoise.run.assembly import build, launch
 from equipoise.run.banner import announce
@@ -113,7 +113,7 @@ def align(
             told = [*shown, *guarded(trackers), *told_too]
             return run(settled_on, folder, oracle=held, objects=objects, callbacks=told, quiet=quiet)
     finally:
-        vllm_server.close()
+        remote.close()
         if held:
             held.asked()
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from equipoise.data.collate import Prompt, Response
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import vllm, vllm_server
 from equipoise.policy.generation.backends import choose_backend
 from equipoise.policy.generation.contrast import Contrast
 from equipoise.policy.generation.inverse_cdf import sample_tokens, uniforms
 from equipoise.policy.generation.scheduler import Ended, Scheduler
+from equipoise.policy.generation.vllm import in_process, remote
 from equipoise.policy.protocol import Decoding, ModelError
 
 # (logits [R, V] of each decoder, uniforms [R]) -> (tokens [R], their log-probs [R])
@@ -73,11 +73,11 @@ def sample(
                 "step need sampling.engine=torch"
             )
         requests = [
-            vllm.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
+            in_process.Request(prompt.ids, max_new_tokens[i], seed, places[i], k)
             for i, prompt in enumerate(prompts)
             for k in range(count)
         ]
-        engine = vllm if decoding.engine == "vllm" else vllm_server
+        engine = in_process if decoding.engine == "vllm" else remote
         completions = engine.generate(policy, requests, decoding)
     else:
         models, combine = [policy.model], partial(_from_one, decoding=decoding)

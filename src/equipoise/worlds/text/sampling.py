@@ -20,9 +20,9 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.state import START, Geometric, Past, Perturbation, State, Tilted, Who
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation import segment_rewrite
-from equipoise.policy.generation.engine_check import FEW, EngineCheck, check_engine
 from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
+from equipoise.policy.generation.vllm.engine_check import FEW, EngineCheck, check_engine
 from equipoise.policy.protocol import Decoding, Measured
 from equipoise.worlds.text.folder.journal import plain, response_of
 from equipoise.worlds.text.folder.run_folder import RunFolder

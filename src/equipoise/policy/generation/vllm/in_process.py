@@ -16,8 +16,8 @@ import numpy as np
 
 from equipoise.data.collate import Ids
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation.handover import save_merged
 from equipoise.policy.generation.inverse_cdf import uniforms
+from equipoise.policy.generation.vllm.handover import save_merged
 from equipoise.policy.protocol import Decoding, ModelError
 
 INSTALL = (

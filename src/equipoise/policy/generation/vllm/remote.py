@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from equipoise.json_http import JsonServer, Refused, Send, Unanswered, completed, value_of
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation.vllm import Completion, Request
-from equipoise.policy.generation.vllm_replies import completion_of, fields_of
-from equipoise.policy.generation.vllm_servers import OwnServer, given
+from equipoise.policy.generation.vllm.in_process import Completion, Request
+from equipoise.policy.generation.vllm.replies import completion_of, fields_of
+from equipoise.policy.generation.vllm.servers import OwnServer, given
 from equipoise.policy.protocol import Decoding, ModelError
 
 ATTEMPTS = 4  # of a request, with waits of 1, 2 and 4 seconds between, or as long as the server asks for

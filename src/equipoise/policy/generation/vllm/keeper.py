@@ -1,6 +1,6 @@
 """Keeper of a server process: runs a command, and ends it and all its children when whoever began it is gone.
 
-Run as a script, of the standard library alone: `python vllm_keeper.py COMMAND ...`. It ends the command when its
+Run as a script, of the standard library alone: `python keeper.py COMMAND ...`. It ends the command when its
 standard input closes, which happens when the process at the other end is done or was killed, however that was.
 """
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from equipoise.json_http import JsonServer, Refused, Send, Unanswered, completed, value_of
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.generation import handover
-from equipoise.policy.generation.vllm_process import ServeProcess
+from equipoise.policy.generation.vllm import handover
+from equipoise.policy.generation.vllm.serve_process import ServeProcess
 from equipoise.policy.protocol import ModelError
 
 TIMEOUT = 900.0  # seconds of a request, with its time in the server's queue

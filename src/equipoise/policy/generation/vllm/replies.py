@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equipoise.policy.generation.vllm import Completion, Request
+from equipoise.policy.generation.vllm.in_process import Completion, Request
 from equipoise.policy.protocol import Decoding
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from equipoise.json_http import JsonServer, Refused, Unanswered, completed
-from equipoise.policy.generation import vllm_keeper
+from equipoise.policy.generation.vllm import keeper
 from equipoise.policy.protocol import ModelError
 from equipoise.safe_text import printable
 
@@ -56,7 +56,7 @@ class ServeProcess:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", str(Path(vllm_keeper.__file__)), *command],
+                [sys.executable, "-I", str(Path(keeper.__file__)), *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
