@@ -156,9 +156,9 @@ def peer_peak(model: str, name: str) -> dict[str, Any]:
             (Path(folder) / file.name).symlink_to(file.resolve())
         steps = peer(case, Path(folder), [pair], load_tokenizer(str(model_path())), tuned=True)
         next(steps)
-        forget_peak()
+        forget_peak("cpu")
         loss = [next(steps) for _ in range(2)][-1]
-    return {"name": name, "loss": loss, "base": base, "measured": peak()}
+    return {"name": name, "loss": loss, "base": base, "measured": peak("cpu")}
 
 
 def in_a_fork(made: Callable[[str, str], dict[str, Any]], model: str, name: str) -> dict[str, Any]:
