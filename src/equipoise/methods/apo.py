@@ -21,6 +21,4 @@ APO = replace(
         "rounds": "recalled",
     },
     evidence=("tests/play/test_updates.py",),
-    status="experimental",
-    notes="Experimental: on the playground mass leaves the grammar on three of four fresh seeds (17 to 100 %).",
 )

@@ -35,6 +35,4 @@ DNO = Method(
         "rounds": "paper's text, for DNO-Prct",
         "batch": "paper's text, for DNO-Prct",
     },
-    status="experimental",
-    notes="Experimental: on the playground mass leaves the grammar on two of four fresh seeds (11 and 100 %).",
 )

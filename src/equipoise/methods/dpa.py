@@ -44,12 +44,10 @@ DPA = Method(
         "normalise": OURS,
     },
     evidence=("tests/play/test_directions.py", "dpa_front"),
-    status="experimental",
     notes="Put the direction into the prompt at inference, in the words of `objective.template`. The released prompt is"
     " a system message; here it stands before the prompt, or before what the user says last, which every chat "
     "template admits. Scores count in standard deviations of round 1, where the authors rescale theirs to 0 to "
     "100. Number of samples, iterations and rates were not published with the model; nor was the training code. A"
     " threshold on v . r below which the best response is left out, and a mixture with earlier rounds' responses,"
-    " are not here."
-    " Experimental: on the playground mass leaves the grammar on two of four fresh seeds (12 and 16 %).",
+    " are not here.",
 )

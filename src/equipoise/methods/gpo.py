@@ -36,10 +36,8 @@ GPO = Method(
         "rounds": "authors' scripts",
         "batch": OURS,
     },
-    status="experimental",
     notes="A trained general preference model (a folder of `oracle train`) as the oracle gives the scores; of any "
     "other oracle they are its log-odds. The authors' table counts every score twice, once from each side, so that "
     "their 0.001 is 0.0005 here. The closed form leaves the log-partition out, as SPPO's does; certain preferences "
-    "(P = 0 or 1) are refused."
-    " Experimental: on the playground mass leaves the grammar on one of four fresh seeds (6 %).",
+    "(P = 0 or 1) are refused.",
 )

@@ -25,10 +25,8 @@ MAXMIN = replace(
         "tau": OURS,
     },
     evidence=("tests/play/test_max_min.py", "maxmin_worst_group"),
-    status="experimental",
     notes="The oracle gives one score for each group, of `oracle train groups` or any with named scores. A reward is "
     "counted from its mean in round 1, in standard deviations of that round: learned rewards have no common zero or "
     "scale. The authors' code rewards every sample with its own minimum over the groups, a lower bound of the paper's "
-    "objective; here the minimum is over the groups' means, as in the paper. PPO is ours, with its critic."
-    " Experimental: on the playground mass leaves the grammar on one of four fresh seeds (36 %).",
+    "objective; here the minimum is over the groups' means, as in the paper. PPO is ours, with its critic.",
 )

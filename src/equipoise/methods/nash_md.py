@@ -43,8 +43,6 @@ NASH_MD = Method(
         "tau": "paper's text, for its policy gradient; swept over 0.005 to 0.02",
         "mixture": "paper's text: eta tau",
     },
-    status="experimental",
-    notes="Experimental: on the playground mass leaves the grammar on two of four fresh seeds (84 and 100 %).",
 )
 
 NASH_MD_PG = Method(

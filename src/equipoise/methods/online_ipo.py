@@ -37,8 +37,6 @@ ONLINE_IPO = Method(
         **of(PAPER, "tau samples batch"),
         "rate": "ours; exact games only",
     },
-    status="experimental",
-    notes="Experimental: on the playground mass leaves the grammar on one of four fresh seeds (29 %).",
 )
 
 IPO_MD = replace(
@@ -51,6 +49,4 @@ IPO_MD = replace(
         **ONLINE_IPO.sources,
         "mixture": PAPER,
     },
-    status="experimental",
-    notes="Experimental: on the playground mass leaves the grammar on one of four fresh seeds (30 %).",
 )
