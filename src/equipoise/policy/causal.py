@@ -20,7 +20,7 @@ from equipoise.models.tokenizer import check_tokenizer
 from equipoise.policy.activation_checkpointing import blocks_of
 from equipoise.policy.alignment import align
 from equipoise.policy.dependence import reads_ahead
-from equipoise.policy.heap import give_back
+from equipoise.policy.heap import give_back, map_large_tensors
 from equipoise.policy.kernels.device_attention import why_not
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
@@ -85,11 +85,13 @@ class CausalPolicy:
         """
         lora = Lora(rank=lora_rank, alpha=lora_alpha, targets=lora_targets, seed=seed)
         start = plan(chain(path), lora, adapter, base_dtype, quantization)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if start.base.quantization != "none" and torch.device(device).type == "cpu":
+            map_large_tensors()  # dequantised weights would leave the heap full of gaps
         model = load_model(start, lora, base_folder)
         align(model)
         if tokenizer is not None:
             check_tokenizer(path, tokenizer, rows=model.get_input_embeddings().weight.shape[0])
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             ahead = reads_ahead(causal_lm(model), backbone(model))
             policy = cls(model.to(device), tokenizer, precision=precision)

@@ -84,7 +84,7 @@ class Shape:
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of the weights as they are held, without adapters, and of the largest that a product converts."""
+        """Bytes of the weights as they are held, without adapters, and of the largest that is converted whole."""
         if self.base.plain:
             return FP32 * self.parameters
         size: float = FP32 * self.parameters
@@ -94,7 +94,7 @@ class Shape:
         if self.base.quantization != "none":
             size -= FP32 * self.linear
             size += stored_bytes(self.base.quantization, self.linear, self.rows)
-        return size + FP32 * (max(self.largest, self.head) if self.base.dtype == "bfloat16" else self.largest)
+        return size + FP32 * self.largest
 
     def gathered(self, config: RunConfig, shares: int) -> float:
         """Bytes that are whole at once in a divided fit: embeddings and head, and two blocks; where these are trained,
