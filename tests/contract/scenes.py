@@ -181,6 +181,17 @@ def _labels(draw: np.random.Generator, count: int, width: int) -> dict[str, Any]
     return {"reward": label}
 
 
+@dataclass(frozen=True)
+class FirstAnswer:
+    """A teacher that writes the game's first answer to every prompt."""
+
+    renderer: Renderer
+    name: str = "first answer"
+
+    def responses(self, prompts: Sequence[Prompt], round: int) -> list[Response]:
+        return [self.renderer.answer(prompt, GAME.responses[0]) for prompt in prompts]
+
+
 # text ---------------------------------------------------------------------------------------------
 
 
@@ -224,6 +235,7 @@ class Text:
             "oracle": Checked(SCORING.oracle() if needed.scores else Judged(GAME)),
             "lead": RevisionPrompt(self.renderer, chat=False, instruction=None),
             "degrade": self.degrade,
+            "teacher": FirstAnswer(self.renderer),
             "self_tests": SelfTests(renderer=self.renderer, run=by_spelling),
             "reword": partial(asked_by, self.renderer),
             "progress": Progress(quiet=True),

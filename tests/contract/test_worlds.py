@@ -115,6 +115,7 @@ def test_a_language_model_offers_every_capability_and_a_game_what_can_be_enumera
         "RewardModels",
         "PromptTemplates",
         "SelfWrittenTests",
+        "TeacherResponses",
     }
 
 
