@@ -56,13 +56,23 @@ def play(given: argparse.Namespace, processes: int, out: Path) -> dict[str, floa
     return seconds
 
 
-def texts(out: Path) -> list[Any]:
-    """What the round's policy wrote, in order."""
-    found: list[Any] = []
+def texts(out: Path) -> dict[str, list[str]]:
+    """What was written by round and stage: the responses of each file of rows, in order."""
+    found: dict[str, list[str]] = {}
     for path in sorted((out / "rounds").rglob("*.parquet")):
         rows = pq.read_table(path).to_pydict()
-        found += [[one["text"] for one in group] for group in rows.get("responses", [])]
+        found[f"{path.parent.name}/{path.stem}"] = [
+            one["text"] for group in rows.get("responses", []) for one in group
+        ]
     return found
+
+
+def equal(one: dict[str, list[str]], two: dict[str, list[str]]) -> dict[str, str]:
+    """Of each file: how many of its texts are the same."""
+    return {
+        name: f"{sum(a == b for a, b in zip(one[name], two[name], strict=True))} of {len(one[name])}"
+        for name in one
+    }
 
 
 def report(found: dict[str, Any]) -> str:
@@ -70,9 +80,10 @@ def report(found: dict[str, Any]) -> str:
     for phase in PHASES:
         one, two = (statistics.median(run[phase] for run in found["runs"][str(n)]) for n in PROCESSES)
         rows.append((phase, f"{one:.1f}", f"{two:.1f}", f"{one / two:.2f}" if two else "–"))
+    same = ", ".join(f"{count} ({name})" for name, count in found["same_texts"].items())
     about = (
-        f"{found['prompts']} prompts, half of them held out, 4 responses of at most {found['tokens']} tokens; texts of "
-        f"{'both are equal' if found['same_texts'] else 'the two DIFFER'}; {found['repeats']} run(s) of each in turn."
+        f"{found['prompts']} prompts, half of them held out, 4 responses of at most {found['tokens']} tokens; "
+        f"{found['repeats']} run(s) of each in turn. Equal texts by round and file: {same}."
     )
     header = ("phase", "1 process, s", "2 processes, s", "times as fast")
     return "\n".join([told(found), "", about, "", *table(header, rows)])
@@ -105,7 +116,7 @@ def main() -> None:
                 found["runs"][str(processes)].append(play(given, processes, out))
                 print(processes, found["runs"][str(processes)][-1], flush=True)
         one, two = (texts(Path(folder) / f"{n}-0") for n in PROCESSES)
-        found["same_texts"] = bool(one) and one == two
+        found["same_texts"] = equal(one, two)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     write_section(report(found), "ranks.py")
 

@@ -25,7 +25,6 @@ INSTEAD = {
     "annotate": "`equipoise label page FILE` opens a page where people compare (docs/labelling.md)",
     "reward": "`equipoise oracle train bt --model MODEL --data FILE --out FOLDER` trains a reward model",
     "judge": "`--oracle judge.yaml` asks an LLM judge, `--oracle FOLDER` a reward model (docs/oracles.md)",
-    "diagnose": READ,
     "show": READ,
     "plot": READ,
     "train": TRAINED,
