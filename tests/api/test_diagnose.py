@@ -106,12 +106,33 @@ def test_pairs_before_training_and_the_filter(pairs, tmp_path, capsys):
     [
         ({}, "diagnose what"),
         ({"keep": 0.5, "data": "x.jsonl"}, "given together"),
+        ({"beta": 0.0, "data": "x.jsonl"}, "beta must be a positive number"),
+        ({"gradients": -1, "data": "x.jsonl"}, "gradients must be at least 0"),
         ({"keep": 1.5, "filtered": "y.jsonl", "data": "x.jsonl"}, "share above 0"),
     ],
 )
 def test_what_is_refused_before_a_model_is_loaded(given, said):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ValueError, match=said):
         eq.diagnose(model_path(), **given)
+
+
+def test_a_soft_label_below_one_half_prefers_the_second_response(tmp_path):
+    """The same comparison written both ways: P(a beats b) = .2, and P(b beats a) = .8."""
+    rows = {
+        "prompt": "On a sunny morning a tired sailor asks for tea.",
+        "a": "Fine, tea.",
+        "b": "Gladly, a large tea.",
+    }
+    found = []
+    for name, (first, second, prob) in {"one": ("a", "b", 0.2), "other": ("b", "a", 0.8)}.items():
+        path = tmp_path / f"{name}.jsonl"
+        row = {"prompt": rows["prompt"], "chosen": rows[first], "rejected": rows[second], "prob": prob}
+        path.write_text(json.dumps(row) + "\n")
+        found.append(eq.diagnose(model_path(), path, gradients=1).figures)
+    for name, values in found[0]["similarity"].items():
+        assert values == pytest.approx(found[1]["similarity"][name])
+    assert found[0]["ranking"]["ideal_at_beta"] == found[1]["ranking"]["ideal_at_beta"]
+    assert found[0]["ranking"]["reference"] == found[1]["ranking"]["reference"]
 
 
 def test_data_that_are_no_pairs_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from equipoise.policy.generation.vllm import remote
 from equipoise.policy.protocol import ModelError
 from equipoise.run.assembly import decoding_of
 from equipoise.run.config import ConfigError, resolve
+from equipoise.run.materials import gather
 from equipoise.worlds.text.folder.gates import GateClosed
 from policy.vllm_standin import Standin, serving
 
@@ -97,6 +98,18 @@ def test_a_server_with_other_weights_ends_the_run_before_it_has_sampled(play, tm
         with pytest.raises(GateClosed, match=r"log-probs of .* by vLLM differ .*--allow engine_logprobs"):
             play(address)
         assert not list((tmp_path / "run").glob("rounds/*/sampling.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [("nash_md_pg", "a mixture of two"), ("ipo_md", "a mixture of two"), ("mcts_dpo", "step by step")],
+)
+def test_what_an_engine_of_whole_responses_cannot_write_is_refused_before_a_model_is_loaded(
+    tmp_path, method, says
+):
+    config = resolve(method, {"sampling.engine": "vllm_server", "sampling.servers": ["http://h:1"]})
+    with pytest.raises(ConfigError, match=f"{says}.* leave sampling.engine out"):
+        gather(config, tmp_path)
 
 
 def test_each_process_has_servers_of_its_own():

@@ -30,6 +30,7 @@ from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.finished import Run
 from equipoise.run.gathering.records import dataset_of, parts_of
 from equipoise.run.materials import method_of
+from equipoise.run.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,24 @@ def diagnose(
     before, after = (found.at(0), found) if found.run else (found, None)
     if trained is not None:
         after = locate(named(trained), round)
-    if data is not None:
-        pairs = read(data, wrap=wrapped(wrap), system=system, limit=limit, seed=seed)
-    elif found.run:
-        pairs = held_out_pairs(found.run, limit)
-    else:
-        raise ConfigError("diagnose what? give data: preference pairs, or a run, which has its own")
-    if pairs.kind != "pair":
-        raise ConfigError(
-            f"the data are of kind {pairs.kind}; a diagnosis is of pairs (equipoise data convert)"
-        )
     wanted = Wanted(
         beta=_beta(found) if beta is None else beta, gradients=gradients, samples=samples,
         max_new_tokens=max_new_tokens, seed=seed,
     )  # fmt: skip
-    load = placed(precision)
+    pairs: Dataset | None = None
+    config = None
+    if data is not None:
+        pairs = _pairs(read(data, wrap=wrapped(wrap), system=system, limit=limit, seed=seed))
+    elif found.run:
+        config = _config_of(found.run)
+    else:
+        raise ConfigError("diagnose what? give data: preference pairs, or a run, which has its own")
+    load = placed(precision) | ({"max_length": config.data.max_length} if config else {})
     tell(f"loading {before.name}")
     reference = Writer.load(before, **load)
+    if pairs is None:
+        assert config is not None
+        pairs = _held_out(config, reference, before.journal.folder, limit)
     if after is not None:
         tell(f"loading {after.name}")
     made = diagnosis(reference, Writer.load(after, **load) if after else None, pairs, wanted, tell)
@@ -119,22 +121,34 @@ def diagnose(
     return Diagnosis(made.figures, pairs.ledger)
 
 
-def held_out_pairs(run: Path, limit: int | None = None) -> Dataset:
-    """The pairs that a run holds out, read and split as it did. Raises ConfigError for a run that has none."""
+def _pairs(dataset: Dataset) -> Dataset:
+    if dataset.kind != "pair":
+        raise ConfigError(
+            f"the data are of kind {dataset.kind}; a diagnosis is of pairs (equipoise data convert)"
+        )
+    return dataset
+
+
+def _config_of(run: Path) -> RunConfig:
+    """A run's configuration. Raises ConfigError for one that reads no recorded pairs."""
     stored = read_file(run / "config.yaml")
     config = resolve(str(stored.get("method")), stored)
-    method = method_of(config)
-    if method.players.needs.records != "pairs":
+    if method_of(config).players.needs.records != "pairs":
         raise ConfigError(f"{run} trains on no recorded pairs; give data")
+    return config
+
+
+def _held_out(config: RunConfig, reader: Writer, run: Path, limit: int | None) -> Dataset:
+    """The pairs that a run holds out, read and split as it did. Raises ConfigError if there are none."""
+    method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
     dataset = dataset_of(config, method, game, run)
     assert dataset is not None
-    start = Writer.load(locate(str(run), "start"))
-    _, held = parts_of(config, method, dataset, start.renderer)
+    _, held = parts_of(config, method, dataset, reader.renderer)
     records = tuple(item.record for item in held[:limit])
     if not records:
         raise ConfigError(f"{run} holds out no pairs; give data")
-    return replace(dataset, records=records)
+    return _pairs(replace(dataset, records=records))
 
 
 def _beta(found: Located) -> float:

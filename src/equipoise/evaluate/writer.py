@@ -109,9 +109,10 @@ class Writer:
             check_ids(model, embedding_rows(model), sequences, self.renderer.codec.tokenizer)
 
     def comparisons(self, dataset: Dataset) -> tuple[list[Rendered], list[Comparison]]:
-        """Recorded pairs as this policy reads them: (rows, token ids of each prompt and its responses)."""
+        """Recorded pairs as this policy reads them, the preferred response first: (rows, token ids of each prompt and
+        its responses)."""
         rendered = self.renderer.render(dataset)
-        rows = pair_rows(rendered, prompts_of(rendered, self.renderer))
+        rows = pair_rows(rendered, prompts_of(rendered, self.renderer)).preferred_first()
         return rendered, [(p.ids, list(group)) for p, group in zip(rows.prompts, rows.responses, strict=True)]
 
     def pairs(self, dataset: Dataset) -> tuple[list[Rendered], Floats, Floats]:

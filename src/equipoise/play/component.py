@@ -35,6 +35,11 @@ class Component(Protocol):
         """Folders or hub names of models of its own that it reads, apart from policies and the oracle."""
         return ()
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a response is sampled from a mixture of two policies, token by token."""
+        return False
+
     def describe(self) -> str:
         """A short description of what it does."""
         ...

@@ -274,6 +274,11 @@ class Method:
         """Folders or hub names of further models that the components read."""
         return tuple(dict.fromkeys(model for part in self._parts() for model in part.models))
 
+    @property
+    def mixes(self) -> bool:
+        """Whether responses are sampled from a mixture of two policies."""
+        return any(part.mixes for part in self._parts())
+
     def check_world(self, world: type) -> None:
         """Raise ValueError, in one sentence, if the world cannot play the method."""
         capabilities.check(self.name, self.capabilities, world)

@@ -231,10 +231,12 @@ class CausalPolicy:
         for shard in self.shards:
             shard.gather()
         self._hold([shard.whole for shard in self.shards])
-        yield
-        self._hold([shard.parts for shard in self.shards])
-        for shard in self.shards:
-            shard.release()
+        try:
+            yield
+        finally:
+            self._hold([shard.parts for shard in self.shards])
+            for shard in self.shards:
+                shard.release()
 
     def _hold(self, modules: Sequence[nn.Module]) -> None:
         for module in modules:

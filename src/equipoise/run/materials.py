@@ -23,7 +23,7 @@ from equipoise.models.tokenizer import check_ids, check_tokenizer, embedding_row
 from equipoise.oracles.models.meanings import check_meaning
 from equipoise.oracles.protocol import Oracle
 from equipoise.oracles.rules.given import Given
-from equipoise.play.capabilities import LiveReferences
+from equipoise.play.capabilities import LiveReferences, StepContinuation
 from equipoise.play.method import AUTO, Method
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
@@ -149,6 +149,11 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         bitsandbytes(f"train.optimizer={config.train.optimizer}")
     if config.model.quantization != "none":
         bitsandbytes(f"model.quantization={config.model.quantization}")
+    if config.sampling.engine != "torch" and (method.mixes or StepContinuation in method.capabilities):
+        how = "a mixture of two policies" if method.mixes else "its policy step by step"
+        raise ConfigError(
+            f"{method.name} samples from {how}, and vLLM whole responses of one policy; leave sampling.engine out"
+        )
     if config.sampling.engine == "vllm_server" and not config.sampling.servers:
         executable()
     game = LanguageGame(config.play.panel) if config.playground else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from equipoise.core.calibration import bins, confidences, ece
 from equipoise.core.intervals import clustered_mean, clustered_share, jackknife
@@ -18,6 +19,7 @@ from equipoise.evaluate.diagnosis.gradient_entanglement import gradients, kinds
 from equipoise.evaluate.diagnosis.hidden_similarity import ches, summed_states
 from equipoise.evaluate.diagnosis.ideal_ranking import BETAS, ideal_ranking, out_of_reach
 from equipoise.evaluate.oracle_check.calibration import ece_of_noise
+from equipoise.evaluate.oracle_check.length import finite
 from equipoise.evaluate.writer import Writer, divergence, ranking_accuracy, sampled
 from equipoise.models.errors import ModelError
 from equipoise.play.state import Floats
@@ -39,6 +41,8 @@ class Wanted:
     beta       of the margin beta (log pi - log pi_ref): for calibration and the loss that a pair needs.
     gradients  pairs whose gradients are taken; 0: none.
     samples    answers to each of at most PROMPTS prompts, of both policies; 0: none.
+
+    Raises ValueError for a beta that is not positive and for a negative number.
     """
 
     beta: float = 0.1
@@ -46,6 +50,15 @@ class Wanted:
     samples: int = 0
     max_new_tokens: int = 64
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta must be a positive number, got {self.beta}")
+        for name in ("gradients", "samples"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ def diagnosis(
     if not rendered:
         raise ModelError(f"{reference.name} can read none of the pairs: too long, or refused by its template")
     prompts = [item.record.group for item in rendered]
+    share = np.array([max(item.record.prob, 1 - item.record.prob) for item in rendered])
     tell(f"scoring {len(rendered):,} pairs")
     before, length = (x.double().numpy() for x in score(reference.policy, comparisons))
     raw, normalised = ches(summed_states(reference.policy, comparisons))
@@ -87,9 +101,7 @@ def diagnosis(
         "pairs": len(rendered),
         "prompts": len(set(prompts)),
         "beta": wanted.beta,
-        "ranking": _ranking(
-            before, length, np.array([item.record.prob for item in rendered]), prompts, wanted
-        ),
+        "ranking": _ranking(before, length, share, prompts, wanted),
         "similarity": {
             "normalised": np.quantile(normalised, QUANTILES).tolist(),
             "summed": np.quantile(raw, QUANTILES).tolist(),
@@ -105,7 +117,7 @@ def diagnosis(
         after = score(trained.policy, comparisons)[0].double().numpy()
         found["ranking"]["trained"] = clustered_share(ranking_accuracy(after, length)[0], prompts)
         found["displacement"] = _displacement(after - before, normalised, prompts)
-        found["calibration"] = _calibration(after - before, prompts, wanted)
+        found["calibration"] = _calibration(after - before, share, prompts, wanted)
         some = _drawn(len(rendered), MASS_PAIRS, wanted.seed)
         tell(f"reading the next-token distributions of {len(some)} preferred responses")
         found["tokens"] = _tokens(reference, trained, [comparisons[i] for i in some])
@@ -152,18 +164,26 @@ def _displacement(moved: Floats, similarity: Floats, prompts: Sequence[Hashable]
         "chosen_fell": clustered_share((better < 0).astype(float), prompts),
         "displaced": clustered_share(((better < 0) & (better > worse)).astype(float), prompts),
         # negative where similar pairs are the ones that fall
-        "rank_correlation": jackknife(
-            lambda rows: float(spearmanr(similarity[rows], better[rows]).statistic),
-            prompts,
-            bounds=(-1.0, 1.0),
+        "rank_correlation": finite(
+            jackknife(
+                lambda rows: _rank_correlation(similarity[rows], better[rows]), prompts, bounds=(-1.0, 1.0)
+            )
         ),
     }
 
 
-def _calibration(moved: Floats, prompts: Sequence[Hashable], wanted: Wanted) -> dict[str, Any]:
+def _rank_correlation(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation; nan where either is constant."""
+    ranks = rankdata(a), rankdata(b)
+    if min(map(np.ptp, ranks)) == 0:
+        return math.nan
+    return float(np.clip(np.corrcoef(*ranks)[0, 1], -1.0, 1.0))
+
+
+def _calibration(moved: Floats, share: Floats, prompts: Sequence[Hashable], wanted: Wanted) -> dict[str, Any]:
     margin = wanted.beta * (moved[:, 0] - moved[:, 1])
     prob = 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
-    confidence, agreement = confidences(prob, np.ones(len(prob)))
+    confidence, agreement = confidences(prob, share)
     return {
         "ece": ece(confidence, agreement),
         "ece_of_noise": ece_of_noise(confidence, wanted.seed),

@@ -171,6 +171,7 @@ class ScoredByMixture(Pairing):
     opponents: int = 2
     parameters: ClassVar[tuple[str, ...]] = ("mixture",)
     needs: ClassVar[Needs] = ORACLE
+    mixes: ClassVar[bool] = True
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         scored = Scored(against=Geometric(share=self.mixture), opponents=self.opponents)

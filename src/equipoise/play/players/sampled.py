@@ -67,6 +67,7 @@ class Mixed(Players):
     samples: int
     mixture: float = 0.125
     parameters: ClassVar[tuple[str, ...]] = ("mixture",)
+    mixes: ClassVar[bool] = True
     exchangeable: ClassVar[bool] = True
 
     @property

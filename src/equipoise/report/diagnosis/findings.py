@@ -64,7 +64,7 @@ def similarity(figures: Figures) -> Iterator[Finding]:
     if moved is None or figures["pairs"] < FEWEST_PAIRS:
         return
     found = moved["rank_correlation"]
-    if found["high"] is not None and found["high"] < 0:
+    if found is not None and found["high"] is not None and found["high"] < 0:
         yield Finding(
             "note",
             "Similar pairs lost more",

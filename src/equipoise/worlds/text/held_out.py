@@ -125,26 +125,23 @@ class Watch:
         if not saves and not evaluates:
             return False
 
-        first, line, best = self.folder.ranks.first, None, self.watching.best
+        first, line = self.folder.ranks.first, None
         if evaluates and held is not None and (first or fit.policy.shards):
             line = {"round": round, "step": step, **measured(fit, held)}
-        improved = False
-
-        def tell() -> bool:
-            """Whether the policy is to be saved."""
-            nonlocal improved
-            if line is not None:
-                self.folder.journal.append(WITHIN, line)
-                self.folder.progress.evaluated(line)
-                improved = best in line and self.best.is_best(best, self._lines(), line)
-            return saves or improved
-
-        if self.folder.ranks.agreed(tell):
+        improved = first and line is not None and self._told(line)
+        if self.folder.ranks.agreed(lambda: saves or improved):
             with fit.policy.joined():
                 self.folder.once(
                     lambda: self._save(fit.policy, round, step, line if improved else None, kept=saves)
                 )
         return bool(w.patience) and evaluates and self._stale(round) >= w.patience
+
+    def _told(self, line: dict[str, Any]) -> bool:
+        """Log a line; gives whether it is the best so far."""
+        self.folder.journal.append(WITHIN, line)
+        self.folder.progress.evaluated(line)
+        best = self.watching.best
+        return best in line and self.best.is_best(best, self._lines(), line)
 
     def _lines(self) -> list[dict[str, Any]]:
         return list(self.folder.journal.lines(WITHIN))
