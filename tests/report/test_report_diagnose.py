@@ -159,6 +159,16 @@ def test_displacement_is_read_off_training_where_nothing_was_held_out(make_run, 
     assert "lost 2.00 nats of log-probability (on training pairs)" in found.sentence
 
 
+def test_displacement_on_a_few_held_out_pairs_is_not_judged_by_them(make_run, lines) -> None:
+    few = estimate(0.6) | {"n": 8}
+    evaluation = lines["evaluation"](
+        1, accuracy=after(few), chosen_log_ratio=after(-3.0, 0.0), rejected_log_ratio=after(-8.0, 0.0)
+    )
+    metrics = lines["metrics"](1, chosen_log_ratio=lambda r, i: 1.0, rejected_log_ratio=lambda r, i: -4.0)
+    findings = diagnose(load_run(make_run(1, evaluation=evaluation, metrics=metrics)))
+    assert "likelihood-displacement" not in [f.anchor for f in findings]
+
+
 LEDGERS: dict[str, tuple[dict[str, Any], str | None]] = {
     "refused": (ledger(used=900, refused={"empty response": 70, "no prompt": 30}), "refused-rows"),
     "few refused": (ledger(used=960, refused={"empty response": 40}), None),

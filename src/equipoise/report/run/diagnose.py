@@ -335,9 +335,13 @@ RULES: tuple[Callable[[Run], Finding | None], ...] = (
 
 
 def _log_ratio_moves(run: Run) -> tuple[float | None, float | None, str]:
-    """Final log-ratios held out (they are 0 at the reference), or else of the last training steps."""
-    if run.final and run.final.chosen_log_ratio is not None and run.final.rejected_log_ratio is not None:
-        return run.final.chosen_log_ratio, run.final.rejected_log_ratio, "held out"
+    """Final log-ratios held out (they are 0 at the reference), where the pairs are enough; or else of the last training
+    steps."""
+    final = run.final
+    if final and final.chosen_log_ratio is not None and final.rejected_log_ratio is not None:
+        pairs = final.accuracy.n if final.accuracy else None
+        if not too_few(pairs, FEWEST_PAIRS):
+            return final.chosen_log_ratio, final.rejected_log_ratio, "held out"
     tail = _tail(_last_round(run.steps))
     return _mean(tail, "chosen_log_ratio"), _mean(tail, "rejected_log_ratio"), "on training pairs"
 
