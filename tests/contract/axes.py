@@ -59,7 +59,6 @@ from equipoise.play.players.recorded import (
 )
 from equipoise.play.players.rejection import Accepting, Rejected
 from equipoise.play.players.sampled import Mixed, Several, Written
-from equipoise.play.players.taught import Taught
 from equipoise.play.players.tree_search import TreePaths, TreeSearch
 from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
 from equipoise.play.state import INITIAL, START, UNIFORM, Past
@@ -125,7 +124,9 @@ PLAYERS = [
     Row(example=Targets(own=2)),
     Row(example=Segments(longest=3)),
     Row(example=RecordedThenSampled(samples=3)),
-    Row(example=Taught(own=2, parts=2), exempt={"table": "no server answers for an exact game"}),
+    Row(
+        example=Targets(own=2, parts=2, teacher=True), exempt={"table": "no server answers for an exact game"}
+    ),
     Row(
         example=Directed(samples=2, template="{values} {prompt}", words=("black", "mint")),
         exempt={"table": "an exact game judges by a matrix and has no named scores"},

@@ -12,7 +12,7 @@ from equipoise.data.collate import Prompt
 from equipoise.data.records import Conversation
 from equipoise.methods.index import get
 from equipoise.oracles.protocol import OracleError
-from equipoise.play.players.taught import Taught
+from equipoise.play.players.recorded import Targets
 from equipoise.playground import LanguageGame, model_path
 from equipoise.run.config import ConfigError
 from equipoise.worlds.text.folder.journal import load_rows
@@ -101,5 +101,7 @@ def test_where_a_teacher_has_no_place_is_said_before_anything(ask):
 
 def test_the_players_keep_the_methods_decoding():
     players = get("dno_prct").players.taught()
-    assert players == Taught(own=5, parts=3, temperature=0.7, top_p=0.95) and players.width == 6
+    assert (
+        players == Targets(own=5, parts=3, teacher=True, temperature=0.7, top_p=0.95) and players.width == 6
+    )
     assert players.needs.records is None and get("dno_prct").players.needs.records == "pairs"

@@ -9,7 +9,6 @@ Players are the first phase of a round (`play.round`), the stage "sampling", wit
     by_domain    recorded pairs, one domain after another
     rejection    rejection sampling among many candidates
     perturbed    the policy and a random perturbation of it
-    taught       responses by a model behind a server, and a policy's samples
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from equipoise.play.capabilities import SegmentRewriting, needing
+from equipoise.play.capabilities import SegmentRewriting, TeacherResponses, needing
 from equipoise.play.decoding import Decode
-from equipoise.play.needs import DEMONSTRATIONS, PAIRS, Needs
+from equipoise.play.needs import DEMONSTRATIONS, NOTHING, PAIRS, Needs
 from equipoise.play.players.protocol import Players, name_of, nothing_is_sampled
-from equipoise.play.players.taught import Taught
 from equipoise.play.rows import Rows
 from equipoise.play.state import AVERAGE, START, State, Who
 from equipoise.play.world import World
@@ -74,18 +73,19 @@ class Demonstrations(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(Players):
-    """Recorded preferred responses, each followed by `own` samples of a policy (SPIN).
+    """Preferred responses of the data, or a teacher's, each followed by `own` samples of a policy (SPIN).
 
-    parts   as in `Recorded`.
+    parts    rounds per pass over the data, or over the prompts; each takes every parts-th.
+    teacher  a model behind a server writes the first response to each prompt, and nothing recorded is read.
     temperature, top_p   decoding that belongs to the method, see `play.decoding`; None: the run's.
     """
 
     own: int
     by: Who = START
     parts: int = 1
+    teacher: bool = False
     temperature: float | None = None
     top_p: float | None = None
-    needs: ClassVar[Needs] = PAIRS
 
     @property
     def decode(self) -> Decode:
@@ -97,23 +97,34 @@ class Targets(Players):
         return ("parts", *self.decode.given())
 
     @property
+    def needs(self) -> Needs:
+        return NOTHING if self.teacher else PAIRS
+
+    @property
+    def capabilities(self) -> tuple[type, ...]:
+        return (TeacherResponses,) if self.teacher else ()
+
+    @property
     def width(self) -> int:
         return 1 + self.own
 
     def write(self, world: World, state: State) -> Rows:
-        preferred = _preferred(world.recorded(state), state, self.parts)
-        return world.sample(state, preferred, self.by, self.own, self.decode)
+        if self.teacher:
+            prompts = world.prompts(state).part(state.round - 1, self.parts)
+            first = needing(world, TeacherResponses).taught(state, prompts)
+        else:
+            first = _preferred(world.recorded(state), state, self.parts)
+        return world.sample(state, first, self.by, self.own, self.decode)
 
     def writing(self, samples: int) -> Targets:
         return replace(self, own=samples)
 
-    def taught(self) -> Taught:
-        return Taught(
-            own=self.own, by=self.by, parts=self.parts, temperature=self.temperature, top_p=self.top_p
-        )
+    def taught(self) -> Targets:
+        return replace(self, teacher=True)
 
     def describe(self) -> str:
-        return f"recorded preferred responses and {self.own} by {name_of(self.by)}"
+        first = "a teacher's response" if self.teacher else "recorded preferred responses"
+        return f"{first} and {self.own} by {name_of(self.by)}"
 
 
 @dataclass(frozen=True, kw_only=True)
