@@ -45,7 +45,7 @@ from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.config import resolve
-from equipoise.run.costs import memory_of, resident, shape_of
+from equipoise.run.planning.costs import memory_of, resident, shape_of
 
 LORA = {"model.lora_rank": 16}
 AGAIN = {"train.activation_checkpointing": True}

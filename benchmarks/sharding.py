@@ -43,7 +43,7 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.heap import map_large_tensors
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.config import resolve
-from equipoise.run.costs import memory_of, resident, shape_of
+from equipoise.run.planning.costs import memory_of, resident, shape_of
 
 DRAWN = Shape(12, 768, 2048, 12, 2048)
 PHASES = ("load", "fit", "position", "checkpoint")

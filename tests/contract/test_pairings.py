@@ -31,7 +31,7 @@ from equipoise.play.pairings.protocol import Pairing
 from equipoise.play.pairings.sampled import WithThird
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import State
-from equipoise.run.defaults import per_prompt
+from equipoise.run.planning.defaults import per_prompt
 from equipoise.worlds.table.world import TableWorld
 
 CASES = named(PAIRINGS)

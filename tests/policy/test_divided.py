@@ -12,7 +12,7 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.files import read_tensors
 from equipoise.policy.protocol import ModelError
-from equipoise.policy.shard_files import read_own, write_gathered
+from equipoise.policy.sharding.shard_files import read_own, write_gathered
 
 PROMPTS, RESPONSES = [(3, 4, 5), (6, 7)], [[(8, 9), (10,)], [(11, 12, 13), (8,)]]
 

@@ -15,8 +15,8 @@ from tests.policy.test_start import plain
 
 from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.frozen_base import RECORD
 from equipoise.policy.generation.backends import why_not_cpu_decoder, why_not_shared
+from equipoise.policy.held_weights.frozen_base import RECORD
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scoring.microbatch import bytes_per_token
 

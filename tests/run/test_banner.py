@@ -7,8 +7,8 @@ import pytest
 from equipoise.run import banner
 from equipoise.run.assembly import build, launch
 from equipoise.run.config import resolve
-from equipoise.run.defaults import Decided
 from equipoise.run.materials import gather
+from equipoise.run.planning.defaults import Decided
 from equipoise.worlds.text.progress import Progress
 
 FEW = {"data.pairs": 60, "evaluate.prompts": 4}

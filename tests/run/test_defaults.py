@@ -17,7 +17,8 @@ from equipoise.play.pairings.sampled import BestWorst, Pairs, Tournament
 from equipoise.playground import LanguageGame, model_path, reference_policy, write_pairs
 from equipoise.policy.learning_rate import HIGHEST, automatic
 from equipoise.run.config import ConfigError, parse_settings, resolve
-from equipoise.run.defaults import (
+from equipoise.run.materials import gather
+from equipoise.run.planning.defaults import (
     ENOUGH_STEPS,
     LEAST_BATCH,
     MOST_EPOCHS,
@@ -28,8 +29,7 @@ from equipoise.run.defaults import (
     response_tokens,
     steps_needed,
 )
-from equipoise.run.materials import gather
-from equipoise.run.plan import plan
+from equipoise.run.planning.plan import plan
 from equipoise.run.session import align
 from equipoise.run.settings import AUTOMATIC, flat
 

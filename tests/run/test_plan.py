@@ -9,10 +9,10 @@ import pytest
 
 from equipoise.cli.app import main
 from equipoise.playground import LanguageGame, load_model, model_path, reference_policy, write_pairs
-from equipoise.run import plan as planning
 from equipoise.run.config import resolve
-from equipoise.run.costs import LORA_RANK, memory_of, shape_of
-from equipoise.run.plan import plan
+from equipoise.run.planning import plan as planning
+from equipoise.run.planning.costs import LORA_RANK, memory_of, shape_of
+from equipoise.run.planning.plan import plan
 from equipoise.run.session import align
 
 SMALL = {

@@ -25,7 +25,7 @@ from equipoise.policy.kernels.device_attention import why_not
 from equipoise.policy.loading import Lora, Start, load_model, plan
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import Scorer, backbone, causal_lm
-from equipoise.policy.sharding import Sharded
+from equipoise.policy.sharding.sharded import Sharded
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from equipoise.policy import digests, lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.digests import write_sums
 from equipoise.policy.files import MOMENTS, read_about, read_tensors, whole, write_tensors
-from equipoise.policy.frozen_base import write_record
+from equipoise.policy.held_weights.frozen_base import write_record
 from equipoise.policy.model_card import write_card
 from equipoise.policy.protocol import ModelError
 from equipoise.policy.scorer import causal_lm, held_values
-from equipoise.policy.shard_files import read_own, write_gathered
+from equipoise.policy.sharding.shard_files import read_own, write_gathered
 from equipoise.policy.stored_weights import stored_weights
 
 FINGERPRINT = "fingerprint.txt"

@@ -19,7 +19,7 @@ from equipoise.data.collate import Ids
 from equipoise.models.adapters import Chain, chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.frozen_base import Base, read_record
+from equipoise.policy.held_weights.frozen_base import Base, read_record
 from equipoise.policy.protocol import Measured
 from equipoise.policy.weights_check import largest_difference
 

@@ -19,7 +19,7 @@ from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.errors import ModelError, first_line
 from equipoise.models.folder import ModelFolder, described, inspect
 from equipoise.policy.files import whole
-from equipoise.policy.frozen_base import (
+from equipoise.policy.held_weights.frozen_base import (
     Base,
     base_of,
     compute_where_trained,
@@ -29,7 +29,7 @@ from equipoise.policy.frozen_base import (
     read_record,
     stored_in_bfloat16,
 )
-from equipoise.policy.quantized import head_name, settings_of
+from equipoise.policy.held_weights.quantized import head_name, settings_of
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equipoise.models.adapters import Adapter, Chain
 from equipoise.models.files import Header
 from equipoise.policy.causal import CausalPolicy
-from equipoise.policy.frozen_base import Base
+from equipoise.policy.held_weights.frozen_base import Base
 from equipoise.policy.loading import adapter_weights
 from equipoise.policy.scorer import causal_lm, held_values
 

@@ -17,7 +17,8 @@ from equipoise.oracles.questions.questioner import Remarking
 from equipoise.play.rows import Rows
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.microbatch import bytes_per_token, microbatches
-from equipoise.run.costs import (
+from equipoise.run.materials import Materials
+from equipoise.run.planning.costs import (
     FP32,
     Memory,
     checkpoints_kept,
@@ -31,8 +32,7 @@ from equipoise.run.costs import (
     resident,
     steps_of,
 )
-from equipoise.run.defaults import Decided, comparisons
-from equipoise.run.materials import Materials
+from equipoise.run.planning.defaults import Decided, comparisons
 from equipoise.run.settings import RunConfig, settled
 from equipoise.safe_text import hanging
 from equipoise.worlds.text.scoring.frozen_scores import pairs_of

@@ -11,13 +11,13 @@ from equipoise import __version__
 from equipoise.oracles.rules.given import Given, again, is_given
 from equipoise.policy.files import write_json, write_text
 from equipoise.run.config import ConfigError, difference, read_file
-from equipoise.run.defaults import CHOSEN, Decided, continued, decide
 from equipoise.run.environment import add_process
 from equipoise.run.gate_checks import before_a_model
 from equipoise.run.gathering.records import PLAYGROUND_LISTS, PLAYGROUND_PAIRS
 from equipoise.run.inputs import FILE as INPUTS_FILE
 from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import Materials, gather
+from equipoise.run.planning.defaults import CHOSEN, Decided, continued, decide
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
 from equipoise.worlds.text.folder.gates import Gates
 from equipoise.worlds.text.folder.manifest import MANIFEST

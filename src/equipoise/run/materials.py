@@ -32,7 +32,7 @@ from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.grammar import TIMES
 from equipoise.policy.files import write_text
 from equipoise.policy.generation.vllm.serve_process import executable
-from equipoise.policy.quantization_library import bitsandbytes
+from equipoise.policy.held_weights.quantization_library import bitsandbytes
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.goal_prompts import best_prompts, game_prompts, reads_goals
 from equipoise.run.gathering.oracle import check_prompts, oracle_of

@@ -28,11 +28,11 @@ from equipoise.run.beginning import begin, gathered
 from equipoise.run.callbacks import guarded, tracked
 from equipoise.run.claimed import claimed
 from equipoise.run.config import ConfigError, of_another, read_file, resolve
-from equipoise.run.costs import recorded_steps
 from equipoise.run.finished import Run
 from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
 from equipoise.run.phases import Part, configuration, part_of, phases_of
+from equipoise.run.planning.costs import recorded_steps
 from equipoise.run.round_end import check_evaluations, judge_support, keep_best, measure
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig

@@ -43,8 +43,8 @@ def plan(
     with told():
         from equipoise.cli.options import show
         from equipoise.run.config import method_name, parse_settings
-        from equipoise.run.plan import Plan
-        from equipoise.run.plan import plan as call
+        from equipoise.run.planning.plan import Plan
+        from equipoise.run.planning.plan import plan as call
         from equipoise.run.session import configured
 
     resolved = configured(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from equipoise.run.costs import most_resident
+from equipoise.run.planning.costs import most_resident
 
 
 def peak() -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from equipoise.report.run.metrics import percent, plain
-from equipoise.run.costs import gib
+from equipoise.run.planning.costs import gib
 from equipoise.safe_text import printable
 from equipoise.worlds.text.progress import Line, Phase
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.optim import Optimizer
 
-from equipoise.policy.quantization_library import bitsandbytes
+from equipoise.policy.held_weights.quantization_library import bitsandbytes
 
 
 class Hyperparameters(Protocol):

@@ -21,8 +21,8 @@ from torch import nn
 from equipoise.models.errors import ModelError
 from equipoise.models.files import read_object
 from equipoise.models.folder import ModelFolder
+from equipoise.policy.held_weights.quantized import QUANTIZATIONS, compute_dequantised, rounded
 from equipoise.policy.kernels.held_linear import HeldEmbedding, HeldLinear
-from equipoise.policy.quantized import QUANTIZATIONS, compute_dequantised, rounded
 
 BASE_DTYPES = ("checkpoint", "float32", "bfloat16")
 HELD: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: HeldLinear, nn.Embedding: HeldEmbedding}

@@ -15,7 +15,10 @@ from equipoise.oracles.questions.asking import Asking
 from equipoise.oracles.questions.verdicts import VerdictStore
 from equipoise.policy.protocol import Measured
 from equipoise.run.assembly import launch
-from equipoise.run.costs import (
+from equipoise.run.gate_checks import before_a_model, steps
+from equipoise.run.gathering.oracle import VERDICTS
+from equipoise.run.materials import Materials, gather
+from equipoise.run.planning.costs import (
     Memory,
     advice,
     checkpoint_bytes,
@@ -30,11 +33,8 @@ from equipoise.run.costs import (
     resident,
     shape_of,
 )
-from equipoise.run.defaults import decide
-from equipoise.run.gate_checks import before_a_model, steps
-from equipoise.run.gathering.oracle import VERDICTS
-from equipoise.run.materials import Materials, gather
-from equipoise.run.probe import Questions, probe
+from equipoise.run.planning.defaults import decide
+from equipoise.run.planning.probe import Questions, probe
 from equipoise.run.settings import RunConfig, settled
 
 

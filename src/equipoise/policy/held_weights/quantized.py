@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.policy.held_weights.quantization_library import bitsandbytes
 from equipoise.policy.kernels.held_linear import Allocate, Unpack, converted, held_product
 from equipoise.policy.kernels.linear import UNPACKING
-from equipoise.policy.quantization_library import bitsandbytes
 
 QUANTIZATIONS = ("none", "4bit", "8bit")
 SETTING = "model.quantization"

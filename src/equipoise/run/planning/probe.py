@@ -24,8 +24,8 @@ from equipoise.oracles.questions.dry_run import Asked, DryRun
 from equipoise.play.round import play_round
 from equipoise.policy.scoring.microbatch import bytes_per_token
 from equipoise.run.assembly import build
-from equipoise.run.costs import Memory, steps_of
 from equipoise.run.materials import Materials
+from equipoise.run.planning.costs import Memory, steps_of
 from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from equipoise.policy.files import whole as written_whole
 from equipoise.policy.files import write_tensors
-from equipoise.policy.sharding import divided_as, whole
+from equipoise.policy.sharding.sharded import divided_as, whole
 
 NAMES = {
     torch.float64: "F64",

@@ -25,12 +25,12 @@ from equipoise.models.adapters import chain
 from equipoise.models.folder import described
 from equipoise.playground import model_path
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
-from equipoise.policy.frozen_base import Base, held_weights
 from equipoise.policy.generation.cpu_decoder import MEMORY_SHARE as PACKED_SHARE
+from equipoise.policy.held_weights.frozen_base import Base, held_weights
+from equipoise.policy.held_weights.quantized import stored_bytes
 from equipoise.policy.load_gate import memory_holds
 from equipoise.policy.loading import Lora
 from equipoise.policy.loading import plan as start_plan
-from equipoise.policy.quantized import stored_bytes
 from equipoise.run.materials import Materials, held_whole
 from equipoise.run.settings import RunConfig, settled
 from equipoise.worlds.text.optimizers import KINDS

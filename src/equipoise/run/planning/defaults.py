@@ -18,9 +18,9 @@ from equipoise.play.component import parts
 from equipoise.play.method import Method
 from equipoise.play.pairings.protocol import Pairing
 from equipoise.policy.learning_rate import automatic
-from equipoise.run.costs import shape_of
 from equipoise.run.gathering.size import WITHOUT_DATA, lengths
 from equipoise.run.materials import Materials
+from equipoise.run.planning.costs import shape_of
 from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, flat
 from equipoise.safe_yaml import load
 
