@@ -9,7 +9,8 @@ import pytest
 import torch
 from tests.worlds.test_fit import anchors_of, fit_of
 
-from equipoise.policy import checkpoint, quantization_library
+from equipoise.policy import checkpoint
+from equipoise.policy.held_weights import quantization_library
 from equipoise.policy.protocol import ModelError
 from equipoise.run.config import ConfigError, resolve
 from equipoise.worlds.text.fit import Training
