@@ -93,6 +93,8 @@ def diagnose(
     if found.file:
         raise ConfigError(f"{found.file} is a file; give a model or a run, and the file as data")
     before, after = (found.at(0), found) if found.run else (found, None)
+    if found.run and found.round == 0 and trained is None:
+        tell(f"{found.name} delivers its start: nothing has moved; --round shows what a later round did")
     if trained is not None:
         after = locate(named(trained), round)
     wanted = Wanted(

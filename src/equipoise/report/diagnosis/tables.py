@@ -22,7 +22,7 @@ def sheets(figures: Figures) -> list[Sheet]:
     ):
         if name in figures:
             found.append(table(figures[name]))
-    return found
+    return [sheet for sheet in found if sheet.rows]
 
 
 def _ranking(figures: Figures) -> Sheet:
