@@ -156,5 +156,8 @@ def test_a_run_is_diagnosed_on_its_own_held_out_pairs(tmp_path, capsys):
     assert found.figures["displacement"]["chosen"]["value"] == pytest.approx(held.chosen_log_ratio, abs=1e-4)
     assert found.figures["beta"] == 0.5  # the run's own, on the playground
     assert np.isclose(found.figures["ranking"]["trained"]["value"], held.ranking.value)
+    (run.folder / "playground_pairs.jsonl").write_text("no row\n")
+    with pytest.raises(ConfigError, match=r"(?s)the data that .* cannot be read .*; give data"):
+        eq.diagnose(run)
     html = page.read_text()
     assert "diagnosis of preference data" in html and "<script" not in html

@@ -14,6 +14,7 @@ from equipoise.api.comparison import named
 from equipoise.api.data import read
 from equipoise.api.options import placed, wrapped
 from equipoise.data.convert import Account, convert
+from equipoise.data.errors import DataError
 from equipoise.data.ledger import Ledger
 from equipoise.data.reading.given_rows import DataLike
 from equipoise.data.reading.read import Dataset
@@ -94,7 +95,7 @@ def diagnose(
         raise ConfigError(f"{found.file} is a file; give a model or a run, and the file as data")
     before, after = (found.at(0), found) if found.run else (found, None)
     if found.run and found.round == 0 and trained is None:
-        tell(f"{found.name} delivers its start: nothing has moved; --round shows what a later round did")
+        tell(f"{found.run.name} delivers its start: nothing has moved; --round shows what a later round did")
     if trained is not None:
         after = locate(named(trained), round)
     wanted = Wanted(
@@ -144,7 +145,13 @@ def _held_out(config: RunConfig, reader: Writer, run: Path, limit: int | None) -
     """The pairs that a run holds out, read and split as it did. Raises ConfigError if there are none."""
     method = method_of(config)
     game = LanguageGame(config.play.panel) if config.playground else None
-    dataset = dataset_of(config, method, game, run)
+    try:
+        dataset = dataset_of(config, method, game, run)
+    except DataError as error:
+        raise ConfigError(
+            f"the data that {run} was trained on cannot be read ({error}); give data, or call from the folder where it "
+            "was trained"
+        ) from error
     assert dataset is not None
     _, held = parts_of(config, method, dataset, reader.renderer)
     records = tuple(item.record for item in held[:limit])
