@@ -33,7 +33,7 @@ import numpy as np
 from scipy import stats
 
 from equipoise.methods.index import METHODS
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/benchmark-methods")

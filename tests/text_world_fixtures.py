@@ -18,8 +18,8 @@ from equipoise.playground import LanguageGame, model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 

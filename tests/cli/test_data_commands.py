@@ -15,7 +15,8 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.reading.read import read
 from equipoise.play.rows import Rows, objects
 from equipoise.playground import model_path
-from equipoise.worlds.text.folder.journal import Journal, save_rows
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.text.folder.row_files import save_rows
 
 
 def run(capsys, *arguments: object) -> tuple[int, str, str]:

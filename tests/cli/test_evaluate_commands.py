@@ -25,6 +25,7 @@ from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.self_revision import improve
 from equipoise.policy.protocol import Decoding
 from equipoise.run.session import align
+from equipoise.worlds.text.folder import row_files
 
 GAME = LanguageGame()
 PROMPTS = GAME.prompts[:6]
@@ -238,7 +239,7 @@ def test_evaluation_of_a_run_repeats_the_run_s_own_figures(run, tmp_path, capsys
 def test_a_run_s_policy_samples_again_what_the_run_sampled(run):
     where = locate(str(run.folder))
     own = Writer.load(where)
-    rows = where.journal.load(where.journal.stage(1, "evaluation-policy"))
+    rows = row_files.load(where.journal, where.journal.stage(1, "evaluation-policy"))
     asked = [own.prompt(prompt.context) for prompt in rows.prompts]
     assert asked == list(rows.prompts)
     address = Seeds(run.summary["seed"])("evaluation-policy", 2, "start")

@@ -46,9 +46,9 @@ from equipoise.playground import GameOracle, LanguageGame, panel
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.self_tests import SelfTests, asked_by
 from equipoise.worlds.text.world import TextWorld

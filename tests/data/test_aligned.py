@@ -17,7 +17,7 @@ from equipoise.playground.reference import response_logprob
 from equipoise.run.config import resolve
 from equipoise.run.materials import gather
 from equipoise.run.session import Run, align
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 
 GAME = LanguageGame()
 SETTINGS = {

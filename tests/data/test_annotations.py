@@ -21,7 +21,7 @@ from equipoise.data.split import split
 from equipoise.play.rows import Rows, objects
 from equipoise.report.data_check.check import check
 from equipoise.report.data_check.tables import sentences, sheets
-from equipoise.worlds.text.folder.journal import load_rows, save_rows
+from equipoise.worlds.text.folder.row_files import load_rows, save_rows
 from equipoise.worlds.text.recorded_rows import annotated
 
 Row = dict[str, Any]

@@ -15,8 +15,8 @@ from equipoise.evaluate.support import FINISHED, LENGTH, OUTSIDE, SURPRISAL, del
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import START, State
 from equipoise.policy.protocol import Measured
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.gates import GateClosed, Gates
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
 
 REFERENCE = {"round": 0, "outside": 0.01, "surprisal": 1.5, "finished": 0.8, "length": {"value": 20.0}}

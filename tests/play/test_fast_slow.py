@@ -29,11 +29,11 @@ from equipoise.policy import lora
 from equipoise.policy.causal import CausalPolicy
 from equipoise.run.config import resolve
 from equipoise.run.materials import gather
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.table.enumeration import comparisons
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import Journal
 
 BRPS = zoo.parse("brps")
 OFS = OFS_DPO.with_parameters({"beta": 0.5, "rate": 0.5, "speed": 0.25, "parts": 1})

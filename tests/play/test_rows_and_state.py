@@ -14,7 +14,8 @@ from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import BASE, BEFORE, INITIAL, OPPONENT, START, State
 from equipoise.policy.files import write_json
-from equipoise.worlds.text.folder.journal import Journal, load_rows, save_rows
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.text.folder.row_files import load_rows, save_rows
 
 
 def make(n=3, k=2, prob=None):

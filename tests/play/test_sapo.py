@@ -27,7 +27,7 @@ from equipoise.policy.scoring.anchor_store import score
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 
 SMALL = replace(
     SAPO,

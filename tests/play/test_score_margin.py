@@ -17,7 +17,7 @@ from equipoise.play.rows import Rows
 from equipoise.play.state import State
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 
 STATE = State.begin("initial")
 

@@ -22,7 +22,7 @@ from equipoise.policy.scoring.live_reference import FrozenReference
 from equipoise.run.session import align
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 from equipoise.worlds.text.scoring.live_scoring import LiveScoring
 
 STATE = State(round=2, policies={INITIAL: "first", BEFORE: "older", START: "own"})

@@ -22,6 +22,7 @@ from equipoise.play.updates.basic import Averaged, Descend, Extrapolated, Magnet
 from equipoise.worlds.table.play_game import by_closed_form, play_game
 from equipoise.worlds.table.world import TableWorld
 from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.folder import row_files
 
 # the loss meets these formulas only up to the log-partition, or on the way of a gradient, or reads lengths, which a
 # game's responses do not have
@@ -200,7 +201,9 @@ def test_the_second_gradient_is_on_what_the_half_step_policy_writes_to_other_pro
         state, "judging", lambda: method.pairing.form(world, state, method.players.write(world, state))
     )
     moved = method.update.move(method, world, state, rows, world.anchors(state, rows, method.anchors))
-    first, again = (world.journal.load(world.journal.stage(1, name)) for name in ("judging", "judging-again"))
+    first, again = (
+        row_files.load(world.journal, world.journal.stage(1, name)) for name in ("judging", "judging-again")
+    )
     asked = [{prompt.ids for prompt in rows.prompts} for rows in (first, again)]
     assert len(asked[0]) == len(asked[1]) == 4 and not asked[0] & asked[1]
     half = world.journal.checkpoint(1, "half")
@@ -284,8 +287,8 @@ def test_a_round_broken_off_anywhere_ends_with_the_same_weights(make_world, tmp_
     again by a new world each time."""
     from equipoise.policy import checkpoint
     from equipoise.policy.scoring.anchor_store import AnchorStore
+    from equipoise.worlds.folder.journal import Journal
     from equipoise.worlds.text.folder import run_folder as text_run
-    from equipoise.worlds.text.folder.journal import Journal
 
     method = replace(get(name), rounds=2).with_parameters(SMALL.get(name, {}))
     method = replace(method, players=method.players.writing(2))

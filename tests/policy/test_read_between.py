@@ -21,7 +21,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import AnchorStore
 from equipoise.worlds.text.features import mean_hidden
-from equipoise.worlds.text.folder.journal import load_rows, save_rows
+from equipoise.worlds.text.folder.row_files import load_rows, save_rows
 
 PROMPT = (1, 5, 6)
 # 7 8 9 are scored, 20 21 read, 10 scored, 22 read, 11 2 scored

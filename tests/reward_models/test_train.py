@@ -28,7 +28,7 @@ from equipoise.reward_models.read import outputs, pair_logits
 from equipoise.reward_models.start import begin
 from equipoise.reward_models.train import parts, train
 from equipoise.run.session import align
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 from reward_models.tiny import CYCLE, GAME, cyclic_rows, decoder, encoder, written
 
 PROMPTS = list(GAME.prompts)

@@ -26,10 +26,10 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring import anchor_store as anchors
 from equipoise.run import session
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.folder.manifest import Manifest
 from equipoise.worlds.text import sampling
 from equipoise.worlds.text.fit import Fit
-from equipoise.worlds.text.folder.journal import Journal
-from equipoise.worlds.text.folder.manifest import Manifest
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld

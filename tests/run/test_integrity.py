@@ -15,7 +15,7 @@ from equipoise.playground import LanguageGame, model_path, reference_policy, wri
 from equipoise.report.comparison.compare import compare
 from equipoise.report.run.page import write_report
 from equipoise.run.session import align
-from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
+from equipoise.worlds.folder.manifest import DamagedRun, Manifest
 from equipoise.worlds.text.training import Trainer
 
 ONE_SENTENCE = (ValueError, RuntimeError, OSError)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.worlds.text.folder.manifest import Manifest
+from equipoise.worlds.folder.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 POINTS = (

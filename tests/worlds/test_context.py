@@ -13,9 +13,9 @@ from equipoise.play.round import play
 from equipoise.play.rows import Rows
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring.anchor_store import AnchorStore, score
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text import fit as fitting
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.training import Trainer
 from equipoise.worlds.text.world import TextWorld
 

@@ -15,10 +15,10 @@ from equipoise.play.round import play_round
 from equipoise.play.rows import Rows, objects
 from equipoise.policy import checkpoint
 from equipoise.policy.scoring import anchor_store
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.folder.manifest import WITHIN
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.folder.best import CANDIDATE, HIGHER, WITHIN_A_FIT, Best
-from equipoise.worlds.text.folder.journal import Journal
-from equipoise.worlds.text.folder.manifest import WITHIN
 from equipoise.worlds.text.held_out import Watching, figures_of
 from equipoise.worlds.text.scoring.frozen_scores import pairs_of
 

@@ -17,7 +17,7 @@ from equipoise.data.rendering.render import Renderer
 from equipoise.oracles.code.self_written import PassTable
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.self_tests import SelfTests, asked_by
 

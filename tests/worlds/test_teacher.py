@@ -15,7 +15,7 @@ from equipoise.oracles.protocol import OracleError
 from equipoise.play.players.recorded import Targets
 from equipoise.playground import LanguageGame, model_path
 from equipoise.run.config import ConfigError
-from equipoise.worlds.text.folder.journal import load_rows
+from equipoise.worlds.text.folder.row_files import load_rows
 from equipoise.worlds.text.teacher import messages_of
 from oracles.chat_server import said, serving
 

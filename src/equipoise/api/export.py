@@ -24,7 +24,8 @@ from equipoise.policy.export import export as in_dtype
 from equipoise.policy.files import whole
 from equipoise.run.config import ConfigError
 from equipoise.run.finished import Run, load_run
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.text.folder import row_files
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 PAIRS = "pairs.jsonl"
@@ -153,7 +154,7 @@ def _judged(journal: Journal) -> Iterator[dict[str, Any] | None]:
         stage = journal.stage(round, "judging")
         if not stage.exists():
             continue
-        rows = journal.load(stage)
+        rows = row_files.load(journal, stage)
         if rows.responses.shape[1] < 2:
             continue
         for k in range(len(rows)):

@@ -18,6 +18,7 @@ from equipoise.evaluate.writer import Writer, divergence, inspected, of_rows, ra
 from equipoise.models.errors import ModelError
 from equipoise.oracles.protocol import Oracle
 from equipoise.policy.protocol import Decoding
+from equipoise.worlds.text.folder import row_files
 
 Tell = Callable[[str], None]
 
@@ -111,7 +112,7 @@ def _of_run(one: Located) -> Answers | None:
     path = one.journal.stage(one.round, name)
     if not path.exists():
         return None
-    found = of_rows(one.name, one.journal.load(path))
+    found = of_rows(one.name, row_files.load(one.journal, path))
     return Answers(found.name, found.contexts, found.by, (f"{one.name}: the answers that the run sampled",))
 
 

@@ -12,7 +12,7 @@ from equipoise.evaluate.support import delivered, refused
 from equipoise.models.adapters import HUB_NAME
 from equipoise.models.errors import ModelError
 from equipoise.safe_yaml import load as load_yaml
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 
 TEMPLATE = ("template", "chat_template_kwargs", "system_turn", "reasoning", "template_date")
 

@@ -7,8 +7,8 @@ from math import log
 from typing import Any
 
 from equipoise.policy.protocol import Measured
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder import gates
-from equipoise.worlds.text.folder.journal import Journal
 
 NAME = "support"
 OUTSIDE = 0.05  # probability of texts that an enumerable game does not list, above the reference's

@@ -27,6 +27,7 @@ from equipoise.evaluate.named_scores import score_means, told_samples
 from equipoise.play.players.protocol import Players
 from equipoise.play.rows import Rows, objects
 from equipoise.play.state import INITIAL, START, Floats, State
+from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.world import TextWorld
 
 HALF = Interval(value=0.5, low=None, high=None, n=0)  # the win rate of a policy against itself, not measured
@@ -154,7 +155,9 @@ class Evaluator:
         found = []
         for past in range(1, done) if self.earlier and not self.finite else ():
             path = self.world.journal.stage(past, "evaluation-policy")
-            if path.exists() and (rate := _rate(self._wins(done, own, self.world.journal.load(path)))):
+            if path.exists() and (
+                rate := _rate(self._wins(done, own, row_files.load(self.world.journal, path)))
+            ):
                 found.append((past, rate))
         return found
 

@@ -34,7 +34,7 @@ from equipoise.policy.generation.self_revision import improve
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.microbatch import Comparison
-from equipoise.worlds.text.folder.manifest import append_line, complete_lines
+from equipoise.worlds.folder.manifest import append_line, complete_lines
 from equipoise.worlds.text.recorded_rows import distinct_prompts, pair_rows, prompts_of
 
 CHUNK = 64  # prompts whose answers are kept at a time

@@ -19,7 +19,7 @@ from equipoise.file_lock import Taken, take
 from equipoise.label.errors import LabelError
 from equipoise.label.pairs import Pair
 from equipoise.policy.files import write_text
-from equipoise.worlds.text.folder.manifest import append_line, complete_lines
+from equipoise.worlds.folder.manifest import append_line, complete_lines
 
 Choice = Literal["a", "b", "tie", "bad", "skip"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)

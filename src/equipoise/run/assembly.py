@@ -35,9 +35,10 @@ from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
 from equipoise.run.sections import SamplingSettings
 from equipoise.run.settings import RunConfig
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.fit import Training
+from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.folder.gates import Gates
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_out import Watching
@@ -179,10 +180,10 @@ def _kept(folder: RunFolder, name: str, rows: Rows | None) -> Rows | None:
         if path.exists():
             folder.journal.manifest.ensure(path)
         elif rows is not None:
-            folder.journal.save(path, rows)
+            row_files.save(folder.journal, path, rows)
 
     folder.once(keep)
-    return folder.journal.load(path) if path.exists() else None
+    return row_files.load(folder.journal, path) if path.exists() else None
 
 
 def _kept_prompts(folder: RunFolder, prompts: Sequence[Prompt]) -> Sequence[Prompt]:

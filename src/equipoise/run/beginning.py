@@ -19,8 +19,8 @@ from equipoise.run.inputs import Record, joined, of_files, of_materials, tell
 from equipoise.run.materials import Materials, gather
 from equipoise.run.planning.defaults import CHOSEN, Decided, continued, decide
 from equipoise.run.settings import MAY_CHANGE, RunConfig, flat
+from equipoise.worlds.folder.manifest import MANIFEST
 from equipoise.worlds.text.folder.gates import Gates
-from equipoise.worlds.text.folder.manifest import MANIFEST
 
 
 def gathered(config: RunConfig, folder: Path, oracle: Given | None) -> tuple[Decided, Materials]:

@@ -14,7 +14,7 @@ from equipoise.report.run.load import Estimate, Round, RunFolderError, Sample, S
 from equipoise.report.run.load import Run as Record
 from equipoise.report.run.load import load_run as read_folder
 from equipoise.report.run.metrics import ROUND_METRICS
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ from equipoise.run.config import ConfigError
 from equipoise.run.gathering.records import PLAYGROUND_LISTS, PLAYGROUND_PAIRS
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
+from equipoise.worlds.folder.manifest import sha256
 from equipoise.worlds.text.folder.gate_list import INPUTS
 from equipoise.worlds.text.folder.gates import Gates
-from equipoise.worlds.text.folder.manifest import sha256
 
 FILE = "inputs.json"
 FORMAT = 2  # of run folders; 1 had no inputs.json

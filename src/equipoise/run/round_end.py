@@ -12,10 +12,10 @@ from equipoise.play.method import Method
 from equipoise.play.needs import DEMONSTRATIONS
 from equipoise.play.state import State
 from equipoise.run.settings import RunConfig
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.folder.manifest import DamagedRun
 from equipoise.worlds.text.folder.best import WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.gates import GateClosed, Gates
-from equipoise.worlds.text.folder.journal import Journal
-from equipoise.worlds.text.folder.manifest import DamagedRun
 
 EVALUATION, SAMPLES = "evaluation.jsonl", "samples.jsonl"
 

@@ -37,9 +37,9 @@ from equipoise.run.round_end import check_evaluations, judge_support, keep_best,
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.run.summary import summary_of
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import Gates
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Callback, Progress
 from equipoise.worlds.text.world import TextWorld
 

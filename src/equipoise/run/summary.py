@@ -7,8 +7,8 @@ from typing import Any
 from equipoise.evaluate.support import delivered, support
 from equipoise.run.materials import Materials
 from equipoise.run.settings import RunConfig
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.best import Best
-from equipoise.worlds.text.folder.journal import Journal
 
 
 def summary_of(config: RunConfig, materials: Materials, journal: Journal) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from equipoise.games.repeated.regret import (
 )
 from equipoise.games.tabular import TabularPolicy
 from equipoise.play.seeds import Seeds
-from equipoise.worlds.text.folder.manifest import append_line, complete_lines
+from equipoise.worlds.folder.manifest import append_line, complete_lines
 
 LEAST_ROUNDS = 4
 SIGNIFICANT = 0.05

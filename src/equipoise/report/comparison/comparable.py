@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from equipoise.report.run.records import Run
-from equipoise.worlds.text.folder.manifest import DamagedRun, Manifest
+from equipoise.worlds.folder.manifest import DamagedRun, Manifest
 
 UNSEEN = ("hash", "allow", "track", "inputs", "chosen")  # entries of a configuration that are no settings
 # Two evaluations of one model on one game agree to float32 rounding of its log-probabilities.

@@ -16,7 +16,7 @@ from rich.text import Text
 from equipoise.report.labels import label
 from equipoise.report.numbers import percent, plain
 from equipoise.safe_yaml import load
-from equipoise.worlds.text.folder.manifest import complete_lines
+from equipoise.worlds.folder.manifest import complete_lines
 
 DEEPEST = 3  # folders below the one that is listed
 DAMAGED = "damaged"

@@ -26,7 +26,7 @@ from equipoise.report.run.records import (
     Verdict,
     Within,
 )
-from equipoise.worlds.text.folder.manifest import LOGS, REPEATED, DamagedRun, Manifest
+from equipoise.worlds.folder.manifest import LOGS, REPEATED, DamagedRun, Manifest
 
 __all__ = ("Estimate", "Round", "Run", "RunFolderError", "Sample", "Step", "load_run")
 

@@ -27,6 +27,7 @@ from equipoise.run.assembly import build
 from equipoise.run.materials import Materials
 from equipoise.run.planning.costs import Memory, steps_of
 from equipoise.run.settings import RunConfig, settled
+from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.progress import Progress
 from equipoise.worlds.text.world import TextWorld
 
@@ -170,7 +171,7 @@ def _played(
     measured = {phase: spent - before.get(phase, 0.0) for phase, spent in clock.of(2).items()}
     for phase, spent in measured.items():
         clock.spent[2, phase] -= spent
-    rows = world.journal.load(world.journal.stage(2, "judging"))
+    rows = row_files.load(world.journal, world.journal.stage(2, "judging"))
     lines = [line for line in world.journal.lines("metrics.jsonl") if line["round"] == 2]
     fits = len({line.get("fit") for line in lines})
     written = sum(f.stat().st_size for f in world.journal.checkpoint(2).rglob("*") if f.is_file())

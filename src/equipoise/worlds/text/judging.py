@@ -30,7 +30,7 @@ from equipoise.oracles.protocol import (
 from equipoise.play.rows import Rows
 from equipoise.play.state import Floats
 from equipoise.policy.checkpoint import stored_fingerprint
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.ranks import Places, Ranks
 

@@ -24,7 +24,7 @@ from equipoise.policy.generation.sampling import sample
 from equipoise.policy.generation.step_continuation import StepEnd, continue_steps
 from equipoise.policy.generation.vllm.engine_check import FEW, EngineCheck, check_engine
 from equipoise.policy.protocol import Decoding, Measured
-from equipoise.worlds.text.folder.journal import plain, response_of
+from equipoise.worlds.text.folder.row_files import plain, response_of
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.progress import Phase

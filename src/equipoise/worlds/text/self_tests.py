@@ -19,7 +19,7 @@ from equipoise.oracles.code.code_tests import code_of
 from equipoise.oracles.code.self_written import PassTable
 from equipoise.play.capabilities import PassTables
 from equipoise.play.rows import Rows, objects
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.run_folder import RunFolder
 
 PLACE = re.compile(r"\{(code|test)\}")

@@ -18,7 +18,7 @@ from equipoise.oracles.file import settings_of
 from equipoise.oracles.judges.chat_client import Charged, Messages
 from equipoise.oracles.judges.chat_writer import ChatWriter, WriterFile
 from equipoise.oracles.protocol import OracleError
-from equipoise.worlds.text.folder.manifest import append_line, complete_lines
+from equipoise.worlds.folder.manifest import append_line, complete_lines
 
 LOG = "teacher.jsonl"
 

@@ -21,8 +21,8 @@ from equipoise.policy import checkpoint
 from equipoise.policy.scorer import causal_lm
 from equipoise.policy.scoring.critic import ValueHead, value_head, values_of
 from equipoise.policy.scoring.live_reference import FrozenReference
+from equipoise.worlds.folder.manifest import WITHIN
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Scoring, Training
-from equipoise.worlds.text.folder.manifest import WITHIN
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.held_model import HeldModel
 from equipoise.worlds.text.held_out import Watch

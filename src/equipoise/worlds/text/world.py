@@ -43,11 +43,12 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.step_continuation import joined_steps
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text import further_answers
 from equipoise.worlds.text.derangement import derangement
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Training
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.further_answers import Degrade
 from equipoise.worlds.text.held_model import HeldModel
@@ -172,7 +173,7 @@ class TextWorld:
 
     def past(self, state: State, back: int, stage: str = "judging") -> Rows | None:
         path = self.journal.stage(state.round - back, stage)
-        return self.journal.load(path) if state.round > back and path.exists() else None
+        return row_files.load(self.journal, path) if state.round > back and path.exists() else None
 
     def uniforms(self, state: State, name: str, count: int) -> Floats:
         return self.folder.uniforms(state, name, count)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.policy.files import whole, write_json
-from equipoise.worlds.text.folder.journal import Journal
+from equipoise.worlds.folder.journal import Journal
 
 # metric -> whether higher is better; the first three are measured inside a fit, the others at the ends of rounds
 HIGHER = {

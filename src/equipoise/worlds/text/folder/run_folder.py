@@ -16,8 +16,9 @@ from equipoise.play.seeds import Seeds
 from equipoise.play.state import BASE, BEFORE, Floats, State
 from equipoise.policy import checkpoint
 from equipoise.policy.files import read_tensors, write_json, write_tensors
+from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.folder.gates import Gates
-from equipoise.worlds.text.folder.journal import Journal
 from equipoise.worlds.text.progress import Phase, Progress
 from equipoise.worlds.text.ranks import Ranks
 
@@ -113,8 +114,8 @@ class RunFolder:
             self.once(lambda: self.journal.manifest.ensure(path))
         else:
             rows = make()
-            self.once(lambda: self.journal.save(path, rows))
-        return self.journal.load(path)
+            self.once(lambda: row_files.save(self.journal, path, rows))
+        return row_files.load(self.journal, path)
 
     @contextmanager
     def asking(self, round: int, name: str) -> Iterator[None]:

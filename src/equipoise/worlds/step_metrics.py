@@ -53,9 +53,10 @@ class Sums:
         for name, value in figures.items():
             self.values[name] = self.values.get(name, 0.0) + float((share * value).sum())
 
-    def reduced(self, accelerator: Accelerator) -> dict[str, float]:
+    def reduced(self, accelerator: Accelerator | None = None) -> dict[str, float]:
+        """The step's metrics, summed over the accelerator's processes; without one, this process's own."""
         figures = self.values
-        if accelerator.num_processes > 1:
+        if accelerator is not None and accelerator.num_processes > 1:
             total = accelerator.reduce(torch.tensor(list(self.values.values())), "sum")
             figures = dict(zip(self.values, total.tolist(), strict=True))
         return _by_kind(figures) if "desirable" in figures else figures
