@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(copy, monkeypatch, writ
     import pyarrow.parquet
 
     if writer == "log":
-        from equipoise.worlds.text.folder import manifest
+        from equipoise.worlds.folder import manifest
 
         monkeypatch.setattr(manifest.os, "fsync", fails)
     else:
