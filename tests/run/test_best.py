@@ -14,7 +14,7 @@ from equipoise.policy.protocol import Measured
 from equipoise.report.run.charts import charts_of
 from equipoise.report.run.load import load_run
 from equipoise.run.config import ConfigError, resolve
-from equipoise.run.sections import EvaluateSettings
+from equipoise.run.sections.evaluation import EvaluateSettings
 from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.folder.best import HIGHER, WITHIN_A_FIT
 

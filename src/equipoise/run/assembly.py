@@ -33,7 +33,7 @@ from equipoise.policy.scoring.microbatch import measure_token_budget
 from equipoise.run.config import ConfigError
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.materials import Materials
-from equipoise.run.sections import SamplingSettings
+from equipoise.run.sections.sampling import SamplingSettings
 from equipoise.run.settings import RunConfig
 from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.fit import Training

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from equipoise.run.config_errors import illegal, unknown
-from equipoise.run.sections import Section
+from equipoise.run.sections.section import Section
 from equipoise.run.settings import AUTOMATIC, BATCH, RunConfig, flat
 from equipoise.safe_yaml import load, word
 

@@ -10,17 +10,14 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from equipoise.run.sections import (
-    DataSettings,
-    EvaluateSettings,
-    JudgingSettings,
-    ModelSettings,
-    PlaySettings,
-    SamplingSettings,
-    SandboxSettings,
-    Section,
-    TrainSettings,
-)
+from equipoise.run.sections.data import DataSettings
+from equipoise.run.sections.evaluation import EvaluateSettings
+from equipoise.run.sections.judging import JudgingSettings, SandboxSettings
+from equipoise.run.sections.model import ModelSettings
+from equipoise.run.sections.play import PlaySettings
+from equipoise.run.sections.sampling import SamplingSettings
+from equipoise.run.sections.section import Section
+from equipoise.run.sections.training import TrainSettings
 from equipoise.worlds.text.folder.gate_list import ALLOWABLE
 
 # what may differ when a run goes on: how questions are asked and what may be let through, not what is trained

@@ -14,7 +14,7 @@ from equipoise.run.settings import RunConfig
 INTRODUCTION = """\
 # Configuration
 
-Generated from `src/equipoise/run/sections.py` and `settings.py`; do not edit. Print it with
+Generated from `src/equipoise/run/sections/` and `settings.py`; do not edit. Print it with
 `python -m equipoise.run.docs.config > docs/configuration.md`.
 
 Later sources win: package defaults, the method's own values (last table), the YAML file of `--config`, the command's

@@ -13,7 +13,7 @@ from equipoise.data.rendering.render import Rendered, Renderer
 from equipoise.play.needs import Needs
 from equipoise.playground import LanguageGame
 from equipoise.run.config import ConfigError
-from equipoise.run.sections import DataSettings
+from equipoise.run.sections.data import DataSettings
 
 
 def reads_goals(data: DataSettings, needs: Needs) -> bool:

@@ -16,7 +16,7 @@ from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import Method
 from equipoise.playground import LanguageGame
 from equipoise.run.config import ConfigError
-from equipoise.run.sections import JudgingSettings
+from equipoise.run.sections.judging import JudgingSettings
 from equipoise.run.settings import ASKING, RunConfig
 
 VERDICTS = "verdicts.sqlite"

@@ -29,7 +29,7 @@ from equipoise.reward_models.remedies import (
 from equipoise.reward_models.start import Beginning
 from equipoise.reward_models.train import Treat
 from equipoise.run.config import ConfigError
-from equipoise.run.sections import Section
+from equipoise.run.sections.section import Section
 
 STRENGTHS = "strengths.jsonl"  # in the folder of the reward model
 

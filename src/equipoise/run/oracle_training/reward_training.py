@@ -23,7 +23,10 @@ from equipoise.run.config_errors import illegal, unknown
 from equipoise.run.determinism import make_reproducible
 from equipoise.run.oracle_training.noise_settings import NoiseSettings, treatment
 from equipoise.run.oracle_training.user_settings import GroupSettings, PalPart, train_for_users
-from equipoise.run.sections import DataSettings, ModelSettings, Section, TrainSettings
+from equipoise.run.sections.data import DataSettings
+from equipoise.run.sections.model import ModelSettings
+from equipoise.run.sections.section import Section
+from equipoise.run.sections.training import TrainSettings
 from equipoise.run.settings import BATCH
 
 UserKind: TypeAlias = Literal["groups", "pal"]

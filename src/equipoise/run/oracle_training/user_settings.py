@@ -16,7 +16,7 @@ from equipoise.reward_models.users.ideal_points import PalSettings
 from equipoise.reward_models.users.pairs import begin_users
 from equipoise.reward_models.users.pal_training import train_pal
 from equipoise.run.config import ConfigError
-from equipoise.run.sections import Section
+from equipoise.run.sections.section import Section
 
 
 class GroupSettings(Section):
