@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ from rich.console import Console
 
 import equipoise.claims
 from equipoise.claims.claim import Claim, Evidence, Line, Panel, Table, interval, log_slope, verdict
+from equipoise.claims.grades import GRADES, MEANING
 from equipoise.claims.index import CLAIMS, HOMES, get
 from equipoise.report.claims import evidence as report
+from equipoise.report.claims import provenance
 from equipoise.report.claims.picture import picture
+from equipoise.report.claims.provenance import rule_hash
 from equipoise.report.claims.text import print_claims, print_evidence
 from equipoise.report.methods import stored
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 EVIDENCE = Evidence(
     verdict="holds",
@@ -106,39 +112,92 @@ def test_evidence_is_written_and_printed(tmp_path):
     console = Console(record=True, width=100)
     print_evidence(EVIDENCE, console)
     text = console.export_text()
-    assert "a [b] c" in text and "0.123" in text and "verdict  holds" in text
+    assert "a [b] c" in text and "0.123" in text
     print_claims(stored.claims(), console)
     assert all(name in console.export_text(clear=False) for name in CLAIMS)
 
 
 def test_stored_evidence_is_read_back_as_it_was(tmp_path):
-    report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "quick")
-    assert report.stored_evidence("spac_saddle", tmp_path, "quick") == (EVIDENCE, "quick")
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "quick", fresh={1: "holds", 2: "fails"})
+    found = report.stored_evidence("spac_saddle", tmp_path, "quick")
+    assert (found.evidence, found.scale, found.fresh) == (EVIDENCE, "quick", {1: "holds", 2: "fails"})
+    assert found.origin["rule_sha256"] == rule_hash(get("spac_saddle")) and found.verdict == "undecided"
     assert report.stored_evidence("spac_saddle", tmp_path, "full") is None
     assert report.stored_evidence("rto_credit", tmp_path, "quick") is None  # nothing there
     report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "full")
-    assert report.stored_evidence("spac_saddle", tmp_path, "quick") == (EVIDENCE, "full")
+    assert report.stored_evidence("spac_saddle", tmp_path, "quick").scale == "full"
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path, "full", seed_offset=2)
+    assert report.stored_evidence("spac_saddle", tmp_path, "quick") is None  # not the seeds as shipped
+
+
+@pytest.mark.parametrize("change", [{"rule": "Heart: another."}, {"rule_sha256": "0" * 64}])
+def test_evidence_under_another_rule_does_not_count(tmp_path, change, capsys):
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path / "figures")
+    path = tmp_path / "figures" / "spac_saddle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert report.stored_evidence("spac_saddle", tmp_path / "figures", "quick") is None
+    assert report.check(tmp_path / "claims.md") == int("rule_sha256" in change)
+    assert ("spac_saddle: the rule was changed" in capsys.readouterr().out) == ("rule_sha256" in change)
+
+
+def test_a_program_that_changed_since_its_run_is_listed(tmp_path):
+    report.write_evidence("spac_saddle", EVIDENCE, tmp_path)
+    assert report.changed(tmp_path) == ([], [])
     path = tmp_path / "spac_saddle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"rule": "Heart: another."}))
-    assert report.stored_evidence("spac_saddle", tmp_path, "quick") is None
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"program_sha256": "0" * 64}))
+    assert report.changed(tmp_path) == ([], ["spac_saddle"])
+
+
+def test_what_a_program_reads_is_part_of_its_hash():
+    modules = provenance._modules("equipoise.claims.coverage.spac", set())
+    assert {"equipoise.claims.coverage.spac", "equipoise.claims.claim", "equipoise.claims.draws"} <= modules
+    assert "equipoise.claims.coverage.hypo" not in modules
+    assert provenance.program_hash("spac_saddle") == provenance.program_hash("spac_lucky_arm")
+    assert provenance.program_hash("spac_saddle") != provenance.program_hash("hypo_partial_coverage")
+
+
+def test_every_stored_figure_was_found_under_the_rule_that_stands_there():
+    if not DOCS.exists():
+        pytest.skip("the documentation is not part of this copy")
+    rules, _ = report.changed(DOCS / "figures")
+    assert rules == [], "rules were changed after the stored runs: remove their JSON and run them again"
+    assert all((DOCS / "figures" / f"{name}.json").exists() for name in CLAIMS)
+
+
+def test_every_claim_has_a_grade_and_a_reason():
+    assert set(GRADES) == set(CLAIMS)
+    assert all(grade.letter in MEANING and grade.reason.endswith(".") for grade in GRADES.values())
+
+
+def page_of(**found):
+    return report.markdown(found)
 
 
 def test_the_page_says_at_which_scale_a_claim_was_run():
-    page = report.markdown({"spac_saddle": EVIDENCE, "rto_credit": EVIDENCE}, scales={"rto_credit": "quick"})
-    assert "| holds | full |" in page and "| holds | quick |" in page
+    page = page_of(spac_saddle=report.Stored(EVIDENCE), rto_credit=report.Stored(EVIDENCE, "quick"))
+    assert "| holds | full | C |" in page and "| holds | quick | A |" in page
     assert "**holds (quick run).**" in page.split("\n## rto_credit\n")[1]
+    assert "`equipoise claims rto_credit --scale quick`" in page
     assert "(quick run)" not in page.split("\n## rto_credit\n")[0]
 
 
+def test_the_page_says_where_evidence_comes_from_and_what_other_seeds_say():
+    origin = {"commit": "0123456789abcdef+", "date": "2026-01-02", "rule_sha256": "fedcba9876543210"}
+    page = page_of(spac_saddle=report.Stored(EVIDENCE, "full", {1: "holds", 2: "mixed"}, origin))
+    assert "(run on 2026-01-02, commit 0123456789+, rule fedcba9876)" in page
+    assert "| undecided | full |" in page and "**undecided.**" in page
+    assert "Seeds as shipped: holds. Other seeds (offset): holds (1), mixed (2)." in page
+
+
 def test_the_page_escapes_bars_and_links_pictures():
-    page = report.markdown({"spac_saddle": EVIDENCE})
+    page = page_of(spac_saddle=report.Stored(EVIDENCE))
     assert "| name\\| | value |\n| --- | ---: |\n| x\\|y | 0.1235 |\n| z | - |" in page
     assert "(figures/spac_saddle.png)" in page and "**holds.**" in page
     assert "[2406.04274](https://arxiv.org/abs/2406.04274)" in page
 
 
 def test_a_rule_that_was_set_after_a_run_says_so_on_the_page():
-    page = report.markdown({"spac_saddle": EVIDENCE, "rto_credit": EVIDENCE})
+    page = page_of(spac_saddle=report.Stored(EVIDENCE), rto_credit=report.Stored(EVIDENCE))
     own = page.split("\n## rto_credit\n")[1]
     assert f"When it was set: {get('rto_credit').set}" in own
     assert "When it was set" not in page.split("\n## rto_credit\n")[0].split("\n## spac_saddle\n")[1]

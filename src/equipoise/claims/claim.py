@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from equipoise.claims import draws
+
 Scale: TypeAlias = Literal["quick", "full"]
 Verdict: TypeAlias = Literal["holds", "fails", "mixed"]
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -99,18 +101,57 @@ def _line(stored: Mapping[str, Any]) -> Line:
 class Claim:
     """A sentence of a paper and the program that reproduces it, or fails to.
 
-    rule    how the verdict follows from the figures, in words.
-    set     when the rule and the settings were set, where that was after figures had been seen: such a verdict says
-            what the program shows, and is no test of the sentence. Empty: nothing of the kind is recorded.
-    run     scale -> evidence; "quick" takes seconds, "full" minutes. The same scale gives the same figures.
+    rule       how the verdict follows from the figures, in words.
+    program    scale -> evidence; "quick" takes seconds, "full" minutes. It takes its random numbers from `draws` alone.
+    set        when the rule and the settings were set, where that was after figures had been seen: such a verdict says
+               what the program shows, and is no test of the sentence. Empty: nothing of the kind is recorded.
     """
 
     name: str
     sentence: str
     paper: str
     rule: str
-    run: Callable[[Scale], Evidence]
+    program: Callable[[Scale], Evidence]
     set: str = ""
+
+    def run(self, scale: Scale, seed_offset: int = 0) -> Evidence:
+        """The evidence at that scale, every seed moved by the offset: the same two give the same figures.
+
+        Raises ValueError for a negative offset.
+        """
+        with draws.offset(seed_offset):
+            return self.program(scale)
+
+    def fresh(self, scale: Scale, count: int) -> Fresh:
+        """The run as shipped, and with the offsets 1 to count; a program that draws nothing is run once.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"at least one fresh offset is needed, not {count}")
+        with draws.offset(0) as drawn:
+            runs = {0: self.program(scale)}
+        if drawn.asked:
+            runs |= {k: self.run(scale, k) for k in range(1, count + 1)}
+        return Fresh(runs, exact=not drawn.asked)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """One claim under several offsets of its seeds.
+
+    runs     offset -> evidence; 0 is the run as shipped.
+    exact    the program draws nothing, so that one run is all there is.
+    """
+
+    runs: Mapping[int, Evidence]
+    exact: bool
+
+    @property
+    def verdict(self) -> Verdict | Literal["undecided"]:
+        """The verdict that all offsets agree on; "undecided" where it turns with the seeds."""
+        found = {evidence.verdict for evidence in self.runs.values()}
+        return found.pop() if len(found) == 1 else "undecided"
 
 
 def verdict(heart: bool, others: Sequence[bool] = ()) -> Verdict:

@@ -9,6 +9,7 @@ import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, verdict
 from equipoise.claims.convergence.cycles import ROUNDING
+from equipoise.claims.draws import numpy_draws
 from equipoise.core.dims import Strategy
 from equipoise.games import PreferenceGame, zoo
 from equipoise.methods.index import get
@@ -33,7 +34,7 @@ def run(scale: Scale) -> Evidence:
 
 def drawn(seed: int) -> PreferenceGame:
     """Four arms with normal Bradley-Terry rewards (of prompt 0), the reference uniform on the simplex."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_draws(seed)
     return zoo.bradley_terry(
         torch.from_numpy(rng.normal(size=ARMS)), torch.from_numpy(rng.dirichlet(np.ones(ARMS)))
     )
@@ -166,5 +167,5 @@ ACCELERATION = Claim(
     "the first fit is the plain one, and from the second on the regret is no higher in any game. Also: the median "
     f"ratio of the rounds needed to lose all but {MARGIN:g} of the first regret is within {SPEED:.0%} of "
     "1/(1 - alpha). The cycle, where acceleration makes the spiral grow faster, is shown and does not count.",
-    run=run,
+    program=run,
 )

@@ -179,5 +179,5 @@ CLASSES = Claim(
     f"< {EXACT:g} nats; plain: plain gap < {SOLVED:g}; biased: no probability moves by {STILL:g} in the last half; "
     "on average: the KL from the plain Nash policy grew in the last half, and the average's gap is below a fifth of "
     "the last one's. Runs with settings known to cycle stand beside and do not count.",
-    run=run,
+    program=run,
 )

@@ -8,6 +8,7 @@ import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, verdict
 from equipoise.claims.convergence.cycles import NAMES, cycles
+from equipoise.claims.draws import moved_seed
 from equipoise.games import PreferenceGame, TabularPolicy, gap0, kl, zoo
 from equipoise.games.closed_form import dno_step
 
@@ -35,7 +36,7 @@ def run(scale: Scale) -> Evidence:
 
 
 def random_games(count: int) -> PreferenceGame:
-    drawn = [zoo.random(10, seed) for seed in range(count)]
+    drawn = [zoo.random(10, moved_seed(seed)) for seed in range(count)]
     return PreferenceGame(torch.cat([g.preference for g in drawn]), torch.cat([g.reference for g in drawn]))
 
 
@@ -121,5 +122,5 @@ MONOTONE = Claim(
     rule=f"Heart: P(pi_t+1 > pi_t) >= 1/2 + eta KL(pi_t+1 || pi_t) - {IDENTITY:g} in every round on two cycles and on "
     "random games of ten responses. Also: P(pi_t+1 > pi_t) = 1/2 + eta log E exp((P(y > pi_t) - 1/2)/eta) + "
     f"eta KL(pi_t+1 || pi_t) to {IDENTITY:g}. The plain gap, which need not fall, is shown and does not count.",
-    run=run,
+    program=run,
 )

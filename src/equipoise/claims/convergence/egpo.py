@@ -130,5 +130,5 @@ BASELINES = Claim(
     f"{FAILED:g} on a game, at beta 0.1 Nash-MD stops above {SOLVED:g} on all, and in every setting run EGPO has the "
     f"smallest mean gap (gaps below {LEVEL:g} count as equal). EGPO takes two gradients a round; the comparison at "
     "equal gradients, and how much of a lead is noise, are shown and do not count.",
-    run=run,
+    program=run,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from equipoise.claims.draws import moved_seed, torch_draws
 from equipoise.core.dims import Payoff, PerPrompt, Strategy
 from equipoise.games import PreferenceGame, TabularPolicy, gap_tau, zoo
 
@@ -132,7 +133,7 @@ def start(setting: Setting, games: PreferenceGame) -> list[Tensor]:
     """The table of the games' own reference, or random networks, whose policy at the start is the reference."""
     if not setting.neural:
         return [games.reference.log()]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     shapes = [
         (WIDTH, WIDTH),
         (WIDTH,),
@@ -148,14 +149,14 @@ def start(setting: Setting, games: PreferenceGame) -> list[Tensor]:
 
 def play(setting: Setting, method: str, at: Collection[int]) -> dict[int, PerPrompt]:
     """Regularised gap [GAMES] after the listed rounds. EGPO takes two gradients a round, the others one."""
-    drawn = [zoo.random(setting.actions, seed) for seed in range(GAMES)]
+    drawn = [zoo.random(setting.actions, moved_seed(seed)) for seed in range(GAMES)]
     preference = torch.cat([game.preference for game in drawn])
     games = PreferenceGame(preference, torch.cat([game.reference for game in drawn]))
     parameters = start(setting, games)
     logits_of = network if setting.neural else table
     reference = logits_of(parameters).log_softmax(dim=1)
     games = PreferenceGame(preference, reference.exp())
-    generator = torch.Generator().manual_seed(1)
+    generator = torch_draws(1)
     mixing = setting.eta * setting.beta
 
     def moved(opponent: Strategy | None) -> list[Tensor]:

@@ -151,7 +151,7 @@ LAST_ITERATE = Claim(
     rule="Heart: with the schedule, KL(pi*_tau || pi_{t+1}) <= 32/(tau^2 (t + 1)) at every round on rps and brps. "
     "Also: the fitted power of t from round sqrt(T) on is at most -0.9. Constant steps are shown beside it and do "
     "not count; they converge if the last KL is below 1e-3 nats.",
-    run=last_iterate,
+    program=last_iterate,
 )
 
 FIXED_POINT = Claim(
@@ -161,5 +161,5 @@ FIXED_POINT = Claim(
     paper="2407.00617",
     rule="Heart: minimising the core objective with pairs and anchor at pi*_tau moves no probability by 1e-6 or "
     "more. Also: five fitted rounds agree with five closed-form rounds to 1e-6.",
-    run=fixed_point,
+    program=fixed_point,
 )

@@ -134,5 +134,5 @@ PLAIN_NASH = Claim(
     f"ends below {SOLVED:g} on rps and brps. Also: with a fixed magnet the gap ends within {STALLED:g} of that of the "
     "regularised Nash policy, and for eta = alpha/max P^2 every step contracts by 1/(1 + eta alpha) or more. The "
     "stronger magnet, and multiplicative weights (alpha = 0), are shown and do not count.",
-    run=run,
+    program=run,
 )

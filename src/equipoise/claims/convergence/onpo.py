@@ -145,5 +145,5 @@ LAST_ITERATE = Claim(
     f"quarter of the rounds whose KL is above {FLOOR:g} (within {STEADY:.0%}). Also: round x gap of the average "
     f"grows by no more than {BOUNDED - 1:.0%} in the second half for every step, and multiplicative weights, the same "
     "without optimism, end farther from the Nash policy than after one round.",
-    run=run,
+    program=run,
 )

@@ -24,6 +24,7 @@ from equipoise.claims.claim import (
     log_slope,
     verdict,
 )
+from equipoise.claims.draws import numpy_draws
 from equipoise.games.repeated.adversarial_mdp import (
     Run,
     covariance_inverse,
@@ -104,7 +105,7 @@ def barrier_lemma(seed: int) -> tuple[float, int]:
     sum_k <p_k - y, c_k> <= (Psi(y) - Psi(p_1))/eta + eta sum_k sum_a p_ka c_ka^2 with the learner's own Psi, at every
     y that mixes 1/T of the uniform distribution with one action.
     """
-    draw = np.random.default_rng(seed)
+    draw = numpy_draws(seed)
     actions, eta = 4, 0.5
     losses = torch.from_numpy(draw.random((SEQUENCES, ROUNDS, actions)))
     rare = torch.from_numpy(draw.random(losses.shape) < 0.05)
@@ -126,7 +127,7 @@ def barrier_lemma(seed: int) -> tuple[float, int]:
 def estimates(seed: int) -> tuple[float, float]:
     """Means and lower bounds of reduced estimates at a random policy of a random MDP; see `Identities`."""
     mdp = random_mdp(seed, steps=STEPS, states=STATES, actions=ACTIONS, dimension=DIMENSION)
-    draw = np.random.default_rng([seed, 3])
+    draw = numpy_draws([seed, 3])
     policy = torch.from_numpy(draw.dirichlet(np.ones(ACTIONS), size=(1, STEPS, STATES)))
     visits = occupancy(mdp, policy)
     inverse = covariance_inverse(mdp.features, visits, torch.tensor([0.01], dtype=torch.float64))
@@ -252,5 +253,5 @@ REFINED_REGRET = Claim(
     "are never below H E[min(g, 0)], to 1e-9.",
     set="the rule, the horizons, the gap of the losses and the scale 0.1 of the bonus were set after pilot runs on "
     "other seeds, which had shown that smaller K ends before anything is learnt.",
-    run=refined_regret,
+    program=refined_regret,
 )

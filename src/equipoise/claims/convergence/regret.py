@@ -22,6 +22,7 @@ from equipoise.claims.claim import (
     log_slope,
     verdict,
 )
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.games import PreferenceGame, TabularPolicy, gap0, zoo
 from equipoise.games.repeated.regret import (
     ENTROPY,
@@ -127,7 +128,7 @@ def judge_self_play(played: Sequence[Curve], faced: Sequence[Curve]) -> Evidence
 
 def games(starts: int) -> dict[str, PreferenceGame]:
     """Each game from random first plays; the last is another random game for every start."""
-    rng = np.random.default_rng(0)
+    rng = numpy_draws(0)
 
     def started(tables: torch.Tensor) -> PreferenceGame:
         actions = tables.shape[-1]
@@ -138,13 +139,15 @@ def games(starts: int) -> dict[str, PreferenceGame]:
     return {
         "rps": started(zoo.rps().preference),
         "brps": started(zoo.brps().preference),
-        "random 5x5": started(torch.cat([zoo.random(5, seed).preference for seed in range(starts)])),
+        "random 5x5": started(
+            torch.cat([zoo.random(5, moved_seed(seed)).preference for seed in range(starts)])
+        ),
     }
 
 
 def given_losses(sequences: int, rounds: int) -> dict[str, Losses]:
     """Losses between 0 and 1 that do not listen; the alternating ones with either action first."""
-    coins = np.random.default_rng(1).integers(0, 2, (sequences, rounds, 2)).astype(float)
+    coins = numpy_draws(1).integers(0, 2, (sequences, rounds, 2)).astype(float)
     one = alternating(rounds)
     return {ALTERNATING: torch.cat([one, one.flip(2)]), COINS: torch.from_numpy(coins)}
 
@@ -233,5 +236,5 @@ SELF_PLAY = Claim(
     f"from round {FROM_T} on plus two standard errors is below 1. Also: the two are equal to 1e-12 (derived here: the "
     "loss of a play against itself is 0); Hedge's power is 1/2 to within 0.1 against coin flips and alternating "
     "losses; that of follow the leader against alternating losses is at least 0.9.",
-    run=regret_self_play,
+    program=regret_self_play,
 )

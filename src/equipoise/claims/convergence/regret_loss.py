@@ -22,6 +22,7 @@ from equipoise.claims.claim import (
     verdict,
 )
 from equipoise.claims.convergence.regret import below, games, one_thread
+from equipoise.claims.draws import moved_seed, numpy_draws, torch_draws
 from equipoise.games.repeated.no_regret import (
     SIMPLEX,
     LinearAttention,
@@ -95,7 +96,7 @@ def regret_loss(scale: Scale) -> Evidence:
     with one_thread():
         layers = [trained(t, seed, plan) for t in plan.horizons for seed in range(plan.layers)]
         draw = clipped_normal(SHORT, ACTIONS)
-        best = best_step(draw(50_000, torch.Generator().manual_seed(1)), SIMPLEX)
+        best = best_step(draw(50_000, torch_draws(1)), SIMPLEX)
         near = [started(seed, plan.steps, counting=True) for seed in range(plan.layers)]
         plain = [started(seed, plan.steps, counting=False) for seed in range(plan.starts)]
         others = [transformer(seed, plan) for seed in range(plan.transformers)]
@@ -107,9 +108,9 @@ def regret_loss(scale: Scale) -> Evidence:
 
 def trained(rounds: int, seed: int, plan: Plan) -> Layer:
     """One layer trained on normal losses of a horizon, then met by losses that it has never seen."""
-    layer = LinearAttention(ACTIONS, seed=seed)
-    untrained = LinearAttention(ACTIONS, seed=seed)
-    train(layer, clipped_normal(rounds, ACTIONS), steps=plan.steps, seed=seed)
+    layer = LinearAttention(ACTIONS, seed=moved_seed(seed))
+    untrained = LinearAttention(ACTIONS, seed=moved_seed(seed))
+    train(layer, clipped_normal(rounds, ACTIONS), steps=plan.steps, seed=moved_seed(seed))
     step, distance = nearest_ftrl(layer.linear())
     learners: dict[str, Callable[[Tensor | None], Learner]] = {
         TRAINED: lambda start: learner(layer, start=start),
@@ -136,17 +137,17 @@ def trained(rounds: int, seed: int, plan: Plan) -> Layer:
 
 def started(seed: int, steps: int, *, counting: bool) -> tuple[float, float]:
     """(step, distance) in the theorem's problem: groups of one sequence, squared regret, plays not projected."""
-    layer = LinearAttention(ACTIONS, seed=seed, counting=counting)
+    layer = LinearAttention(ACTIONS, seed=moved_seed(seed), counting=counting)
     draw = clipped_normal(SHORT, ACTIONS)
-    train(layer, draw, projected=False, groups=256, size=1, steps=steps, seed=seed)
+    train(layer, draw, projected=False, groups=256, size=1, steps=steps, seed=moved_seed(seed))
     return nearest_ftrl(layer.linear())
 
 
 def transformer(seed: int, plan: Plan) -> dict[str, tuple[float, float]]:
     """Losses -> Reg_T of a transformer before and after the same training."""
-    model = Transformer(ACTIONS, seed=seed)
+    model = Transformer(ACTIONS, seed=moved_seed(seed))
     before = met(lambda start: learner(model, start=start), SHORT, plan.sequences)
-    train(model, clipped_normal(SHORT, ACTIONS), steps=plan.steps, seed=seed)
+    train(model, clipped_normal(SHORT, ACTIONS), steps=plan.steps, seed=moved_seed(seed))
     after = met(lambda start: learner(model, start=start), SHORT, plan.sequences)
     return {against: (mean_last(before[against]), mean_last(after[against])) for against in after}
 
@@ -156,7 +157,7 @@ def transformer(seed: int, plan: Plan) -> dict[str, tuple[float, float]]:
 
 def unseen(rounds: int, sequences: int) -> dict[str, Losses]:
     """Losses between 0 and 1 that are neither normal nor, but for the coins, independent."""
-    rng, shape = np.random.default_rng(rounds), (sequences, rounds, ACTIONS)
+    rng, shape = numpy_draws(rounds), (sequences, rounds, ACTIONS)
     walk = rng.uniform(size=(sequences, 1, ACTIONS)) + rng.normal(0, 0.3, shape).cumsum(axis=1)
     switch = rng.uniform(size=shape)
     switch[:, : rounds // 2, 0] /= 2
@@ -301,5 +302,5 @@ REGRET_LOSS = Claim(
     "in mean total variation; in the theorem's problem the learned step is within 10 % of the best; and the power of "
     "follow the leader against alternating losses is at least 0.9. Layers start with keys and query near a unit "
     "vector; plain random starts and a transformer are shown beside them and do not count.",
-    run=regret_loss,
+    program=regret_loss,
 )

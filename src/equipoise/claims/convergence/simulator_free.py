@@ -160,5 +160,5 @@ SIMULATOR_FREE_REGRET = Claim(
     "magnitude-reduced estimates meet the heart too.",
     set="the rule and the horizons were set after one pilot on twelve other MDPs, whose means met it, with the tuning "
     "as derived; the losses are those of refined_regret.",
-    run=simulator_free_regret,
+    program=simulator_free_regret,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Array
+from equipoise.claims.draws import numpy_draws
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Spac
 from equipoise.games import PairData, TabularPolicy, enumerate_data, minimise, offline, zoo
@@ -96,7 +97,7 @@ def draw(family: Family, ns: tuple[int, ...], seeds: int) -> Batch:
             0
         ]
         for seed in range(seeds):
-            rng = np.random.default_rng([n, seed])
+            rng = numpy_draws([n, seed])
             counts.append(rng.multinomial(n, pair_probs.flatten().numpy()).reshape(ARMS, ARMS))
         rewards.append(reward.expand(seeds, ARMS))
         behaviours.append(behaviour.expand(seeds, ARMS))

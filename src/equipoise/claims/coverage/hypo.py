@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, Parameters, always, by_copy, descend, kl_rows, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Dpo, Hypo
@@ -72,7 +73,7 @@ def partial_coverage(scale: Scale) -> Evidence:
 
 def three_arms() -> dict[str, Array]:
     """Policies [starts, 3] from random starts; c is absent from the data, P(a > b) = 0.8, reference (.4, .4, .2)."""
-    starts = torch.as_tensor(np.random.default_rng(3).normal(size=(8, 3)))
+    starts = torch.as_tensor(numpy_draws(3).normal(size=(8, 3)))
     reference = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64).log().expand(8, 3)
     data = offline.from_pairs(
         [(x, *pair) for x in range(8) for pair in ((0, 1, 0.8), (1, 0, 0.2))], 8, 3
@@ -113,13 +114,13 @@ def draw_games(plan: Plan) -> Games:
     for penalty in FAMILIES.values():
         for coverage in plan.coverages:
             for seed in range(plan.seeds):
-                rng = np.random.default_rng([seed, coverage])  # the families differ in the penalty only
+                rng = numpy_draws([seed, coverage])  # the families differ in the penalty only
                 phi = rng.normal(size=(PROMPTS, ARMS, FEATURES)) / FEATURES**0.5
                 covered = np.arange(ARMS) < coverage
                 reward = torch.as_tensor(phi @ rng.normal(size=FEATURES) - penalty * ~covered)
                 reference = np.where(covered, (1 - RARE * (ARMS - coverage)) / coverage, RARE)
                 writer = TabularPolicy.from_probs(np.tile(covered / coverage, (PROMPTS, 1)))
-                data = offline.sample_pairs(zoo.bradley_terry(reward), writer, PAIRS, seed=seed)
+                data = offline.sample_pairs(zoo.bradley_terry(reward), writer, PAIRS, seed=moved_seed(seed))
                 features.append(torch.as_tensor(phi))
                 rewards.append(reward)
                 references.append(torch.as_tensor(np.log(reference)).expand(PROMPTS, ARMS))
@@ -315,5 +316,5 @@ PARTIAL_COVERAGE = Claim(
     "worse: at the least coverage HyPO earns more true reward than DPO at the same beta, by more than at full "
     "coverage, and still more with the beta of DPO and the lambda of HyPO each tuned on the truth (at the quick "
     "scale nothing is tuned).",
-    run=partial_coverage,
+    program=partial_coverage,
 )

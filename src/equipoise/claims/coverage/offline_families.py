@@ -19,6 +19,7 @@ from scipy.special import wrightomega
 from torch import Tensor
 
 from equipoise.claims.claim import Array
+from equipoise.claims.draws import numpy_draws
 from equipoise.core.objectives import Rpo, Spac
 from equipoise.core.objectives.base import Objective
 from equipoise.games import NotConverged, PairData, TabularPolicy, enumerate_data, minimise
@@ -122,8 +123,7 @@ def draw(family: Family, n: int, seeds: int) -> Drawn:
     arms = len(family.rewards)
     name = sum(family.name.encode())
     counts = [
-        np.random.default_rng([name, n, seed]).multinomial(n, shares).reshape(arms, arms)
-        for seed in range(seeds)
+        numpy_draws([name, n, seed]).multinomial(n, shares).reshape(arms, arms) for seed in range(seeds)
     ]
     writer = pairs.sum(dim=1)
     reference = (0.9 * writer + 0.1 / arms).expand(seeds, arms)

@@ -142,7 +142,7 @@ OVER_OPTIMISATION = Claim(
     "95 % interval. Also: from that beta to the smallest RPO's loss grows by less than half of what DPO's does; and "
     "at DPO's best beta RPO does not lose more beyond the interval. Other eta, the authors' among them, are shown "
     "and do not count.",
-    run=run,
+    program=run,
     set="in steps. With a uniform reference the claim failed on 40 data sets. Then the reference became the data's "
     "policy, two larger beta were added and the judged eta went from 0.5 to 0.05; on 40 data sets it failed again, on "
     "150 it held. The full run came after all of this.",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Claim, Evidence, Scale, Table, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.games import PairData, TabularPolicy, offline
 from equipoise.games.closed_form import spac_saddle
 from equipoise.games.spac_t import critic, spac_t
@@ -60,7 +61,7 @@ def judge_saddle(four: list[tuple[float, float, float]], two: list[tuple[float, 
 
 def dense_pairs(seed: int) -> PairData:
     """Random counts of every ordered pair."""
-    counts = np.random.default_rng(seed).integers(5, 40, size=(1, ARMS, ARMS)).astype(float)
+    counts = numpy_draws(seed).integers(5, 40, size=(1, ARMS, ARMS)).astype(float)
     return PairData(torch.as_tensor(counts * (1 - np.eye(ARMS))))
 
 
@@ -110,7 +111,7 @@ SADDLE = Claim(
     paper="2406.04274",
     rule="Heart: on random data over four arms the last iterate meets the closed form to 1e-4 for every lambda. "
     "Also: on two arms it meets min(1, 1/2 + lambda (p - 1/2)) to 1e-4.",
-    run=saddle,
+    program=saddle,
 )
 
 LUCKY_ARM = Claim(
@@ -121,5 +122,5 @@ LUCKY_ARM = Claim(
     rule="Heart: the maximum-likelihood reward ranks the lucky arm c first, and SPAC-T at lambda about sqrt(n) writes "
     "the well-covered best arm a with probability above 0.8. Also: at lambda = 1000 it writes c with probability "
     "above 0.8.",
-    run=lucky_arm,
+    program=lucky_arm,
 )

@@ -297,7 +297,7 @@ COVERAGE = Claim(
     "plus two standard errors is at most -0.4; the saddles are reached; and on lucky the powers of n of greedy MLE and "
     "of DPO at beta 0.1 are above -0.1, and at the largest n the intervals of their sub-optimality lie above that of "
     "SPAC-T's mixture.",
-    run=coverage,
+    program=coverage,
     set="in two steps. A first version read the limit of T off the last of 1,000 rounds and fitted the power of T at "
     "n = 6,400; by it the claim failed, with powers of -0.41 (n) and -0.30 (T) on shrinking, where neither had "
     "converged. The saddle is now solved for and certified, the power of T is fitted at n = 102,400, and the threshold "

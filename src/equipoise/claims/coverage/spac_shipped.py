@@ -100,6 +100,6 @@ SHIPPED = Claim(
     "reward less that of the round before, data set by data set, lie above 0. Other methods are shown with it and not "
     "judged: DPO, chi-PO and RPO with the parameters that are best on the true rewards, which no user can choose; "
     "greedy and the lower confidence bound (LCB, two standard errors) on the maximum-likelihood reward.",
-    run=run,
+    program=run,
     set="after the defaults were chosen on uniform, lucky and narrow, and before anything was run on hasty and chain.",
 )

@@ -194,7 +194,7 @@ ROBUSTNESS = Claim(
     "95 % intervals of the differences on the same games. Every method has the beta of most wins without the "
     f"shift. SRPO's reference keeps an answer that it is asked to improve with probability {games.KEEPS:g}; one "
     "that writes afresh is shown beside it and counts in the heart only.",
-    run=robustness,
+    program=robustness,
     set="that SRPO's reference keeps an answer which it is asked to improve was added to a version of the program in "
     "which it wrote afresh; both are shown.",
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, always, descend
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Dpo, Ipo
@@ -70,11 +71,11 @@ def revised(roles: Roles) -> list[Strategy]:
 
 def random_games(kind: str, count: int) -> PreferenceGame:
     """`count` games as prompts: "general", P(i > j) ~ U(0, 1), or "Bradley-Terry" with standard normal rewards."""
-    games = [zoo.random(ARMS, seed) for seed in range(count)]
+    games = [zoo.random(ARMS, moved_seed(seed)) for seed in range(count)]
     reference = torch.cat([game.reference for game in games])
     if kind == "general":
         return PreferenceGame(torch.cat([game.preference for game in games]), reference)
-    return zoo.bradley_terry(np.random.default_rng(5).normal(size=(count, ARMS)), reference)
+    return zoo.bradley_terry(numpy_draws(5).normal(size=(count, ARMS)), reference)
 
 
 def writers(game: PreferenceGame) -> Mapping[str, TabularPolicy]:
@@ -100,7 +101,7 @@ def population(game: PreferenceGame, writer: TabularPolicy) -> Comparisons:
 
 def recorded(game: PreferenceGame, writer: TabularPolicy, n: int) -> Comparisons:
     """n labelled pairs of each prompt."""
-    return enumerate_data(offline.sample_pairs(game, writer, n, seed=17).share)
+    return enumerate_data(offline.sample_pairs(game, writer, n, seed=moved_seed(17)).share)
 
 
 def win_rates(game: PreferenceGame, distributions: list[Strategy]) -> Array:
@@ -156,7 +157,7 @@ def make_prompts(seeds: int, count: int, shift: float, stream: int) -> Prompts:
     """c(x) ~ N(shift u, 1/4), u a random direction; w, M and u depend on the seed alone, prompts on the stream too."""
     context, phi, preference = [], [], []
     for seed in range(seeds):
-        world, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, stream])
+        world, rng = numpy_draws([seed, 0]), numpy_draws([seed, stream])
         w, m, u = world.normal(size=SHAPE), world.normal(size=(SHAPE, SHAPE)), world.normal(size=SHAPE)
         c = shift * u / np.linalg.norm(u) + rng.normal(size=(count, SHAPE)) / 2
         features = c[:, None] + rng.normal(size=(count, ANSWERS, SHAPE))
@@ -175,7 +176,7 @@ def make_prompts(seeds: int, count: int, shift: float, stream: int) -> Prompts:
 def sampled(prompts: Prompts, pairs: int) -> Comparisons:
     """`pairs` labelled pairs of distinct uniform responses per prompt."""
     game = PreferenceGame(prompts.preference.flatten(0, 1))
-    return enumerate_data(offline.sample_pairs(game, game.initial(), pairs, seed=19).counts)
+    return enumerate_data(offline.sample_pairs(game, game.initial(), pairs, seed=moved_seed(19)).counts)
 
 
 def trained(

@@ -175,6 +175,6 @@ SIGNS_MATTER = Claim(
     "(poor arms seen rarely, at the largest n): the 95 % intervals of both differences of sub-optimality lie "
     "below 0. Also: with the signs flipped both differences lie above 0; in either place the right sign is below "
     "the wrong one; and optimism is below DPO also where both responses of a pair are the policy's own.",
-    run=both_signs,
+    program=both_signs,
     set=f"{LATER} Own pairs are no part of the heart; with them optimism does not help (the last condition).",
 )

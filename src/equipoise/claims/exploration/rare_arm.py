@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Array
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, always, descend, draw, kl_rows
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives.base import Objective
@@ -70,7 +71,7 @@ def learn(objective: Objective, reference: Strategy, plan: Plan, design: Design)
     design    "with the reference": y ~ pi_t against y' ~ pi_ref, which is also the third response (XPO);
               "own pairs": y, y' ~ pi_t and a third of its own ~ pi_ref (VPO).
     """
-    copies, rng = len(reference), np.random.default_rng(1)
+    copies, rng = len(reference), numpy_draws(1)
     rewards, anchor = np.array(REWARDS), reference.log()
     model = LinearSoftmax(
         reference=anchor.unsqueeze(1),

@@ -148,6 +148,6 @@ EXPLORES = Claim(
     "of online DPO, which is XPO with alpha = 0: the 95 % interval of their difference holds no zero. Also: it "
     "is below that of the term with the wrong sign; the same holds against online DPO at the rarest share run; "
     "and the rarer the arm, the less online DPO writes it. Other alphas are shown beside it and do not count.",
-    run=explores,
+    program=explores,
     set=f"{LATER} The other alphas in the table show how much depends on the one that decides.",
 )

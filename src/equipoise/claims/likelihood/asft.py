@@ -95,5 +95,5 @@ RAISES = Claim(
     "reference and with pairs drawn evenly from all responses, beyond the 95 % intervals over data sets. Also: "
     f"where the margin first reaches {LEVEL:g} nat ASFT's chosen log-prob is above DPO's on the same data. ORPO is "
     "shown and does not count.",
-    run=run,
+    program=run,
 )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Claim, Evidence, Line, Panel, Scale, Table, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.core import divergence
 from equipoise.core.divergence import f_divergence
 from equipoise.core.objectives import AlphaDpo, Dpo, ForwardKlDpo, JensenShannonDpo, Objective
@@ -74,7 +75,7 @@ class Point:
 
 
 def draw(prompts: int) -> Game:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     logits, reward = torch.randn(2, prompts, ARMS, generator=generator, dtype=torch.float64)
     return Game(logits.log_softmax(dim=1), reward)
 
@@ -267,5 +268,5 @@ DIVERGENCES = Claim(
     f"theory says (to {EXACT:g}), and no divergence reaches the reward at less of another divergence than that "
     "one's own loss does. Also: every other divergence has a lower expected calibration error than the reverse KL, "
     "and leaves more entropy. Figures at the same beta are shown and do not count.",
-    run=run,
+    program=run,
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array
+from equipoise.claims.draws import torch_draws
 from equipoise.claims.likelihood.sppo import SAMPLES, SHARED, World, draw
 from equipoise.core.objectives import Objective
 from equipoise.core.scores import Scores
@@ -55,7 +56,7 @@ class Path:
 
 def off_policy(world: World) -> World:
     """The same prompts and judge, the responses drawn evenly from all in place of the reference."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch_draws(1)
     seeds, prompts, arms = world.reference.shape
     drawn = torch.rand(seeds, prompts, arms, generator=generator, dtype=torch.float64).argsort(dim=2)[
         ..., :SAMPLES

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.core.objectives import GradientAscent, Npo, Objective
 from equipoise.core.scores import Scores
 
@@ -47,7 +48,7 @@ def descend(objective: Objective, reference: Tensor, points: list[int]) -> tuple
 def run(scale: Scale) -> Evidence:
     steps = {"quick": 1000, "full": 20_000}[scale]
     points = sorted({round(t) for t in np.geomspace(1, steps, 30)} | {steps // 10})
-    draw = torch.randn(PROMPTS, ARMS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draw = torch.randn(PROMPTS, ARMS, generator=torch_draws(0), dtype=torch.float64)
     reference = draw.log_softmax(dim=1)
     paths = [Path("gradient ascent", None, *descend(GradientAscent(), reference, points))]
     paths += [Path(f"NPO, beta {b:g}", b, *descend(Npo(beta=b), reference, points)) for b in BETAS]
@@ -89,5 +90,5 @@ SLOW_COLLAPSE = Claim(
     rule="Heart: over the last factor of ten in steps the fall of the forgotten log-prob is a power of t between 0.9 "
     "and 1.1 for gradient ascent, and for NPO an increment within 10 % of log(10)/beta, at every beta (the fall solves "
     "dx/dt ~ e^(-beta x); derived here). Also: NPO's KL(ref||pi) at the end is below a tenth of gradient ascent's.",
-    run=run,
+    program=run,
 )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.core.objectives import Dpo, Ipo, Objective, Sppo
 from equipoise.core.scores import Scores
 
@@ -53,7 +54,7 @@ class Path:
 
 def draw(seeds: int) -> World:
     """Five samples of the reference per prompt, labelled by a Bradley-Terry judge; best and worst of them."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(seeds, PROMPTS, *shape, generator=generator, dtype=torch.float64)
@@ -205,5 +206,5 @@ RAISES_CHOSEN = Claim(
     "and DPO, each beyond its 95 % interval over data sets. Also: in a table all three raise the chosen one. What the "
     "losses do at equal margins, and SPPO with a higher target, is shown and does not count. How far IPO and DPO fall "
     "depends on the number of gradient steps (300 at the quick scale, 2000 at the full one): they are still falling.",
-    run=run,
+    program=run,
 )

@@ -131,7 +131,7 @@ PROPERTIES = Claim(
     "unseen mass than DPO on the same data; and at the end DPO's chosen responses stand higher, and its unseen ones "
     "lower, with pairs sampled from the reference. A table, where no two responses share a parameter, is shown and "
     "does not count.",
-    run=run,
+    program=run,
     set='"drastically" was first three times the chosen response\'s fall, which off-policy DPO did not show, and '
     "the level of comparison 4 nats, which Flex-DPO and ASFT do not reach; the learning rate and the quick run's seeds "
     "were changed as well.",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.core.multipliers import Form, Multipliers
 from equipoise.games.tabular import TabularPolicy
 from equipoise.games.utilities import best_policy, constrained, expected
@@ -78,7 +79,7 @@ def trained(proxies: Tensor, true: Tensor, thresholds: Array | None, form: Form 
 def run_of(seed: int) -> Array:
     """[true and miss of each: sum, at least, equal, individually found points], best of the sum, closed form's true
     score, gap of the policies' proxies from the closed form's."""
-    rng = np.random.default_rng([seed, 2310])
+    rng = numpy_draws([seed, 2310])
     known, unseen = drawn(rng), drawn(rng)
     joint, alone = points(*known, jointly=True), points(*known, jointly=False)
     reference = TabularPolicy(torch.zeros(PROMPTS, ACTIONS, dtype=torch.float64))
@@ -157,5 +158,5 @@ PROXY_POINTS = Claim(
     "least) has the higher true score than the plain sum's. Also: the sum's true score falls from its best on the"
     " way although its proxies end higher; points found jointly give a higher true score than points found one by"
     " one; the trained policy's proxies are within 0.02 of the closed form's.",
-    run=proxy_points,
+    program=proxy_points,
 )

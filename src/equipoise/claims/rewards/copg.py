@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from equipoise.claims.claim import LATER, Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, descend, draw, kl_rows, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Copg, Reinforce, Rloo
@@ -132,7 +133,7 @@ def slope(objective: Objective, bandits: Bandits, distributions: Laws) -> Array:
 
 def off_policy(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (30, 400), "full": (50, 3000)}[scale]
-    rng = np.random.default_rng(11)
+    rng = numpy_draws(11)
     bandits, writers = bandits_and_writers(seeds, rng)
     at = sorted({round(t) for t in np.geomspace(1, steps, 30)})
     every = bandits.repeated(len(writers))
@@ -262,6 +263,6 @@ OFF_POLICY_CLAIM = Claim(
     f"{ELSEWHERE:g} nats in the mean; without a KL term (beta = 0) the direction ends {ELSEWHERE:g} nats further "
     f"away than CoPG; and on recorded samples CoPG is within {AGREE:g} nats on every bandit whose responses were "
     "all compared with another. RLOO is shown beside them and does not count.",
-    run=off_policy,
+    program=off_policy,
     set=f"{LATER} The heart follows from CoPG's formula; RLOO, which does not count, has the same optimum.",
 )

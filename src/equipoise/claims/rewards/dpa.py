@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.play.directions import directions
 
 PROMPTS, ACTIONS, FEATURES = 60, 24, 8  # prompts of each set
@@ -75,7 +76,7 @@ def learned(
 def run_of(seed: int) -> Array:
     """[angles, 5]: both rewards of the policy that is told the angle, and the reward along it of that policy, of one
     trained for this angle alone, and of one that hears no direction."""
-    rng = np.random.default_rng([seed, 2402])
+    rng = numpy_draws([seed, 2402])
     first, other = np.linalg.qr(rng.normal(size=(FEATURES, 2)))[0].T
     axes = torch.from_numpy(np.stack([first, COSINE * first + (1 - COSINE**2) ** 0.5 * other], axis=1))
     sets = [torch.from_numpy(rng.normal(size=(PROMPTS, ACTIONS, FEATURES))) for _ in range(2)]
@@ -149,5 +150,5 @@ FRONT = Claim(
     " from each of five angles to the next the first reward falls and the second rises. Also: at 0 and at 90 "
     "degrees the reward along the direction exceeds that of the same policy trained without hearing directions; "
     "at every angle it is more than 95 % of that of a policy trained for this angle alone.",
-    run=front,
+    program=front,
 )

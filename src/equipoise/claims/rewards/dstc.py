@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.play.pairings.self_tested import Choice, minimax
 
 Bools = npt.NDArray[np.bool_]
@@ -96,7 +97,7 @@ def shares(seeds: int, problems: int) -> dict[str, dict[str, Array]]:
     found: dict[str, dict[str, list[list[float]]]] = {q: {rule: [] for rule in RULES} for q in QUALITIES}
     for quality, settings in QUALITIES.items():
         for seed in range(seeds):
-            rng = np.random.default_rng(seed)
+            rng = numpy_draws(seed)
             drawn = [problem(rng, *settings) for _ in range(problems)]
             for rule, choose in RULES.items():
                 made = [(p, choice) for p in drawn if (choice := choose(p, rng))]
@@ -158,5 +159,5 @@ MINIMAX_CHOICE = Claim(
     "passes, in "
     "every quality; and its rejected test is right more often than that of either other rule, so that the code is "
     "rejected for its own error.",
-    run=run,
+    program=run,
 )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, torch_draws
 from equipoise.core.objectives import Ipo
 from equipoise.core.scores import Scores
 
@@ -66,8 +67,8 @@ class Policy(nn.Module):
 
 def trained(shots: int, seed: int) -> Policy:
     """The policy after IPO on episodes with so many shots, a new user in each."""
-    torch.manual_seed(seed)
-    draw = torch.Generator().manual_seed(seed)
+    torch.manual_seed(moved_seed(seed))
+    draw = torch_draws(seed)
     policy, objective = Policy(), Ipo(tau=TAU)
     optimizer = torch.optim.Adam(policy.parameters(), lr=RATE)
     uniform = torch.full((BATCH, 2), -float(np.log(RESPONSES)))
@@ -93,7 +94,7 @@ def run_of(seed: int) -> list[float]:
     with torch.random.fork_rng(devices=[]):
         with torch.enable_grad():
             few, none = trained(SHOTS, seed), trained(0, seed)
-        new = Episodes.drawn(UNSEEN, max(TESTED), torch.Generator().manual_seed(10_000 + seed))
+        new = Episodes.drawn(UNSEEN, max(TESTED), torch_draws(10_000 + seed))
     found = [accuracy(none, new.shots[:, :0], new.responses)]
     found += [accuracy(few, new.shots[:, :count], new.responses) for count in TESTED]
     shots = new.shots[:, :SHOTS]
@@ -141,5 +142,5 @@ UNSEEN_USERS = Claim(
     "episodes of four shots. 95 % intervals over seeds. Heart: with four shots the policy predicts a held-out pair of "
     "users never seen better than one trained by IPO without shots. Also: with the shots' labels turned round more "
     "than half of its preferences turn; four shots are better than two.",
-    run=unseen_users,
+    program=unseen_users,
 )

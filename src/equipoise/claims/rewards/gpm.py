@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Claim, Evidence, Line, Panel, Scale, Table, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.core.links import skew_score
 from equipoise.games import zoo
 from equipoise.games.analyse import Fit, beats, fit_of
@@ -63,7 +64,7 @@ def best_order(game: PreferenceGame) -> float:
 
 def random_scores(planes: int, seed: int) -> torch.Tensor:
     """Scores of rank 2 planes: s(y, y') of embeddings with independent standard normal coordinates."""
-    v = torch.as_tensor(np.random.default_rng(1000 * planes + seed).normal(size=(SIZE, 2 * planes)))
+    v = torch.as_tensor(numpy_draws(1000 * planes + seed).normal(size=(SIZE, 2 * planes)))
     return skew_score(v.unsqueeze(1), v.unsqueeze(0))
 
 
@@ -146,5 +147,5 @@ CYCLES = Claim(
     "Bradley-Terry names half. Also: the best order of the three vectors gets 2/3 of the pairs; the Schur form gives "
     "back random scores of rank 2k to 1e-10 with k planes; fits of random games with at least k planes leave a mean "
     "error below 1e-5, with fewer above 1e-3.",
-    run=cycles,
+    program=cycles,
 )

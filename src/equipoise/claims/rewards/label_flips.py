@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.small_models import LinearSoftmax, always, by_copy, descend, kl_rows, line
 from equipoise.core.objectives import Cdpo, Dpo, Objective, Rdpo
 from equipoise.games.expectation import Comparisons
@@ -60,7 +61,7 @@ class World:
 
 
 def draw(seeds: int) -> World:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(seeds, *shape, generator=generator, dtype=torch.float64)
@@ -101,7 +102,7 @@ def population(world: World, loss: str, rate: float) -> Array:
 def sample(world: World, pairs: int, rate: float) -> Comparisons:
     """`pairs` labelled pairs per copy, prompts and responses drawn evenly; the same for every loss."""
     copies = len(world.reward)
-    rng = np.random.default_rng([pairs, round(100 * rate)])
+    rng = numpy_draws([pairs, round(100 * rate)])
     first, second = torch.triu_indices(ARMS, ARMS, offset=1)
     counts = rng.multinomial(pairs, np.full(PROMPTS * len(first), 1 / (PROMPTS * len(first))), copies)
     said = flipped(world.prefer, rate)[:, first, second].view(copies, -1).numpy()
@@ -220,5 +221,5 @@ LABEL_FLIPS = Claim(
     f"most {EXACT:g} at every rate; on {PAIRS} pairs it is below DPO's at every rate, on the same data sets and "
     "beyond the 95 % interval. Also: below cDPO's likewise; and on infinitely many labels cDPO loses more than DPO, "
     "which loses more than nothing, in every game. Other numbers of pairs are shown and do not count.",
-    run=run,
+    program=run,
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.games.tabular import TabularPolicy
 from equipoise.games.utilities import best_policy, expected, max_min
 from equipoise.reward_models.users.groups import (
@@ -59,12 +60,14 @@ class Population:
 
 def run_of(cosine: float, seed: int) -> list[float]:
     """One population: worst and majority's true utility of both policies, the worst's best, purity, log-losses."""
-    rng = np.random.default_rng([seed, round(10 * cosine) + 10])
+    rng = numpy_draws([seed, round(10 * cosine) + 10])
     people = Population.drawn(cosine, rng)
     difference, prob, user = people.labels(PAIRS, rng)
     unseen, truth, whose = people.labels(HELD, rng)
     one = linear_reward(difference, prob, torch.ones_like(prob), RIDGE)
-    groups = fit_linear_groups(difference, prob, torch.ones_like(prob), user, 2, ridge=RIDGE, seed=seed)
+    groups = fit_linear_groups(
+        difference, prob, torch.ones_like(prob), user, 2, ridge=RIDGE, seed=moved_seed(seed)
+    )
     reference = TabularPolicy(torch.zeros(PROMPTS, ACTIONS, dtype=torch.float64))
     single = best_policy(_table(people, one[None]), torch.ones(1, dtype=torch.float64), reference, BETA)
     fair = max_min(_table(people, groups.weights), reference, BETA).policy
@@ -163,5 +166,5 @@ WORST_GROUP = Claim(
     "exceeds that under the single reward's policy, which serves the majority better than max-min does. "
     "Also: what the minority loses by the single reward grows from each cosine (0.9, 0, -0.9) to the next; opposed "
     "groups have the lower held-out log-loss with two rewards, and EM groups more than 95 % of the users rightly.",
-    run=worst_group,
+    program=worst_group,
 )

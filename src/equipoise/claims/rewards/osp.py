@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Dpo
@@ -45,7 +46,7 @@ class Course:
 
 def run(scale: Scale) -> Evidence:
     seeds, steps = PLANS[scale]
-    rewards = SPREAD * torch.as_tensor(np.random.default_rng(0).normal(size=(seeds, ARMS)))
+    rewards = SPREAD * torch.as_tensor(numpy_draws(0).normal(size=(seeds, ARMS)))
     game = zoo.bradley_terry(rewards)
     at = sorted({round(t) for t in np.geomspace(1, steps, 16)})
     return judge({name: course(game, rewards, rows, at) for name, rows in labels(game).items()}, at)
@@ -64,7 +65,7 @@ def labels(game: PreferenceGame) -> dict[str, Comparisons]:
     pairs = Neighbours().form(world, state, own)
     assert pairs.prob is not None
     won = (pairs.prob >= 0.5).astype(float)
-    drawn = (np.random.default_rng(1).random(len(pairs)) < pairs.prob).astype(float)
+    drawn = (numpy_draws(1).random(len(pairs)) < pairs.prob).astype(float)
     forms = {
         STRENGTHS: pairs.prob,
         WINNERS: won,
@@ -174,5 +175,5 @@ STRENGTHS_CLAIM = Claim(
     "with one drawn label for each pair. Also: the regularised reward ends higher with strengths than with winners. "
     "Smoothed winners, a judge who is too sure, and the best that each label reaches on the way are shown and do not "
     "count.",
-    run=run,
+    program=run,
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws, torch_draws
 from equipoise.claims.rewards.label_flips import BETA, BOUND, World, draw, sample
 from equipoise.claims.small_models import Parameters, always, by_copy, choose, descend, line
 from equipoise.core.objectives import Dpo, Objective, Sft, Spa
@@ -110,7 +111,7 @@ def few_labels(world: World, steps: int, rng: np.random.Generator) -> dict[str, 
 def run_spa(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (8, 60), "full": (40, 150)}[scale]
     world = draw(seeds)
-    runs = [few_labels(one_of(world, s), steps, np.random.default_rng([1, s])) for s in range(seeds)]
+    runs = [few_labels(one_of(world, s), steps, numpy_draws([1, s])) for s in range(seeds)]
     return judge_spa(
         {name: np.array([run[name] for run in runs]) for name in runs[0]}, expected(world, world.reference)
     )
@@ -135,7 +136,7 @@ def run_cream(scale: Scale) -> Evidence:
     seeds, steps = {"quick": (20, 40), "full": (100, 80)}[scale]
     world = draw(seeds)
     policy, reference = world.model.log_probs, world.reference
-    rng = np.random.default_rng(2)
+    rng = numpy_draws(2)
     shown = choose(world.best.exp(), rng.random((len(reference), DEMONSTRATIONS // world.reward.shape[1])))
     prompts = torch.arange(len(reference)).repeat_interleave(shown.shape[1])
     ones = torch.ones(len(prompts), dtype=torch.float64)
@@ -186,7 +187,7 @@ def run_upo(scale: Scale) -> Evidence:
     world = draw(seeds)
     policy, reference, start = world.model.log_probs, world.reference, world.model.start()
     score, passes = estimated(world, sample(world, NOISY, FLIPPED))
-    draws = np.random.default_rng(3).random((UPO_ROUNDS, len(reference) * REPEATS, 4))
+    draws = numpy_draws(3).random((UPO_ROUNDS, len(reference) * REPEATS, 4))
     found = {}
     for name in (HARD, WEIGHED):
         theta, path = start, [reference]
@@ -206,11 +207,13 @@ def estimated(world: World, rows: Comparisons) -> tuple[Tensor, Tensor]:
     for copy, prompts in enumerate(np.split(np.arange(len(features)), len(world.reward))):
         mine = (rows.prompts >= prompts[0]) & (rows.prompts <= prompts[-1])
         shown = features[rows.prompts[mine, None], rows.responses[mine]]
-        made = feature_reward.fit(shown, torch.ones_like(rows.weight[mine]), rows.weight[mine], seed=copy)
+        made = feature_reward.fit(
+            shown, torch.ones_like(rows.weight[mine]), rows.weight[mine], seed=moved_seed(copy)
+        )
         estimator = LearnedReward.of(made)
         with torch.no_grad():
             parts = estimator.hidden(features[prompts]) * estimator.head.weight[0]
-        draw_ = torch.Generator().manual_seed(copy)
+        draw_ = torch_draws(copy)
         stay = torch.rand(PASSES, 1, 1, parts.shape[2], generator=draw_) >= DROPOUT
         scores.append(parts.sum(dim=2))
         passes.append((parts * stay / (1 - DROPOUT)).sum(dim=3))
@@ -266,7 +269,7 @@ FEW_LABELS = Claim(
     paper="2406.04412",
     rule="Heart: the expected reward ends higher with SPA than with DPO on the same seed (paired 95 % interval over "
     "games). Also: higher than with own labels and no refinement. DPO on all labels is shown and does not count.",
-    run=run_spa,
+    program=run_spa,
 )
 
 NOISE = Claim(
@@ -276,7 +279,7 @@ NOISE = Claim(
     paper="2410.12735",
     rule=f"Heart: after {CREAM_ROUNDS} rounds from one fine-tuned model the expected reward is higher with CREAM than "
     "with hard own labels (paired 95 % interval over games). Also: it is higher than the fine-tuned model's.",
-    run=run_cream,
+    program=run_cream,
 )
 
 NOISY_LABELS = Claim(
@@ -288,5 +291,5 @@ NOISY_LABELS = Claim(
     "(paired 95 % interval over games).",
     set="the estimator is the method's own, a small network with dropout, since a first run had failed with a linear "
     "one that lost some of its six weights in each pass.",
-    run=run_upo,
+    program=run_upo,
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, choose, descend, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import Copg, P3o, Reinforce, Rloo
@@ -73,7 +74,7 @@ def invariance(scale: Scale) -> Evidence:
 
 def run(learner: Learner, tau: float, seeds: int, steps: int) -> Run:
     """Train on fresh samples; the copies of one seed differ in delta(x) only and meet the same uniform numbers."""
-    rng = np.random.default_rng(7)
+    rng = numpy_draws(7)
     sizes = (len(SHIFTS), seeds, PROMPTS)
     # dyadic rewards and shifts: (R + delta) - (R' + delta) is R - R' to the last bit
     reward = torch.as_tensor(rng.integers(0, 9, size=(1, seeds, PROMPTS, ARMS)) / 8.0)
@@ -199,5 +200,5 @@ SHIFT_INVARIANCE = Claim(
     f"and with one critic for all prompts some parameter differs by more than {MOVED:g}. Also: at the largest "
     "shift both of these end with less true reward, the 95 % interval of the difference below 0. A critic of "
     "each prompt, which learns the shift in time, is shown beside them and does not count.",
-    run=invariance,
+    program=invariance,
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.reward_models.users.ideal_points import Pal, PalSettings, fit_pal, fit_user
 
 FEATURES, LATENT, POINTS = 12, 4, 3
@@ -49,14 +50,16 @@ class World:
 
 def run_of(seed: int) -> Array:
     """[1 + FEW, NEW] held-out accuracy on new users: one common reward, then PAL after so many labels."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_draws(seed)
     world = World.drawn(rng)
     drawn = [world.labels(world.user(rng), PAIRS, rng) for _ in range(USERS)]
     pairs, prob = torch.cat([d[0] for d in drawn]), torch.cat([d[1] for d in drawn])
     user = torch.arange(USERS).repeat_interleave(PAIRS)
     weight, prompts = torch.ones_like(prob), torch.zeros(len(pairs), FEATURES, dtype=torch.float64)
     models = [
-        fit_pal(pairs, prompts, user, prob, weight, PalSettings(prototypes=k, latent=8), seed=seed)
+        fit_pal(
+            pairs, prompts, user, prob, weight, PalSettings(prototypes=k, latent=8), seed=moved_seed(seed)
+        )
         for k in (1, POINTS)
     ]
     found = []
@@ -116,5 +119,5 @@ NEW_USERS = Claim(
     "are new. 95 % intervals over worlds. Heart: fitted to 10 labels of a new user, three prototypes predict "
     "held-out ones better than one common reward of the same form. Also: so they do with 40 labels, and better with "
     "40 than with 10.",
-    run=new_users,
+    program=new_users,
 )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.claims.small_models import line
 from equipoise.games.segments import (
     DeterministicMdp,
@@ -49,7 +50,7 @@ def grid() -> DeterministicMdp:
 
 def draw_rewards(world: DeterministicMdp, seeds: int) -> Tensor:
     """[seeds, S, A]: each action costs between 0 and 2."""
-    draw = torch.Generator().manual_seed(0)
+    draw = torch_draws(0)
     return -2 * torch.rand(seeds, *world.successor.shape, generator=draw, dtype=torch.float64)
 
 
@@ -71,7 +72,7 @@ def taken(segments: Segments, index: Tensor) -> Segments:
 
 def sample(world: DeterministicMdp, seeds: int, pairs: int) -> tuple[Segments, Segments, Tensor]:
     """Pairs of segments for each seed, and the uniform numbers that their labels are drawn with."""
-    draw = torch.Generator().manual_seed(pairs)
+    draw = torch_draws(pairs)
     all_of_them = every_segment(world)
     first, second = torch.randint(len(all_of_them.states), (2, seeds, pairs), generator=draw)
     luck = torch.rand(seeds, pairs, generator=draw, dtype=torch.float64)
@@ -210,5 +211,5 @@ REGRET = Claim(
     "partial return fit of regret's labels, read as an advantage (2310.02456), is worth more than read as a reward.",
     set="the rule before any figures; the number of grids of the quick scale was raised from 8 to 40 after a first "
     "run, in which the heart's difference was +0.086 [-0.039, +0.210] and the claim failed by its rule.",
-    run=run,
+    program=run,
 )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import line
 from equipoise.oracles.models.relevance import Relevance, RelevanceFile
 from equipoise.oracles.questions.verdicts import Verdict
@@ -183,7 +184,7 @@ def _kl(probs: Array) -> float:
 
 def learn(seed: int) -> dict[str, Array]:
     """Name -> [3, 1 + KLS] mean quality of the tilted policies: of all, open-ended and closed-ended questions."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_draws(seed)
     embedding = Words(rng)
     found = drawn(rng)
     closed = np.array([bool(question.answer) for question in found.questions])
@@ -269,5 +270,5 @@ MIXED_REWARD = Claim(
     "over worlds lie above 0. Also: so do those against the open-ended reward for all questions and against the "
     f"mixture without its repetition penalty, and the mixture's mean quality rises with every KL up to "
     f"{KLS[-1]:g} nats.",
-    run=run,
+    program=run,
 )

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, always, descend, draw
 from equipoise.core.objectives import Dpo
 from equipoise.games.expectation import Comparisons
@@ -42,7 +42,7 @@ class Found:
 
 
 def trained(copies: int, steps: int) -> Found:
-    rng = np.random.default_rng(3)
+    rng = numpy_draws(3)
     reference = torch.from_numpy(rng.normal(size=(copies, PROMPTS, ARMS))).log_softmax(dim=2)
     features = torch.from_numpy(rng.normal(size=(copies, PROMPTS, ARMS, FEATURES)))
     weights = torch.from_numpy(rng.normal(size=(copies, FEATURES)) / FEATURES**0.5)
@@ -144,5 +144,5 @@ GOALS = Claim(
     f"{ARMS} responses, true rewards as scores, {LEVELS} levels, DPO at beta {BETA:g} for both; 95 % paired intervals "
     "over copies. Heart: the expected reward at the best goal is above DPO's. Also: it rises from each goal to the "
     "next; and the mean log-ratio of responses in the best quarter that some pair rejects is above DPO's.",
-    run=run,
+    program=run,
 )

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from equipoise.claims.draws import moved_seed, torch_draws
 from equipoise.claims.rewards.rlp_bandits import BOTTLENECK, Bandit, Labelled
 from equipoise.oracles.learned import feature_reward
 from equipoise.oracles.learned.feature_reward import Fitting as FeatureFitting
@@ -44,7 +45,7 @@ class TeaHouse:
 
     def reward_model(self, pairs: Labelled, views: Tensor | None, seed: int) -> Tensor:
         """[X, A] rewards of a reward model trained on the pairs, as a run of `rlp_uml` or `rlp_spg` trains it."""
-        beginning = begin(model_path(), Head(), seed=seed)
+        beginning = begin(model_path(), Head(), seed=moved_seed(seed))
         rows = [self._pair(beginning, k, *each) for k, each in enumerate(zip(*pairs, strict=True))]
         remedies = None
         if views is not None:
@@ -54,9 +55,9 @@ class TeaHouse:
                 for a, b in zip(own[::2], own[1::2], strict=False)
             ]
             steps = EPOCHS * math.ceil(len(rows) / BATCH)
-            remedies = Views(seen, BOTTLENECK, steps, seed, beginning.model).remedies()
+            remedies = Views(seen, BOTTLENECK, steps, moved_seed(seed), beginning.model).remedies()
         fitting = Fitting(epochs=EPOCHS, batch=BATCH, lr=automatic_rate(beginning))
-        fit(beginning.model, rows, fitting=fitting, seed=seed, remedies=remedies)
+        fit(beginning.model, rows, fitting=fitting, seed=moved_seed(seed), remedies=remedies)
         flat = [tokens for own in self._tokens for tokens in own]
         return outputs(beginning.finish().eval(), flat, TOKENS)[:, 0].view(len(self.prompts), -1)
 
@@ -79,7 +80,7 @@ class Featured:
     """Responses known by features [X, A, F]. The true reward is not linear in them, and the reference leans to it."""
 
     def __init__(self, seed: int) -> None:
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch_draws(seed)
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=draw, dtype=torch.float64)
@@ -102,6 +103,12 @@ class Featured:
             alike = pairs_of.flatten(0, 1)
             seen, bottleneck = FeatureViews(alike, torch.ones(len(alike), dtype=torch.float64)), BOTTLENECK
         made = feature_reward.fit(
-            shown, ones, pairs.weight, seed=seed, views=seen, bottleneck=bottleneck, fitting=FITTING
+            shown,
+            ones,
+            pairs.weight,
+            seed=moved_seed(seed),
+            views=seen,
+            bottleneck=bottleneck,
+            fitting=FITTING,
         )
         return LearnedReward.of(made).rewards(self.features)

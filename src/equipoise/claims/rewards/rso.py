@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.claims.small_models import LinearSoftmax, always, by_copy, choose, descend, kl_rows, line
 from equipoise.core.dims import Strategy
 from equipoise.core.objectives import RsoNorm
@@ -64,7 +65,7 @@ def laws(draws: int, games: int = 4) -> Laws:
     together: dict[str, list[list[float]]] = {rule: [] for rule in TEMPERATURES}
     noises = []
     for seed in range(games):
-        rng = np.random.default_rng(seed)
+        rng = numpy_draws(seed)
         reward = rng.normal(size=10)
         reference = torch.as_tensor(rng.normal(size=(1, 10))).softmax(dim=1)
         target = (reference.log() + torch.as_tensor(reward) / BETA).softmax(dim=1)[0].numpy()
@@ -96,7 +97,7 @@ def trained(copies: int, steps: int) -> dict[str, dict[str, Trained]]:
 
     Where the pairs lie decides which errors are made: by the fit of a small model, or by few labels, drawn from P.
     """
-    rng = np.random.default_rng(5)
+    rng = numpy_draws(5)
     reference = torch.as_tensor(rng.normal(size=(copies * PROMPTS, ARMS))).log_softmax(dim=1)
     features = torch.as_tensor(rng.normal(size=(copies, PROMPTS, ARMS, FEATURES)) / FEATURES**0.5)
     weights = torch.as_tensor(rng.normal(size=(copies, FEATURES)))
@@ -108,7 +109,7 @@ def trained(copies: int, steps: int) -> dict[str, dict[str, Trained]]:
     own = LinearSoftmax.tabular(of_copy)
     found: dict[str, dict[str, Trained]] = {SMALL: {}, FEW: {}}
     for rule, pair_probs in pair_laws(reference, rewards).items():
-        few = offline.sample_pairs(game, TabularPolicy(pair_probs.log()), PAIRS, seed=6)
+        few = offline.sample_pairs(game, TabularPolicy(pair_probs.log()), PAIRS, seed=moved_seed(6))
         for setting, model, rows in (
             (SMALL, small, enumerate_pairs(game, pair_probs)),
             (FEW, own, enumerate_data(few.share)),
@@ -221,5 +222,5 @@ ACCEPTED = Claim(
     "against the reference than those trained on the reference's pairs, and than those trained on the best of several "
     "(95 % interval over copies above 0 each), both where the model is too small and where pairs are few. The "
     "regularised reward is shown and does not count.",
-    run=run,
+    program=run,
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.small_models import LinearSoftmax, Parameters, by_copy, choose, kl_rows
 from equipoise.core import reduce
 from equipoise.core.objectives import Dpo, Objective, Sail
@@ -38,7 +39,7 @@ class World:
 
     @classmethod
     def drawn(cls, seeds: int) -> World:
-        generator = torch.Generator().manual_seed(0)
+        generator = torch_draws(0)
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(seeds, *shape, generator=generator, dtype=torch.float64)
@@ -90,7 +91,7 @@ def designs() -> Mapping[str, Objective | None]:
 
 def recorded(world: World, pairs: int) -> Comparisons:
     """`pairs` of the reference's own responses for each copy, prompts drawn evenly."""
-    rng = np.random.default_rng([1, pairs])
+    rng = numpy_draws([1, pairs])
     copies = len(world.reward)
     prompts = rng.integers(PROMPTS, size=(copies, pairs)) + PROMPTS * np.arange(copies)[:, None]
     return world.compared(world.reference, prompts.ravel(), rng.random((copies * pairs, 3)))
@@ -104,7 +105,7 @@ def trained(world: World, name: str, steps: int) -> Parameters:
     own, dpo = designs()[name], Dpo(beta=BETA)
     anchors = {"reference": world.reference}
     pairs = recorded(world, RECORDED + (ASKED * steps if name == MORE else 0))
-    rng = np.random.default_rng(2)
+    rng = numpy_draws(2)
     theta = world.model.start().requires_grad_(True)
     optimizer = torch.optim.Adam([theta], lr=RATE)
     copies = len(world.reward)
@@ -180,5 +181,5 @@ BILEVEL = Claim(
     "which is the same with a weight of 0 and as many labels: both paired 95 % intervals over worlds lie above 0. "
     "Also: so does that of SAIL-DPP, which labels its responses itself, against offline DPO. Other weights, SAIL-DDP "
     "and offline DPO on as many labels are shown and do not count.",
-    run=run,
+    program=run,
 )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 from equipoise.claims.small_models import line
 from equipoise.games.curation import curated, divergence_bound, odds_of
 
@@ -55,7 +55,7 @@ def courses(games: int, rounds: int) -> dict[str, Course]:
 
 
 def course(games: int, rounds: int, share: float) -> Course:
-    rng = np.random.default_rng(7)
+    rng = numpy_draws(7)
     reward = torch.from_numpy(rng.normal(size=(games * PROMPTS, ACTIONS)))
     data = torch.from_numpy(rng.normal(size=reward.shape)).softmax(dim=1)
     value, probs = reward.exp(), data
@@ -160,5 +160,5 @@ CURATION = Claim(
     "80 % real data (lambda (K - 1) = 3/4) the KL from the data stays below -log(1 - lambda (K - 1)) in every round, "
     "the expected reward ends above the data's, and the entropy above that of the loop without real data (95 % "
     "intervals). Half real data, to which no bound applies, is shown and does not count.",
-    run=run,
+    program=run,
 )

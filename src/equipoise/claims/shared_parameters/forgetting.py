@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import LATER, Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, numpy_draws
 from equipoise.claims.shared_parameters.shared_world import Shared, SharedWorld
 from equipoise.core.dims import Strategy
 from equipoise.games.offline import PairData, sample_pairs
@@ -58,7 +59,7 @@ class Problem:
     @classmethod
     def draw(cls, agreement: float, seed: int) -> Problem:
         """Reward weights of the two domains with this cosine; Bradley-Terry labels."""
-        rng = np.random.default_rng(seed)
+        rng = numpy_draws(seed)
         features = torch.from_numpy(rng.normal(size=(2 * PROMPTS, ACTIONS, FEATURES))) / FEATURES**0.5
         one, across = np.linalg.qr(rng.normal(size=(FEATURES, 2)))[0].T
         other = agreement * one + (1 - agreement**2) ** 0.5 * across
@@ -66,7 +67,7 @@ class Problem:
         reward = torch.einsum("xad,xd->xa", features, weights)
         preference = torch.sigmoid(reward[:, :, None] - reward[:, None, :])
         game = PreferenceGame(preference, [1 / ACTIONS] * ACTIONS)
-        return cls(features, reward, game, sample_pairs(game, game.initial(), PAIRS, seed))
+        return cls(features, reward, game, sample_pairs(game, game.initial(), PAIRS, moved_seed(seed)))
 
     def table(self, theta: Tensor) -> Strategy:
         return (self.features @ theta).log_softmax(dim=1)
@@ -174,6 +175,6 @@ FORGETTING = Claim(
     "paired differences over seeds. Heart: after domain 2 COFS-DPO's accuracy on domain 1 exceeds DPO's. Also: so does "
     "OFS-DPO's alone; the chase adds to the combination; COFS-DPO's mean over both domains exceeds DPO's; OFS-DPO "
     "exceeds DPO on the domain just learnt.",
-    run=run,
+    program=run,
     set=f"{LATER} The heart is about the combination (COFS-DPO); the chase is in the other conditions.",
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import LATER, Array, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.claims.shared_parameters.shared_world import Shared, SharedWorld
 from equipoise.core.dims import Payoff, Strategy
 from equipoise.games.preference import PreferenceGame
@@ -100,7 +101,7 @@ def contenders(beta: float, steps: int) -> dict[str, tuple[Method, int]]:
 def distances(length: int, beta: float, steps: int, seed: int) -> dict[str, Array]:
     """KL(p_data || pi) before the first step and after every `REFIT` of them, of every contender."""
     tree = TokenTree(words=("a", "b"), length=length)
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch_draws(seed)
     data, noise = torch.randn(2, 1, len(tree.prefixes), 2, generator=draw, dtype=torch.float64)
     size = len(tree.responses)
 
@@ -187,6 +188,6 @@ AGAINST_SPIN = Claim(
     f"does to all of up to 256 tokens, SAPO ends nearer to the data (KL) than SPIN with {REFIT} steps a round, at beta "
     "0.1 and 0.5, by the 95 % interval of the log ratio over seeds. Also: with segments shorter than the response it "
     "does too; and whole-response SAPO ends nearer than SPIN with one step a round, which has no moving average.",
-    run=run,
+    program=run,
     set=f"{LATER} The heart is about whole responses; segments are the first of the other conditions.",
 )

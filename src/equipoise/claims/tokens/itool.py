@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equipoise.claims.claim import Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws
 
 KINDS, VALUES = 6, 6
 RIGHT = (0.98, 0.95, 0.92, 0.8, 0.7, 0.6)  # probability of the right value, by kind
@@ -131,7 +132,7 @@ def fit(theta: Array, pairs: Sequence[Pair], rate: float) -> Array:
 
 def trained(rule: str, seed: int, count: int, rate: float) -> tuple[Array, Array]:
     """(before, after): [len(SLOTS)] mean probability that all calls of fresh requests are right, by their slots."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_draws(seed)
     requests, fresh = draws(rng, count), draws(rng, 400)
     theta, first = first_policy(), first_policy()
     for _ in range(ROUNDS):
@@ -209,5 +210,5 @@ FRAGMENT_PAIRS = Claim(
     set="that each rule is given its best step size was settled after a run with one for all, in which pairs of whole "
     "responses were ahead by 4 points: they move as many slots as they have, a pair of fragments one."
     " The grid was then moved up once, by a factor of 4; its largest size is the best for every rule.",
-    run=run,
+    program=run,
 )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.games import TabularPolicy, TokenPolicy, TokenTree, kl, soft_optimum, terminal_reward
 from equipoise.policy.generation.contrast import Contrast
 
@@ -18,7 +19,7 @@ BISECTIONS = 60
 
 def games(seeds: int) -> tuple[TokenPolicy, Tensor]:
     """References with normal logits [seeds, S, V], and rewards [seeds, A] of whole responses, standard normal."""
-    draws = torch.Generator().manual_seed(0)
+    draws = torch_draws(0)
     logits = torch.randn(seeds, *TREE.child.shape, generator=draws, dtype=torch.float64)
     reward = torch.randn(seeds, len(TREE.responses), generator=draws, dtype=torch.float64)
     return TokenPolicy(TREE, logits), reward
@@ -26,7 +27,7 @@ def games(seeds: int) -> tuple[TokenPolicy, Tensor]:
 
 def principled(reference: TokenPolicy, reward: Tensor, noise: float) -> TokenPolicy:
     """The model with the principle: soft-optimal for the reward at weight BETA, its logits off by normal noise."""
-    draws = torch.Generator().manual_seed(1)
+    draws = torch_draws(1)
     exact = soft_optimum(reference, terminal_reward(TREE, reward), beta=BETA).policy.conditional()
     return TokenPolicy(TREE, exact + noise * torch.randn(exact.shape, generator=draws, dtype=torch.float64))
 
@@ -137,5 +138,5 @@ CLOSED_FORM = Claim(
     "than the principle alone, the 95 % interval of the paired difference above 0, with noise 0 and with .25 nats. "
     "Also: an exact principle earns at least 95 % of the best reward at its divergence for every step up to 5; with a "
     "noise of .5 nats a step of 3 earns at least 80 % of it.",
-    run=closed_form,
+    program=closed_form,
 )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed, torch_draws
 from equipoise.core import reduce
 from equipoise.core.objectives import Dpo
 from equipoise.core.scores import Scores
@@ -39,7 +40,7 @@ Pair = tuple[list[tuple[int, int]], list[tuple[int, int]], float]  # (skill, opt
 
 def begin(seed: int) -> Tensor:
     """[SKILLS, OPTIONS] logits of the reference: the right option has about 0.6 of the mass."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch_draws(seed)
     logits = torch.randn(SKILLS, OPTIONS, generator=draw, dtype=torch.float64)
     logits[:, 0] += 1.5
     return logits
@@ -155,7 +156,7 @@ def course(seed: int, rounds: int) -> tuple[dict[str, list[float]], int]:
     """(accuracy after 0, 1, .. rounds of each way of making pairs, steps sampled in all rounds by the trees)."""
     learners = {name: Learner(begin(seed)) for name in (STEPS, WHOLE, FLAT)}
     found = {name: [accuracy(one.logits.detach())] for name, one in learners.items()}
-    total, seeds = 0, Seeds(seed)
+    total, seeds = 0, Seeds(moved_seed(seed))
     for round_ in range(rounds):
         tasks = seeds.generator("tasks", round_).integers(SKILLS, size=(TASKS, LENGTH))
         used = 0
@@ -233,7 +234,7 @@ STEP_PAIRS = Claim(
     "Heart: at the end the accuracy with step pairs is above that with pairs of a correct and a wrong response among "
     "independent samples of as many steps, beyond the 95 % interval of the paired difference over seeds. Also: it is "
     "above that with the best and worst response of the same kind of trees, and above the start, likewise.",
-    run=run,
+    program=run,
     set="The rule and the settings stood before the first run (-0.035, -0.106 to +0.037). Siblings with equal Q then "
     "gave a pair, too, by their visits; that they give none was decided after it, for every use of the method.",
 )

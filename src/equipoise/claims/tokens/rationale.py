@@ -100,5 +100,5 @@ DATA_EFFICIENCY = Claim(
     "rationales, beyond the 95 % interval of the paired difference. Also: with rationales a quarter of the largest "
     "number of pairs wins, on average, at least as often as all of them without. gamma = 0.1, the paper's, is shown "
     "and does not count.",
-    run=run,
+    program=run,
 )

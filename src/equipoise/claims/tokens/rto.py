@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Line, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.core.advantages import at_last, gae, implicit_reward, returns
 from equipoise.core.objectives import Dpo
 from equipoise.core.objectives.groups import leave_one_out
@@ -69,7 +70,7 @@ class Setting:
 
 def setting(game: str, seeds: int, pairs: int) -> Setting:
     """Teachers by DPO on `pairs` pairs of uniformly drawn responses, labelled by Bradley-Terry, one per seed."""
-    draw = np.random.default_rng(GAMES.index(game))
+    draw = numpy_draws(GAMES.index(game))
     count = len(TREE.responses)
     r = score(torch.tensor(TREE.responses), game).numpy()
     data = np.zeros((seeds, count, count))
@@ -151,7 +152,7 @@ def credit(scale: Scale) -> Evidence:
         places[game], missed[game] = landing(found), float(found.missed.mean())
         for critic, rates in RATES.items():
             for paid in (TOKENS, SENTENCE):
-                draws = torch.Generator().manual_seed(0)
+                draws = torch_draws(0)
                 runs[game, critic, paid] = np.stack(
                     [learn(found, paid, critic, rate, draws) for rate in rates]
                 )
@@ -231,7 +232,7 @@ CREDIT = Claim(
     "(the mean of the round's other responses) the mean KL to the optimum over the run is lower with token rewards in "
     "each of the three games, the 95 % interval of the paired difference below 0. Also: where one token decides, it "
     "gets more than half of the squared rewards; with exact values the KLs of the two ways agree to 1e-9.",
-    run=credit,
+    program=credit,
     set="the number of seeds was chosen after a first run had been seen. More make a small difference significant: "
     "read its size.",
 )

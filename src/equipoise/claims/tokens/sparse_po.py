@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.tokens.frontier import Climb, ahead, climb, curve
 from equipoise.core.auxiliary_heads import SparseMasks
 from equipoise.core.objectives import Dpo, Objective, SparsePo, Tdpo1, Tdpo2
@@ -43,7 +44,7 @@ def truth() -> Tensor:
 
 
 def draw(seeds: int, pairs: int) -> Pairs:
-    rng = np.random.default_rng(pairs)
+    rng = numpy_draws(pairs)
     both = rng.integers(len(TREE.responses), size=(seeds, pairs, 2))
     score = WORTH * truth().numpy()[both]
     first = rng.random((seeds, pairs)) < 1 / (1 + np.exp(score[..., 1] - score[..., 0]))
@@ -125,7 +126,7 @@ def learn(pairs: Pairs, name: str, steps: int, rate: float = 0.02) -> Learnt:
 
 def leak(pairs: Pairs) -> tuple[float, float]:
     """Largest |gradient| under the true mask in (logits of other places, logits of its own), away from the start."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     base = reference(len(pairs.responses))
     logits = torch.randn(base.logits.shape, generator=generator, dtype=torch.float64).requires_grad_(True)
     found = scores(TokenPolicy(TREE, logits), base, pairs, true_mask(len(pairs.responses)))
@@ -216,5 +217,5 @@ MASKS = Claim(
     "the true mask, TDPO1 and TDPO2; and the learnt mask ends larger on the word that decides than on the others, "
     "likewise. Other numbers of pairs are shown and do not count. A loss that does not get that far does not meet the "
     "rule.",
-    run=run,
+    program=run,
 )

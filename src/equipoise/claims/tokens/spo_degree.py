@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from equipoise.claims.claim import Array, Claim, Evidence, Scale, Table, interval, verdict
+from equipoise.claims.draws import moved_seed
 from equipoise.claims.tokens.frontier import ahead
 from equipoise.claims.tokens.tiny_fits import BASE, Playground, Row, fit, scores
 from equipoise.core.auxiliary_heads import DegreeHeads, build_head
@@ -50,7 +51,11 @@ def learn(world: Playground, name: str, seeds: int, pairs: int, steps: int) -> L
         rows = world.degraded(pairs, seed, DEGREES)
         policy = world.policy()
         width, layers = policy.model.config.hidden_size, policy.model.config.num_hidden_layers
-        network = None if name == WITHOUT else build_head(DegreeHeads(degrees=DEGREES), width, layers, seed)
+        network = (
+            None
+            if name == WITHOUT
+            else build_head(DegreeHeads(degrees=DEGREES), width, layers, moved_seed(seed))
+        )
         part = fit(
             policy, rows, objective(name), steps=steps, seed=seed, network=network, frozen=name == FROZEN
         )
@@ -124,5 +129,5 @@ DEGREE = Claim(
     "win rate is higher with degrees, beyond the 95 % interval of the paired difference. Also: on other pairs' texts "
     f"the classifier's cross-entropy is below chance, log {DEGREES}, likewise, trained alone on the frozen model and "
     "trained with it. gamma = 1 is shown and does not count.",
-    run=run,
+    program=run,
 )

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from equipoise.claims.draws import moved_seed, torch_draws
 from equipoise.core.objectives import Dpo, Objective
 from equipoise.core.scores import Scores
 from equipoise.data.collate import Ids, Prompt, Response, collate
@@ -49,7 +50,7 @@ class Playground:
         """`count` labelled pairs, each with its rationale as a third text."""
         reasons = RationalePrompt(self.renderer, chat=False, words=False)
         found = []
-        for pair in pairs(self.game, count, seed=seed, reference=self.table, rationales=True):
+        for pair in pairs(self.game, count, seed=moved_seed(seed), reference=self.table, rationales=True):
             prompt = Prompt(self.renderer.prompt(pair["prompt"]), pair["prompt"])
             better, worse = (self.renderer.answer(prompt, pair[side]) for side in ("chosen", "rejected"))
             lead, why = reasons(prompt, better, worse), pair["rationale"]
@@ -59,7 +60,7 @@ class Playground:
     def degraded(self, count: int, seed: int, degrees: int) -> list[Row]:
         """`count` labelled pairs, each with the degraded versions of both answers."""
         found = []
-        for pair in pairs(self.game, count, seed=seed, reference=self.table):
+        for pair in pairs(self.game, count, seed=moved_seed(seed), reference=self.table):
             prompt = Prompt(self.renderer.prompt(pair["prompt"]), pair["prompt"])
             texts = [pair["chosen"], pair["rejected"]]
             for whole in tuple(texts):
@@ -130,7 +131,7 @@ def fit(
 
 def _order(count: int, steps: int, seed: int) -> list[list[int]]:
     """`steps` batches: every row once before any comes again."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch_draws(seed)
     need = steps * min(BATCH, count)
     passes = [torch.randperm(count, generator=draw) for _ in range(-(-need // count))]
     return [part.tolist() for part in torch.cat(passes)[:need].split(min(BATCH, count))]

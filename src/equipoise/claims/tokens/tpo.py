@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Cell, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.tokens.frontier import Climb, ahead, climb, curve
 from equipoise.core.objectives import Dpo, Objective, Tpo
 from equipoise.core.scores import Scores, TokenScores
@@ -47,7 +48,7 @@ class World:
 
 
 def draw(seeds: int) -> World:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     steps = torch.randn(seeds, *TREE.child.shape, generator=generator, dtype=torch.float64)
     value = TREE.along(steps).mean(dim=2)
     value = (value - value.mean(dim=1, keepdim=True)) / value.std(dim=1, keepdim=True, correction=0)
@@ -63,7 +64,7 @@ class Lists:
 
 
 def sample(world: World, lists: int) -> Lists:
-    rng = np.random.default_rng(lists)
+    rng = numpy_draws(lists)
     shape = (len(world.truth), lists, LIST)
     paths = torch.from_numpy(rng.integers(len(TREE.responses), size=shape))
     judged = world.truth.gather(1, paths.flatten(1)).view(shape) + NOISE * torch.from_numpy(
@@ -191,7 +192,7 @@ STEP_TREES = Claim(
     "pairs, and step weights raise it further, likewise. "
     "Other numbers of lists, values at the end, and TPO with lambda 1, which is DPO on all pairs, are shown and do not "
     "count. A loss that does not get that far does not meet the rule.",
-    run=run,
+    program=run,
     set="The heart had DPO on all pairs, too, which the paper does not compare with; its figures had been seen when "
     "the rule was divided. Settings are unchanged.",
 )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import torch_draws
 from equipoise.claims.small_models import kl_rows, line
 from equipoise.core.objectives import Bco
 from equipoise.games.fit import minimise
@@ -61,7 +62,7 @@ class Game:
 
 
 def draw(games: int) -> list[Game]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     shape = (games, 2, PROMPTS, ARMS)
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
     return [Game(SIZE * reward, (0.5 * noise).log_softmax(dim=1)) for reward, noise in normal]
@@ -303,5 +304,5 @@ MISMATCHED = Claim(
     "they do not, for all that the shift does.",
     set="the rule before any run; the number of games was changed for the time that they take after a first quick run, "
     "which had ended as these do. The solver's tolerance became 1e-8, where the package's is 1e-10.",
-    run=run,
+    program=run,
 )

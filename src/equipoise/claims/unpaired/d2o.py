@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.small_models import LinearSoftmax, choose, line
 from equipoise.core import reduce
 from equipoise.core.objectives import D2o, Dpo, GradientAscent, Npo, Objective
@@ -60,7 +61,7 @@ class Path:
 
 def draw(policy: str, copies: int) -> LinearSoftmax:
     """Random references: data sets of one prompt with a table, or of several with shared parameters."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
     prompts = 1 if policy == TABLE else PROMPTS
     normal = torch.randn(copies, prompts, ARMS, generator=generator, dtype=torch.float64)
     reference = normal.log_softmax(dim=2)
@@ -75,7 +76,7 @@ def drawn_once(reference: Tensor, count: int, *, bad: bool) -> Comparisons:
     distribution = reference.exp().clone()
     if not bad:
         distribution[:, BAD] = 0
-    uniforms = np.random.default_rng(count).random((len(distribution), count))
+    uniforms = numpy_draws(count).random((len(distribution), count))
     own = torch.from_numpy(choose(distribution / distribution.sum(dim=1, keepdim=True), uniforms))
     prompts = torch.arange(len(distribution))
     return Comparisons(prompts, _around_bad(own), torch.ones(len(distribution), dtype=torch.float64))
@@ -256,5 +257,5 @@ NEGATIVES_ONLY = Claim(
     set="the rule before any run; after a first quick run, whose six data sets with shared parameters left the "
     "difference from DPO within its interval, there were more of them, and steps became longer. Fresh samples were "
     "dropped with shared parameters.",
-    run=run,
+    program=run,
 )

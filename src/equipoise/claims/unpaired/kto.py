@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equipoise.claims.claim import Array, Claim, Evidence, Panel, Scale, Table, interval, verdict
 from equipoise.claims.claim import Line as Curve
+from equipoise.claims.draws import numpy_draws, torch_draws
 from equipoise.claims.small_models import LinearSoftmax, choose
 from equipoise.core import reduce
 from equipoise.core.objectives import Bco, Kto, Objective
@@ -121,7 +122,7 @@ class Labels:
 
 
 def draw(copies: int) -> World:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_draws(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(copies, *shape, generator=generator, dtype=torch.float64)
@@ -136,7 +137,7 @@ def draw(copies: int) -> World:
 
 def _written(world: World, count: int, seed: int) -> tuple[Indices, Indices, Array]:
     """(prompts, responses, rewards), [S, count] each; prompts evenly, responses by the reference."""
-    rng, copies = np.random.default_rng(seed), len(world.reward)
+    rng, copies = numpy_draws(seed), len(world.reward)
     prompts = rng.integers(PROMPTS, size=(copies, count))
     distribution = world.model.reference.exp()[
         torch.arange(copies)[:, None], torch.from_numpy(prompts)
@@ -147,7 +148,7 @@ def _written(world: World, count: int, seed: int) -> tuple[Indices, Indices, Arr
 
 def _beside_unrelated(prompts: Indices, responses: Indices, label: Array) -> Labels:
     """Each response with that of another prompt; the second column's prompt is the first's, as in `TableWorld`."""
-    rng = np.random.default_rng(7)
+    rng = numpy_draws(7)
     met = np.stack([derangement(row, rng.random(len(row))) for row in prompts])
     other = np.take_along_axis(responses, met, axis=1)
     return Labels(prompts, np.stack([responses, other], axis=2), label)
@@ -167,7 +168,7 @@ def mislabelled(world: World, which: str) -> Labels:
 def imbalanced(world: World, up: int, down: int) -> Labels:
     """`up` desirable and `down` undesirable labels, drawn: desirable with probability sigma(reward)."""
     prompts, responses, reward = _written(world, 8 * (up + down), 2)
-    label = np.random.default_rng(3).random(reward.shape) < 1 / (1 + np.exp(-reward))
+    label = numpy_draws(3).random(reward.shape) < 1 / (1 + np.exp(-reward))
     kept = np.stack([np.r_[np.flatnonzero(row)[:up], np.flatnonzero(~row)[:down]] for row in label])
     return _beside_unrelated(
         *(np.take_along_axis(v, kept, axis=1) for v in (prompts, responses, label.astype(float)))
@@ -351,5 +352,5 @@ CARD = Claim(
     "with its reference point at 0 against the logistic loss without a shift, which differs in the curve alone; and "
     "with 200 thumbs of one kind and 20 of the other, ratios 1 and 4/3 order more than equal weights, beyond the "
     "interval, both ways. Wrong thumbs nearest to the reference point are shown and do not count.",
-    run=run,
+    program=run,
 )

@@ -30,7 +30,7 @@ def method(name: str) -> Entry:
 
 
 def claims() -> list[Entry]:
-    """Every claim's name, sentence and paper."""
+    """Every claim's name, sentence, paper and grade."""
     return _read()["claims"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from equipoise.claims.grades import GRADES
 from equipoise.claims.index import CLAIMS
 from equipoise.games import zoo
 from equipoise.games.fit import NotConverged
@@ -45,8 +46,11 @@ How sure we are of a formula (docstrings and notes write the last two as RECALLE
 
 
 def guide() -> str:
-    """The stored guide: every method's entry, and every claim's sentence."""
-    claims = [{"name": c.name, "sentence": c.sentence, "paper": c.paper} for c in CLAIMS.values()]
+    """The stored guide: every method's entry, and every claim's sentence and grade."""
+    claims = [
+        {"name": c.name, "sentence": c.sentence, "paper": c.paper, "grade": GRADES[c.name].letter}
+        for c in CLAIMS.values()
+    ]
     return stored.text(entries(), claims)
 
 
