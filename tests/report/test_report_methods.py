@@ -14,7 +14,9 @@ from equipoise.core.objectives import Dpo
 from equipoise.core.objectives.catalog import CATALOG, Confidence
 from equipoise.methods.index import METHODS, get
 from equipoise.report.methods import stored
+from equipoise.report.methods.axes import AXES, filtered, print_axes
 from equipoise.report.methods.guide import NO_SOURCE, entry, need_of, row_of
+from equipoise.report.methods.taxonomy import TARGETS
 from equipoise.report.methods.text import (
     CONFIDENCE,
     NEEDS,
@@ -145,3 +147,54 @@ def test_what_is_not_recorded_is_said_to_be_so():
     bare = replace(get("dpo"), sources={})
     assert set(entry(bare)["sources"].values()) == {NO_SOURCE}
     assert NO_SOURCE in printed(print_method, entry(bare))
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("dpo", ("pairs", "responses", "offline", "preferred responses", "fixed", "reverse KL")),
+        ("simpo", ("pairs", "responses", "offline", "preferred responses", "none", "none")),
+        ("tdpo2", ("pairs", "tokens", "offline", "preferred responses", "fixed", "reverse KL, token KL")),
+        ("f_dpo_js", ("pairs", "responses", "offline", "preferred responses", "fixed", "Jensen-Shannon")),
+        ("f_dpo_forward_kl", ("pairs", "responses", "offline", "preferred responses", "fixed", "forward KL")),
+        ("kto", ("single labels", "responses", "offline", "preferred responses", "fixed", "reverse KL")),
+        ("sft", ("demonstrations", "responses", "offline", "imitation", "none", "none")),
+        ("spac", ("pairs", "responses", "self-play", "preferred responses", "moving", "reverse KL")),
+        ("sapo", ("pairs", "responses", "self-play", "preferred responses", "moving", "reverse KL")),
+        ("inpo", ("verdicts", "responses", "online", "Nash policy", "fixed and moving", "reverse KL")),
+        ("dstc", ("own labels", "responses", "online", "preferred responses", "moving", "reverse KL")),
+        ("mcts_dpo", ("rewards", "steps", "online", "preferred responses", "fixed", "reverse KL")),
+        ("constrained", ("several rewards", "responses", "online", "several rewards", "fixed", "reverse KL")),
+        ("npo", ("single labels", "responses", "offline", "unlearning", "fixed", "reverse KL")),
+    ],
+)
+def test_a_method_s_place_in_the_taxonomy_is_read_off_its_parts(name, axes):
+    found = stored.method(name)["axes"]
+    assert (
+        tuple(
+            found[axis] for axis in ("feedback", "granularity", "paradigm", "aim", "reference", "divergence")
+        )
+        == axes
+    )
+
+
+def test_methods_are_filtered_by_axis_and_an_unknown_value_names_the_known_ones():
+    everything = stored.methods()
+    free = filtered(everything, ["reference=none", "paradigm=offline"])
+    assert {"simpo", "orpo"} <= {e["name"] for e in free} and all(not e["anchors"] for e in free)
+    assert len(filtered(everything, ["target=cycles"])) > 10
+    with pytest.raises(ValueError, match="offline, online, self-play"):
+        filtered(everything, ["paradigm=never"])
+    with pytest.raises(KeyError, match="paradigm"):
+        filtered(everything, ["paradigma=online"])
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_of_axes_keeps_every_word(width):
+    lines = printed(print_axes, stored.methods(), width).splitlines()
+    assert max(map(len, lines)) <= width and "…" not in "".join(lines)
+    assert set(METHODS) <= {line.split(" ")[0] for line in lines}
+
+
+def test_every_target_is_of_a_method():
+    assert set(TARGETS) <= set(METHODS)

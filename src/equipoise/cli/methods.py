@@ -19,16 +19,27 @@ def methods(
     reference_free: Annotated[
         bool, typer.Option("--reference-free", help="only methods without a frozen reference policy")
     ] = False,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=VALUE", help="only methods with this value on an axis of --axes (repeatable)"
+        ),
+    ] = None,
+    axes: Annotated[
+        bool, typer.Option("--axes", help="the methods by data, training, constraint and target")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the methods by the data they need, or show one: choices, formula, defaults and sources, limits, evidence."""
+    from equipoise.report.methods.axes import filtered, print_axes
     from equipoise.report.methods.stored import method, methods
     from equipoise.report.methods.text import chosen, print_method, print_methods
 
     if name:
         show(method(name), as_json, print_method)
     else:
-        show(chosen(methods(), need, reference_free), as_json, print_methods)
+        found = filtered(chosen(methods(), need, reference_free), by or ())
+        show(found, as_json, print_axes if axes else print_methods)
 
 
 def explain(

@@ -14,6 +14,7 @@ from equipoise.core.objectives import CATALOG, Objective
 from equipoise.core.objectives.catalog import Row
 from equipoise.methods.index import TO_PLAIN_NASH, TO_REGULARISED_NASH, describe
 from equipoise.play.method import Method
+from equipoise.report.methods.taxonomy import axes_of
 from equipoise.report.methods.text import Need
 
 CONTRACT = "tests/contract/test_objectives.py"
@@ -67,6 +68,7 @@ def entry(method: Method) -> dict[str, Any]:
         "defaults": defaults,
         "need": need_of(method),
         "aim": aim_of(method),
+        "axes": axes_of(method, aim_of(method)),
         "reference_free": not method.anchors,
         "catalogued": name,
         "formula": inspect.getdoc(build) or "",

@@ -146,6 +146,7 @@ def print_method(e: Entry, console: Console) -> None:
     say.field("pairing", sourced(e["pairing"], e["pairing_source"]))
     say.field("objective", f"{e['objective']}; {anchors(e)}")
     say.field("update", f"{e['update']}; {e['rounds']} rounds")
+    say.field("taxonomy", "; ".join(f"{axis} {value}" for axis, value in e["axes"].items()))
     console.print(f"\n{escape(e['formula'])}\n", highlight=False, soft_wrap=True)
     table = Table("default", "value", "source", box=None, pad_edge=False)
     for name, value in e["defaults"].items():
