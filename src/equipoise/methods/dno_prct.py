@@ -27,6 +27,7 @@ DNO_PRCT = Method(
     train={"batch": 64},
     playground={
         **TINY,
+        "train.eps": 1e-2,
         "objective.temperature": 1.0,
         "objective.top_p": 1.0,
         "objective.beta": 0.5,

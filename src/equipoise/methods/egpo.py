@@ -41,6 +41,7 @@ EGPO = Method(
     train={"batch": 64, "schedule": "constant", "warmup": 0.1, "weight_decay": 0.01},
     playground={
         **MANY_STEPS,
+        "train.eps": 1e-2,
         "objective.beta": 0.05,
         "objective.temperature": 1.0,
         "objective.top_k": 0,
