@@ -23,7 +23,7 @@ from equipoise.play.state import INITIAL, START, State
 from equipoise.worlds.table.enumeration import comparisons
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
-from equipoise.worlds.text.derangement import derangement
+from equipoise.worlds.derangement import derangement
 
 
 def table_rows(world: TableWorld) -> Rows:

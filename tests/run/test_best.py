@@ -15,7 +15,7 @@ from equipoise.report.run.charts import charts_of
 from equipoise.report.run.load import load_run
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.sections.evaluation import EvaluateSettings
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.folder.best import HIGHER, WITHIN_A_FIT
 
 SMALL: dict[str, Any] = {

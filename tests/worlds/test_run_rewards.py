@@ -14,7 +14,7 @@ from equipoise.oracles.models.reward import load_oracle
 from equipoise.play.capabilities import RewardData
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.state import START
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.run_rewards import labelled_pairs, view_tokens
 
 

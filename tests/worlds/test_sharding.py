@@ -17,7 +17,7 @@ from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.files import MOMENTS
 from equipoise.run.config import ConfigError, resolve
 from equipoise.run.materials import gather
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from several_processes import by_one_and_by_two, killed, lines, run
 

@@ -17,7 +17,7 @@ from equipoise.play.pairings.sampled import Pairs
 from equipoise.play.players.sampled import Self
 from equipoise.play.round import play_round
 from equipoise.play.state import INITIAL, START
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.fit import Fit
 
 

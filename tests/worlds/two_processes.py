@@ -24,7 +24,7 @@ from equipoise.play.rows import Rows, objects
 from equipoise.playground import model_path
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scorer import Scorer
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 
 accelerator = Accelerator(cpu=True)

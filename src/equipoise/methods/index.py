@@ -12,6 +12,7 @@ from equipoise.methods.bco import BCO, BCO_UDM
 from equipoise.methods.cdpo import CDPO
 from equipoise.methods.constrained import CONSTRAINED
 from equipoise.methods.copg import COPG, COPG_OFFLINE
+from equipoise.methods.cpl import CPL, CPL_BC, CPL_KL, CPL_RANKING
 from equipoise.methods.d2o import D2O
 from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
@@ -106,6 +107,7 @@ OFFLINE = (
     RORPO,
     RSIMPO,
     PLACKETT_LUCE,
+    CPL_RANKING,
     TPO,
     COPG_OFFLINE,
     SFT,
@@ -132,8 +134,22 @@ PAIR_LOSSES = (
     DISCOPOP,
     ASFT_ALIGNED,
     AOT,
+    CPL_KL,
 )
-REFERENCE_FREE = (SIMPO, ALPHA_PO, CPO, CPO_SIMPO, ORPO, ASFT, UNLIKELIHOOD, SLIC, HINGE, DPO_REFERENCE_FREE)
+REFERENCE_FREE = (
+    SIMPO,
+    ALPHA_PO,
+    CPO,
+    CPO_SIMPO,
+    ORPO,
+    ASFT,
+    UNLIKELIHOOD,
+    SLIC,
+    HINGE,
+    DPO_REFERENCE_FREE,
+    CPL,
+    CPL_BC,
+)
 UNARY = (
     KTO,
     APO_ZERO_UNPAIRED,

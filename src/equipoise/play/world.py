@@ -67,7 +67,7 @@ class World(Protocol):
 
     def anchors(
         self, state: State, rows: Rows, names: Mapping[str, str], *, tokens: bool = False
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, Tensor]:
         """Frozen scores [N, K] under each anchor; `names` maps the objective's anchors to policies.
 
         With `tokens`, for a token-level objective, text gives [N, K, T], zero-padded after the end of a response. In an

@@ -281,6 +281,16 @@ READINGS: Mapping[str, Reading] = {
         exact={"beta": 1.0, "alpha": 0.7},
         confidence="paper's text",
     ),
+    "cpl": Reading(
+        parts=(("1", "cpo"), ("bc", "sft")),
+        note=f"bias is a power of p_l, and bc clones both responses, outside the logic; alpha is beta; {BETA}",
+        exact={"alpha": 1.0, "bias": 1.0, "bc": 0.0},
+    ),
+    "cpl_kl": _one(
+        "dpo",
+        note=f"bias is a power of p_l/q_l outside the logic; alpha is beta; {BETA}",
+        exact={"alpha": 1.0, "bias": 1.0},
+    ),
     "simpo": _one(
         "cpo",
         note=f"{MEANS}; gamma is subtracted from log R; {BETA}",

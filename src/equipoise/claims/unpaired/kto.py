@@ -23,7 +23,7 @@ from equipoise.core.objectives import Bco, Kto, Objective
 from equipoise.core.objectives.base import batch_statistic_of
 from equipoise.core.scores import Scores
 from equipoise.games.expectation import scores
-from equipoise.worlds.text.derangement import derangement
+from equipoise.worlds.derangement import derangement
 
 Indices = npt.NDArray[np.int64]
 

@@ -11,6 +11,7 @@ Source       the paper, and how sure: checked against code, the paper's text, RE
 
 from equipoise.core.objectives.base import Objective
 from equipoise.core.objectives.catalog import CATALOG
+from equipoise.core.objectives.contrastive import Cpl, CplKl, CplRanking
 from equipoise.core.objectives.degradation import DegreeDpo, WithDegrees
 from equipoise.core.objectives.f_dpo import AlphaDpo, FDpo, ForwardKlDpo, JensenShannonDpo
 from equipoise.core.objectives.fast_slow import FastSlowDpo
@@ -64,6 +65,9 @@ __all__ = [
     "BcoPair",
     "Cdpo",
     "Copg",
+    "Cpl",
+    "CplKl",
+    "CplRanking",
     "Cpo",
     "CpoSimpo",
     "D2o",

@@ -24,8 +24,8 @@ class Journal:
         self.manifest = Manifest(folder)
         self._verified: set[str] = set()
 
-    def stage(self, round: int, name: str) -> Path:
-        return self.folder / "rounds" / f"{round:03d}" / f"{name}.parquet"
+    def stage(self, round: int, name: str, ending: str = ".parquet") -> Path:
+        return self.folder / "rounds" / f"{round:03d}" / f"{name}{ending}"
 
     def checkpoint(self, round: int, name: str = POLICY) -> Path:
         """Checkpoint of the policy after a round, or of an intermediate policy of that round."""

@@ -29,9 +29,9 @@ from equipoise.policy.heap import give_back
 from equipoise.policy.learning_rate import Schedule, rate
 from equipoise.policy.scoring.microbatch import microbatches, out_of_memory
 from equipoise.policy.sharding.sharded import whole
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.step_metrics import Sums, entered_by
 from equipoise.worlds.text import batch_context as whole_step
-from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.optimizers import optimizer_of
 
 log = logging.getLogger(__name__)

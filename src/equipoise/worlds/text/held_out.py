@@ -22,9 +22,9 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring import anchor_store
 from equipoise.policy.scoring.microbatch import out_of_memory
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.folder.manifest import WITHIN
 from equipoise.worlds.text import batch_context
-from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Fit
 from equipoise.worlds.text.folder.best import CANDIDATE, WITHIN_A_FIT, Best
 from equipoise.worlds.text.folder.run_folder import RunFolder

@@ -29,7 +29,7 @@ from equipoise.reward_models.pairs import LabelledPair, tokenised
 from equipoise.reward_models.start import begin
 from equipoise.reward_models.texts import Texts
 from equipoise.reward_models.train import automatic_rate
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.folder.run_folder import RunFolder
 from equipoise.worlds.text.judging import Judge
 

@@ -43,10 +43,10 @@ from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.generation.step_continuation import joined_steps
 from equipoise.policy.protocol import Decoding
 from equipoise.policy.scoring.anchor_store import AnchorStore
+from equipoise.worlds.derangement import derangement
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text import further_answers
-from equipoise.worlds.text.derangement import derangement
-from equipoise.worlds.text.errors import TrainingError
 from equipoise.worlds.text.fit import Training
 from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.folder.run_folder import RunFolder

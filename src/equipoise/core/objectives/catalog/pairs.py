@@ -6,6 +6,7 @@ from math import log, log1p
 
 from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import LOG2, NO_LABEL, Limit, Row, always, never, softplus
+from equipoise.core.objectives.contrastive import CplKl
 from equipoise.core.objectives.hinge import HingeNorm
 from equipoise.core.objectives.logistic import (
     AsymmetricRdpo,
@@ -39,6 +40,18 @@ ROWS: dict[str, Row] = {
             ),
         ),
         evidence=("tests/core/test_logistic.py", "tests/games/test_expectation.py", "spac_coverage"),
+    ),
+    "cpl_kl": Row(
+        build=CplKl,
+        title="Contrastive preference learning with a reference",
+        paper="2310.13639",
+        confidence="verified in code",
+        variants=({"bias": 1.0},),
+        at_anchor=lambda _: LOG2,
+        shift_invariant=lambda o: o.bias == 1,
+        bounded="loss >= 0; margin without bound",
+        limits=(Limit(parameters={"bias": 1.0}, is_="dpo", other={"beta": 0.2}, words="bias = 1", times=""),),
+        evidence=("tests/core/test_contrastive.py",),
     ),
     "cdpo": Row(
         build=Cdpo,

@@ -6,6 +6,7 @@ from math import exp, log1p
 
 from equipoise.core.objectives.catalog import premises as given
 from equipoise.core.objectives.catalog.row import LOG2, Limit, Row, always, never, softplus
+from equipoise.core.objectives.contrastive import Cpl
 from equipoise.core.objectives.hinge import Hinge, Slic
 from equipoise.core.objectives.odds import Asft, Orpo, Unlikelihood
 from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, ReferenceFreeDpo, Simpo
@@ -33,6 +34,25 @@ ROWS: dict[str, Row] = {
             "TRL's likelihood loss is the mean over all tokens of a batch, here over each response's",
         ),
         evidence=("tests/core/test_reference_free.py", "tests/agree/test_trl_losses.py"),
+    ),
+    "cpl": Row(
+        build=Cpl,
+        title="Contrastive preference learning",
+        paper="2310.13639",
+        confidence="verified in code",
+        variants=({"bias": 1.0}, {"bias": 1.0, "bc": 1.0}),
+        at_equal=lambda o, a, n: softplus(-o.alpha * (1 - o.bias) * a * n) - o.bc * a,
+        shift_invariant=lambda o: o.bias == 1 and not o.bc,
+        bounded="loss >= 0 without bc; margin without bound",
+        limits=(
+            Limit(
+                parameters={"bias": 1.0},
+                is_="dpo_reference_free",
+                other={"beta": 0.1},
+                words="bias = 1, bc = 0",
+            ),
+        ),
+        evidence=("tests/core/test_contrastive.py",),
     ),
     "simpo": Row(
         build=Simpo,

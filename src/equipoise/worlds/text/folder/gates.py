@@ -13,7 +13,7 @@ from typing import Any
 from equipoise.policy.files import write_json
 from equipoise.policy.protocol import Measured
 from equipoise.safe_text import hanging
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.folder.gate_list import GATES
 
 FILE = "gates.json"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
-from equipoise.play.state import BASE, BEFORE, Floats, State
+from equipoise.play.state import BASE, Floats, State
 from equipoise.policy import checkpoint
-from equipoise.policy.files import read_tensors, write_json, write_tensors
+from equipoise.policy.files import read_tensors, write_tensors
+from equipoise.worlds.folder import position
 from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder import row_files
 from equipoise.worlds.text.folder.gates import Gates
@@ -61,41 +61,13 @@ class RunFolder:
 
         memory, keep_past   policies that the method keeps between rounds, as in `State.begin`.
         """
-        state = State.begin(self.journal.checkpoint(0), memory, keep_past=keep_past)
-        done = self.journal.rounds_done()
-        if done:
-            self.journal.manifest.verify(self.journal.settled(done))
-            named = json.loads(self.journal.settled(done).read_text(encoding="utf-8"))
-            policies = {name: self.journal.checkpoints / folder for name, folder in named.items()}
-            past = tuple(self.journal.checkpoint(round) for round in range(done)) if keep_past else ()
-            state = replace(state, round=done + 1, policies=policies, past=past)
+        state = position.begun(self.journal, memory, keep_past=keep_past)
         self.once(lambda: self._forget_finished(state.round))
         return state.with_policies(**{BASE: self.base or self.journal.checkpoint(0)})
 
     def settle(self, state: State) -> State:
-        """Record the checkpoint of each policy name, and delete checkpoints that no name refers to any more.
-
-        The final policies of the last `keep` rounds are kept, of all if a method samples from past ones, and that of
-        the last evaluated round, on which a run falls back whose policy then leaves the reference's support.
-        """
-
-        def write() -> None:
-            named = {
-                name: path.name
-                for name, path in state.policies.items()
-                if isinstance(path, Path) and name != BASE
-            }
-            settled = self.journal.settled(state.round - 1)
-            write_json(settled, named)
-            self.journal.manifest.record(settled)
-            self.journal.seal()
-            started = {folder for name, folder in named.items() if name != BEFORE}
-            keep = None if state.keep_past else self.keep
-            evaluated = max((line["round"] for line in self.journal.lines("evaluation.jsonl")), default=0)
-            used = {*named.values(), self.journal.checkpoint(evaluated).name}
-            self.journal.tidy(state.round - 1, used, started, keep)
-
-        self.once(write)
+        """Record the checkpoint of each policy name, and delete those that none refers to (`position.settle`)."""
+        self.once(lambda: position.settle(self.journal, state, self.keep))
         return state
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:

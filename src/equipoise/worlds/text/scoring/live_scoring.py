@@ -13,7 +13,7 @@ from equipoise.data.collate import Ids, Response, collate
 from equipoise.play.schedules import at_step
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.live_reference import FrozenReference, LiveScorer, LiveScores
-from equipoise.worlds.text.errors import TrainingError
+from equipoise.worlds.errors import TrainingError
 from equipoise.worlds.text.fit import Reading
 
 
