@@ -21,8 +21,8 @@ from equipoise.play.round import play
 from equipoise.play.state import CRITIC, INITIAL, START, TEACHER
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.run.session import align
-from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.errors import TrainingError
+from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 
 PARAMETERS = {"tau": 0.2, "whiten": False, "rate": 0.5}

@@ -20,10 +20,10 @@ from equipoise.play.pairings.unpaired import AgainstOwnSamples, Labelled, Matche
 from equipoise.play.players.unpaired import DispreferredResponses, UnpairedResponses
 from equipoise.play.rows import Rows
 from equipoise.play.state import INITIAL, START, State
+from equipoise.worlds.derangement import derangement
 from equipoise.worlds.table.enumeration import comparisons
 from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.table.world import TableWorld
-from equipoise.worlds.derangement import derangement
 
 
 def table_rows(world: TableWorld) -> Rows:

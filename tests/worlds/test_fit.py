@@ -17,8 +17,8 @@ from equipoise.play.rows import Rows
 from equipoise.policy.checkpoint import NETWORK
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.microbatch import microbatches
-from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.errors import TrainingError
+from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.folder.row_files import load_rows
 from several_processes import by_one_and_by_two

@@ -21,8 +21,8 @@ from equipoise.policy import checkpoint
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.scoring.anchor_store import score
 from equipoise.policy.scoring.live_reference import FrozenReference
-from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.errors import TrainingError
+from equipoise.worlds.table.play_game import play_game
 from equipoise.worlds.text.fit import Fit, PolicyScoring, Training
 from equipoise.worlds.text.scoring.live_scoring import LiveScoring
 

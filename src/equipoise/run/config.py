@@ -42,14 +42,14 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     known = _known(method)
     given: dict[str, Any] = {}
     for layer in layers:
-        given |= {_full_name(name, known): value for name, value in flat(layer).items() if value is not None}
+        given |= {full_name(name, known): value for name, value in flat(layer).items() if value is not None}
     stated = _method(str(given.pop("method", method_name)))
     if stated is not method:
         raise ConfigError(f"the configuration is for method {stated.name!r}, not for {method.name!r}")
     for name, default in method.parameters().items():
         full = f"objective.{name}"
         if full in given:
-            given[full] = _like(default, given[full])
+            given[full] = like(default, given[full])
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"objective.{k}": v for k, v in method.defaults().items()}
     chosen |= {f"data.{k}": v for k, v in method.data.items()}
@@ -92,8 +92,8 @@ def of_another(method_name: str, stored: Mapping[str, Any]) -> tuple[dict[str, A
     for name, value in flat(stored).items():
         if name == "method":
             continue
-        if _full_name(name, known).startswith("objective."):
-            left_out.append(f"{_full_name(name, known)}={value}")
+        if full_name(name, known).startswith("objective."):
+            left_out.append(f"{full_name(name, known)}={value}")
         else:
             kept[name] = value
     return kept, left_out
@@ -169,7 +169,7 @@ def _known(method: Method) -> list[str]:
     return names
 
 
-def _full_name(name: str, known: list[str]) -> str:
+def full_name(name: str, known: list[str]) -> str:
     if name in known:
         return name
     if name in PATHS:
@@ -187,7 +187,7 @@ def _full_name(name: str, known: list[str]) -> str:
     raise ConfigError(unknown(name, known))
 
 
-def _like(default: Any, value: Any) -> Any:
+def like(default: Any, value: Any) -> Any:
     """A parameter's value from YAML (where 1e-4 is a string), converted to a number if the default is one."""
     value = word(value) if isinstance(value, str) else value
     number = isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float)

@@ -37,6 +37,7 @@ from equipoise.run.round_end import check_evaluations, judge_support, keep_best,
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.run.summary import summary_of
+from equipoise.run.worlds.session import align_in_world
 from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.text.folder.gate_list import CODE
 from equipoise.worlds.text.folder.gates import Gates
@@ -59,8 +60,9 @@ def align(
     allow: Sequence[str] = (),
     callbacks: Sequence[Any] = (),
     quiet: bool = False,
+    world: str | None = None,
 ) -> Run:
-    """Align a language model with a method; see `equipoise methods` for their names.
+    """Align a language model with a method, or a policy of another world; see `equipoise methods` for their names.
 
     model     checkpoint folder or hub name; or, in Python, a loaded transformers model, with its `tokenizer`
     data      file(s) of feedback or prompts, see `equipoise.read`; or, in Python, rows: a list of dictionaries, a
@@ -72,6 +74,7 @@ def align(
     config    YAML file of settings; `settings`, by dotted or short name, override it
     allow     names of gates that may be closed, and of inputs that may have changed (docs/gates.md)
     callbacks  objects that are told of the run: methods of `equipoise.Callback`, as many as they want
+    world     a world beyond language, such as "pendulum" (docs/beyond_language.md); it has its own data and oracle
 
     With neither model nor data the built-in language game is played.
 
@@ -83,6 +86,20 @@ def align(
     given as objects are saved once in the folder `given` of the run, as safetensors and JSON lines, and are its model
     and data from then on; the model in memory is not changed.
     """
+    if world is not None:
+        of_text = {"model": model, "data": data, "oracle": oracle, "tokenizer": tokenizer}
+        of_text |= {"allow": allow or None, "callbacks": callbacks or None}
+        return align_in_world(
+            method,
+            world,
+            of_text=[name for name, value in of_text.items() if value is not None],
+            rounds=rounds,
+            out=out,
+            seed=seed,
+            config=config,
+            settings=settings,
+            quiet=quiet,
+        )
     named = oracle is None or isinstance(oracle, str | Path)
     held = None if named else given(oracle)
     data = list(data) if isinstance(data, Iterator) else data  # which is read more than once

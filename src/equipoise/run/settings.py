@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
@@ -120,12 +120,12 @@ def settled(value: T | Literal["auto"]) -> T:
     return value
 
 
-def flat(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(layer: Mapping[str, Any], prefix: str = "", sections: Sequence[str] = SECTIONS) -> dict[str, Any]:
     """Nested settings by dotted names; a mapping that is the value of one setting stays whole."""
     found: dict[str, Any] = {}
     for name, value in layer.items():
-        if isinstance(value, Mapping) and prefix + str(name) in SECTIONS:
-            found |= flat(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and prefix + str(name) in sections:
+            found |= flat(value, f"{prefix}{name}.", sections)
         else:
             found[prefix + str(name)] = value
     return found

@@ -1,4 +1,4 @@
-"""`equipoise align`: train a language model with one method."""
+"""`equipoise align`: train a language model, or a policy of another world, with one method."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def align(
     seed: RunSeed = None,
     config: Config = None,
     allow: Allow = None,
+    world: Annotated[
+        str | None,
+        typer.Option(
+            help="train a policy of a world beyond language, such as pendulum (docs/beyond_language.md)"
+        ),
+    ] = None,
     set: Settings = None,
     sweep: Annotated[
         list[str] | None,
@@ -50,6 +56,15 @@ def align(
         "config": config,
         "allow": allow or [],
     }
+    if world:
+        given["world"] = world
+        if sweep:
+            raise ValueError(
+                "--sweep is for language models; give each --set in a run of its own with --world"
+            )
+        run = call(stated, out=out, settings=settings, **given)
+        print(f"report   {run.report}\npolicy   {run.checkpoint}")
+        return None
     if sweep:
         from equipoise.cli.training.sweep import run_all
 

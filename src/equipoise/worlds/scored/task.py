@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +146,6 @@ class Task:
     recorded   recorded comparisons; their examples are the first of the run's.
     prompts    (generator, count) -> [count] prompts of a round.
     pictures   policy and seed -> figures of the report: (caption, PNG); None: there are none.
-    defaults   settings of a method that this world takes where none is given: method or "" for all -> name -> value.
     about      facts for the report: name -> words.
     """
 
@@ -160,7 +159,6 @@ class Task:
     recorded: Recorded
     prompts: Callable[[np.random.Generator, int], Indices]
     pictures: Callable[[Parameters, int], Sequence[tuple[str, bytes]]] | None = None
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +17,7 @@ from equipoise.worlds.scored.task import Parameters, Recorded, Task
 from equipoise.worlds.segments.environment import Environment, Trajectories
 from equipoise.worlds.segments.evaluation import EpisodeReturns
 from equipoise.worlds.segments.files import read_segments
-from equipoise.worlds.segments.heads import Head
+from equipoise.worlds.segments.heads import Head, Kind
 from equipoise.worlds.segments.judges import Advantage, By, SegmentJudge
 from equipoise.worlds.segments.segments import SegmentSampler, SegmentScore, cut
 
@@ -29,6 +28,7 @@ Pictures = Callable[[Environment, Head, Parameters, int], Sequence[tuple[str, by
 class ControlSettings:
     """Settings of a control world.
 
+    policy        class of the policy: "gaussian", "deterministic" (as in CPL), or of discrete actions "categorical".
     oracle        what prefers one segment: "regret" or "partial_return".
     rationality   k of P = sigma(k difference); infinite labels without noise.
     length        steps of a segment.
@@ -41,6 +41,7 @@ class ControlSettings:
     hidden        width of the policy's two layers.
     """
 
+    policy: Kind = "gaussian"
     oracle: By = "regret"
     rationality: float = np.inf
     length: int = 16
@@ -74,8 +75,6 @@ class Control:
     title: str
     record: Callable[[int, int], Trajectories]
     advantage: Advantage | None = None
-    training: Training = field(default_factory=Training)
-    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pictures: Pictures | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,7 +119,6 @@ class Control:
             else lambda parameters, drawn: self.pictures(  # type: ignore[misc]
                 self.environment, self.head, parameters, drawn
             ),
-            defaults=self.defaults,
             about={"policy": self.head.kind, "labels": judge.fingerprint, **self.about},
         )
 

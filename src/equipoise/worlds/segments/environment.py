@@ -31,7 +31,9 @@ class Actions:
             raise ValueError(
                 f"{self.size} dimensions need as many bounds, got {len(self.low)} and {len(self.high)}"
             )
-        if not all(np.isfinite(a) and np.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=True)):
+        if not all(
+            np.isfinite(a) and np.isfinite(b) and a < b for a, b in zip(self.low, self.high, strict=True)
+        ):
             raise ValueError(f"bounds must be finite and increasing, got {self.low} and {self.high}")
 
     @property

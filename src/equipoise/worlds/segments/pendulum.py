@@ -3,8 +3,8 @@
     theta'' = (3 g / 2 l) sin theta + 3 u / (m l^2),    reward = -(theta^2 + 0.1 theta'^2 + 0.001 u^2)
 
 g = 10, m = l = 1, a step of 0.05 s (semi-implicit Euler), |theta'| <= 8, torque |u| <= 2; theta = 0 is upright and is
-wrapped to [-pi, pi) in the reward; an action is the torque u, clipped to its bounds. Checked against gymnasium where it is
-installed (tests/worlds/test_pendulum.py).
+wrapped to [-pi, pi) in the reward; an action is the torque u, clipped to its bounds.
+Checked against gymnasium where it is installed (tests/worlds/test_pendulum.py).
 """
 
 from __future__ import annotations

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from equipoise.play.seeds import Seeds
 from equipoise.worlds.scored.fit import Training
-from equipoise.worlds.segments.control import Control
+from equipoise.worlds.segments.control import Control, ControlSettings
 from equipoise.worlds.segments.environment import Floats, Trajectories
 from equipoise.worlds.segments.heads import Head
 from equipoise.worlds.segments.pendulum import FASTEST, TORQUE, Pendulum, SwingUp
@@ -37,25 +36,23 @@ def record(episodes: int, seed: int) -> Trajectories:
     return pendulum.rollout(act, starts, pendulum.horizon, draw)
 
 
-def pendulum(**options: Any) -> Control:
+TRAINING = Training(steps=1500, batch=64, lr=1e-3)
+
+
+def pendulum(settings: ControlSettings | None = None) -> Control:
     """The control task of the pendulum."""
-    environment = Pendulum()
-    head = Head(
-        kind=options.get("kind", "deterministic"),
-        observation_size=environment.observation_size,
-        actions=environment.actions,
-        hidden=(options.get("hidden", 64),) * 2,
-        scale=(1.0, 1.0, FASTEST),
-    )
+    chosen, environment = settings or ControlSettings(), Pendulum()
     return Control(
         environment=environment,
-        head=head,
+        head=Head(
+            kind=chosen.policy,
+            observation_size=environment.observation_size,
+            actions=environment.actions,
+            hidden=(chosen.hidden, chosen.hidden),
+            scale=(1.0, 1.0, FASTEST),
+        ),
         title="Pendulum swing-up",
         record=record,
         advantage=solved().advantage,
-        training=Training(steps=1500, batch=64, lr=1e-3),
-        defaults={
-            "cpl": {"bias": 1.0},
-        },
         about={"environment": "the dynamics of Pendulum-v1, in numpy"},
     )

@@ -1,0 +1,1 @@
+"""Runs in worlds beyond language: `align METHOD --world NAME`."""
