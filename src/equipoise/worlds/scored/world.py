@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core.objectives import Objective
-from equipoise.play.decoding import AS_SET, Decode
+from equipoise.play.decoding import AS_SET, PLAIN, Decode
 from equipoise.play.rows import Rows
 from equipoise.play.seeds import Seeds
 from equipoise.play.state import POLICY, START, Floats, Past, Perturbation, State, Who
@@ -102,7 +102,7 @@ class ScoredWorld:
         return self.keeper.stored(state.round - back, stage) if state.round > back else None
 
     def sample(self, state: State, rows: Rows, by: Who, count: int, decode: Decode = AS_SET) -> Rows:
-        if decode != AS_SET:
+        if decode not in (AS_SET, PLAIN):
             raise ValueError(
                 f"{decode} is a decoding of tokens; a world of scored examples samples its policy as it is"
             )
