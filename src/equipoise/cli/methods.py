@@ -28,6 +28,9 @@ def methods(
     axes: Annotated[
         bool, typer.Option("--axes", help="the methods by data, training, constraint and target")
     ] = False,
+    worlds: Annotated[
+        bool, typer.Option("--worlds", help="the worlds beyond language, and the methods that each plays")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the methods by the data they need, or show one: choices, formula, defaults and sources, limits, evidence."""
@@ -35,7 +38,11 @@ def methods(
     from equipoise.report.methods.stored import method, methods
     from equipoise.report.methods.text import chosen, print_method, print_methods
 
-    if name:
+    if worlds:
+        from equipoise.run.worlds.listing import listed, print_worlds
+
+        show(listed(), as_json, print_worlds)
+    elif name:
         show(method(name), as_json, print_method)
     else:
         found = filtered(chosen(methods(), need, reference_free), by or ())

@@ -10,7 +10,7 @@ from typing import Any
 
 from equipoise.report.charts.chart import Chart, Line
 from equipoise.report.charts.interactive import page_scripts
-from equipoise.report.estimates import number
+from equipoise.report.numbers import plain
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run.load import load_run
 from equipoise.report.run.step_charts import accuracy, grad_norm, log_ratios, loss, margin
@@ -134,3 +134,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def number(found: Mapping[str, Any] | None) -> str:
+    """A figure with its interval, or without."""
+    if found is None:
+        return "–"
+    ends = (found["low"], found["high"])
+    return plain(found["value"]) + (f" ({plain(ends[0])} to {plain(ends[1])})" if None not in ends else "")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from equipoise.methods.index import METHODS, get
+from equipoise.methods.index import get
 from equipoise.play.decoding import AS_SET
 from equipoise.play.method import Method
 from equipoise.play.round import play
@@ -27,7 +27,7 @@ from equipoise.run.finished import Run
 from equipoise.run.settings import flat
 from equipoise.run.worlds.settings import MAY_CHANGE, SECTIONS, WorldConfig, resolve, task_settings
 from equipoise.worlds.folder.journal import Journal
-from equipoise.worlds.index import WORLDS, Choice, world
+from equipoise.worlds.index import Choice, world
 from equipoise.worlds.scored.examples import Examples
 from equipoise.worlds.scored.fit import Training, unreadable
 from equipoise.worlds.scored.keeping import InFolder
@@ -286,18 +286,3 @@ def _teller(config: WorldConfig, quiet: bool) -> Any:
             print(f"    round {line['round']}, step {line['step']}: {said}", file=sys.stderr)
 
     return tell
-
-
-def listed() -> Iterator[tuple[str, str, list[str]]]:
-    """(world, its title, the methods that it plays)."""
-
-    def plays(method: Method) -> bool:
-        try:
-            check(method, ScoredWorld)
-        except ConfigError:
-            return False
-        return True
-
-    names = [name for name, method in METHODS.items() if plays(method)]
-    for choice in WORLDS.values():
-        yield choice.name, choice.title, names

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from equipoise.play.method import Method
 from equipoise.run.config import ConfigError, full_name, like
 from equipoise.run.config_errors import illegal
-from equipoise.run.sections import Section
+from equipoise.run.sections.section import Section
 from equipoise.run.settings import flat
 from equipoise.worlds.index import Choice
 
