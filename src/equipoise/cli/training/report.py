@@ -16,7 +16,8 @@ def report(
 ) -> None:
     """Rewrite a run folder's report.html."""
     from equipoise.report.run.page import write_pictures, write_report
+    from equipoise.report.run.world_page import is_of_a_world, write_world_report
 
-    print(write_report(folder))
+    print((write_world_report if is_of_a_world(folder) else write_report)(folder))
     for picture in write_pictures(folder) if pictures else ():
         print(picture)

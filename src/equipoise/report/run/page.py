@@ -22,7 +22,6 @@ from equipoise.report.run.round_charts import centre
 from equipoise.report.run.sample_views import MAX_PROMPTS, MAX_TEXT, sample_views
 from equipoise.report.run.self_tests import self_tests
 from equipoise.report.run.verdict import verdict
-from equipoise.report.run.world_page import write_world_report
 
 MAX_DOCUMENT = 60_000  # characters; beyond, the file itself is the better place
 
@@ -41,8 +40,6 @@ def write_report(run_dir: str | Path) -> Path:
     It is written whole or not at all. Raises RunFolderError if the folder cannot be read.
     """
     run = load_run(run_dir)
-    if run.config.get("world"):
-        return write_world_report(run.folder)
     charts = charts_of(run)
     html = render_page("page.html.jinja", charts=charts, **page_scripts(charts), **page_context(run))
     return write_page(run.folder / "report.html", html)

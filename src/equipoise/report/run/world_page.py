@@ -56,6 +56,12 @@ def write_world_report(folder: str | Path) -> Path:
     return write_page(folder / "report.html", html)
 
 
+def is_of_a_world(folder: Path) -> bool:
+    """Whether a folder has a run in a world beyond language."""
+    file = folder / "config.yaml"
+    return file.is_file() and any(line.startswith("world:") for line in file.read_text("utf-8").splitlines())
+
+
 def verdict(measured: Sequence[tuple[int, Measures]], better: Mapping[str, bool]) -> str:
     """The first measure at the start and in the end, and whether their intervals are apart."""
     name = next(iter(better), None)
