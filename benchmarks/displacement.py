@@ -13,8 +13,8 @@ steps      real pairs under a real model: CHES, and how far a step of gradient d
            correlation with the fall for a nat of margin, which asks another question: how a pair's step is shared out.
 filter     DPO, no setting given, on the half of the training pairs with the smallest CHES (what `--keep 0.5` leaves),
            on the half with the largest, and on a random half, of several draws of pairs. Filtering mitigates
-           displacement where the paired 95 % t-interval over draws of (mean change of the preferred log-probs of its own pairs,
-           smallest less random half) lies above 0.
+           displacement where the paired 95 % t-interval over draws of (mean change of the preferred log-probs of its
+           own pairs, smallest less random half) lies above 0.
 
 The rules were written before the runs, but for one: a first try of `steps` on 30 pairs had a nat of margin alone.
 """

@@ -13,6 +13,7 @@ from equipoise.playground import LanguageGame, model_path
 from equipoise.playground.offline import write_pairs
 from equipoise.playground.reference import reference_policy
 from equipoise.report.diagnosis.findings import findings
+from equipoise.report.run.page import write_report
 from equipoise.run.config import ConfigError
 
 
@@ -109,6 +110,7 @@ def test_pairs_before_training_and_the_filter(pairs, tmp_path, capsys):
         ({"beta": 0.0, "data": "x.jsonl"}, "beta must be a positive number"),
         ({"gradients": -1, "data": "x.jsonl"}, "gradients must be at least 0"),
         ({"keep": 1.5, "filtered": "y.jsonl", "data": "x.jsonl"}, "share above 0"),
+        ({"report": True, "data": "x.jsonl"}, "its run's own held-out pairs"),
     ],
 )
 def test_what_is_refused_before_a_model_is_loaded(given, said):
@@ -156,6 +158,14 @@ def test_a_run_is_diagnosed_on_its_own_held_out_pairs(tmp_path, capsys):
     assert found.figures["displacement"]["chosen"]["value"] == pytest.approx(held.chosen_log_ratio, abs=1e-4)
     assert found.figures["beta"] == 0.5  # the run's own, on the playground
     assert np.isclose(found.figures["ranking"]["trained"]["value"], held.ranking.value)
+    assert "Diagnosis of the pairs" not in run.report.read_text()
+    told = eq.diagnose(run, gradients=0, report=True)
+    shown = run.report.read_text()
+    assert told.report == run.report and "Diagnosis of the pairs" in shown
+    assert "What training moved" in shown and findings(told.figures)[0].title in shown
+    (run.folder / "diagnosis.json").write_text('{"pairs": "<b>", "displacement": 1}')
+    write_report(run.folder)
+    assert "does not hold a diagnosis" in run.report.read_text()
     (run.folder / "playground_pairs.jsonl").write_text("no row\n")
     with pytest.raises(ConfigError, match=r"(?s)the data that .* cannot be read .*; give data"):
         eq.diagnose(run)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.report.numbers import duration, percent, plain
 from equipoise.report.run import explain, metrics
-from equipoise.report.run.metrics import BY_NAME, METRICS, duration, percent, plain
+from equipoise.report.run.metrics import BY_NAME, METRICS
 from equipoise.report.run.records import Estimate, Round, Step
 
 DOCS = Path(__file__).parents[2] / "docs"

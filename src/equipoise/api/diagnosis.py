@@ -23,10 +23,12 @@ from equipoise.evaluate.located import Located, locate
 from equipoise.evaluate.writer import Writer
 from equipoise.html_text import html_table
 from equipoise.playground import LanguageGame
-from equipoise.policy.files import whole
+from equipoise.policy.files import whole, write_json
 from equipoise.report.diagnosis.findings import findings
 from equipoise.report.diagnosis.text import write_diagnosis
 from equipoise.report.findings import Finding
+from equipoise.report.run.load import DIAGNOSIS
+from equipoise.report.run.page import write_report
 from equipoise.run.config import ConfigError, read_file, resolve
 from equipoise.run.finished import Run
 from equipoise.run.gathering.records import dataset_of, parts_of
@@ -36,10 +38,14 @@ from equipoise.run.settings import RunConfig
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Figures of a diagnosis in plain values, what they say, and what became of every row of the data."""
+    """Figures of a diagnosis in plain values, what they say, and what became of every row of the data.
+
+    report    the run's report, where it shows them.
+    """
 
     figures: Mapping[str, Any]
     ledger: Ledger
+    report: Path | None = None
 
     @property
     def findings(self) -> list[Finding]:
@@ -66,6 +72,7 @@ def diagnose(
     max_new_tokens: int = 64,
     keep: float | None = None,
     filtered: str | Path | None = None,
+    report: bool = False,
     round: str = "final",
     wrap: str = "none",
     system: str | None = None,
@@ -83,16 +90,19 @@ def diagnose(
     gradients  pairs whose gradients are taken (each costs three passes; two gradients are held); 0: none
     samples    answers to each prompt of both models, for KL and coverage; 0: none
     keep       share of the pairs, those of least hidden similarity, that are written to `filtered` (JSON lines)
+    report     keep the figures in the run's folder and show them in its report: of a run's own held-out pairs alone
 
     Raises ConfigError, DataError or ModelError.
     """
-    if (keep is None) != (filtered is None):
-        raise ConfigError("keep, a share of the pairs, and filtered, the file for them, are given together")
-    if keep is not None and not 0 < keep <= 1:
-        raise ConfigError(f"keep must be a share above 0 and up to 1, got {keep}")
+    _check_filter(keep, filtered)
     found = locate(named(model), round)
     if found.file:
         raise ConfigError(f"{found.file} is a file; give a model or a run, and the file as data")
+    if report and (not found.run or data is not None or trained is not None or round != "final"):
+        raise ConfigError(
+            "a report shows the diagnosis of its run's own held-out pairs under what it delivers: give a run's folder "
+            "alone, or write a page of its own (--out)"
+        )
     before, after = (found.at(0), found) if found.run else (found, None)
     if found.run and found.round == 0 and trained is None:
         tell(f"{found.run.name} delivers its start: nothing has moved; --round shows what a later round did")
@@ -121,7 +131,17 @@ def diagnose(
     made = diagnosis(reference, Writer.load(after, **load) if after else None, pairs, wanted, tell)
     if keep is not None and filtered is not None:
         _write_filtered(made, pairs, keep, Path(filtered))
-    return Diagnosis(made.figures, pairs.ledger)
+    if not report or not found.run:
+        return Diagnosis(made.figures, pairs.ledger)
+    write_json(found.run / DIAGNOSIS, made.figures)
+    return Diagnosis(made.figures, pairs.ledger, write_report(found.run))
+
+
+def _check_filter(keep: float | None, filtered: str | Path | None) -> None:
+    if (keep is None) != (filtered is None):
+        raise ConfigError("keep, a share of the pairs, and filtered, the file for them, are given together")
+    if keep is not None and not 0 < keep <= 1:
+        raise ConfigError(f"keep must be a share above 0 and up to 1, got {keep}")
 
 
 def _pairs(dataset: Dataset) -> Dataset:

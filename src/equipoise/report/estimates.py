@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 
 NOTHING = "–"
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from equipoise.policy.files import write_json
 from equipoise.report.estimates import NOTHING, number, share
+from equipoise.report.numbers import percent, plain
 from equipoise.report.page import cut, render_page, write_page
-from equipoise.report.run.metrics import percent, plain
 from equipoise.report.sheet import Sheet, print_sheet
 from equipoise.safe_text import printable
 

@@ -43,8 +43,16 @@ def parts(
     facts: Sequence[tuple[str, str]], found: Sequence[Finding], sheets: Sequence[Sheet], ledger: Ledger
 ) -> dict[str, Any]:
     """What the template `findings.html.jinja` shows of facts, findings, tables and the rows of the data."""
-    return {
+    return findings_and_sheets(found, sheets) | {
         "facts": [(name, shown(value)) for name, value in facts],
+        "ledger": [(shown(what), f"{n:,}", shown(where, LONGEST_TEXT)) for what, n, where in ledger.rows()],
+        "notes": [shown(note, LONGEST_TEXT) for note in ledger.notes],
+    }
+
+
+def findings_and_sheets(found: Sequence[Finding], sheets: Sequence[Sheet]) -> dict[str, Any]:
+    """Findings and tables as templates show them."""
+    return {
         "findings": [
             {"level": one.level, "title": shown(one.title), "text": shown(one.text, LONGEST_TEXT)}
             for one in found
@@ -58,8 +66,6 @@ def parts(
             }
             for sheet in sheets
         ],
-        "ledger": [(shown(what), f"{n:,}", shown(where, LONGEST_TEXT)) for what, n, where in ledger.rows()],
-        "notes": [shown(note, LONGEST_TEXT) for note in ledger.notes],
     }
 
 

@@ -53,6 +53,9 @@ def diagnose(
     precision: Precision = "fp32",
     seed: SamplingSeed = 0,
     out: Annotated[Path | None, typer.Option(help="write the diagnosis as one HTML page")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="of a run alone: show the diagnosis in the run's report too")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that exist")] = False,
     as_json: Json = False,
 ) -> None:
@@ -68,8 +71,8 @@ def diagnose(
 
     found = call(
         model, data or None, trained=trained, beta=beta, gradients=gradients, samples=samples,
-        max_new_tokens=max_new_tokens, keep=keep, filtered=filtered, round=round, wrap=wrap, system=system,
-        limit=limit, precision=precision, seed=seed,
+        max_new_tokens=max_new_tokens, keep=keep, filtered=filtered, report=report, round=round, wrap=wrap,
+        system=system, limit=limit, precision=precision, seed=seed,
         tell=(lambda line: None) if as_json else (lambda line: print(line, file=sys.stderr)),
     )  # fmt: skip
     if out:
@@ -80,6 +83,6 @@ def diagnose(
         lambda made, console: print_diagnosis(made.figures, made.ledger, console),
         plain=lambda made: {**made.figures, "findings": [vars(one) for one in made.findings]},
     )
-    for name, path in (("page", out), ("pairs", filtered)):
+    for name, path in (("page", out), ("report", found.report), ("pairs", filtered)):
         if path and not as_json:
             print(f"{name}  {path}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from equipoise.report.comparison import paired
 from equipoise.report.comparison.comparable import FAMILIES, differences, partition, settings
+from equipoise.report.numbers import duration
 from equipoise.report.run.load import load_run
-from equipoise.report.run.metrics import BY_NAME, duration
+from equipoise.report.run.metrics import BY_NAME
 from equipoise.report.run.records import Estimate, Round, Run
 from equipoise.report.run.round_charts import centre
 

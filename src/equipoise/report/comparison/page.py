@@ -11,8 +11,9 @@ from equipoise.report.charts.chart import Chart, Line, spans_decades
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.comparison import paired
 from equipoise.report.comparison.compare import HEADINGS, MAX_SETTINGS, WORDS, Comparison, Group, compare
+from equipoise.report.numbers import duration
 from equipoise.report.page import cut, render_page, write_page
-from equipoise.report.run.metrics import BY_NAME, Metric, duration
+from equipoise.report.run.metrics import BY_NAME, Metric
 from equipoise.report.run.records import Run
 from equipoise.report.run.round_charts import line, spoken
 from equipoise.report.run.sample_views import MAX_TEXT, Shown, response

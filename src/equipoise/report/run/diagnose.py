@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeVar
 
+from equipoise.report.numbers import percent, plain
 from equipoise.report.run.explain import BY_ANCHOR, Explanation
-from equipoise.report.run.metrics import percent, plain
 from equipoise.report.run.readings import (
     FEWEST_PAIRS,
     FEWEST_PROMPTS,

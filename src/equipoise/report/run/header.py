@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from equipoise.report.numbers import duration, plain
 from equipoise.report.page import cut
-from equipoise.report.run.metrics import duration, plain
 from equipoise.report.run.records import Run
 
 

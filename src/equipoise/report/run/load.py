@@ -36,6 +36,7 @@ class RunFolderError(ValueError):
 
 
 R = TypeVar("R", bound=Record)
+DIAGNOSIS = "diagnosis.json"  # of the run's pairs
 DEEPEST = 50  # levels of a document
 
 
@@ -83,6 +84,7 @@ def load_run(folder: str | Path) -> Run:
         processes=processes,
         gates=_gates(folder / "gates.json"),
         inputs=_inputs(folder / "inputs.json"),
+        diagnosis=_diagnosis(folder / DIAGNOSIS, notes),
         notes=tuple(notes),
     )
 
@@ -142,6 +144,11 @@ def _processes(path: Path, notes: list[str]) -> tuple[dict[str, Any], ...]:
 def _gates(path: Path) -> tuple[GateLine, ...]:
     stored = _document(path, []) if path.is_file() else None
     return tuple(_typed(GateLine, line, str(path)) for line in (stored if isinstance(stored, list) else []))
+
+
+def _diagnosis(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    stored = _document(path, notes) if path.is_file() else None
+    return stored if isinstance(stored, dict) else None
 
 
 def _inputs(path: Path) -> dict[str, dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from equipoise.report.run.metrics import percent
+from equipoise.report.numbers import percent
 from equipoise.report.run.records import Estimate, Run
 
 SHADES = 10  # classes of the style sheet, from loses always to wins always

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from equipoise.report.numbers import duration, percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.report.run.records import Estimate
 
-__all__ = ("BY_NAME", "METRICS", "ROUND_METRICS", "Metric", "duration", "markdown", "percent", "plain")
+__all__ = ("BY_NAME", "METRICS", "ROUND_METRICS", "Metric", "markdown")
 
 Better = Literal["higher", "lower", "neutral"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from equipoise.core.intervals import clustered_share
 from equipoise.report.charts.chart import Boxes, Chart, Line
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.report.run.records import HeldPair, Run, Verdict
 
 BINS = 24

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from equipoise.policy.files import whole
 from equipoise.report.charts.interactive import page_scripts
+from equipoise.report.diagnosis.findings import findings
+from equipoise.report.diagnosis.tables import sheets
+from equipoise.report.diagnosis.text import about
+from equipoise.report.findings import findings_and_sheets, shown
+from equipoise.report.numbers import duration, percent, plain
 from equipoise.report.page import cut, render_page, write_page
 from equipoise.report.run.charts import charts_of
 from equipoise.report.run.diagnose import diagnose
 from equipoise.report.run.header import facts
-from equipoise.report.run.load import load_run
+from equipoise.report.run.load import DIAGNOSIS, load_run
 from equipoise.report.run.matrix import matrix_of
-from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric, duration, percent, plain
+from equipoise.report.run.metrics import METRICS, ROUND_METRICS, Metric
 from equipoise.report.run.records import Estimate, Ledger, Round, Run
 from equipoise.report.run.round_charts import centre
 from equipoise.report.run.sample_views import MAX_PROMPTS, MAX_TEXT, sample_views
@@ -73,6 +79,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "last_title": f"round {run.final.round}" if run.final else "last round",
         "findings": diagnose(run),
         "notes": run.notes,
+        "of_pairs": _of_pairs(run.diagnosis),
         "matrix": matrix_of(run),
         "samples": sample_views(run),
         "samples_left_out": max(0, len({s.prompt_index for s in run.samples}) - MAX_PROMPTS),
@@ -101,6 +108,20 @@ def cell(metric: Metric, record: Round | None) -> tuple[str, str]:
     if isinstance(value, Estimate):
         return metric.show(value.value), metric.show_interval(value)
     return metric.show(value), ""
+
+
+def _of_pairs(figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a diagnosis of the run's pairs says; the file is untrusted."""
+    if figures is None:
+        return None
+    try:
+        return findings_and_sheets(findings(figures), sheets(figures)) | {"about": shown(about(figures))}
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return {
+            "about": f"{DIAGNOSIS} does not hold a diagnosis; write it again",
+            "findings": [],
+            "sheets": [],
+        }
 
 
 def _rows(rounds: Any) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from equipoise.report.run.metrics import percent
+from equipoise.report.numbers import percent
 from equipoise.report.run.records import Estimate, Round, Run
 from equipoise.report.run.round_charts import centre
 

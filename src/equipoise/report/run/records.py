@@ -238,6 +238,7 @@ class Run:
     notes       what was missing, half-written or repeated, in sentences for the reader of the report.
     processes   the environments of the processes that worked on the run, oldest first; `environment` is the last.
     inputs      kind of input -> name -> hash, from inputs.json.
+    diagnosis   figures of the run's held-out pairs, if `equipoise diagnose RUN --report` wrote them.
     """
 
     folder: Path
@@ -257,6 +258,7 @@ class Run:
     processes: tuple[dict[str, Any], ...] = ()
     gates: tuple[GateLine, ...] = ()
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    diagnosis: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     @property

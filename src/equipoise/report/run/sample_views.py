@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from equipoise.report.numbers import percent
 from equipoise.report.page import cut
-from equipoise.report.run.metrics import percent
 from equipoise.report.run.records import Run, Sample
 
 # A report is for reading: beyond these sizes the files themselves are the better place.

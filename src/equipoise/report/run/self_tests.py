@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.report.run.metrics import percent
+from equipoise.report.numbers import percent
 
 FILE = "self_tests.jsonl"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.report.run.readings import (
     FEWEST_PAIRS,
     FEWEST_PROMPTS,

@@ -38,7 +38,8 @@ the policy at the start of the run, "start" the one at the start of the round, a
 update keeps from round to round. "free" under ref: the method reads no frozen policy.
 
 `equipoise methods --axes` sorts the methods as a survey (2503.11701, its sub-branches RECALLED) does: by feedback,
-granularity, paradigm, reference, divergence and what they set out to mend; `--by paradigm=offline --by reference=none` filters.
+granularity, paradigm, reference, divergence and what they set out to mend; `--by paradigm=offline --by
+reference=none` filters.
 
 Change a parameter with `--set NAME=VALUE`. Exact games (win-rate payoffs) and the playground (the built-in language
 game with its tiny model) have separate defaults. `equipoise play` uses the closed form of a round if there is one;

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from equipoise.evaluate.support import NAME as SUPPORT
+from equipoise.report.numbers import duration, percent, plain
 from equipoise.report.run.diagnose import diagnose
 from equipoise.report.run.load import Estimate, Round, Run, load_run
-from equipoise.report.run.metrics import BY_NAME, duration, percent, plain
+from equipoise.report.run.metrics import BY_NAME
 from equipoise.safe_text import printable
 
 COLUMNS = {

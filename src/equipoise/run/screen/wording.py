@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from equipoise.report.run.metrics import percent, plain
+from equipoise.report.numbers import percent, plain
 from equipoise.run.planning.costs import gib
 from equipoise.safe_text import printable
 from equipoise.worlds.text.progress import Line, Phase
