@@ -17,6 +17,7 @@ from equipoise.core.objectives.f_dpo import AlphaDpo, FDpo, ForwardKlDpo, Jensen
 from equipoise.core.objectives.fast_slow import FastSlowDpo
 from equipoise.core.objectives.hinge import Hinge, HingeNorm, Slic
 from equipoise.core.objectives.hybrid import Hypo, Sail
+from equipoise.core.objectives.label_margins import MarginLoss
 from equipoise.core.objectives.likelihood import Sft
 from equipoise.core.objectives.lists import PlackettLuce, Tpo
 from equipoise.core.objectives.logistic import (
@@ -93,6 +94,7 @@ __all__ = [
     "Irpo",
     "JensenShannonDpo",
     "Kto",
+    "MarginLoss",
     "Mpo",
     "NashMd",
     "NcaPair",
