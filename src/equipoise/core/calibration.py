@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from equipoise.core.logistic import CLIP, Floats
 
@@ -46,10 +47,25 @@ def likelihood_ece(logp: Floats) -> float:
 
     Source: Wang et al. 2023 (2309.16240), the diagnostic of the authors' code.
     """
-    confidence, right = np.exp(logp[:, 0]), (logp[:, 0] > logp[:, 1]).astype(float)
+    return _unit_ece(np.exp(logp[:, 0]), (logp[:, 0] > logp[:, 1]).astype(float))
+
+
+def top_label_ece(prob: Floats, label: npt.NDArray[np.int64]) -> float:
+    """Expected calibration error of a classifier's top label, over BINS bins of equal width on [0, 1].
+
+        q = max_k p_k,    c = 1 where argmax_k p_k is the label, else 0
+
+    prob   [N, K] rows of probabilities; label [N].
+
+    Source: Guo et al. 2017 (1706.04599).
+    """
+    return _unit_ece(prob.max(axis=1), (prob.argmax(axis=1) == label).astype(float))
+
+
+def _unit_ece(confidence: Floats, right: Floats) -> float:
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.bincount(place, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(logp))
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def flip_rate(confidence: Floats, agreement: Floats) -> dict[str, float]:
