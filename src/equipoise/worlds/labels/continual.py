@@ -1,4 +1,4 @@
-"""IBCL, imprecise Bayesian continual learning: posteriors of tasks in sequence, and models for preferences from them."""
+"""IBCL, imprecise Bayesian continual learning: posteriors of tasks in sequence, models for preferences from them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from equipoise.play.seeds import Seeds
 from equipoise.worlds.labels.examples import Examples, Split
 from equipoise.worlds.labels.outcome import Outcome
 
-Weights: TypeAlias = Float[Tensor, "D"]
-Preference: TypeAlias = Float[Tensor, "T"]
-Phases: TypeAlias = Float[Tensor, "F"]
+Weights: TypeAlias = Float[Tensor, "N"]
+Preference: TypeAlias = Float[Tensor, "M"]
+Phases: TypeAlias = Float[Tensor, "K"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,7 +221,7 @@ class Ibcl:
 class Fourier:
     """Inputs, a constant, and random Fourier features sqrt(2/F) cos(x W + b) of the Gaussian kernel."""
 
-    weights: Float[Tensor, "P F"]
+    weights: Float[Tensor, "N K"]
     phase: Phases
 
     @classmethod

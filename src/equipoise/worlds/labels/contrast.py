@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """InfoNCE of two views of each image against the views of the others in the batch; a linear probe reads the encoder.
+    """InfoNCE of two views of each image against those of the others in the batch; a linear probe reads the encoder.
 
     temperature   tau > 0, of similarities of unit vectors.
     hard          share of an anchor's negatives that count, its hardest ones; 1 counts all.

@@ -44,7 +44,7 @@ class DualHead:
     jitter    standard deviation of the normal noise on the inputs.
 
     The teacher is trained first on the same examples by cross-entropy. Figures: accuracy and ece of the first head,
-    `teacher` accuracy, and `conflict`, the share of steps in which the two gradients contradicted each other ("two" alone).
+    `teacher` accuracy, and with two heads `conflict`, the share of steps in which the gradients contradict each other.
 
     Source: Yang et al. 2024 (2411.08937), checked against the authors' code.
     """

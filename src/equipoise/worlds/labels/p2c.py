@@ -51,8 +51,9 @@ class P2c:
         P_m(x1 > x2 | y) = sigma( g_m(x1) - g_m(x2) )
 
     preference, consistency, diversity   l_p, l_c, l_d >= 0; all 0 is plain cross-entropy on the same pairs.
-    heads   M. pairs   the partner of an example is of its class: of 16 drawn the one that the heads disagree on most, or
-            a random one. An example alone in its class has no partner; it counts by its cross-entropy.
+    heads   M.
+    pairs   the partner of an example is of its class: of 16 drawn the one that the heads disagree on most, or a random
+            one. An example alone in its class has no partner; it counts by its cross-entropy.
 
     The preferred example of a pair is the more typical one (`Examples.typical`). Figures: accuracy, ece, and
     `preferred`, the share of held-out pairs of a class that the heads' mean puts in the right order.
