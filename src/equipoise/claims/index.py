@@ -70,6 +70,15 @@ HOMES: Mapping[str, str] = {
     "reward_augmented_goals": "rewards.reward_augmented:GOALS",
     "self_consuming_curation": "rewards.self_consuming:CURATION",
     "regret_preferences": "rewards.regret_preferences:REGRET",
+    "ldr_label_noise": "labels.ldr:NOISE",
+    "comp_sum_bounds": "labels.comp_sum:BOUNDS",
+    "smooth_adversarial": "labels.comp_sum:ADVERSARIAL",
+    "contrastive_temperature": "labels.contrastive:TEMPERATURE",
+    "isogclr_long_tail": "labels.contrastive:OWN_TEMPERATURES",
+    "p2c_classification": "labels.p2c:CLASSIFICATION",
+    "ibcl_preferences": "labels.continual:PREFERENCES",
+    "dual_head_distillation": "labels.dual_head:HEADS",
+    "duality_identity": "labels.duality:IDENTITY",
 }
 
 

@@ -19,7 +19,7 @@ from equipoise.worlds.labels.outcome import Outcome
 
 Weights: TypeAlias = Float[Tensor, "N"]
 Preference: TypeAlias = Float[Tensor, "M"]
-Phases: TypeAlias = Float[Tensor, "K"]
+Phases: TypeAlias = Float[Tensor, "A"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,7 +221,7 @@ class Ibcl:
 class Fourier:
     """Inputs, a constant, and random Fourier features sqrt(2/F) cos(x W + b) of the Gaussian kernel."""
 
-    weights: Float[Tensor, "N K"]
+    weights: Float[Tensor, "N A"]
     phase: Phases
 
     @classmethod

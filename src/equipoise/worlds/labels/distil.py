@@ -57,7 +57,7 @@ class DualHead:
     width: int = 32
     teacher: int = 256
     jitter: float = 0.15
-    training: Training = field(default_factory=lambda: Training(rate=0.02, decay=(0.625, 0.75, 0.875)))
+    training: Training = field(default_factory=lambda: Training(rate=0.05, decay=(0.625, 0.75, 0.875)))
 
     def __post_init__(self) -> None:
         positive(temperature=self.temperature)
