@@ -60,8 +60,8 @@ def judge_bounds(slack: np.ndarray, plain: np.ndarray, draws: int) -> Evidence: 
 
 BOUNDS = Claim(
     name="comp_sum_bounds",
-    sentence="Comp-sum losses, cross-entropy among them, have H-consistency bounds: the excess zero-one risk is at most "
-    "Gamma_tau of the excess loss.",
+    sentence="Comp-sum losses, cross-entropy among them, have H-consistency bounds: the excess zero-one risk is at "
+    "most Gamma_tau of the excess loss.",
     paper="2304.07288",
     rule="Random conditional distributions and predictions of 2, 3, 5 and 10 labels at ten values of tau; for one "
     "distribution and all scores the minimisability gaps are 0. Heart: Psi_tau of the excess zero-one risk is never "

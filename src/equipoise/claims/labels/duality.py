@@ -51,8 +51,8 @@ def judge(error: float, mass: float, moved: float) -> Evidence:
 
 IDENTITY = Claim(
     name="duality_identity",
-    sentence="Maximum likelihood of a softmax model is learning of preferences: its gradient prefers the label to every "
-    "alternative, weighted by the model's own belief in it.",
+    sentence="Maximum likelihood of a softmax model is learning of preferences: its gradient prefers the label to "
+    "every alternative, weighted by the model's own belief in it.",
     paper="2305.14859",
     rule="A linear softmax model with random data, in double precision. Heart: the gradient of the log-likelihood by "
     f"autograd is the belief-weighted sum of preferences, to {ROUNDING:g} of its largest entry. Also: the weights of "

@@ -54,10 +54,10 @@ CLASSIFICATION = Claim(
     sentence="Learning which of two examples is the more typical of their class, beside the labels, lowers a "
     "classifier's test error.",
     paper="2306.04925",
-    rule="Diabetes progression above or below its median, 100 training examples, preferences by the continuous measure; "
-    "95 % intervals of paired differences over seeds. Heart: P2C is more accurate than cross-entropy on the same pairs' "
-    "labels. Also: its expected calibration error is lower; its heads order held-out pairs of a class better than chance. "
-    "Single ingredients are shown and do not count.",
+    rule="Diabetes progression above or below its median, 100 training examples, preferences by the continuous "
+    "measure; 95 % intervals of paired differences over seeds. Heart: P2C is more accurate than cross-entropy on the "
+    "labels of such pairs. Also: its expected calibration error is lower; its heads order held-out pairs of a class "
+    "better than chance. Single ingredients are shown and do not count.",
     program=classification,
     set="the card of the method expected a gain of 0.008 in accuracy; the program was first run on another seed.",
 )
