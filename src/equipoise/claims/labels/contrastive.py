@@ -131,8 +131,8 @@ def judge_own(found: dict[str, list[Outcome]], rest: list[float]) -> Evidence:
     return Evidence(
         verdict=verdict(gains[TUNED][1] > 0 and gains[USUAL][1] > 0, (gains[TUNED][0] > -0.01, rises)),
         summary=f"Probe with own temperatures over tau 0.2: {told(gains[TUNED])}, over tau 0.5: {told(gains[USUAL])}; "
-        f"at rest tau is {', '.join(f'{t:.2f}' for t in rest)} for clusters of {', '.join(f'{s:g}' for s in SHARES)} of "
-        f"the negatives; learnt temperatures correlate with class frequency from {correlation.min():+.2f} to "
+        f"at rest tau is {', '.join(f'{t:.2f}' for t in rest)} for clusters of "
+        f"{', '.join(f'{s:g}' for s in SHARES)} of the negatives; learnt temperatures correlate with class frequency from {correlation.min():+.2f} to "
         f"{correlation.max():+.2f}.",
         tables=(
             table(
@@ -150,10 +150,10 @@ OWN_TEMPERATURES = Claim(
     sentence="Temperatures of single images, learnt by a distributionally robust objective, give better "
     "representations than one temperature, most of all on imbalanced data.",
     paper="2305.11965",
-    rule="Long-tailed digits (117 to 6 images a class), 500 steps, a linear probe on all of them; 95 % intervals of paired "
-    "differences over seeds. Heart: own temperatures (rho 0.4, the released settings) have a better probe than tau 0.2 "
-    "and than tau 0.5. Also: they lose no more than 0.01 to tau 0.2 in the mean; with frozen similarities the resting temperature "
-    "rises with a cluster's share from 0.02 to 0.2 and at 0.8 is below that at 0.02.",
+    rule="Long-tailed digits (117 to 6 images a class), 500 steps, a linear probe on all of them; 95 % intervals of "
+    "paired differences over seeds. Heart: own temperatures (rho 0.4, the released settings) have a better probe than "
+    "tau 0.2 and than tau 0.5. Also: they lose no more than 0.01 to tau 0.2 in the mean; with frozen similarities the "
+    "resting temperature rises with a cluster's share from 0.02 to 0.2 and at 0.8 is below that at 0.02.",
     program=own_temperatures,
     set="the card of the method had parity with a tuned temperature; on another seed own temperatures had been worse, "
     "with a probe of 200 images.",

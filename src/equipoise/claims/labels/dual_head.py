@@ -43,8 +43,8 @@ def judge(found: dict[str, list[Outcome]]) -> Evidence:
     return Evidence(
         verdict=verdict(over(ONE)[1] > 0, (over(LABELS)[1] > 0, over(FREE)[1] > 0)),
         summary=f"Two heads with aligned gradients over one head with both losses: {told(over(ONE))}; over labels "
-        f"alone: {told(over(LABELS))}; over two heads without alignment: {told(over(FREE))}. The gradients contradict each "
-        f"other in {conflict.mean():.0%} of the steps.",
+        f"alone: {told(over(LABELS))}; over two heads without alignment: {told(over(FREE))}. The gradients "
+        f"contradict each other in {conflict.mean():.0%} of the steps.",
         tables=(
             table(
                 f"digits, {len(found[DUAL])} seeds, a student of 32 hidden units and a teacher of 256",
@@ -62,8 +62,8 @@ HEADS = Claim(
     "student gains from both.",
     paper="2411.08937",
     rule="Digits, half of them for training; the paper's optimizer and its decay, scaled to 40 epochs; 95 % intervals "
-    "of paired differences over seeds. Heart: two heads with aligned gradients are more accurate than both losses on one "
-    "head. Also: more accurate than labels alone, and than two heads without alignment.",
+    "of paired differences over seeds. Heart: two heads with aligned gradients are more accurate than both losses on "
+    "one head. Also: more accurate than labels alone, and than two heads without alignment.",
     program=heads,
     set="the rate was set to the paper's after a smaller one had left the teacher too little trained on another seed.",
 )

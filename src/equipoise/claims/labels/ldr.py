@@ -15,9 +15,9 @@ from equipoise.worlds.labels.sets import digits
 CE, LDR, ALDR, SHARP = "cross-entropy", "LDR(10)", "ALDR(10)", "ALDR(1)"
 LOSSES: dict[str, LabelLoss] = {
     CE: CompSum(),
-    LDR: Ldr(temperature=10),
-    ALDR: OwnLdr(rule=Aldr(centre=10)),
-    SHARP: OwnLdr(rule=Aldr(centre=1)),
+    LDR: Ldr(temperature=10.0),
+    ALDR: OwnLdr(rule=Aldr(centre=10.0)),
+    SHARP: OwnLdr(rule=Aldr(centre=1.0)),
 }
 NOISES = {"clean": ("none", 0.0), "class 40 %": ("class", 0.4), "uniform 60 %": ("uniform", 0.6)}
 CLEAN = 0.02  # accuracy that may be lost on clean labels

@@ -12,9 +12,9 @@ from equipoise.worlds.labels.sets import diabetes
 
 P2C, PLAIN = "P2C", "cross-entropy"
 ARMS: dict[str, Recipe] = {
-    PLAIN: P2c(preference=0, consistency=0, diversity=0, pairs="random"),
-    "preferences alone": P2c(consistency=0, diversity=0),
-    "consistency alone": P2c(preference=0, diversity=0, pairs="random"),
+    PLAIN: P2c(preference=0.0, consistency=0.0, diversity=0.0, pairs="random"),
+    "preferences alone": P2c(consistency=0.0, diversity=0.0),
+    "consistency alone": P2c(preference=0.0, diversity=0.0, pairs="random"),
     P2C: P2c(),
 }
 SHOWN = 100  # training examples of 442

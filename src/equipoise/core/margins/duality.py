@@ -18,7 +18,7 @@ def preference_gradient(utilities: PerCandidate, label: Tensor, belief: Belief =
         sum_{y'} b(y') ( e_y - e_y' )
 
     belief   b: "model": pi = softmax(u), which gives grad log pi(y), maximum likelihood; "uniform": 1/K, the plain
-             linear loss of pairs; "rival": all on argmax u, the multiclass perceptron, 0 where the label is the largest.
+             linear loss of pairs; "rival": all on argmax u, the multiclass perceptron, 0 where that is the label.
 
     Adding a function of x to u changes nothing. Raises ValueError for another belief.
     Source: Wang et al. 2023 (2305.14859); the identity is DERIVED. The paper's rule that turns utilities into new

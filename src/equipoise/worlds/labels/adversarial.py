@@ -52,8 +52,10 @@ class Adversarial:
     )
 
     def __post_init__(self) -> None:
-        positive(rho=self.rho, steps=self.steps)
+        positive(rho=self.rho)
         not_negative(tau=self.tau, nu=self.nu, gamma=self.gamma)
+        if self.steps < 1:
+            raise ValueError(f"an attack needs a step or more, got {self.steps!r}")
         if self.defence not in get_args(Defence):
             raise ValueError(f"defence must be one of {get_args(Defence)}, got {self.defence!r}")
 

@@ -124,8 +124,10 @@ class Ibcl:
     draws: int = 4
 
     def __post_init__(self) -> None:
-        positive(**{f"priors[{j}]": s for j, s in enumerate(self.priors)}, steps=self.steps, rate=self.rate)
+        positive(**{f"priors[{j}]": s for j, s in enumerate(self.priors)}, rate=self.rate)
         not_negative(threshold=self.threshold)
+        if not self.priors or min(self.steps, self.models, self.preferences, self.draws) < 1:
+            raise ValueError("priors, steps, models, preferences and draws: one or more of each")
 
     def run(self, split: Split, seeds: Seeds) -> Outcome:
         count = split.train.classes // 2

@@ -67,7 +67,9 @@ class Contrast:
     )
 
     def __post_init__(self) -> None:
-        positive(temperature=self.temperature, shown=self.shown)
+        positive(temperature=self.temperature)
+        if self.shown < 1:
+            raise ValueError(f"shown must be 1 or more, got {self.shown!r}")
         if not 0 < self.hard <= 1:
             raise ValueError(f"hard is a share of the negatives in (0, 1], got {self.hard!r}")
 

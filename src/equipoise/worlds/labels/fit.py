@@ -34,8 +34,10 @@ class Training:
     decay: tuple[float, ...] = (0.5, 0.75)
 
     def __post_init__(self) -> None:
-        positive(rate=self.rate, epochs=self.epochs, batch=self.batch)
+        positive(rate=self.rate)
         not_negative(momentum=self.momentum, weight_decay=self.weight_decay)
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError(f"epochs and batch must be 1 or more, got {self.epochs} and {self.batch}")
         if self.optimizer not in ("sgd", "adam"):
             raise ValueError(f"the optimizer is sgd or adam, got {self.optimizer!r}")
 

@@ -69,7 +69,7 @@ class P2c:
     pairs: Pairs = "disagreement"
     training: Training = field(
         default_factory=lambda: Training(
-            epochs=30, batch=16, rate=1e-3, optimizer="adam", weight_decay=0, decay=()
+            epochs=30, batch=16, rate=1e-3, optimizer="adam", weight_decay=0.0, decay=()
         )
     )
 
