@@ -98,12 +98,12 @@ def test_an_archive_is_the_same_as_a_table(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,label\n1,0\nhello,1\n", r"line 3.*`a` must be a number, and is 'hello'"),
+        ("a,label\n1,0\nhello,1\n", "mine.csv:3: `a` must be a number, and is 'hello'"),
         ("a,label\n1,0\n2,1.5\n", r"row 2.*a label must be a whole number"),
         ("a,label\n1,0\nnan,1\n", r"`a` must be a number"),
         ("a,label\n1,0\n2,2\n", "none has label 1"),
         ("a,label\n1,0\n2,0\n", "only 0"),
-        ("label\n0\n1\n", "no feature"),
+        ("label,test\n0,0\n1,1\n", "no feature"),
         ("a,label,test\n1,0,0\n2,1,2\n", "row 2.*`test` must be 0"),
         ("a,label,test\n1,0,0\n2,1,0\n", "1 for some examples"),
         ("a,b\n1,0\n2,1\n", "`label` must be a number, and is missing"),

@@ -132,7 +132,8 @@ def judge_own(found: dict[str, list[Outcome]], rest: list[float]) -> Evidence:
         verdict=verdict(gains[TUNED][1] > 0 and gains[USUAL][1] > 0, (gains[TUNED][0] > -0.01, rises)),
         summary=f"Probe with own temperatures over tau 0.2: {told(gains[TUNED])}, over tau 0.5: {told(gains[USUAL])}; "
         f"at rest tau is {', '.join(f'{t:.2f}' for t in rest)} for clusters of "
-        f"{', '.join(f'{s:g}' for s in SHARES)} of the negatives; learnt temperatures correlate with class frequency from {correlation.min():+.2f} to "
+        f"{', '.join(f'{s:g}' for s in SHARES)} of the negatives; learnt temperatures correlate with "
+        f"class frequency from {correlation.min():+.2f} to "
         f"{correlation.max():+.2f}.",
         tables=(
             table(

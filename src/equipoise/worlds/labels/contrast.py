@@ -51,7 +51,7 @@ class Contrast:
     shown         labelled training images of the probe, the first of a random order; all where there are fewer.
 
     Figures: `probe` accuracy; `uniformity` and `tolerance` of the projections of held-out images; with `own` also the
-    mean temperature.
+    mean temperature and, of classes of several sizes, its correlation with their frequency.
 
     Source: Wang and Liu 2021 (2012.09740), a detailed summary; Qiu et al. 2023 (2305.11965), the authors' code.
     """
@@ -108,10 +108,9 @@ class Contrast:
         if self.own:
             taus = state.whole("temperature")
             sizes = torch.bincount(train.y, minlength=train.classes)[train.y]
-            figures |= {
-                "temperature": float(taus.mean()),
-                "with_frequency": float(np.corrcoef(taus.numpy(), sizes.numpy())[0, 1]),
-            }
+            figures["temperature"] = float(taus.mean())
+            if len(sizes.unique()) > 1 and len(taus.unique()) > 1:
+                figures["with_frequency"] = float(np.corrcoef(taus.numpy(), sizes.numpy())[0, 1])
         tensors = encoder.state_dict() | {f"state.{name}": t for name, t in state.tensors().items()}
         return Outcome(figures=figures, curves={"uniformity": tuple(curve)}, tensors=tensors)
 
