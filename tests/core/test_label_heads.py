@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from equipoise.core.margins import distillation, preferences
+from equipoise.core.margins import distillation, duality, preferences
 from equipoise.core.margins.example_state import ExampleState
 
 
@@ -122,3 +122,29 @@ def test_buffers_refuse_what_would_be_undefined():
         state.write(torch.tensor([1]), sigma=torch.tensor([0.1]))
     with pytest.raises(ValueError, match="not the buffers of one state"):
         ExampleState.restored({"tau": torch.zeros(3)})
+
+
+# duality -----------------------------------------------------------------------------------------
+
+
+def test_maximum_likelihood_is_preference_learning_weighted_by_belief():
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(30, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    label = torch.randint(5, (30,), generator=generator)
+    u.log_softmax(dim=1).gather(1, label[:, None]).sum().backward()
+    assert u.grad is not None
+    ours = duality.preference_gradient(u, label)
+    assert torch.allclose(ours, u.grad, atol=1e-14)
+    belief = u.detach().softmax(dim=1).gather(1, label[:, None])[:, 0]
+    assert torch.allclose(ours.gather(1, label[:, None])[:, 0], 1 - belief, atol=1e-14)
+    assert torch.allclose(duality.preference_gradient(u + 3.0, label), ours, atol=1e-14)
+
+
+def test_other_beliefs_are_the_plain_pairwise_loss_and_the_perceptron():
+    u, label = torch.tensor([[0.0, 2.0, 1.0], [3.0, 1.0, 0.0]]), torch.tensor([0, 0])
+    linear = duality.preference_gradient(u, label, "uniform")
+    assert torch.allclose(linear, torch.tensor([[2 / 3, -1 / 3, -1 / 3]]).expand(2, 3))
+    rival = duality.preference_gradient(u, label, "rival")
+    assert rival.tolist() == [[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]]
+    with pytest.raises(ValueError, match="belief"):
+        duality.preference_gradient(u, label, "mine")  # type: ignore[arg-type]

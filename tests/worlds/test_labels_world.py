@@ -150,7 +150,7 @@ def test_without_its_weights_p2c_is_cross_entropy_of_both_examples():
     assert bool((parts.train.y[partner] == parts.train.y[index]).all() and (partner != index).all())
     both = (cross_entropy(network(parts.train.x[rows]), parts.train.y[index]) for rows in (index, partner))
     assert plain.loss(network, parts.train, index, draws[1]).item() == pytest.approx(
-        float(sum(both)) / 2, rel=1e-5
+        sum(loss.item() for loss in both) / 2, rel=1e-5
     )
 
 
@@ -181,7 +181,7 @@ def test_heads_learn_which_example_is_the_more_typical_and_an_example_alone_is_n
     lonely = Examples(x=parts.train.x[:2], y=torch.tensor([0, 1]), classes=2, typical=torch.zeros(2))
     network = p2c.PreferenceNet(16, 8, 2, 3, Seeds(0))
     value = recipe.loss(network, lonely, torch.arange(2), torch.Generator().manual_seed(0))
-    assert value.item() == pytest.approx(float(cross_entropy(network(lonely.x), lonely.y)), rel=1e-5)
+    assert value.item() == pytest.approx(cross_entropy(network(lonely.x), lonely.y).item(), rel=1e-5)
     untold = replace(parts, train=replace(parts.train, typical=None))
     with pytest.raises(ValueError, match="p2c needs to know which example"):
         recipe.run(untold, Seeds(0))

@@ -37,6 +37,7 @@ GRADES: Mapping[str, Grade] = {
     **_grades(
         "A",
         {
+            "duality_identity": "an exact identity that is the sentence itself.",
             "hypo_partial_coverage": "exact bandits and random games, with a family where it should not help, best of "
             "a grid for each.",
             "npo_slow_collapse": "theory's constants are predicted and met; both rates could have come out otherwise.",
@@ -52,6 +53,14 @@ GRADES: Mapping[str, Grade] = {
     **_grades(
         "B",
         {
+            "ldr_label_noise": "one data set and one network, large effects; a learning rate of the method's card.",
+            "comp_sum_bounds": "random distributions with every score allowed, where the minimisability gaps are 0.",
+            "smooth_adversarial": "one small network, a weight below the theory's; attacks of 20 steps.",
+            "contrastive_temperature": "one data set of small images, a small encoder, few steps.",
+            "isogclr_long_tail": "one data set of small images, 500 steps; the mechanism is exact.",
+            "p2c_classification": "one data set, preferences by its continuous measure and not by people.",
+            "ibcl_preferences": "one data set, linear models.",
+            "dual_head_distillation": "one data set, one size of student.",
             "spac_coverage": "tables alone, an objective derived here, a threshold set after a power had been seen.",
             "spac_shipped_defaults": "five families of small bandits, chosen with the defaults.",
             "spac_lucky_arm": "one data set made by hand.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from equipoise.claims.claim import Cell, Claim, Evidence, Scale, Table, verdict
+from equipoise.claims.claim import Array, Cell, Claim, Evidence, Scale, Table, verdict
 from equipoise.claims.draws import numpy_draws
 from equipoise.claims.labels.ldr import split
 from equipoise.claims.labels.runs import figure, gain, over_seeds, table, told
@@ -39,7 +39,7 @@ def bounds(scale: Scale) -> Evidence:
     return judge_bounds(slack, plain, draws)
 
 
-def judge_bounds(slack: np.ndarray, plain: np.ndarray, draws: int) -> Evidence:  # type: ignore[type-arg]
+def judge_bounds(slack: Array, plain: Array, draws: int) -> Evidence:
     """The verdict on the smallest slacks [taus, labels] of the bound and of its plain upper bound."""
     rows: list[tuple[Cell, ...]] = [
         (tau, float(slack[i].min()), float(plain[i].min())) for i, tau in enumerate(TAUS)

@@ -26,7 +26,7 @@ def judge(found: dict[str, list[Outcome]]) -> Evidence:
     trades = gain(first[:, -1], first[:, 0]), gain(second[:, 0], second[:, -1])
     over = gain(figure(own, "weighted"), figure(own, "sequential"))
     kept = figure(own, "posteriors")
-    shares = np.linspace(0, 1, first.shape[1])
+    shares = np.linspace(0, 1, first.shape[1]).tolist()
     return Evidence(
         verdict=verdict(trades[0][1] > 0 and trades[1][1] > 0, (over[1] > 0, bool((kept <= 15).all()))),
         summary=f"As the weight moves to the first task its accuracy rises by {told(trades[0])} and the second's falls "

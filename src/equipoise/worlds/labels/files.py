@@ -112,7 +112,7 @@ def _check_numbers(x: npt.NDArray[Any], file: str) -> None:
 
 
 def _check_labels(y: npt.NDArray[Any], file: str) -> None:
-    _first((y < 0) | (y != np.floor(y)), file, "a label must be a whole number from 0")
+    _first(np.asarray((y < 0) | (y != np.floor(y))), file, "a label must be a whole number from 0")
     missing = sorted(set(range(int(y.max()) + 1)) - set(y.astype(int).tolist()))
     if missing or y.max() < 1:
         raise DataError(

@@ -46,5 +46,5 @@ def _sklearn() -> Any:
     except ImportError as error:
         raise ValueError(
             "the digits and diabetes data come with scikit-learn, which is not installed: "
-            "pip install 'equipoise[labels]', or give a file of your own"
+            "pip install 'equipoise[classify]', or give a file of your own"
         ) from error
