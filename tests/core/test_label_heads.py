@@ -146,5 +146,3 @@ def test_other_beliefs_are_the_plain_pairwise_loss_and_the_perceptron():
     assert torch.allclose(linear, torch.tensor([[2 / 3, -1 / 3, -1 / 3]]).expand(2, 3))
     rival = duality.preference_gradient(u, label, "rival")
     assert rival.tolist() == [[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]]
-    with pytest.raises(ValueError, match="belief"):
-        duality.preference_gradient(u, label, "mine")  # type: ignore[arg-type]

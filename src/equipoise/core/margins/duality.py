@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,12 +20,10 @@ def preference_gradient(utilities: PerCandidate, label: Tensor, belief: Belief =
     belief   b: "model": pi = softmax(u), which gives grad log pi(y), maximum likelihood; "uniform": 1/K, the plain
              linear loss of pairs; "rival": all on argmax u, the multiclass perceptron, 0 where that is the label.
 
-    Adding a function of x to u changes nothing. Raises ValueError for another belief.
+    Adding a function of x to u changes nothing.
     Source: Wang et al. 2023 (2305.14859); the identity is DERIVED. The paper's rule that turns utilities into new
     probabilities could not be recovered and is not here.
     """
-    if belief not in get_args(Belief):
-        raise ValueError(f"belief must be one of {get_args(Belief)}, got {belief!r}")
     u = utilities.detach()
     if belief == "model":
         b = u.softmax(dim=1)
