@@ -27,18 +27,14 @@ def test_rule_of_label_noise():
         def arm(accuracy: float) -> list[Outcome]:
             return outcomes(accuracy=accuracy, ece=0.1)
 
+        on_clean = dict.fromkeys(ldr.LOSSES, clean) | {ldr.CE: 0.95}
         tables = {
-            name: {
-                loss: arm((clean if loss != ldr.CE else 0.95) if name == "clean" else noisy[loss])
-                for loss in ldr.LOSSES
-            }
+            name: {loss: arm(on_clean[loss] if name == "clean" else noisy[loss]) for loss in ldr.LOSSES}
             for name in ldr.NOISES
         }
-        for k, outcome in enumerate(tables["class 40 %"][ldr.LDR]):
-            noise = spread * (-1) ** k
-            tables["class 40 %"][ldr.LDR][k] = Outcome(
-                figures={"accuracy": outcome.figures["accuracy"] + noise, "ece": 0}
-            )
+        arms = tables["class 40 %"]
+        shaken = [o.figures["accuracy"] + spread * (-1) ** k for k, o in enumerate(arms[ldr.LDR])]
+        arms[ldr.LDR] = [Outcome(figures={"accuracy": accuracy, "ece": 0.1}) for accuracy in shaken]
         return ldr.judge(tables).verdict
 
     good = {ldr.CE: 0.7, ldr.LDR: 0.8, ldr.ALDR: 0.8, ldr.SHARP: 0.7}

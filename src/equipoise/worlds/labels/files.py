@@ -122,6 +122,6 @@ def _check_labels(y: npt.NDArray[Any], file: str) -> None:
         )
 
 
-def _first(bad: npt.NDArray[np.bool_], file: str, reason: str) -> None:
+def _first(bad: Any, file: str, reason: str) -> None:
     if bad.any():
         raise DataError(reason, file=file, row=int(np.flatnonzero(bad)[0]) + 1)
