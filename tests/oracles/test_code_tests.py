@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import socket
+import subprocess
 import sys
 import textwrap
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import equipoise
 from equipoise import oracles
 from equipoise.oracles.code.code_tests import CodeTests, code_of
 from equipoise.oracles.code.problems import BadTests, asserts_of, problem_of
@@ -359,6 +361,28 @@ def test_limits_alone_end_what_was_started_and_say_what_is_open(tmp_path: Path):
     begun = time.monotonic()
     assert printed(code, alone) == "started\n" and time.monotonic() - begun < 20
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"time.sleep(61.25)\0" in _read(p)]
+
+
+@isolated
+def test_an_environment_behind_links_is_shown_too(tmp_path: Path):
+    """A virtual environment that is a link to a link is as isolated as one that is not."""
+    (tmp_path / "first").symlink_to(sys.prefix)
+    (tmp_path / "second").symlink_to(tmp_path / "first")
+    python = tmp_path / "second" / "bin" / Path(sys.executable).name
+    asked = "from equipoise.oracles.code.sandbox import guarantees; print(guarantees().why or 'isolated')"
+    found = subprocess.run(
+        [str(python), "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(equipoise.__file__).parents[1])},
+    )
+    assert found.stdout.strip() == "isolated"
+
+
+def test_a_program_that_cannot_be_started_does_not_end_well():
+    outcome = SANDBOX.program({"main.py": ""}, command=["no-such-program"])
+    assert outcome.ended == "exit" and outcome.code != 0
 
 
 def test_a_sandbox_that_cannot_be_made_is_no_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

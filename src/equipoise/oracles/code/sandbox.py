@@ -150,6 +150,12 @@ def guarantees() -> Guarantees:
     return Guarantees(isolation="limits", enforced=tuple(kept), not_enforced=tuple(missing), why=why)
 
 
+def _python_folders() -> list[str]:
+    """Folders that Python runs from, and where they are if they are links, as a shared virtual environment may be."""
+    folders = {sys.base_prefix, sys.prefix, sys.base_exec_prefix}
+    return sorted(folders | {os.path.realpath(folder) for folder in folders})
+
+
 def _probe() -> list[str]:
     """What the namespaces of this machine leave open: nothing, if they are as they should be."""
     import socket
@@ -229,7 +235,7 @@ class Sandbox:
             "isolation": self.isolation,
             "root": folder.name,
             "folder": folder.name,
-            "shown": sorted({sys.base_prefix, sys.prefix, sys.base_exec_prefix}),
+            "shown": _python_folders(),
             "limits": limits.as_rlimits(),
             "seconds": limits.wall + longer,
             "environment": ENVIRONMENT | ({} if self.isolation == "namespaces" else {"HOME": folder.name}),

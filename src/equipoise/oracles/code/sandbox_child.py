@@ -106,7 +106,7 @@ def show(root: str, path: str) -> None:
         return
     inside.parent.mkdir(parents=True, exist_ok=True)
     if outside.is_symlink():
-        inside.symlink_to(outside.readlink())
+        inside.symlink_to(outside.resolve())  # at once: links on the way are not shown
         return
     if outside.is_dir():
         inside.mkdir()
@@ -214,11 +214,13 @@ def locked(task: Mapping[str, Any], run: Role, fds: Sequence[int]) -> NoReturn:
         os.write(task["status"], json.dumps({"setup": traceback.format_exc(limit=1)[-300:]}).encode() + b"\n")
         os._exit(1)
     os.close(task["status"])
+    code = 1  # also of a program that cannot be started
     try:
         run(task, fds)
         sys.stdout.flush()
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def main() -> None:
