@@ -31,7 +31,8 @@ PLACES = {"before": f"{WARM_UP}/rounds/000", "warm": "rounds/000"}
 
 def exactness(stage: Path) -> tuple[float, float]:
     """(of all samples, of those to requests of three calls): the share whose calls are exactly right."""
-    rows = pq.read_table(stage / "evaluation-policy.parquet").to_pydict()
+    own = stage / "evaluation-policy.parquet"  # the start is its own reference, and was sampled once
+    rows = pq.read_table(own if own.exists() else stage / "evaluation-reference.parquet").to_pydict()
     prompts = [
         json.loads(c) for c, group in zip(rows["context"], rows["responses"], strict=True) for _ in group
     ]
