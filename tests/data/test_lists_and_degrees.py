@@ -14,7 +14,7 @@ from equipoise.data.rationale_prompt import RationalePrompt
 from equipoise.data.reading.read import read
 from equipoise.data.rendering.render import Renderer, load_tokenizer
 from equipoise.playground import LanguageGame, lists, model_path, reference_policy
-from equipoise.playground.offline import rationale
+from equipoise.playground.grammar import rationale
 
 TEXT = "The old town hall was rebuilt after the great fire, and the old town never forgot it."
 

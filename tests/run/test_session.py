@@ -26,7 +26,7 @@ SETTINGS = {
 SUMMARY = {
     "method", "title", "paper", "confidence", "rounds", "seed", "win_rate", "exact_win_rate", "exploitability",
     "kl", "exact_kl", "accuracy", "ranking", "ranking_gain", "automatic", "delivered", "chosen_log_ratio", "length",
-    "step_zero_log_ratio_per_token", "seconds", "tokens", "model", "data", "oracle", "hash", "status",
+    "judge_calls", "step_zero_log_ratio_per_token", "seconds", "tokens", "model", "data", "oracle", "hash", "status",
 }  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from equipoise.evaluate.diagnosis.diagnosis import Diagnosed, Wanted, diagnosis
 from equipoise.evaluate.located import Located, locate
 from equipoise.evaluate.writer import Writer
 from equipoise.html_text import html_table
-from equipoise.playground import LanguageGame
 from equipoise.policy.files import whole, write_json
 from equipoise.report.diagnosis.findings import findings
 from equipoise.report.diagnosis.text import write_diagnosis
@@ -164,7 +163,7 @@ def _config_of(run: Path) -> RunConfig:
 def _held_out(config: RunConfig, reader: Writer, run: Path, limit: int | None) -> Dataset:
     """The pairs that a run holds out, read and split as it did. Raises ConfigError if there are none."""
     method = method_of(config)
-    game = LanguageGame(config.play.panel) if config.playground else None
+    game = config.game()
     try:
         dataset = dataset_of(config, method, game, run)
     except DataError as error:

@@ -23,7 +23,7 @@ from equipoise.oracles.checked import Checked
 from equipoise.oracles.protocol import Oracle, OracleError
 from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import asked as asking
-from equipoise.playground import LanguageGame
+from equipoise.playground.choice import game_of
 from equipoise.policy.protocol import Decoding
 from equipoise.run.config import ConfigError, read_file
 
@@ -210,9 +210,10 @@ def _oracle(asked: Asked, spec: str | Given) -> Oracle:
         return asking(spec.made, store, policy)
     name, _, panel = spec.partition(":")
     if name == PLAYGROUND:
-        if panel not in ("", "intransitive", "transitive"):
-            raise OracleError(f"the playground has the panels intransitive and transitive, got {panel!r}")
-        return Checked(LanguageGame("transitive" if panel == "transitive" else "intransitive").oracle())
+        try:
+            return Checked(game_of(panel or "intransitive").oracle())
+        except ValueError as error:
+            raise OracleError(f"{spec}: {error}") from error
     return oracles.load(spec, store=store, policy=policy)
 
 

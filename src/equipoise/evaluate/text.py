@@ -89,6 +89,7 @@ class Evaluator:
         if self.finite:
             figures, against = self.finite.measure(self.world, state, self.tau)
             line |= figures
+        line["judge_calls"] = self.world.journal.judge_calls(*range(1, done + 1))
         line |= self._drift(state, own)
         found, pairs = self._pairs(state)
         verdicts = [] if wins is None else verdict_lines(done, wins, own, reference)

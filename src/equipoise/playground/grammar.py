@@ -88,3 +88,23 @@ def is_held_out(request: Request) -> bool:
     kinds = (tuple(WEATHERS), TIMES, tuple(MOODS), tuple(GUESTS))
     places = (kind.index(word) for kind, word in zip(kinds, astuple(request), strict=True))
     return sum(places) % 3 == 0
+
+
+def rationale(prompt: int, chosen: int, rejected: int) -> str:
+    """Rationale in words of the grammar: what fits the request in the chosen answer and not in the rejected one.
+
+    If nothing does (the judges' style orders decided) it names the chosen style.
+    """
+    request, better, worse = REQUESTS[prompt], ANSWERS[chosen], ANSWERS[rejected]
+    fits = (
+        ("courtesy", "Gladly,", ""),
+        ("temperature", WEATHERS[request.weather], request.weather),
+        ("size", GUESTS[request.guest], request.guest),
+        ("style", MOODS[request.mood], request.mood),
+    )
+    reasons = [
+        f"{fit} for {why}" if why else fit
+        for name, fit, why in fits
+        if getattr(better, name) == fit != getattr(worse, name)
+    ]
+    return " ".join(reasons) or f"{better.style} tea."

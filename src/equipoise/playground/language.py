@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,55 @@ from equipoise.core.dims import PerComparison
 from equipoise.games.preference import PreferenceGame
 from equipoise.oracles.protocol import OracleError, OraclePrompt, shortened
 from equipoise.playground import panel
-from equipoise.playground.grammar import ANSWERS, REQUESTS, answer_index, is_held_out, request_index
+from equipoise.playground.grammar import (
+    ANSWERS,
+    REQUESTS,
+    STYLES,
+    TIMES,
+    answer_index,
+    is_held_out,
+    rationale,
+    request_index,
+)
 
 Variant = Literal["intransitive", "transitive", "groups"]
 USERS = 20  # of the variant "groups"
 
 # Probability that an answer inside the grammar beats a text outside it.
 INSIDE_WINS = 0.99
+
+
+class Enumerated(Protocol):
+    """What recorded feedback is drawn from: a game whose answers are the same for every prompt, and all known.
+
+    prompts, responses    X texts, A texts.     train    indices of the prompts to train on
+    groups, group_rewards, group_of    groups of users, none in most games
+    """
+
+    @property
+    def prompts(self) -> tuple[str, ...]: ...
+
+    @property
+    def responses(self) -> tuple[str, ...]: ...
+
+    @property
+    def train(self) -> list[int]: ...
+
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+
+    @property
+    def group_rewards(self) -> Tensor: ...
+
+    def group_of(self, user: int) -> int: ...
+
+    def prefers(self, prompt: Tensor, a: Tensor, b: Tensor) -> Tensor: ...
+
+    def win_rates(self, policy: Tensor) -> Tensor: ...
+
+    def rationale(self, prompt: int, better: int, worse: int) -> str: ...
+
+    def styles(self) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -104,6 +146,26 @@ class LanguageGame:
             what = "a panel with cycles has" if self.variant == "intransitive" else "two groups of users have"
             raise OracleError(f"{what} no scalar score; compare pairs, or use LanguageGame('transitive')")
         return panel.scores(self.judges)[0]
+
+    def prefers(self, prompt: Tensor, a: Tensor, b: Tensor) -> Float[Tensor, N]:
+        """P(a beats b) of single comparisons, by index."""
+        return self.preference[prompt, a, b]
+
+    def win_rates(self, policy: Float[Tensor, "X A"]) -> Float[Tensor, "X A"]:
+        """P(a beats an answer of the policy) of every answer."""
+        return torch.einsum("xab,xb->xa", self.preference, policy)
+
+    def rationale(self, prompt: int, better: int, worse: int) -> str:
+        """What fits the request in the better answer and not in the worse one, see `grammar.rationale`."""
+        return rationale(prompt, better, worse)
+
+    def styles(self) -> Mapping[str, Tensor]:
+        """Style -> [A] whether an answer has it."""
+        return {style: torch.tensor([answer.style == style for answer in ANSWERS]) for style in STYLES}
+
+    def domain(self, prompt: str) -> int:
+        """The domain of a request: the time of day, which reverses the preferred order of styles."""
+        return int(TIMES[1] in prompt)
 
     def oracle(self) -> GameOracle:
         """The judges as an oracle on strings."""

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from equipoise.playground.grammar import ANSWERS, GUESTS, MOODS, REQUESTS, STYLES, WEATHERS
-from equipoise.playground.language import USERS, LanguageGame
+from equipoise.playground.language import USERS
+from equipoise.playground.language import Enumerated as Game
 
 Coverage = Literal["reference", "uniform", "narrow", "lucky"]
 
@@ -21,7 +21,7 @@ LUCKY_SHARE = 0.02  # share of pairs with the lucky style
 
 
 def pairs(
-    game: LanguageGame,
+    game: Game,
     n: int,
     *,
     coverage: Coverage = "reference",
@@ -59,7 +59,7 @@ def pairs(
         forced[: max(1, round(LUCKY_SHARE * n))] = True
         forced = forced[torch.randperm(n, generator=draw)]
         a[forced] = torch.multinomial(lucky[x[forced]], 1, generator=draw)[:, 0]
-    prefers, users = game.preference[x, a, b], None
+    prefers, users = game.prefers(x, a, b), None
     if game.groups:
         users = torch.randint(USERS, (n,), generator=torch.Generator().manual_seed(seed + 1))
         group = torch.tensor([game.group_of(user) for user in users.tolist()])
@@ -68,14 +68,18 @@ def pairs(
     flipped = torch.rand(n, generator=draw, dtype=torch.float64) < noise
     first = wins ^ flipped
     chosen, rejected = torch.where(first, a, b), torch.where(first, b, a)
-    prob = game.preference[x, chosen, rejected]
+    prob = game.prefers(x, chosen, rejected)
     return [
         {
             "prompt": game.prompts[x[i]],
             "chosen": game.responses[chosen[i]],
             "rejected": game.responses[rejected[i]],
             **({} if users is None else {"user_id": f"guest-{int(users[i]):02d}"}),
-            **({"rationale": rationale(int(x[i]), int(chosen[i]), int(rejected[i]))} if rationales else {}),
+            **(
+                {"rationale": game.rationale(int(x[i]), int(chosen[i]), int(rejected[i]))}
+                if rationales
+                else {}
+            ),
             "meta": {
                 "prob": float(prob[i]),
                 "flipped": bool(flipped[i]),
@@ -88,7 +92,7 @@ def pairs(
 
 
 def lists(
-    game: LanguageGame, n: int, *, size: int = 5, seed: int = 0, reference: Float[Tensor, "X A"]
+    game: Game, n: int, *, size: int = 5, seed: int = 0, reference: Float[Tensor, "X A"]
 ) -> list[dict[str, Any]]:
     """Samples n lists {"prompt", "responses", "rewards"} on the training prompts: `size` different answers each.
 
@@ -100,7 +104,7 @@ def lists(
     draw = torch.Generator().manual_seed(seed)
     x = torch.tensor(game.train)[torch.randint(len(game.train), (n,), generator=draw)]
     answers = torch.multinomial(reference.double()[x], size, generator=draw)
-    rates = torch.einsum("xab,xb->xa", game.preference, reference.double())
+    rates = game.win_rates(reference.double())
     return [
         {
             "prompt": game.prompts[prompt],
@@ -111,32 +115,12 @@ def lists(
     ]
 
 
-def rationale(prompt: int, chosen: int, rejected: int) -> str:
-    """Rationale in words of the grammar: what fits the request in the chosen answer and not in the rejected one.
-
-    If nothing does (the judges' style orders decided) it names the chosen style.
-    """
-    request, better, worse = REQUESTS[prompt], ANSWERS[chosen], ANSWERS[rejected]
-    fits = (
-        ("courtesy", "Gladly,", ""),
-        ("temperature", WEATHERS[request.weather], request.weather),
-        ("size", GUESTS[request.guest], request.guest),
-        ("style", MOODS[request.mood], request.mood),
-    )
-    reasons = [
-        f"{fit} for {why}" if why else fit
-        for name, fit, why in fits
-        if getattr(better, name) == fit != getattr(worse, name)
-    ]
-    return " ".join(reasons) or f"{better.style} tea."
-
-
-def write_lists(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
+def write_lists(path: str | Path, game: Game, n: int, **options: Any) -> Path:
     """Writes `lists(game, n, **options)` as JSON lines; the file is written whole or not at all."""
     return _written(Path(path), lists(game, n, **options))
 
 
-def write_pairs(path: str | Path, game: LanguageGame, n: int, **options: Any) -> Path:
+def write_pairs(path: str | Path, game: Game, n: int, **options: Any) -> Path:
     """Writes `pairs(game, n, **options)` as JSON lines, UTF-8; the file is written whole or not at all."""
     return _written(Path(path), pairs(game, n, **options))
 
@@ -148,18 +132,14 @@ def _written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def lucky_style(game: LanguageGame, reference: Float[Tensor, "X A"]) -> list[str]:
+def lucky_style(game: Game, reference: Float[Tensor, "X A"]) -> list[str]:
     """The style of each prompt whose answers do worst on average against the reference."""
-    win = torch.einsum("xab,xb->xa", game.preference, reference.double())
-    by_style = torch.stack([win[:, _with_style(style)].mean(1) for style in STYLES], dim=1)
-    return [STYLES[index] for index in by_style.argmin(1)]
+    win, styles = game.win_rates(reference.double()), game.styles()
+    by_style = torch.stack([win[:, having].mean(1) for having in styles.values()], dim=1)
+    return [list(styles)[index] for index in by_style.argmin(1)]
 
 
-def _with_style(style: str) -> Tensor:
-    return torch.tensor([answer.style == style for answer in ANSWERS])
-
-
-def _coverage(game: LanguageGame, coverage: Coverage, reference: Tensor) -> tuple[Tensor, Tensor]:
+def _coverage(game: Game, coverage: Coverage, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Unnormalised weights [X, A] of the ordinary answers, and of the lucky ones."""
     nothing = torch.zeros_like(reference)
     if coverage == "uniform":
@@ -168,7 +148,8 @@ def _coverage(game: LanguageGame, coverage: Coverage, reference: Tensor) -> tupl
         top = reference.topk(NARROW, dim=1).indices
         return nothing.scatter(1, top, reference.gather(1, top)), nothing
     if coverage == "lucky":
-        lucky = torch.stack([_with_style(style) for style in lucky_style(game, reference)])
+        styles = game.styles()
+        lucky = torch.stack([styles[style] for style in lucky_style(game, reference)])
         return reference * ~lucky, reference * lucky
     return reference, nothing
 
@@ -183,7 +164,7 @@ def _two_answers(weight: Float[Tensor, "N A"], draw: Generator) -> tuple[Tensor,
     return a, b
 
 
-def _check(game: LanguageGame, n: int, coverage: str, noise: float, reference: Tensor) -> None:
+def _check(game: Game, n: int, coverage: str, noise: float, reference: Tensor) -> None:
     if coverage not in get_args(Coverage):
         raise ValueError(f"coverage must be one of {get_args(Coverage)}, got {coverage!r}")
     if not 0 <= noise <= 0.5:

@@ -16,6 +16,7 @@ from equipoise.data.collate import Prompt, Response
 from equipoise.data.content_removal import versions
 from equipoise.data.revision_prompt import INSTRUCTION, Leads, leads_of
 from equipoise.evaluate.exact import FiniteGame
+from equipoise.evaluate.large_game import large_game
 from equipoise.evaluate.text import Evaluator
 from equipoise.models.adapters import MERGED_BASE
 from equipoise.oracles.code.sandbox import Limits, Sandbox, guarantees
@@ -23,7 +24,7 @@ from equipoise.oracles.code.self_written import pass_tables
 from equipoise.play.capabilities import SelfWrittenTests
 from equipoise.play.rows import Rows, objects
 from equipoise.play.seeds import Seeds
-from equipoise.playground import model_path
+from equipoise.playground.large import LargeTeaHouse
 from equipoise.policy import checkpoint, load_gate
 from equipoise.policy.causal import CausalPolicy
 from equipoise.policy.heap import map_large_tensors
@@ -80,7 +81,7 @@ def build(
         map_large_tensors()
     with accelerator.main_process_first():  # which may write a merged base
         policy = CausalPolicy.load(
-            config.model.path or model_path(),
+            config.start(),
             materials.renderer.codec.tokenizer,
             precision=config.model.precision,
             adapter=config.model.adapter,
@@ -148,7 +149,7 @@ def build(
         prompts=_kept_prompts(world.folder, materials.unseen),
         samples=config.evaluate.samples,
         pairs=held_out,
-        finite=_finite(materials),
+        finite=_finite(materials, config.evaluate.prompts),
         tau=materials.method.tau,
         earlier=config.evaluate.earlier_rounds,
         scores=materials.method.needs.named_scores,
@@ -242,15 +243,20 @@ def self_tests_of(config: RunConfig, materials: Materials) -> SelfTests | None:
     )
 
 
-def _finite(materials: Materials) -> FiniteGame | None:
+def _finite(materials: Materials, prompts: int) -> FiniteGame | None:
+    """The enumerable game of a run; of the large one at most so many prompts of each split."""
     if materials.game is None:
         return None
     game, codec = materials.game, materials.renderer.codec
     eos = codec.eos
     assert eos is not None
+    answers = [(*codec.continuation(text), eos) for text in game.responses]
+    responses = [Response(ids, text) for ids, text in zip(answers, game.responses, strict=True)]
+    if isinstance(game, LargeTeaHouse):
+        return large_game(game, materials.texts, responses, prompts)
     return FiniteGame(
         prompts=materials.texts,
-        responses=[Response((*codec.continuation(text), eos), text) for text in game.responses],
+        responses=responses,
         preference=game.preference_with_outside,
         held_out=game.held_out,
         utilities=dict(zip(game.groups, game.group_rewards, strict=True)),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FILES = ("model.path", "data.path", "data.evaluation", "oracle")
 PATHS = {"model": "model.path", "data": "data.path"}  # what a section means that is no mapping
 # of the built-in game, whose methods' settings are measured on its one model and its data
+LARGE = {"sampling.max_new_tokens": 40}  # of its large house, whose answers are longer
 GAME = {"train.batch": BATCH, "train.epochs": 1, "sampling.max_new_tokens": 128}
 
 
@@ -37,6 +38,7 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
 
     Layers hold dotted, short or nested names; later ones win. Raises ConfigError.
     """
+    from equipoise.playground.choice import is_large  # loads PyTorch, see `_method`
 
     method = _method(method_name)
     known = _known(method)
@@ -57,6 +59,8 @@ def resolve(method_name: str, *layers: Mapping[str, Any]) -> RunConfig:
     chosen |= {f"sampling.{k}": v for k, v in method.sampling.items()}
     if not given.get("model.path") and not given.get("data.path"):
         chosen = GAME | chosen | dict(method.playground)
+        if is_large(str(given.get("play.panel"))):
+            chosen |= LARGE
     else:  # a paper's settings are for its model and its data, and are scaled to these
         chosen = {name: value for name, value in chosen.items() if name not in AUTOMATIC}
         if method.oracle:

@@ -29,7 +29,6 @@ from equipoise.oracles.rules.given import is_given
 from equipoise.oracles.rules.rule_sources import distribution, sources
 from equipoise.oracles.spec import is_code
 from equipoise.play.rows import Rows
-from equipoise.playground import model_path
 from equipoise.policy.files import write_json
 from equipoise.policy.protocol import Measured
 from equipoise.reward_models.folder import content_hash
@@ -82,7 +81,7 @@ class Hasher:
 
 def of_files(config: RunConfig, hasher: Hasher) -> Inputs:
     """Inputs that are files: of the model, its tokenizer, the data, the oracle."""
-    model = config.model.path or str(model_path())
+    model = config.start()
     found = {"model": dict(_model(model, hasher)), "tokenizer": dict(_tokenizer(model, hasher))}
     found["data"] = dict(_data(config, hasher))
     if config.oracle:

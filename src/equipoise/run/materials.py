@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,7 @@ from equipoise.play.method import AUTO, Method
 from equipoise.play.pairings.response_rewards import ByReward
 from equipoise.play.pairings.sampled import BestWorst, Pairs, Scored, Tournament
 from equipoise.play.rows import Rows
-from equipoise.playground import LanguageGame, model_path
-from equipoise.playground.grammar import TIMES
+from equipoise.playground.choice import Game
 from equipoise.policy.files import write_text
 from equipoise.policy.generation.vllm.serve_process import executable
 from equipoise.policy.held_weights.quantization_library import bitsandbytes
@@ -80,7 +80,7 @@ class Materials:
     unseen: Sequence[Prompt]
     renderer: Renderer
     oracle: Oracle | None
-    game: LanguageGame | None
+    game: Game | None
     texts: Sequence[Prompt] = ()
     teacher: Teacher | None = None
 
@@ -156,8 +156,8 @@ def gather(config: RunConfig, out: Path, given: Given | None = None) -> Material
         )
     if config.sampling.engine == "vllm_server" and not config.sampling.servers:
         executable()
-    game = LanguageGame(config.play.panel) if config.playground else None
-    model = config.model.path or str(model_path())
+    game = config.game()
+    model = config.start()
     oracle = oracle_of(config, method, game, out, given)
     dataset = dataset_of(config, method, game, out)
     tokenizer = load_tokenizer(model)
@@ -215,7 +215,7 @@ def _teacher(config: RunConfig, renderer: Renderer, pool: Sequence[Prompt], out:
 
 
 def _check_measured(
-    config: RunConfig, game: LanguageGame | None, oracle: Oracle | None, held_out: Rows | None
+    config: RunConfig, game: Game | None, oracle: Oracle | None, held_out: Rows | None
 ) -> None:
     """Raises ConfigError for an evaluation inside fits, or a best checkpoint, by what the run cannot measure."""
     every, best = config.evaluate.steps, config.evaluate.best
@@ -262,7 +262,7 @@ def _sequences(rendered: Sequence[Rendered]) -> Iterator[Sequence[int]]:
 def _recorded(
     config: RunConfig,
     method: Method,
-    game: LanguageGame | None,
+    game: Game | None,
     dataset: Dataset,
     renderer: Renderer,
     train: Sequence[Rendered],
@@ -273,7 +273,7 @@ def _recorded(
         renderer=renderer,
         needs=method.needs,
         list_size=config.data.list_size,
-        domains=domains_by_file if game is None else _domains_by_hour,
+        domains=domains_by_file if game is None else partial(_domains_of, game),
         words=game is None,
     )
     if not recording.accepts(dataset.kind):
@@ -298,9 +298,9 @@ def _readers(kind: Kind, most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _domains_by_hour(items: Sequence[Rendered]) -> np.ndarray:
-    """The language game's domains: the time of day, which reverses the preferred order of styles."""
-    return np.array([TIMES[1] in str(item.record.context) for item in items], dtype=np.intp)
+def _domains_of(game: Game, items: Sequence[Rendered]) -> np.ndarray:
+    """The language game's domains of recorded rows."""
+    return np.array([game.domain(str(item.record.context)) for item in items], dtype=np.intp)
 
 
 def _prompts(

@@ -16,6 +16,7 @@ from equipoise.run.config import ConfigError, resolve
 from equipoise.run.settings import RunConfig
 
 SHARED = ("model", "data")  # sections that a phase takes over from the run
+OF_THE_GAME = ("panel", "votes", "checkpoint")  # settings of play that it takes over on the playground
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def configuration(config: RunConfig, phase: Phase) -> RunConfig:
     plain = config.plain()
     shared: Mapping[str, Any] = {name: plain[name] for name in SHARED}
     given: dict[str, Any] = {"seed": config.seed, "oracle": config.oracle, "allow": config.allow}
-    given |= {"play.panel": config.play.panel} if config.playground else {}
+    given |= {f"play.{name}": plain["play"][name] for name in OF_THE_GAME} if config.playground else {}
     try:
         made = resolve(phase.method, shared, given, phase.settings)
     except ConfigError as error:

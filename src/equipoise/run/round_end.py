@@ -34,7 +34,8 @@ def check_evaluations(journal: Journal, done: int, config: RunConfig) -> None:
 def measure(state: State, journal: Journal, evaluator: Evaluator, config: RunConfig) -> None:
     """Evaluate a round boundary once; its line in evaluation.jsonl, written last, marks it as done."""
     done = state.round - 1
-    if done % config.evaluate.every and done != config.play.rounds:
+    last = done == config.play.rounds or budget_spent(journal, config, done)
+    if done % config.evaluate.every and not last:
         return
     count = min(config.evaluate.shown, len(evaluator.prompts))
     ranks = evaluator.world.folder.ranks
@@ -56,6 +57,13 @@ def measure(state: State, journal: Journal, evaluator: Evaluator, config: RunCon
         journal.seal()
 
     ranks.once(write)
+
+
+def budget_spent(journal: Journal, config: RunConfig, done: int) -> bool:
+    """Whether one more round like the last would pass the budget of questions (judging.budget)."""
+    if config.judging.budget is None or not done:
+        return False
+    return journal.judge_calls(*range(1, done + 1), done) > config.judging.budget
 
 
 def _samples(found: Evaluated, done: int, count: int) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from equipoise.run.gate_checks import steps
 from equipoise.run.given_objects import ModelLike, Objects, objects_of
 from equipoise.run.phases import Part, configuration, part_of, phases_of
 from equipoise.run.planning.costs import recorded_steps
-from equipoise.run.round_end import check_evaluations, judge_support, keep_best, measure
+from equipoise.run.round_end import budget_spent, check_evaluations, judge_support, keep_best, measure
 from equipoise.run.screen import screen
 from equipoise.run.settings import RunConfig
 from equipoise.run.summary import summary_of
@@ -281,7 +281,11 @@ def run(
                 fits = len({line.get("fit") for line in taken})
                 _judge_steps(gates, len(taken) // max(1, fits), config, method)
 
-        play(method, world, state, boundary, ends=lambda state: state.round - 1 in refused(journal))
+        def ends(state: State) -> bool:
+            done = state.round - 1
+            return done in refused(journal) or budget_spent(journal, config, done)
+
+        play(method, world, state, boundary, ends=ends)
         if main:
             _export(config, world, journal)
         accelerator.wait_for_everyone()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,9 @@ from equipoise.run.sections.sampling import SamplingSettings
 from equipoise.run.sections.section import Section
 from equipoise.run.sections.training import TrainSettings
 from equipoise.worlds.text.folder.gate_list import ALLOWABLE
+
+if TYPE_CHECKING:
+    from equipoise.playground.choice import Game
 
 # what may differ when a run goes on: how questions are asked and what may be let through, not what is trained
 ASKING = ("concurrency", "retries", "failures", "store", "most_calls", "most_cost")
@@ -70,6 +73,18 @@ class RunConfig(Section):
     def playground(self) -> bool:
         """Neither model nor data: the built-in language game."""
         return self.model.path is None and self.data.path is None
+
+    def game(self) -> Game | None:
+        """The built-in language game of the panel; None for a run with a model or data of its own."""
+        from equipoise.playground.choice import game_of  # loads PyTorch, which the settings alone do not need
+
+        return game_of(self.play.panel, self.play.votes) if self.playground else None
+
+    def start(self) -> str:
+        """The model that the run starts from: a folder or a name on the hub."""
+        from equipoise.playground.choice import start_of
+
+        return self.model.path or str(start_of(self.play.panel, self.play.checkpoint))
 
     @property
     def divided(self) -> bool:

@@ -44,6 +44,7 @@ def summary_of(config: RunConfig, materials: Materials, journal: Journal) -> dic
         "ranking_gain": last["ranking_gain"],
         "chosen_log_ratio": last["chosen_log_ratio"],
         "length": last["length"],
+        "judge_calls": lines[played]["judge_calls"],
         **({"best": best} if best else {}),
         "step_zero_log_ratio_per_token": max(
             (line["step_zero_log_ratio_per_token"] for line in journal.lines("checks.jsonl")), default=None

@@ -11,7 +11,7 @@ from equipoise.data.reading.read import Dataset
 from equipoise.data.records import oracle_context
 from equipoise.data.rendering.render import Rendered, Renderer
 from equipoise.play.needs import Needs
-from equipoise.playground import LanguageGame
+from equipoise.playground.choice import Game
 from equipoise.run.config import ConfigError
 from equipoise.run.sections.data import DataSettings
 
@@ -57,7 +57,7 @@ def best_prompts(data: DataSettings, items: Sequence[Rendered], renderer: Render
     return list(made.values())
 
 
-def game_prompts(game: LanguageGame, renderer: Renderer, data: DataSettings | None = None) -> list[Prompt]:
+def game_prompts(game: Game, renderer: Renderer, data: DataSettings | None = None) -> list[Prompt]:
     """The language game's prompts, rendered for the policy; with `data` it is asked for the best response.
 
     Judges read the request itself. Raises ConfigError for goals without names: no scores have been seen.

@@ -14,7 +14,7 @@ from equipoise.oracles.questions.questioner import Covering
 from equipoise.oracles.rules.given import Given
 from equipoise.oracles.spec import KINDS, Made, Maker, asked
 from equipoise.play.method import Method
-from equipoise.playground import LanguageGame
+from equipoise.playground.choice import Game
 from equipoise.run.config import ConfigError
 from equipoise.run.sections.judging import JudgingSettings
 from equipoise.run.settings import ASKING, RunConfig
@@ -32,7 +32,7 @@ ORACLES: Mapping[str, Maker] = {**KINDS, "people": _people}
 
 
 def oracle_of(
-    config: RunConfig, method: Method, game: LanguageGame | None, out: Path, given: Given | None
+    config: RunConfig, method: Method, game: Game | None, out: Path, given: Given | None
 ) -> Oracle | None:
     """The oracle that the configuration names, or the language game's; None if the method needs none.
 
@@ -41,7 +41,7 @@ def oracle_of(
     Raises ConfigError or OracleError for one that does not answer as the method needs.
     """
     if config.oracle:
-        judging = config.judging.model_dump()
+        judging = config.judging.model_dump(exclude={"budget"})
         store = Path(judging.pop("store") or out / VERDICTS)
         dtype, device, tokens = (judging.pop(name) for name in ("dtype", "device", "tokens"))
         own = "bfloat16" if config.model.precision == "bf16" else "float32"

@@ -18,7 +18,8 @@ from equipoise.data.split import split
 from equipoise.play.method import Method
 from equipoise.play.needs import Needs
 from equipoise.play.seeds import Seeds
-from equipoise.playground import LanguageGame, reference_policy, write_lists, write_pairs
+from equipoise.playground import write_lists, write_pairs
+from equipoise.playground.choice import Game, reference_of
 from equipoise.run.config import ConfigError
 from equipoise.run.gathering.goal_prompts import reads_goals, with_goals
 from equipoise.run.settings import RunConfig
@@ -27,7 +28,7 @@ PLAYGROUND_PAIRS = "playground_pairs.jsonl"
 PLAYGROUND_LISTS = "playground_lists.jsonl"
 
 
-def dataset_of(config: RunConfig, method: Method, game: LanguageGame | None, out: Path) -> Dataset | None:
+def dataset_of(config: RunConfig, method: Method, game: Game | None, out: Path) -> Dataset | None:
     """Records of the configuration's files, or of the language game; None if the method reads none.
 
     Raises ConfigError or DataError.
@@ -97,10 +98,13 @@ def parts_of(
     return parts
 
 
-def _playground(config: RunConfig, needs: Needs, game: LanguageGame, out: Path) -> Dataset | None:
+def _playground(config: RunConfig, needs: Needs, game: Game, out: Path) -> Dataset | None:
     """The language game's recorded feedback, generated into the run folder; None if the method reads none."""
     data = config.data
-    about: dict[str, Any] = {"seed": Seeds(config.seed)("pairs"), "reference": reference_policy()}
+    about: dict[str, Any] = {
+        "seed": Seeds(config.seed)("pairs"),
+        "reference": reference_of(config.play.panel, config.play.checkpoint),
+    }
     goals = reads_goals(data, needs)
     scored_pairs = needs.margins or goals
     if needs.lists or scored_pairs:

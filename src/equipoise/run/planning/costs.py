@@ -23,7 +23,6 @@ from torch import nn
 from equipoise.data.pack import packed_length
 from equipoise.models.adapters import chain
 from equipoise.models.folder import described
-from equipoise.playground import model_path
 from equipoise.policy.causal import DEFAULT_TOKEN_BUDGET
 from equipoise.policy.generation.cpu_decoder import MEMORY_SHARE as PACKED_SHARE
 from equipoise.policy.held_weights.frozen_base import Base, held_weights
@@ -308,7 +307,7 @@ def advice(
 
 
 def model_of(config: RunConfig) -> str:
-    return config.model.path or str(model_path())
+    return config.start()
 
 
 def _says(settings: str, needs: float, machine: float) -> str:

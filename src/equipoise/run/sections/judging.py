@@ -35,6 +35,13 @@ class JudgingSettings(Section):
         None, description="where a reward model runs, such as cpu or cuda:1; none: on the GPU if there is one"
     )
     tokens: int = Field(8192, gt=0, description="most padded tokens of a reward model's forward pass")
+    budget: int | None = Field(
+        None,
+        gt=0,
+        description="most questions (comparisons, or scored responses) that training may put to the oracle in all, "
+        "whatever the oracle; the run ends before a round that would pass it if it asked as many as the last; none: no "
+        "limit",
+    )
     most_calls: int | None = Field(None, gt=0, description="most questions that one start of the run may ask")
     most_cost: float | None = Field(
         None, gt=0, description="most that the verdicts may cost, in the oracle's units"

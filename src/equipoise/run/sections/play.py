@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from equipoise.run.sections.section import Section
 
@@ -47,9 +47,41 @@ class PlaySettings(Section):
         "that writes a response to each prompt, in the place of the data's: for dno_prct and spin, which then need "
         "prompts alone",
     )
-    panel: Literal["intransitive", "transitive", "groups"] = Field(
-        "intransitive", description="playground only: who judges; groups: two groups of users of unequal size"
+    panel: Literal[
+        "intransitive",
+        "transitive",
+        "groups",
+        "skewed",
+        "bradley_terry",
+        "length",
+        "noisy",
+        "gold_proxy",
+        "users",
+        "rare",
+    ] = Field(
+        "intransitive",
+        description="playground only: who judges; groups: two groups of users of unequal size; from skewed on: the "
+        "panels of the large tea house",
     )
+    votes: int = Field(
+        0,
+        ge=0,
+        description="large tea house only: a verdict is the share of so many votes of its judges; 0: the exact "
+        "probability, and of panel noisy three votes",
+    )
+    checkpoint: Literal["weak", "mid", "strong"] = Field(
+        "mid", description="large tea house only: which of its three models plays"
+    )
+
+    @model_validator(mode="after")
+    def _of_the_large_house(self) -> PlaySettings:
+        large = self.panel not in ("intransitive", "transitive", "groups")
+        for name, default in (("votes", 0), ("checkpoint", "mid")):
+            if not large and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} is of the large tea house: choose one of its panels, such as panel=skewed"
+                )
+        return self
 
     @field_validator("phases", mode="before")
     @classmethod

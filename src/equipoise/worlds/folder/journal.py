@@ -11,6 +11,8 @@ from equipoise.play.state import POLICY
 from equipoise.policy.files import MOMENTS, write_text
 from equipoise.worlds.folder.manifest import LOGS, REPEATED, Manifest, append_line, complete_lines
 
+CALLS = ".calls"  # file of a stage's questions, beside it
+
 
 class Journal:
     """Journal of a run folder: a file that exists is complete; a missing one was not finished.
@@ -31,6 +33,20 @@ class Journal:
         """Checkpoint of the policy after a round, or of an intermediate policy of that round."""
         own = f"round-{round:03d}" if round else "initial"
         return self.checkpoints / (own if name == POLICY else f"{own}-{name}")
+
+    def note_calls(self, round: int, stage: str, calls: int) -> None:
+        """Write how many questions a stage has put to the oracle, before the stage itself; nothing for none."""
+        if calls:
+            path = self.stage(round, stage).with_suffix(CALLS)
+            write_text(path, f"{calls}\n")
+            self.manifest.record(path)
+
+    def judge_calls(self, *rounds: int) -> int:
+        """Questions that the stages of these rounds have put to the oracle, those of evaluations not among them."""
+        files = [path for round in rounds for path in self.stage(round, "any").parent.glob(f"*{CALLS}")]
+        for path in files:
+            self.manifest.verify(path)
+        return sum(int(path.read_text(encoding="utf-8")) for path in files)
 
     @property
     def checkpoints(self) -> Path:

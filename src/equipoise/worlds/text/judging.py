@@ -48,6 +48,7 @@ class Judge:
     model       the model in memory, which a self-judging oracle asks
     policy      checkpoint of the policy that such an oracle asks; set by `judged_by`
     ranks       the processes that ask
+    calls       questions that were put to the oracle: comparisons, or responses to be scored
     """
 
     oracle: Oracle | None
@@ -56,6 +57,7 @@ class Judge:
     ranks: Ranks = field(default_factory=lambda: Ranks(Accelerator()))
     asked: Callable[[int], None] = lambda count: None
     unjudged: set[Ids] = field(default_factory=set)
+    calls: int = 0
     _before: dict[int, Account] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Judge:
         """P(response first[i] beats response second[i]) of every row. Raises OracleError without an oracle."""
         if self.oracle is None:
             raise OracleError("this method needs an oracle that compares two responses; give --oracle")
+        self.calls += len(rows)
         oracle, (contexts, texts) = self.oracle, asked_about(rows, first, second)
         wins = self._answers(len(rows), lambda at: oracle.compare(*_at(at, contexts, *texts))).numpy()
         missing = np.isnan(wins)
@@ -86,6 +89,7 @@ class Judge:
         count = rows.responses.shape[1]
         contexts = [prompt.context for prompt in rows.prompts for _ in range(count)]
         texts = [response.text for response in rows.responses.reshape(-1)]
+        self.calls += len(texts)
         oracle = self.oracle
         scores = self._answers(len(texts), lambda at: oracle.score(*_at(at, contexts, texts)))
         rewards = scores.numpy().reshape(len(rows), count)
@@ -102,6 +106,7 @@ class Judge:
             raise OracleError(
                 "this needs an oracle that says how uncertain it is; give one of kind ensemble or mc_dropout"
             )
+        self.calls += len(rows)
         contexts, texts = asked_about(rows, first, second)
         inner = self.inner
 
@@ -124,6 +129,7 @@ class Judge:
                 "this needs an oracle with several named scores, such as rewards of groups of users "
                 "(`equipoise oracle train groups`)"
             )
+        self.calls += rows.responses.size
         found = np.empty((len(names), *rows.responses.shape))
         oracle, contexts = self.oracle, [prompt.context for prompt in rows.prompts]
         for column in range(rows.responses.shape[1]):

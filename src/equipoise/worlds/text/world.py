@@ -164,8 +164,11 @@ class TextWorld:
 
     def stage(self, state: State, name: str, make: Callable[[], Rows]) -> Rows:
         def judged() -> Rows:
+            before = self.judge.calls
             with self.judge.judged_by(state.policies[START]):
                 rows = self.judge.judged(make())
+            calls = self.judge.calls - before
+            self.folder.once(lambda: self.journal.note_calls(state.round, name, calls))
             self.judge.note(self.journal, state.round, name)
             return rows
 
