@@ -200,6 +200,42 @@ METRICS: tuple[Metric, ...] = (
         "share",
         "lower",
     ),
+    _round(
+        "exploitability_combinations",
+        "Exploitability on new combinations",
+        "the same as exploitability, over the held-out prompts whose words are all trained on (large tea house)",
+        "probability",
+        "lower",
+    ),
+    _round(
+        "exploitability_words",
+        "Exploitability on new words",
+        "the same, over the held-out prompts with words that no training prompt has (large tea house)",
+        "probability",
+        "lower",
+    ),
+    _round(
+        "gold_win_rate",
+        "Win rate by the gold judge",
+        "exact_win_rate by the reward that measures, where the panel judges by another one (large tea house)",
+        "share",
+        "higher",
+    ),
+    _round(
+        "gold_exploitability",
+        "Exploitability by the gold judge",
+        "exploitability in the game of the reward that measures",
+        "probability",
+        "lower",
+    ),
+    _round(
+        "judge_calls",
+        "Judge calls",
+        "comparisons, or responses to be scored, that training has put to the oracle up to this round; those of "
+        "evaluations are not counted",
+        "questions",
+        "neutral",
+    ),
     _score(
         "scores",
         "Named scores",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 # Beyond it lies no measurement, and within it sums, differences and squares stay finite.
 LARGEST = 1e100
@@ -69,8 +69,19 @@ class Round(Record):
     recorded_surprisal: Number | None = None
     recorded_length: Number | None = None
     outside: Number | None = None
+    exploitability_combinations: Number | None = None
+    exploitability_words: Number | None = None
+    gold_win_rate: Number | None = None
+    gold_exploitability: Number | None = None
+    judge_calls: Count | None = None
     scores: dict[str, Estimate | None] = {}
     told: list[Told] = []
+
+    @field_validator("judge_calls", mode="before")
+    @classmethod
+    def _none_asked(cls, calls: Any) -> Any:
+        """Training on recorded responses asks no judge, and its reports have no row for it."""
+        return calls or None
 
 
 class Step(Record):
