@@ -12,6 +12,7 @@ from equipoise.report.charts.chart import Chart, Line
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.numbers import plain
 from equipoise.report.page import cut, render_page, write_page
+from equipoise.report.run.fits_page import write_fits_report
 from equipoise.report.run.load import load_run
 from equipoise.report.run.step_charts import accuracy, grad_norm, log_ratios, loss, margin
 from equipoise.report.sheet import Sheet
@@ -27,8 +28,10 @@ def write_world_report(folder: str | Path) -> Path:
     Raises RunFolderError if the folder cannot be read.
     """
     folder = Path(folder)
-    run = load_run(folder)
     summary = _json(folder / "summary.json")
+    if "fits" in summary:
+        return write_fits_report(folder)
+    run = load_run(folder)
     lines = [line for _, line in complete_lines(folder / "evaluation.jsonl")]
     measured: list[tuple[int, Measures]] = [(line["round"], line["measures"]) for line in lines]
     charts = [*_over_rounds(measured, summary.get("better", {}))]

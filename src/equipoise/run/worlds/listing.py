@@ -13,7 +13,17 @@ from equipoise.play.method import Method
 from equipoise.run.config import ConfigError
 from equipoise.run.worlds.session import check
 from equipoise.worlds.index import WORLDS
+from equipoise.worlds.labels.index import ENTRIES
+from equipoise.worlds.labels.tasks import OWN, TITLES
 from equipoise.worlds.scored.world import ScoredWorld
+
+# methods that read images, or which example of a class is the more typical, or tasks of two classes
+LACK = {
+    "p2c": ("digits",),
+    "contrastive": ("diabetes", OWN),
+    "isogclr": ("diabetes", OWN),
+    "ibcl": ("diabetes",),
+}
 
 
 def listed() -> list[dict[str, Any]]:
@@ -22,6 +32,14 @@ def listed() -> list[dict[str, Any]]:
     return [
         {"name": one.name, "title": one.title, "extra": one.extra, "methods": names}
         for one in WORLDS.values()
+    ] + [
+        {
+            "name": name,
+            "title": title,
+            "extra": "" if name == OWN else "classify",
+            "methods": [method for method in ENTRIES if name not in LACK.get(method, ())],
+        }
+        for name, title in TITLES.items()
     ]
 
 

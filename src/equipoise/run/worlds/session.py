@@ -25,9 +25,11 @@ from equipoise.run.determinism import make_reproducible
 from equipoise.run.environment import add_process
 from equipoise.run.finished import Run
 from equipoise.run.settings import flat
+from equipoise.run.worlds.fits import align_on_examples
 from equipoise.run.worlds.settings import MAY_CHANGE, SECTIONS, WorldConfig, resolve, task_settings
 from equipoise.worlds.folder.journal import Journal
 from equipoise.worlds.index import Choice, world
+from equipoise.worlds.labels.tasks import TITLES
 from equipoise.worlds.scored.examples import Examples
 from equipoise.worlds.scored.fit import Training, unreadable
 from equipoise.worlds.scored.keeping import InFolder
@@ -59,6 +61,18 @@ def align_in_world(
     world does not have, or a folder of a run with other settings or data. Raises TrainingError if training cannot
     go on.
     """
+    if name in TITLES:
+        return align_on_examples(
+            method,
+            name,
+            of_text=of_text,
+            rounds=rounds,
+            out=out,
+            seed=seed,
+            config=config,
+            settings=settings,
+            quiet=quiet,
+        )
     chosen, choice = _named(method, name)
     if of_text:
         raise ConfigError(
