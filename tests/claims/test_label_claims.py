@@ -122,7 +122,7 @@ def test_rule_of_continual_preferences():
             )
             for e in SPREAD.tolist()
         ]
-        return continual.judge({continual.IBCL: own, continual.KEEPS: own}).verdict
+        return continual.judge({continual.IBCL: own}).verdict
 
     assert found() == "holds"
     assert found(last=0.8) == found(lost=0.95) == "fails"

@@ -72,7 +72,7 @@ def test_other_settings_data_or_a_damaged_fit_are_refused(own: Path, tmp_path: P
     np.savez(own, **arrays)
     outcome = tmp_path / "run/rounds/002/outcome.json"
     outcome.write_text(outcome.read_text().replace("accuracy", "accurate"))
-    with pytest.raises(ValueError, match="outcome.json"):
+    with pytest.raises(ValueError, match=r"outcome\.json"):
         run(own, tmp_path / "run")
 
 

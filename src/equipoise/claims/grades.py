@@ -57,7 +57,7 @@ GRADES: Mapping[str, Grade] = {
             "comp_sum_bounds": "random distributions with every score allowed, where the minimisability gaps are 0.",
             "smooth_adversarial": "one small network, a weight below the theory's; attacks of 20 steps.",
             "contrastive_temperature": "one data set of small images, a small encoder, few steps.",
-            "isogclr_long_tail": "one data set of small images, 500 steps; the mechanism is exact.",
+            "isogclr_long_tail": "one data set of small images, 300 steps; the mechanism is exact.",
             "p2c_classification": "one data set, preferences by its continuous measure and not by people.",
             "ibcl_preferences": "one data set, linear models.",
             "dual_head_distillation": "one data set, one size of student.",

@@ -11,16 +11,15 @@ from equipoise.claims.small_models import line
 from equipoise.worlds.labels.continual import Ibcl
 from equipoise.worlds.labels.outcome import Outcome
 
-IBCL, KEEPS = "IBCL", "IBCL, all posteriors kept"
-RECIPES = {IBCL: Ibcl(), KEEPS: Ibcl(threshold=0.0)}
+IBCL = "IBCL"
 
 
 def preferences(scale: Scale) -> Evidence:
-    return judge(over_seeds(RECIPES, split, {"quick": 2, "full": 6}[scale]))
+    return judge(over_seeds({IBCL: Ibcl()}, split, {"quick": 2, "full": 5}[scale]))
 
 
 def judge(found: dict[str, list[Outcome]]) -> Evidence:
-    """The verdict on outcomes with the shipped threshold; those without it are shown."""
+    """The verdict on the outcomes of IBCL."""
     own = found[IBCL]
     first, second = curve(own, "first_task"), curve(own, "second_task")
     trades = gain(first[:, -1], first[:, 0]), gain(second[:, 0], second[:, -1])
@@ -42,7 +41,7 @@ def judge(found: dict[str, list[Outcome]]) -> Evidence:
                     "sequential": "of the last posterior",
                     "posteriors": "posteriors kept",
                 },
-                KEEPS,
+                IBCL,
             ),
         ),
         panels=(

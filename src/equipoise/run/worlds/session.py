@@ -152,7 +152,8 @@ def check(method: Method, kind: type) -> None:
 
 def _named(method: str, name: str) -> tuple[Method, Choice]:
     try:
-        return get(method), world(name)
+        choice = world(name)  # first: a method of one world is unknown to another
+        return get(method), choice
     except KeyError as error:
         raise ConfigError(str(error.args[0])) from error
 
