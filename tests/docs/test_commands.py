@@ -13,8 +13,13 @@ import pytest
 import typer
 
 from equipoise.cli.app import app, spread
+from equipoise.methods import index as methods
 from equipoise.run.config import ConfigError, resolve
+from equipoise.run.worlds import fits
+from equipoise.run.worlds import settings as worlds
 from equipoise.safe_yaml import word
+from equipoise.worlds.index import WORLDS
+from equipoise.worlds.labels.tasks import TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -76,19 +81,32 @@ def faults(words: list[str]) -> Iterator[str]:
         if given.startswith("-") and not re.match(r"-$|-\.?\d", given) and given.split("=")[0] not in known:
             yield f"{' '.join(path)}: no option {given}"
     if path[0] in ("align", "plan") and words and re.fullmatch(r"[a-z0-9_+]+", words[0]):
-        yield from unknown_settings(words)
+        world = next((after for option, after in pairwise(words) if option == "--world"), None)
+        yield from unknown_settings(words) if world is None else unknown_in_world(world, words)
 
 
 def unknown_settings(words: list[str]) -> Iterator[str]:
-    given = [after for option, after in pairwise(words) if option == "--set"]
-    known = [
-        setting for setting in given if not re.search(r"[A-Z]{3}|\.\.\.", setting)
-    ]  # else it stands for any
-    settings = {name: word(value) for name, _, value in (setting.partition("=") for setting in known)}
     try:
-        resolve(words[0], {"model.path": "m", "data.path": ["d"], **settings})
+        resolve(words[0], {"model.path": "m", "data.path": ["d"], **set_by(words)})
     except ConfigError as error:
         yield str(error)
+
+
+def unknown_in_world(world: str, words: list[str]) -> Iterator[str]:
+    try:
+        if world in TITLES:
+            fits.resolved(fits.entry_of(words[0]), set_by(words))
+        else:
+            worlds.resolve(methods.get(words[0]), WORLDS[world], set_by(words))
+    except (ConfigError, KeyError) as error:
+        yield str(error)
+
+
+def set_by(words: list[str]) -> dict[str, Any]:
+    """The settings that a command names; a value in capitals stands for any."""
+    given = [after for option, after in pairwise(words) if option == "--set"]
+    known = [setting for setting in given if not re.search(r"[A-Z]{3}|\.\.\.", setting)]
+    return {name: word(value) for name, _, value in (setting.partition("=") for setting in known)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

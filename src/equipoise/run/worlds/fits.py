@@ -52,7 +52,7 @@ def align_on_examples(
     Raises ConfigError before compute is spent: for an unknown method or setting, options of language models, data that
     cannot be used, or a folder of a run with other settings or data. Raises TrainingError if a fit cannot go on.
     """
-    entry = _entry(method)
+    entry = entry_of(method)
     given = [*of_text, *(["rounds"] if rounds is not None else [])]
     if given:
         raise ConfigError(
@@ -63,7 +63,7 @@ def align_on_examples(
     out = out or stored.pop("out", None)
     _check_stated(stored, method, name)
     seed = int(stored.get("seed", 0)) if seed is None else seed
-    task, recipe = _resolved(entry, {**_flat(stored), **_flat(settings or {})})
+    task, recipe = resolved(entry, {**_flat(stored), **_flat(settings or {})})
     try:
         examples = task.examples(name)
         first = task.split(examples, Seeds(seed))
@@ -107,7 +107,8 @@ def align_on_examples(
         return Run(folder, summary, write_fits_report(folder))
 
 
-def _entry(method: str) -> Entry:
+def entry_of(method: str) -> Entry:
+    """The method of that name. Raises ConfigError that names the nearest ones."""
     try:
         return ENTRIES[
             known_name(method, ENTRIES, "method of labelled examples", "equipoise methods --worlds")
@@ -134,7 +135,7 @@ def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _resolved(entry: Entry, given: Mapping[str, Any]) -> tuple[LabelTask, Any]:
+def resolved(entry: Entry, given: Mapping[str, Any]) -> tuple[LabelTask, Any]:
     """The task and the recipe with these settings. Raises ConfigError for an unknown or illegal one."""
     own = {n.removeprefix("task."): v for n, v in given.items() if n.startswith("task.")}
     rest = {n: v for n, v in given.items() if not n.startswith("task.")}
