@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from equipoise.core.intervals import Interval, clustered_mean
+from equipoise.core.intervals import POSITIVE, UNBOUNDED, Interval, clustered_mean
 from equipoise.report.charts.chart import Chart, Line
 from equipoise.report.charts.interactive import page_scripts
 from equipoise.report.estimates import number
@@ -17,14 +17,23 @@ from equipoise.report.run.load import load_run
 from equipoise.report.sheet import Sheet
 
 LONGEST = 60_000
+LEFT_OUT = "is missing; what it holds is left out of this report."
+SHARES = (
+    *("accuracy", "ece", "robust", "probe", "preferred", "teacher", "conflict"),
+    *("weighted", "sampled", "sequential", "first_task", "second_task"),
+)
 STEPS = {"first_task": "quarters of the preference", "second_task": "quarters of the preference"}
 
 
 def intervals(figures: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     """Mean over fits of each figure that all of them have, with its 95 % t-interval; no interval for one fit."""
     names = [name for name in figures[0] if all(name in one for one in figures)]
-    fits = list(range(len(figures)))
-    return {name: clustered_mean([one[name] for one in figures], fits) for name in names}
+    return {name: _mean(name, [one[name] for one in figures]) for name in names}
+
+
+def _mean(name: str, values: Sequence[float]) -> Interval:
+    bounds = (0.0, 1.0) if name in SHARES else POSITIVE if name == "nll" else UNBOUNDED
+    return clustered_mean(values, list(range(len(values))), bounds=bounds)
 
 
 def write_fits_report(folder: str | Path) -> Path:
@@ -49,7 +58,7 @@ def write_fits_report(folder: str | Path) -> Path:
                 for name in ("method", "world", "paper", "confidence", "seed")
             ),
         ],
-        notes=run.notes,
+        notes=[note for note in run.notes if not note.endswith(LEFT_OUT)],  # logs of worlds that play rounds
         measures=_sheet(outcomes, summary["figures"]),
         caption="Figures of the held-out examples",
         brackets="Parentheses hold 95 % t-intervals of the mean over fits, each with its own split, start and order.",
@@ -81,7 +90,7 @@ def _charts(curves: Sequence[Mapping[str, Sequence[float]]]) -> list[Chart]:
         points = list(zip(*(one[name] for one in curves), strict=True))
         if len(points) < 2:
             continue
-        means = [clustered_mean(list(values), list(range(len(values)))) for values in points]
+        means = [_mean(name, list(values)) for values in points]
         unit = STEPS.get(name, "epochs")
         found.append(
             Chart(
