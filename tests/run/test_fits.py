@@ -116,7 +116,7 @@ def test_the_configuration_of_a_run_runs_again(own: Path, tmp_path: Path):
 def test_the_report_has_figures_with_intervals_and_a_curve(own: Path, tmp_path: Path):
     page = run(own, tmp_path / "run").report.read_text()
     assert "Accuracy of held-out examples" in page and "expected calibration error" in page
-    assert "is missing" not in page
+    assert "jsonl is missing" not in page
     one = run(own, tmp_path / "one", **{"task.fits": 1})
     assert one.summary["figures"]["accuracy"]["low"] is None
 
