@@ -79,6 +79,9 @@ HOMES: Mapping[str, str] = {
     "ibcl_preferences": "labels.continual:PREFERENCES",
     "dual_head_distillation": "labels.dual_head:HEADS",
     "duality_identity": "labels.duality:IDENTITY",
+    "cpl_control": "control.cpl:CPL_CONTROL",
+    "cmorl_front": "control.pareto:CMORL_FRONT",
+    "sim_oprl_queries": "control.elicitation:SIM_OPRL",
 }
 
 

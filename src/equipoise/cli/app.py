@@ -18,6 +18,7 @@ import typer
 
 from equipoise import __version__
 from equipoise.cli import claims, config, label, methods
+from equipoise.cli.control.commands import elicit, pareto
 from equipoise.cli.data import commands as data
 from equipoise.cli.env import env
 from equipoise.cli.evaluation.chat import chat
@@ -57,6 +58,8 @@ for command in (
     chat,
     play,
     game,
+    pareto,
+    elicit,
     methods.methods,
     methods.explain,
     claims.claims,

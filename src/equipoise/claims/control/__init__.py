@@ -1,0 +1,1 @@
+"""Claims on control: preferences between segments of motion."""

@@ -1,0 +1,1 @@
+"""Commands of finite decision processes: Pareto fronts, and which preferences to ask about."""

@@ -1,0 +1,1 @@
+"""What the commands of finite decision processes print and draw."""
