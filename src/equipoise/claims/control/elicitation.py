@@ -82,9 +82,9 @@ SIM_OPRL = Claim(
     "fewer answers than queries about recorded ones; pessimism about transitions keeps the policy where data are.",
     paper="2406.18450",
     rule=f"30 star MDPs of {ARMS} arms. Heart: after {EARLY} and after {QUERIES} queries the delivered policy is worth "
-    "more than with uniform queries about recorded outcomes, beyond the paired 95 % interval. Also: after all queries it "
-    "is worth more than with the most uncertain recorded pairs, beyond the interval; and without the transition penalty "
-    f"it is worth at least {BELOW:.0f} points of 100 less.",
+    "more than with uniform queries about recorded outcomes, beyond the paired 95 % interval. Also: after all queries "
+    "it is worth more than with the most uncertain recorded pairs, beyond the interval; and without the transition "
+    f"penalty it is worth at least {BELOW:.0f} points of 100 less.",
     set="the comparisons and the 40 points before any figures. A first run had a fault (Newton steps that overshot), "
     "and its figures had been seen when it was mended; nothing else was changed.",
     program=run,
