@@ -104,6 +104,9 @@ GRADES: Mapping[str, Grade] = {
             "reward_augmented_goals": "log-linear policies with true scores.",
             "self_consuming_curation": "closed forms of the theorem's own loop.",
             "regret_preferences": "grids; their number was raised after a first run.",
+            "cpl_control": "one environment of two dimensions, five seeds, data that cover its states.",
+            "cmorl_front": "exact, on two maps of one kind; that linear preferences miss inner points is geometry.",
+            "sim_oprl_queries": "star MDPs of our own with one decision; the arm that nobody tried tempts too little.",
         },
     ),
     **_grades(
