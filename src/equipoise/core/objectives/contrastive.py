@@ -41,7 +41,8 @@ class Cpl:
     bc      weight of behaviour cloning of both responses, a mean over their |y| steps, >= 0 (CPL-BC: bias 1, bc 1).
 
     Properties: A soft label p weighs both orders by p and 1 - p, each with its own bias. bias = 1 and bc = 0 is
-    reference-free DPO with beta = alpha; adding a constant to every log pi then changes nothing.
+    reference-free DPO with beta = alpha; adding a constant to every log pi then changes nothing. Behaviour
+    cloning raises both responses: with bc > alpha |y| the first step raises the rejected one too.
     Raises: ValueError for parameters out of range, or where bc needs lengths and the batch carries none.
 
     Source: Hejna et al. 2023 (2310.13639); loss, bias and defaults were read in the authors' code, which does not
@@ -106,7 +107,7 @@ class CplRanking:
     r       [B, K] rewards, of which the order alone is read; ties are no pair.
     alpha, bias   as in `Cpl`, which this is for lists of two.
 
-    Raises: ValueError for parameters out of range.
+    Raises: ValueError for parameters out of range, or lists of one response.
 
     Source: Hejna et al. 2023 (2310.13639), the authors' code (a batch sorted by score, the loss of all pairs).
     """
@@ -122,6 +123,8 @@ class CplRanking:
 
     def __call__(self, scores: Scores) -> Losses:
         reward, logp = scores.rewards(), scores.logp
+        if logp.shape[1] < 2:
+            raise ValueError(f"a ranked list has at least two responses, got {logp.shape[1]}")
         ahead = (reward[:, :, None] > reward[:, None, :]).to(logp)
         pair = softplus(-self.alpha * (logp[:, :, None] - self.bias * logp[:, None, :]))
         return Losses((ahead * pair).sum(dim=(1, 2)) / ahead.sum(dim=(1, 2)).clamp(min=1.0))

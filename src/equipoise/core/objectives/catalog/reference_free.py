@@ -40,7 +40,7 @@ ROWS: dict[str, Row] = {
         title="Contrastive preference learning",
         paper="2310.13639",
         confidence="verified in code",
-        variants=({"bias": 1.0}, {"bias": 1.0, "bc": 1.0}),
+        variants=({"bias": 1.0}, {"bias": 1.0, "bc": 0.01}),
         at_equal=lambda o, a, n: softplus(-o.alpha * (1 - o.bias) * a * n) - o.bc * a,
         shift_invariant=lambda o: o.bias == 1 and not o.bc,
         bounded="loss >= 0 without bc; margin without bound",
