@@ -13,6 +13,7 @@ from equipoise.worlds.segments.control import Control, ControlSettings
 from equipoise.worlds.segments.environment import Floats, Trajectories
 from equipoise.worlds.segments.heads import Head
 from equipoise.worlds.segments.pendulum import FASTEST, TORQUE, Pendulum, SwingUp
+from equipoise.worlds.segments.pictures import torque_map
 
 
 @cache
@@ -54,5 +55,6 @@ def pendulum(settings: ControlSettings | None = None) -> Control:
         title="Pendulum swing-up",
         record=record,
         advantage=solved().advantage,
+        pictures=torque_map,
         about={"environment": "the dynamics of Pendulum-v1, in numpy"},
     )
