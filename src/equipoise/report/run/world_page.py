@@ -19,6 +19,7 @@ from equipoise.report.sheet import Sheet
 from equipoise.worlds.folder.manifest import complete_lines
 
 LONGEST = 60_000
+OF_TEXT = ("timings.jsonl is missing", "samples.jsonl is missing")  # logs of language models' runs
 Measures = Mapping[str, Mapping[str, Any]]
 
 
@@ -44,7 +45,7 @@ def write_world_report(folder: str | Path) -> Path:
         heading=cut(str(summary.get("title", folder.name)), 200),
         verdict=verdict(measured, summary.get("better", {})),
         facts=_facts(summary),
-        notes=run.notes,
+        notes=[note for note in run.notes if not note.startswith(OF_TEXT)],
         measures=_sheet(measured),
         pictures=_pictures(folder / "pictures"),
         again=shlex.join(
