@@ -48,7 +48,7 @@ class Adversarial:
     steps: int = 10
     width: int = 64
     training: Training = field(
-        default_factory=lambda: Training(rate=1e-3, optimizer="adam", weight_decay=1e-4)
+        default_factory=lambda: Training(rate=3e-3, optimizer="adam", weight_decay=1e-4, decay=())
     )
 
     def __post_init__(self) -> None:
