@@ -19,6 +19,7 @@ from equipoise.play.pairings.best_along import BestAlong
 from equipoise.play.pairings.confidence_weighted import ConfidenceWeighted
 from equipoise.play.pairings.constrained import Constrained
 from equipoise.play.pairings.curated import Curated
+from equipoise.play.pairings.greedy_split import GreedySplit
 from equipoise.play.pairings.learned_reward import ByLearnedReward
 from equipoise.play.pairings.max_min import MaxMin
 from equipoise.play.pairings.ranking import Matches, Neighbours
@@ -81,6 +82,7 @@ from equipoise.play.updates.live_reference import (
     StepWeighted,
     TokenWeighted,
 )
+from equipoise.play.updates.pool import Pooled
 from equipoise.play.updates.ppo import TeacherRewards, TokenAdvantages
 from equipoise.play.updates.reward_relearning import Restarted
 from equipoise.play.updates.zeroth_order import ZerothOrder
@@ -183,6 +185,7 @@ PAIRINGS = [
     Row(example=BestWorst(keep="rates", with_itself=True)),
     Row(example=WithThird()),
     Row(example=WithThird(third="last")),
+    Row(example=WithThird(third="first")),
     Row(example=Matches()),
     Row(example=Matches(tournament=True)),
     Row(example=Neighbours()),
@@ -204,6 +207,8 @@ PAIRINGS = [
     Row(example=ByLearnedReward(every=1, own=2, bottleneck=0.5, fitting=TINY)),
     Row(example=ByLearnedReward(every=1, own=3, confidence=0.3, fitting=TINY)),
     Row(example=ConfidenceWeighted(fitting=TINY)),
+    Row(example=GreedySplit()),
+    Row(example=GreedySplit(paired=False)),
     Row(example=Curated()),
     Row(example=Curated(gamma=2.0, draw=False)),
     Row(example=Constrained(thresholds={"host": 1.0}), exempt=NO_NAMES),
@@ -225,6 +230,7 @@ UPDATES = [
     Row(example=Magnetic(base=Descend(rate=0.2), every=2), method="mpo"),
     Row(example=Averaged(base=Descend(rate=0.2), decay=0.4), method="nash_ema_pg"),
     Row(example=Magnetic(base=Averaged(), every=1), method="dpo"),
+    Row(example=Pooled(), method="seppo", exempt={"table": "an exact game offers no draw from the pool"}),
     Row(example=LiveRefit(), method="tdpo1"),
     Row(example=ExtrapolatedLogitsRefit(), method="spa"),
     Row(example=LiveRefit(network=SparseMasks(common=True), network_rate=2.0), method="sparse_po"),

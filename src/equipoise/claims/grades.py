@@ -107,6 +107,12 @@ GRADES: Mapping[str, Grade] = {
             "cpl_control": "one environment of two dimensions, five seeds, data that cover its states.",
             "cmorl_front": "exact, on two maps of one kind; that linear preferences miss inner points is geometry.",
             "sim_oprl_queries": "star MDPs of our own with one decision; the arm that nobody tried tempts too little.",
+            "diffusion_dpo_ink": "digits of 8x8 pixels, one reward; the recipe had been seen on another seed.",
+            "ddim_inpo_inversion": "digits of 8x8 pixels, one reward, one beta for both kinds of noise.",
+            "ncp_dpo_encoder": "digits of 8x8 pixels, one reward, one beta for both spaces.",
+            "seppo_anchor": "digits of 8x8 pixels, one set of winners, one beta.",
+            "subject_rpo_early_stopping": "digits of 8x8 pixels, a class in the place of a prompt.",
+            "dragon_sets": "digits of 8x8 pixels, one set of exemplars; its classifier and features are of pixels.",
         },
     ),
     **_grades(

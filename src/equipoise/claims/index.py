@@ -82,6 +82,12 @@ HOMES: Mapping[str, str] = {
     "cpl_control": "control.cpl:CPL_CONTROL",
     "cmorl_front": "control.pareto:CMORL_FRONT",
     "sim_oprl_queries": "control.elicitation:SIM_OPRL",
+    "diffusion_dpo_ink": "images.pairs:DIFFUSION_DPO",
+    "ddim_inpo_inversion": "images.pairs:DDIM_INPO",
+    "ncp_dpo_encoder": "images.pairs:NCP_DPO",
+    "seppo_anchor": "images.seppo:SEPPO_ANCHOR",
+    "subject_rpo_early_stopping": "images.subject_rpo:EARLY_STOPPING",
+    "dragon_sets": "images.dragon:DRAGON_SETS",
 }
 
 

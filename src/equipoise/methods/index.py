@@ -18,6 +18,7 @@ from equipoise.methods.dno import DNO
 from equipoise.methods.dno_prct import DNO_PRCT
 from equipoise.methods.dpa import DPA
 from equipoise.methods.dpo import DPO
+from equipoise.methods.dragon import DRAGON, DRAGON_UNPAIRED
 from equipoise.methods.dstc import DSTC, DSTC_KTO
 from equipoise.methods.egpo import EGPO, OMD
 from equipoise.methods.f_dpo import F_DPO_ALPHA, F_DPO_FORWARD_KL, F_DPO_JS
@@ -58,6 +59,7 @@ from equipoise.methods.rto import RTO
 from equipoise.methods.sail import SAIL, SAIL_DDP, SAIL_DPP
 from equipoise.methods.sapo import SAPO, SAPO_HINGE, SAPO_ORPO
 from equipoise.methods.self_consuming import SELF_CONSUMING
+from equipoise.methods.seppo import SEPPO
 from equipoise.methods.sft import SFT
 from equipoise.methods.spac import SPAC
 from equipoise.methods.sparse_po import MAPO, SPARSE_PO, SPARSE_PO_INDEPENDENT
@@ -65,6 +67,7 @@ from equipoise.methods.spin import SPIN, SPIN_HINGE
 from equipoise.methods.spo_degree import SPO_DEGREE, with_degrees
 from equipoise.methods.sppo import SPPO, SPPO_HARD, SPPO_SINGLE
 from equipoise.methods.srpo import SRPO
+from equipoise.methods.subject_rpo import SUBJECT_RPO
 from equipoise.methods.tdpo import TDPO1, TDPO2
 from equipoise.methods.upo import UPO
 from equipoise.methods.wpo import WPO
@@ -82,6 +85,7 @@ OFFLINE = (
     FSPO,
     VPO_OFFLINE,
     SPIN,
+    SEPPO,
     SPIN_HINGE,
     HYPO,
     SRPO,
@@ -192,6 +196,9 @@ TO_A_REWARD = (
     CONSTRAINED,
     DPA,
     SELF_CONSUMING,
+    SUBJECT_RPO,
+    DRAGON,
+    DRAGON_UNPAIRED,
     RTO,
     RLOO,
     REINFORCE,

@@ -294,8 +294,8 @@ class Method:
 
     @property
     def asks_the_past(self) -> bool:
-        """Whether players or opponents are sampled from past iterates."""
-        return _mentions_past((self.players, self.pairing))
+        """Whether players, opponents or references are drawn from past iterates."""
+        return _mentions_past((self.players, self.pairing, self.update))
 
     @property
     def reach(self) -> int:

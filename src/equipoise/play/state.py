@@ -24,6 +24,7 @@ LAZY = "lazy"  # the secondary (lazy) iterate of optimistic mirror descent (pi')
 FITTED = "fitted"  # the last fit before extrapolation
 AVERAGE = "average"  # a moving average of the policies
 SLOW = "slow"  # the slow policy of fast-slow chasing
+POOLED = "pooled"  # the reference of a round, drawn from the pool of past iterates
 REACHED = "reached"  # the policy reached before the last restart
 TEACHER = "teacher"  # token-level reward model (a DPO policy), trained in round 1
 CRITIC = "critic"  # value network: a copy of the policy with a value head

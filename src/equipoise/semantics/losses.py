@@ -378,6 +378,7 @@ UNREAD: Mapping[str, str] = {
     "sail": "the loss is DPO's, but on responses and labels of the policy: its gradient is not that of one formula",
     "srpo": "the improver reads answers in context: further atoms M(y given z), for which no structure is derived",
     "spa": "how soft a label is depends on the margin itself: dpo where it is clear, cdpo where it is not",
+    "seppo": "the sign of the loser's log-ratio turns with the winner's: dpo where the reference is the worse one",
     "aot": "the margins of a batch are sorted: no comparison has its own formula",
     "aot_unpaired": "as aot, of single responses",
     "f_dpo": NO_RATIO,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from equipoise.name_lookup import known_name
@@ -21,6 +21,8 @@ class Choice:
     task        (settings, seed of the run) -> its task.
     training    its training defaults.
     extra       the optional extra that it needs, or "".
+    defaults    method -> settings by dotted names that it takes here where none is given, and under "" what every
+                method takes that has a parameter of that name.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Choice:
     task: Callable[[Any, int], Task]
     training: Callable[[], Training]
     extra: str = ""
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def _control_settings() -> type[Any]:
@@ -49,6 +52,39 @@ def _pendulum_training() -> Training:
     return TRAINING
 
 
+def _image_settings() -> type[Any]:
+    from equipoise.worlds.diffusion.digits import ImageSettings
+
+    return ImageSettings
+
+
+def _images(settings: Any, seed: int) -> Task:
+    from equipoise.worlds.diffusion.digits import image_task
+
+    return image_task(settings, seed)
+
+
+def _image_training() -> Training:
+    from equipoise.worlds.diffusion.digits import TRAINING
+
+    return TRAINING
+
+
+# beta acts on means over pixels: an error summed over 64 pixels would take a 64th of it
+IMAGES: Mapping[str, Mapping[str, Any]] = {
+    "": {"objective.beta": 2000.0},
+    "seppo": {"play.rounds": 7, "train.steps": 30},
+    "subject_rpo": {
+        "objective.beta": 2.0,
+        "play.rounds": 6,
+        "train.steps": 40,
+        "train.batch": 16,
+        "train.lr": 3e-4,
+    },
+    "dragon": {"play.rounds": 4, "play.prompts": 96, "train.steps": 40},
+    "dragon_unpaired": {"play.rounds": 4, "play.prompts": 96, "train.steps": 40},
+}
+
 WORLDS: dict[str, Choice] = {
     world.name: world
     for world in (
@@ -58,6 +94,15 @@ WORLDS: dict[str, Choice] = {
             settings=_control_settings,
             task=_pendulum,
             training=_pendulum_training,
+        ),
+        Choice(
+            name="images",
+            title="diffusion: images of a small denoiser, digits or one's own; preferences between images or sets",
+            settings=_image_settings,
+            task=_images,
+            training=_image_training,
+            extra="diffusion",
+            defaults=IMAGES,
         ),
     )
 }

@@ -41,6 +41,7 @@ from equipoise.core.objectives.reference_free import AlphaPo, Cpo, CpoSimpo, Ref
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.regularised import FlexDpo, Irpo, Rpo
 from equipoise.core.objectives.self_annotation import Spa
+from equipoise.core.objectives.semi_policy import Seppo
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, Ipo, IpoMean, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
@@ -119,6 +120,7 @@ __all__ = [
     "Rpo",
     "RsoNorm",
     "Sail",
+    "Seppo",
     "Sft",
     "SimNpo",
     "Simpo",

@@ -25,6 +25,7 @@ from equipoise.play.capabilities.judging import (
     RewardModels,
     RunCache,
     SelfEvaluation,
+    SetRewards,
 )
 from equipoise.play.capabilities.policies import (
     AuxiliaryModels,
@@ -74,6 +75,7 @@ __all__ = [
     "SegmentRewriting",
     "SelfEvaluation",
     "SelfWrittenTests",
+    "SetRewards",
     "Step",
     "StepContinuation",
     "StepCut",

@@ -23,6 +23,16 @@ class ResponseRewards(Protocol):
 
 
 @runtime_checkable
+class SetRewards(Protocol):
+    """rewards of whole sets of responses, such as a distance of distributions or diversity (DRAGON)."""
+
+    def set_reward(self, rows: Rows) -> Callable[[npt.NDArray[np.intp]], float] | None:
+        """Columns [N] -> the oracle's reward of the set that holds response columns[i] of every row i, higher is
+        better; None where the oracle judges single responses."""
+        ...
+
+
+@runtime_checkable
 class NamedScores(Protocol):
     """an oracle's named scores of single responses, such as the rewards of groups of users (MaxMin-RLHF)."""
 

@@ -14,6 +14,7 @@ of earlier rounds); its comparisons carry a label (`Rows.prob`), rewards (`Rows.
     learned_reward       rewards of a model that is learned during the run
     curated              one response of a row kept by a Bradley-Terry choice
     replay_buffer        comparisons of earlier rounds again
+    greedy_split         two sets of responses, split by a reward of whole sets
     max_min              rewards of the group of users that is worst off
     constrained          a Lagrangian of several scores with thresholds
     best_along           the best response along a direction among several scores

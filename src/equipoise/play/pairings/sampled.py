@@ -220,32 +220,33 @@ class WithThird(Pairing):
     """Labelled pairs with a third response, for a term on its log-likelihood (XPO, VPO).
 
     `third` says which response is the third: "second", the pair's own second one (an exploration sample in a pair of
-    its own), or "last", one that takes no part in the pairs. With "second" the first half of the written columns meets
-    the second half, column by column; with "last" the first third of them meets the second, and the last third follows.
+    its own), "first", its own first one (a recorded response that is imitated whoever wins), or "last", one that takes
+    no part in the pairs. With "last" the first third of the written columns meets the second, column by column, and the
+    last third follows; otherwise the first half meets the second half.
     """
 
-    third: Literal["second", "last"] = "second"
+    third: Literal["first", "second", "last"] = "second"
 
     needs: ClassVar[Needs] = ORACLE
 
     def check(self, width: int) -> None:
-        shares = 2 if self.third == "second" else 3
+        shares = 3 if self.third == "last" else 2
         if width < shares or width % shares:
             raise ValueError(
                 f"pairs with a third response need a multiple of {shares} responses per prompt, got {width}"
             )
 
     def comparisons(self, width: int) -> int:
-        return width // (2 if self.third == "second" else 3)
+        return width // (3 if self.third == "last" else 2)
 
     def form(self, world: World, state: State, rows: Rows) -> Rows:
         self.check(rows.responses.shape[1])
-        share = rows.responses.shape[1] // (2 if self.third == "second" else 3)
+        share = rows.responses.shape[1] // (3 if self.third == "last" else 2)
         parts = []
         for column in range(share):
             first, second = np.full(len(rows), column), np.full(len(rows), share + column)
             prob = world.compare(rows, first, second)
-            third = second if self.third == "second" else np.full(len(rows), 2 * share + column)
+            third = {"first": first, "second": second}.get(self.third, np.full(len(rows), 2 * share + column))
             parts.append(replace(rows.columns([first, second, third]), prob=prob))
         return Rows.join(parts)
 

@@ -5,6 +5,7 @@ makes policies with the verbs `fit` (to a minimum), `descend` (gradient steps) a
 and `fit_with`. Where it needs more than one comparison set it forms the pairing again and asks for `anchors` again.
 
     basic               refits, gradient, mirror, extragradient and optimistic steps, magnets, averages
+    pool                a reference drawn from the past iterates
     ppo                 advantages of tokens, from rewards and from a teacher
     fast_slow           two policies that chase each other, domain by domain
     live_reference      references and auxiliary heads in memory, token weights

@@ -97,6 +97,10 @@ def resolve(method: Method, choice: Choice, *layers: Mapping[str, Any]) -> World
     chosen: dict[str, Any] = {"play.rounds": method.rounds}
     chosen |= {f"train.{name}": value for name, value in defaults.items()}
     chosen |= {f"objective.{name}": value for name, value in method.settings().items()}
+    ours = choice.defaults.get("", {}).items()
+    chosen |= {name: value for name, value in ours if name in chosen} | dict(
+        choice.defaults.get(method.name, {})
+    )
     for name, default in method.parameters().items():
         if f"objective.{name}" in given:
             given[f"objective.{name}"] = like(default, given[f"objective.{name}"])

@@ -148,7 +148,8 @@ class Fit:
 
     def scores(self, chosen: np.ndarray) -> Scores:
         """Scores of some comparisons under the current policy and its anchors, with this step's random numbers."""
-        draw = Draw(self.seed("score", self.position if self.score.fresh else 0))
+        own = {name: value.detach() for name, value in self.parameters.items()}
+        draw = Draw(self.seed("score", self.position if self.score.fresh else 0), own)
         examples = self.examples.tensors(self.rows.responses[chosen])
         prompts = torch.from_numpy(self.rows.prompts[chosen])
         logp = self.score(self.parameters, examples, prompts, draw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,29 @@ from equipoise.play.state import Floats
 from equipoise.worlds.scored.examples import Arrays, Indices
 
 Parameters = Mapping[str, Tensor]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Draw:
     """Address of a score's random numbers: the policy and its frozen twins are scored with the same ones.
 
-    seed    63-bit integer made of the run's seed and of names (`play.seeds`).
+    seed     63-bit integer made of the run's seed and of names (`play.seeds`).
+    policy   the trained policy at this step, without gradient, for a score whose numbers depend on it; None: there is
+             none, as where a whole round is scored at once.
     """
 
     seed: int
+    policy: Parameters | None = None
+    made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What is made of these numbers for one batch: by whoever asks first where there is a trained policy."""
+        if self.policy is None:
+            return make()
+        if name not in self.made:
+            self.made[name] = make()
+        return cast(Made, self.made[name])
 
     def generator(self) -> torch.Generator:
         """A generator at its beginning: whoever asks draws the same numbers."""
@@ -122,6 +135,15 @@ class Recorded:
                     f"recorded pair {row} has the label {prob}; a label is the probability in [0, 1] that the first "
                     "example is preferred"
                 )
+
+
+@runtime_checkable
+class RewardingSets(Protocol):
+    """A judge that scores whole sets of examples: a distance of distributions, diversity."""
+
+    def set_reward(self, examples: Arrays) -> float:
+        """Reward of a set, higher is better."""
+        ...
 
 
 class Evaluation(Protocol):

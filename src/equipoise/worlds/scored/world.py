@@ -23,7 +23,7 @@ from equipoise.worlds.scored.examples import Examples
 from equipoise.worlds.scored.fit import Fit, Training, mean_loss
 from equipoise.worlds.scored.keeping import InMemory, Keeper
 from equipoise.worlds.scored.policies import Policy
-from equipoise.worlds.scored.task import Draw, Parameters, Recorded, Rewarding, Task
+from equipoise.worlds.scored.task import Draw, Parameters, Recorded, Rewarding, RewardingSets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +141,12 @@ class ScoredWorld:
             self.task.judge.rewards(rows.prompts, self.examples.numpy(column)) for column in rows.responses.T
         ]
         return np.stack(columns, axis=1)
+
+    def set_reward(self, rows: Rows) -> Callable[[np.ndarray], float] | None:
+        judge, every = self.task.judge, np.arange(len(rows))
+        if not isinstance(judge, RewardingSets):
+            return None
+        return lambda columns: judge.set_reward(self.examples.numpy(rows.responses[every, columns]))
 
     # freeze
 

@@ -292,6 +292,10 @@ class TextWorld:
     def rewards(self, rows: Rows) -> Floats:
         return self.judge.rewards(rows)
 
+    def set_reward(self, rows: Rows) -> None:
+        """None: oracles of text judge single responses."""
+        return
+
     def trained_reward(self, state: State, name: str, make: Callable[[int], RewardData]) -> Path:
         return self.run_rewards.trained(name, make)
 

@@ -10,11 +10,28 @@ from equipoise.core.objectives.hybrid import Hypo, Sail
 from equipoise.core.objectives.optimism import Vpo, Xpo
 from equipoise.core.objectives.regression import Copg, Dno, Egpo, Gpo, Sppo, SppoHard
 from equipoise.core.objectives.self_annotation import Spa
+from equipoise.core.objectives.semi_policy import Seppo
 from equipoise.core.objectives.spac import Spac
 from equipoise.core.objectives.squared import Inpo, NashMd, Onpo
 from equipoise.core.objectives.srpo import Srpo
 
 ROWS: dict[str, Row] = {
+    "seppo": Row(
+        build=Seppo,
+        title="Semi-policy preference optimisation",
+        paper="2410.05255",
+        confidence="recalled",
+        variants=({"criterion": "ignore"}, {"criterion": "none"}),
+        exempt={
+            "margin": "the sample's sign is decided by the winner: swapped, it is decided by the other one",
+            "first_order": "at the reference the sample counts nothing, and only the winner is raised",
+        },
+        at_anchor=lambda o: LOG2,
+        shift_invariant=lambda o: o.criterion == "none",
+        bounded="loss >= 0; margin without bound",
+        limits=(Limit(parameters={"criterion": "none"}, is_="dpo"),),
+        evidence=("tests/core/test_semi_policy.py", "seppo_anchor"),
+    ),
     "inpo": Row(
         build=Inpo,
         title="Iterative Nash policy optimisation",
