@@ -117,6 +117,6 @@ ADVERSARIAL = Claim(
     "(tau 0.4, nu 0.3) is above TRADES (weight 1) both in clean accuracy and under attack. Also: under "
     "attack it is above plain cross-entropy, and on clean digits above PGD training.",
     program=adversarial,
-    set="nu is far below the constant of the theory, with which training collapses; it, tau and the optimizer's rate "
-    "were settled on other seeds, where the heart was already seen to fail.",
+    set="nu is below the constant of the theory, sqrt(n - 1)/rho = 3; it, tau and the optimizer's rate were "
+    "settled on other seeds, where the heart was already seen to fail.",
 )
