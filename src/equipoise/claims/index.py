@@ -12,6 +12,8 @@ from equipoise.claims.claim import Claim
 HOMES: Mapping[str, str] = {
     "spac_coverage": "coverage.spac_coverage:COVERAGE",
     "spac_shipped_defaults": "coverage.spac_shipped:SHIPPED",
+    "spac_safe_for_every_lambda": "coverage.spac_safety:SAFE",
+    "spac_three_rounds": "coverage.spac_safety:THREE_ROUNDS",
     "spac_lucky_arm": "coverage.spac:LUCKY_ARM",
     "spac_saddle": "coverage.spac:SADDLE",
     "hypo_partial_coverage": "coverage.hypo:PARTIAL_COVERAGE",
@@ -30,6 +32,8 @@ HOMES: Mapping[str, str] = {
     "rationale_data_efficiency": "tokens.rationale:DATA_EFFICIENCY",
     "spo_degree": "tokens.spo_degree:DEGREE",
     "kto_card": "unpaired.kto:CARD",
+    "kto_wrong_thumbs": "unpaired.kto_thumbs:WRONG_THUMBS",
+    "kto_unequal_thumbs": "unpaired.kto_thumbs:UNEQUAL_THUMBS",
     "bco_mismatched_thumbs": "unpaired.bco:MISMATCHED",
     "d2o_negatives_only": "unpaired.d2o:NEGATIVES_ONLY",
     "convergence_classes": "convergence.classes:CLASSES",

@@ -9,6 +9,7 @@ import torch
 from equipoise.claims.claim import Array, Claim, Evidence, Line, Panel, Scale, Table, verdict
 from equipoise.claims.convergence.cycles import NAMES, cycles
 from equipoise.claims.draws import moved_seed
+from equipoise.claims.intervals import mean_of
 from equipoise.games import PreferenceGame, TabularPolicy, gap0, kl, zoo
 from equipoise.games.closed_form import dno_step
 
@@ -19,7 +20,10 @@ IDENTITY = 1e-12
 
 @dataclass(frozen=True)
 class Run:
-    """[rounds, games] of one inverse step: P(pi_{t+1} > pi_t), its lower bound, its exact value, the plain gap."""
+    """[rounds, games] of one inverse step: P(pi_{t+1} > pi_t), its lower bound, its exact value, the plain gap.
+
+    start    [games] the plain gap of the first policy.
+    """
 
     games: str
     eta: float
@@ -27,6 +31,7 @@ class Run:
     bound: Array
     exact: Array
     gap: Array
+    start: Array
 
 
 def run(scale: Scale) -> Evidence:
@@ -46,7 +51,8 @@ def play(name: str, game: PreferenceGame, eta: float) -> Run:
         after = dno_step(game, policy, eta=eta)
         found.append((*improvement(game, policy, after, eta), gap0(game, after)))
         policy = after
-    return Run(name, eta, *(torch.stack(values).numpy() for values in zip(*found, strict=True)))
+    columns = (torch.stack(values).numpy() for values in zip(*found, strict=True))
+    return Run(name, eta, *columns, start=gap0(game, game.initial()).numpy())
 
 
 def improvement(
@@ -65,12 +71,15 @@ def judge(runs: list[Run]) -> Evidence:
     slack = min(float((r.rate - r.bound).min()) for r in runs)
     off = max(float(abs(r.rate - r.exact).max()) for r in runs)
     cyclic = [r for r in runs if r.gap.shape[1] == len(NAMES)]
-    worse = sum(int((r.gap[-1] > r.gap[0]).sum()) for r in cyclic)
+    change = {(r.games, r.eta): mean_of(r.gap[-1] - r.start) for r in runs}
+    falls = all(found.high < 0 for found in change.values())
+    kept = slack >= -IDENTITY and off <= IDENTITY
+    told = "; ".join(f"eta {eta:g} on {games} {found}" for (games, eta), found in change.items())
     return Evidence(
-        verdict=verdict(slack >= -IDENTITY, (off <= IDENTITY,)),
-        summary=f"In {ROUNDS} rounds of {len(runs)} runs P(pi_t+1 > pi_t) never falls short of 1/2 + eta KL by more "
-        f"than {max(0.0, -slack):.1g}, and meets the exact value to {off:.1g}. That makes no policy hard to beat: on "
-        f"{worse} of {len(cyclic) * len(NAMES)} runs on cycles the plain gap ends above that of the first round.",
+        verdict=verdict(kept and falls),
+        summary=f"In {ROUNDS} rounds of {len(runs)} runs P(pi_t+1 > pi_t) never falls short of 1/2 + eta KL by "
+        f"more than {max(0.0, -slack):.1g}, and meets the exact value to {off:.1g}. That alone makes no policy "
+        f"hard to beat. Plain gap of the last policy less that of the first: {told}.",
         tables=(
             Table(
                 f"{ROUNDS} rounds",
@@ -117,10 +126,14 @@ def beaten(runs: list[Run]) -> Panel:
 
 MONOTONE = Claim(
     name="dno_monotone",
-    sentence="DNO improves monotonically: each exact iterate beats the one before, by at least eta KL(pi_t+1 || pi_t).",
+    sentence="DNO improves monotonically: each exact iterate beats the one before, by at least eta KL(pi_t+1 "
+    "|| pi_t), and so becomes harder to beat.",
     paper="2404.03715",
-    rule=f"Heart: P(pi_t+1 > pi_t) >= 1/2 + eta KL(pi_t+1 || pi_t) - {IDENTITY:g} in every round on two cycles and on "
-    "random games of ten responses. Also: P(pi_t+1 > pi_t) = 1/2 + eta log E exp((P(y > pi_t) - 1/2)/eta) + "
-    f"eta KL(pi_t+1 || pi_t) to {IDENTITY:g}. The plain gap, which need not fall, is shown and does not count.",
+    rule="Two cycles, and random games of ten responses. Heart: in every round P(pi_t+1 > pi_t) = 1/2 + eta "
+    f"log E exp((P(y > pi_t) - 1/2)/eta) + eta KL(pi_t+1 || pi_t) to {IDENTITY:g}, of which the term between "
+    "is not negative (an identity, which holds), and for every inverse step and kind of games the plain gap "
+    "of the last policy is below that of the first, the 95 % interval over games below 0.",
+    set="the identity alone was the heart at first, which cannot fail; that the gap may grow was known when "
+    "the second half was added.",
     program=run,
 )

@@ -38,11 +38,17 @@ def judge(paths: dict[tuple[str, str], Path]) -> Evidence:
         + ", ".join(f"{name} {end(paths[where, name].chosen)[0]:+.2f}" for name in LOSSES)
         for where in places
     )
-    level = ", ".join(f"{name} {at[OFF, name][0].mean():+.2f}" for name in LOSSES)
+    level = "; ".join(
+        f"{'on' if where == SHARED else 'off'}-policy "
+        + ", ".join(f"{name} {at[where, name][0].mean():+.2f}" for name in LOSSES)
+        for where in places
+    )
+    level_raised = all(end_of(at[where, ASFT][0])[1] > 0 for where in places)
+    level_lowered = all(end_of(at[where, DPO][0])[2] < 0 for where in places)
     return Evidence(
-        verdict=verdict(raised and lowered, (higher,)),
-        summary=f"Change of the chosen log-prob in nats: {told}. Where the margin first reaches {LEVEL:g} nat, "
-        f"off-policy: {level}.",
+        verdict=verdict(level_raised and level_lowered and higher, (raised, lowered)),
+        summary=f"Change of the chosen log-prob in nats at the end: {told}. Where the margin first reaches "
+        f"{LEVEL:g} nat: {level}.",
         tables=(
             Table(
                 f"at the end of training, means over {len(next(iter(paths.values())).chosen)} data sets",
@@ -90,10 +96,14 @@ RAISES = Claim(
     name="asft_raises_chosen",
     sentence="ASFT raises the likelihood of chosen responses, where DPO lowers it.",
     paper="2409.10571",
-    rule="A log-linear policy of shared features, one pair for each prompt, responses of one token. Heart: the mean "
-    "chosen log-prob ends above the reference under ASFT and below it under DPO, with pairs sampled from the "
-    "reference and with pairs drawn evenly from all responses, beyond the 95 % intervals over data sets. Also: "
-    f"where the margin first reaches {LEVEL:g} nat ASFT's chosen log-prob is above DPO's on the same data. ORPO is "
-    "shown and does not count.",
+    rule="A log-linear policy of shared features, one pair for each prompt, responses of one token, with "
+    "pairs sampled from the reference and with pairs drawn evenly from all responses. Heart: where the margin "
+    f"first reaches {LEVEL:g} nat the mean chosen log-prob is above the reference under ASFT, below it under "
+    "DPO, and higher under ASFT on the same data, beyond the 95 % intervals over data sets. Also: at the end "
+    "of training it is above the reference under ASFT and below it under DPO. ORPO is shown and does not "
+    "count.",
+    set="the ends were the heart at first, where ASFT's margin is a seventh of DPO's: a likelihood and an "
+    "unlikelihood loss must raise the chosen response. That DPO's stands at +0.17 at equal margins was known "
+    "when the halves were exchanged.",
     program=run,
 )
