@@ -35,7 +35,7 @@ ELSEWHERE = (
     "three_d_properties",
     "rationale_data_efficiency",
     "spo_degree",
-    "kto_card",
+    "kto_wrong_thumbs",
     "bco_mismatched_thumbs",
     "ldr_label_noise",
     "smooth_adversarial",
@@ -113,7 +113,7 @@ def test_quick_scale_ends_as_documented_and_repeats(name):
     first = CLAIMS[name].run("quick")
     expected = "mixed" if name in MIXED else "fails" if name in FAILS else "holds"
     assert first.verdict == expected, first.summary
-    if name in ("spac_lucky_arm", "inpo_last_iterate"):
+    if name in ("spac_lucky_arm", "nash_md_last_iterate"):
         assert CLAIMS[name].run("quick") == first
 
 
@@ -212,21 +212,6 @@ def test_greedy_shares_ties_and_ignores_unseen_arms():
 
 
 # --- the other rules
-
-
-def curve(rate: float, count: int = 401) -> list[float]:
-    return [min(0.5, 0.5 * max(t, 1) ** rate) for t in range(count)]
-
-
-def test_the_rule_of_the_last_iterate():
-    good = {("rps", None): curve(-1.0), ("rps", 0.2): curve(0.0)}
-    found = inpo.judge_last_iterate(good)
-    assert found.verdict == "holds" and "eta = 0.2 on rps" in found.summary
-    assert found.tables[0].rows[1][-1] == "does not converge"
-    slow = inpo.judge_last_iterate({("rps", None): curve(-0.5)})
-    assert slow.verdict == "mixed"
-    outside = [10 * inpo.bound(t) for t in range(401)]
-    assert inpo.judge_last_iterate({("rps", None): outside}).verdict == "fails"
 
 
 def test_the_rule_of_the_fixed_point():

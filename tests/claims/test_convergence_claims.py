@@ -245,27 +245,30 @@ def test_the_speed_up_is_a_ratio_of_rounds():
 
 def test_the_rule_of_dno():
     run = dno.play("the two cycles", cycles(), 0.5)
-    runs = [replace(run, eta=eta) for eta in dno.STEPS]
+    fell = np.stack([run.start, run.start - 0.2 + np.array([0.0, 0.001])])
+    runs = [replace(run, eta=eta, gap=fell) for eta in dno.STEPS]
     assert dno.judge(runs).verdict == "holds"
-    assert dno.judge([replace(run, bound=run.bound + 0.1), *runs[1:]]).verdict == "fails"
-    assert dno.judge([replace(run, exact=run.exact + 0.1), *runs[1:]]).verdict == "mixed"
+    assert dno.judge([replace(run, gap=run.gap), *runs[1:]]).verdict == "fails"  # the gap of a cycle grows
+    assert dno.judge([replace(runs[0], bound=run.bound + 0.1), *runs[1:]]).verdict == "fails"
+    assert dno.judge([replace(runs[0], exact=run.exact + 0.1), *runs[1:]]).verdict == "fails"
 
 
 # --- SPPO
 
 
-def paths(sppo_end=0.2, ipo=(-1.0, -2.0), table=1.0):
-    noise = np.random.default_rng(0).normal(0, 0.01, (6, 3))
+def paths(sppo_at=0.2, ipo_at=-0.2, ipo_end=-1.0):
+    """Three points each, chosen and margin: at the level of comparison all margins are 1."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (6, 1))
 
-    def path(policy, loss, chosen, rejected):
-        ramp = np.linspace(0.3, 1, 3)
-        return sppo.Path(policy, loss, sppo.JUDGED, chosen * ramp + noise, rejected * ramp + noise)
+    def path(policy, loss, at, end):
+        chosen = np.array([0.0, at, end]) + noise
+        return sppo.Path(policy, loss, sppo.JUDGED, chosen, chosen - np.array([0.0, sppo.LEVEL, 3.0]))
 
     return [
-        path(sppo.SHARED, "SPPO", sppo_end, -1.0),
-        path(sppo.SHARED, "IPO", *ipo),
-        path(sppo.SHARED, "DPO", -2.0, -4.0),
-        *(path(sppo.TABLE, loss, table, -1.0) for loss in sppo.LOSSES),
+        path(sppo.SHARED, "SPPO", sppo_at, 0.5),
+        path(sppo.SHARED, "IPO", ipo_at, ipo_end),
+        path(sppo.SHARED, "DPO", -0.3, -2.0),
+        *(path(sppo.TABLE, loss, 0.5, 1.0) for loss in sppo.LOSSES),
     ]
 
 
@@ -273,21 +276,20 @@ def paths(sppo_end=0.2, ipo=(-1.0, -2.0), table=1.0):
     ("change", "expected"),
     [
         ({}, "holds"),
-        ({"sppo_end": -0.2}, "fails"),
-        ({"sppo_end": 0.0}, "fails"),
-        ({"ipo": (0.5, -2.0)}, "fails"),
-        ({"table": -1.0}, "mixed"),
+        ({"sppo_at": -0.1}, "fails"),
+        ({"ipo_at": 0.1}, "fails"),  # at an equal margin IPO raises it too
+        ({"ipo_at": 0.3}, "fails"),
+        ({"ipo_end": 1.0}, "mixed"),
     ],
 )
 def test_the_rule_of_sppo(change, expected):
     assert sppo.judge(paths(**change)).verdict == expected
 
 
-def test_the_level_at_an_equal_margin():
-    short, long = paths()[:2]
-    # margin 1.2 is passed by a path along (-m, -2m) only at its end of 1.0
-    assert sppo.level(long, short) == pytest.approx(-1.0, abs=0.02)
-    assert sppo.level(short, long) == pytest.approx(0.2 / 1.2, abs=0.03)
+def test_the_chosen_log_prob_at_an_equal_margin():
+    path = sppo.Path("", "", 1.0, np.array([[0.0, -1.0]]), np.array([[0.0, -3.0]]))
+    assert sppo.reached(path, 0.5).tolist() == pytest.approx([-0.25])  # margin 2 at the end, half of a half
+    assert sppo.reached(path, 5.0).tolist() == [-1.0]
 
 
 def test_pairs_are_the_best_and_the_worst_sample():

@@ -19,18 +19,32 @@ AT = [1, 10]
 def courses(**error):
     noise = np.random.default_rng(0).normal(0, 0.001, (20, 2))
     last = {STRENGTHS: 0.0, WINNERS: 0.3, DRAWN: 0.4, SMOOTHED: 0.2, LOUD: 0.1} | error
+    last |= {osp.SHARES: 0.1, osp.MAJORITY: 0.2, osp.VOTE: 0.3}
     return {
         name: Course(error=abs(noise) + value, lost=abs(noise) + 2 * value) for name, value in last.items()
     }
 
 
-def test_strengths_hold_where_margins_are_recovered_and_winners_lose_them():
-    assert osp.judge(courses(), AT).verdict == "holds"
-    assert osp.judge(courses(**{STRENGTHS: 0.02}), AT).verdict == "fails"
-    assert osp.judge(courses(**{WINNERS: 0.05}), AT).verdict == "fails"
+def test_strengths_hold_where_votes_cost_less_as_shares_and_exact_ones_are_recovered():
     made = courses()
-    made[WINNERS] = replace(made[WINNERS], lost=made[STRENGTHS].lost)
-    assert osp.judge(made, AT).verdict == "mixed"
+    assert osp.judge(made, AT).verdict == "holds"
+    for name in (osp.MAJORITY, osp.VOTE):
+        assert osp.judge(made | {name: made[osp.SHARES]}, AT).verdict == "fails"
+    early = np.stack(
+        [np.full(20, 0.1), made[osp.MAJORITY].lost[:, 1]], axis=1
+    )  # as good where it stops in time
+    assert osp.judge(made | {osp.MAJORITY: replace(made[osp.MAJORITY], lost=early)}, AT).verdict == "mixed"
+    assert osp.judge(courses(**{STRENGTHS: 0.02}), AT).verdict == "mixed"
+    assert osp.judge(courses(**{WINNERS: 0.05}), AT).verdict == "mixed"
+
+
+def test_a_noisy_judge_votes_by_its_own_probabilities():
+    made = osp.noisy(np.full(4000, 0.8))
+    assert set(np.unique(made[osp.SHARES])) <= {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
+    assert ((made[osp.SHARES] > 0.5) == (made[osp.MAJORITY] == 1)).all()
+    own = np.mean(1 / (1 + np.exp(-np.log(4) - osp.NOISE * np.random.default_rng(0).normal(size=100_000))))
+    assert made[osp.SHARES].mean() == pytest.approx(own, abs=0.015)
+    assert made[osp.VOTE].mean() == pytest.approx(own, abs=0.025)
 
 
 def test_labels_are_those_of_neighbours_in_the_ranking():

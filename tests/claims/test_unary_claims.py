@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.claims.unpaired import bco, d2o, kto
+from equipoise.claims.unpaired import bco, d2o, kto, kto_thumbs
 
 pytestmark = pytest.mark.usefixtures("no_shape_types")  # thousands of small steps
 
@@ -54,19 +54,9 @@ def test_pairs_are_ordered_by_the_truth_and_against_it():
     assert kto.ordered(-reward.flatten(0, 1), reward).tolist() == [0.0, 0.0]
 
 
-def card(shape=None, far: float = 0.9, zero: float = 0.9, weighed: float = 0.9, other_way: float = 0.9):
-    wrong = {(which, loss): 0.8 + SPREAD for which in kto.WRONG for loss in kto.LOSSES}
-    wrong |= {(kto.FARTHEST, kto.KTO): far + 0 * SPREAD, (kto.FARTHEST, kto.ZERO): zero + 0 * SPREAD}
-    mixed = {(mix, ratio): 0.8 + SPREAD for mix in kto.MIXES for ratio in kto.RATIOS}
-    for ratio in (1.0, 4 / 3):
-        mixed |= {(kto.MIXES[0], ratio): weighed + 0 * SPREAD, (kto.MIXES[1], ratio): other_way + 0 * SPREAD}
-    return kto.judge(shape or kto.look(), wrong, mixed, 0.0).verdict
-
-
-def test_rule_of_kto():
+def test_rule_of_the_card():
     shape = kto.look()
-    assert card() == "holds"
-    assert card(far=0.8001) == "fails"  # within the interval
+    assert kto.judge(shape).verdict == "holds"
     broken = (
         {"inside": False},
         {"half": 1e-9},
@@ -75,19 +65,34 @@ def test_rule_of_kto():
         {"logistic": 0.9},
         {"pull": 0.1},
     )
-    assert all(card(replace(shape, **change)) == "fails" for change in broken)
-    assert card(zero=0.8) == card(weighed=0.8) == card(other_way=0.7) == "mixed"
+    assert all(kto.judge(replace(shape, **change)).verdict == "fails" for change in broken)
 
 
-@pytest.mark.slow
-def test_kto_drops_less_than_the_logistic_losses_but_does_not_end_above_them():
-    """Documented as failing: what saturation saves where labels are wrong, it lost where they were right."""
-    evidence = kto.run("quick")
-    assert evidence.verdict == "fails"
-    clean, far, _ = (row[1:5] for row in evidence.tables[1].rows)
-    drop = dict(zip(kto.LOSSES, np.subtract(clean, far), strict=True))
-    assert drop[kto.KTO] < min(drop[kto.BCO], drop[kto.PLAIN])
-    assert clean[0] < min(clean[2:])
+def wrong(ahead: float = 0.9, unsaturated: float = 0.9, clean: float = 0.8):
+    found = {
+        (beta, which, loss): 0.8 + SPREAD
+        for beta in kto_thumbs.BETAS
+        for which in kto.WRONG
+        for loss in kto.LOSSES
+    }
+    for beta in kto_thumbs.BETAS:
+        found[beta, kto.FARTHEST, kto.KTO] = (ahead if beta > 1 else unsaturated) + 0 * SPREAD
+        found[beta, kto.CLEAN, kto.KTO] = clean + 0 * SPREAD
+    return kto_thumbs.judge_wrong(found).verdict
+
+
+def test_rule_of_wrong_thumbs():
+    assert wrong() == wrong(unsaturated=0.1) == "holds"
+    assert wrong(ahead=0.8001) == "fails"  # within the interval
+    assert wrong(clean=0.7) == "mixed"
+
+
+@pytest.mark.parametrize("mix", kto.MIXES)
+def test_rule_of_unequal_thumbs(mix):
+    found = {(m, ratio): 0.9 + 0 * SPREAD for m in kto.MIXES for ratio in kto.RATIOS}
+    found |= {(m, m[0] / m[1]): 0.8 + SPREAD for m in kto.MIXES}
+    assert kto_thumbs.judge_unequal(found).verdict == "holds"
+    assert kto_thumbs.judge_unequal(found | {(mix, 4 / 3): 0.8 + SPREAD}).verdict == "fails"
 
 
 # BCO ---------------------------------------------------------------------------------------------
@@ -172,18 +177,6 @@ def test_matching_undoes_the_mismatch_where_no_ratio_is_cut_and_the_shift_makes_
 # D2O ---------------------------------------------------------------------------------------------
 
 
-def test_every_draw_of_samples_is_a_law_with_the_references_mean():
-    reference = d2o.draw(d2o.TABLE, 3).reference.flatten(0, 1)
-    rows = d2o.every_draw(reference, 3)
-    assert (rows.responses[:, 1] == d2o.BAD).all()
-    own = rows.responses[:, [0, 2, 3]]
-    for prompt in range(3):
-        here = rows.prompts == prompt
-        assert float(rows.weight[here].sum()) == pytest.approx(1.0)
-        shares = torch.stack([(own[here] == arm).double().mean(dim=1) for arm in range(d2o.ARMS)], dim=1)
-        assert torch.allclose(rows.weight[here] @ shares, reference[prompt].exp())
-
-
 def test_a_winner_drawn_for_dpo_is_never_the_bad_response():
     reference = d2o.draw(d2o.TABLE, 50).reference.flatten(0, 1)
     assert (d2o.drawn_once(reference, 1, bad=False).responses[:, 0] != d2o.BAD).all()
@@ -199,11 +192,11 @@ def test_in_a_table_npo_takes_the_path_of_gradient_ascent():
 
 
 def test_samples_that_are_all_the_bad_response_teach_nothing():
-    """Bad at 1 - 1e-9: alpha = beta, so both terms are the same log-ratio."""
+    """Bad at 1 - 1e-12: alpha = beta, so both terms are the same log-ratio."""
     model = d2o.LinearSoftmax.tabular(
-        torch.tensor([[[30.0, 0, 0, 0]]], dtype=torch.float64).log_softmax(dim=2)
+        torch.tensor([[[30.0] + [0.0] * (d2o.ARMS - 1)]], dtype=torch.float64).log_softmax(dim=2)
     )
-    path = d2o.flow(model, d2o.D2O_ONCE, 10)
+    path = d2o.flow(model, d2o.D2O_WITH, 10)
     assert path.idle.all() and path.reached.tolist() == [0.0]
 
 
@@ -223,7 +216,7 @@ def left(
         moved = np.full((5, columns), kl.get(loss, 0.1)) + (SPREAD[:, None] if own else 0)
         return d2o.Path(moved, np.full((5, columns), entropy), np.full(5, reached), np.zeros(5, dtype=bool))
 
-    paths = {(p, loss): made(loss) for p in (d2o.TABLE, d2o.SHARED) for loss in d2o.SHOWN[p]}
+    paths = {(p, loss): made(loss) for p in (d2o.TABLE, d2o.SHARED) for loss in d2o.LOSSES}
     return d2o.judge(paths).verdict
 
 

@@ -121,7 +121,7 @@ WRONG_THUMBS = Claim(
     paper="2402.01306",
     rule="Log-linear policies on 220 thumbs, the tenth with the largest |reward| wrong, the same data for "
     f"every loss. Heart: at beta {SATURATED[0]:g} and {SATURATED[1]:g}, where log-ratios reach the curve's "
-    "flat parts, KTO orders more pairs of held responses rightly than BCO and than the logistic loss without "
+    "flat parts, KTO orders more pairs of responses rightly than BCO and than the logistic loss without "
     "a shift, beyond the paired 95 % interval over data sets. Also: at these betas it does not order fewer, "
     "beyond the interval, where no thumb is wrong. Beta 0.5, where nothing saturates, wrong thumbs nearest to "
     "the reference point, and KTO with its reference point at 0 are shown and do not count.",
