@@ -248,7 +248,9 @@ def test_the_rule_of_dno():
     fell = np.stack([run.start, run.start - 0.2 + np.array([0.0, 0.001])])
     runs = [replace(run, eta=eta, gap=fell) for eta in dno.STEPS]
     assert dno.judge(runs).verdict == "holds"
-    assert dno.judge([replace(run, gap=run.gap), *runs[1:]]).verdict == "fails"  # the gap of a cycle grows
+    assert (
+        dno.judge([replace(run, eta=dno.STEPS[0]), *runs[1:]]).verdict == "fails"
+    )  # the gap of a cycle grows
     assert dno.judge([replace(runs[0], bound=run.bound + 0.1), *runs[1:]]).verdict == "fails"
     assert dno.judge([replace(runs[0], exact=run.exact + 0.1), *runs[1:]]).verdict == "fails"
 

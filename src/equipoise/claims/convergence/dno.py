@@ -51,8 +51,8 @@ def play(name: str, game: PreferenceGame, eta: float) -> Run:
         after = dno_step(game, policy, eta=eta)
         found.append((*improvement(game, policy, after, eta), gap0(game, after)))
         policy = after
-    columns = (torch.stack(values).numpy() for values in zip(*found, strict=True))
-    return Run(name, eta, *columns, start=gap0(game, game.initial()).numpy())
+    rate, bound, exact, gap = (torch.stack(values).numpy() for values in zip(*found, strict=True))
+    return Run(name, eta, rate, bound, exact, gap, gap0(game, game.initial()).numpy())
 
 
 def improvement(

@@ -100,12 +100,14 @@ def judge_safe(found: Gains) -> Evidence:
             Table(
                 f"mean reward above the data's policy, {len(next(iter(found.values())))} data sets each",
                 ("method", "lambda or beta", *(f"{family}, n = {n}" for family, n in settings)),
-                tuple((m, v, *(means[(*where, m, v)].value for where in settings)) for m, v in parameters),
+                tuple(
+                    (m, v, *(means[family, n, m, v].value for family, n in settings)) for m, v in parameters
+                ),
             ),
             Table(
                 f"the same in the unluckiest {UNLUCKY:.0%} of data sets (quantile)",
                 ("method", "lambda or beta", *(f"{family}, n = {n}" for family, n in settings)),
-                tuple((m, v, *(unlucky[(*where, m, v)] for where in settings)) for m, v in parameters),
+                tuple((m, v, *(unlucky[family, n, m, v] for family, n in settings)) for m, v in parameters),
             ),
         ),
     )
