@@ -60,9 +60,16 @@ MIXED = (
     "dstc_minimax",
     "constrained_proxy_points",
     "simulator_free_regret",
+    "reward_depends_on_writer",
+    "loss_entailment",
 )
 # the differences are within the intervals of a few seeds
 FAILS = (
+    "dno_monotone",
+    "sppo_raises_chosen",
+    "asft_raises_chosen",
+    "spac_three_rounds",
+    "kto_unequal_thumbs",
     "mcts_dpo_step_pairs",
     "spa_few_labels",
     "cream_noise",
@@ -74,6 +81,7 @@ FAILS = (
 
 # more than six seconds each; test_small_programs.py runs the same programs in little, and their rules have tests
 NIGHTLY = (
+    "on_policy_negative_gradients",
     "constrained_proxy_points",
     "convergence_classes",
     "copg_off_policy",

@@ -13,6 +13,7 @@ from equipoise.claims.convergence.sampled_rounds import labelled_pairs, random_g
 from equipoise.claims.coverage import coverage_games, spac_safety
 from equipoise.claims.draws import numpy_draws
 from equipoise.claims.exploration import on_policy
+from equipoise.claims.likelihood import entanglement
 from equipoise.claims.rewards import loss_entailment, writers
 from equipoise.games import zoo
 
@@ -193,6 +194,39 @@ def test_the_responses_are_as_rare_as_the_study_says():
     )
     assert float(share[: on_policy.PEAKS["tenth percentile"]].sum()) == pytest.approx(0.9, abs=0.01)
     assert all(int(on_policy.rewards(peak).argmax()) == at for peak, at in on_policy.PEAKS.items())
+
+
+# --- entanglement
+
+
+def moves(right=1.0, sign=1.0, rising=0.5):
+    """Signs of 40 pairs a seed; `right` of them as predicted, `rising` of the chosen ones up."""
+    pairs = np.where(np.arange(40)[:, None] < 40 * rising, [1.0, -1.0], [-1.0, -1.0]) * np.ones((6, 1, 1))
+    moved = np.where(np.arange(40)[:, None] < 40 * right, pairs, -pairs)
+    return entanglement.Moves(sign * pairs, moved, moved)
+
+
+def test_the_rule_of_entanglement():
+    good = dict.fromkeys(entanglement.LOSSES, moves())
+    noisy = np.random.default_rng(0).random((6, 40, 2)) < 0.02
+    seeds = replace(good["DPO"], far=np.where(noisy, np.nan, good["DPO"].far))
+    good = dict.fromkeys(entanglement.LOSSES, seeds)
+    assert entanglement.judge(good).verdict == "holds"
+    assert entanglement.judge(good | {"DPO": moves(right=0.8)}).verdict == "fails"
+    assert (
+        entanglement.judge(good | {"IPO": moves(rising=1.0)}).verdict == "fails"
+    )  # the naive rule is as good
+    assert entanglement.judge(good | {"SPPO": moves(sign=-1.0)}).verdict == "mixed"
+
+
+def test_a_small_step_moves_what_the_inner_products_say():
+    phi, reference = entanglement.draw(30)
+    loss = entanglement.LOSSES["DPO"]
+    found = entanglement.follow(phi, reference, loss, (1, 30, 2))
+    ratio = found.predicted[0] / found.predicted[0].sum(axis=1, keepdims=True)
+    moved = found.near[0] / found.near[0].sum(axis=1, keepdims=True)
+    close = np.abs(found.predicted[0].sum(axis=1)) > 0.1 * np.abs(found.predicted[0]).sum(axis=1)
+    assert close.sum() > 10 and np.median(np.abs(ratio - moved)[close]) < 0.2
 
 
 # --- entailment

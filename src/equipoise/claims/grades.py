@@ -48,6 +48,7 @@ GRADES: Mapping[str, Grade] = {
             "nash_md_last_iterate": "exact rounds on cycles and random games; a constant step fails by the same rule.",
             "reward_depends_on_writer": "both models learnt from the same pairs, with transitive games as control.",
             "on_policy_negative_gradients": "equal labels and steps, tuned rates, paired seeds; one shape of reward.",
+            "gradient_entanglement": "a pair at a time, followed to a nat of margin, against a naive rule.",
             "loss_entailment": "exact at random points, and the sentence is that order.",
             "kto_card": "exact, and the sentence is that identity.",
             "dno_monotone": "an identity, and a refutation of what is read into it.",

@@ -25,6 +25,7 @@ HOMES: Mapping[str, str] = {
     "f_dpo_divergences": "likelihood.f_dpo:DIVERGENCES",
     "rpo_partial_coverage": "coverage.rpo:OVER_OPTIMISATION",
     "loss_entailment": "rewards.loss_entailment:ENTAILMENT",
+    "gradient_entanglement": "likelihood.entanglement:ENTANGLED",
     "asft_raises_chosen": "likelihood.asft:RAISES",
     "three_d_properties": "likelihood.three_d:PROPERTIES",
     "tpo_on_step_trees": "tokens.tpo:STEP_TREES",

@@ -172,8 +172,9 @@ def panels(runs: list[Found]) -> tuple[Panel, ...]:
 
 CLASSES = Claim(
     name="convergence_classes",
-    sentence="On a cyclic game self-play methods fall into four classes: the last iterate reaches the regularised "
-    "Nash policy, or the plain one, or only the average does, or the limit is biased.",
+    sentence="On a cyclic game self-play methods with constant steps fall into four classes: the last iterate reaches "
+    "the regularised Nash policy, or the plain one, or only the average does, or the limit is biased (Nash-MD's, whose "
+    "own fading steps converge: nash_md_last_iterate).",
     paper="2312.00886",
     rule="Heart: every method is found in the class of its theory on rps and on brps. Regularised: KL(pi*_tau || pi) "
     f"< {EXACT:g} nats; plain: plain gap < {SOLVED:g}; biased: no probability moves by {STILL:g} in the last half; "

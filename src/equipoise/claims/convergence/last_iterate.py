@@ -115,12 +115,13 @@ def judge(setting: Setting, runs: Runs) -> Evidence:
         for eta in setting.constant
     )
     kept = runs.excess <= ROUNDING
+    broken = "never broken" if kept else f"broken by {runs.excess:.2g}"
     shown = sorted({1, *at})
     return Evidence(
         verdict=verdict(fast and arrived, (kept,)),
         summary="With the paper's steps the mean KL from the regularised Nash policy falls as a power of t of "
-        f"{told}, to {left} nats after {rounds} rounds; the inequality of a round is 'never broken' if kept "
-        f"else f'broken by {runs.excess:.2g}'. KL left by constant steps: {constant}.",
+        f"{told}, to {left} nats after {rounds} rounds; the inequality of a round is {broken}. KL left by "
+        f"constant steps: {constant}.",
         tables=(
             Table(
                 f"mean KL(pi*_tau || pi_t) in nats, tau = {TAU:g}",
