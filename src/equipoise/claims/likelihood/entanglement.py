@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -96,9 +97,10 @@ def follow(phi: Tensor, reference: Tensor, loss: Objective, shape: tuple[int, in
 def _at(along: Array, level: float) -> Array:
     """[N, 2] where the margin first reaches this level, or NaN."""
     margin = along[..., 0] - along[..., 1]
-    there = margin >= level
+    there: npt.NDArray[np.bool_] = np.asarray(margin >= level)
     found = along[np.arange(len(along)), there.argmax(axis=1)]
-    return np.where(there.any(axis=1)[:, None], found, np.nan)
+    reached: npt.NDArray[np.bool_] = np.any(there, axis=1, keepdims=True)
+    return np.where(reached, found, np.nan)
 
 
 def agree(predicted: Array, moved: Array) -> Array:
