@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,11 @@ def changed(folder: Path) -> tuple[list[str], list[str]]:
     return rules, programs
 
 
-def markdown(found: Mapping[str, Stored], figures: str = "figures") -> str:
-    """The whole page from evidence by claim name; `figures` is the pictures' folder, relative."""
+def markdown(found: Mapping[str, Stored], figures: str = "figures", waiting: Sequence[str] = ()) -> str:
+    """The whole page from evidence by claim name; `figures` is the pictures' folder, relative.
+
+    waiting    claims without evidence: they are listed as not run.
+    """
     lines = [
         "# Claims",
         "",
@@ -165,6 +168,10 @@ def markdown(found: Mapping[str, Stored], figures: str = "figures") -> str:
         claim = get(name)
         cells = (bars(claim.sentence), arxiv(claim.paper), stored.verdict, stored.scale, GRADES[name].letter)
         lines.append(f"| [`{name}`](#{name}) | {' | '.join(cells)} |")
+    for name in waiting:
+        claim = get(name)
+        cells = (bars(claim.sentence), arxiv(claim.paper), "not run yet", "-", GRADES[name].letter)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     for name, stored in found.items():
         lines += ["", *section(get(name), stored, figures)]
     return "\n".join(lines) + "\n"
@@ -233,22 +240,26 @@ def arxiv(paper: str) -> str:
     return f"[{paper}](https://arxiv.org/abs/{paper})"
 
 
-def write_page(path: Path, scale: Scale = "full") -> None:
+def write_page(path: Path, scale: Scale = "full", *, run: bool = True) -> None:
     """Write the page, and pictures and JSON into the folder `figures` next to it.
 
     Claims whose evidence lies there already, at this scale or the full one and under the same rule, are not run
     again: remove a claim's JSON to have it run.
+
+    run    False: nothing is run, and a claim without evidence is listed as such.
     """
     folder = path.parent / "figures"
     found = {}
     for name in CLAIMS:
         stored = stored_evidence(name, folder, scale)
+        if stored is None and not run:
+            continue
         if stored is None:
             write_evidence(name, get(name).run(scale), folder, scale)
             stored = stored_evidence(name, folder, scale)
         assert stored is not None
         found[name] = stored
-    write_text(path, markdown(found))
+    write_text(path, markdown(found, waiting=[name for name in CLAIMS if name not in found]))
 
 
 def check(page: Path) -> int:
@@ -264,4 +275,7 @@ def check(page: Path) -> int:
 if __name__ == "__main__":
     if "--check" in sys.argv:
         sys.exit(check(Path(next(word for word in sys.argv[1:] if word != "--check"))))
-    write_page(Path(sys.argv[1]), "quick" if "quick" in sys.argv[2:] else "full")
+    asked = sys.argv[2:]
+    write_page(
+        Path(sys.argv[1]), "full" if "full" in asked or not asked else "quick", run="stored" not in asked
+    )
