@@ -15,6 +15,7 @@ from equipoise.core.objectives import Dpo
 from equipoise.methods.index import get
 from equipoise.play.round import play, play_round
 from equipoise.play.state import INITIAL, START
+from equipoise.report.run.listing import runs
 from equipoise.run.config import ConfigError
 from equipoise.run.session import align
 from equipoise.worlds.scored.fit import Fit, Training
@@ -169,6 +170,10 @@ def test_a_killed_run_resumes_to_the_byte(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path):
     align("cpl", world="pendulum", out=tmp_path / "run", settings=SHORT, quiet=True)
+    (listed,) = runs(tmp_path)
+    assert (listed.data, listed.state) == ("world pendulum", "finished") and listed.figure.startswith(
+        "return "
+    )
     page = (tmp_path / "run/report.html").read_text()
     assert "Contrastive Preference Learning" in page and "Sampled return" in page
     with pytest.raises(ConfigError, match=r"objective\.alpha: 0\.1 -> 0\.2"):

@@ -86,7 +86,7 @@ def _listed(folder: Path, name: str) -> Listed:
     return Listed(
         name,
         str(config.get("method", "?")),
-        _data(_within(config, "data", "path")),
+        f"world {config['world']}" if config.get("world") else _data(_within(config, "data", "path")),
         f"{done or 0}/{of or '?'}",
         state,
         _figure(last),
@@ -125,6 +125,10 @@ def _figure(line: Mapping[str, Any]) -> str:
         value = found.get("value") if isinstance(found, Mapping) else found
         if isinstance(value, float):
             return f"{title} {show(value)}"
+    measures = line.get("measures")  # of a world beyond language, the most important first
+    for name, found in measures.items() if isinstance(measures, Mapping) else ():
+        if isinstance(found, Mapping) and isinstance(found.get("value"), float):
+            return f"{str(name).replace('_', ' ')} {plain(found['value'])}"
     return ""
 
 
