@@ -135,7 +135,7 @@ GRADES: Mapping[str, Grade] = {
         "C",
         {
             "spac_saddle": "the algorithm against the formula that it was derived from.",
-            "rationale_data_efficiency": "four optimizer steps, after which nothing was learnt.",
+            "rationale_data_efficiency": "the tiny model leaves its grammar when it learns rationales.",
             "spo_degree": "four optimizer steps and two seeds.",
         },
     ),

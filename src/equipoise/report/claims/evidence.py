@@ -170,8 +170,8 @@ def markdown(found: Mapping[str, Stored], figures: str = "figures", waiting: Seq
         lines.append(f"| [`{name}`](#{name}) | {' | '.join(cells)} |")
     for name in waiting:
         claim = get(name)
-        cells = (bars(claim.sentence), arxiv(claim.paper), "not run yet", "-", GRADES[name].letter)
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+        unknown = (bars(claim.sentence), arxiv(claim.paper), "not run yet", "-", GRADES[name].letter)
+        lines.append(f"| `{name}` | {' | '.join(unknown)} |")
     for name, stored in found.items():
         lines += ["", *section(get(name), stored, figures)]
     return "\n".join(lines) + "\n"
