@@ -25,7 +25,7 @@ def align(
     world: Annotated[
         str | None,
         typer.Option(
-            help="train a policy of a world beyond language, such as pendulum (docs/beyond_language.md)"
+            help="train in a world beyond language: pendulum, images, digits, ... (equipoise methods --worlds)"
         ),
     ] = None,
     set: Settings = None,
