@@ -21,6 +21,7 @@ from equipoise.run.config import ConfigError, resolve
 from equipoise.run.round_end import budget_spent
 from equipoise.run.session import align
 from equipoise.worlds.folder.journal import Journal
+from equipoise.worlds.folder.manifest import DamagedRun
 
 SETTINGS: dict[str, Any] = {
     "panel": "length",
@@ -106,6 +107,10 @@ def test_a_run_ends_before_a_round_that_would_pass_its_budget(tmp_path: Path) ->
     assert not spent(None, 2) and not spent(1, 0)
     assert not spent(38, 2) and spent(37, 2)  # 26 so far, and 12 more
     assert spent(25, 1) is True and spent(28, 1) is False
+    path = journal.stage(2, "judging").with_suffix(".calls")
+    path.write_text("11\n")
+    with pytest.raises(DamagedRun, match=r"judging\.calls"):
+        Journal(tmp_path).judge_calls(2)
 
 
 @pytest.mark.slow
