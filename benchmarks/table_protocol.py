@@ -47,10 +47,10 @@ class Contender:
 
 
 # About 128 judge calls and four responses to a prompt in every round of every method: two disjoint pairs of 64 prompts,
-# all six comparisons of 21, twice all six of 10 where a round writes twice, or 32 prompts whose responses are scored.
+# all six comparisons of 21, eight of 16 where a round writes twice, or 32 prompts whose responses are scored.
 ROUND = 128
 COMMON = {"play.samples": 4, "train.batch": 32, "train.micro_batch": 32}
-PAIRS, ALL, TWICE, SCORES = (COMMON | {"play.prompts": prompts} for prompts in (64, 21, 10, 32))
+PAIRS, ALL, TWICE, SCORES = (COMMON | {"play.prompts": prompts} for prompts in (64, 21, 16, 32))
 
 
 def _of(method: str, knob: tuple[str, float], shared: Mapping[str, Any], **more: Any) -> Contender:
@@ -116,7 +116,7 @@ def settings_of(name: str, panel: str, checkpoint: str, trial: Mapping[str, Any]
         **trial,
         "play.panel": panel,
         "play.checkpoint": checkpoint,
-        "play.rounds": BUDGET // ROUND,
+        "play.rounds": 4 * BUDGET // ROUND,  # the budget ends the run, whatever a round asks
         "judging.budget": BUDGET,
         "evaluate.every": EVERY_CALLS // ROUND,
         "evaluate.prompts": 2,
