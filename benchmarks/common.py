@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +50,9 @@ def machine() -> dict[str, Any]:
 
 
 def command(program: str) -> str:
-    """What was given to measure, as a line to give again."""
-    return " ".join([f"python benchmarks/{program}", *sys.argv[1:]])
+    """What was given to measure, as a line to give again; of an absolute path its last part."""
+    given = (re.sub(r"(^|=)/(?:[^/]+/)*([^/]+)/?$", r"\1\2", one) for one in sys.argv[1:])
+    return " ".join([f"python benchmarks/{program}", *given])
 
 
 def versions(*names: str) -> dict[str, str]:
