@@ -122,6 +122,7 @@ def test_a_language_model_offers_every_capability_and_a_game_what_can_be_enumera
         "Meanings",
         "NamedScores",
         "RewardModels",
+        "SetRewards",
         "PromptTemplates",
         "SelfWrittenTests",
         "TeacherResponses",

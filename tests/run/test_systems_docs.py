@@ -28,8 +28,13 @@ def _parsed(command: str) -> None:
     from typer.main import get_command
 
     from equipoise.cli.app import app, spread
+    from equipoise.methods.index import get
     from equipoise.run.config import parse_settings
     from equipoise.run.session import configured
+    from equipoise.run.worlds import fits
+    from equipoise.run.worlds import settings as worlds
+    from equipoise.worlds.index import WORLDS
+    from equipoise.worlds.labels.tasks import TITLES
 
     program, *words = shlex.split(command)
     assert program == "equipoise", command
@@ -41,7 +46,13 @@ def _parsed(command: str) -> None:
         given = found.make_context(found.name, words).params
     except Exception as error:  # of click, or of the copy of it that a version of typer brings along
         raise ValueError(f"{command}: {error}") from error
-    if found.name == "align":
+    if found.name == "align" and given["world"] is not None:
+        settings = parse_settings(given["set"] or [])
+        if given["world"] in TITLES:
+            fits.resolved(fits.entry_of(given["method"]), settings)
+        else:
+            worlds.resolve(get(given["method"]), WORLDS[given["world"]], settings)
+    elif found.name == "align":
         configured(
             given["method"],
             model=given["model"],
