@@ -12,7 +12,7 @@ ENLARGED, MARGIN = 6, 2  # pixels of the grid for one of an image, and between i
 BACKGROUND = 90
 
 
-def grid(images: npt.NDArray[np.float32], columns: int = 16) -> bytes:
+def grid(images: npt.NDArray[np.float32], columns: int = 8) -> bytes:
     """Images [N, C, H, W] in [-1, 1] in rows of `columns`, as a grey or colour PNG.
 
     Raises ValueError for images of other than 1 or 3 channels.
