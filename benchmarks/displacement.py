@@ -52,7 +52,8 @@ def verdicts(seeds: int) -> Iterator[dict[str, Any]]:
             with tempfile.TemporaryDirectory() as folder:
                 run = eq.align(method, out=Path(folder) / "run", seed=seed, quiet=True)
                 last = json.loads((run.folder / "evaluation.jsonl").read_text().splitlines()[-1])
-                found = eq.diagnose(run.folder, gradients=0)
+                # of the last round, also where the run delivers an earlier one that kept to its support
+                found = eq.diagnose(run.folder, gradients=0, round=str(last["round"]))
             said = next(one.title for one in found.findings if "displacement" in one.title.lower())
             moved = float(last["chosen_log_ratio"])
             truth = "Likelihood displacement" if moved < -0.1 else "No likelihood displacement"
