@@ -89,6 +89,12 @@ def check_exchangeable(row: Row, plays: Plays) -> None:
         assert row.example.exchangeable == (len(columns) == 1 and "recorded" not in columns)
 
 
+def check_sampled(row: Row, plays: Plays) -> None:
+    for played in plays(row).values():
+        writers = {name for rows in played.rows for name in rows.writers}
+        assert row.example.sampled == bool(writers - {"recorded", "rationale"})
+
+
 def check_prompts(row: Row, plays: Plays) -> None:
     """Prompts and weights are the world's: samples of an exact game share the weight of their prompt."""
     for kind, played in plays(row).items():
@@ -135,7 +141,7 @@ def check_capabilities(row: Row, plays: Plays) -> None:
 @pytest.mark.slow
 @each_player
 @pytest.mark.parametrize(
-    "check", [check_width, check_exchangeable, check_prompts, check_needs, check_capabilities]
+    "check", [check_width, check_exchangeable, check_sampled, check_prompts, check_needs, check_capabilities]
 )
 def test_is_as_it_says(check: Any, row: Row, plays: Plays):
     check(row, plays)
@@ -196,6 +202,7 @@ class Wrong(Players):
     drawn: list[float] = field(default_factory=list)
     width: ClassVar[int] = 3
     exchangeable: ClassVar[bool] = True
+    sampled: ClassVar[bool] = False
     needs: ClassVar[Needs] = PAIRS | ORACLE
     capabilities: ClassVar[tuple[type, ...]] = (Perturbations,)
 
@@ -215,7 +222,7 @@ WRONG = Row(example=Wrong(), exempt={"table": "draws"})
 
 
 @pytest.mark.parametrize(
-    "check", [check_width, check_exchangeable, check_prompts, check_needs, check_capabilities]
+    "check", [check_width, check_exchangeable, check_sampled, check_prompts, check_needs, check_capabilities]
 )
 def test_wrong_players_are_seen(check: Any, plays: Plays):
     with pytest.raises(AssertionError):

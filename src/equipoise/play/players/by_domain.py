@@ -35,6 +35,10 @@ class ByDomain(Players):
         own = np.flatnonzero(domains == (state.round - 1) // self.stay % (domains.max(initial=0) + 1))
         return rows.take(own).part(state.round - 1, self.parts)
 
+    @property
+    def sampled(self) -> bool:
+        return False
+
     def writing(self, samples: int) -> ByDomain:
         raise nothing_is_sampled()
 

@@ -60,6 +60,10 @@ class EasyToHard(Players):
         parts = in_stages(difficulty_of(world, state, rows, self.difficulty), self.stages)
         return rows.take(parts[(state.round - 1) % self.stages])
 
+    @property
+    def sampled(self) -> bool:
+        return False
+
     def writing(self, samples: int) -> EasyToHard:
         raise nothing_is_sampled()
 

@@ -36,6 +36,11 @@ class Players(Component, Protocol):
         return False
 
     @property
+    def sampled(self) -> bool:
+        """Whether a policy writes any of the responses; the others are recorded."""
+        return True
+
+    @property
     def parts(self) -> int:
         """Rounds per pass over the recorded data; each takes every parts-th comparison."""
         return 1

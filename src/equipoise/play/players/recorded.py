@@ -40,6 +40,10 @@ class Recorded(Players):
         rows = world.recorded(state).part(state.round - 1, self.parts)
         return world.sample(state, rows, self.by, self.own) if self.own else rows
 
+    @property
+    def sampled(self) -> bool:
+        return self.own > 0
+
     def writing(self, samples: int) -> Recorded:
         if not self.own:
             raise nothing_is_sampled()
@@ -63,6 +67,10 @@ class Demonstrations(Players):
             return rows
         chosen = rows.preferred_first().columns([np.zeros(len(rows), int)])
         return replace(chosen, reward=np.ones((len(rows), 1)))
+
+    @property
+    def sampled(self) -> bool:
+        return False
 
     def writing(self, samples: int) -> Demonstrations:
         raise nothing_is_sampled()

@@ -22,6 +22,10 @@ class UnpairedResponses(Players):
     def write(self, world: World, state: State) -> Rows:
         return world.recorded(state).alone()
 
+    @property
+    def sampled(self) -> bool:
+        return False
+
     def writing(self, samples: int) -> UnpairedResponses:
         raise nothing_is_sampled()
 
@@ -62,6 +66,10 @@ class DispreferredResponses(Players):
         rows = world.recorded(state).alone()
         rows = rows.take(rows.rewards[:, 0] < 0.5)
         return world.sample(state, rows, self.by, self.own) if self.own else rows
+
+    @property
+    def sampled(self) -> bool:
+        return self.own > 0
 
     def writing(self, samples: int) -> DispreferredResponses:
         if not self.own:

@@ -68,7 +68,7 @@ def entry(method: Method) -> dict[str, Any]:
         "defaults": defaults,
         "need": need_of(method),
         "aim": aim_of(method),
-        "axes": axes_of(method, aim_of(method)),
+        "axes": axes_of(method, aim_of(method), row),
         "reference_free": not method.anchors,
         "catalogued": name,
         "formula": inspect.getdoc(build) or "",

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from equipoise.core import divergence
-from equipoise.core.objectives import FDpo
-from equipoise.core.objectives.f_dpo import AlphaDpo
+from equipoise.core.objectives.catalog import Row
+from equipoise.play.capabilities import StepContinuation
+from equipoise.play.component import parts
 from equipoise.play.method import Method
-from equipoise.play.players.curriculum import Deficient
-from equipoise.play.players.recorded import Segments
-from equipoise.play.players.tree_search import TreePaths, TreeSearch
 from equipoise.play.state import INITIAL
 
 FEEDBACK = {
@@ -37,7 +34,7 @@ TARGETS: Mapping[str, str] = {
         "displacement": "irpo cpo orpo asft asft_aligned flex_dpo apo_zero apo_down exo_pair nca_pair",
         "length": "simpo alpha_po cpo_simpo dpo_norm hinge_norm",
         "noisy labels": "cdpo rdpo cream osp upo aot",
-        "few labels": "spa spo_degree rdpo_rationale rorpo rsimpo reward_augmented",
+        "few labels": "spa spo_degree rdpo_rationale rorpo rsimpo reward_augmented subject_rpo",
         "distribution shift": "srpo wpo rso rso_hinge_norm rso_hinge iterative_dpo online_dpo sail sail_dpp sail_ddp "
         "copg copg_offline",
         "exploration": "xpo vpo",
@@ -46,7 +43,9 @@ TARGETS: Mapping[str, str] = {
         "several users": "maxmin fspo dpa",
         "unlearning": "npo npo_rt npo_kl simnpo gradient_ascent d2o unlikelihood",
         "forgetting": "ofs_dpo cofs_dpo",
-        "no preferences": "spin spin_hinge sapo sapo_hinge sapo_orpo self_consuming dstc dstc_kto",
+        "no reward model": "dpo dpo_reference_free slic hinge cpl cpl_bc cpl_kl cpl_ranking",
+        "rewards of sets": "dragon dragon_unpaired",
+        "no preferences": "seppo spin spin_hinge sapo sapo_hinge sapo_orpo self_consuming dstc dstc_kto",
         "unpaired labels": "kto bco bco_udm bco_pair apo_zero_unpaired aot_unpaired",
         "strength of a preference": "odpo dpo_offset plackett_luce",
         "policy gradients": "p3o ppo rloo reinforce zpg zbcpg",
@@ -55,15 +54,19 @@ TARGETS: Mapping[str, str] = {
 }
 
 
-def axes_of(method: Method, aim: str) -> dict[str, str]:
-    """A method's value on each axis; `aim` is the equilibrium that it converges to, "" if it is none."""
+def axes_of(method: Method, aim: str, row: Row | None) -> dict[str, str]:
+    """A method's value on each axis, of `report.methods.axes`.
+
+    aim    the equilibrium that it converges to, "" if it is none.
+    row    of its objective in the catalogue, if it has one.
+    """
     return {
         "feedback": _feedback(method),
         "granularity": _granularity(method),
         "paradigm": _paradigm(method),
         "aim": _aim(method, aim),
         "reference": _reference(method),
-        "divergence": _divergence(method),
+        "divergence": _divergence(method, row),
         "target": TARGETS.get(method.name, "preferences"),
     }
 
@@ -77,24 +80,18 @@ def _feedback(method: Method) -> str:
 
 def _granularity(method: Method) -> str:
     reads = method.objective.reads if method.objective else None
-    if isinstance(method.players, TreeSearch | TreePaths | Deficient) or (
-        reads and "step" in reads.token_weights
-    ):
+    searched = any(StepContinuation in part.capabilities for part in parts(method.players))
+    if searched or (reads and "step" in reads.token_weights):
         return "steps"
     return "tokens" if reads and reads.tokens else "responses"
 
 
 def _paradigm(method: Method) -> str:
-    """Offline: recorded responses alone. Self-play on data: also samples, which nobody but the data judges."""
+    """Offline: recorded responses alone. Self-play: samples too, judged by the data alone. Online: by an oracle, or by
+    the policy."""
     if method.needs.oracle or method.needs.records is None:
         return "online"
-    if isinstance(method.players, Segments):
-        return "self-play"
-    try:
-        method.players.writing(method.players.width or 1)
-    except ValueError:
-        return "offline"
-    return "self-play"
+    return "self-play" if method.players.sampled else "offline"
 
 
 def _aim(method: Method, aim: str) -> str:
@@ -113,14 +110,11 @@ def _reference(method: Method) -> str:
     return " and ".join(sorted(kinds)) or "none"
 
 
-def _divergence(method: Method) -> str:
-    objective = method.objective
-    if not method.anchors or objective is None:
+def _divergence(method: Method, row: Row | None) -> str:
+    if not method.anchors or row is None:
         return "none"
-    if objective.reads.divergences:
-        return "reverse KL, token KL"
-    if isinstance(objective, AlphaDpo):
-        return "alpha"
-    if isinstance(objective, FDpo) and objective.link is not divergence.REVERSE_KL.slope:
-        return method.name.removeprefix("f_dpo_").replace("js", "Jensen-Shannon").replace("_kl", " KL")
-    return "reverse KL"
+    return (
+        f"{row.divergence}, token KL"
+        if method.objective and method.objective.reads.divergences
+        else row.divergence
+    )

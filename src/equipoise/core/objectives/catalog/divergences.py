@@ -24,6 +24,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         shift_invariant=never,  # rewards are no longer linear in log-ratios
         bounded="loss >= 0; reward < 0",
+        divergence="forward KL",
         evidence=("tests/core/test_f_dpo.py", "f_dpo_divergences"),
     ),
     "f_dpo_js": Row(
@@ -34,6 +35,7 @@ ROWS: dict[str, Row] = {
         at_anchor=lambda _: LOG2,
         shift_invariant=never,  # rewards are no longer linear in log-ratios
         bounded="loss >= 0; reward < beta log 2",
+        divergence="Jensen-Shannon",
         evidence=("tests/core/test_f_dpo.py", "f_dpo_divergences"),
     ),
     "f_dpo_alpha": Row(
@@ -45,6 +47,7 @@ ROWS: dict[str, Row] = {
         variants=({"alpha": 0.3}, {"alpha": 0.9}),
         shift_invariant=never,  # rewards are no longer linear in log-ratios
         bounded="loss >= 0; reward < beta/alpha",
+        divergence="alpha",
         limits=(
             Limit(parameters={"alpha": 1e-9}, is_="dpo", words="alpha -> 0", tolerance=1e-7),
             Limit(parameters={"alpha": 1 - 1e-9}, is_="f_dpo_forward_kl", words="alpha -> 1", tolerance=1e-7),

@@ -86,6 +86,7 @@ class Row:
     bounded     bounds, and on which side. Bounds of the loss ("loss >= 0", "not bounded below") are checked by the
                 contract suite at random and at extreme scores; a "best margin", which minimises the loss, is derived
                 in the objective's docstring and tested by the tests in `evidence`.
+    divergence  how it measures the distance to its anchors, for objectives with anchors.
     limits      settings under which it equals another objective of the catalogue.
     deviations  differences of libraries from the formula here.
     evidence    tests ("tests/core/test_logistic.py", or one of them after "::"), and claims by name.
@@ -106,6 +107,7 @@ class Row:
     own: int = 0
     data: Data = "pairs"
     bounded: str = ""
+    divergence: str = "reverse KL"
     limits: tuple[Limit, ...] = ()
     deviations: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
